@@ -1,0 +1,135 @@
+"""What a rule may answer, and the words for it: causes, ledger rows, evidence, outcomes."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Cause(enum.StrEnum):
+    """Why time is lost. A rule's file name begins with its cause."""
+
+    LAUNCH = "launch"
+    DIVERGENCE = "divergence"
+    BANDWIDTH = "bandwidth"
+    SYNC = "sync"
+    HOST = "host"
+    COMMUNICATION = "communication"
+    MEMORY = "memory"
+    DEPENDENCY = "dependency"
+    PARALLELISM = "parallelism"  # time inside kernels that fill too little of the GPU
+
+
+class Row(enum.StrEnum):
+    """A row of the time ledger; every nanosecond of the window is booked to exactly one."""
+
+    KERNEL = "kernel"
+    COMMUNICATION = "communication"
+    TRANSFER = "transfer"
+    LAUNCH = "launch"
+    SYNC = "sync"
+    HOST = "host"
+    DEPENDENCY = "dependency"
+    MEMORY = "memory"
+    SETUP = "setup"
+    PROFILER = "profiler"
+    DIVERGENCE = "divergence"
+    BANDWIDTH = "bandwidth"
+    UNEXPLAINED = "unexplained"
+
+
+BUSY_ROWS = (Row.KERNEL, Row.DIVERGENCE, Row.BANDWIDTH, Row.COMMUNICATION, Row.TRANSFER)
+"""Rows in which something runs on the device."""
+
+CAUSE_OF_ROW = {
+    Row.COMMUNICATION: Cause.COMMUNICATION,
+    Row.TRANSFER: Cause.BANDWIDTH,
+    Row.BANDWIDTH: Cause.BANDWIDTH,
+    Row.DIVERGENCE: Cause.DIVERGENCE,
+    Row.LAUNCH: Cause.LAUNCH,
+    Row.SYNC: Cause.SYNC,
+    Row.HOST: Cause.HOST,
+    Row.DEPENDENCY: Cause.DEPENDENCY,
+    Row.MEMORY: Cause.MEMORY,
+    Row.SETUP: Cause.MEMORY,
+}
+"""The cause that a row's time counts for; the other rows are no loss, or not explained."""
+
+
+class Confidence(enum.StrEnum):
+    """How a finding's loss is known."""
+
+    MEASURED = "measured"
+    INFERRED = "inferred"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """One observation behind a finding.
+
+    Attributes:
+        name: What was observed.
+        value: The number, in ``unit``.
+        unit: ``ns``, ``bytes``, ``pct``, ``count`` …
+        start_ns: Begin of the window to show, -1 when it has no place on the timeline.
+        end_ns: End of that window.
+        device: Key of the ledger device it concerns, -1 when it is the whole recording.
+    """
+
+    name: str
+    value: float
+    unit: str
+    start_ns: int = -1
+    end_ns: int = -1
+    device: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something that costs time.
+
+    Attributes:
+        title: A sentence with numbers.
+        row: Ledger row that the loss is drawn from.
+        lost_ns: Upper bound of what fixing it wins back; disjoint from every other finding.
+        confidence: Measured, or inferred.
+        advice: The first thing to try, in the imperative.
+        does_not_apply_when: When to ignore this finding.
+        evidence: Observations, the most telling first.
+        id: ``<cause>.<pattern>``; filled in from the rule's file name.
+        cause: Filled in from the rule's file name.
+    """
+
+    title: str
+    row: Row
+    lost_ns: int
+    confidence: Confidence
+    advice: str
+    does_not_apply_when: str
+    evidence: tuple[Evidence, ...] = ()
+    id: str = ""
+    cause: Cause = Cause.HOST
+
+
+@dataclass(frozen=True)
+class Clear:
+    """The rule looked and found nothing worth a reader's time."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """The rule could not tell; the reason says what to record to know."""
+
+    reason: str
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The rule raised; the others went on."""
+
+    error: str
+    id: str = ""
+
+
+Outcome = Finding | Clear | Skipped | Failed

@@ -1,0 +1,179 @@
+"""The answer about one recording, in the words that page, command line and file all use."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from analyzers.finding import Cause, Confidence, Evidence, Failed, Finding, Row, Skipped
+
+SCHEMA = 1  # of the JSON contract; keys may be added, never renamed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """The analysed time: ``[start_ns, end_ns)`` and how it was chosen."""
+
+    start_ns: int
+    end_ns: int
+    label: str = "whole recording"
+
+    @property
+    def duration_ns(self) -> int:
+        """Length of the window."""
+        return self.end_ns - self.start_ns
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceLedger:
+    """The closed account of one device; the rows sum to ``duration_ns``.
+
+    Attributes:
+        key: Number of the device in this report, as evidence and segments use it.
+        device: CUDA device number.
+        process: Pid that used it; -1 when several did.
+        name: Product name, empty when not recorded.
+        duration_ns: Length of the window.
+        busy_ns: Time in which at least one operation ran.
+        rows: Nanoseconds by row; absent rows are 0.
+        unexplained: Nanoseconds by reason; sums to the row ``unexplained``.
+    """
+
+    key: int
+    device: int
+    process: int
+    name: str
+    duration_ns: int
+    busy_ns: int
+    rows: dict[Row, int]
+    unexplained: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The sentence that matters.
+
+    Attributes:
+        cause: A ``Cause``, ``healthy`` or ``unknown``.
+        share: Part of the window that the cause costs, 0 to 1.
+        sentence: The verdict in words.
+        examined: Causes that the recording could answer.
+        not_examined: The others.
+    """
+
+    cause: str
+    share: float
+    sentence: str
+    examined: tuple[Cause, ...] = ()
+    not_examined: tuple[Cause, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityNote:
+    """Something about the capture that a reader must know first.
+
+    Attributes:
+        level: ``info``, ``warning`` (numbers hold, with care) or ``error`` (no verdict).
+        message: One sentence that ends in what to do.
+        code: Short name of the check.
+    """
+
+    level: str
+    message: str
+    code: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Iteration:
+    """One repetition of the program's loop."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything the analysis says about one window of one recording.
+
+    Attributes:
+        source: ``name``, ``format``, ``tool_version``, ``schema_version``, ``sha256``, ``gpus``.
+        window: The analysed time.
+        devices: One closed ledger per device.
+        verdict: The sentence that matters.
+        findings: Largest loss first.
+        skipped: Rules that could not tell, with the reason.
+        failed: Rules that raised.
+        quality: Capture quality, worst first.
+        counts: Rows by trace table, for the reader's orientation.
+        iterations: Repetitions that were found; empty when none were.
+        iterations_note: How iterations were found, or why not.
+    """
+
+    source: dict[str, Any]
+    window: Window
+    devices: tuple[DeviceLedger, ...]
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    skipped: tuple[Skipped, ...]
+    failed: tuple[Failed, ...]
+    quality: tuple[QualityNote, ...]
+    counts: dict[str, int]
+    iterations: tuple[Iteration, ...] = ()
+    iterations_note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON contract of ``whyslow diagnose --json``."""
+        data = dataclasses.asdict(self)
+        data["window"]["duration_ns"] = self.window.duration_ns
+        for device in data["devices"]:
+            device["ledger"] = {row.value: device["rows"].get(row, 0) for row in Row}
+            del device["rows"]
+        return {"schema": SCHEMA, **data}
+
+    def to_json(self) -> str:
+        """Return ``to_dict`` as text."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Report:
+        """Rebuild a report from ``to_dict``.
+
+        Raises:
+            KeyError: A key of the contract is missing.
+            ValueError: The schema number is not ours.
+        """
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"report schema {data['schema']}, this program reads {SCHEMA}")
+        window = {k: v for k, v in data["window"].items() if k != "duration_ns"}
+        verdict = dict(data["verdict"])
+        for key in ("examined", "not_examined"):
+            verdict[key] = tuple(Cause(c) for c in verdict[key])
+        return cls(
+            source=data["source"],
+            window=Window(**window),
+            devices=tuple(_device(d) for d in data["devices"]),
+            verdict=Verdict(**verdict),
+            findings=tuple(_finding(f) for f in data["findings"]),
+            skipped=tuple(Skipped(**s) for s in data["skipped"]),
+            failed=tuple(Failed(**f) for f in data["failed"]),
+            quality=tuple(QualityNote(**q) for q in data["quality"]),
+            counts=data["counts"],
+            iterations=tuple(Iteration(**i) for i in data["iterations"]),
+            iterations_note=data["iterations_note"],
+        )
+
+
+def _device(data: dict[str, Any]) -> DeviceLedger:
+    rest = {k: v for k, v in data.items() if k != "ledger"}
+    return DeviceLedger(**rest, rows={Row(k): v for k, v in data["ledger"].items()})
+
+
+def _finding(data: dict[str, Any]) -> Finding:
+    rest = dict(data)
+    rest["evidence"] = tuple(Evidence(**e) for e in data["evidence"])
+    rest["row"], rest["cause"] = Row(data["row"]), Cause(data["cause"])
+    rest["confidence"] = Confidence(data["confidence"])
+    return Finding(**rest)

@@ -1,0 +1,556 @@
+"""One recording, whatever tool made it: columnar tables on disk that are read lazily.
+
+A trace is a folder. Each table is one Parquet file (zstd, page checksums); ``manifest.json`` says
+where the recording came from, which rows could not be used, and why. A table that the tool did
+not record is *absent*; a table in which nothing happened is *empty*. Rules need the difference.
+
+All times are integer nanoseconds on the recording's own clock. Integer columns hold
+``NOT_RECORDED`` (-1) where the recording says nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+Array = np.ndarray[Any, Any]
+
+NOT_RECORDED = -1  # no id, count or size of a recording is negative
+READER_VERSION = 1  # part of every cache key: raise it when a table changes its meaning
+MANIFEST = "manifest.json"
+
+
+class TraceError(Exception):
+    """A recording could not be opened; the message is one line: file, trouble, way out."""
+
+    exit_code = 70
+
+
+class RefusedError(TraceError):
+    """The input is not something whyslow can answer for."""
+
+    exit_code = 2
+
+
+class EnvironmentFailedError(TraceError):
+    """The machine, not the input, stopped us: disk full, tool missing, out of time."""
+
+    exit_code = 3
+
+
+class CopyKind(enum.IntEnum):
+    """Direction of a copy, as CUPTI numbers it."""
+
+    HOST_TO_DEVICE = 1
+    DEVICE_TO_HOST = 2
+    HOST_TO_ARRAY = 3
+    ARRAY_TO_HOST = 4
+    ARRAY_TO_ARRAY = 5
+    ARRAY_TO_DEVICE = 6
+    DEVICE_TO_ARRAY = 7
+    DEVICE_TO_DEVICE = 8
+    HOST_TO_HOST = 9
+    PEER_TO_PEER = 10
+    MANAGED_HOST_TO_DEVICE = 11
+    MANAGED_DEVICE_TO_HOST = 12
+    MANAGED_DEVICE_TO_DEVICE = 13
+
+
+MANAGED_COPIES = (
+    CopyKind.MANAGED_HOST_TO_DEVICE,
+    CopyKind.MANAGED_DEVICE_TO_HOST,
+    CopyKind.MANAGED_DEVICE_TO_DEVICE,
+)
+
+
+class MemoryKind(enum.IntEnum):
+    """Kind of memory at one end of a copy; collectors translate the tool's own numbers."""
+
+    PAGEABLE = 0
+    PINNED = 1
+    DEVICE = 2
+    ARRAY = 3
+    MANAGED = 4
+    DEVICE_STATIC = 5
+    MANAGED_STATIC = 6
+    UNKNOWN = 7
+
+
+class RangeKind(enum.IntEnum):
+    """How an NVTX range was made."""
+
+    PUSH_POP = 0
+    START_END = 1
+
+
+class Column(NamedTuple):
+    """One column: name, Arrow type, meaning. A name's ending is its unit."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+
+
+_I64, _I32, _I8, _F64, _BOOL, _STR = (
+    pa.int64(),
+    pa.int32(),
+    pa.int8(),
+    pa.float64(),
+    pa.bool_(),
+    pa.string(),
+)
+
+_SPAN = (
+    Column("start_ns", _I64, "begin"),
+    Column("end_ns", _I64, "end, never before the begin"),
+)
+_ON_DEVICE = (
+    *_SPAN,
+    Column("process", _I64, "process key; `processes` has its pid and name"),
+    Column("device", _I32, "CUDA device number, as this process counts"),
+    Column("stream", _I64, "CUDA stream number, as this process counts"),
+    Column("correlation_id", _I64, "links to the API call of the same process"),
+)
+_ON_THREAD = (
+    *_SPAN,
+    Column("process", _I64, "process key"),
+    Column("thread", _I64, "thread key; `threads` has its tid and name"),
+)
+_GRAPH_NODE = Column("graph_node", _I64, "CUDA graph node that ran, else -1")
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "kernels": (
+        *_ON_DEVICE,
+        Column("name_id", _I64, "full (demangled) name"),
+        Column("short_name_id", _I64, "name without template arguments and parameters"),
+        Column("grid_x", _I32, "blocks in x"),
+        Column("grid_y", _I32, "blocks in y"),
+        Column("grid_z", _I32, "blocks in z"),
+        Column("block_x", _I32, "threads in x"),
+        Column("block_y", _I32, "threads in y"),
+        Column("block_z", _I32, "threads in z"),
+        Column("registers_per_thread", _I32, "registers allocated to each thread"),
+        Column("static_shared_bytes", _I64, "shared memory fixed at compile time, per block"),
+        Column("dynamic_shared_bytes", _I64, "shared memory asked for at launch, per block"),
+        _GRAPH_NODE,
+    ),
+    "copies": (
+        *_ON_DEVICE,
+        Column("kind", _I8, "CopyKind"),
+        Column("source_kind", _I8, "MemoryKind"),
+        Column("destination_kind", _I8, "MemoryKind"),
+        Column("bytes", _I64, "bytes moved"),
+        _GRAPH_NODE,
+    ),
+    "memsets": (
+        *_ON_DEVICE,
+        Column("bytes", _I64, "bytes set"),
+        Column("memory_kind", _I8, "MemoryKind"),
+        _GRAPH_NODE,
+    ),
+    "graph_launches": (
+        *_ON_DEVICE,
+        Column("graph", _I64, "CUDA graph number"),
+        Column("graph_exec", _I64, "number of the instantiated graph"),
+    ),
+    "graph_nodes": (*_ON_THREAD, Column("graph_node", _I64, "node that was created or cloned")),
+    "api_calls": (
+        *_ON_THREAD,
+        Column("correlation_id", _I64, "links to what the call put on a device"),
+        Column("name_id", _I64, "function, version suffix stripped"),
+        Column("status", _I32, "value returned; 0 is success"),
+    ),
+    "syncs": (*_ON_DEVICE, Column("sync_type", _I32, "raw number; its meaning varies by version")),
+    "ranges": (
+        *_ON_THREAD,
+        Column("end_thread", _I64, "thread that ended it when another, else -1"),
+        Column("name_id", _I64, "text of the range"),
+        Column("domain_id", _I64, "name of its domain, -1 for the default domain"),
+        Column("category_id", _I64, "name of its category, else -1"),
+        Column("color", _I64, "ARGB, else -1"),
+        Column("kind", _I8, "RangeKind"),
+        Column("closed", _BOOL, "false: still open when the recording stopped"),
+    ),
+    "marks": (
+        Column("time_ns", _I64, "moment"),
+        Column("process", _I64, "process key"),
+        Column("thread", _I64, "thread key"),
+        Column("name_id", _I64, "text of the mark"),
+        Column("domain_id", _I64, "name of its domain, -1 for the default domain"),
+    ),
+    "os_calls": (*_ON_THREAD, Column("name_id", _I64, "operating-system function")),
+    "thread_switches": (
+        Column("time_ns", _I64, "moment"),
+        Column("process", _I64, "process key"),
+        Column("thread", _I64, "thread key"),
+        Column("cpu", _I32, "core"),
+        Column("is_in", _BOOL, "true: the thread got the core"),
+    ),
+    "cpu_samples": (
+        Column("time_ns", _I64, "moment"),
+        Column("process", _I64, "process key"),
+        Column("thread", _I64, "thread key"),
+        Column("cpu", _I32, "core"),
+        Column("symbol_id", _I64, "innermost function on the stack, else -1"),
+    ),
+    "gpu_metrics": (
+        Column("time_ns", _I64, "moment of the sample; may be negative"),
+        Column("gpu", _I32, "physical GPU, as the recorder counts"),
+        Column("name_id", _I64, "metric"),
+        Column("value", _F64, "percent, or Hz for clocks"),
+    ),
+    "page_faults": (
+        *_SPAN,
+        Column("process", _I64, "process key"),
+        Column("device", _I32, "device that faulted, -1 for the host"),
+        Column("count", _I64, "faults in the group"),
+    ),
+    "overheads": (
+        *_ON_THREAD,
+        Column("name_id", _I64, "what the profiler was doing"),
+    ),
+    "diagnostics": (
+        Column("time_ns", _I64, "moment"),
+        Column("severity", _I32, "raw number of the recorder"),
+        Column("text", _STR, "message of the recorder"),
+    ),
+    "devices": (
+        Column("process", _I64, "process key"),
+        Column("device", _I32, "CUDA device number, as this process counts"),
+        Column("physical", _I32, "number of the physical GPU, -1 when the recording is silent"),
+        Column("name", _STR, "product name, empty when the recording is silent"),
+        Column("sm_count", _I32, "streaming multiprocessors"),
+        Column("compute_major", _I32, "compute capability, before the point"),
+        Column("compute_minor", _I32, "compute capability, after the point"),
+        Column("max_warps_per_sm", _I32, "resident warps"),
+        Column("max_blocks_per_sm", _I32, "resident blocks"),
+        Column("max_registers_per_sm", _I64, "32-bit registers"),
+        Column("max_shared_bytes_per_sm", _I64, "shared memory"),
+        Column("memory_bytes", _I64, "device memory"),
+        Column("memory_bytes_per_s", _I64, "peak bandwidth of device memory"),
+    ),
+    "processes": (
+        Column("process", _I64, "process key"),
+        Column("pid", _I64, "operating-system number"),
+        Column("name", _STR, "executable"),
+    ),
+    "threads": (
+        Column("thread", _I64, "thread key"),
+        Column("process", _I64, "process key"),
+        Column("tid", _I64, "operating-system number"),
+        Column("name", _STR, "name given by the program, else empty"),
+    ),
+    "strings": (
+        Column("id", _I64, "number that the other tables use"),
+        Column("value", _STR, "text"),
+    ),
+}
+"""Every table a trace may hold. The first level of documentation for rule and page authors."""
+
+DEVICE_TABLES = ("kernels", "graph_launches", "copies", "memsets")
+"""Tables whose rows occupy a device."""
+
+
+def schema(table: str) -> pa.Schema:
+    """Return the Arrow schema of ``table``."""
+    return pa.schema([pa.field(c.name, c.type) for c in TABLES[table]])
+
+
+def check(table: str, columns: Mapping[str, Array | pa.Array]) -> pa.RecordBatch:
+    """Turn ``columns`` into a batch of ``table``'s schema; integers may be left out.
+
+    Raises:
+        KeyError: A column that is not an integer is missing, or one is not in the schema.
+    """
+    unknown = set(columns) - {c.name for c in TABLES[table]}
+    if unknown:
+        raise KeyError(f"{table} has no column {sorted(unknown)}")
+    length = len(next(iter(columns.values())))
+    arrays = []
+    for column in TABLES[table]:
+        values = columns.get(column.name)
+        if values is None and pa.types.is_integer(column.type):
+            values = np.full(length, NOT_RECORDED, dtype=np.int64)
+        elif values is None:
+            raise KeyError(f"{table} needs {column.name}")
+        if isinstance(values, np.ndarray):
+            values = pa.array(values)
+        arrays.append(values if values.type == column.type else values.cast(column.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema(table))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a trace came from.
+
+    Attributes:
+        name: File name as the user knows it, without folders.
+        format: ``nsys-sqlite``, ``torch-json``, ``ncu-csv`` …
+        tool_version: Version of the recorder, empty when the recording is silent.
+        schema_version: Version of the file's layout, empty when the recording is silent.
+        sha256: Digest of the file that was read.
+        size_bytes: Its size.
+        start_utc_ns: Wall-clock time of time zero, -1 when the recording is silent.
+        duration_ns: Length of the capture as the recorder states it, -1 when silent.
+    """
+
+    name: str
+    format: str
+    tool_version: str = ""
+    schema_version: str = ""
+    sha256: str = ""
+    size_bytes: int = NOT_RECORDED
+    start_utc_ns: int = NOT_RECORDED
+    duration_ns: int = NOT_RECORDED
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataNote:
+    """One line of the data-quality ledger.
+
+    Attributes:
+        code: Short name, such as ``kernel_negative_duration``.
+        severity: ``info``, ``data_loss`` (the profiler did not record it) or ``import_error``
+            (recorded, but it could not be used).
+        table: Table of the input file, empty when it concerns the whole recording.
+        count: Rows concerned.
+        effect: What that means for the numbers: ``excluded``, ``repaired`` or ``noted``.
+        message: One sentence, with the first example.
+    """
+
+    code: str
+    severity: str
+    table: str
+    count: int
+    effect: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowCount:
+    """How the rows of one input table were used; ``used + excluded == rows``."""
+
+    table: str
+    rows: int
+    used: int
+    excluded: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A recording on disk. Reading is lazy: a table is touched only when it is asked for.
+
+    Attributes:
+        folder: The trace's folder in the cache.
+        source: Where it came from.
+        counts: Rows of every table that was recorded; an absent table is not a key.
+        notes: The data-quality ledger.
+        row_counts: Use of the rows of each input table.
+    """
+
+    folder: Path
+    source: Source
+    counts: dict[str, int]
+    notes: tuple[DataNote, ...] = ()
+    row_counts: tuple[RowCount, ...] = ()
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Open the trace in ``folder``; reads the manifest only.
+
+        Raises:
+            EnvironmentFailedError: The manifest is absent or damaged; ingest the file again.
+        """
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            for name, size in manifest["sizes"].items():
+                if (folder / name).stat().st_size != size:
+                    raise ValueError(f"{name} changed its size")
+            return cls(
+                folder,
+                Source(**manifest["source"]),
+                manifest["counts"],
+                tuple(DataNote(**n) for n in manifest["notes"]),
+                tuple(RowCount(**r) for r in manifest["row_counts"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EnvironmentFailedError(
+                f"{folder.name}: the cached copy is damaged ({error}); open the recording again"
+            ) from error
+
+    @property
+    def id(self) -> str:
+        """Name of the trace in links: the folder's name."""
+        return self.folder.name
+
+    def has(self, table: str) -> bool:
+        """Tell whether the tool recorded ``table``, be it empty."""
+        return table in self.counts
+
+    def count(self, table: str) -> int:
+        """Return the rows of ``table``; 0 when it is absent."""
+        return self.counts.get(table, 0)
+
+    def arrow(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read ``columns`` (default: all) of ``table``; an absent table reads as empty."""
+        wanted = schema(table)
+        if columns is not None:
+            wanted = pa.schema([wanted.field(c) for c in columns])
+        if not self.count(table):
+            return wanted.empty_table()
+        with self._open(table) as file:
+            return file.read(columns=wanted.names)
+
+    def columns(self, table: str, columns: Sequence[str]) -> dict[str, Array]:
+        """Read ``columns`` of ``table`` as numpy arrays."""
+        data = self.arrow(table, columns)
+        return {c: data.column(c).to_numpy() for c in columns}
+
+    def frame(self, table: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Read ``columns`` (default: all) of ``table`` as a pandas frame."""
+        frame: pd.DataFrame = self.arrow(table, columns).to_pandas()
+        return frame
+
+    def batches(
+        self, table: str, columns: Sequence[str] | None = None, rows: int = 65_536
+    ) -> Iterator[pa.RecordBatch]:
+        """Read ``table`` piece by piece, in the order of the recording."""
+        if not self.count(table):
+            return
+        with self._open(table) as file:
+            yield from file.iter_batches(batch_size=rows, columns=columns)
+
+    def names(self, ids: Array) -> Array:
+        """Return the text of each id; an unknown id reads as an empty text."""
+        unique, inverse = np.unique(ids, return_inverse=True)
+        strings = self.arrow("strings")
+        strings = strings.filter(pc.is_in(strings["id"], value_set=pa.array(unique)))
+        texts = dict(zip(strings["id"].to_pylist(), strings["value"].to_pylist(), strict=True))
+        values = np.array([texts.get(i, "") for i in unique.tolist()], dtype=object)
+        named: Array = values[inverse]
+        return named
+
+    def _open(self, table: str) -> pq.ParquetFile:
+        # The checksum turns a flipped bit into an error; without it 10 of 40 flips were served.
+        return pq.ParquetFile(
+            self.folder / f"{table}.parquet", page_checksum_verification=True, memory_map=True
+        )
+
+
+@dataclass
+class TraceWriter:
+    """Write a trace into a folder that appears under its final name only when complete.
+
+    Args:
+        root: Cache folder; the finished trace becomes ``root/<name>``.
+    """
+
+    root: Path
+    notes: list[DataNote] = field(default_factory=list)
+    row_counts: list[RowCount] = field(default_factory=list)
+    _counts: dict[str, int] = field(default_factory=dict)
+    _writers: dict[str, pq.ParquetWriter] = field(default_factory=dict)
+    _folder: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._folder = self.root / "tmp" / uuid.uuid4().hex
+        self._folder.mkdir(parents=True)
+
+    def declare(self, table: str) -> None:
+        """Say that the tool recorded ``table``, even if nothing happened in it."""
+        self._counts.setdefault(table, 0)
+
+    def write(self, table: str, columns: Mapping[str, Array | pa.Array]) -> None:
+        """Append rows to ``table``."""
+        self.declare(table)
+        batch = check(table, columns)
+        if not batch.num_rows:
+            return
+        if table not in self._writers:
+            self._writers[table] = _parquet_writer(self._folder / f"{table}.parquet", table)
+        self._writers[table].write_batch(batch, row_group_size=ROW_GROUP_ROWS)
+        self._counts[table] += batch.num_rows
+
+    def finish(self, name: str, source: Source) -> Trace:
+        """Make the trace appear as ``root/name`` and return it; an existing one is kept."""
+        for writer in self._writers.values():
+            writer.close()
+        files = sorted(self._folder.glob("*.parquet"))
+        for file in files:
+            _flush(file)
+        manifest = {
+            "reader_version": READER_VERSION,
+            "source": asdict(source),
+            "counts": self._counts,
+            "notes": [asdict(n) for n in self.notes],
+            "row_counts": [asdict(r) for r in self.row_counts],
+            "sizes": {f.name: f.stat().st_size for f in files},
+        }
+        path = self._folder / MANIFEST
+        path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        _flush(path)
+        target = self.root / name
+        if target.exists() and not _is_complete(target):
+            shutil.rmtree(target)
+        try:
+            self._folder.replace(target)
+        except OSError:
+            if not _is_complete(target):  # anything but "another process was faster"
+                raise
+            shutil.rmtree(self._folder, ignore_errors=True)
+        _flush(self.root)
+        return Trace.load(target)
+
+    def discard(self) -> None:
+        """Remove everything written so far."""
+        for writer in self._writers.values():
+            writer.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+ROW_GROUP_ROWS = 524_288  # large enough for zstd, small enough that one group is about 50 MB
+
+
+def _parquet_writer(path: Path, table: str) -> pq.ParquetWriter:
+    # Times rise slowly and ids repeat: deltas beat dictionaries on the former, dictionaries on
+    # the latter, and a dictionary of two million distinct times only costs time.
+    wide = {c.name for c in TABLES[table] if c.name.endswith("_ns") or c.name == "correlation_id"}
+    return pq.ParquetWriter(
+        path,
+        schema(table),
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[c.name for c in TABLES[table] if c.name not in wide],
+        column_encoding=dict.fromkeys(sorted(wide), "DELTA_BINARY_PACKED") or None,
+        write_page_checksum=True,
+        write_statistics=False,
+    )
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        Trace.load(folder)
+    except TraceError:
+        return False
+    return True
