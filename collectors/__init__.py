@@ -1,0 +1,46 @@
+"""Readers: each file here that has ``recognizes`` and ``read`` opens one tool's recordings."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from collectors.trace import RefusedError, Trace
+
+Progress = Callable[[float, str], None]
+
+
+def collectors() -> list[ModuleType]:
+    """Return every collector, found by being in this folder."""
+    names = sorted(m.name for m in pkgutil.iter_modules(__path__))
+    modules = [importlib.import_module(f"collectors.{n}") for n in names]
+    return [m for m in modules if hasattr(m, "recognizes") and hasattr(m, "read")]
+
+
+def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -> Trace:
+    """Read the recording at ``path`` into the cache folder ``root``.
+
+    Args:
+        path: File to read; never changed.
+        root: Cache folder.
+        on_progress: Called with the part done, 0 to 1, and what is being done.
+
+    Raises:
+        RefusedError: The file is none of the formats that are known, or it is damaged.
+        EnvironmentFailedError: The machine stopped us: disk full, nsys missing.
+    """
+    if not path.is_file():
+        raise RefusedError(f"{path.name}: no such file. Give the path of a recording")
+    for collector in collectors():
+        if collector.recognizes(path):
+            trace: Trace = collector.read(path, root, on_progress or _silent)
+            return trace
+    known = "; ".join(str(c.KNOWN_AS) for c in collectors())
+    raise RefusedError(f"{path.name}: not a recording that whyslow reads. It reads: {known}")
+
+
+def _silent(_done: float, _doing: str) -> None:
+    """Report to nobody."""

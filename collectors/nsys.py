@@ -1,0 +1,574 @@
+"""Nsight Systems: SQLite exports of every schema from 2020.5 to 2026.2, and ``.nsys-rep`` reports.
+
+What a file holds is decided by the tables and columns that are there, never by its version: one
+schema number is written with different tables by different options, and other tools add columns.
+Columns are read by name because their order is not stable. Facts about the format are those of
+the Nsight Systems user guide ("SQLite Schema Reference") and of recordings of 14 versions.
+
+Ignored on purpose: environment, command lines and captured program output (they are private and
+no event refers to them), call chains below the innermost frame, network and graphics tables.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from collectors import nsys_export
+from collectors.nsys_rows import PROCESS_SHIFT, Ingest, Rows
+from collectors.sqlite_file import SqliteFile, is_sqlite
+from collectors.trace import (
+    NOT_RECORDED,
+    READER_VERSION,
+    EnvironmentFailedError,
+    MemoryKind,
+    RangeKind,
+    RefusedError,
+    Source,
+    Trace,
+    TraceWriter,
+)
+
+if TYPE_CHECKING:
+    from collectors.trace import Array
+
+KNOWN_AS = "Nsight Systems reports (.nsys-rep) and their SQLite exports (.sqlite)"
+
+REPORT_MAGIC = b"NVIDIA Tegra Profiler Report"
+REPORT_SUFFIXES = (".nsys-rep", ".qdrep")
+UNFINISHED_SUFFIX = ".qdstrm"
+
+KERNEL = "CUPTI_ACTIVITY_KIND_KERNEL"
+MEMCPY = "CUPTI_ACTIVITY_KIND_MEMCPY"
+MEMSET = "CUPTI_ACTIVITY_KIND_MEMSET"
+GRAPH_TRACE = "CUPTI_ACTIVITY_KIND_GRAPH_TRACE"
+RUNTIME = "CUPTI_ACTIVITY_KIND_RUNTIME"
+SYNCHRONIZATION = "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION"
+
+EVENT_TABLES = (KERNEL, MEMCPY, MEMSET, GRAPH_TRACE, RUNTIME, "NVTX_EVENTS", "OSRT_API")
+DESCRIBED_BY = ("TARGET_INFO_SYSTEM_ENV", "TARGET_INFO_SESSION_START_TIME", "TARGET_INFO_GPU")
+
+BACKTRACE_CLASS = 67  # --cudabacktrace writes a second row of each call, marked by this class
+PUSH_POP, START_END = 59, 60
+MARK, CATEGORY, THREAD_NAME, DOMAIN = 34, 33, 39, 75
+
+_ON_DEVICE = ("start", "end", "deviceId", "streamId", "correlationId", "globalPid")
+
+# 'cudaLaunchKernel_v7000', 'cudaMemcpyAsync_ptsz_v7000' and 'cuMemcpyHtoD_v2' are one function
+# each in every version of CUDA; the suffix names the version of the interface.
+_VERSION_SUFFIX = re.compile(r"(?:_(?:ptsz|ptds))?(?:_v\d+)?$")
+
+
+def recognizes(path: Path) -> bool:
+    """Tell whether ``path`` looks like an Nsight Systems report or any SQLite database."""
+    if path.suffix in (*REPORT_SUFFIXES, UNFINISHED_SUFFIX):
+        return True
+    with path.open("rb") as file:
+        return file.read(len(REPORT_MAGIC)) == REPORT_MAGIC or is_sqlite(path)
+
+
+def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:
+    """Read a report or an export into the cache folder ``root``; see ``open_trace``."""
+    try:
+        if is_sqlite(path):
+            return _read_export(path, path, root, on_progress)
+        return _read_report(path, root, on_progress)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+            raise EnvironmentFailedError(
+                f"{root}: cannot be written ({error.strerror}). Free disk space or choose another "
+                "folder with WHYSLOW_DATA_DIR"
+            ) from error
+        raise
+
+
+def _read_report(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:
+    if path.suffix == UNFINISHED_SUFFIX:
+        raise RefusedError(
+            f"{path.name}: a raw .qdstrm capture. Import it with QdstrmImporter of the nsys version "
+            "that recorded it, then open the .nsys-rep"
+        )
+    on_progress(0.0, "exporting the report with nsys")
+    (root / "tmp").mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=root / "tmp"))
+    try:
+        return _read_export(nsys_export.export(path, folder), path, root, on_progress)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_export(
+    export: Path, original: Path, root: Path, on_progress: Callable[[float, str], None]
+) -> Trace:
+    _check_space(export, root)
+    digest = _Digest(original)
+    writer = TraceWriter(root)
+    try:
+        with SqliteFile.open(export) as file:
+            _check_is_export(file, original.name)
+            job = Ingest(file, writer, on_progress)
+            for step in _STEPS:
+                step(job)
+            job.finish()
+            source = _source(file, original, digest.result())
+            return writer.finish(f"{source.sha256[:16]}-{READER_VERSION}", source)
+    except BaseException:
+        writer.discard()
+        raise
+
+
+class _Digest:
+    """SHA-256 of a file, computed beside the reading."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._hex = path, ""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with self._path.open("rb") as file:
+            self._hex = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def result(self) -> str:
+        self._thread.join()
+        if not self._hex:
+            raise RefusedError(f"{self._path.name}: became unreadable while it was read")
+        return self._hex
+
+
+def _check_space(export: Path, root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    need, have = export.stat().st_size, shutil.disk_usage(root).free
+    if have < need:  # our copy is compressed to about a third; the rest is head room
+        raise EnvironmentFailedError(
+            f"{root}: {have:,} bytes free, {need:,} wanted. Free disk space or choose another "
+            "folder with WHYSLOW_DATA_DIR"
+        )
+
+
+def _check_is_export(file: SqliteFile, name: str) -> None:
+    if not any(file.has(t) for t in (*EVENT_TABLES, *DESCRIBED_BY, "StringIds")):
+        raise RefusedError(
+            f"{name}: an SQLite database, but not an Nsight Systems export. "
+            "Make one with: nsys export --type sqlite REPORT.nsys-rep"
+        )
+    if not any(file.has(t) for t in (*EVENT_TABLES, *DESCRIBED_BY)):
+        raise RefusedError(
+            f"{name}: half an export: no event and no target tables. The nsys that exported it was "
+            "probably older than the report; export it again with the nsys that recorded it"
+        )
+    for table in (KERNEL, MEMCPY, MEMSET, RUNTIME):
+        if file.has(table) and not file.has(table, "start", "end"):
+            raise RefusedError(f"{name}: {table} has no start and end. Export the report again")
+    if not file.has("StringIds", "id", "value"):
+        raise RefusedError(f"{name}: no StringIds table, so nothing has a name. Export it again")
+
+
+def _source(file: SqliteFile, path: Path, sha256: str) -> Source:
+    meta: dict[str, str] = {}
+    for table in ("EXPORT_META_DATA", "META_DATA_EXPORT"):
+        if file.has(table, "name", "value"):
+            sql = f"SELECT name, value FROM {table} WHERE name IN (?, ?)"
+            keys = ("EXPORT_PRODUCT_VERSION", "EXPORT_SCHEMA_VERSION")
+            meta |= {str(k): str(v)[:40] for k, v in file.rows(sql, *keys)}
+    return Source(
+        name=path.name,
+        format="nsys-sqlite" if is_sqlite(path) else "nsys-rep",
+        tool_version=meta.get("EXPORT_PRODUCT_VERSION", ""),
+        schema_version=meta.get("EXPORT_SCHEMA_VERSION", ""),
+        sha256=sha256,
+        size_bytes=path.stat().st_size,
+        start_utc_ns=_number(file, "TARGET_INFO_SESSION_START_TIME", "utcEpochNs"),
+        duration_ns=_number(file, "ANALYSIS_DETAILS", "duration"),
+    )
+
+
+def _number(file: SqliteFile, table: str, column: str) -> int:
+    if not file.has(table, column):
+        return NOT_RECORDED
+    value = file.rows(f"SELECT max({column}) FROM {table}")[0][0]
+    return value if isinstance(value, int) else NOT_RECORDED
+
+
+def _read_api_calls(job: Ingest) -> None:
+    columns = ("start", "end", "globalTid", "correlationId", "nameId", "eventClass", "returnValue")
+    for rows in job.stream(RUNTIME, columns):
+        rows.drop(
+            rows["eventClass"] == BACKTRACE_CLASS,
+            "api_backtrace_duplicate",
+            "second rows of calls recorded with --cudabacktrace",
+        )
+        rows.drop_bad_spans("api")
+        rows.write(
+            "api_calls",
+            correlation_id=rows["correlationId"],
+            name_id=job.strings.canonical(rows["nameId"], _plain_function),
+            status=rows["returnValue"],
+            **rows.span(),
+            **rows.on_thread(),
+        )
+
+
+def _plain_function(name: str) -> str:
+    return _VERSION_SUFFIX.sub("", name)
+
+
+def _read_kernels(job: Ingest) -> None:
+    columns = (
+        *_ON_DEVICE,
+        *("demangledName", "shortName", "gridX", "gridY", "gridZ", "blockX", "blockY", "blockZ"),
+        *("registersPerThread", "staticSharedMemory", "dynamicSharedMemory", "graphNodeId"),
+    )
+    for rows in job.stream(KERNEL, columns):
+        rows.drop_bad_spans("kernel")
+        short, full = rows["shortName"], rows["demangledName"]
+        rows.write(
+            "kernels",
+            name_id=job.strings.use(np.where(full == NOT_RECORDED, short, full)),
+            short_name_id=job.strings.use(np.where(short == NOT_RECORDED, full, short)),
+            grid_x=rows.small("gridX"),
+            grid_y=rows.small("gridY"),
+            grid_z=rows.small("gridZ"),
+            block_x=rows.small("blockX"),
+            block_y=rows.small("blockY"),
+            block_z=rows.small("blockZ"),
+            registers_per_thread=rows.small("registersPerThread"),
+            static_shared_bytes=rows["staticSharedMemory"],
+            dynamic_shared_bytes=rows["dynamicSharedMemory"],
+            graph_node=_positive(rows["graphNodeId"]),
+            **rows.span(),
+            **rows.on_device(),
+        )
+
+
+def _positive(ids: Array) -> Array:
+    # A kernel outside graphs has NULL or 0 here, depending on the version.
+    return np.where(ids > 0, ids, NOT_RECORDED)
+
+
+def _read_copies(job: Ingest) -> None:
+    columns = (*_ON_DEVICE, "copyKind", "srcKind", "dstKind", "bytes", "graphNodeId")
+    kinds = _memory_kinds(job.file)
+    for rows in job.stream(MEMCPY, columns):
+        rows.drop_bad_spans("memcpy")
+        rows.drop(rows["bytes"] < NOT_RECORDED, "memcpy_invalid", "copies of negative size")
+        rows.write(
+            "copies",
+            kind=rows.tiny("copyKind"),
+            source_kind=_translated(rows.tiny("srcKind"), kinds),
+            destination_kind=_translated(rows.tiny("dstKind"), kinds),
+            bytes=rows["bytes"],
+            graph_node=_positive(rows["graphNodeId"]),
+            **rows.span(),
+            **rows.on_device(),
+        )
+
+
+def _memory_kinds(file: SqliteFile) -> dict[int, MemoryKind]:
+    """Return MemoryKind by the file's own number; peers that assumed it took pinned for pageable.
+
+    Exports before 3.0 have no such table; CUPTI's numbers, which ours equal, hold there.
+    """
+    if not file.has("ENUM_CUDA_MEM_KIND", "id", "name"):
+        return {}
+    known = {kind.name: kind for kind in MemoryKind}
+    found = {}
+    for number, name in file.rows("SELECT id, name FROM ENUM_CUDA_MEM_KIND"):
+        kind = known.get(str(name).rpartition("MEMORY_KIND_")[2])
+        if isinstance(number, int) and kind is not None:
+            found[number] = kind
+    return found
+
+
+def _translated(kinds: Array, table: dict[int, MemoryKind]) -> Array:
+    translated = kinds.copy()
+    for number, kind in table.items():
+        translated[kinds == number] = kind
+    return translated
+
+
+def _read_memsets(job: Ingest) -> None:
+    kinds = _memory_kinds(job.file)
+    for rows in job.stream(MEMSET, (*_ON_DEVICE, "bytes", "memKind", "graphNodeId")):
+        rows.drop_bad_spans("memset")
+        rows.write(
+            "memsets",
+            bytes=rows["bytes"],
+            memory_kind=_translated(rows.tiny("memKind"), kinds),
+            graph_node=_positive(rows["graphNodeId"]),
+            **rows.span(),
+            **rows.on_device(),
+        )
+
+
+def _read_graph_launches(job: Ingest) -> None:
+    for rows in job.stream(GRAPH_TRACE, (*_ON_DEVICE, "graphId", "graphExecId")):
+        rows.drop_bad_spans("graph")
+        rows.write(
+            "graph_launches",
+            graph=rows["graphId"],
+            graph_exec=rows["graphExecId"],
+            **rows.span(),
+            **rows.on_device(),
+        )
+
+
+def _read_graph_nodes(job: Ingest) -> None:
+    for table in ("CUDA_GRAPH_EVENTS", "CUDA_GRAPH_NODE_EVENTS"):
+        for rows in job.stream(table, ("start", "end", "globalTid", "graphNodeId")):
+            rows.drop_bad_spans("graph_node")
+            rows.write(
+                "graph_nodes", graph_node=rows["graphNodeId"], **rows.span(), **rows.on_thread()
+            )
+
+
+def _read_syncs(job: Ingest) -> None:
+    for rows in job.stream(SYNCHRONIZATION, (*_ON_DEVICE, "syncType")):
+        rows.drop_bad_spans("sync")
+        rows.write(
+            "syncs", sync_type=rows.small("syncType"), **rows.span(), **rows.about_device()
+        )
+
+
+def _read_nvtx(job: Ingest) -> None:
+    columns = (
+        *("start", "end", "eventType", "globalTid", "endGlobalTid"),
+        *("textId", "domainId", "category", "color"),
+    )
+    if not job.file.has("NVTX_EVENTS"):
+        return
+    names = _NvtxNames(job)
+    for rows in job.stream("NVTX_EVENTS", columns, texts=("text",)):
+        rows.count_described(
+            np.isin(rows["eventType"], (CATEGORY, THREAD_NAME, DOMAIN, DOMAIN + 1))
+        )
+        _write_marks(job, rows.part(rows["eventType"] == MARK), names)
+        _write_ranges(job, rows, names)
+
+
+def _write_marks(job: Ingest, marks: Rows, names: _NvtxNames) -> None:
+    marks.drop_bad_times("mark")
+    marks.write(
+        "marks",
+        time_ns=marks["start"],
+        name_id=job.strings.text_or_id(marks.text("text"), marks["textId"]),
+        domain_id=names.domains(marks),
+        **marks.on_thread(),
+    )
+
+
+def _write_ranges(job: Ingest, rows: Rows, names: _NvtxNames) -> None:
+    rows.drop(
+        ~np.isin(rows["eventType"], (PUSH_POP, START_END)),
+        "nvtx_other_event",
+        "NVTX rows of a kind that is not a range",
+    )
+    is_open = rows.close_open_ranges(job.capture_end_ns)
+    rows.drop_bad_spans("nvtx")
+    ended = rows["endGlobalTid"]
+    rows.write(
+        "ranges",
+        end_thread=np.where(ended == rows["globalTid"], NOT_RECORDED, ended),
+        name_id=job.strings.text_or_id(rows.text("text"), rows["textId"]),
+        domain_id=names.domains(rows),
+        category_id=names.categories(rows),
+        color=rows["color"],
+        kind=np.where(rows["eventType"] == PUSH_POP, RangeKind.PUSH_POP, RangeKind.START_END),
+        closed=~rows.of(is_open),
+        **rows.span(),
+        **rows.on_thread(),
+    )
+
+
+class _NvtxNames:
+    """Names of NVTX domains and categories, which each process numbers for itself."""
+
+    def __init__(self, job: Ingest) -> None:
+        self._domains: dict[tuple[int, int], int] = {}
+        self._categories: dict[tuple[int, int, int], int] = {}
+        text = _nvtx_text(job.file)
+        category = "category" if job.file.has("NVTX_EVENTS", "category") else "NULL"
+        if text is None or not job.file.has("NVTX_EVENTS", "domainId", "globalTid", "eventType"):
+            return
+        sql = (
+            f"SELECT eventType, globalTid, domainId, {category}, {text} FROM NVTX_EVENTS AS n "
+            f"WHERE eventType IN ({CATEGORY}, {DOMAIN})"
+        )
+        for kind, thread, domain, number, name in job.file.rows(sql):
+            if not isinstance(thread, int) or not isinstance(domain, int) or name is None:
+                continue
+            process, name_id = thread >> PROCESS_SHIFT, job.strings.intern(str(name))
+            if kind == DOMAIN:
+                self._domains[process, domain] = name_id
+            elif isinstance(number, int):
+                self._categories[process, domain, number] = name_id
+
+    def domains(self, rows: Rows) -> Array:
+        """Return the name of each row's domain."""
+        result = np.full(len(rows), NOT_RECORDED, dtype=np.int64)
+        process, domain = rows["globalTid"] >> PROCESS_SHIFT, rows["domainId"]
+        for (its_process, its_domain), name_id in self._domains.items():
+            result[(process == its_process) & (domain == its_domain)] = name_id
+        return result
+
+    def categories(self, rows: Rows) -> Array:
+        """Return the name of each row's category."""
+        result = np.full(len(rows), NOT_RECORDED, dtype=np.int64)
+        process, domain = rows["globalTid"] >> PROCESS_SHIFT, rows["domainId"]
+        for (its_process, its_domain, number), name_id in self._categories.items():
+            here = (process == its_process) & (domain == its_domain)
+            result[here & (rows["category"] == number)] = name_id
+        return result
+
+
+def _nvtx_text(file: SqliteFile) -> str | None:
+    by_id = "(SELECT value FROM StringIds WHERE id = n.textId)"
+    parts = ["n.text"] if file.has("NVTX_EVENTS", "text") else []
+    parts += [by_id] if file.has("NVTX_EVENTS", "textId") else []
+    return f"coalesce({', '.join(parts)}, NULL)" if parts else None
+
+
+def _read_os_calls(job: Ingest) -> None:
+    for rows in job.stream("OSRT_API", ("start", "end", "globalTid", "nameId")):
+        rows.drop_bad_spans("os_call")
+        rows.write(
+            "os_calls",
+            name_id=job.strings.use(rows["nameId"]),
+            **rows.span(),
+            **rows.on_thread(),
+        )
+
+
+def _read_thread_switches(job: Ingest) -> None:
+    for rows in job.stream("SCHED_EVENTS", ("start", "globalTid", "cpu", "isSchedIn")):
+        rows.drop_bad_times("switch")
+        rows.write(
+            "thread_switches",
+            time_ns=rows["start"],
+            cpu=rows.small("cpu"),
+            is_in=rows["isSchedIn"] == 1,
+            **rows.on_thread(),
+        )
+
+
+def _read_cpu_samples(job: Ingest) -> None:
+    ids, symbols = [], []
+    for rows in job.stream("SAMPLING_CALLCHAINS", ("id", "symbol", "stackDepth"), counted=False):
+        innermost = rows["stackDepth"] == 0
+        ids.append(rows["id"][innermost])
+        symbols.append(rows["symbol"][innermost])
+    known = np.concatenate(ids) if ids else np.empty(0, np.int64)
+    symbol = np.concatenate(symbols) if symbols else np.empty(0, np.int64)
+    order = np.argsort(known, kind="stable")
+    known, symbol = known[order], symbol[order]
+    for rows in job.stream("COMPOSITE_EVENTS", ("id", "start", "globalTid", "cpu")):
+        rows.drop_bad_times("sample")
+        rows.write(
+            "cpu_samples",
+            time_ns=rows["start"],
+            cpu=rows.small("cpu"),
+            symbol_id=job.strings.use(_look_up(rows["id"], known, symbol)),
+            **rows.on_thread(),
+        )
+
+
+def _look_up(ids: Array, known: Array, values: Array) -> Array:
+    if not len(known):
+        return np.full(len(ids), NOT_RECORDED, dtype=np.int64)
+    place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return np.where(known[place] == ids, values[place], NOT_RECORDED)
+
+
+def _read_gpu_metrics(job: Ingest) -> None:
+    # The number of a metric is documented as unstable, so metrics are known by name only.
+    names: dict[tuple[int, int], int] = {}
+    if job.file.has("TARGET_INFO_GPU_METRICS", "typeId", "metricId", "metricName"):
+        sql = "SELECT typeId, metricId, metricName FROM TARGET_INFO_GPU_METRICS"
+        for kind, metric, name in job.file.rows(sql):
+            if isinstance(kind, int) and isinstance(metric, int):
+                names[kind, metric] = job.strings.intern(str(name))
+    for rows in job.stream("GPU_METRICS", ("timestamp", "typeId", "metricId", "value")):
+        rows.drop_bad_times("metric", column="timestamp")
+        name_ids = np.full(len(rows), NOT_RECORDED, dtype=np.int64)
+        for (kind, metric), name_id in names.items():
+            name_ids[(rows["typeId"] == kind) & (rows["metricId"] == metric)] = name_id
+        rows.write(
+            "gpu_metrics",
+            time_ns=rows["timestamp"],
+            gpu=(rows["typeId"] & 0xFF).astype(np.int32),
+            name_id=name_ids,
+            value=rows["value"].astype(np.float64),
+        )
+
+
+def _read_page_faults(job: Ingest) -> None:
+    gpu = ("start", "end", "globalPid", "deviceId", "numberOfPageFaults")
+    for rows in job.stream("CUDA_UM_GPU_PAGE_FAULT_EVENTS", gpu):
+        rows.drop_bad_spans("fault")
+        rows.write(
+            "page_faults",
+            process=job.processes_of(rows["globalPid"]),
+            device=rows.small("deviceId"),
+            count=rows["numberOfPageFaults"],
+            **rows.span(),
+        )
+    for rows in job.stream("CUDA_UM_CPU_PAGE_FAULT_EVENTS", ("start", "globalPid")):
+        rows.drop_bad_times("fault")
+        rows.write(
+            "page_faults",
+            start_ns=rows["start"],
+            end_ns=rows["start"],
+            process=job.processes_of(rows["globalPid"]),
+            count=np.ones(len(rows), np.int64),
+        )
+
+
+def _read_overheads(job: Ingest) -> None:
+    for table in ("PROFILER_OVERHEAD", "CUPTI_ACTIVITY_KIND_OVERHEAD"):
+        for rows in job.stream(table, ("start", "end", "globalTid", "nameId")):
+            rows.drop_bad_spans("overhead")
+            rows.write(
+                "overheads",
+                name_id=job.strings.use(rows["nameId"]),
+                **rows.span(),
+                **rows.on_thread(),
+            )
+
+
+def _read_diagnostics(job: Ingest) -> None:
+    for rows in job.stream("DIAGNOSTIC_EVENT", ("timestamp", "severity"), texts=("text",)):
+        rows.drop_bad_times("diagnostic", column="timestamp")
+        rows.write(
+            "diagnostics",
+            time_ns=rows["timestamp"],
+            severity=rows.small("severity"),
+            text=rows.decoded("text"),
+        )
+
+
+_STEPS: tuple[Callable[[Ingest], None], ...] = (
+    _read_api_calls,
+    _read_kernels,
+    _read_copies,
+    _read_memsets,
+    _read_graph_launches,
+    _read_graph_nodes,
+    _read_syncs,
+    _read_nvtx,
+    _read_os_calls,
+    _read_thread_switches,
+    _read_cpu_samples,
+    _read_gpu_metrics,
+    _read_page_faults,
+    _read_overheads,
+    _read_diagnostics,
+)
