@@ -1,0 +1,200 @@
+"""A ``.nsys-rep`` report, turned into SQLite by the installed ``nsys export``.
+
+Only NVIDIA's program reads this format. It is started as a stranger: fixed arguments, a private
+folder, a cleaned environment, a time limit, no terminal. What it leaves behind counts only when
+it said that it succeeded, because a failed export can leave a readable database with two tables.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from collectors.trace import EnvironmentFailedError, RefusedError
+
+TIMEOUT_VARIABLE = "WHYSLOW_LIMIT_NSYS_S"
+TIMEOUT_S = 1_800.0  # nsys writes about half a million rows a second: 30 minutes are 900 M rows
+GRACE_S = 3.0  # between asking nsys to stop and stopping it
+POLL_S = 0.05
+MAX_OUTPUT_BYTES = 65_536  # of what nsys prints; the sentence that matters comes first
+EXPORTED = "report.sqlite"
+WAY_OUT = "nsys export --type sqlite --output report.sqlite report.nsys-rep"
+
+_SQLITE_MAGIC = b"SQLite format 3\x00"
+_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "TZ")  # no tokens, nothing that loads code
+_NEWER = ("newer than your current version", "Version number is invalid", "missing required fields")
+_DISK_FULL = ("No space left", "disk is full", "disk full")
+_PATH = re.compile(r"(?:/[^\s:\"']+)+")
+
+
+def export(report: Path, folder: Path) -> Path:
+    """Turn ``report`` into an SQLite file in ``folder`` and return its path.
+
+    Args:
+        report: The ``.nsys-rep`` file; only read.
+        folder: An existing folder of ours; it also holds what nsys writes meanwhile.
+
+    Raises:
+        EnvironmentFailedError: nsys is missing, older than the report, out of time or of space.
+        RefusedError: nsys cannot read the report.
+    """
+    nsys = shutil.which("nsys")
+    if nsys is None:
+        raise EnvironmentFailedError(
+            f"{report.name}: nsys is not installed here, and only nsys reads this format. "
+            f"Run where it was recorded: {WAY_OUT}"
+        )
+    with tempfile.TemporaryDirectory(prefix="nsys-", dir=folder) as private:
+        exported = _run(nsys, report, Path(private))
+        target = folder / EXPORTED
+        exported.replace(target)
+    return target
+
+
+def _run(nsys: str, report: Path, private: Path) -> Path:
+    """Run nsys inside ``private`` and return what it wrote, checked."""
+    # The report's own name never reaches the command line: it could look like an option.
+    source, output = private / "input.nsys-rep", private / EXPORTED
+    source.symlink_to(report.resolve())
+    command = [nsys, "export", "--type=sqlite", "--force-overwrite=true", "--lazy=true"]
+    command += ["--quiet=true", f"--output={output}", str(source)]
+    timeout_s = _timeout_s()
+    try:
+        code, printed = _finish(command, private, timeout_s)
+    except OSError as error:
+        raise EnvironmentFailedError(
+            f"{report.name}: nsys could not be started ({error.strerror}). "
+            f"Run where it was recorded: {WAY_OUT}"
+        ) from error
+    if code is None:
+        raise EnvironmentFailedError(
+            f"{report.name}: nsys did not finish in {timeout_s:g} s "
+            f"({TIMEOUT_VARIABLE}). Run where it was recorded: {WAY_OUT}"
+        )
+    if code:
+        raise _failure(report.name, code, printed)
+    _check_output(report.name, output)
+    return output
+
+
+def _timeout_s() -> float:
+    text = os.environ.get(TIMEOUT_VARIABLE, "")
+    try:
+        seconds = float(text or TIMEOUT_S)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise EnvironmentFailedError(f"{TIMEOUT_VARIABLE}: not a number of seconds above 0")
+    return seconds
+
+
+def _finish(command: list[str], private: Path, timeout_s: float) -> tuple[int | None, str]:
+    """Run ``command`` to its end; the exit status is None when it had to be stopped."""
+    environment = {k: os.environ[k] for k in _KEPT_VARIABLES if k in os.environ}
+    environment |= {"HOME": str(private), "TMPDIR": str(private), "LC_ALL": "C.UTF-8"}
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=private,
+        env=environment,
+        process_group=0,  # its own group, yet in the worker's session, which is stopped as a whole
+    )
+    try:
+        printed = _listen(process, time.monotonic() + timeout_s)
+        late = not _has_ended(process)
+    finally:
+        _stop(process)
+    return (None if late else process.returncode), printed
+
+
+def _listen(process: subprocess.Popen[bytes], deadline: float) -> str:
+    """Read what ``process`` prints until it ends or ``deadline``; keep the first part."""
+    assert process.stdout is not None
+    kept = bytearray()
+    pipe: int | None = process.stdout.fileno()
+    while time.monotonic() < deadline:
+        ended = _has_ended(process)
+        ready = pipe is not None and bool(select.select([pipe], [], [], 0)[0])
+        if pipe is not None and ready:
+            chunk = os.read(pipe, 65_536)
+            kept += chunk[: MAX_OUTPUT_BYTES - len(kept)]
+            pipe = pipe if chunk else None
+        elif ended:  # a grandchild may hold the pipe open for ever
+            break
+        elif pipe is not None:
+            select.select([pipe], [], [], POLL_S)
+        else:
+            time.sleep(POLL_S)
+    return kept.decode("utf-8", "replace")
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    # Not reaped yet: until then its group number cannot be given to anyone else.
+    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return process.returncode is not None or os.waitid(os.P_PID, process.pid, flags) is not None
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End ``process`` and whatever it started."""
+    if not _has_ended(process):
+        os.killpg(process.pid, signal.SIGTERM)
+        patience = time.monotonic() + GRACE_S
+        while time.monotonic() < patience and not _has_ended(process):
+            time.sleep(POLL_S)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _failure(name: str, code: int, printed: str) -> EnvironmentFailedError | RefusedError:
+    """Put the failure of nsys into one line."""
+    if code == -signal.SIGXFSZ or any(text in printed for text in _DISK_FULL):
+        return EnvironmentFailedError(
+            f"{name}: no disk space left for what nsys exports. Free some, or choose another "
+            "folder with --data-dir"
+        )
+    if any(text in printed for text in _NEWER):
+        return EnvironmentFailedError(
+            f"{name}: recorded with a newer nsys than the installed one. "
+            f"Run where it was recorded: {WAY_OUT}"
+        )
+    if code < 0:
+        return RefusedError(
+            f"{name}: nsys crashed while exporting it ({_signal_name(-code)}). "
+            f"Run where it was recorded: {WAY_OUT}"
+        )
+    return RefusedError(f"{name}: nsys cannot read it ({_reason(printed, code)})")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _reason(printed: str, code: int) -> str:
+    """Return what nsys says went wrong, without paths."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    marked = [line for line in lines if line.startswith("Exportation error:")]
+    said = (marked or lines or [f"exit status {code}"])[0].removeprefix("Exportation error:")
+    said = "".join(c if c.isprintable() else "\ufffd" for c in _PATH.sub("…", said))
+    return said.strip().rstrip(".")[:150] or f"exit status {code}"
+
+
+def _check_output(name: str, output: Path) -> None:
+    if not output.is_file() or not output.stat().st_size:
+        raise RefusedError(f"{name}: nsys reported success but wrote nothing")
+    with output.open("rb") as file:
+        if file.read(len(_SQLITE_MAGIC)) != _SQLITE_MAGIC:
+            raise RefusedError(f"{name}: nsys wrote something that is not an SQLite database")
