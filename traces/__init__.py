@@ -1,0 +1,1 @@
+"""Sample recordings, and the generator of the synthetic ones among them."""

@@ -1,0 +1,537 @@
+"""Writes recordings in the layout of Nsight Systems' SQLite exports, without Nsight Systems.
+
+Nothing here ran on a GPU: what is written is what the caller says. Four generations of the layout
+are known, because they differ in the tables and columns that a reader meets:
+
+========  ==========================  ======================================================
+name      exports from about          what is particular
+========  ==========================  ======================================================
+2020.5    2020.5 to 2021.3            no table of metadata, processes or details; old GPU table
+2.9.1     2022.2                      ``EXPORT_META_DATA``; no ``ENUM_*`` tables
+3.13      2024.5                      ``META_DATA_EXPORT``, green contexts, ``DIAGNOSTIC_EVENT``
+3.25      2026.2                      clusters, graph numbers, a text column among the kernels'
+========  ==========================  ======================================================
+
+Columns keep the names of the format, so that a test can write any value into any of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+GENERATIONS = ("2020.5", "2.9.1", "3.13", "3.25")
+SYNTHETIC = "SYNTHETIC"
+CHUNK_ROWS = 100_000  # rows turned into Python tuples at a time: about 60 MB of the widest table
+
+RUNTIME_API, DRIVER_API, OS_RUNTIME = 0, 1, 27  # classes of events
+PUSH_POP, START_END, MARK, CATEGORY, DOMAIN = 59, 60, 34, 33, 75  # types of NVTX events
+NO_STREAM = 4_294_967_295  # a wait for the whole context has no stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU as the recording describes it; the numbers are those of the product's data sheet."""
+
+    name: str
+    sm_count: int
+    memory_bytes: int
+    memory_bytes_per_s: int
+    clock_hz: int
+    compute: tuple[int, int]
+    shared_bytes_per_sm: int
+    chip: str
+
+
+SYNTHETIC_H100 = Gpu(
+    name="SYNTHETIC H100 (generated, no GPU ran)",
+    sm_count=132,
+    memory_bytes=85_899_345_920,
+    memory_bytes_per_s=3_352_320_000_000,
+    clock_hz=1_980_000_000,
+    compute=(9, 0),
+    shared_bytes_per_sm=233_472,
+    chip="GH100",
+)
+
+# One line a table: the columns in the format's order. '!' not null, ':' another type than
+# integer, '>=' the first and '<' the first later generation without it.
+_LAYOUT: dict[str, str] = {
+    "StringIds": "id:key value:text!",
+    "EXPORT_META_DATA>=2.9.1<3.13": "name:text! value:text",
+    "META_DATA_EXPORT>=3.13": "name:text! value:text",
+    "META_DATA_CAPTURE>=3.13": "name:text! value:text",
+    "TARGET_INFO_SESSION_START_TIME": (
+        "utcEpochNs utcTime:text localTime:text systemClockNs>=3.25"
+    ),
+    "ANALYSIS_DETAILS>=2.9.1": "globalVid! duration! startTime! stopTime!",
+    "PROCESSES>=2.9.1": "globalPid pid name:text",
+    "ThreadNames": "nameId! priority globalTid",
+    "TARGET_INFO_CUDA_GPU<2.9.1": (
+        "deviceId! name:text globalMemoryBandwidth globalMemorySize constantMemorySize l2CacheSize"
+        " numThreadsPerWarp coreClockRate numMemcpyEngines numMultiprocessors maxIPC"
+        " maxWarpsPerMultiprocessor maxBlocksPerMultiprocessor maxSharedMemoryPerMultiprocessor"
+        " maxRegistersPerMultiprocessor maxThreadsPerBlock computeCapabilityMajor"
+        " computeCapabilityMinor"
+    ),
+    "TARGET_INFO_GPU": (
+        "vmId! id! name:text busLocation:text isDiscrete l2CacheSize>=2.9.1 totalMemory>=2.9.1"
+        " memoryBandwidth>=2.9.1 clockRate>=2.9.1 smCount>=2.9.1 pwGpuId>=2.9.1 uuid:text>=2.9.1"
+        " luid>=2.9.1 chipName:text>=2.9.1 cuDevice>=2.9.1 ctxswDevPath:text>=2.9.1"
+        " ctrlDevPath:text>=2.9.1 revision>=2.9.1 nodeMask>=2.9.1 constantMemory>=2.9.1"
+        " maxIPC>=2.9.1 maxRegistersPerBlock>=2.9.1 maxShmemPerBlock>=2.9.1"
+        " maxShmemPerBlockOptin>=2.9.1 maxShmemPerSm>=2.9.1 maxRegistersPerSm>=2.9.1"
+        " threadsPerWarp>=2.9.1 asyncEngines>=2.9.1 maxWarpsPerSm>=2.9.1 maxBlocksPerSm>=2.9.1"
+        " maxThreadsPerBlock>=2.9.1 maxBlockDimX>=2.9.1 maxBlockDimY>=2.9.1 maxBlockDimZ>=2.9.1"
+        " maxGridDimX>=2.9.1 maxGridDimY>=2.9.1 maxGridDimZ>=2.9.1 computeMajor>=2.9.1"
+        " computeMinor>=2.9.1 smMajor>=2.9.1 smMinor>=2.9.1"
+    ),
+    "TARGET_INFO_CUDA_DEVICE>=3.25": "gpuId cudaId! pid! uuid:text numMultiprocessors",
+    "TARGET_INFO_CUDA_STREAM": "streamId! hwId! vmId! processId! contextId! priority! flag!",
+    "CUPTI_ACTIVITY_KIND_KERNEL": (
+        "start! end! deviceId! contextId! greenContextId>=3.13 streamId! correlationId globalPid"
+        " demangledName! shortName! mangledName>=2.9.1 launchType cacheConfig registersPerThread!"
+        " gridX! gridY! gridZ! blockX! blockY! blockZ! staticSharedMemory! dynamicSharedMemory!"
+        " localMemoryPerThread! localMemoryTotal! gridId! sharedMemoryExecuted graphNodeId"
+        " sharedMemoryLimitConfig qmdBulkReleaseDone>=3.25 qmdPreexitDone>=3.25"
+        " qmdLastCtaDone>=3.25 graphId>=3.25 clusterX>=3.25 clusterY>=3.25 clusterZ>=3.25"
+        " clusterSchedulingPolicy>=3.25 maxPotentialClusterSize>=3.25 maxActiveClusters>=3.25"
+        " sharedMemoryRequestedPercentage>=3.25 tensorSizeMinusOneElements:text!>=3.25"
+    ),
+    "CUPTI_ACTIVITY_KIND_MEMCPY": (
+        "start! end! deviceId! contextId! greenContextId>=3.13 streamId! correlationId globalPid"
+        " bytes! copyKind! deprecatedSrcId srcKind dstKind srcDeviceId srcContextId dstDeviceId"
+        " dstContextId migrationCause graphNodeId virtualAddress>=2.9.1 copyCount>=3.25"
+    ),
+    "CUPTI_ACTIVITY_KIND_MEMSET": (
+        "start! end! deviceId! contextId! greenContextId>=3.13 streamId! correlationId globalPid"
+        " value! bytes! graphNodeId memKind"
+    ),
+    "CUPTI_ACTIVITY_KIND_GRAPH_TRACE": (
+        "start! end! deviceId! contextId! greenContextId>=3.13 streamId! correlationId globalPid"
+        " graphId! graphExecId!"
+    ),
+    "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION": (
+        "start! end! deviceId! contextId! greenContextId>=3.13 streamId! correlationId globalPid"
+        " deprecatedSyncType>=3.25 syncType! eventId! eventSyncId>=3.25"
+    ),
+    "CUPTI_ACTIVITY_KIND_RUNTIME": (
+        "start! end! eventClass! globalTid correlationId nameId! returnValue! callchainId"
+    ),
+    "NVTX_EVENTS": (
+        "start! end eventType! rangeId category color text:text globalTid endGlobalTid textId"
+        " domainId uint64Value int64Value doubleValue:real uint32Value int32Value"
+        " floatValue:real jsonTextId>=2.9.1 jsonText:text>=2.9.1 binaryData:text>=3.25"
+    ),
+    "OSRT_API": "start! end! eventClass! globalTid nameId! returnValue! nestingLevel callchainId!",
+    "PROFILER_OVERHEAD": (
+        "start! end! globalTid correlationId<2.9.1 nameId! returnValue!<3.25 overheadType!>=3.25"
+    ),
+    "DIAGNOSTIC_EVENT>=3.13": ("timestamp! timestampType! source! severity! text:text! globalPid"),
+    "TARGET_INFO_GPU_METRICS": "typeId! sourceId! typeName:text! metricId! metricName:text!",
+    "GPU_METRICS": "timestamp typeId! metricId! value!",
+}
+
+# Numbers and labels of the format that a reader may look up; older layouts have no such tables.
+_ENUMS: dict[str, dict[int, str]] = {
+    "ENUM_NSYS_EVENT_CLASS": {
+        0: "TRACE_PROCESS_EVENT_CUDA_RUNTIME",
+        1: "TRACE_PROCESS_EVENT_CUDA_DRIVER",
+        27: "TRACE_PROCESS_EVENT_OS_RUNTIME",
+        67: "TRACE_PROCESS_EVENT_CUDABACKTRACE",
+    },
+    "ENUM_NSYS_EVENT_TYPE": {
+        33: "NvtxCategory",
+        34: "NvtxMark",
+        59: "NvtxPushPopRange",
+        60: "NvtxStartEndRange",
+        75: "NvtxDomainCreate",
+    },
+    "ENUM_CUDA_MEMCPY_OPER": {
+        1: "CUDA_MEMCPY_KIND_HTOD",
+        2: "CUDA_MEMCPY_KIND_DTOH",
+        8: "CUDA_MEMCPY_KIND_DTOD",
+        10: "CUDA_MEMCPY_KIND_PTOP",
+        11: "CUDA_MEMCPY_KIND_UVM_HTOD",
+        12: "CUDA_MEMCPY_KIND_UVM_DTOH",
+    },
+    "ENUM_CUDA_MEM_KIND": {
+        0: "CUDA_MEMOPR_MEMORY_KIND_PAGEABLE",
+        1: "CUDA_MEMOPR_MEMORY_KIND_PINNED",
+        2: "CUDA_MEMOPR_MEMORY_KIND_DEVICE",
+        3: "CUDA_MEMOPR_MEMORY_KIND_ARRAY",
+        4: "CUDA_MEMOPR_MEMORY_KIND_MANAGED",
+        5: "CUDA_MEMOPR_MEMORY_KIND_DEVICE_STATIC",
+        6: "CUDA_MEMOPR_MEMORY_KIND_MANAGED_STATIC",
+        7: "CUDA_MEMOPR_MEMORY_KIND_UNKNOWN",
+    },
+    "ENUM_CUPTI_SYNC_TYPE": {
+        0: "CUPTI_ACTIVITY_SYNCHRONIZATION_TYPE_UNKNOWN",
+        1: "CUPTI_ACTIVITY_SYNCHRONIZATION_TYPE_EVENT_SYNCHRONIZE",
+        2: "CUPTI_ACTIVITY_SYNCHRONIZATION_TYPE_STREAM_WAIT_EVENT",
+        3: "CUPTI_ACTIVITY_SYNCHRONIZATION_TYPE_STREAM_SYNCHRONIZE",
+        4: "CUPTI_ACTIVITY_SYNCHRONIZATION_TYPE_CONTEXT_SYNCHRONIZE",
+    },
+    "ENUM_DIAGNOSTIC_SEVERITY_LEVEL": {1: "Info", 2: "Warning", 3: "Error"},
+}
+
+# The number written for a wait is not the one of ENUM_CUPTI_SYNC_TYPE in most versions. Those of
+# event and stream waits in 3.13 are unseen; they are taken to be shifted as the seen ones are.
+_SYNC_TYPES = {
+    "2020.5": {"device": 1, "event": 2, "wait": 3, "stream": 3},
+    "2.9.1": {"device": 1, "event": 2, "wait": 3, "stream": 3},
+    "3.13": {"device": 0, "event": 1, "wait": 2, "stream": 2},
+    "3.25": {"device": 4, "event": 1, "wait": 2, "stream": 3},
+}
+
+_DEFAULTS: dict[str, dict[str, object]] = {
+    "CUPTI_ACTIVITY_KIND_KERNEL": {
+        **{"launchType": 1, "cacheConfig": 1, "registersPerThread": 32},
+        **{"gridX": 1056, "gridY": 1, "gridZ": 1, "blockX": 256, "blockY": 1, "blockZ": 1},
+        **{"staticSharedMemory": 0, "dynamicSharedMemory": 0, "localMemoryPerThread": 0},
+        **{
+            "localMemoryTotal": 0,
+            "gridId": 0,
+            "sharedMemoryExecuted": 32_768,
+            "sharedMemoryLimitConfig": 0,
+        },
+        **{"clusterX": 0, "clusterY": 0, "clusterZ": 0, "tensorSizeMinusOneElements": "[]"},
+    },
+    "CUPTI_ACTIVITY_KIND_MEMCPY": {"copyCount": 1},
+    "CUPTI_ACTIVITY_KIND_MEMSET": {"value": 0, "memKind": 2},
+    "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION": {"eventId": NO_STREAM},
+    "CUPTI_ACTIVITY_KIND_RUNTIME": {"returnValue": 0},
+    "OSRT_API": {"eventClass": OS_RUNTIME, "returnValue": 0, "nestingLevel": 0, "callchainId": 0},
+    "PROFILER_OVERHEAD": {"returnValue": 0, "overheadType": 0},
+    "NVTX_EVENTS": {"eventType": PUSH_POP, "domainId": 0},
+}
+_ON_DEVICE = {"deviceId": 0, "contextId": 1, "streamId": 7}
+_PREFIX = "CUPTI_ACTIVITY_KIND_"
+_EPOCH_NS = 1_795_132_800_000_000_000  # 2026-11-20 00:00 UTC; a clock would change every file
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    declaration: str
+
+
+class Recording:
+    """A recording under construction; ``write`` makes the file.
+
+    Args:
+        generation: One of ``GENERATIONS``.
+        gpus: GPUs, numbered from 0.
+        pid: Number of the program's process; more are added by ``process``.
+        program: Its name.
+        lazy: Leave tables without rows out, as the exporter does unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        *,
+        generation: str = "3.13",
+        gpus: Sequence[Gpu] = (SYNTHETIC_H100,),
+        pid: int = 4242,
+        program: str = "python3",
+        lazy: bool = True,
+    ) -> None:
+        self.generation = generation
+        self.lazy = lazy
+        self._layout = layout(generation)
+        self._chunks: dict[str, list[Mapping[str, object]]] = {}
+        self._strings: dict[str, int] = {}
+        self._ids = itertools.count(1)
+        self.pid = self.process(pid, program)
+        self.tid = self.thread(self.pid, pid, program)
+        for number, gpu in enumerate(gpus):
+            self._describe_gpu(number, gpu)
+
+    def string(self, text: str) -> int:
+        """Return the number of ``text`` in ``StringIds``."""
+        if text not in self._strings:
+            self._strings[text] = next(self._ids)
+        return self._strings[text]
+
+    def process(self, pid: int, name: str) -> int:
+        """Add a process and return the number that other tables use."""
+        key = 1 << 48 | pid << 24
+        self.add("PROCESSES", globalPid=key, pid=pid, name=name)
+        return key
+
+    def thread(self, process: int, tid: int, name: str) -> int:
+        """Add a thread and return the number that other tables use."""
+        key = process | tid
+        self.add("ThreadNames", nameId=self.string(name), priority=20, globalTid=key)
+        return key
+
+    def add(self, table: str, **row: object) -> None:
+        """Add one row; columns that this generation lacks are left out.
+
+        Raises:
+            KeyError: No generation has such a table.
+        """
+        if table in self._layout:
+            self._chunks.setdefault(table, []).append({k: [v] for k, v in row.items()})
+        elif table not in _known_tables():
+            raise KeyError(table)
+
+    def bulk(self, table: str, columns: Mapping[str, object]) -> None:
+        """Add whole columns: arrays or lists of one length, or one value for all rows."""
+        self._chunks.setdefault(table, []).append(columns)
+
+    def kernel(self, name: str, start_ns: int, end_ns: int, **columns: object) -> None:
+        """Add a kernel; ``name`` is the full name."""
+        short, full = self.string(short_name(name)), self.string(name)
+        names = {"demangledName": full, "shortName": short, "mangledName": full}
+        span = {"start": start_ns, "end": end_ns, "globalPid": self.pid}
+        self.add(_PREFIX + "KERNEL", **(span | names | _ON_DEVICE | columns))
+
+    def copy(
+        self, kind: int, size_bytes: int, start_ns: int, end_ns: int, **columns: object
+    ) -> None:
+        """Add a copy; ``kind`` as CUPTI numbers it (1 to the device, 2 to the host)."""
+        ends = {1: (0, 2), 2: (2, 0)}.get(kind, (2, 2))
+        row = {"start": start_ns, "end": end_ns, "globalPid": self.pid, "bytes": size_bytes}
+        row |= {"copyKind": kind, "srcKind": ends[0], "dstKind": ends[1]}
+        self.add(_PREFIX + "MEMCPY", **(row | _ON_DEVICE | columns))
+
+    def memset(self, size_bytes: int, start_ns: int, end_ns: int, **columns: object) -> None:
+        """Add a memset."""
+        row = {"start": start_ns, "end": end_ns, "globalPid": self.pid, "bytes": size_bytes}
+        self.add(_PREFIX + "MEMSET", **(row | _ON_DEVICE | columns))
+
+    def graph_launch(self, graph: int, start_ns: int, end_ns: int, **columns: object) -> None:
+        """Add a whole CUDA graph that was recorded as one row."""
+        row = {"start": start_ns, "end": end_ns, "globalPid": self.pid}
+        row |= {"graphId": graph, "graphExecId": graph}
+        self.add(_PREFIX + "GRAPH_TRACE", **(row | _ON_DEVICE | columns))
+
+    def api(self, name: str, start_ns: int, end_ns: int, **columns: object) -> None:
+        """Add a call of the runtime (``cuda…``) or driver (``cu…``) interface."""
+        row = {"start": start_ns, "end": end_ns, "globalTid": self.tid}
+        row |= {"nameId": self.string(name), "eventClass": _api_class(name)}
+        self.add(_PREFIX + "RUNTIME", **(row | columns))
+
+    def sync(self, kind: str, start_ns: int, end_ns: int, **columns: object) -> None:
+        """Add a wait; ``kind`` is ``device``, ``stream``, ``event`` or ``wait`` (on the device)."""
+        row = {"start": start_ns, "end": end_ns, "globalPid": self.pid}
+        stream = {"streamId": NO_STREAM} if kind == "device" else {}
+        row |= {"syncType": _SYNC_TYPES[self.generation][kind]}
+        self.add(_PREFIX + "SYNCHRONIZATION", **(row | _ON_DEVICE | stream | columns))
+
+    def nvtx(self, text: str, start_ns: int, end_ns: int | None, **columns: object) -> None:
+        """Add a range with its text inline; give ``textId`` to refer to a string instead."""
+        row = {"start": start_ns, "end": end_ns, "globalTid": self.tid}
+        inline = {} if "textId" in columns else {"text": text}
+        self.add("NVTX_EVENTS", **(row | inline | columns))
+
+    def os_call(self, name: str, start_ns: int, end_ns: int, **columns: object) -> None:
+        """Add a call of the operating system."""
+        row = {"start": start_ns, "end": end_ns, "globalTid": self.tid}
+        self.add("OSRT_API", **(row | {"nameId": self.string(name)} | columns))
+
+    def overhead(self, name: str, start_ns: int, end_ns: int, **columns: object) -> None:
+        """Add a stretch in which the profiler itself was busy."""
+        row = {"start": start_ns, "end": end_ns, "globalTid": self.tid}
+        self.add("PROFILER_OVERHEAD", **(row | {"nameId": self.string(name)} | columns))
+
+    def diagnostic(self, text: str, time_ns: int, *, severity: int = 2) -> None:
+        """Add a message of the profiler: severity 1 information, 2 warning, 3 error."""
+        row = {"timestamp": time_ns, "timestampType": 1, "source": 2, "globalPid": self.pid}
+        self.add("DIAGNOSTIC_EVENT", **(row | {"severity": severity, "text": text}))
+
+    def metrics(self, names: Sequence[str], times_ns: Sequence[int], values: Array) -> None:
+        """Add samples of GPU metrics: ``values`` has one row a time and one column a name."""
+        gpu = 1 << 48 | 1 << 24
+        for number, name in enumerate(names, start=1):
+            row = {"typeId": gpu, "sourceId": 1, "typeName": "GH100", "metricId": number}
+            self.add("TARGET_INFO_GPU_METRICS", **row, metricName=name)
+        self.bulk(
+            "GPU_METRICS",
+            {
+                "timestamp": np.repeat(np.asarray(times_ns), len(names)),
+                "typeId": gpu,
+                "metricId": np.tile(np.arange(1, len(names) + 1), len(times_ns)),
+                "value": np.asarray(values).ravel(),
+            },
+        )
+
+    def write(self, path: Path) -> Path:
+        """Write the file and return ``path``; the same rows give the same bytes."""
+        path.unlink(missing_ok=True)
+        self._describe_recording()
+        with contextlib.closing(sqlite3.connect(path)) as file:
+            file.execute("PRAGMA journal_mode=OFF")
+            file.execute("PRAGMA synchronous=OFF")
+            for table, columns in self._layout.items():
+                if table in self._chunks or not self.lazy:
+                    self._write_table(file, table, columns)
+            if GENERATIONS.index(self.generation) >= GENERATIONS.index("3.13"):
+                _write_enums(file)
+            file.commit()
+        return path
+
+    def _write_table(self, file: sqlite3.Connection, table: str, columns: list[_Column]) -> None:
+        declared = ", ".join(f'"{c.name}" {c.declaration}' for c in columns)
+        file.execute(f"CREATE TABLE {table} ({declared})")
+        marks = ", ".join("?" * len(columns))
+        names = [c.name for c in columns]
+        for chunk in self._chunks.get(table, []):
+            # Our own table names; the values go through placeholders.
+            file.executemany(f"INSERT INTO {table} VALUES ({marks})", _tuples(table, names, chunk))
+
+    def _describe_gpu(self, number: int, gpu: Gpu) -> None:
+        major, minor = gpu.compute
+        self.add(
+            "TARGET_INFO_GPU",
+            **{"vmId": 1 << 48, "id": number, "cuDevice": number, "pwGpuId": number},
+            **{
+                "name": gpu.name,
+                "chipName": gpu.chip,
+                "busLocation": f"0000:{number + 1:02x}:00.0",
+            },
+            **{"isDiscrete": 1, "totalMemory": gpu.memory_bytes, "smCount": gpu.sm_count},
+            **{"memoryBandwidth": gpu.memory_bytes_per_s, "clockRate": gpu.clock_hz},
+            **{
+                "uuid": f"00000000-0000-0000-0000-{number:012d}",
+                "luid": 0,
+                "l2CacheSize": 52_428_800,
+            },
+            **{"revision": 161, "nodeMask": 0, "constantMemory": 65_536, "maxIPC": 4},
+            **{"maxRegistersPerBlock": 65_536, "maxRegistersPerSm": 65_536, "threadsPerWarp": 32},
+            **{"maxShmemPerBlock": 49_152, "maxShmemPerBlockOptin": gpu.shared_bytes_per_sm - 1024},
+            **{"maxShmemPerSm": gpu.shared_bytes_per_sm, "asyncEngines": 3, "maxWarpsPerSm": 64},
+            **{"maxBlocksPerSm": 32, "maxThreadsPerBlock": 1024, "maxBlockDimX": 1024},
+            **{"maxBlockDimY": 1024, "maxBlockDimZ": 64, "maxGridDimX": 2_147_483_647},
+            **{"maxGridDimY": 65_535, "maxGridDimZ": 65_535, "computeMajor": major},
+            **{"computeMinor": minor, "smMajor": major, "smMinor": minor},
+        )
+        self.add(
+            "TARGET_INFO_CUDA_GPU",
+            **{"deviceId": number, "name": gpu.name, "globalMemorySize": gpu.memory_bytes},
+            **{"globalMemoryBandwidth": gpu.memory_bytes_per_s, "coreClockRate": gpu.clock_hz},
+            **{"numThreadsPerWarp": 32, "numMultiprocessors": gpu.sm_count, "numMemcpyEngines": 3},
+            **{"maxWarpsPerMultiprocessor": 64, "maxBlocksPerMultiprocessor": 32, "maxIPC": 4},
+            **{"maxSharedMemoryPerMultiprocessor": gpu.shared_bytes_per_sm},
+            **{"maxRegistersPerMultiprocessor": 65_536, "maxThreadsPerBlock": 1024},
+            **{"computeCapabilityMajor": major, "computeCapabilityMinor": minor},
+        )
+        self.add(
+            "TARGET_INFO_CUDA_DEVICE",
+            **{"gpuId": number, "cudaId": number, "pid": (self.pid >> 24) & 0xFFFFFF},
+            **{"uuid": "", "numMultiprocessors": gpu.sm_count},
+        )
+
+    def _describe_recording(self) -> None:
+        ends = [_last(c["end"]) for chunks in self._chunks.values() for c in chunks if "end" in c]
+        duration = max(ends, default=0) + 1_000_000
+        texts, numbers = list(self._strings), list(self._strings.values())
+        self._chunks["StringIds"] = [{"id": numbers, "value": texts}]
+        meta = {
+            "EXPORT_PRODUCT_NAME": f"{SYNTHETIC}: written by traces/nsys_writer.py of whyslow",
+            "EXPORT_PRODUCT_VERSION": f"{SYNTHETIC}, layout {self.generation}",
+            "EXPORT_SCHEMA_VERSION": self.generation,
+        }
+        for table in ("EXPORT_META_DATA", "META_DATA_EXPORT"):
+            if table in self._layout:
+                self._chunks[table] = [{"name": list(meta), "value": list(meta.values())}]
+        when = "2026-11-20T00:00:00"
+        start = {"utcEpochNs": [_EPOCH_NS], "utcTime": [when], "localTime": [when]}
+        self._chunks["TARGET_INFO_SESSION_START_TIME"] = [start]
+        if "ANALYSIS_DETAILS" in self._layout:
+            row = {"globalVid": [1 << 48], "duration": [duration]}
+            self._chunks["ANALYSIS_DETAILS"] = [row | {"startTime": [0], "stopTime": [duration]}]
+
+
+def layout(generation: str) -> dict[str, list[_Column]]:
+    """Return the tables of ``generation`` with their columns, in the format's order.
+
+    Raises:
+        ValueError: ``generation`` is none of ``GENERATIONS``.
+    """
+    now = GENERATIONS.index(generation)
+    tables = {}
+    for line, columns in _LAYOUT.items():
+        table = _in_generation(line, now)
+        if table:
+            present = (_in_generation(c, now) for c in columns.split())
+            tables[table] = [_column(c) for c in present if c]
+    return tables
+
+
+def short_name(name: str) -> str:
+    """Return a kernel's name without return type, namespaces, template arguments, parameters."""
+    bare = re.sub(r"\(anonymous namespace\)::", "", name)
+    bare = re.split(r"[<(]", bare, maxsplit=1)[0]
+    return bare.split(" ")[-1].split("::")[-1]
+
+
+def _in_generation(item: str, now: int) -> str:
+    """Return ``item`` without its limits, empty when generation number ``now`` lacks it."""
+    match = re.fullmatch(r"(?P<item>.*?)(?:>=(?P<first>[\d.]+))?(?:<(?P<end>[\d.]+))?", item)
+    if match is None:
+        raise ValueError(item)
+    first, end = match["first"], match["end"]
+    if (first and now < GENERATIONS.index(first)) or (end and now >= GENERATIONS.index(end)):
+        return ""
+    return match["item"]
+
+
+def _column(item: str) -> _Column:
+    name, _, kind = item.rstrip("!").partition(":")
+    kinds = {"": "INTEGER", "text": "TEXT", "real": "REAL", "key": "INTEGER NOT NULL PRIMARY KEY"}
+    return _Column(name, kinds[kind] + (" NOT NULL" if item.endswith("!") else ""))
+
+
+def _known_tables() -> set[str]:
+    return {table for generation in GENERATIONS for table in layout(generation)}
+
+
+def _api_class(name: str) -> int:
+    return RUNTIME_API if name.startswith("cuda") else DRIVER_API
+
+
+def _last(values: object) -> int:
+    if isinstance(values, np.ndarray):
+        return int(values.max()) if len(values) else 0
+    known = [v for v in values if v is not None] if isinstance(values, list) else [values]
+    return max((int(str(v)) for v in known), default=0)
+
+
+def _tuples(
+    table: str, names: list[str], chunk: Mapping[str, object]
+) -> Iterator[tuple[object, ...]]:
+    values = _DEFAULTS.get(table, {}) | dict(chunk)
+    length = max(len(v) for v in values.values() if isinstance(v, (np.ndarray, list)))
+    for begin in range(0, length, CHUNK_ROWS):
+        part = slice(begin, min(begin + CHUNK_ROWS, length))
+        yield from zip(*(_part(values.get(n), part) for n in names), strict=True)
+
+
+def _part(values: object, part: slice) -> Sequence[object]:
+    if isinstance(values, np.ndarray):
+        listed: list[object] = values[part].tolist()
+        return listed
+    if isinstance(values, list):
+        return values[part]
+    return [values] * (part.stop - part.start)
+
+
+def _write_enums(file: sqlite3.Connection) -> None:
+    for table, labels in _ENUMS.items():
+        file.execute(
+            f"CREATE TABLE {table} (id INTEGER NOT NULL PRIMARY KEY, name TEXT, label TEXT)"
+        )
+        rows = [(number, label, label) for number, label in labels.items()]
+        file.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", rows)
