@@ -1,0 +1,1 @@
+"""The library: recordings that were opened, and what the analysis said about them."""

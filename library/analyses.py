@@ -1,0 +1,207 @@
+"""Analyses that were made once and are kept beside their trace, so that a second look is instant.
+
+``<trace>/analysis/<key>`` holds ``report.json`` and one Parquet file for each table that pages
+draw from. The key covers the window and the text of the analyzers: a rule that changed answers
+anew. Reading a report touches neither pandas nor Arrow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from library.cache import fingerprint
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analyzers import Analysis
+    from analyzers.report import Report
+    from collectors.trace import EnvironmentFailedError, Trace
+
+MANIFEST = "manifest.json"
+REPORT = "report.json"
+ROW_GROUP_ROWS = 262_144
+MAX_KEPT = 16  # windows kept for each trace; a page asks for a new one with every selection
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One analysis on disk; tables are read when they are asked for.
+
+    Attributes:
+        folder: Where it lies.
+    """
+
+    folder: Path
+
+    @cached_property
+    def report(self) -> Report:
+        """Everything the analysis says."""
+        from analyzers.report import Report
+
+        try:
+            return Report.from_dict(json.loads((self.folder / REPORT).read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._damaged(error) from error
+
+    def segments(self) -> pd.DataFrame:
+        """Return the ledger, one row per stretch of a device's time; see ``Ledger.segments``."""
+        return self._frame("segments")
+
+    def kernels(self) -> pd.DataFrame:
+        """Return one row per kernel name; see ``analyzers.kernels``."""
+        return self._frame("kernels")
+
+    def launches(self) -> pd.DataFrame:
+        """Return one row per GPU operation; see ``Facts.launches``."""
+        return self._frame("launches")
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.folder / f"{name}.parquet"
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                frame: pd.DataFrame = file.read().to_pandas()
+                return frame
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> EnvironmentFailedError:
+        from collectors.trace import EnvironmentFailedError
+
+        shutil.rmtree(self.folder, ignore_errors=True)  # so that the next look makes it again
+        return EnvironmentFailedError(
+            f"{self.folder.parent.parent.name}: the stored analysis is damaged or gone "
+            f"({type(error).__name__}); open the recording again"
+        )
+
+
+def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
+    """Keep ``analysis`` of ``window`` beside ``trace``; an intact one that is there stays.
+
+    Raises:
+        OSError: The disk is full or cannot be written.
+    """
+    from analyzers.kernels import kernel_table
+
+    tables = {
+        "segments": analysis.ledger.segments,
+        "kernels": kernel_table(analysis.facts),
+        "launches": analysis.facts.launches,
+    }
+    target = _folder(trace.folder, window)
+    fresh = target.with_name(f".{uuid.uuid4().hex}")
+    fresh.mkdir(parents=True)
+    try:
+        _write(fresh, window, analysis.report, tables)
+        _publish(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    _forget_old(target)
+    return Stored(target)
+
+
+def load(trace: Trace, window: str = "") -> Stored | None:
+    """Return the stored analysis of ``window``, or None when it has to be made."""
+    return find(trace.folder, window)
+
+
+def find(trace_folder: Path, window: str = "") -> Stored | None:
+    """Return the intact analysis of ``window`` under ``trace_folder``, None when there is none."""
+    folder = _folder(trace_folder, window)
+    return Stored(folder) if _is_intact(folder) else None
+
+
+@cache
+def analyzer_version() -> str:
+    """Return a fingerprint of everything that decides what an analysis says."""
+    return fingerprint("analyzers", "collectors.trace", "library.analyses")
+
+
+def _folder(trace_folder: Path, window: str) -> Path:
+    key = hashlib.sha256(f"{analyzer_version()}\0{window}".encode("utf-8", "replace")).hexdigest()
+    return trace_folder / "analysis" / key[:24]
+
+
+def _write(folder: Path, window: str, report: Report, tables: Mapping[str, pd.DataFrame]) -> None:
+    for name, frame in tables.items():
+        _write_table(folder / f"{name}.parquet", frame)
+    text = report.to_json().encode()
+    (folder / REPORT).write_bytes(text)
+    manifest: dict[str, Any] = {
+        "window": window,
+        "version": analyzer_version(),
+        "report_sha256": hashlib.sha256(text).hexdigest(),
+        "sizes": {f.name: f.stat().st_size for f in sorted(folder.iterdir())},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    for path in (*folder.iterdir(), folder):
+        _flush(path)
+
+
+def _write_table(path: Path, frame: pd.DataFrame) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(
+        pa.Table.from_pandas(frame, preserve_index=False),
+        path,
+        compression="zstd",
+        compression_level=1,
+        write_page_checksum=True,
+        write_statistics=False,
+        row_group_size=ROW_GROUP_ROWS,
+    )
+
+
+def _publish(fresh: Path, target: Path) -> None:
+    if target.exists() and not _is_intact(target):
+        shutil.rmtree(target)
+    try:
+        fresh.replace(target)
+    except OSError:
+        if not _is_intact(target):  # anything but "another process was faster"
+            raise
+    _flush(target.parent)
+
+
+def _is_intact(folder: Path) -> bool:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        report = (folder / REPORT).read_bytes()
+        return (
+            all((folder / n).stat().st_size == size for n, size in manifest["sizes"].items())
+            and hashlib.sha256(report).hexdigest() == manifest["report_sha256"]
+        )
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
+
+
+def _forget_old(newest: Path) -> None:
+    """Delete all but the analyses that were made last, and that of the whole recording."""
+    keep = {newest, _folder(newest.parent.parent, "")}
+    others = [f for f in newest.parent.iterdir() if f not in keep and not f.name.startswith(".")]
+    with contextlib.suppress(FileNotFoundError):  # another process deletes the same ones
+        others.sort(key=lambda f: f.stat().st_mtime_ns, reverse=True)
+    for folder in others[MAX_KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

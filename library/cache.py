@@ -1,0 +1,382 @@
+"""Where opened recordings live: derived data that can be thrown away and made again.
+
+``cache/<trace>`` holds one trace each, complete or not there at all. ``index/<key>.json`` says
+which trace a file on disk became; the file is known by its real path, size and time of change.
+A record also holds the digest of the trace's manifest, so that a damaged copy is noticed.
+
+Nothing heavy is imported here: a second look at a recording has to be instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collectors.trace import EnvironmentFailedError, Trace
+
+DATA_DIR_VARIABLE = "WHYSLOW_DATA_DIR"
+MANIFEST = "manifest.json"
+TEMPORARY = "tmp"
+KEPT_FAILED_JOBS = 20  # logs of our own defects, for a bug report
+
+_STORAGE_ERRORS = {
+    errno.ENOSPC: "no disk space left",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file on disk may not grow any further (file-size limit)",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
+    errno.ENOTDIR: "not a folder",
+    errno.EEXIST: "not a folder",
+    errno.EIO: "the disk reports an error",
+}
+_TRACE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
+
+
+def data_dir() -> Path:
+    """Return the folder that holds everything whyslow stores."""
+    if chosen := os.environ.get(DATA_DIR_VARIABLE):
+        return Path(chosen).absolute()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).absolute() / "whyslow"
+    return Path("~/.cache/whyslow").expanduser()
+
+
+def cache_root() -> Path:
+    """Return the folder that holds the traces."""
+    return data_dir() / "cache"
+
+
+def jobs_root() -> Path:
+    """Return the folder in which running and failed jobs keep their files."""
+    return data_dir() / "jobs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What the index knows about one file on disk.
+
+    Attributes:
+        path: Its real path.
+        size: Its size in bytes when it was read.
+        mtime_ns: Its time of change then.
+        trace: Folder name of the trace it became.
+        manifest_sha256: Digest of that trace's manifest.
+        reader: Fingerprint of the definition of a trace, so that a newer whyslow reads again.
+        order: Rises with every record; wall clocks jump.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    trace: str
+    manifest_sha256: str
+    reader: str
+    order: int
+
+
+def find_folder(path: Path) -> Path | None:
+    """Return the folder of the intact trace of this very file, without reading the file."""
+    try:
+        record = _load_record(_record_path(path))
+    except OSError:  # a relative path in a folder that was deleted
+        return None
+    if record is None or not _still_describes(record, path):
+        return None
+    folder = cache_root() / record.trace
+    if not _is_intact(folder, record.manifest_sha256):
+        return None
+    if record.reader != _reader_fingerprint() and not _has_current_version(folder):
+        return None
+    return folder
+
+
+def find(path: Path) -> Trace | None:
+    """Return the cached trace of this very file, or None when it has to be read (again)."""
+    from collectors.trace import Trace, TraceError
+
+    folder = find_folder(path)
+    try:
+        return Trace.load(folder) if folder else None
+    except TraceError:  # vanished or damaged since: it is read again
+        return None
+
+
+def remember(path: Path, trace: Trace) -> None:
+    """Note that the file at ``path`` became ``trace``.
+
+    Raises:
+        EnvironmentFailedError: The data folder cannot be written.
+    """
+    with writing():
+        status = path.stat()
+        record = Record(
+            path=str(path.resolve()),
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            trace=trace.id,
+            manifest_sha256=_digest(trace.folder / MANIFEST),
+            reader=_reader_fingerprint(),
+            order=1 + max((r.order for r in _records()), default=0),
+        )
+        write_json(_record_path(path), asdict(record))
+
+
+def traces() -> list[Trace]:
+    """Return every trace of the library that can be opened, the newest first."""
+    from collectors.trace import Trace, TraceError
+
+    newest: dict[str, int] = {}
+    for record in _records():
+        newest[record.trace] = max(record.order, newest.get(record.trace, 0))
+    found = []
+    for name in sorted(newest, key=lambda n: newest[n], reverse=True):
+        with contextlib.suppress(TraceError):
+            found.append(Trace.load(cache_root() / name))
+    return found
+
+
+def get(trace_id: str) -> Trace:
+    """Return the trace named ``trace_id``.
+
+    Raises:
+        RefusedError: The library has no such recording.
+        EnvironmentFailedError: Its cached copy is damaged.
+    """
+    from collectors.trace import RefusedError, Trace
+
+    if not _TRACE_ID.fullmatch(trace_id) or not (cache_root() / trace_id / MANIFEST).is_file():
+        shown = "".join(c if c.isprintable() else "\ufffd" for c in trace_id[:80])
+        raise RefusedError(f"{shown}: not in the library (deleted?). Open the recording again")
+    return Trace.load(cache_root() / trace_id)
+
+
+def remove(trace_id: str) -> None:
+    """Forget the trace named ``trace_id`` and delete its folder; the recording stays.
+
+    Raises:
+        EnvironmentFailedError: The data folder cannot be written.
+    """
+    if not _TRACE_ID.fullmatch(trace_id):
+        return
+    with writing():
+        for path in _record_paths():
+            record = _load_record(path)
+            if record is not None and record.trace == trace_id:
+                path.unlink(missing_ok=True)
+        vanish(cache_root() / trace_id)
+
+
+def vanish(folder: Path) -> None:
+    """Delete ``folder`` of the cache at one stroke, then what was in it."""
+    grave = cache_root() / TEMPORARY / uuid.uuid4().hex
+    with contextlib.suppress(FileNotFoundError):
+        grave.parent.mkdir(parents=True, exist_ok=True)
+        folder.replace(grave)
+    shutil.rmtree(grave, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Delete what killed jobs left behind; does nothing while any job is running."""
+    # A read-only library can still be looked at, so an error of the disk is no trouble here.
+    with contextlib.suppress(OSError), _lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+        _sweep()
+
+
+@contextlib.contextmanager
+def job_running() -> Iterator[None]:
+    """Keep ``sweep`` away while something is being written.
+
+    Raises:
+        EnvironmentFailedError: The data folder cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        with writing():
+            data_dir().mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_lock(fcntl.LOCK_SH))
+        yield
+
+
+@contextlib.contextmanager
+def file_taken(path: Path) -> Iterator[Iterator[None]]:
+    """Let one process at a time read the file at ``path``.
+
+    Yields:
+        An iterator that gives None for as long as another process has it, then ends.
+    """
+    byte = int(_record_path(path).stem[:7], 16)  # one byte of one lock file for each recording
+
+    def turns() -> Iterator[None]:
+        while True:
+            try:
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            except BlockingIOError:
+                yield
+            else:
+                return
+
+    with (data_dir() / "files.lock").open("ab") as handle:
+        yield turns()
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Turn an error of the disk into one line that names the data folder."""
+    try:
+        yield
+    except OSError as error:
+        raise (storage_error(error) or error) from error
+
+
+def storage_error(error: OSError) -> EnvironmentFailedError | None:
+    """Return the line for an error of the disk; None when it is about something else."""
+    from collectors.trace import EnvironmentFailedError
+
+    trouble = _STORAGE_ERRORS.get(error.errno or 0)
+    if trouble is None:
+        return None
+    return EnvironmentFailedError(
+        f"{data_dir()}: {trouble}. Free disk space, or choose another folder with --data-dir "
+        f"or {DATA_DIR_VARIABLE}"
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file at ``path`` at one stroke, surviving a crash at any moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    try:
+        with fresh.open("w", encoding="utf-8") as file:
+            json.dump(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def fingerprint(*modules: str) -> str:
+    """Return a digest of the source text of packages and modules, without importing them."""
+    digest = hashlib.sha256()
+    for module in modules:
+        package, _, name = module.partition(".")
+        spec = importlib.util.find_spec(package)
+        for place in sorted((spec and spec.submodule_search_locations) or ()):
+            for file in sorted(Path(place).rglob(f"{name}.py" if name else "*.py")):
+                digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _reader_fingerprint() -> str:
+    return fingerprint("collectors.trace")
+
+
+def _has_current_version(folder: Path) -> bool:
+    # The definition's text changed; only its version number says whether its meaning did.
+    from collectors.trace import READER_VERSION
+
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return bool(manifest.get("reader_version") == READER_VERSION)
+
+
+def _record_path(path: Path) -> Path:
+    key = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+    return data_dir() / "index" / f"{key}.json"
+
+
+def _record_paths() -> list[Path]:
+    return list((data_dir() / "index").glob("*.json"))
+
+
+def _records() -> list[Record]:
+    return [r for r in map(_load_record, _record_paths()) if r is not None]
+
+
+def _load_record(path: Path) -> Record | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data["order"], int) or not _TRACE_ID.fullmatch(data["trace"]):
+            return None
+        return Record(**data)
+    except (OSError, ValueError, TypeError, KeyError):  # damaged: the file is read again
+        return None
+
+
+def _still_describes(record: Record, path: Path) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    same = (record.path, record.size, record.mtime_ns)
+    return stat.S_ISREG(status.st_mode) and same == (
+        str(path.resolve()),
+        status.st_size,
+        status.st_mtime_ns,
+    )
+
+
+def _is_intact(folder: Path, manifest_sha256: str) -> bool:
+    try:
+        text = (folder / MANIFEST).read_bytes()
+        if hashlib.sha256(text).hexdigest() != manifest_sha256:
+            return False
+        sizes = json.loads(text)["sizes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, AttributeError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def _lock(how: int) -> Iterator[IO[bytes]]:
+    with (data_dir() / "jobs.lock").open("ab") as handle:
+        fcntl.flock(handle, how)
+        yield handle
+
+
+def _sweep() -> None:
+    shutil.rmtree(cache_root() / TEMPORARY, ignore_errors=True)
+    known = {record.trace for record in _records()}
+    for folder in _entries(cache_root()):
+        if folder.name not in known:  # killed before it was remembered: nobody can find it
+            shutil.rmtree(folder, ignore_errors=True)
+        for unfinished in folder.glob("analysis/.*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+    for file in _entries(data_dir() / "index"):
+        if file.suffix != ".json" or _load_record(file) is None:
+            file.unlink(missing_ok=True)
+    for number, job in enumerate(_newest_failed_first(jobs_root())):
+        if number >= KEPT_FAILED_JOBS:
+            shutil.rmtree(job, ignore_errors=True)
+
+
+def _newest_failed_first(root: Path) -> list[Path]:
+    failed = []
+    for job in _entries(root):
+        if (job / "defect").exists():
+            failed.append(job)
+        else:
+            shutil.rmtree(job, ignore_errors=True)
+    return sorted(failed, key=lambda j: j.stat().st_mtime_ns, reverse=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []

@@ -1,0 +1,552 @@
+"""The child process in which every recording is parsed and analysed, under limits.
+
+Whatever a hostile or huge file does, it does it there: crash, hang, eat memory, fill the disk.
+The parent sees an exit status and a small JSON answer, and turns every way to die into one line.
+Parent and child share a folder: ``order.json`` (what to do), ``progress.json`` (how far it is),
+``result.json`` (the answer) and ``log.txt`` (what the child printed).
+
+Nothing heavy is imported here, so that a second look at a recording stays instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from library import analyses, cache
+
+if TYPE_CHECKING:
+    from collectors.trace import Trace
+    from library.analyses import Stored
+
+GIB = 1 << 30
+POLL_S = 0.05
+PROGRESS_EVERY_S = 0.1
+READING_SHARE = 0.75  # of the time from file to verdict; the rest is the analysis
+MAX_ANSWER_BYTES = 1 << 20
+MAX_LINE = 300  # characters; longer ones are names that someone made up
+OUT_OF_MEMORY = 86  # exit status of a child that could not even write its answer
+
+# Threads and libraries report a refused reservation in their own words.
+_MEMORY_WORDS = ("bad_alloc", "MemoryError", "can't start new thread", "annot allocate memory")
+
+# One arena and one helper thread each reserve address space, which is what the limit counts; on
+# a machine with many cores the defaults alone would use it up. Nothing here is linear algebra.
+_CHILD_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "4",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "PYTHONWARNINGS": "default",
+}
+# Code is found as in the parent; tokens and preloaded libraries stay behind.
+_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "TZ")
+_KEPT_PREFIXES = ("LC_", "WHYSLOW_", "XDG_", "COV_")
+
+
+def _limit(name: str, default: float) -> float:
+    variable = f"WHYSLOW_LIMIT_{name}"
+    try:
+        value = float(os.environ.get(variable) or default)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        from collectors.trace import EnvironmentFailedError
+
+        raise EnvironmentFailedError(f"{variable}: not a number above 0")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one recording may cost; each is set by the environment variable in brackets.
+
+    Attributes:
+        memory_gb: Address space (``WHYSLOW_LIMIT_MEMORY_GB``, 8). Libraries reserve two to three
+            times what they use, so this allows about 3 GB; 8 million rows need 1.5 GB.
+        cpu_s: Processor seconds over all threads (``WHYSLOW_LIMIT_CPU_S``, 7,200).
+        file_gb: Size of any file that is written (``WHYSLOW_LIMIT_FILE_GB``, 64).
+        wall_s: Seconds until an answer (``WHYSLOW_LIMIT_WALL_S``, 3,600); twice what nsys gets.
+    """
+
+    memory_gb: float = field(default_factory=lambda: _limit("MEMORY_GB", 8.0))
+    cpu_s: float = field(default_factory=lambda: _limit("CPU_S", 7_200.0))
+    file_gb: float = field(default_factory=lambda: _limit("FILE_GB", 64.0))
+    wall_s: float = field(default_factory=lambda: _limit("WALL_S", 3_600.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a job is.
+
+    Attributes:
+        fraction: 0 to 1.
+        stage: What is being done.
+        done: True when there is an answer.
+        error: The line that says why there is no trace; empty when all is well.
+        trace_id: The trace, once it is ready.
+    """
+
+    fraction: float
+    stage: str
+    done: bool = False
+    error: str = ""
+    trace_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A recording that is ready to be looked at."""
+
+    trace: Trace
+    stored: Stored
+
+
+def open_recording(
+    path: Path,
+    *,
+    window: str = "",
+    limits: Limits | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Opened:
+    """Read and analyse the recording at ``path``, or take both from the cache.
+
+    Args:
+        path: The recording; never changed.
+        window: Part to analyse, as ``analyzers.analyze`` takes it.
+        limits: What it may cost.
+        on_progress: Called about ten times a second.
+
+    Raises:
+        RefusedError: The file is not something whyslow can answer for.
+        EnvironmentFailedError: Disk full, tool missing, out of time.
+        WindowError: The recording has no such window.
+        TraceError: A defect of ours; the job's log tells more.
+    """
+    job = start(path, window=window, limits=limits)
+    trace_id = job.wait(on_progress)
+    trace = cache.get(trace_id)
+    stored = analyses.load(trace, window)
+    if stored is None:
+        raise _failure("EnvironmentFailedError", f"{trace.id}: the cached copy vanished; try again")
+    return Opened(trace=trace, stored=stored)
+
+
+def start(path: Path, *, window: str = "", limits: Limits | None = None) -> Job:
+    """Begin to open the recording at ``path`` and return at once; see ``open_recording``.
+
+    Raises:
+        EnvironmentFailedError: The data folder cannot be written, or a limit is no number.
+    """
+    folder = cache.find_folder(path)
+    if folder is not None and analyses.find(folder, window) is not None:
+        return Job(name=path.name, trace_id=folder.name)
+    try:
+        path = path.absolute()  # not resolved: a link keeps its own name
+    except OSError as error:
+        raise _failure("RefusedError", f"{path.name}: the current folder is gone") from error
+    job = Job(name=path.name)
+    job._launch(path, window, limits or Limits())
+    return job
+
+
+class Job:
+    """A recording that is being opened by a child process.
+
+    Attributes:
+        id: Names the job, and its folder as long as there is one.
+        name: File name of the recording.
+    """
+
+    def __init__(self, *, name: str, trace_id: str = "") -> None:
+        self.id = uuid.uuid4().hex[:12]
+        self.name = name
+        self._trace_id = trace_id
+        self._error: Exception | None = None
+        self._cancelled = threading.Event()
+        self._done = threading.Event()
+        self._folder = cache.jobs_root() / self.id
+        if trace_id:
+            self._done.set()
+
+    def progress(self) -> Progress:
+        """Return how far the job is; never raises and never waits."""
+        if not self._done.is_set():
+            return self._last_words()
+        if self._error is not None:
+            return Progress(fraction=1.0, stage="failed", done=True, error=one_line(self._error))
+        return Progress(fraction=1.0, stage="ready", done=True, trace_id=self._trace_id)
+
+    def wait(self, on_progress: Callable[[Progress], None] | None = None) -> str:
+        """Wait for the answer and return the trace's id; raises what ``open_recording`` raises."""
+        try:
+            while not self._done.wait(PROGRESS_EVERY_S):
+                if on_progress is not None:
+                    on_progress(self.progress())
+        except BaseException:  # interrupted, or nobody is left to look at the progress
+            self.cancel()
+            raise
+        if self._error is not None:
+            raise self._error
+        return self._trace_id
+
+    def cancel(self) -> None:
+        """Stop the job; does nothing when it has ended."""
+        self._cancelled.set()
+        self._done.wait(timeout=5.0)
+
+    def _launch(self, path: Path, window: str, limits: Limits) -> None:
+        cache.sweep()
+        running = contextlib.ExitStack()
+        running.enter_context(cache.job_running())
+        try:
+            with cache.writing():
+                process = _start_child(self._folder, path, window, limits)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            running.close()
+            raise
+        watcher = threading.Thread(target=self._watch, args=(process, limits, running), daemon=True)
+        watcher.start()
+
+    def _watch(
+        self, process: subprocess.Popen[bytes], limits: Limits, running: contextlib.ExitStack
+    ) -> None:
+        """Wait for the child, stop it when its time is up, and keep its answer."""
+        try:
+            with running, process:
+                late = self._outlast(process, time.monotonic() + limits.wall_s)
+                answer = _read_answer(self._folder, process.returncode)
+                if late and not answer.get("trace"):
+                    answer = late
+            self._conclude(answer, process.returncode, limits)
+        except Exception as error:
+            self._error = error
+        finally:
+            self._done.set()
+
+    def _outlast(self, process: subprocess.Popen[bytes], deadline: float) -> dict[str, str] | None:
+        """Return once the child has ended; the answer when it had to be stopped."""
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_S)
+                return None
+            if self._cancelled.is_set():
+                stopped = {"error": "EnvironmentFailedError", "message": f"{self.name}: cancelled"}
+            elif time.monotonic() > deadline:
+                stopped = {"error": "Late"}
+            else:
+                continue
+            kill_session(process.pid)
+            process.wait()
+            return stopped
+
+    def _conclude(self, answer: dict[str, str], status: int, limits: Limits) -> None:
+        """Turn the child's answer, or its death, into the job's; keep the log of a defect."""
+        self._trace_id = answer.get("trace", "")
+        kind = ""
+        if not self._trace_id:
+            shown = one_line(self.name)[:80]
+            if answer:
+                kind, text = _explain(answer, shown, limits)
+            else:
+                kind, text = _explain_death(status, _end_of_log(self._folder), shown, limits)
+            if kind == "TraceError":
+                text += f"; log: jobs/{self.id}/log.txt in the data folder"
+            self._error = _failure(kind, text)
+        if kind == "TraceError":
+            with contextlib.suppress(OSError):
+                (self._folder / "defect").touch()
+        else:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _last_words(self) -> Progress:
+        try:
+            said = json.loads((self._folder / "progress.json").read_text(encoding="utf-8"))
+            return Progress(fraction=float(said["fraction"]), stage=str(said["stage"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return Progress(fraction=0.0, stage="starting")
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return an error's text as one printable line of bounded length."""
+    text = " ".join(str(error).split("\n"))
+    text = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return text if len(text) <= MAX_LINE else text[: MAX_LINE - 1] + "…"
+
+
+def kill_session(session: int) -> None:
+    """Stop every process of ``session``, among them programs that the child started."""
+    for _ in range(3):  # one that was being born while we looked is found the next time
+        members = _members(session)
+        for pid in set(members) - {os.getpid()}:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not members:
+            return
+
+
+def _members(session: int) -> list[int]:
+    members = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                # The name in brackets may hold anything; state, parent, group, session follow it.
+                after_name = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                if int(after_name[3]) == session and after_name[0] != "Z":
+                    members.append(int(entry.name))
+    return members
+
+
+def _start_child(folder: Path, path: Path, window: str, limits: Limits) -> subprocess.Popen[bytes]:
+    temporary = folder / "tmp"
+    temporary.mkdir(parents=True)
+    order = {"path": str(path), "window": window, "limits": asdict(limits)}
+    cache.write_json(folder / "order.json", order)
+    kept = {
+        k: v for k, v in os.environ.items() if k in _KEPT_VARIABLES or k.startswith(_KEPT_PREFIXES)
+    }
+    chosen = {"TMPDIR": str(temporary), cache.DATA_DIR_VARIABLE: str(cache.data_dir())}
+    with (folder / "log.txt").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, str(Path(__file__).resolve()), str(folder)],
+            stdin=subprocess.PIPE,  # closes when we die for any reason: then so does the child
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env={**kept, **_CHILD_ENVIRONMENT, **chosen},
+            start_new_session=True,
+        )
+
+
+def _read_answer(folder: Path, status: int) -> dict[str, str]:
+    """Return the child's answer; empty when it left none that makes sense."""
+    try:
+        with (folder / "result.json").open("rb") as file:
+            answer = dict(json.loads(file.read(MAX_ANSWER_BYTES)))
+    except (OSError, ValueError, TypeError):
+        return {}
+    complete = "trace" in answer or {"error", "message"} <= set(answer)
+    if status != 0 or not complete or not all(isinstance(v, str) for v in answer.values()):
+        return {}
+    return answer
+
+
+def _explain(answer: dict[str, str], name: str, limits: Limits) -> tuple[str, str]:
+    """Return the class and the line for a child that answered or was stopped by us."""
+    kind = answer["error"]
+    if kind == "Late":
+        limit = f"{limits.wall_s:g} s (WHYSLOW_LIMIT_WALL_S)"
+        return "EnvironmentFailedError", f"{name}: no answer within the limit of {limit}"
+    if kind == "OutOfMemory":
+        limit = f"{limits.memory_gb:g} GB (WHYSLOW_LIMIT_MEMORY_GB)"
+        return "RefusedError", f"{name}: needs more memory than the limit of {limit}"
+    return kind, answer["message"]
+
+
+def _explain_death(status: int, log: str, name: str, limits: Limits) -> tuple[str, str]:
+    """Return the class and the line for a child that died without an answer."""
+    if status == OUT_OF_MEMORY or any(word in log for word in _MEMORY_WORDS):
+        return _explain({"error": "OutOfMemory"}, name, limits)
+    if status == -signal.SIGXCPU:
+        return "EnvironmentFailedError", (
+            f"{name}: needs more processor time than the limit of {limits.cpu_s:g} s "
+            "(WHYSLOW_LIMIT_CPU_S)"
+        )
+    if status == -signal.SIGKILL:
+        return "EnvironmentFailedError", (
+            f"{name}: the system stopped the reader, probably for lack of memory. Close other "
+            "programs, or set WHYSLOW_LIMIT_MEMORY_GB below what is free"
+        )
+    how = f"crashed ({_signal_name(-status)})" if status < 0 else f"stopped (exit status {status})"
+    return "TraceError", f"{name}: a defect of whyslow: the reader {how} without an answer"
+
+
+def _end_of_log(folder: Path) -> str:
+    try:
+        with (folder / "log.txt").open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 8_192))
+            return log.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _failure(kind: str, message: str) -> Exception:
+    """Build the exception that the child named."""
+    from analyzers.facts import WindowError
+    from collectors import trace
+
+    classes: dict[str, type[Exception]] = {
+        c.__name__: c
+        for c in (trace.RefusedError, trace.EnvironmentFailedError, trace.TraceError, WindowError)
+    }
+    return classes.get(kind, trace.TraceError)(message)
+
+
+# What follows runs in the child.
+
+
+def main() -> int:
+    """Do what ``order.json`` in the folder named on the command line says."""
+    folder = Path(sys.argv[1])
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    order = json.loads((folder / "order.json").read_text(encoding="utf-8"))
+    _set_limits(Limits(**order["limits"]))
+    try:
+        answer = _answer(Path(order["path"]), order["window"], _Reporter(folder))
+        cache.write_json(folder / "result.json", answer)
+    except MemoryError:
+        return OUT_OF_MEMORY
+    except OSError as error:  # no room for the answer itself
+        traceback.print_exc()
+        return OUT_OF_MEMORY if _is_memory(error) else 1
+    return 0
+
+
+def _die_with_parent() -> NoReturn:
+    while os.read(0, 1):
+        pass
+    if os.getsid(0) == os.getpid():  # not when started by hand, in the session of a shell
+        kill_session(os.getpid())
+    os._exit(1)
+
+
+def _set_limits(limits: Limits) -> None:
+    _lower(resource.RLIMIT_AS, int(limits.memory_gb * GIB))
+    _lower(resource.RLIMIT_CPU, max(1, int(limits.cpu_s)))
+    _lower(resource.RLIMIT_FSIZE, int(limits.file_gb * GIB))
+    _lower(resource.RLIMIT_CORE, 0)
+
+
+def _lower(what: int, value: int) -> None:
+    """Set a limit, but never above one that is already there."""
+    hard = resource.getrlimit(what)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(what, (value, hard))
+
+
+@dataclass
+class _Reporter:
+    """Writes the progress down, not more often than anyone looks."""
+
+    folder: Path
+    _last: float = -1.0
+    _reached: float = 0.0
+
+    def __call__(self, fraction: float, stage: str) -> None:
+        self._reached = min(1.0, max(self._reached, fraction))
+        if time.monotonic() - self._last < PROGRESS_EVERY_S:
+            return
+        self._last = time.monotonic()
+        path = self.folder / "progress.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps({"fraction": self._reached, "stage": stage}), encoding="utf-8")
+        fresh.replace(path)
+
+
+def _answer(path: Path, window: str, report: _Reporter) -> dict[str, str]:
+    """Open the recording; put whatever goes wrong into words."""
+    from analyzers.facts import WindowError
+    from collectors.trace import TraceError
+
+    try:
+        with cache.job_running(), cache.file_taken(path) as turns:
+            for _ in turns:
+                report(0.0, "waiting: the same file is being opened elsewhere")
+                time.sleep(PROGRESS_EVERY_S)
+            return {"trace": _open(path, window, report)}
+    except (TraceError, WindowError) as error:
+        return {"error": type(error).__name__, "message": one_line(error)}
+    except MemoryError:
+        return {"error": "OutOfMemory", "message": ""}
+    except OSError as error:
+        if (stored := cache.storage_error(error)) is not None:
+            return {"error": type(stored).__name__, "message": one_line(stored)}
+        return _unforeseen(error, path)
+    except Exception as error:
+        return _unforeseen(error, path)
+
+
+def _unforeseen(error: Exception, path: Path) -> dict[str, str]:
+    if _is_memory(error):
+        return {"error": "OutOfMemory", "message": ""}
+    traceback.print_exc()
+    line = f"{path.name}: a defect of whyslow stopped the analysis ({type(error).__name__})"
+    return {"error": "TraceError", "message": one_line(line)}
+
+
+def _is_memory(error: Exception) -> bool:
+    return any(word in str(error) for word in _MEMORY_WORDS)
+
+
+def _open(path: Path, window: str, report: _Reporter) -> str:
+    """Read and analyse, and read once more when the cached copy turns out to be damaged."""
+    trace = cache.find(path)
+    for last_try in (False, True):
+        if trace is None:
+            trace = _read(path, report)
+        try:
+            _analyse(trace, window, report)
+        except Exception as error:
+            if last_try or not _is_damage(error):
+                raise
+            cache.remove(trace.id)
+            trace = None
+        else:
+            return trace.id
+    raise AssertionError
+
+
+def _is_damage(error: Exception) -> bool:
+    """Tell whether a table of the cache could not be read back."""
+    import pyarrow as pa
+
+    damaged = isinstance(error, (OSError, pa.ArrowException)) and not isinstance(error, MemoryError)
+    return damaged and (not isinstance(error, OSError) or cache.storage_error(error) is None)
+
+
+def _read(path: Path, report: _Reporter) -> Trace:
+    from collectors import open_trace
+
+    root = cache.cache_root()
+    root.mkdir(parents=True, exist_ok=True)
+    trace = open_trace(path, root, on_progress=lambda f, s: report(f * READING_SHARE, s))
+    cache.remember(path, trace)
+    return trace
+
+
+def _analyse(trace: Trace, window: str, report: _Reporter) -> None:
+    from analyzers import investigate
+
+    if analyses.load(trace, window) is not None:
+        return
+    report(READING_SHARE, "analysing")
+    analysis = investigate(trace, window)
+    report(0.95, "storing the analysis")
+    analyses.save(analysis, trace, window)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
