@@ -1,0 +1,64 @@
+"""What CUDA functions and kernels do to the host and the device, known by their names.
+
+Names, not the recorded synchronisation type: that number changed its meaning three times between
+2020 and 2025, and one of its values mixed a blocking call with one that blocks nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+
+class Call(enum.IntEnum):
+    """What a host thread is doing inside an API call."""
+
+    OTHER = 0  # queries and settings: part of submitting work
+    LAUNCH = 1  # puts work on a stream and returns
+    WAIT = 2  # returns when the device has come to some point
+    POLL = 3  # asks whether it has; a loop of these is a wait
+    COPY = 4  # copies and returns when that is done
+    FREE = 5  # waits for the device, then gives memory back
+    ALLOCATE = 6  # takes memory
+    SET_UP = 7  # loads modules, creates contexts and streams, instantiates graphs
+
+
+# First match wins, so the exceptions stand before the rule.
+_CALLS: tuple[tuple[Call, re.Pattern[str]], ...] = tuple(
+    (call, re.compile(pattern))
+    for call, pattern in (
+        (Call.POLL, r"^(?:cuda|cu|hip)(?:Event|Stream)Query$"),
+        (Call.WAIT, r"^(?:cuda|cu|hip)\w*Synchronize$"),
+        (Call.ALLOCATE, r"^(?:cuda|cu|hip)\w*(?:Malloc|MemAlloc|MemPool|HostAlloc|HostRegister)"),
+        (Call.ALLOCATE, r"^(?:cuda|cu|hip)(?:MemCreate|MemMap|MemAddressReserve|MemSetAccess)"),
+        (Call.LAUNCH, r"^(?:cuda|cu|hip)(?:Free|MemFree)Async"),
+        (Call.FREE, r"^(?:cuda|cu|hip)(?:\w*Free\w*|HostUnregister|MemHostUnregister|MemUnmap)$"),
+        (Call.LAUNCH, r"^(?:cuda|cu|hip)\w*(?:Memcpy|Memset|MemPrefetch)\w*Async"),
+        (Call.LAUNCH, r"^(?:cuda|cu|hip)\w*Memset"),
+        (Call.LAUNCH, r"^(?:cuda|cu|hip)(?:Ext|Module|Graph)?Launch"),
+        (Call.LAUNCH, r"^(?:cuda|cu|hip)(?:EventRecord|StreamWaitEvent|StreamAttach)"),
+        (Call.COPY, r"^(?:cuda|cu|hip)\w*Memcpy"),
+        (Call.SET_UP, r"^(?:cuda|cu|hip)(?:Module|Library|Link|Kernel)(?:Load|Unload|Create|Get|Add)"),
+        (Call.SET_UP, r"^(?:cuda|cu|hip)\w*(?:GraphInstantiate|GraphExec\w*Update|GraphUpload)"),
+        (Call.SET_UP, r"^(?:cuda|cu|hip)Stream(?:Begin|End)Capture"),
+        (Call.SET_UP, r"^(?:cuda|cu|hip)(?:Ctx|Context|Stream|GreenCtx)(?:Create|Destroy)"),
+        (Call.SET_UP, r"^(?:cuInit|hipInit|cuDevicePrimaryCtx\w+|cudaSetDevice|cudaDeviceReset)$"),
+        (Call.SET_UP, r"^(?:cuda|cu)(?:FuncGetAttributes|DeviceEnablePeerAccess)"),
+    )
+)
+
+_COMMUNICATION = re.compile(
+    r"(?:^|\W)(?:nccl|rccl|msccl|nvshmem)"  # libraries of collectives
+    r"|cross_device_reduce|(?:one|two)_shot_all_reduce|multimem_all_reduce",  # hand-written ones
+    re.IGNORECASE,
+)
+
+
+def classify(function: str) -> Call:
+    """Return what a thread does inside ``function`` (version suffix stripped)."""
+    return next((call for call, pattern in _CALLS if pattern.search(function)), Call.OTHER)
+
+
+def is_communication(kernel: str) -> bool:
+    """Tell whether a kernel exchanges data between devices."""
+    return _COMMUNICATION.search(kernel) is not None

@@ -1,0 +1,383 @@
+"""Everything that is derived from a trace once: who launched what, who waited, what is around it.
+
+A *launch* here is one execution of anything that occupies a device: a kernel, a copy, a memset,
+or a CUDA graph that was recorded as a whole. Each is joined to the API call that submitted it on
+correlation id **and** process, because every process counts its own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyzers.cuda_names import Call, classify, is_communication
+from analyzers.intervals import Array, Spans, overlaps, union
+from collectors.trace import NOT_RECORDED, Trace
+
+KERNEL, COMMUNICATION, COPY, MEMSET, GRAPH = range(5)
+"""Kinds of launches."""
+
+_KIND_OF_TABLE = {"kernels": KERNEL, "graph_launches": GRAPH, "copies": COPY, "memsets": MEMSET}
+
+UNKNOWN = NOT_RECORDED
+
+
+class WindowError(ValueError):
+    """The requested window is not in the recording; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about a recording. Read-only; heavy columns are derived when first asked for.
+
+    Attributes:
+        trace: The recording.
+        devices: One row per device: ``process`` (-1 when several), ``device``, ``name`` and its
+            properties. The row number is the device's key.
+        launches: One row per execution, by begin: ``device`` (key), ``kind``, ``process`` (place
+            in ``processes``), ``stream``, ``start_ns``, ``end_ns``, ``name_id`` (-1 for copies),
+            ``source_row`` (row in the table of its kind), ``api_row`` (row in ``api``, else -1).
+        api: One row per API call, as recorded: ``start_ns``, ``end_ns``, ``thread`` (place in
+            ``threads``), ``name`` (place in ``functions``).
+        processes: Process keys.
+        threads: Thread keys.
+        functions: Names of API functions.
+        calls: ``Call`` of each function.
+    """
+
+    trace: Trace
+    devices: pd.DataFrame
+    launches: pd.DataFrame
+    api: pd.DataFrame
+    processes: Array
+    threads: Array
+    functions: Array
+    calls: Array
+
+    @functools.cached_property
+    def api_call(self) -> Array:
+        """``Call`` of each row of ``api``; copies that kept the host waiting count as COPY."""
+        calls: Array = self.calls[self.api["name"].to_numpy()]
+        held = self._held_until_done()
+        if len(held):
+            calls = calls.copy()
+            calls[held] = Call.COPY
+        return calls
+
+    def _held_until_done(self) -> Array:
+        # An asynchronous copy from or to pageable memory returns only after the copy: what it is
+        # called does not matter, that its call outlasts the copy does.
+        rows = self.launches
+        copies = rows[(rows["kind"] == COPY).to_numpy() & (rows["api_row"] >= 0).to_numpy()]
+        api_row = copies["api_row"].to_numpy()
+        outlasts = self.api["end_ns"].to_numpy()[api_row] >= copies["end_ns"].to_numpy()
+        held: Array = np.unique(api_row[outlasts])
+        return held
+
+    @functools.cached_property
+    def api_start_ns(self) -> Array:
+        """Begin of each launch's API call; the launch's own begin when it has none."""
+        return self._of_api("start_ns", self.launches["start_ns"].to_numpy())
+
+    @functools.cached_property
+    def api_end_ns(self) -> Array:
+        """End of each launch's API call; the launch's own begin when it has none."""
+        return self._of_api("end_ns", self.launches["start_ns"].to_numpy())
+
+    @functools.cached_property
+    def thread(self) -> Array:
+        """Place in ``threads`` of the thread that launched, -1 unknown."""
+        return self._of_api("thread", np.full(len(self.launches), UNKNOWN, np.int32))
+
+    def _of_api(self, column: str, otherwise: Array) -> Array:
+        api_row = self.launches["api_row"].to_numpy()
+        if not len(self.api):
+            return otherwise
+        values = self.api[column].to_numpy()[np.maximum(api_row, 0)]
+        result: Array = np.where(api_row >= 0, values, otherwise)
+        return result
+
+    @functools.cached_property
+    def duration_ns(self) -> Array:
+        """Duration of each launch."""
+        difference = self.launches["end_ns"].to_numpy() - self.launches["start_ns"].to_numpy()
+        result: Array = difference
+        return result
+
+    @functools.cached_property
+    def queue_ns(self) -> Array:
+        """Time from the launch call's return to the launch's begin; 0 if it began before, else -1.
+
+        A long queue time means that the device is behind, not the host.
+        """
+        queue = np.maximum(self.launches["start_ns"].to_numpy() - self.api_end_ns, 0)
+        return np.where(self.launches["api_row"].to_numpy() >= 0, queue, UNKNOWN)
+
+    @functools.cached_property
+    def idle_before_ns(self) -> Array:
+        """Time the whole device was idle just before each launch; 0 for a device's first."""
+        result = np.zeros(len(self.launches), np.int64)
+        device = self.launches["device"].to_numpy()
+        start, end = self.launches["start_ns"].to_numpy(), self.launches["end_ns"].to_numpy()
+        for key in range(len(self.devices)):
+            rows = np.flatnonzero(device == key)
+            reach = np.maximum.accumulate(end[rows])
+            result[rows[1:]] = np.maximum(start[rows[1:]] - reach[:-1], 0)
+        return result
+
+    @functools.cached_property
+    def range_row(self) -> Array:
+        """Row in ``ranges`` of the innermost NVTX range around each launch call, -1 for none."""
+        has_call = self.launches["api_row"].to_numpy() >= 0
+        result = np.full(len(self.launches), UNKNOWN, np.int64)
+        result[has_call] = self.innermost_ranges(
+            self.thread[has_call], self.api_start_ns[has_call]
+        )
+        return result
+
+    @functools.cached_property
+    def ranges(self) -> pd.DataFrame:
+        """NVTX ranges: ``start_ns``, ``end_ns``, ``thread`` (key), ``name_id``, ``domain_id``."""
+        columns = ["start_ns", "end_ns", "thread", "name_id", "domain_id", "kind", "closed"]
+        return self.trace.frame("ranges", columns)
+
+    def innermost_ranges(self, threads: Array, moments: Array) -> Array:
+        """Return the row in ``ranges`` of the innermost range open on a thread at a moment.
+
+        Args:
+            threads: Places in ``threads``.
+            moments: Times, in ns.
+        """
+        result = np.full(len(moments), UNKNOWN, np.int64)
+        if not self.trace.count("ranges"):
+            return result
+        on_thread = self.ranges["thread"].to_numpy()
+        for place in np.unique(threads):
+            asked = np.flatnonzero(threads == place)
+            rows = np.flatnonzero(on_thread == self.threads[place])
+            starts = self.ranges["start_ns"].to_numpy()[rows]
+            ends = self.ranges["end_ns"].to_numpy()[rows]
+            found = innermost(starts, ends, moments[asked])
+            result[asked] = np.where(found >= 0, rows[found] if len(rows) else UNKNOWN, UNKNOWN)
+        return result
+
+    def of_table(self, table: str, columns: Sequence[str]) -> pd.DataFrame:
+        """Return further columns of launches from their own table, indexed by launch row."""
+        kinds = (KERNEL, COMMUNICATION) if table == "kernels" else (_KIND_OF_TABLE[table],)
+        rows = np.flatnonzero(np.isin(self.launches["kind"].to_numpy(), kinds))
+        frame = self.trace.frame(table, columns)
+        source = self.launches["source_row"].to_numpy()[rows]
+        return frame.take(source).set_axis(rows, axis=0)
+
+
+def innermost(starts: Array, ends: Array, moments: Array) -> Array:
+    """Return the innermost of nested intervals around each moment, -1 for none.
+
+    Args:
+        starts: Begins of one thread's intervals, in any order.
+        ends: Their ends.
+        moments: Times to look at.
+    """
+    if not len(starts):
+        return np.full(len(moments), UNKNOWN, np.int64)
+    order = np.lexsort((-ends, starts))
+    starts, ends = starts[order], ends[order]
+    parent = _parents(starts, ends)
+    place = np.searchsorted(starts, moments, side="right") - 1
+    # Climb from the last range that began to the first that has not ended: at most one step per
+    # nesting level, for all moments at once.
+    while True:
+        over = (place >= 0) & (ends[np.maximum(place, 0)] <= moments)
+        if not over.any():
+            break
+        place[over] = parent[place[over]]
+    return np.where(place >= 0, order[np.maximum(place, 0)], UNKNOWN)
+
+
+def nesting_depth(starts: Array, ends: Array) -> Array:
+    """Return how many intervals are open when each begins; sorted by begin, longest first."""
+    open_before = np.searchsorted(np.sort(ends), starts, side="right")
+    depth: Array = np.arange(len(starts)) - open_before
+    # An empty interval counts as closed before it begins; it still is nobody's child's child.
+    return np.maximum(depth, 0)
+
+
+def _parents(starts: Array, ends: Array) -> Array:
+    depth = nesting_depth(starts, ends)
+    parent = np.full(len(starts), UNKNOWN, np.int64)
+    above = np.empty(0, np.int64)
+    for level in range(int(depth.max()) + 1):
+        rows = np.flatnonzero(depth == level)
+        if level and len(above):
+            place = np.searchsorted(above, rows, side="left") - 1
+            parent[rows] = np.where(place >= 0, above[np.maximum(place, 0)], UNKNOWN)
+        above = rows if len(rows) else above
+    return parent
+
+
+def build_facts(trace: Trace) -> Facts:
+    """Join everything known about each launch."""
+    process, processes = _coded(trace, ("api_calls", *_KIND_OF_TABLE), "process")
+    devices, key_of = _devices(trace)
+    parts = [
+        _launches(trace, table, process[table], key_of, processes)
+        for table in _KIND_OF_TABLE
+        if trace.count(table)
+    ]
+    launches = pd.concat(parts, ignore_index=True) if parts else _no_launches()
+    api, threads, functions = _api(trace)
+    launches["api_row"] = _matching_calls(
+        launches, api, trace, process.pop("api_calls"), len(processes)
+    )
+    launches = launches.sort_values("start_ns", kind="stable", ignore_index=True)
+    launches = launches.drop(columns="correlation_id")
+    names = trace.names(functions)
+    calls = np.array([classify(n) for n in names], dtype=np.int8)
+    return Facts(trace, devices, launches, api, processes, threads, names, calls)
+
+
+def _coded(trace: Trace, tables: Sequence[str], column: str) -> tuple[dict[str, Array], Array]:
+    """Return, for each table, ``column`` as small numbers, and what the numbers stand for."""
+    raw = {t: trace.columns(t, [column])[column] for t in tables}
+    values = np.unique(np.concatenate([pd.unique(v) for v in raw.values()]))
+    return {t: np.searchsorted(values, v).astype(np.int32) for t, v in raw.items()}, values
+
+
+def _devices(trace: Trace) -> tuple[pd.DataFrame, dict[tuple[int, int], int]]:
+    """Return the devices, and the key of each (process, CUDA device).
+
+    CUDA numbers are local to a process; two processes share a device only when the recording
+    says that both numbers mean the same physical GPU.
+    """
+    frame = trace.frame("devices")
+    keys: dict[tuple[int, int], int] = {}
+    key_of_physical: dict[int, int] = {}
+    kept: list[int] = []
+    for row, (process, device, physical) in enumerate(
+        zip(frame["process"], frame["device"], frame["physical"], strict=True)
+    ):
+        key = key_of_physical.get(physical, UNKNOWN) if physical != UNKNOWN else UNKNOWN
+        if key == UNKNOWN:
+            key = len(kept)
+            kept.append(row)
+        if physical != UNKNOWN:
+            key_of_physical[physical] = key
+        keys[int(process), int(device)] = key
+    users = np.bincount(list(keys.values()), minlength=len(kept))
+    devices = frame.iloc[kept].reset_index(drop=True)
+    devices["process"] = np.where(users > 1, UNKNOWN, devices["process"])
+    return devices, keys
+
+
+def _launches(
+    trace: Trace,
+    table: str,
+    process: Array,
+    key_of: dict[tuple[int, int], int],
+    processes: Array,
+) -> pd.DataFrame:
+    columns = ["start_ns", "end_ns", "device", "stream", "correlation_id"]
+    frame = trace.frame(table, [*columns, "name_id"] if table == "kernels" else columns)
+    kind = np.full(len(frame), _KIND_OF_TABLE[table], np.int8)
+    if table == "kernels":
+        kind[_communicates(trace, frame["name_id"].to_numpy())] = COMMUNICATION
+    else:
+        frame["name_id"] = UNKNOWN
+    number = frame["device"].to_numpy()
+    key = np.full(len(frame), UNKNOWN, np.int16)
+    for (its_process, its_device), its_key in key_of.items():
+        place = np.searchsorted(processes, its_process)
+        key[(process == place) & (number == its_device)] = its_key
+    frame["device"], frame["kind"] = key, kind
+    frame["process"] = process
+    frame["source_row"] = np.arange(len(frame), dtype=np.int32)
+    return frame
+
+
+def _communicates(trace: Trace, name_ids: Array) -> Array:
+    codes, unique = pd.factorize(name_ids)
+    told = np.array([is_communication(n) for n in trace.names(unique)], dtype=bool)
+    communicates: Array = told[codes]
+    return communicates
+
+
+def _no_launches() -> pd.DataFrame:
+    integers = ("start_ns", "end_ns", "stream", "correlation_id", "name_id")
+    small = {"device": np.int16, "kind": np.int8, "process": np.int32, "source_row": np.int32}
+    columns = dict.fromkeys(integers, np.int64) | small
+    return pd.DataFrame({name: np.empty(0, kind) for name, kind in columns.items()})
+
+
+def _api(trace: Trace) -> tuple[pd.DataFrame, Array, Array]:
+    frame = trace.frame("api_calls", ["start_ns", "end_ns", "thread", "name_id"])
+    thread, threads = pd.factorize(frame["thread"].to_numpy())
+    name, functions = pd.factorize(frame["name_id"].to_numpy())
+    api = pd.DataFrame(
+        {
+            "start_ns": frame["start_ns"].to_numpy(),
+            "end_ns": frame["end_ns"].to_numpy(),
+            "thread": thread.astype(np.int32),
+            "name": name.astype(np.int32),
+        }
+    )
+    return api, threads, functions
+
+
+def _matching_calls(
+    launches: pd.DataFrame, api: pd.DataFrame, trace: Trace, api_process: Array, processes: int
+) -> Array:
+    """Return the row in ``api`` of the call that submitted each launch, -1 for none.
+
+    When several calls of a process carry the same id, the first one recorded counts.
+    """
+    result = np.full(len(launches), UNKNOWN, np.int32)
+    if not len(api):
+        return result
+    api_id = trace.columns("api_calls", ["correlation_id"])["correlation_id"]
+    wanted_process = launches["process"].to_numpy()
+    wanted_id = launches["correlation_id"].to_numpy()
+    alone = processes == 1
+    for place in range(processes):
+        rows = slice(None) if alone else np.flatnonzero(api_process == place)
+        wanted = slice(None) if alone else np.flatnonzero(wanted_process == place)
+        found = _first_match(api_id[rows], wanted_id[wanted])
+        if isinstance(rows, np.ndarray) and len(rows):
+            found = np.where(found >= 0, rows[found], UNKNOWN)
+        result[wanted] = found
+    return result
+
+
+def _first_match(ids: Array, wanted: Array) -> Array:
+    """Return the place in ``ids`` of each wanted id, -1 for none or for an id not recorded."""
+    if not len(ids):
+        return np.full(len(wanted), UNKNOWN, np.int64)
+    order = None
+    if np.any(ids[1:] < ids[:-1]):
+        order = np.argsort(ids, kind="stable")
+        ids = ids[order]
+    place = np.minimum(np.searchsorted(ids, wanted, side="left"), len(ids) - 1)
+    hit = (ids[place] == wanted) & (wanted != NOT_RECORDED)
+    if order is not None:
+        place = order[place]
+    return np.where(hit, place, UNKNOWN)
+
+
+def exclusive_time(rows: Spans, parts: Spans, names: Array) -> pd.Series:
+    """Return the nanoseconds of ``rows`` that each name's ``parts`` cover, largest first.
+
+    Args:
+        rows: Flat set of intervals to explain.
+        parts: Intervals that carry names; those of one name may overlap.
+        names: Name of each part.
+    """
+    totals = {}
+    for name in np.unique(names):
+        chosen = names == name
+        flat = union(parts.start[chosen], parts.end[chosen])
+        _, _, start, end = overlaps(rows, flat)
+        totals[name] = int(np.sum(end - start))
+    return pd.Series(totals, dtype=np.int64).sort_values(ascending=False)

@@ -1,0 +1,123 @@
+"""Time intervals as two columns: union, gaps, overlap, difference. Pure, whole columns at once.
+
+An interval is half open, ``[start, end)``. A set of intervals is *flat* when it is sorted and no
+two touch; ``union`` makes any set flat. Everything is integer nanoseconds, so sums are exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class Spans(NamedTuple):
+    """A set of intervals: begins and ends, int64, equal length."""
+
+    start: Array
+    end: Array
+
+    @property
+    def total(self) -> int:
+        """Sum of the lengths."""
+        return int(np.sum(self.end - self.start))
+
+
+def empty() -> Spans:
+    """Return the set without intervals."""
+    return Spans(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def union(start: Array, end: Array) -> Spans:
+    """Return the flat set that covers exactly what the given intervals cover.
+
+    Args:
+        start: Begins, in any order; intervals may overlap.
+        end: Ends, not before the begins. Intervals of zero length cover nothing.
+    """
+    if not len(start):
+        return empty()
+    if np.any(start[1:] < start[:-1]):
+        order = np.argsort(start, kind="stable")
+        start, end = start[order], end[order]
+    solid = end > start
+    if not solid.all():
+        start, end = start[solid], end[solid]
+    if not len(start):
+        return empty()
+    reach = np.maximum.accumulate(end)
+    first = np.concatenate(([True], start[1:] > reach[:-1]))
+    last = np.concatenate((first[1:], [True]))
+    return Spans(start[first], reach[last])
+
+
+def clip(spans: Spans, start: int, end: int) -> Spans:
+    """Return the parts of ``spans`` inside ``[start, end)``; keeps order, drops what is outside."""
+    low, high = np.maximum(spans.start, start), np.minimum(spans.end, end)
+    inside = low < high
+    return Spans(low[inside], high[inside])
+
+
+def gaps(busy: Spans, start: int, end: int) -> Spans:
+    """Return the flat set of what ``busy`` (flat) leaves free of ``[start, end)``."""
+    inside = clip(busy, start, end)
+    low = np.concatenate(([start], inside.end))
+    high = np.concatenate((inside.start, [end]))
+    free = low < high
+    return Spans(low[free].astype(np.int64), high[free].astype(np.int64))
+
+
+def intersect(a: Spans, b: Spans) -> Spans:
+    """Return what two flat sets have in common, sorted."""
+    which, start, end = overlaps(a, b)[1:]
+    return Spans(start, end) if len(which) else empty()
+
+
+def subtract(a: Spans, b: Spans) -> Spans:
+    """Return what ``a`` covers and ``b`` does not; both flat, and so is the result."""
+    if not len(a.start) or not len(b.start):
+        return a
+    low, high = int(a.start[0]), int(a.end[-1])
+    return intersect(a, gaps(b, low, high))
+
+
+def overlaps(queries: Spans, parts: Spans) -> tuple[Array, Array, Array, Array]:
+    """Cut each query at the borders of ``parts``.
+
+    Args:
+        queries: Any intervals.
+        parts: Sorted intervals that do not overlap (they may touch).
+
+    Returns:
+        Four columns, one row per non-empty overlap, ordered by query, then by time: number of the
+        query, number of the part, begin, end.
+    """
+    first = np.searchsorted(parts.end, queries.start, side="right")
+    last = np.searchsorted(parts.start, queries.end, side="left")
+    counts = np.maximum(last - first, 0)
+    query = np.repeat(np.arange(len(counts)), counts)
+    offset = np.arange(len(query)) - np.repeat(np.cumsum(counts) - counts, counts)
+    part = np.repeat(first, counts) + offset
+    start = np.maximum(queries.start[query], parts.start[part])
+    end = np.minimum(queries.end[query], parts.end[part])
+    solid = start < end
+    if not solid.all():
+        query, part, start, end = query[solid], part[solid], start[solid], end[solid]
+    return query, part, start, end
+
+
+def covered(queries: Spans, flat: Spans) -> Array:
+    """Return, for each query, how many of its nanoseconds ``flat`` covers."""
+    return _covered_until(flat, queries.end) - _covered_until(flat, queries.start)
+
+
+def _covered_until(flat: Spans, moments: Array) -> Array:
+    sums = np.concatenate(([0], np.cumsum(flat.end - flat.start)))
+    place = np.searchsorted(flat.start, moments, side="right")
+    inside = np.maximum(place - 1, 0)
+    if not len(flat.start):
+        return np.zeros(len(moments), np.int64)
+    over = np.clip(flat.end[inside] - moments, 0, None)
+    return sums[place] - np.where(place > 0, over, 0)
