@@ -460,6 +460,8 @@ def layout(generation: str) -> dict[str, list[_Column]]:
     Raises:
         ValueError: ``generation`` is none of ``GENERATIONS``.
     """
+    if generation not in GENERATIONS:
+        raise ValueError(f"generation {generation}: give one of {', '.join(GENERATIONS)}")
     now = GENERATIONS.index(generation)
     tables = {}
     for line, columns in _LAYOUT.items():

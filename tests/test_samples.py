@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import analyzers
+from collectors import open_trace
+from tests import scenarios
+from traces.generate import FOLDER, generate
+from traces.nsys_writer import GENERATIONS, SYNTHETIC, Recording, layout, short_name
+from traces.programs import PROGRAMS
+
+TRACES = FOLDER.parent
+SAMPLES = sorted(
+    p for p in TRACES.rglob("*") if p.suffix in (".sqlite", ".nsys-rep", ".gz", ".csv")
+)
+HEALTHY_TIMELINE = ("healthy", "divergence", "parallelism", "dram")
+MAX_BYTES = 2_000_000
+
+# A program whose kernels are slow inside looks healthy on the timeline; a rule may still tell.
+FINDINGS_OF = {"parallelism": "parallelism", "dram": "bandwidth"}
+
+
+def contents(path: Path) -> dict[str, list[tuple]]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as file:
+        tables = [n for (n,) in file.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+        return {t: file.execute(f'SELECT * FROM "{t}"').fetchall() for t in sorted(tables)}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return {p.name: p for p in generate(tmp_path_factory.mktemp("synthetic"))}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_committed_sample_is_what_the_generator_makes(made, name):
+    file = f"synthetic_{name}.sqlite"
+    assert contents(FOLDER / file) == contents(made[file])
+
+
+def test_generator_makes_no_more_and_no_less_than_is_committed(made):
+    assert sorted(made) == sorted(p.name for p in FOLDER.iterdir())
+
+
+def test_same_program_gives_the_same_bytes(tmp_path):
+    first, second = (generate(tmp_path / folder) for folder in ("a", "b"))
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+def test_every_sample_has_a_row_and_every_row_a_sample():
+    rows = re.findall(r"^\| `([^`]+)` \|", (TRACES / "README.md").read_text("utf-8"), re.M)
+    assert sorted(rows) == sorted(str(p.relative_to(TRACES)) for p in SAMPLES)
+
+
+def test_row_says_synthetic_for_generated_files_only():
+    for line in (TRACES / "README.md").read_text("utf-8").splitlines():
+        if line.startswith("| `"):
+            assert (line.split("|")[2].strip() == SYNTHETIC) == ("`synthetic/" in line)
+
+
+def test_row_tells_what_the_program_shows():
+    text = (TRACES / "README.md").read_text("utf-8")
+    for name, program in PROGRAMS.items():
+        row = next(line for line in text.splitlines() if f"`synthetic/synthetic_{name}." in line)
+        assert row.endswith(f"| {program.shows} |")
+        assert f"layout {program.generation})" in row
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.name)
+def test_sample_is_small(path):
+    assert path.stat().st_size < MAX_BYTES
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_synthetic_sample_says_so_wherever_a_reader_looks(name, root):
+    trace = open_trace(FOLDER / f"synthetic_{name}.sqlite", root)
+    devices, processes = trace.arrow("devices"), trace.arrow("processes")
+    assert all(SYNTHETIC in n for n in devices.column("name").to_pylist())
+    # The oldest layout has no names of processes.
+    assert set(processes.column("name").to_pylist()) <= {f"synthetic_{name}", ""}
+    assert not trace.source.tool_version or trace.source.tool_version.startswith(SYNTHETIC)
+
+
+def test_real_sample_holds_nothing_private():
+    words = (b"/work/", b"TOKEN", b"SECRET", b"SSH_", b"AWS_", b"OLDPWD=", b"SSL_CERT")
+    for path in TRACES.glob("cpu_training.*"):
+        if path.suffix != ".py":
+            found = [w for w in words if w in path.read_bytes()]
+            assert not found, path.name
+
+
+def test_real_sample_has_the_ranges_of_its_program(root):
+    trace = open_trace(TRACES / "cpu_training.sqlite", root)
+    ranges = trace.arrow("ranges").column("name_id").to_pylist()
+    names = dict(
+        zip(*(trace.arrow("strings").column(c).to_pylist() for c in ("id", "value")), strict=True)
+    )
+    assert sorted({names[r] for r in ranges}) == [
+        *("backward", "data", "forward", "make_batch", "optimizer", "step")
+    ]
+    assert [names[r] for r in ranges].count("step") == 12
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_generations_differ_only_in_what_the_layout_says(generation, root):
+    traces = [
+        open_trace(scenarios.scenario("launch", 2, g), root) for g in (generation, GENERATIONS[-1])
+    ]
+    for table in ("kernels", "api_calls", "ranges"):
+        columns = [
+            c
+            for c in ("start_ns", "end_ns", "correlation_id")
+            if c in traces[0].arrow(table).column_names
+        ]
+        assert traces[0].arrow(table, columns).equals(traces[1].arrow(table, columns))
+
+
+def test_layouts_grow_as_the_format_did():
+    kernel = {g: [c.name for c in layout(g)["CUPTI_ACTIVITY_KIND_KERNEL"]] for g in GENERATIONS}
+    assert [len(kernel[g]) for g in GENERATIONS] == [26, 27, 28, 40]
+    assert not {"META_DATA_EXPORT", "EXPORT_META_DATA", "PROCESSES"} & set(layout("2020.5"))
+
+
+def test_unknown_generation_and_table_are_refused():
+    with pytest.raises(ValueError, match=r"9\.9"):
+        Recording(generation="9.9")
+    with pytest.raises(KeyError):
+        Recording().add("NO_SUCH_TABLE", start=1)
+
+
+def test_tables_without_rows_exist_only_when_asked_for(tmp_path):
+    lazy = contents(Recording().write(tmp_path / "lazy.sqlite"))
+    full = contents(Recording(lazy=False).write(tmp_path / "full.sqlite"))
+    assert "OSRT_API" not in lazy
+    assert full["OSRT_API"] == []
+
+
+@pytest.mark.parametrize(
+    ("full", "short"),
+    [
+        ("void at::native::kernel<4, float>(int)", "kernel"),
+        ("void at::native::(anonymous namespace)::norm<float>(int, float)", "norm"),
+        (
+            "ncclDevKernel_AllReduce_Sum_f32_RING_LL(args<(unsigned long)4096>)",
+            "ncclDevKernel_AllReduce_Sum_f32_RING_LL",
+        ),
+        ("plain", "plain"),
+    ],
+)
+def test_short_name_is_the_function_alone(full, short):
+    assert short_name(full) == short
+
+
+@pytest.mark.parametrize("name", sorted(set(PROGRAMS) - set(HEALTHY_TIMELINE)))
+def test_verdict_on_a_sample_is_its_cause(name, root):
+    report = analyzers.analyze(open_trace(FOLDER / f"synthetic_{name}.sqlite", root))
+    assert report.verdict.cause == name, report.verdict.sentence
+
+
+@pytest.mark.parametrize("name", HEALTHY_TIMELINE)
+def test_timeline_of_slow_kernels_is_healthy_but_not_examined(name, root):
+    report = analyzers.analyze(open_trace(FOLDER / f"synthetic_{name}.sqlite", root))
+    assert report.verdict.cause == "healthy", report.verdict.sentence
+    assert "divergence" in report.verdict.not_examined
+
+
+@pytest.mark.parametrize(("name", "cause"), FINDINGS_OF.items())
+def test_finding_tells_what_the_timeline_hides(name, cause, root):
+    report = analyzers.analyze(open_trace(FOLDER / f"synthetic_{name}.sqlite", root))
+    assert cause in {f.cause for f in report.findings}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_ledger_of_a_sample_sums_to_its_window(name, root):
+    report = analyzers.analyze(open_trace(FOLDER / f"synthetic_{name}.sqlite", root))
+    for device in report.devices:
+        assert sum(device.rows.values()) == device.duration_ns == report.window.duration_ns
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_iterations_of_a_sample_are_found(name, root):
+    report = analyzers.analyze(open_trace(FOLDER / f"synthetic_{name}.sqlite", root))
+    assert len(report.iterations) == PROGRAMS[name].iterations
