@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analyzers import Analysis
+    from analyzers.facts import Facts
     from analyzers.report import Report
-    from collectors.trace import EnvironmentFailedError, Trace
+    from collectors.trace import Array, EnvironmentFailedError, Trace
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
@@ -54,6 +55,13 @@ class Stored:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(error) from error
 
+    def report_text(self) -> str:
+        """Return the report as the JSON text that was stored."""
+        try:
+            return (self.folder / REPORT).read_text(encoding="utf-8")
+        except OSError as error:
+            raise self._damaged(error) from error
+
     def segments(self) -> pd.DataFrame:
         """Return the ledger, one row per stretch of a device's time; see ``Ledger.segments``."""
         return self._frame("segments")
@@ -63,8 +71,22 @@ class Stored:
         return self._frame("kernels")
 
     def launches(self) -> pd.DataFrame:
-        """Return one row per GPU operation; see ``Facts.launches``."""
-        return self._frame("launches")
+        """Return one row per GPU operation, with everything that is known about it.
+
+        Columns: ``device`` (key), ``process``, ``stream``, ``kind`` (as ``analyzers.facts``
+        numbers them), ``start_ns``, ``end_ns``, ``queue_ns``, ``idle_before_ns``, ``range_row``
+        (row in ``ranges`` of the innermost NVTX range around its call), ``api_row`` (row in
+        ``api_calls``) with ``api_start_ns``, ``api_end_ns``, ``thread``; the name, grid, block,
+        registers and shared memory of kernels; ``bytes``, ``copy_kind``, ``source_kind`` and
+        ``destination_kind`` of copies. What does not apply or is not recorded is -1.
+        """
+        from collectors.trace import Trace, TraceError
+
+        narrow = self._frame("launches")
+        try:
+            return _with_recorded(narrow, Trace.load(self.folder.parent.parent))
+        except (TraceError, OSError) as error:
+            raise self._damaged(error) from error
 
     def _frame(self, name: str) -> pd.DataFrame:
         import pyarrow as pa
@@ -99,7 +121,7 @@ def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
     tables = {
         "segments": analysis.ledger.segments,
         "kernels": kernel_table(analysis.facts),
-        "launches": analysis.facts.launches,
+        "launches": _narrow_launches(analysis.facts),
     }
     target = _folder(trace.folder, window)
     fresh = target.with_name(f".{uuid.uuid4().hex}")
@@ -133,6 +155,76 @@ def analyzer_version() -> str:
 def _folder(trace_folder: Path, window: str) -> Path:
     key = hashlib.sha256(f"{analyzer_version()}\0{window}".encode("utf-8", "replace")).hexdigest()
     return trace_folder / "analysis" / key[:24]
+
+
+_RECORDED = {
+    "kernels": {
+        c: c
+        for c in (
+            "name_id",
+            "short_name_id",
+            "grid_x",
+            "grid_y",
+            "grid_z",
+            "block_x",
+            "block_y",
+            "block_z",
+            "registers_per_thread",
+            "static_shared_bytes",
+            "dynamic_shared_bytes",
+            "graph_node",
+        )
+    },
+    "copies": {
+        "bytes": "bytes",
+        "kind": "copy_kind",
+        "source_kind": "source_kind",
+        "destination_kind": "destination_kind",
+        "graph_node": "graph_node",
+    },
+    "memsets": {"bytes": "bytes", "graph_node": "graph_node"},
+    "graph_launches": {"graph": "graph"},
+    "api_calls": {"start_ns": "api_start_ns", "end_ns": "api_end_ns", "thread": "thread"},
+}
+"""Columns that a launch takes over from the table it was recorded in, and their new names."""
+
+
+def _narrow_launches(facts: Facts) -> pd.DataFrame:
+    """Return what the analysis found out about each launch; the rest is in the trace's tables."""
+    launches = facts.launches
+    columns = ["device", "stream", "kind", "start_ns", "end_ns", "source_row", "api_row"]
+    return launches[columns].assign(
+        process=facts.processes[launches["process"].to_numpy()],
+        queue_ns=facts.queue_ns,
+        idle_before_ns=facts.idle_before_ns,
+        range_row=facts.range_row,
+    )
+
+
+def _with_recorded(narrow: pd.DataFrame, trace: Trace) -> pd.DataFrame:
+    """Add to each launch what its own tables hold."""
+    import numpy as np
+
+    from analyzers import facts
+
+    kinds = {
+        "kernels": (facts.KERNEL, facts.COMMUNICATION),
+        "copies": (facts.COPY,),
+        "memsets": (facts.MEMSET,),
+        "graph_launches": (facts.GRAPH,),
+    }
+    added: dict[str, Array] = {}
+    for table, columns in _RECORDED.items():
+        if table == "api_calls":
+            rows, sources = narrow["api_row"] >= 0, narrow["api_row"]
+        else:
+            rows, sources = narrow["kind"].isin(kinds[table]), narrow["source_row"]
+        chosen, source = rows.to_numpy(), sources.to_numpy()[rows.to_numpy()]
+        recorded = trace.columns(table, list(columns))
+        for name, new_name in columns.items():
+            column = added.setdefault(new_name, np.full(len(narrow), -1, recorded[name].dtype))
+            column[chosen] = recorded[name][source]
+    return narrow.drop(columns="source_row").assign(**added)
 
 
 def _write(folder: Path, window: str, report: Report, tables: Mapping[str, pd.DataFrame]) -> None:

@@ -1,0 +1,320 @@
+"""The ``whyslow`` command: open recordings in the browser, diagnose them, export them.
+
+Thin: every answer comes from the same calls as on the pages. A recording that was opened before
+is answered from the stored report, without loading anything that is slow to import.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import traceback
+import urllib.error
+import urllib.request
+import webbrowser
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import worker
+from library import analyses, cache
+
+if TYPE_CHECKING:
+    from worker import Opened, Progress
+
+DEFECT, INTERRUPTED = 70, 130
+BAR_CELLS = 30
+SERVER_WAIT_S = 30.0  # a cold start takes 2 s; a busy disk may need a lot longer
+HOST = "127.0.0.1"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    chosen = _parser().parse_args(arguments)
+    if chosen.data_dir:
+        os.environ[cache.DATA_DIR_VARIABLE] = str(Path(chosen.data_dir).absolute())
+    try:
+        with contextlib.suppress(BrokenPipeError):  # the reader of our output has seen enough
+            chosen.run(chosen)
+            sys.stdout.flush()
+            return 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        return _fail(error)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="whyslow", description="Tells why a GPU program is slow, from a profiler's recording."
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--data-dir", metavar="DIR", help="where opened recordings are kept (~/.cache/whyslow)"
+    )
+    windowed = argparse.ArgumentParser(add_help=False)
+    windowed.add_argument(
+        "--window",
+        default="",
+        metavar="WINDOW",
+        help="part to analyse: nvtx:NAME#n, iteration:n or span:START_NS-END_NS",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("open", parents=[shared], help="open recordings in the browser")
+    command.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    command.add_argument("--no-browser", action="store_true", help="only print the address")
+    command.add_argument("--port", type=int, default=0, help="port of the server (default: free)")
+    command.set_defaults(run=_open)
+
+    command = commands.add_parser(
+        "diagnose", parents=[shared, windowed], help="say why a recording is slow"
+    )
+    command.add_argument("path", type=Path, metavar="PATH")
+    command.add_argument("--json", action="store_true", help="print the answer as JSON")
+    command.set_defaults(run=_diagnose)
+
+    command = commands.add_parser(
+        "export", parents=[shared, windowed], help="write a recording and its analysis to files"
+    )
+    command.add_argument("path", type=Path, metavar="PATH")
+    kind = command.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--perfetto", type=Path, metavar="OUT.json.gz", help="Chrome trace JSON")
+    kind.add_argument("--csv", type=Path, metavar="DIR", help="one CSV file per table")
+    kind.add_argument("--parquet", type=Path, metavar="DIR", help="one Parquet file per table")
+    command.set_defaults(run=_export)
+    return parser
+
+
+def _fail(error: Exception) -> int:
+    """Print one line about ``error`` and return the exit status it stands for."""
+    from analyzers.facts import WindowError
+    from collectors.trace import TraceError
+
+    if isinstance(error, TraceError):
+        status, line = error.exit_code, worker.one_line(error)
+    elif isinstance(error, WindowError):
+        status, line = 2, worker.one_line(error)
+    else:
+        status, line = DEFECT, f"a defect of whyslow ({type(error).__name__}){_log(error)}"
+    print(f"whyslow: {line}", file=sys.stderr)
+    return status
+
+
+def _log(error: Exception) -> str:
+    """Keep the traceback for a bug report; say where it is."""
+    path = cache.jobs_root() / f"cli-{os.getpid()}" / "log.txt"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        (path.parent / "defect").touch()
+    except OSError:
+        return ""
+    return f"; log: {path}"
+
+
+def _diagnose(chosen: argparse.Namespace) -> None:
+    text = _report_text(chosen.path, chosen.window)
+    sys.stdout.write(f"{text}\n" if chosen.json else _in_words(json.loads(text)))
+
+
+def _report_text(path: Path, window: str) -> str:
+    """Return the report as JSON text, made now or stored before."""
+    job = worker.start(path, window=window)
+    with _bar(path.name) as show:
+        trace_id = job.wait(show)
+    stored = analyses.find(cache.cache_root() / trace_id, window)
+    if stored is None:
+        return worker.open_recording(path, window=window).stored.report.to_json()
+    return stored.report_text()
+
+
+def _export(chosen: argparse.Namespace) -> None:
+    opened = _opened(chosen.path, chosen.window)
+    target: Path = chosen.perfetto or chosen.csv or chosen.parquet
+    only_window = bool(chosen.window)
+    with _writing_to(target):
+        if chosen.perfetto:
+            from library import export_perfetto
+
+            events = export_perfetto.export(
+                opened.trace, opened.stored, target, only_window=only_window
+            )
+            print(f"{target}: {events:,} events")
+        else:
+            from library import export_tables
+
+            write = export_tables.export_csv if chosen.csv else export_tables.export_parquet
+            files = write(opened.trace, opened.stored, target, only_window=only_window)
+            print(f"{target}: {len(files)} files")
+
+
+def _opened(path: Path, window: str = "") -> Opened:
+    with _bar(path.name) as show:
+        return worker.open_recording(path, window=window, on_progress=show)
+
+
+@contextlib.contextmanager
+def _writing_to(target: Path) -> Iterator[None]:
+    from collectors.trace import EnvironmentFailedError
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or isinstance(error, TimeoutError):
+            raise
+        raise EnvironmentFailedError(
+            f"{target}: cannot be written ({os.strerror(error.errno)}). Choose another place"
+        ) from error
+
+
+def _open(chosen: argparse.Namespace) -> None:
+    trace_id = ""
+    for path in chosen.paths:
+        trace_id = _opened(path).trace.id
+    port = chosen.port or _free_port()
+    with _server(port) as process:
+        url = f"http://{HOST}:{port}/?trace={trace_id}"
+        _wait_until_healthy(process, port)
+        print(f"whyslow is at {url} (stop it with Ctrl-C)", flush=True)
+        if not chosen.no_browser:
+            webbrowser.open(url)
+        status = process.wait()
+        if status:
+            _server_failed(f"stopped with exit status {status}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def _server(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the pages; they end with us."""
+    app = Path(__file__).resolve().with_name("app.py")
+    command = [sys.executable, "-m", "streamlit", "run", str(app), "--server.headless=true"]
+    command += [f"--server.address={HOST}", f"--server.port={port}"]
+    command += ["--browser.gatherUsageStats=false", "--client.showErrorDetails=none"]
+    process = subprocess.Popen(command, cwd=app.parent, stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + SERVER_WAIT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            _server_failed(f"stopped with exit status {process.returncode}")
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            # A proxy of the environment has no business with our own machine.
+            direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            direct.open(f"http://{HOST}:{port}/_stcore/health", timeout=2).close()
+            return
+        time.sleep(0.1)
+    _server_failed(f"did not answer on port {port} within {SERVER_WAIT_S:g} s")
+
+
+def _server_failed(trouble: str) -> None:
+    from collectors.trace import EnvironmentFailedError
+
+    raise EnvironmentFailedError(f"the page's server {trouble}. Is the port free? Choose --port")
+
+
+@contextlib.contextmanager
+def _bar(name: str) -> Iterator[Any]:
+    """Give something that draws the progress, or None when nobody is there to see it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    shown = worker.one_line(name)[:40]
+
+    def draw(progress: Progress) -> None:
+        cells = round(progress.fraction * BAR_CELLS)
+        bar = "█" * cells + "░" * (BAR_CELLS - cells)
+        stage = worker.one_line(progress.stage)[:40]
+        sys.stderr.write(f"\r\x1b[K{shown} {bar} {progress.fraction:4.0%} {stage}")
+        sys.stderr.flush()
+
+    try:
+        yield draw
+    finally:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+
+def _in_words(report: dict[str, Any]) -> str:
+    """Return the report as text for a terminal; the verdict comes first."""
+    lines = [report["verdict"]["sentence"], ""]
+    for device in report["devices"]:
+        lines += [*_ledger_lines(device), ""]
+    if report["findings"]:
+        lines.append("Findings, the largest loss first")
+        for number, finding in enumerate(report["findings"], 1):
+            lines += _finding_lines(number, finding)
+        lines.append("")
+    lines += _section(
+        "Capture quality", (f"{q['level']}: {q['message']}" for q in report["quality"])
+    )
+    lines += _section("Could not tell", (f"{s['id']}: {s['reason']}" for s in report["skipped"]))
+    lines += _section("Failed", (f"{f['id']}: {f['error']}" for f in report["failed"]))
+    window = report["window"]
+    lines.append(f"{report['source']['name']} · {window['label']}, {_time(window['duration_ns'])}")
+    return "\n".join(_shown(line) for line in lines) + "\n"
+
+
+def _ledger_lines(device: dict[str, Any]) -> list[str]:
+    process = f", process {device['process']}" if device["process"] >= 0 else ""
+    head = f"GPU {device['device']} {device['name']}".rstrip() + process
+    booked = sorted(device["ledger"].items(), key=lambda row: -row[1])
+    whole = max(1, device["duration_ns"])
+    rows = [f"  {row:<14}{_time(ns):>12}{ns / whole:>8.1%}" for row, ns in booked if ns]
+    return [f"{head}: where {_time(device['duration_ns'])} went", *rows]
+
+
+def _finding_lines(number: int, finding: dict[str, Any]) -> list[str]:
+    loss = f"{_time(finding['lost_ns'])} at most, {finding['confidence']}"
+    lines = [f"  {number}. {finding['title']} ({finding['cause']}: {loss})"]
+    lines.append(f"     Try: {finding['advice']}")
+    if finding["does_not_apply_when"]:
+        lines.append(f"     Does not apply when: {finding['does_not_apply_when']}")
+    return lines
+
+
+def _section(title: str, entries: Iterator[str]) -> list[str]:
+    lines = [f"  {entry}" for entry in entries]
+    return [title, *lines, ""] if lines else []
+
+
+def _time(ns: int) -> str:
+    """Return a duration with three to four digits in the unit that suits it."""
+    for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("µs", 1_000)):
+        if ns >= size:
+            return f"{ns / size:.4g} {unit}" if ns < 1000 * size else f"{ns / size:,.0f} {unit}"
+    return f"{ns} ns"
+
+
+def _shown(text: str) -> str:
+    # A name in a recording may hold an escape sequence of the terminal.
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
