@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import analyzers
@@ -133,8 +134,18 @@ def test_layouts_grow_as_the_format_did():
 def test_unknown_generation_and_table_are_refused():
     with pytest.raises(ValueError, match=r"9\.9"):
         Recording(generation="9.9")
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="NO_SUCH_TABLE"):
         Recording().add("NO_SUCH_TABLE", start=1)
+    with pytest.raises(KeyError, match="lenght"):
+        Recording().add("NVTX_EVENTS", start=1, lenght=2)
+
+
+def test_rows_are_in_order_of_time_as_in_a_real_export(tmp_path):
+    recording = Recording()
+    recording.nvtx("late", 30, 40)
+    recording.bulk("NVTX_EVENTS", {"start": np.array([10, 20]), "end": np.array([11, 21])})
+    rows = contents(recording.write(tmp_path / "ordered.sqlite"))["NVTX_EVENTS"]
+    assert [row[:3] for row in rows] == [(10, 11, 59), (20, 21, 59), (30, 40, 59)]
 
 
 def test_tables_without_rows_exist_only_when_asked_for(tmp_path):

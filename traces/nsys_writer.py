@@ -18,6 +18,7 @@ Columns keep the names of the format, so that a test can write any value into an
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import re
 import sqlite3
@@ -249,7 +250,8 @@ class Recording:
         self.generation = generation
         self.lazy = lazy
         self._layout = layout(generation)
-        self._chunks: dict[str, list[Mapping[str, object]]] = {}
+        self._rows: dict[str, list[dict[str, object]]] = {}
+        self._bulk: dict[str, list[Mapping[str, object]]] = {}
         self._strings: dict[str, int] = {}
         self._ids = itertools.count(1)
         self.pid = self.process(pid, program)
@@ -276,19 +278,24 @@ class Recording:
         return key
 
     def add(self, table: str, **row: object) -> None:
-        """Add one row; columns that this generation lacks are left out.
+        """Add one row; tables and columns that this generation lacks are left out.
 
         Raises:
-            KeyError: No generation has such a table.
+            KeyError: No generation has such a table or column.
         """
+        _check_names(table, row)
         if table in self._layout:
-            self._chunks.setdefault(table, []).append({k: [v] for k, v in row.items()})
-        elif table not in _known_tables():
-            raise KeyError(table)
+            self._rows.setdefault(table, []).append(row)
 
     def bulk(self, table: str, columns: Mapping[str, object]) -> None:
-        """Add whole columns: arrays or lists of one length, or one value for all rows."""
-        self._chunks.setdefault(table, []).append(columns)
+        """Add whole columns: arrays or lists of one length, or one value for all rows.
+
+        Raises:
+            KeyError: No generation has such a table or column.
+        """
+        _check_names(table, columns)
+        if table in self._layout:
+            self._bulk.setdefault(table, []).append(columns)
 
     def kernel(self, name: str, start_ns: int, end_ns: int, **columns: object) -> None:
         """Add a kernel; ``name`` is the full name."""
@@ -375,7 +382,7 @@ class Recording:
             file.execute("PRAGMA journal_mode=OFF")
             file.execute("PRAGMA synchronous=OFF")
             for table, columns in self._layout.items():
-                if table in self._chunks or not self.lazy:
+                if table in self._rows or table in self._bulk or not self.lazy:
                     self._write_table(file, table, columns)
             if GENERATIONS.index(self.generation) >= GENERATIONS.index("3.13"):
                 _write_enums(file)
@@ -385,11 +392,11 @@ class Recording:
     def _write_table(self, file: sqlite3.Connection, table: str, columns: list[_Column]) -> None:
         declared = ", ".join(f'"{c.name}" {c.declaration}' for c in columns)
         file.execute(f"CREATE TABLE {table} ({declared})")
+        merged = _merged(table, self._rows.get(table, []), self._bulk.get(table, []))
         marks = ", ".join("?" * len(columns))
-        names = [c.name for c in columns]
-        for chunk in self._chunks.get(table, []):
-            # Our own table names; the values go through placeholders.
-            file.executemany(f"INSERT INTO {table} VALUES ({marks})", _tuples(table, names, chunk))
+        # Our own table names; the values go through placeholders.
+        sql = f"INSERT INTO {table} VALUES ({marks})"
+        file.executemany(sql, _tuples([c.name for c in columns], merged))
 
     def _describe_gpu(self, number: int, gpu: Gpu) -> None:
         major, minor = gpu.compute
@@ -434,10 +441,9 @@ class Recording:
         )
 
     def _describe_recording(self) -> None:
-        ends = [_last(c["end"]) for chunks in self._chunks.values() for c in chunks if "end" in c]
-        duration = max(ends, default=0) + 1_000_000
+        duration = self._last_end_ns() + 1_000_000
         texts, numbers = list(self._strings), list(self._strings.values())
-        self._chunks["StringIds"] = [{"id": numbers, "value": texts}]
+        self._bulk["StringIds"] = [{"id": numbers, "value": texts}]
         meta = {
             "EXPORT_PRODUCT_NAME": f"{SYNTHETIC}: written by traces/nsys_writer.py of whyslow",
             "EXPORT_PRODUCT_VERSION": f"{SYNTHETIC}, layout {self.generation}",
@@ -445,13 +451,20 @@ class Recording:
         }
         for table in ("EXPORT_META_DATA", "META_DATA_EXPORT"):
             if table in self._layout:
-                self._chunks[table] = [{"name": list(meta), "value": list(meta.values())}]
+                self._bulk[table] = [{"name": list(meta), "value": list(meta.values())}]
         when = "2026-11-20T00:00:00"
         start = {"utcEpochNs": [_EPOCH_NS], "utcTime": [when], "localTime": [when]}
-        self._chunks["TARGET_INFO_SESSION_START_TIME"] = [start]
+        self._bulk["TARGET_INFO_SESSION_START_TIME"] = [start]
         if "ANALYSIS_DETAILS" in self._layout:
             row = {"globalVid": [1 << 48], "duration": [duration]}
-            self._chunks["ANALYSIS_DETAILS"] = [row | {"startTime": [0], "stopTime": [duration]}]
+            self._bulk["ANALYSIS_DETAILS"] = [row | {"startTime": [0], "stopTime": [duration]}]
+
+    def _last_end_ns(self) -> int:
+        singles = (row.get("end") for rows in self._rows.values() for row in rows)
+        ends = [end for end in singles if isinstance(end, int)]
+        bulks = (columns.get("end") for chunks in self._bulk.values() for columns in chunks)
+        ends += [int(end.max()) for end in bulks if isinstance(end, np.ndarray) and len(end)]
+        return max(ends, default=0)
 
 
 def layout(generation: str) -> dict[str, list[_Column]]:
@@ -496,38 +509,68 @@ def _column(item: str) -> _Column:
     return _Column(name, kinds[kind] + (" NOT NULL" if item.endswith("!") else ""))
 
 
-def _known_tables() -> set[str]:
-    return {table for generation in GENERATIONS for table in layout(generation)}
+@functools.cache
+def _known_columns() -> dict[str, set[str]]:
+    known: dict[str, set[str]] = {}
+    for generation in GENERATIONS:
+        for table, columns in layout(generation).items():
+            known.setdefault(table, set()).update(c.name for c in columns)
+    return known
+
+
+def _check_names(table: str, columns: Mapping[str, object]) -> None:
+    unknown = set(columns) - _known_columns()[table]
+    if unknown:
+        raise KeyError(f"{table} has no column {sorted(unknown)}")
 
 
 def _api_class(name: str) -> int:
     return RUNTIME_API if name.startswith("cuda") else DRIVER_API
 
 
-def _last(values: object) -> int:
+def _merged(
+    table: str, rows: list[dict[str, object]], bulks: list[Mapping[str, object]]
+) -> dict[str, Array]:
+    """Return the table's columns, sorted by time as the exporter writes them."""
+    chunks: list[tuple[int, Mapping[str, object]]] = [(_length(c), c) for c in bulks]
+    defaults = _DEFAULTS.get(table, {})
+    if rows:
+        names = dict.fromkeys(n for row in rows for n in row)
+        singles = {n: [row.get(n, defaults.get(n)) for row in rows] for n in names}
+        chunks.insert(0, (len(rows), singles))
+    names = dict.fromkeys([*defaults, *(n for _, chunk in chunks for n in chunk)])
+    merged = {
+        name: np.concatenate([_array(c.get(name, defaults.get(name)), n) for n, c in chunks])
+        for name in (names if chunks else ())
+    }
+    times = merged.get("start", merged.get("timestamp"))
+    if times is None:
+        return merged
+    order = np.argsort([0 if t is None else t for t in times.tolist()], kind="stable")
+    return {name: values[order] for name, values in merged.items()}
+
+
+def _length(columns: Mapping[str, object]) -> int:
+    return max(len(v) for v in columns.values() if isinstance(v, (np.ndarray, list)))
+
+
+def _array(values: object, length: int) -> Array:
     if isinstance(values, np.ndarray):
-        return int(values.max()) if len(values) else 0
-    known = [v for v in values if v is not None] if isinstance(values, list) else [values]
-    return max((int(str(v)) for v in known), default=0)
+        return values
+    if isinstance(values, int):
+        return np.full(length, values)
+    column = np.empty(length, dtype=object)
+    column[:] = values  # a list, or one text or None for all rows
+    return column
 
 
-def _tuples(
-    table: str, names: list[str], chunk: Mapping[str, object]
-) -> Iterator[tuple[object, ...]]:
-    values = _DEFAULTS.get(table, {}) | dict(chunk)
-    length = max(len(v) for v in values.values() if isinstance(v, (np.ndarray, list)))
+def _tuples(names: list[str], columns: dict[str, Array]) -> Iterator[tuple[object, ...]]:
+    length = len(next(iter(columns.values()))) if columns else 0
     for begin in range(0, length, CHUNK_ROWS):
         part = slice(begin, min(begin + CHUNK_ROWS, length))
-        yield from zip(*(_part(values.get(n), part) for n in names), strict=True)
-
-
-def _part(values: object, part: slice) -> Sequence[object]:
-    if isinstance(values, np.ndarray):
-        listed: list[object] = values[part].tolist()
-        return listed
-    if isinstance(values, list):
-        return values[part]
-    return [values] * (part.stop - part.start)
+        absent = [None] * (part.stop - part.start)
+        lists = (columns[n][part].tolist() if n in columns else absent for n in names)
+        yield from zip(*lists, strict=True)
 
 
 def _write_enums(file: sqlite3.Connection) -> None:

@@ -1,0 +1,500 @@
+"""How fast a large Nsight Systems export is opened, beside SQLite's own scan of the same columns.
+
+One run makes an export of 2,000,000 kernels, 4,000,000 API calls and 2,000,000 NVTX rows (not
+timed), then measures, in this order:
+
+* scan: SQLite alone adds up every column that our reader reads; best of three after a warm-up;
+* cold: a fresh process opens the file up to the verdict, with an empty cache;
+* cached: the whole command ``whyslow diagnose --json`` on the same file, Python's start included.
+
+Run ``python -m benchmarks.ingest [--check] [--scale 0.1] [--keep DIR]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traces.nsys_writer import Recording, short_name
+
+Array = np.ndarray[Any, Any]
+
+KERNELS = 2_000_000
+API_CALLS = 4_000_000
+NVTX_ROWS = 2_000_000
+BATCH = 500  # launches between two waits of a thread, as in a training step of a small model
+
+MAX_COLD_OVER_SCAN = 5.0
+MAX_RSS_BYTES = 1_500_000_000
+MAX_CACHED_S = 1.0
+
+KERNEL = "CUPTI_ACTIVITY_KIND_KERNEL"
+RUNTIME = "CUPTI_ACTIVITY_KIND_RUNTIME"
+
+# The columns of the big tables that collectors/nsys.py reads.
+SCANNED = {
+    KERNEL: (
+        *("start", "end", "deviceId", "streamId", "correlationId", "globalPid"),
+        *("demangledName", "shortName", "gridX", "gridY", "gridZ", "blockX", "blockY", "blockZ"),
+        *("registersPerThread", "staticSharedMemory", "dynamicSharedMemory", "graphNodeId"),
+    ),
+    RUNTIME: (
+        *("start", "end", "globalTid", "correlationId", "nameId", "eventClass", "returnValue"),
+    ),
+    "NVTX_EVENTS": (
+        *("start", "end", "eventType", "globalTid", "endGlobalTid"),
+        *("textId", "domainId", "category", "color", "length(text)"),
+    ),
+    "CUPTI_ACTIVITY_KIND_MEMCPY": (
+        *("start", "end", "deviceId", "streamId", "correlationId", "globalPid"),
+        *("copyKind", "srcKind", "dstKind", "bytes", "graphNodeId"),
+    ),
+    "CUPTI_ACTIVITY_KIND_MEMSET": (
+        *("start", "end", "deviceId", "streamId", "correlationId", "globalPid"),
+        *("bytes", "memKind", "graphNodeId"),
+    ),
+    "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION": (
+        *("start", "end", "deviceId", "streamId", "correlationId", "globalPid", "syncType"),
+    ),
+}
+
+
+class _Call(NamedTuple):
+    """A call that launches nothing: name, share of such calls, typical length."""
+
+    name: str
+    share: float
+    length_ns: int
+
+
+_OTHER_CALLS = (
+    _Call("cudaStreamIsCapturing_v10000", 0.30, 350),
+    _Call("cudaEventQuery_v3020", 0.14, 900),
+    _Call("cudaEventRecord_v3020", 0.22, 1_100),
+    _Call("cudaStreamWaitEvent_v3020", 0.10, 1_000),
+    _Call("cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags_v7000", 0.10, 700),
+    _Call("cuKernelGetFunction", 0.10, 250),
+    _Call("cudaMallocAsync_v11020", 0.02, 1_800),
+    _Call("cudaFreeAsync_v11020", 0.02, 1_500),
+)
+_LAUNCHES = ("cudaLaunchKernel_v7000", "cuLaunchKernelEx", "cudaLaunchKernelExC_v11060")
+_KERNEL_NAMES = tuple(
+    f"void at::native::{family}<{width}, at::native::{functor}<{kind}>, std::array<char*, 3ul>>"
+    f"(int, at::native::{functor}<{kind}>, std::array<char*, 3ul>)"
+    for family in ("vectorized_elementwise_kernel", "unrolled_elementwise_kernel", "reduce_kernel")
+    for width in (2, 4)
+    for functor in ("AddFunctor", "MulFunctor", "GeluCUDAKernelImpl", "CopyFunctor", "SumFunctor")
+    for kind in ("float", "c10::BFloat16")
+)
+_OPERATORS = tuple(
+    f"aten::{name}"
+    for name in (
+        *("add", "add_", "mul", "mul_", "addmm", "mm", "bmm", "linear", "gelu", "layer_norm"),
+        *("native_layer_norm", "softmax", "_softmax", "dropout", "copy_", "to", "_to_copy", "sum"),
+        *("mean", "div", "zero_", "fill_", "cat", "embedding", "index_select", "baddbmm", "where"),
+    )
+)
+
+
+def make_export(path: Path, *, scale: float = 1.0, unique_texts: bool = False) -> Path:
+    """Write the export that is measured, and return ``path``.
+
+    Args:
+        path: File to write.
+        scale: 1.0 for the full size.
+        unique_texts: Number every second NVTX text, as PyTorch's ``emit_nvtx`` does.
+    """
+    recording = Recording(generation="3.13")
+    rng = np.random.default_rng(20_261_120)
+    threads = [recording.tid, recording.thread(recording.pid, 4300, "pt_autograd_0")]
+    launches = int(KERNELS * scale) // len(threads)
+    others = int(API_CALLS * scale) // len(threads) - launches
+    ranges = int(NVTX_ROWS * scale) // len(threads)
+    for number, thread in enumerate(threads):
+        timeline = _Timeline(rng, launches, others, start_ns=2_000_000_000 + number * 3_777)
+        ids = 1 + number * 10_000_000 + np.arange(launches + others)
+        _add_calls(recording, timeline, thread, ids)
+        _add_kernels(recording, timeline, rng, ids, streams=(7 + 20 * number, 13 + 20 * number))
+        _add_copies_and_waits(recording, timeline, ids)
+        _add_ranges(recording, timeline, thread, ranges, unique_texts=unique_texts)
+    return recording.write(path)
+
+
+class _Timeline:
+    """Calls of one thread in program order, and when the GPU ran what they launched."""
+
+    def __init__(
+        self, rng: np.random.Generator, launches: int, others: int, *, start_ns: int
+    ) -> None:
+        count = launches + others
+        self.wait_at = np.minimum(np.arange(2 * BATCH, count + 2 * BATCH, 2 * BATCH), count) - 1
+        self.is_launch = np.zeros(count, dtype=bool)
+        may_launch = np.delete(np.arange(count), self.wait_at)
+        self.is_launch[rng.choice(may_launch, launches, replace=False)] = True
+        self.kind = rng.choice(len(_OTHER_CALLS), count, p=[c.share for c in _OTHER_CALLS])
+        typical = np.where(
+            self.is_launch, 3_900, np.array([c.length_ns for c in _OTHER_CALLS])[self.kind]
+        )
+        lengths = np.maximum(120, typical * rng.lognormal(0.0, 0.25, count)).astype(np.int64)
+        pauses = rng.exponential(1_500.0, count).astype(np.int64) + 60
+        kernel_ns = np.maximum(1_100, rng.lognormal(8.9, 0.9, launches)).astype(np.int64)
+        self.start, self.end = np.empty(count, np.int64), np.empty(count, np.int64)
+        self.kernel_start = np.empty(launches, np.int64)
+        self.kernel_end = np.empty(launches, np.int64)
+        at, ran = start_ns, 0
+        # Batches follow one another: the wait at the end of one decides when the next begins.
+        for begin in range(0, count, 2 * BATCH):
+            part = slice(begin, min(begin + 2 * BATCH, count))
+            steps = lengths[part] + pauses[part]
+            self.start[part] = at + np.cumsum(steps) - lengths[part]
+            self.end[part] = at + np.cumsum(steps)
+            arrived = self.end[part][self.is_launch[part]] + 1_900
+            kernels = slice(ran, ran + len(arrived))
+            self._run(kernels, arrived, kernel_ns[kernels])
+            ran = kernels.stop
+            at = self._wait(part.stop - 1, int(self.kernel_end[kernels].max(initial=0)))
+
+    def _run(self, kernels: slice, arrived: Array, lengths: Array) -> None:
+        # Each kernel starts when it has arrived and the one before it, plus 1.1 µs, is done.
+        before = np.cumsum(lengths + 1_100) - (lengths + 1_100)
+        self.kernel_start[kernels] = before + np.maximum.accumulate(arrived - before)
+        self.kernel_end[kernels] = self.kernel_start[kernels] + lengths
+
+    def _wait(self, last: int, gpu_done_ns: int) -> int:
+        self.end[last] = max(int(self.end[last]), gpu_done_ns + 2_500)
+        return int(self.end[last])
+
+
+def _add_calls(recording: Recording, timeline: _Timeline, thread: int, ids: Array) -> None:
+    launch_names = np.array([recording.string(n) for n in _LAUNCHES])
+    other_names = np.array([recording.string(c.name) for c in _OTHER_CALLS])
+    drivers = np.array([int(not c.name.startswith("cuda")) for c in _OTHER_CALLS])
+    which = (ids % 20 == 0).astype(np.int64) + 2 * (ids % 20 == 1)
+    names = np.where(timeline.is_launch, launch_names[which], other_names[timeline.kind])
+    classes = np.where(timeline.is_launch, (which == 1).astype(np.int64), drivers[timeline.kind])
+    names[timeline.wait_at] = recording.string("cudaStreamSynchronize_v3020")
+    classes[timeline.wait_at] = 0
+    for name, rows in zip(
+        ("cudaMemcpyAsync_v3020", "cudaMemsetAsync_v3020"), _marked(timeline), strict=True
+    ):
+        names[rows], classes[rows] = recording.string(name), 0
+    spans = {"start": timeline.start, "end": timeline.end, "eventClass": classes}
+    recording.bulk(RUNTIME, {**spans, "correlationId": ids, "nameId": names, "globalTid": thread})
+
+
+def _marked(timeline: _Timeline) -> tuple[Array, Array]:
+    """Return the rows that are copies and memsets: every 200th and 400th of the rest."""
+    free = ~timeline.is_launch
+    free[timeline.wait_at] = False
+    rows = np.flatnonzero(free)
+    return rows[50::200], rows[150::400]
+
+
+def _add_kernels(
+    recording: Recording,
+    timeline: _Timeline,
+    rng: np.random.Generator,
+    ids: Array,
+    streams: tuple[int, int],
+) -> None:
+    count = len(timeline.kernel_start)
+    which = rng.integers(0, len(_KERNEL_NAMES), count)
+    full = np.array([recording.string(n) for n in _KERNEL_NAMES])[which]
+    short = np.array([recording.string(short_name(n)) for n in _KERNEL_NAMES])[which]
+    recording.bulk(
+        KERNEL,
+        {
+            **{"start": timeline.kernel_start, "end": timeline.kernel_end, "deviceId": 0},
+            **{"contextId": 1, "streamId": np.where(which % 16 == 0, streams[1], streams[0])},
+            **{"correlationId": ids[timeline.is_launch], "globalPid": recording.pid},
+            **{"demangledName": full, "shortName": short, "mangledName": full},
+            **{"gridX": rng.integers(1, 4_096, count), "blockX": 128 << (which % 3)},
+            **{"registersPerThread": 16 + 8 * (which % 12), "gridId": ids[timeline.is_launch]},
+        },
+    )
+
+
+def _add_copies_and_waits(recording: Recording, timeline: _Timeline, ids: Array) -> None:
+    copies, memsets = _marked(timeline)
+    on_device = {"deviceId": 0, "contextId": 1, "globalPid": recording.pid}
+    for table, rows, length, extra in (
+        ("MEMCPY", copies, 2_200, {"bytes": 4_096, "copyKind": 1, "srcKind": 1, "dstKind": 2}),
+        ("MEMSET", memsets, 1_300, {"bytes": 512}),
+    ):
+        start = timeline.end[rows] + 2_000
+        spans = {"start": start, "end": start + length, "correlationId": ids[rows]}
+        recording.bulk(
+            f"CUPTI_ACTIVITY_KIND_{table}", {**spans, **on_device, **extra, "streamId": 7}
+        )
+    waits = timeline.wait_at
+    spans = {"start": timeline.start[waits], "end": timeline.end[waits]}
+    sync = {"correlationId": ids[waits], "syncType": 2, "streamId": 7}
+    recording.bulk("CUPTI_ACTIVITY_KIND_SYNCHRONIZATION", {**spans, **sync, **on_device})
+
+
+def _add_ranges(
+    recording: Recording, timeline: _Timeline, thread: int, count: int, *, unique_texts: bool
+) -> None:
+    """Add ``count`` ranges: steps, layers of ten launches, and operators of one launch each."""
+    step_starts = timeline.start[:: 2 * BATCH] - 30
+    step_ends = timeline.end[timeline.wait_at] + 20
+    launches = np.flatnonzero(timeline.is_launch)
+    layers = launches[: len(launches) // 10 * 10].reshape(-1, 10)
+    layers = layers[layers[:, 0] // (2 * BATCH) == layers[:, -1] // (2 * BATCH)]
+    operators = launches[: count - len(step_starts) - len(layers)]
+    layer_ids = np.array([recording.string(f"layer{n}") for n in range(48)])
+    operator_ids = np.array([recording.string(n) for n in _OPERATORS])[operators % len(_OPERATORS)]
+    thread_column = {"globalTid": thread, "domainId": 0}
+    step = {"start": step_starts, "end": step_ends, "textId": recording.string("step")}
+    recording.bulk("NVTX_EVENTS", {**step, **thread_column})
+    spans = {"start": timeline.start[layers[:, 0]] - 20, "end": timeline.end[layers[:, -1]] + 15}
+    named = {"textId": layer_ids[np.arange(len(layers)) % len(layer_ids)]}
+    recording.bulk("NVTX_EVENTS", {**spans, **named, **thread_column})
+    for rows, inline in ((operators[::2], True), (operators[1::2], False)):
+        columns: dict[str, object] = {
+            **thread_column,
+            **{"start": timeline.start[rows] - 12, "end": timeline.end[rows] + 10},
+        }
+        if inline:
+            texts = [_OPERATORS[i % len(_OPERATORS)] for i in rows.tolist()]
+            if unique_texts:
+                texts = [f"{t}, op_id = {i}" for t, i in zip(texts, rows.tolist(), strict=True)]
+            columns["text"] = texts
+        else:
+            columns["textId"] = operator_ids[1::2]
+        recording.bulk("NVTX_EVENTS", columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What one run measured.
+
+    Attributes:
+        rows: Rows of the three big tables.
+        scan_s: SQLite's own scan of the columns that are read.
+        cold_s: First open to verdict, whole process.
+        cached_s: Second open to verdict, whole process, best of three.
+        reader_rss_bytes: Peak resident memory of the process that reads and analyses.
+        tree_rss_bytes: The same, summed over all processes of the command.
+        verdict: Cause that was answered.
+    """
+
+    rows: int
+    scan_s: float
+    cold_s: float
+    cached_s: float
+    reader_rss_bytes: int
+    tree_rss_bytes: int
+    verdict: str
+
+    def misses(self) -> list[str]:
+        """Return a line for each limit that was not kept."""
+        checks = (
+            ("cold open / scan", self.cold_s / self.scan_s, MAX_COLD_OVER_SCAN),
+            ("peak memory, bytes", self.reader_rss_bytes, MAX_RSS_BYTES),
+            ("cached open, s", self.cached_s, MAX_CACHED_S),
+        )
+        return [
+            f"{name}: {have:,.2f}, limit {most:,.2f}" for name, have, most in checks if have > most
+        ]
+
+    def lines(self) -> list[str]:
+        """Return the figures for a reader."""
+        return [
+            f"rows in the big tables      {self.rows:>14,}",
+            f"SQLite's own scan           {self.scan_s:>14.2f} s",
+            f"cold open to verdict        {self.cold_s:>14.2f} s",
+            f"cold open / scan            {self.cold_s / self.scan_s:>14.2f} x",
+            f"rows per second             {self.rows / self.cold_s:>14,.0f}",
+            f"peak memory, reader         {self.reader_rss_bytes / 1e6:>14,.0f} MB",
+            f"peak memory, all processes  {self.tree_rss_bytes / 1e6:>14,.0f} MB",
+            f"cached open to verdict      {self.cached_s:>14.2f} s",
+            f"verdict                     {self.verdict:>14}",
+        ]
+
+
+def measure(path: Path, folder: Path) -> Figures:
+    """Measure scan, cold and cached opening of ``path``; ``folder`` gets the cache."""
+    scan_s = scan(path)
+    print(f"scan: {scan_s:.2f} s (best of 3 after a warm-up)", flush=True)
+    with sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True) as file:
+        big = (KERNEL, RUNTIME, "NVTX_EVENTS")
+        rows = sum(file.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in big)
+    cold = _diagnose(path, folder)
+    print(f"cold: {cold.seconds:.2f} s", flush=True)
+    cached = [_diagnose(path, folder) for _ in range(3)]
+    print("cached: " + ", ".join(f"{c.seconds:.2f} s" for c in cached), flush=True)
+    return Figures(
+        rows=rows,
+        scan_s=scan_s,
+        cold_s=cold.seconds,
+        cached_s=min(c.seconds for c in cached),
+        reader_rss_bytes=cold.largest_rss_bytes,
+        tree_rss_bytes=cold.tree_rss_bytes,
+        verdict=cold.report["verdict"]["cause"],
+    )
+
+
+def scan(path: Path) -> float:
+    """Return the seconds in which SQLite adds up all columns that our reader reads."""
+    with sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True) as file:
+        queries = []
+        for table, columns in SCANNED.items():
+            # total() is sum() in floating point: the sum of two million process keys overflows.
+            sums = (f"total({c})" if "(" in c else f'total("{c}")' for c in columns)
+            queries.append(f"SELECT {', '.join(sums)} FROM {table}")
+        taken = []
+        for _ in range(4):
+            begin = time.perf_counter()
+            for query in queries:
+                file.execute(query).fetchone()
+            taken.append(time.perf_counter() - begin)
+    return min(taken[1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    seconds: float
+    report: dict[str, Any]
+    largest_rss_bytes: int
+    tree_rss_bytes: int
+
+
+def _diagnose(path: Path, folder: Path) -> _Answer:
+    """Run the product's command as a user would, with its own cache folder."""
+    environment = os.environ | {"WHYSLOW_DATA_DIR": str(folder)}
+    command = [sys.executable, "-m", "cli", "diagnose", str(path), "--json"]
+    begin = time.perf_counter()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env=environment, cwd=Path(__file__).parents[1]
+    ) as process:
+        memory = _MemoryWatch(process.pid)
+        output, _ = process.communicate()
+        seconds = time.perf_counter() - begin
+        peaks = memory.stop()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
+    return _Answer(
+        seconds=seconds,
+        report=json.loads(output),
+        largest_rss_bytes=max(peaks, default=0),
+        tree_rss_bytes=sum(peaks),
+    )
+
+
+class _MemoryWatch:
+    """Follows a process and its children; each one's own peak is kept by the kernel (VmHWM).
+
+    The usual ``ru_maxrss`` would not do: a child inherits its parent's.
+    """
+
+    EVERY_S = 0.02
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._peaks: dict[int, int] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> list[int]:
+        """Return the peak of every process that was seen, in bytes."""
+        self._ended.set()
+        self._thread.join()
+        return list(self._peaks.values())
+
+    def _run(self) -> None:
+        while not self._ended.wait(self.EVERY_S):
+            for pid in _with_children(self._pid):
+                peak = _peak_bytes(pid)
+                self._peaks[pid] = max(self._peaks.get(pid, 0), peak)
+
+
+def _with_children(pid: int) -> list[int]:
+    found = [pid]
+    for parent in found:  # grows while it is walked
+        for file in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in file.read_text().split()]
+            except OSError:
+                continue  # ended while we looked
+    return found
+
+
+def _peak_bytes(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    lines = (line.split() for line in status.splitlines() if line.startswith("VmHWM:"))
+    return next((int(words[1]) * 1024 for words in lines), 0)
+
+
+def compare_readers(path: Path) -> list[str]:
+    """Return how fast two libraries read 15 columns of the kernels, beside SQLite's scan."""
+    import pandas as pd
+    from adbc_driver_sqlite import dbapi
+
+    columns = ", ".join(f'"{c}"' for c in SCANNED[KERNEL][:15])
+    query = f"SELECT {columns} FROM {KERNEL}"
+    taken = {}
+    begin = time.perf_counter()
+    with dbapi.connect(str(path)) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        cursor.fetch_arrow_table()
+    taken["adbc-driver-sqlite"] = time.perf_counter() - begin
+    begin = time.perf_counter()
+    with sqlite3.connect(path) as file:
+        pd.read_sql(query, file)
+    taken["pandas.read_sql"] = time.perf_counter() - begin
+    return [
+        f"{name:<27} {seconds:>14.2f} s for 15 columns of kernels"
+        for name, seconds in taken.items()
+    ]
+
+
+def main() -> int:
+    """Measure and print; 1 when ``--check`` was given and a limit was not kept."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="exit 1 when a limit is not kept")
+    parser.add_argument("--scale", type=float, default=1.0, help="part of the full size")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the export in DIR, reuse it")
+    parser.add_argument("--unique-texts", action="store_true", help="number the NVTX texts")
+    parser.add_argument("--compare-readers", action="store_true", help="time two libraries, too")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="whyslow-benchmark-") as temporary:
+        folder = options.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        kind = "-unique" if options.unique_texts else ""
+        path = folder / f"ingest-{options.scale:g}{kind}.sqlite"
+        if not path.exists():
+            print(f"making {path} (not timed)", flush=True)
+            partial = path.with_suffix(".partial")
+            make_export(partial, scale=options.scale, unique_texts=options.unique_texts)
+            partial.replace(path)
+        cache = Path(temporary) / "data"
+        figures = measure(path, cache)
+        extra = compare_readers(path) if options.compare_readers else []
+        shutil.rmtree(cache, ignore_errors=True)
+    print("\n".join(extra + figures.lines()))
+    misses = figures.misses() if options.check else []
+    for miss in misses:
+        print(f"not kept: {miss}")
+    return int(bool(misses))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
