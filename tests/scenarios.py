@@ -6,6 +6,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from traces.machine import HOST_TO_DEVICE, Kernel, Machine
 from traces.nsys_writer import Recording
 from traces.programs import PROGRAMS, record
 
@@ -78,6 +79,46 @@ def dram() -> Path:
 def divergence() -> Path:
     """Divergent kernels, which a timeline cannot show."""
     return scenario("divergence")
+
+
+def tail_wave() -> Path:
+    """Kernels of 140 blocks, of which 132 fit at a time: the second wave is nearly empty."""
+    return _long_kernels(Kernel(name="tail(float *)", duration_ns=400_000, **_FULL_BLOCK))
+
+
+def low_occupancy() -> Path:
+    """Kernels whose registers let 8 of 64 warps run on a multiprocessor."""
+    kernel = Kernel(name="fat(float *)", duration_ns=400_000, threads=256, registers=255)
+    return _long_kernels(kernel)
+
+
+# 1,024 threads with 64 registers each use all registers of a multiprocessor.
+_FULL_BLOCK = {"blocks": 140, "threads": 1024, "registers": 64}
+
+
+def _long_kernels(kernel: Kernel) -> Path:
+    recording = Recording()
+    machine = Machine(recording)
+    for _ in range(ITERATIONS):
+        with machine.range("step"):
+            for _ in range(8):
+                machine.work(8_000)
+                machine.launch(kernel)
+    machine.synchronize_device()
+    return recording.write(Path(_folder().name) / f"{kernel.name[:4]}.sqlite")
+
+
+def pinned_copies() -> Path:
+    """Return a recording that mostly copies, from pinned memory and with large blocks."""
+    recording = Recording()
+    machine = Machine(recording)
+    for _ in range(ITERATIONS):
+        with machine.range("step"):
+            machine.copy(HOST_TO_DEVICE, 64 << 20, pageable=False)
+            machine.work(8_000)
+            machine.launch(Kernel(name="consume(float *)", duration_ns=100_000))
+            machine.synchronize()
+    return recording.write(Path(_folder().name) / "pinned_copies.sqlite")
 
 
 def cuda_graph_nodes(launches: int = 8, nodes: int = 5) -> Path:

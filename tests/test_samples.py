@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import analyzers
+from benchmarks.ingest import KERNEL, RUNTIME, make_export
 from collectors import open_trace
 from tests import scenarios
 from traces.generate import FOLDER, generate
@@ -146,6 +147,35 @@ def test_rows_are_in_order_of_time_as_in_a_real_export(tmp_path):
     recording.bulk("NVTX_EVENTS", {"start": np.array([10, 20]), "end": np.array([11, 21])})
     rows = contents(recording.write(tmp_path / "ordered.sqlite"))["NVTX_EVENTS"]
     assert [row[:3] for row in rows] == [(10, 11, 59), (20, 21, 59), (30, 40, 59)]
+
+
+@pytest.mark.parametrize(
+    ("build", "kernels"),
+    [
+        (scenarios.tail_wave, 48),
+        (scenarios.low_occupancy, 48),
+        (scenarios.pinned_copies, 6),
+        (scenarios.cuda_graph_nodes, 40),
+        (scenarios.cuda_graph_whole, 0),
+        (scenarios.managed_memory, 1),
+        (scenarios.two_processes_with_equal_ids, 10),
+        (scenarios.no_gpu_work, 0),
+    ],
+)
+def test_scenario_opens_without_a_complaint(build, kernels, root):
+    trace = open_trace(build(), root)
+    assert trace.count("kernels") == kernels
+    assert not [n for n in trace.notes if n.severity == "import_error"]
+
+
+def test_benchmark_has_the_rows_that_it_promises(tmp_path):
+    rows = contents(make_export(tmp_path / "benchmark.sqlite", scale=0.002))
+    assert len(rows[KERNEL]) == 4_000
+    assert len(rows[RUNTIME]) == 8_000
+    assert len(rows["NVTX_EVENTS"]) == 4_000
+    launched = {row[6] for row in rows[KERNEL]}  # the seventh column is the correlation id
+    assert len(launched) == 4_000
+    assert launched <= {row[4] for row in rows[RUNTIME]}
 
 
 def test_tables_without_rows_exist_only_when_asked_for(tmp_path):
