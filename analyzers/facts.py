@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.cuda_names import Call, classify, is_communication
-from analyzers.intervals import Array, Spans, overlaps, union
+from analyzers.intervals import Array
 from collectors.trace import NOT_RECORDED, Trace
 
 KERNEL, COMMUNICATION, COPY, MEMSET, GRAPH = range(5)
@@ -30,7 +30,7 @@ class WindowError(ValueError):
     """The requested window is not in the recording; the message is one line."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Facts:
     """What is known about a recording. Read-only; heavy columns are derived when first asked for.
 
@@ -141,8 +141,8 @@ class Facts:
 
     @functools.cached_property
     def ranges(self) -> pd.DataFrame:
-        """NVTX ranges: ``start_ns``, ``end_ns``, ``thread`` (key), ``name_id``, ``domain_id``."""
-        columns = ["start_ns", "end_ns", "thread", "name_id", "domain_id", "kind", "closed"]
+        """NVTX ranges as the trace has them; ``process`` and ``thread`` are keys."""
+        columns = ["start_ns", "end_ns", "process", "thread", "name_id", "domain_id", "closed"]
         return self.trace.frame("ranges", columns)
 
     def innermost_ranges(self, threads: Array, moments: Array) -> Array:
@@ -165,6 +165,19 @@ class Facts:
             result[asked] = np.where(found >= 0, rows[found] if len(rows) else UNKNOWN, UNKNOWN)
         return result
 
+    def inside(self, start_ns: int, end_ns: int) -> Array:
+        """Return the rows of ``launches`` that run at some moment of ``[start_ns, end_ns)``."""
+        ends, starts = self.launches["end_ns"].to_numpy(), self.launches["start_ns"].to_numpy()
+        rows: Array = np.flatnonzero((ends > start_ns) & (starts < end_ns))
+        return rows
+
+    def call_names(self, api_rows: Array, at_most: int = 2) -> str:
+        """Return the functions of these rows of ``api``, the most frequent first, for a sentence."""
+        codes, counts = np.unique(self.api["name"].to_numpy()[api_rows], return_counts=True)
+        names = [str(self.functions[c]) for c in codes[np.argsort(-counts)]]
+        more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+        return ", ".join(names[:at_most]) + more
+
     def of_table(self, table: str, columns: Sequence[str]) -> pd.DataFrame:
         """Return further columns of launches from their own table, indexed by launch row."""
         kinds = (KERNEL, COMMUNICATION) if table == "kernels" else (_KIND_OF_TABLE[table],)
@@ -175,18 +188,19 @@ class Facts:
 
 
 def innermost(starts: Array, ends: Array, moments: Array) -> Array:
-    """Return the innermost of nested intervals around each moment, -1 for none.
+    """Return the interval around each moment that began last, -1 for none.
 
     Args:
         starts: Begins of one thread's intervals, in any order.
         ends: Their ends.
         moments: Times to look at.
     """
-    if not len(starts):
-        return np.full(len(moments), UNKNOWN, np.int64)
     order = np.lexsort((-ends, starts))
+    order = order[ends[order] > starts[order]]  # an empty interval is around no moment
+    if not len(order):
+        return np.full(len(moments), UNKNOWN, np.int64)
     starts, ends = starts[order], ends[order]
-    parent = _parents(starts, ends)
+    parent = _parents(ends)
     place = np.searchsorted(starts, moments, side="right") - 1
     # Climb from the last range that began to the first that has not ended: at most one step per
     # nesting level, for all moments at once.
@@ -206,17 +220,17 @@ def nesting_depth(starts: Array, ends: Array) -> Array:
     return np.maximum(depth, 0)
 
 
-def _parents(starts: Array, ends: Array) -> Array:
-    depth = nesting_depth(starts, ends)
-    parent = np.full(len(starts), UNKNOWN, np.int64)
-    above = np.empty(0, np.int64)
-    for level in range(int(depth.max()) + 1):
-        rows = np.flatnonzero(depth == level)
-        if level and len(above):
-            place = np.searchsorted(above, rows, side="left") - 1
-            parent[rows] = np.where(place >= 0, above[np.maximum(place, 0)], UNKNOWN)
-        above = rows if len(rows) else above
-    return parent
+def _parents(ends: Array) -> Array:
+    """Return the nearest earlier interval that ends later; all between end before this one does.
+
+    Each round doubles the distance that is looked back, so the rounds are few at any depth.
+    """
+    parent = np.arange(len(ends)) - 1
+    while True:
+        rows = np.flatnonzero((parent >= 0) & (ends[np.maximum(parent, 0)] <= ends))
+        if not len(rows):
+            return parent
+        parent[rows] = parent[parent[rows]]
 
 
 def build_facts(trace: Trace) -> Facts:
@@ -364,20 +378,3 @@ def _first_match(ids: Array, wanted: Array) -> Array:
     if order is not None:
         place = order[place]
     return np.where(hit, place, UNKNOWN)
-
-
-def exclusive_time(rows: Spans, parts: Spans, names: Array) -> pd.Series:
-    """Return the nanoseconds of ``rows`` that each name's ``parts`` cover, largest first.
-
-    Args:
-        rows: Flat set of intervals to explain.
-        parts: Intervals that carry names; those of one name may overlap.
-        names: Name of each part.
-    """
-    totals = {}
-    for name in np.unique(names):
-        chosen = names == name
-        flat = union(parts.start[chosen], parts.end[chosen])
-        _, _, start, end = overlaps(rows, flat)
-        totals[name] = int(np.sum(end - start))
-    return pd.Series(totals, dtype=np.int64).sort_values(ascending=False)

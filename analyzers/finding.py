@@ -6,6 +6,10 @@ import enum
 from dataclasses import dataclass
 
 
+NOTABLE_SHARE = 0.02
+"""Part of the window a loss must reach to be worth a finding; a healthy program idles for 1 %."""
+
+
 class Cause(enum.StrEnum):
     """Why time is lost. A rule's file name begins with its cause."""
 

@@ -69,12 +69,14 @@ class HostTimeline:
     wait_api_row: Array
 
 
-def host_timeline(facts: Facts, thread: int, start: int, end: int) -> HostTimeline:
-    """Return what ``thread`` (place in ``facts.threads``) did from ``start`` to ``end``.
+def host_timeline(facts: Facts, thread: int, end: int) -> HostTimeline:
+    """Return what ``thread`` (place in ``facts.threads``) did up to ``end``.
 
-    Calls that began before ``start`` keep their true begin in ``waits``.
+    It begins with the recording's first event, not with the first gap: whether a pause is
+    dispatching, and how long a wait blocked, depends on what came before.
     """
-    rows = _calls_within(facts, thread, start, end)
+    rows = _calls_before(facts, thread, end)
+    start = min(int(facts.api["start_ns"].min()), int(facts.launches["start_ns"].min()), end)
     calls = Spans(facts.api["start_ns"].to_numpy()[rows], facts.api["end_ns"].to_numpy()[rows])
     kind = facts.api_call[rows]
     calls = _join_polls(calls, kind)
@@ -88,10 +90,9 @@ def host_timeline(facts: Facts, thread: int, start: int, end: int) -> HostTimeli
     return HostTimeline(parts, label, waits, rows[blocking][first])
 
 
-def _calls_within(facts: Facts, thread: int, start: int, end: int) -> Array:
+def _calls_before(facts: Facts, thread: int, end: int) -> Array:
     api = facts.api
-    here = api["thread"].to_numpy() == thread
-    here &= (api["end_ns"].to_numpy() > start) & (api["start_ns"].to_numpy() < end)
+    here = (api["thread"].to_numpy() == thread) & (api["start_ns"].to_numpy() < end)
     rows = np.flatnonzero(here)
     begins = api["start_ns"].to_numpy()[rows]
     if np.any(begins[1:] < begins[:-1]):

@@ -18,10 +18,11 @@ import pandas as pd
 
 from analyzers.cuda_names import Call
 from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
-from analyzers.finding import BUSY_ROWS, Row
+from analyzers.finding import BUSY_ROWS, NOTABLE_SHARE, Row
 from analyzers.host_timeline import Doing, HostTimeline, host_timeline
 from analyzers.intervals import Array, Spans, gaps, overlaps, subtract, union
 from analyzers.report import DeviceLedger, Window
+from analyzers.words import share_text
 from collectors.trace import MANAGED_COPIES
 
 ROWS = tuple(Row)
@@ -97,7 +98,7 @@ NOTHING = -1
 _COLUMNS = ("start_ns", "end_ns", "row", "detail", "launch", "wait")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ledger:
     """The account of every device over one window.
 
@@ -124,6 +125,14 @@ class Ledger:
     def total_ns(self, row: Row) -> int:
         """Sum of one row over all devices."""
         return sum(d.rows[row] for d in self.devices)
+
+    def is_notable(self, lost_ns: int) -> bool:
+        """Tell whether a loss is worth a finding."""
+        return lost_ns > 0 and lost_ns >= NOTABLE_SHARE * self.duration_ns
+
+    def share(self, ns: int) -> str:
+        """Write ``ns`` as a part of the account, for a sentence."""
+        return f"{share_text(ns, self.duration_ns)} of the window"
 
     def of(self, row: Row, *details: Detail) -> pd.DataFrame:
         """Return the segments of a row (and of these details, when given) with ``ns`` added."""
@@ -228,6 +237,10 @@ class _Gaps:
         self.call_start = np.minimum(facts.api_start_ns[launch], end)
         self.call_end = np.clip(facts.api_end_ns[launch], self.call_start, end)
         self.thread = facts.thread[launch]
+        self.is_blocking_copy = np.zeros(len(launch), dtype=bool)
+        if len(facts.api):
+            call = facts.api_call[np.maximum(self.api_row, 0)]
+            self.is_blocking_copy = (call == Call.COPY) & (self.api_row >= 0)
 
     def __len__(self) -> int:
         return len(self.start)
@@ -287,13 +300,22 @@ def _unexplained(facts: Facts, ended: _Gaps) -> list[dict[str, Array]]:
 
 def _queued_before(ended: _Gaps, device_gap_ns: int) -> list[dict[str, Array]]:
     """Book the gaps whose launch call had begun before them."""
-    chosen = ended.was_submitted
-    start, end = ended.start[chosen], ended.end[chosen]
-    launch = ended.launch[chosen]
-    returned = np.maximum(ended.call_end[chosen], start)
+    submitted = ended.was_submitted
+    copies = submitted & ended.is_blocking_copy
+    plain = submitted & ~copies
+    start, end, launch = ended.start[plain], ended.end[plain], ended.launch[plain]
+    returned = np.maximum(ended.call_end[plain], start)
+    # A copy call that keeps the host waiting does not return early: what it spends beyond the
+    # device's own pause is staging of pageable memory.
+    staged = np.maximum(ended.end[copies] - device_gap_ns, ended.start[copies])
+    sync = np.full(len(staged), ROW_CODE[Row.SYNC], np.int8)
+    in_wait = np.full(len(staged), Detail.IN_WAIT, np.int8)
+    held, call = ended.launch[copies], ended.api_row[copies]
     return [
         _booked(start, returned, Doing.LAUNCHING, launch),
         *_after_return(returned, end, Doing.QUEUED, device_gap_ns, launch),
+        _piece(ended.start[copies], staged, sync, in_wait, held, call),
+        _booked(staged, ended.end[copies], Doing.QUEUED, held),
     ]
 
 
@@ -335,14 +357,11 @@ def _walk(facts: Facts, ended: _Gaps, chosen: Array) -> pd.DataFrame:
     for thread in np.unique(ended.thread[chosen]):
         mine = chosen[ended.thread[chosen] == thread]
         queries = Spans(ended.start[mine], ended.call_start[mine])
-        line = host_timeline(
-            facts, int(thread), int(queries.start.min()), int(queries.end.max())
-        )
+        line = host_timeline(facts, int(thread), int(queries.end.max()))
         parts.append(_pieces_of(line, queries, mine))
     called, returned = ended.call_start[chosen], ended.call_end[chosen]
     # A copy that keeps the host waiting also keeps it while it stages pageable memory.
-    row = ended.api_row[chosen]
-    copies = facts.api_call[row] == Call.COPY
+    row, copies = ended.api_row[chosen], ended.is_blocking_copy[chosen]
     doing = np.where(copies, Doing.WAITING, Doing.LAUNCHING).astype(np.int8)
     parts.append(_frame(chosen, called, returned, doing, np.where(copies, row, NOTHING)))
     submitted = np.full(len(chosen), Doing.SUBMITTED, np.int8)

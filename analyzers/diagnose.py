@@ -1,0 +1,196 @@
+"""From facts and ledger to the answer: run every rule, rank what they found, give the verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import pkgutil
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from analyzers import rules
+from analyzers.facts import COMMUNICATION, KERNEL, Facts
+from analyzers.finding import (
+    CAUSE_OF_ROW,
+    Cause,
+    Clear,
+    Failed,
+    Finding,
+    Outcome,
+    Row,
+    Skipped,
+)
+from analyzers.ledger import Ledger
+from analyzers.report import QualityNote, Verdict
+from analyzers.words import share_text
+
+LOG = logging.getLogger(__name__)
+
+HEALTHY_BELOW = 0.10  # of the window; a reader would not act on a smaller loss
+
+# What each cause needs to be answered from a timeline. Divergence, and bandwidth inside kernels,
+# need hardware counters of Nsight Compute.
+_NEEDS_CALLS = (Cause.LAUNCH, Cause.SYNC, Cause.HOST, Cause.MEMORY, Cause.DEPENDENCY)
+
+_TITLES = {
+    Cause.LAUNCH: "Launch-bound",
+    Cause.SYNC: "Sync-bound",
+    Cause.BANDWIDTH: "Bandwidth-bound",
+    Cause.DIVERGENCE: "Divergence-bound",
+    Cause.HOST: "Host-bound",
+    Cause.COMMUNICATION: "Communication-bound",
+    Cause.MEMORY: "Held up by memory management and set-up",
+    Cause.DEPENDENCY: "Held up by dependencies",
+}
+_LOSSES = {
+    Cause.LAUNCH: "the GPU idles while work is being launched",
+    Cause.SYNC: "the GPU idles because the host was waiting for it",
+    Cause.BANDWIDTH: "only copies run, and kernels wait for data",
+    Cause.DIVERGENCE: "lanes of running warps are idle",
+    Cause.HOST: "the GPU idles while the host is busy outside CUDA",
+    Cause.COMMUNICATION: "only collectives run",
+    Cause.MEMORY: "the GPU idles while memory is allocated or modules and graphs are set up",
+    Cause.DEPENDENCY: "submitted work waits for another stream, an event or the queue",
+}
+_NOUNS = {
+    Cause.LAUNCH: "launching",
+    Cause.SYNC: "synchronisation",
+    Cause.BANDWIDTH: "exposed copies",
+    Cause.DIVERGENCE: "divergence",
+    Cause.HOST: "the host",
+    Cause.COMMUNICATION: "exposed communication",
+    Cause.MEMORY: "memory management and set-up",
+    Cause.DEPENDENCY: "dependencies",
+}
+
+
+def all_rules() -> list[ModuleType]:
+    """Return every rule, found by being in the folder, in alphabetical order."""
+    names = sorted(m.name for m in pkgutil.iter_modules(rules.__path__))
+    return [importlib.import_module(f"{rules.__name__}.{n}") for n in names]
+
+
+def rule_id(rule: ModuleType) -> str:
+    """Return ``<cause>.<pattern>`` of a rule, from its file name."""
+    cause, _, pattern = rule.__name__.rpartition(".")[2].partition("_")
+    return f"{cause}.{pattern}"
+
+
+def run_rules(facts: Facts, ledger: Ledger) -> list[Outcome]:
+    """Ask every rule; one that raises becomes ``Failed`` and the others go on."""
+    return [_ask(rule, facts, ledger) for rule in all_rules()]
+
+
+def _ask(rule: ModuleType, facts: Facts, ledger: Ledger) -> Outcome:
+    name = rule_id(rule)
+    missing = [t for t in getattr(rule, "NEEDS", ()) if not facts.trace.count(t)]
+    if not len(facts.launches):
+        return Skipped("no GPU work was recorded", id=name)
+    if missing and "api_calls" in missing:
+        reason = "no CUDA API calls were recorded; record with `nsys profile -t cuda`"
+        return Skipped(reason, id=name)
+    if missing:
+        return Clear()  # CUDA was traced, and nothing of this kind happened
+    try:
+        outcome: Outcome = rule.check(facts, ledger)
+    except Exception as error:  # a defect in one rule must not hide what the others found
+        LOG.exception("rule %s failed", name)
+        return Failed(f"{type(error).__name__} in this rule; the others are not affected", id=name)
+    if isinstance(outcome, Finding):
+        return dataclasses.replace(outcome, id=name, cause=Cause(name.partition(".")[0]))
+    if isinstance(outcome, Skipped | Failed):
+        return dataclasses.replace(outcome, id=name)
+    return outcome
+
+
+def rank(outcomes: Iterable[Outcome], ledger: Ledger) -> tuple[Finding, ...]:
+    """Return the findings, largest loss first, none of which claims time that another claims.
+
+    Rules divide their row among themselves; should two ever overlap, the smaller one gives way,
+    so that the sum of claims on a row never exceeds the row.
+    """
+    left = {row: ledger.total_ns(row) for row in Row}
+    findings = []
+    for finding in sorted(
+        (o for o in outcomes if isinstance(o, Finding)), key=lambda f: (-f.lost_ns, f.id)
+    ):
+        claimed = min(finding.lost_ns, left[finding.row])
+        left[finding.row] -= claimed
+        findings.append(dataclasses.replace(finding, lost_ns=claimed))
+    return tuple(findings)
+
+
+def booked_by_cause(ledger: Ledger) -> dict[Cause, int]:
+    """Return the nanoseconds that each cause costs, over all devices."""
+    booked = dict.fromkeys(_NOUNS, 0)
+    for row, cause in CAUSE_OF_ROW.items():
+        booked[cause] += ledger.total_ns(row)
+    return booked
+
+
+def examined_causes(facts: Facts) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:
+    """Return the causes that the recording could answer, and the others."""
+    examined: list[Cause] = []
+    if len(facts.launches):
+        examined += [Cause.BANDWIDTH, Cause.COMMUNICATION]
+        if len(facts.api):
+            examined += _NEEDS_CALLS
+    return tuple(c for c in _NOUNS if c in examined), tuple(c for c in _NOUNS if c not in examined)
+
+
+def give_verdict(facts: Facts, ledger: Ledger, quality: tuple[QualityNote, ...]) -> Verdict:
+    """Return the sentence that matters."""
+    examined, not_examined = examined_causes(facts)
+    parts: dict[str, Any] = {"examined": examined, "not_examined": not_examined}
+    blocker = next((n for n in quality if n.level == "error"), None)
+    if blocker:
+        sentence = f"Could not tell: {blocker.message}"
+        return Verdict(cause="unknown", share=0.0, sentence=sentence, **parts)
+    booked = booked_by_cause(ledger)
+    cause = max(booked, key=lambda c: booked[c])
+    share = booked[cause] / max(ledger.duration_ns, 1)
+    unexplained = ledger.total_ns(Row.UNEXPLAINED)
+    if unexplained >= max(HEALTHY_BELOW * ledger.duration_ns, booked[cause]):
+        return _cannot_tell(ledger, quality, unexplained, parts)
+    inside = _inside_kernels(facts, ledger)
+    if share < HEALTHY_BELOW:
+        most = (
+            f"; the largest is {_NOUNS[cause]} with {share_text(booked[cause], ledger.duration_ns)}"
+            if booked[cause]
+            else ""
+        )
+        sentence = (
+            f"Healthy on the timeline: no cause costs {HEALTHY_BELOW:.0%} of the window{most}. "
+            f"{inside}"
+        )
+        return Verdict(cause="healthy", share=share, sentence=sentence.strip(), **parts)
+    sentence = (
+        f"{_TITLES[cause]}: during {share_text(booked[cause], ledger.duration_ns)} of the window "
+        f"{_LOSSES[cause]}. {inside}"
+    )
+    return Verdict(cause=cause.value, share=share, sentence=sentence.strip(), **parts)
+
+
+def _cannot_tell(
+    ledger: Ledger, quality: tuple[QualityNote, ...], unexplained: int, parts: dict[str, Any]
+) -> Verdict:
+    why = next((n.message for n in quality if n.code == "unexplained"), "")
+    share = unexplained / max(ledger.duration_ns, 1)
+    sentence = f"Could not tell: {why}" if why else "Could not tell why the GPU idled."
+    return Verdict(cause="unknown", share=share, sentence=sentence, **parts)
+
+
+def _inside_kernels(facts: Facts, ledger: Ledger) -> str:
+    """Say how much of the window nobody has looked into."""
+    kernels = ledger.total_ns(Row.KERNEL)
+    kinds = facts.launches["kind"].to_numpy()
+    if not kernels or not np.isin(kinds, (KERNEL, COMMUNICATION)).any():
+        return ""
+    return (
+        f"{share_text(kernels, ledger.duration_ns)} of the time is in kernels that were not "
+        "examined: run ncu (the divergence rule names the command)."
+    )

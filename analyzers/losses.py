@@ -1,0 +1,393 @@
+"""The ledger's lossy rows, split into the patterns that the rules report.
+
+Two rules of one cause must never claim the same time, so the split is made here, once, and each
+rule takes its part: launch gaps by what ended them, waits by the call that blocked, transfers by
+the memory they touched.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyzers.cuda_names import Call
+from analyzers.facts import COPY, GRAPH, KERNEL, Facts
+from analyzers.finding import Evidence, Row
+from analyzers.intervals import Array, Spans, covered, intersect, subtract, union
+from analyzers.ledger import Detail, Ledger
+from analyzers.words import name_text, size_text
+from collectors.trace import MANAGED_COPIES, CopyKind, MemoryKind
+
+SEQUENCE_LAUNCHES = 8  # this many equal names in a row are no coincidence
+MIN_PERIOD = 5  # a shorter cycle is one operation repeated: fusing it beats a graph of it
+MIN_REPETITIONS = 3
+READBACK_MAX_BYTES = 1_024  # a few numbers for the host to look at, not data to work on
+READBACK_LOOK_BACK = 3  # API calls between the copy and the wait; frameworks query in between
+SMALL_COPY_BYTES = 65_536  # moved in about 3 µs at 25 GB/s: as long as the copy takes to start
+EVIDENCE_GAPS = 3
+
+
+class LaunchPattern(enum.IntEnum):
+    """Why the device waited for a launch."""
+
+    LATE_HOST = 0  # the launch ran longer than the device had waited for it
+    SMALL_KERNEL = 1  # it ran shorter
+    REPEATED_SEQUENCE = 2  # it ran shorter, and belongs to a sequence that repeats
+
+
+class WaitPattern(enum.IntEnum):
+    """What kept the host from working."""
+
+    SYNCHRONISE = 0
+    BLOCKING_COPY = 1
+    READBACK = 2
+    IMPLICIT = 3  # a call that does not say so in its name
+
+
+class TransferPattern(enum.IntEnum):
+    """What was moved while nothing else ran."""
+
+    OTHER = 0
+    MANAGED = 1
+    PAGEABLE = 2
+    SMALL = 3
+
+
+def launch_losses(facts: Facts, ledger: Ledger, pattern: LaunchPattern) -> pd.DataFrame:
+    """Return the segments of the row ``launch`` that follow ``pattern``.
+
+    The column ``period`` tells after how many launches the surroundings repeat, 0 for never.
+    """
+    segments = _launch_segments(facts, ledger)
+    return segments[segments["pattern"] == pattern]
+
+
+@functools.lru_cache(maxsize=2)
+def _launch_segments(facts: Facts, ledger: Ledger) -> pd.DataFrame:
+    segments = ledger.of(Row.LAUNCH)
+    launch = segments["launch"].to_numpy()
+    kind = facts.launches["kind"].to_numpy()[launch]
+    short = facts.duration_ns[launch] < facts.idle_before_ns[launch]
+    short &= np.isin(kind, (KERNEL, GRAPH))
+    period = _periods(facts)[launch]
+    pattern = np.where(short, LaunchPattern.SMALL_KERNEL, LaunchPattern.LATE_HOST)
+    pattern[short & (period >= MIN_PERIOD)] = LaunchPattern.REPEATED_SEQUENCE
+    return segments.assign(pattern=pattern, period=period)
+
+
+def _periods(facts: Facts) -> Array:
+    """Return, for each launch, after how many launches its surroundings repeat; 0 for never."""
+    period = np.zeros(len(facts.launches), np.int64)
+    kernels = facts.launches["kind"].to_numpy() == KERNEL
+    for key in range(len(facts.devices)):
+        rows = np.flatnonzero(kernels & (facts.launches["device"] == key).to_numpy())
+        if len(rows) >= SEQUENCE_LAUNCHES * MIN_REPETITIONS:
+            names = pd.factorize(facts.launches["name_id"].to_numpy()[rows])[0]
+            period[rows] = _sequence_periods(names)
+    return period
+
+
+def _sequence_periods(names: Array) -> Array:
+    """Return the period at each place of a sequence of small numbers."""
+    size = len(names) - SEQUENCE_LAUNCHES + 1
+    window = np.zeros(size, np.uint64)
+    for step in range(SEQUENCE_LAUNCHES):  # a polynomial hash; 64 bits of wrapping are meant
+        window = window * np.uint64(0x9E3779B97F4A7C15) + names[step : step + size].astype(np.uint64)
+    codes, _ = pd.factorize(window)
+    count = np.bincount(codes)[codes]
+    order = np.argsort(codes, kind="stable")
+    distance = np.zeros(size, np.int64)
+    same = codes[order][1:] == codes[order][:-1]
+    distance[order[1:][same]] = np.diff(order)[same]
+    # The first occurrence has nothing before it: it takes its distance from the second.
+    first = np.flatnonzero(np.concatenate(([True], ~same)) & np.concatenate((same, [False])))
+    distance[order[first]] = distance[order[first + 1]]
+    distance[count < MIN_REPETITIONS] = 0
+    period = np.zeros(len(names), np.int64)
+    for step in range(SEQUENCE_LAUNCHES):
+        part = period[step : step + size]
+        np.maximum(part, distance, out=part)
+    return period
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitLoss:
+    """Idle time booked to waits of one pattern.
+
+    Attributes:
+        lost_ns: The time, over all devices.
+        refill_ns: The part of it in which the host was filling the queue again.
+        count: Blocking calls concerned.
+        functions: Their names, for a sentence.
+        evidence: What to look at.
+    """
+
+    lost_ns: int
+    refill_ns: int
+    count: int
+    functions: str
+    evidence: tuple[Evidence, ...]
+
+
+def wait_losses(facts: Facts, ledger: Ledger, pattern: WaitPattern) -> WaitLoss:
+    """Return the part of the row ``sync`` that follows ``pattern``."""
+    segments = _wait_segments(facts, ledger)
+    segments = segments[segments["pattern"] == pattern]
+    waits = np.unique(segments["wait"])
+    lost_ns = int(segments["ns"].sum())
+    refill = segments["detail"] == Detail.REFILL
+    refill_ns = int(segments["ns"][refill].sum())
+    evidence = (
+        Evidence(name="calls concerned", value=len(waits), unit="count"),
+        Evidence(name="idle inside the calls", value=lost_ns - refill_ns, unit="ns"),
+        Evidence(name="idle until the queue was filled again", value=refill_ns, unit="ns"),
+        *largest_gaps(facts, segments, "idle before"),
+    )
+    return WaitLoss(
+        lost_ns=lost_ns,
+        refill_ns=refill_ns,
+        count=len(waits),
+        functions=facts.call_names(waits),
+        evidence=evidence,
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _wait_segments(facts: Facts, ledger: Ledger) -> pd.DataFrame:
+    segments = ledger.of(Row.SYNC)
+    waits, places = np.unique(segments["wait"].to_numpy(), return_inverse=True)
+    call = facts.api_call[waits] if len(waits) else np.empty(0, np.int8)
+    pattern = np.full(len(waits), WaitPattern.IMPLICIT)
+    pattern[np.isin(call, (Call.WAIT, Call.POLL))] = WaitPattern.SYNCHRONISE
+    pattern[call == Call.COPY] = WaitPattern.BLOCKING_COPY
+    pattern[_reads_back(facts, waits)] = WaitPattern.READBACK
+    return segments.assign(pattern=pattern[places])
+
+
+def _reads_back(facts: Facts, waits: Array) -> Array:
+    """Return which waits fetch a few bytes: a small copy to the host, or a wait right after one."""
+    copies = facts.of_table("copies", ["kind", "bytes"])
+    small = (copies["kind"] == CopyKind.DEVICE_TO_HOST) & (copies["bytes"] <= READBACK_MAX_BYTES)
+    calls = facts.launches["api_row"].to_numpy()[copies.index[small.to_numpy()]]
+    small_calls = np.unique(calls[calls >= 0])
+    result = np.isin(waits, small_calls)
+    if not len(waits) or not len(small_calls):
+        return result
+    start, thread = facts.api["start_ns"].to_numpy(), facts.api["thread"].to_numpy()
+    for place in np.unique(thread[waits]):
+        rows = np.flatnonzero(thread == place)
+        rows = rows[np.argsort(start[rows], kind="stable")]
+        is_small = np.isin(rows, small_calls)
+        mine = np.flatnonzero(thread[waits] == place)
+        position = np.searchsorted(start[rows], start[waits[mine]], side="left")
+        for back in range(1, READBACK_LOOK_BACK + 1):
+            result[mine] |= (position >= back) & is_small[np.maximum(position - back, 0)]
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferLoss:
+    """Time in which only copies of one pattern ran, and those copies.
+
+    Attributes:
+        ns: The time, over all devices.
+        copies: Their rows: ``device``, ``start_ns``, ``end_ns``, ``kind``, ``bytes``,
+            ``source_kind``, ``destination_kind``.
+    """
+
+    ns: int
+    copies: pd.DataFrame
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes moved by the copies whose size was recorded."""
+        return int(self.copies["bytes"].clip(lower=0).sum())
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Bytes moved over the sum of the copies' durations; 0 without copies."""
+        ns = int((self.copies["end_ns"] - self.copies["start_ns"]).sum())
+        return self.size_bytes / ns * 1e9 if ns else 0.0
+
+    @property
+    def main_direction(self) -> str:
+        """The direction that took most of the time, in words."""
+        ns = (self.copies["end_ns"] - self.copies["start_ns"]).groupby(self.copies["kind"]).sum()
+        if not len(ns):
+            return "memsets"
+        return CopyKind(int(ns.idxmax())).name.replace("_", " ").lower()
+
+
+@functools.lru_cache(maxsize=2)
+def transfer_losses(facts: Facts, ledger: Ledger) -> dict[TransferPattern, TransferLoss]:
+    """Return the row ``transfer`` by pattern; time shared by two patterns counts once."""
+    columns = ["kind", "bytes", "source_kind", "destination_kind"]
+    copies = facts.of_table("copies", columns)
+    places = facts.launches.loc[copies.index, ["device", "start_ns", "end_ns"]]
+    copies = pd.concat([places, copies], axis=1)
+    inside = (copies["end_ns"] > ledger.window.start_ns) & (
+        copies["start_ns"] < ledger.window.end_ns
+    )
+    copies = copies[inside]
+    pattern = _transfer_patterns(copies)
+    alone = ledger.of(Row.TRANSFER)
+    losses = {}
+    taken = {key: union(np.empty(0, np.int64), np.empty(0, np.int64)) for key in _keys(facts)}
+    for each in sorted(TransferPattern, reverse=True):  # the rest comes last
+        chosen = copies[pattern == each]
+        total = 0
+        for key in _keys(facts):
+            free = subtract(_spans(alone, key), taken[key])
+            part = free
+            if each != TransferPattern.OTHER:
+                mine = chosen[chosen["device"] == key]
+                its = union(mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy())
+                part = intersect(free, its)
+            taken[key] = union(
+                np.concatenate((taken[key].start, part.start)),
+                np.concatenate((taken[key].end, part.end)),
+            )
+            total += part.total
+        losses[each] = TransferLoss(ns=total, copies=chosen)
+    return losses
+
+
+def _keys(facts: Facts) -> range:
+    return range(len(facts.devices))
+
+
+def _spans(segments: pd.DataFrame, key: int) -> Spans:
+    mine = segments[(segments["device"] == key).to_numpy()]
+    return union(mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy())
+
+
+def _transfer_patterns(copies: pd.DataFrame) -> Array:
+    kind = copies["kind"].to_numpy()
+    pattern = np.full(len(copies), TransferPattern.OTHER)
+    with_host = np.isin(kind, (CopyKind.HOST_TO_DEVICE, CopyKind.DEVICE_TO_HOST))
+    host_side = np.where(
+        kind == CopyKind.HOST_TO_DEVICE, copies["source_kind"], copies["destination_kind"]
+    )
+    size = copies["bytes"].to_numpy()
+    pattern[with_host & (size >= 0) & (size <= SMALL_COPY_BYTES)] = TransferPattern.SMALL
+    large = with_host & (size > SMALL_COPY_BYTES)
+    pattern[large & (host_side == MemoryKind.PAGEABLE)] = TransferPattern.PAGEABLE
+    pattern[np.isin(kind, MANAGED_COPIES)] = TransferPattern.MANAGED
+    return pattern
+
+
+def copy_evidence(loss: TransferLoss) -> tuple[Evidence, ...]:
+    """Return the longest copies of a loss."""
+    copies = loss.copies.assign(ns=loss.copies["end_ns"] - loss.copies["start_ns"])
+    return tuple(
+        Evidence(
+            name=f"copy of {size_text(max(size, 0))}",
+            value=float(ns),
+            unit="ns",
+            start_ns=int(start),
+            end_ns=int(end),
+            device=int(device),
+        )
+        for device, start, end, size, ns in copies.nlargest(EVIDENCE_GAPS, "ns")[
+            ["device", "start_ns", "end_ns", "bytes", "ns"]
+        ].itertuples(index=False)
+    )
+
+
+def largest_launches(facts: Facts, rows: Array) -> tuple[Evidence, ...]:
+    """Return the longest of some launches as evidence."""
+    longest = rows[np.argsort(-facts.duration_ns[rows], kind="stable")[:EVIDENCE_GAPS]]
+    return tuple(
+        Evidence(
+            name=name,
+            value=float(facts.duration_ns[row]),
+            unit="ns",
+            start_ns=int(facts.launches["start_ns"].iloc[row]),
+            end_ns=int(facts.launches["end_ns"].iloc[row]),
+            device=int(facts.launches["device"].iloc[row]),
+        )
+        for row, name in zip(longest.tolist(), launch_names(facts, longest), strict=True)
+    )
+
+
+Named = list[tuple[str, int]]
+
+
+def host_activity(facts: Facts, segments: pd.DataFrame) -> tuple[Named, Named]:
+    """Return what the submitting threads were doing during idle time outside CUDA.
+
+    Returns:
+        Operating-system calls, and NVTX ranges (innermost at the begin of each stretch), each as
+        name and nanoseconds, the largest first; empty when none were recorded.
+    """
+    segments = segments[segments["launch"].to_numpy() >= 0]
+    threads = facts.thread[segments["launch"].to_numpy()]
+    calls: dict[int, int] = {}
+    if facts.trace.count("os_calls"):
+        os_calls = facts.trace.frame("os_calls", ["start_ns", "end_ns", "thread", "name_id"])
+        for place in np.unique(threads[threads >= 0]):
+            on_thread = os_calls[os_calls["thread"] == facts.threads[place]]
+            idle = segments[threads == place]
+            flat = union(idle["start_ns"].to_numpy(), idle["end_ns"].to_numpy())
+            _add_overlaps(calls, flat, on_thread)
+    names = _names_of(facts, calls)
+    rows = facts.innermost_ranges(threads, segments["start_ns"].to_numpy())
+    known = rows >= 0
+    by_range = segments["ns"][known].groupby(facts.ranges["name_id"].to_numpy()[rows[known]]).sum()
+    return names, _names_of(facts, {int(i): int(ns) for i, ns in by_range.items()})
+
+
+def _add_overlaps(totals: dict[int, int], flat: Spans, calls: pd.DataFrame) -> None:
+    order = np.argsort(calls["start_ns"].to_numpy(), kind="stable")
+    calls = calls.iloc[order]
+    spans = Spans(calls["start_ns"].to_numpy(), calls["end_ns"].to_numpy())
+    inside = covered(spans, flat)
+    by_name = pd.Series(inside).groupby(calls["name_id"].to_numpy()).sum()
+    for name_id, ns in by_name.items():
+        totals[int(name_id)] = totals.get(int(name_id), 0) + int(ns)
+
+
+def _names_of(facts: Facts, totals: dict[int, int]) -> Named:
+    ordered = sorted((i for i in totals if totals[i] > 0), key=lambda i: -totals[i])
+    names = facts.trace.names(np.array(ordered, dtype=np.int64))
+    return [(name_text(str(n)), totals[i]) for n, i in zip(names, ordered, strict=True)]
+
+
+def largest_gaps(facts: Facts, segments: pd.DataFrame, what: str) -> tuple[Evidence, ...]:
+    """Return the longest stretches of ``segments`` as evidence, one per launch that ended them.
+
+    Args:
+        facts: The recording.
+        segments: Part of a ledger, with ``ns``.
+        what: Words for the stretch; the launch's name follows.
+    """
+    sums = segments.groupby("launch")["ns"].sum().nlargest(EVIDENCE_GAPS)
+    rows = sums.index.to_numpy()
+    begin = segments[segments["launch"].isin(rows)].groupby("launch")["start_ns"].min()
+    names = launch_names(facts, rows)
+    return tuple(
+        Evidence(
+            name=f"{what} {name}",
+            value=float(ns),
+            unit="ns",
+            start_ns=int(begin[row]),
+            end_ns=int(facts.launches["end_ns"].iloc[row]) if row >= 0 else int(begin[row]) + ns,
+            device=int(facts.launches["device"].iloc[row]) if row >= 0 else -1,
+        )
+        for row, ns, name in zip(rows.tolist(), sums.tolist(), names, strict=True)
+    )
+
+
+def launch_names(facts: Facts, rows: Array) -> list[str]:
+    """Return a short name for each launch row."""
+    kinds = {COPY: "a copy", GRAPH: "a CUDA graph"}
+    names = facts.trace.names(facts.launches["name_id"].to_numpy()[rows])
+    kind = facts.launches["kind"].to_numpy()[rows]
+    return [
+        name_text(str(name)) or kinds.get(int(k), "a memset")
+        for name, k in zip(names, kind, strict=True)
+    ]

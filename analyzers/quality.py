@@ -1,0 +1,316 @@
+"""What a reader must know about the capture before believing any verdict on it.
+
+Each check is one function, Facts and Ledger in, at most one note out. A note of level ``error``
+turns the verdict into ``unknown``; a ``warning`` stays beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from analyzers.facts import GRAPH, KERNEL, Facts
+from analyzers.finding import Row
+from analyzers.intervals import Array
+from analyzers.ledger import Ledger
+from analyzers.report import Iteration, QualityNote
+
+MIN_ORPHAN_SHARE = 0.01  # below 1 % they change no number that a reader would act on
+MAX_UNEXPLAINED_SHARE = 0.10  # as much as a cause needs to become the verdict
+NOTABLE_PROFILER_SHARE = 0.05  # of the window; the closest peer warns from the same share
+WARM_UP_FACTOR = 1.5  # of the median: a first iteration this slow is not like the others
+NOTABLE_SETUP_SHARE = 0.02
+SPARSE_SPAN_FACTOR = 3  # capture this many times longer than the window: say so
+MAX_CLOCK_SKEW_SHARE = 0.001
+RECORD_AGAIN = "nsys profile -t cuda,nvtx,osrt -o report PROGRAM"
+_LOSS = re.compile(r"\b(?:lost|dropped|overflow|not all|incomplete|discarded)\b", re.IGNORECASE)
+
+Check = Callable[[Facts, Ledger, tuple[Iteration, ...]], QualityNote | None]
+
+
+def check_quality(
+    facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]
+) -> tuple[QualityNote, ...]:
+    """Return every note about the capture, the worst first."""
+    notes = [n for check in _CHECKS if (n := check(facts, ledger, iterations)) is not None]
+    notes += _data_notes(facts)
+    order = {"error": 0, "warning": 1, "info": 2}
+    return tuple(sorted(notes, key=lambda n: order[n.level]))
+
+
+def _note(level: str, code: str, message: str) -> QualityNote:
+    return QualityNote(level=level, code=code, message=message)
+
+
+def _no_gpu_work(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    if len(facts.launches):
+        return None
+    trace = facts.trace
+    seen = [
+        f"{trace.count(table):,} {words}"
+        for table, words in (
+            ("api_calls", "CUDA API calls"),
+            ("ranges", "NVTX ranges"),
+            ("os_calls", "operating-system calls"),
+            ("cpu_samples", "CPU samples"),
+        )
+        if trace.count(table)
+    ]
+    what = f"only {', '.join(seen)}" if seen else "no events at all"
+    why = (
+        "CUDA was traced, but no kernel, copy or memset ran or was kept"
+        if trace.count("api_calls")
+        else "CUDA was not traced, or the program did not use it"
+    )
+    return _note(
+        "error",
+        "no_gpu_work",
+        f"No GPU work was recorded: {what}. {why}. Record with: {RECORD_AGAIN}",
+    )
+
+
+def _one_operation(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    inside = _launches_inside(facts, ledger)
+    if inside != 1:
+        return None
+    return _note(
+        "error",
+        "one_operation",
+        "The window holds a single GPU operation, so nothing on the timeline can be compared. "
+        "Record more of the program, or examine the kernel with ncu.",
+    )
+
+
+def _launches_inside(facts: Facts, ledger: Ledger) -> int:
+    start, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
+    inside = (end > ledger.window.start_ns) & (start < ledger.window.end_ns)
+    return int(np.count_nonzero(inside))
+
+
+def _unexplained(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    if not ledger.duration_ns:
+        return None
+    lost = ledger.total_ns(Row.UNEXPLAINED)
+    share = lost / ledger.duration_ns
+    if share < MAX_UNEXPLAINED_SHARE:
+        return None
+    reasons: dict[str, int] = {}
+    for device in ledger.devices:
+        for reason, ns in device.unexplained.items():
+            reasons[reason] = reasons.get(reason, 0) + ns
+    main = max(reasons, key=lambda r: reasons[r])
+    return _note(
+        "warning",
+        "unexplained",
+        f"{share:.0%} of the window is idle time that cannot be explained: {main}. "
+        f"Record again with: {RECORD_AGAIN}",
+    )
+
+
+def _orphans(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    kinds = np.isin(facts.launches["kind"].to_numpy(), (KERNEL, GRAPH))
+    without = kinds & (facts.launches["api_row"].to_numpy() < 0)
+    count, total = int(np.count_nonzero(without)), int(np.count_nonzero(kinds))
+    if not total or count / total < MIN_ORPHAN_SHARE:
+        return None
+    if not len(facts.api):
+        return _note(
+            "warning",
+            "no_api_calls",
+            f"No CUDA API calls were recorded for {total:,} kernels, so idle time cannot be "
+            f"explained. Record with: {RECORD_AGAIN}",
+        )
+    return _note(
+        "warning",
+        "orphan_kernels",
+        f"{count:,} of {total:,} kernels have no launch call in the recording: they were submitted "
+        "before it began, or their calls were dropped. They count as busy time; the idle time "
+        "before them stays unexplained. Start recording earlier.",
+    )
+
+
+def _graphs_as_a_whole(
+    facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]
+) -> QualityNote | None:
+    graphs = int(np.count_nonzero(facts.launches["kind"].to_numpy() == GRAPH))
+    if not graphs:
+        return None
+    return _note(
+        "warning",
+        "graph_level",
+        f"{graphs:,} CUDA graph launches were recorded as one block each, so the kernels in them, "
+        "and the gaps between those kernels, are hidden. Record with: "
+        "nsys profile --cuda-graph-trace=node -t cuda,nvtx PROGRAM",
+    )
+
+
+def _lost_events(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    if not facts.trace.count("diagnostics"):
+        return None
+    texts = facts.trace.frame("diagnostics", ["text"])["text"]
+    said = [t for t in texts if _LOSS.search(t)]
+    if not said:
+        return None
+    quoted = " ".join(said[0].split())[:160]
+    return _note(
+        "warning",
+        "recorder_reported_loss",
+        f"The recorder says events are missing: “{quoted}”. Totals may be too low. "
+        "Record a shorter stretch.",
+    )
+
+
+def _profiler_overhead(
+    _facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]
+) -> QualityNote | None:
+    if not ledger.duration_ns:
+        return None
+    share = ledger.total_ns(Row.PROFILER) / ledger.duration_ns
+    if share < NOTABLE_PROFILER_SHARE:
+        return None
+    return _note(
+        "warning",
+        "profiler_overhead",
+        f"The profiler itself cost {share:.0%} of the window. Trace less, for example "
+        "-t cuda,nvtx without --cudabacktrace.",
+    )
+
+
+def _warm_up(
+    facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]
+) -> QualityNote | None:
+    """Warn of start-up inside the window: a slow first iteration, or modules being loaded."""
+    inside = [
+        i
+        for i in iterations
+        if i.start_ns >= ledger.window.start_ns and i.end_ns <= ledger.window.end_ns
+    ]
+    if len(inside) > 2:
+        length = np.array([i.end_ns - i.start_ns for i in inside])
+        usual = float(np.median(length[1:]))
+        if length[0] > WARM_UP_FACTOR * usual:
+            return _note(
+                "warning",
+                "warm_up",
+                f"The first iteration took {length[0] / usual:.1f} times as long as the median of "
+                "the others: warm-up is inside the window. Choose a later iteration as the window.",
+            )
+    share = ledger.total_ns(Row.SETUP) / max(ledger.duration_ns, 1)
+    if share < NOTABLE_SETUP_SHARE:
+        return None
+    advice = "Choose an iteration as the window" if iterations else "Mark iterations with NVTX"
+    return _note(
+        "warning",
+        "setup_inside",
+        f"{share:.0%} of the window is start-up (modules, contexts, graph instantiation), which a "
+        f"longer run would not repeat. {advice}.",
+    )
+
+
+def _one_iteration(
+    facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]
+) -> QualityNote | None:
+    if not ledger.window.label.startswith("iteration"):
+        return None
+    return _note(
+        "info",
+        "one_iteration",
+        f"The window is one of {len(iterations)} iterations; whether the others are like it is "
+        "not part of this answer.",
+    )
+
+
+def _window_is_small_part(
+    facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]
+) -> QualityNote | None:
+    if not len(facts.launches) or ledger.window.label != "first to last GPU operation":
+        return None
+    capture = facts.trace.source.duration_ns
+    spans = [ledger.window.start_ns, ledger.window.end_ns]
+    if len(facts.api):
+        spans += [int(facts.api["start_ns"].min()), int(facts.api["end_ns"].max())]
+    around = max(spans) - min(spans)
+    longest = max(capture, around)
+    if longest < SPARSE_SPAN_FACTOR * max(ledger.window.duration_ns, 1):
+        return None
+    return _note(
+        "info",
+        "window_is_small_part",
+        f"The GPU worked during {ledger.window.duration_ns / 1e9:.3g} s of "
+        f"{longest / 1e9:.3g} s recorded; start-up and tear-down around it are not part of the "
+        "window.",
+    )
+
+
+def _clock_skew(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    known = facts.launches["api_row"].to_numpy() >= 0
+    early = known & (facts.launches["start_ns"].to_numpy() < facts.api_start_ns)
+    count, total = int(np.count_nonzero(early)), int(np.count_nonzero(known))
+    if not total or count / total < MAX_CLOCK_SKEW_SHARE:
+        return None
+    return _note(
+        "warning",
+        "clock_skew",
+        f"{count:,} of {total:,} GPU operations begin before the call that submitted them: the "
+        "clocks of host and device disagree, so short gaps may be booked to the wrong cause.",
+    )
+
+
+def _overlap_on_stream(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    rows = facts.launches[facts.launches["kind"].to_numpy() == KERNEL]
+    if len(rows) < 2:
+        return None
+    lane = _lanes(rows)
+    order = np.argsort(lane, kind="stable")  # launches are sorted by begin already
+    start, end = rows["start_ns"].to_numpy()[order], rows["end_ns"].to_numpy()[order]
+    same = lane[order][1:] == lane[order][:-1]
+    count = int(np.count_nonzero(same & (start[1:] < end[:-1])))
+    graphs = bool((facts.launches["kind"].to_numpy() == GRAPH).any())
+    if not count or graphs or facts.trace.count("graph_nodes"):
+        return None
+    return _note(
+        "info",
+        "stream_overlap",
+        f"{count:,} kernels begin before the one before them on the same stream ends "
+        "(programmatic dependent launch, or branches of a graph); overlapping time counts once.",
+    )
+
+
+def _lanes(launches: pd.DataFrame) -> Array:
+    """Return a small number for each combination of device, process and stream."""
+    stream = pd.factorize(launches["stream"].to_numpy())[0]
+    place = launches["process"].to_numpy() * (launches["device"].max() + 1) + launches["device"]
+    lane = pd.factorize(place.to_numpy() * (stream.max() + 1) + stream)[0]
+    narrow: Array = lane.astype(np.uint16) if lane.max() < 1 << 16 else lane  # sorts by radix
+    return narrow
+
+
+def _data_notes(facts: Facts) -> list[QualityNote]:
+    """Return the data-quality ledger of the collector: what was left out or repaired."""
+    notes = []
+    for note in facts.trace.notes:
+        level = "warning" if note.severity != "info" else "info"
+        where = f" ({note.table})" if note.table else ""
+        verb = {"excluded": "left out", "repaired": "repaired"}.get(note.effect, "noted")
+        message = f"{note.count:,} rows {verb}{where}: {note.message}."
+        notes.append(_note(level, note.code, message))
+    return notes
+
+
+_CHECKS: tuple[Check, ...] = (
+    _no_gpu_work,
+    _one_operation,
+    _unexplained,
+    _orphans,
+    _graphs_as_a_whole,
+    _lost_events,
+    _profiler_overhead,
+    _warm_up,
+    _one_iteration,
+    _window_is_small_part,
+    _clock_skew,
+    _overlap_on_stream,
+)

@@ -1,0 +1,55 @@
+"""Copies from or to pageable memory, with nothing else running.
+
+What it looks for:
+    Copies of more than 64 KiB between host and device whose host side is pageable memory, while
+    no kernel ran. The kind of memory is read from the recording, by the recording's own
+    numbering.
+
+Why it is slow:
+    CUDA copies pageable memory through a pinned buffer of its own, so the link runs at a fraction
+    of its speed and nothing overlaps.
+
+What to try:
+    Pin the host memory (``pin_memory=True``, ``cudaHostAlloc``) and copy with ``cudaMemcpyAsync``
+    on a stream of its own while the previous batch is computed.
+
+When it does not apply:
+    When the data is used once, pinning it costs more than the copy saves.
+
+Shown by:
+    traces/synthetic/synthetic_bandwidth.sqlite
+"""
+
+from __future__ import annotations
+
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
+from analyzers.ledger import Ledger
+from analyzers.losses import TransferPattern, copy_evidence, transfer_losses
+from analyzers.words import count_text, size_text, time_text
+
+CAUSE = Cause.BANDWIDTH
+NEEDS = ("copies",)
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report transfer time in which only pageable copies ran."""
+    loss = transfer_losses(facts, ledger)[TransferPattern.PAGEABLE]
+    if not ledger.is_notable(loss.ns):
+        return Clear()
+    return Finding(
+        title=(
+            f"{count_text(len(loss.copies), 'copy')} of pageable memory moved "
+            f"{size_text(loss.size_bytes)} at {size_text(loss.bytes_per_s)}/s while nothing else "
+            f"ran: {time_text(loss.ns)}, {ledger.share(loss.ns)}"
+        ),
+        row=Row.TRANSFER,
+        lost_ns=loss.ns,
+        confidence=Confidence.MEASURED,
+        advice="Pin the host memory and copy asynchronously while the previous batch is computed.",
+        does_not_apply_when="the data is copied once; pinning it would cost more.",
+        evidence=(
+            Evidence(name="achieved rate", value=loss.bytes_per_s, unit="bytes_per_s"),
+            *copy_evidence(loss),
+        ),
+    )

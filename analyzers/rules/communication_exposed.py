@@ -1,0 +1,59 @@
+"""Collectives that nothing overlaps.
+
+What it looks for:
+    Time in which only communication kernels (NCCL, RCCL and the like) ran.
+
+Why it is slow:
+    Compute and communication can run side by side on different streams; where they do not, every
+    GPU of the group waits for the slowest link or the latest rank.
+
+What to try:
+    Start collectives as soon as their input is ready, on a stream of their own; use larger
+    buckets; check whether one rank comes late before blaming the network.
+
+When it does not apply:
+    When the collective waits for a late rank: then that rank's own recording shows the cause.
+
+Shown by:
+    traces/synthetic/synthetic_communication.sqlite
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyzers.facts import COMMUNICATION, Facts
+from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
+from analyzers.ledger import Ledger
+from analyzers.losses import largest_launches
+from analyzers.words import count_text, share_text, time_text
+
+CAUSE = Cause.COMMUNICATION
+NEEDS = ("kernels",)
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report time in which only communication kernels ran."""
+    lost_ns = ledger.total_ns(Row.COMMUNICATION)
+    if not ledger.is_notable(lost_ns):
+        return Clear()
+    rows = facts.inside(ledger.window.start_ns, ledger.window.end_ns)
+    rows = rows[facts.launches["kind"].to_numpy()[rows] == COMMUNICATION]
+    total_ns = int(facts.duration_ns[rows].sum())
+    exposed = share_text(min(lost_ns, total_ns), total_ns)
+    return Finding(
+        title=(
+            f"Communication ran alone for {time_text(lost_ns)}, {ledger.share(lost_ns)}: "
+            f"{exposed} of the time of {count_text(len(rows), 'collective')} is exposed"
+        ),
+        row=Row.COMMUNICATION,
+        lost_ns=lost_ns,
+        confidence=Confidence.MEASURED,
+        advice="Start collectives earlier, on a stream of their own, so that compute overlaps them.",
+        does_not_apply_when="a collective waits for a late rank; look at that rank's recording.",
+        evidence=(
+            Evidence(name="collectives", value=len(rows), unit="count"),
+            Evidence(name="time in collectives", value=float(np.sum(total_ns)), unit="ns"),
+            *largest_launches(facts, rows),
+        ),
+    )

@@ -1,0 +1,57 @@
+"""The launch call came after the GPU had run dry, although the work itself is long enough.
+
+What it looks for:
+    Idle time spent on dispatching and launching before operations that ran longer than the idle
+    time before them: nothing about them is too small, the host was merely late.
+
+Why it is slow:
+    The host has no lead over the GPU, so each step of its own work shows as idle GPU.
+
+What to try:
+    Submit work earlier: move host work off the submitting thread, launch before preparing what
+    is only needed later, and avoid anything that lets the queue run empty.
+
+When it does not apply:
+    When a wait a little earlier emptied the queue: that time is booked to synchronisation.
+
+Shown by:
+    traces/synthetic/synthetic_launch.sqlite
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
+from analyzers.ledger import Ledger
+from analyzers.losses import LaunchPattern, largest_gaps, launch_losses
+from analyzers.words import count_text, time_text
+
+CAUSE = Cause.LAUNCH
+NEEDS = ("api_calls",)
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report launch time in front of operations longer than the idle time before them."""
+    segments = launch_losses(facts, ledger, LaunchPattern.LATE_HOST)
+    lost_ns = int(segments["ns"].sum())
+    if not ledger.is_notable(lost_ns):
+        return Clear()
+    launches = np.unique(segments["launch"])
+    return Finding(
+        title=(
+            f"The host submitted {count_text(len(launches), 'operation')} only after the GPU had "
+            f"run dry: {time_text(lost_ns)} of dispatching and launching, "
+            f"{ledger.share(lost_ns)}"
+        ),
+        row=Row.LAUNCH,
+        lost_ns=lost_ns,
+        confidence=Confidence.MEASURED,
+        advice="Submit work earlier, and move host work off the submitting thread.",
+        does_not_apply_when="the program has so little work that it never fills the queue.",
+        evidence=(
+            Evidence(name="operations concerned", value=len(launches), unit="count"),
+            *largest_gaps(facts, segments, "launch of"),
+        ),
+    )

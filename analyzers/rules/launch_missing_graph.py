@@ -1,0 +1,65 @@
+"""The same sequence of short kernels, launched one by one every time.
+
+What it looks for:
+    Kernels shorter than the idle time before their launch, in sequences of at least eight kernel
+    names that come back three times or more.
+
+Why it is slow:
+    The host pays for dispatch and launch of each kernel in each repetition, although nothing
+    about the sequence changes.
+
+What to try:
+    Capture the sequence once as a CUDA graph and launch it as one
+    (``torch.cuda.graph``, ``torch.compile(mode="reduce-overhead")``).
+
+When it does not apply:
+    When shapes, pointers or control flow differ between repetitions in ways a graph cannot
+    update, or when a synchronisation sits inside the sequence.
+
+Shown by:
+    traces/synthetic/synthetic_launch.sqlite
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
+from analyzers.ledger import Ledger
+from analyzers.losses import LaunchPattern, largest_gaps, launch_losses
+from analyzers.words import count_text, time_text
+
+CAUSE = Cause.LAUNCH
+NEEDS = ("api_calls",)
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report launch time in front of short kernels whose sequence repeats."""
+    segments = launch_losses(facts, ledger, LaunchPattern.REPEATED_SEQUENCE)
+    lost_ns = int(segments["ns"].sum())
+    if not ledger.is_notable(lost_ns):
+        return Clear()
+    launches = np.unique(segments["launch"])
+    period = int(np.median(segments["period"]))
+    idle = float(np.median(facts.idle_before_ns[launches]))
+    return Finding(
+        title=(
+            f"{count_text(len(launches), 'launch')} belong to a sequence of about {period:,} "
+            f"kernels that repeats, each launched on its own after {time_text(idle)} of idle GPU "
+            f"(median): {ledger.share(lost_ns)}"
+        ),
+        row=Row.LAUNCH,
+        lost_ns=lost_ns,
+        confidence=Confidence.MEASURED,
+        advice="Capture the sequence as a CUDA graph and launch it as one.",
+        does_not_apply_when=(
+            "shapes or control flow change between repetitions, or a synchronisation sits inside."
+        ),
+        evidence=(
+            Evidence(name="launches concerned", value=len(launches), unit="count"),
+            Evidence(name="kernels in one repetition", value=period, unit="count"),
+            Evidence(name="median idle time before", value=idle, unit="ns"),
+            *largest_gaps(facts, segments, "launch of"),
+        ),
+    )

@@ -1,0 +1,54 @@
+"""Allocating and freeing device memory while the GPU idles.
+
+What it looks for:
+    Idle time in which the submitting thread was inside an allocation (``cudaMalloc``, pinning
+    host memory, pools) or gave memory back.
+
+Why it is slow:
+    These calls go to the driver and take tens of microseconds to milliseconds each.
+
+What to try:
+    Allocate once and reuse; use ``cudaMallocAsync`` with a pool, or a caching allocator; pin
+    buffers once at the start.
+
+When it does not apply:
+    When the window contains the program's start, where memory must be taken once.
+
+Shown by:
+    traces/synthetic/synthetic_memory.sqlite
+"""
+
+from __future__ import annotations
+
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
+from analyzers.ledger import Ledger
+from analyzers.losses import largest_gaps
+from analyzers.words import time_text
+
+CAUSE = Cause.MEMORY
+NEEDS = ("api_calls",)
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report idle time inside allocation and deallocation calls."""
+    segments = ledger.of(Row.MEMORY)
+    lost_ns = int(segments["ns"].sum())
+    if not ledger.is_notable(lost_ns):
+        return Clear()
+    gaps = int(segments["launch"].nunique())
+    return Finding(
+        title=(
+            f"The GPU idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, while the host was "
+            f"allocating memory or giving it back, in {gaps:,} places"
+        ),
+        row=Row.MEMORY,
+        lost_ns=lost_ns,
+        confidence=Confidence.MEASURED,
+        advice="Allocate once and reuse, or take memory from a pool.",
+        does_not_apply_when="the window contains the program's start.",
+        evidence=(
+            Evidence(name="places", value=gaps, unit="count"),
+            *largest_gaps(facts, segments, "idle before"),
+        ),
+    )

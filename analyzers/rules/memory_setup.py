@@ -1,0 +1,55 @@
+"""Modules, contexts and graphs being set up while the GPU idles.
+
+What it looks for:
+    Idle time in which the submitting thread was loading modules, creating contexts or streams, or
+    instantiating graphs.
+
+Why it is slow:
+    Set-up takes milliseconds. It belongs to the start of a program, but lazy loading and just-in-
+    time compilation bring it into the first iterations.
+
+What to try:
+    Warm up before measuring; choose a later iteration as the window; instantiate graphs once and
+    update them.
+
+When it does not apply:
+    When the recording is of start-up itself.
+
+Shown by:
+    traces/README.md names no recording of it
+"""
+
+from __future__ import annotations
+
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
+from analyzers.ledger import Ledger
+from analyzers.losses import largest_gaps
+from analyzers.words import time_text
+
+CAUSE = Cause.MEMORY
+NEEDS = ("api_calls",)
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report idle time inside set-up calls."""
+    segments = ledger.of(Row.SETUP)
+    lost_ns = int(segments["ns"].sum())
+    if not ledger.is_notable(lost_ns):
+        return Clear()
+    gaps = int(segments["launch"].nunique())
+    return Finding(
+        title=(
+            f"The GPU idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, while the host was "
+            f"loading modules, creating contexts or instantiating graphs, in {gaps:,} places"
+        ),
+        row=Row.SETUP,
+        lost_ns=lost_ns,
+        confidence=Confidence.MEASURED,
+        advice="Warm up before measuring, or choose a later iteration as the window.",
+        does_not_apply_when="start-up is what you want to make faster.",
+        evidence=(
+            Evidence(name="places", value=gaps, unit="count"),
+            *largest_gaps(facts, segments, "idle before"),
+        ),
+    )

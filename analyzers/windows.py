@@ -1,0 +1,192 @@
+"""Which stretch of a recording is analysed: all of it, an NVTX range, an iteration, a span.
+
+The host is ahead of the device, so the device works on a range later than the host passes
+through it. A range's window is therefore where its work ran: it begins with the range, or when
+the work submitted before it is done, and ends with the range, or when its own work is done.
+Ranges that follow each other so get windows that follow each other.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from analyzers.facts import Facts, WindowError, nesting_depth
+from analyzers.intervals import Array
+from analyzers.report import Iteration, Window
+
+MIN_ITERATIONS = 3  # two equal ranges may be coincidence
+MIN_COVERED_SHARE = 0.5  # a loop that submits less than half of the work is not the main loop
+MAX_LOOP_DEPTH = 3  # "main", "epoch" and the loop itself
+
+# Ranges that frameworks write for each operator: repeated, but no iteration of anything.
+_OPERATOR = re.compile(r"^(?:aten|autograd|at|nccl|torch|void)\b|op_id|, ?seq ?=|::")
+_NUMBERED = re.compile(r"\s*[#:_=-]?\s*\(?\d+\)?$")
+
+NO_GPU_WORK = "no GPU work was recorded, so there is no window to analyse"
+
+
+def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...]) -> Window:
+    """Return the window that ``request`` names.
+
+    Args:
+        facts: The recording.
+        request: ``""`` (first to last GPU operation), ``nvtx:NAME#n``, ``iteration:n``
+            (both from 1) or ``span:START-END`` in ns.
+        iterations: As ``find_iterations`` returns them.
+
+    Raises:
+        WindowError: The recording has no such window.
+    """
+    kind, _, rest = request.partition(":")
+    if not request:
+        return _whole(facts)
+    if kind == "nvtx" and rest:
+        return _nvtx_window(facts, rest)
+    if kind == "iteration" and rest.isdecimal():
+        if not 1 <= int(rest) <= len(iterations):
+            raise WindowError(f"iteration {rest}: the recording has {len(iterations)}")
+        chosen = iterations[int(rest) - 1]
+        return Window(start_ns=chosen.start_ns, end_ns=chosen.end_ns, label=f"iteration {rest}")
+    span = re.fullmatch(r"(-?\d{1,18})-(-?\d{1,18})", rest) if kind == "span" else None
+    if span and int(span[1]) < int(span[2]):
+        return Window(start_ns=int(span[1]), end_ns=int(span[2]), label="selected span")
+    raise WindowError(
+        f"{request[:80]!r} is no window: use nvtx:NAME#n, iteration:n or span:START-END (ns)"
+    )
+
+
+def _whole(facts: Facts) -> Window:
+    if not len(facts.launches):
+        return Window(start_ns=0, end_ns=0, label="no GPU work")
+    start, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
+    return Window(
+        start_ns=int(start[0]), end_ns=int(end.max()), label="first to last GPU operation"
+    )
+
+
+def _nvtx_window(facts: Facts, rest: str) -> Window:
+    name, _, number = rest.rpartition("#")
+    if not name or not number.isdecimal():
+        name, number = rest, "1"
+    rows = _ranges_named(facts, name)
+    if not 1 <= int(number) <= len(rows):
+        raise WindowError(f"NVTX range {name[:80]!r} #{number}: the recording has {len(rows)}")
+    start, end = _where_work_ran(facts, rows.iloc[[int(number) - 1]])
+    return Window(start_ns=int(start[0]), end_ns=int(end[0]), label=f"NVTX range {name} #{number}")
+
+
+def _ranges_named(facts: Facts, name: str) -> pd.DataFrame:
+    """Return the ranges called ``name`` or ``domain:name``, by begin."""
+    ranges = facts.ranges
+    texts = facts.trace.names(ranges["name_id"].to_numpy())
+    chosen = texts == name
+    domain, colon, inner = name.partition(":")
+    if colon:
+        domains = facts.trace.names(ranges["domain_id"].to_numpy())
+        chosen |= (domains == domain) & (texts == inner)
+    return ranges[chosen].sort_values("start_ns", kind="stable")
+
+
+def _where_work_ran(facts: Facts, ranges: pd.DataFrame) -> tuple[Array, Array]:
+    """Return begin and end of the device's work on each of ``ranges``.
+
+    Work counts for a range when its process submitted it during the range, on any thread: the
+    backward pass of a training step runs on a thread of its own. A range without work keeps the
+    host's times.
+    """
+    start, end = ranges["start_ns"].to_numpy(), ranges["end_ns"].to_numpy()
+    begins, ends = start.copy(), end.copy()
+    for key in np.unique(ranges["process"]):
+        mine = np.flatnonzero((ranges["process"] == key).to_numpy())
+        rows = _launched_by(facts, int(key))
+        if not len(rows):
+            continue
+        rows = rows[np.argsort(facts.api_start_ns[rows], kind="stable")]
+        called = facts.api_start_ns[rows]
+        done = np.maximum.accumulate(facts.launches["end_ns"].to_numpy()[rows])
+        first, last = np.searchsorted(called, start[mine]), np.searchsorted(called, end[mine])
+        has_work = last > first
+        earlier = has_work & (first > 0)
+        before = done[np.maximum(first - 1, 0)]
+        begins[mine] = np.where(earlier, np.maximum(start[mine], before), start[mine])
+        ends[mine] = np.where(
+            has_work, np.maximum(end[mine], done[np.maximum(last - 1, 0)]), end[mine]
+        )
+        ends[mine] = np.maximum(ends[mine], begins[mine] + 1)
+    return begins, ends
+
+
+def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
+    """Return the repetitions of the program's main loop, and how they were found or why not.
+
+    An iteration is a top-level NVTX range (or one inside a range that wraps the whole program)
+    whose name repeats, a number at its end aside, and whose instances submit at least half of the
+    GPU work. Nothing is invented from gaps in the work.
+    """
+    if not facts.trace.count("ranges"):
+        return (), "No iterations: the recording has no NVTX ranges to mark them."
+    ranges = facts.ranges
+    candidates = [
+        found
+        for key in pd.unique(ranges["thread"])
+        if (found := _loop_on_thread(facts, ranges[(ranges["thread"] == key).to_numpy()]))
+        is not None
+    ]
+    if not candidates:
+        return (), (
+            "No iterations: no top-level NVTX range repeats at least "
+            f"{MIN_ITERATIONS} times and submits most of the GPU work."
+        )
+    loop = max(candidates, key=lambda c: c[1])[0]
+    name = str(loop["loop"].iloc[0])
+    begins, ends = _where_work_ran(facts, loop)
+    texts = facts.trace.names(loop["name_id"].to_numpy())
+    iterations = tuple(
+        Iteration(name=str(t), start_ns=int(b), end_ns=int(e))
+        for t, b, e in zip(texts, begins, ends, strict=True)
+    )
+    return iterations, f"{len(iterations)} iterations, from the repeated NVTX range {name!r}."
+
+
+def _loop_on_thread(facts: Facts, ranges: pd.DataFrame) -> tuple[pd.DataFrame, int] | None:
+    """Return the repeated ranges that are this thread's main loop, and their launches."""
+    ranges = ranges.sort_values(["start_ns", "end_ns"], ascending=[True, False], kind="stable")
+    depth = nesting_depth(ranges["start_ns"].to_numpy(), ranges["end_ns"].to_numpy())
+    outer = ranges[depth < MAX_LOOP_DEPTH]
+    ids = outer["name_id"].to_numpy()
+    codes, unique = pd.factorize(ids)
+    plain = np.array([_loop_name(t) for t in facts.trace.names(unique)], dtype=object)
+    outer = outer.assign(loop=plain[codes], depth=depth[depth < MAX_LOOP_DEPTH])
+    launched = np.sort(facts.api_start_ns[_launched_by(facts, int(ranges["process"].iloc[0]))])
+    inside = np.searchsorted(launched, outer["end_ns"]) - np.searchsorted(
+        launched, outer["start_ns"]
+    )
+    groups = outer.assign(launches=inside)[outer["loop"] != ""].groupby(["depth", "loop"])
+    sums = groups["launches"].agg(["size", "sum"]).reset_index()
+    sums = sums[(sums["size"] >= MIN_ITERATIONS)]
+    sums = sums[sums["sum"] >= max(MIN_COVERED_SHARE * len(facts.launches), 1)]
+    if not len(sums):
+        return None
+    best = sums.sort_values(["depth", "sum"], ascending=[True, False]).iloc[0]
+    loop = outer[(outer["depth"] == best["depth"]) & (outer["loop"] == best["loop"])]
+    return loop, int(best["sum"])
+
+
+def _launched_by(facts: Facts, process: int) -> Array:
+    """Return the launches of ``process`` (key) whose API call is known."""
+    place = np.flatnonzero(facts.processes == process)
+    known = facts.launches["api_row"].to_numpy() >= 0
+    if not len(place):
+        return np.empty(0, np.int64)
+    rows: Array = np.flatnonzero(known & (facts.launches["process"].to_numpy() == place[0]))
+    return rows
+
+
+def _loop_name(text: str) -> str:
+    """Return the name that all iterations share, empty when it cannot be one's name."""
+    if _OPERATOR.search(text):
+        return ""
+    return _NUMBERED.sub("", text) or text

@@ -1,0 +1,50 @@
+"""Numbers in sentences: one way to write a time, a size, a share and a count."""
+
+from __future__ import annotations
+
+_TIMES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
+_SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+MAX_NAME = 80  # characters of a kernel's name in a sentence
+
+
+def time_text(ns: float) -> str:
+    """Write a time with three significant digits: ``8.87 µs``, ``301 ms``."""
+    return _scaled(ns, _TIMES)
+
+
+def size_text(size_bytes: float) -> str:
+    """Write a size in decimal units, as link and memory bandwidths are given."""
+    return _scaled(size_bytes, _SIZES)
+
+
+def share_text(part: float, whole: float) -> str:
+    """Write ``part`` of ``whole`` in percent: ``97 %``, ``0.9 %``, ``< 0.1 %``."""
+    if not whole:
+        return "0 %"
+    percent = 100 * part / whole
+    if 0 < percent < 0.1:
+        return "< 0.1 %"
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %"
+
+
+def count_text(count: int, noun: str) -> str:
+    """Write a count with its noun: ``1 launch``, ``1,312 launches``, ``3 copies``."""
+    if count == 1:
+        return f"1 {noun}"
+    if noun.endswith("y") and not noun.endswith("ay"):
+        return f"{count:,} {noun[:-1]}ies"
+    return f"{count:,} {noun}{'es' if noun.endswith(('ch', 's', 'sh')) else 's'}"
+
+
+def name_text(name: str) -> str:
+    """Shorten a function name to what identifies it."""
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+
+
+def _scaled(value: float, units: tuple[tuple[float, str], ...]) -> str:
+    for size, unit in units:
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}" if abs(value) < 1000 * size else (
+                f"{value / size:,.0f} {unit}"
+            )
+    return f"{value:.3g} {units[-1][1]}"
