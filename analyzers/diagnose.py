@@ -164,7 +164,7 @@ def give_verdict(facts: Facts, ledger: Ledger, quality: tuple[QualityNote, ...])
             else ""
         )
         sentence = (
-            f"Healthy on the timeline: no cause costs {HEALTHY_BELOW:.0%} of the window{most}. "
+            f"Healthy on the timeline: no cause costs {share_text(HEALTHY_BELOW, 1)} of the window{most}. "
             f"{inside}"
         )
         return Verdict(cause="healthy", share=share, sentence=sentence.strip(), **parts)

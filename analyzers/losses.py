@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from analyzers.cuda_names import Call
-from analyzers.facts import COPY, GRAPH, KERNEL, Facts
+from analyzers.facts import COPY, GRAPH, KERNEL, Facts, innermost
 from analyzers.finding import Evidence, Row
-from analyzers.intervals import Array, Spans, covered, intersect, subtract, union
+from analyzers.intervals import Array, Spans, covered, intersect, overlaps, subtract, union
 from analyzers.ledger import Detail, Ledger
 from analyzers.words import name_text, size_text
 from collectors.trace import MANAGED_COPIES, CopyKind, MemoryKind
@@ -214,12 +214,15 @@ class TransferLoss:
         return self.size_bytes / ns * 1e9 if ns else 0.0
 
     @property
-    def main_direction(self) -> str:
-        """The direction that took most of the time, in words."""
+    def main_direction(self) -> tuple[str, TransferLoss]:
+        """The direction that took most of the time, in words, and its copies."""
         ns = (self.copies["end_ns"] - self.copies["start_ns"]).groupby(self.copies["kind"]).sum()
         if not len(ns):
-            return "memsets"
-        return CopyKind(int(ns.idxmax())).name.replace("_", " ").lower()
+            return "memsets", self
+        kind = int(ns.idxmax())
+        known = kind in set(CopyKind)
+        words = CopyKind(kind).name.replace("_", " ").lower() if known else f"direction {kind}"
+        return words, TransferLoss(ns=self.ns, copies=self.copies[self.copies["kind"] == kind])
 
 
 @functools.lru_cache(maxsize=2)
@@ -321,8 +324,8 @@ def host_activity(facts: Facts, segments: pd.DataFrame) -> tuple[Named, Named]:
     """Return what the submitting threads were doing during idle time outside CUDA.
 
     Returns:
-        Operating-system calls, and NVTX ranges (innermost at the begin of each stretch), each as
-        name and nanoseconds, the largest first; empty when none were recorded.
+        Operating-system calls, and NVTX ranges (the innermost at each moment), each as name and
+        nanoseconds, the largest first; empty when none were recorded.
     """
     segments = segments[segments["launch"].to_numpy() >= 0]
     threads = facts.thread[segments["launch"].to_numpy()]
@@ -335,10 +338,31 @@ def host_activity(facts: Facts, segments: pd.DataFrame) -> tuple[Named, Named]:
             flat = union(idle["start_ns"].to_numpy(), idle["end_ns"].to_numpy())
             _add_overlaps(calls, flat, on_thread)
     names = _names_of(facts, calls)
-    rows = facts.innermost_ranges(threads, segments["start_ns"].to_numpy())
-    known = rows >= 0
-    by_range = segments["ns"][known].groupby(facts.ranges["name_id"].to_numpy()[rows[known]]).sum()
-    return names, _names_of(facts, {int(i): int(ns) for i, ns in by_range.items()})
+    return names, _names_of(facts, _ranges_during(facts, segments, threads))
+
+
+def _ranges_during(facts: Facts, segments: pd.DataFrame, threads: Array) -> dict[int, int]:
+    """Return how much of the segments passed in each NVTX range, innermost ranges only."""
+    totals: dict[int, int] = {}
+    if not facts.trace.count("ranges"):
+        return totals
+    for place in np.unique(threads[threads >= 0]):
+        mine = segments[threads == place]
+        idle = union(mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy())
+        on_thread = (facts.ranges["thread"] == facts.threads[place]).to_numpy()
+        spans = facts.ranges[on_thread]
+        start, end = spans["start_ns"].to_numpy(), spans["end_ns"].to_numpy()
+        during = covered(Spans(start, end), idle) > 0
+        start, end, names = start[during], end[during], spans["name_id"].to_numpy()[during]
+        borders = np.unique(np.concatenate((start, end)))
+        parts = Spans(borders[:-1], borders[1:])
+        inside = innermost(start, end, parts.start)
+        _, part, begin, stop = overlaps(idle, parts)
+        named = inside[part] >= 0
+        lengths = pd.Series((stop - begin)[named])
+        for name_id, ns in lengths.groupby(names[inside[part][named]]).sum().items():
+            totals[int(str(name_id))] = totals.get(int(str(name_id)), 0) + int(ns)
+    return totals
 
 
 def _add_overlaps(totals: dict[int, int], flat: Spans, calls: pd.DataFrame) -> None:

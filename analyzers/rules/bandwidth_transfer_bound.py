@@ -36,11 +36,12 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     loss = transfer_losses(facts, ledger)[TransferPattern.OTHER]
     if not ledger.is_notable(loss.ns):
         return Clear()
+    direction, mostly = loss.main_direction
     return Finding(
         title=(
             f"Copies ran alone for {time_text(loss.ns)}, {ledger.share(loss.ns)}: mostly "
-            f"{loss.main_direction}, {size_text(loss.size_bytes)} in "
-            f"{count_text(len(loss.copies), 'copy')} at {size_text(loss.bytes_per_s)}/s"
+            f"{direction}, {size_text(mostly.size_bytes)} in "
+            f"{count_text(len(mostly.copies), 'copy')} at {size_text(mostly.bytes_per_s)}/s"
         ),
         row=Row.TRANSFER,
         lost_ns=loss.ns,
@@ -48,7 +49,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         advice="Copy the next part on a stream of its own while the current one is computed.",
         does_not_apply_when="the window is only the loading phase of the program.",
         evidence=(
-            Evidence(name="achieved rate", value=loss.bytes_per_s, unit="bytes_per_s"),
+            Evidence(name="achieved rate", value=mostly.bytes_per_s, unit="bytes_per_s"),
             *copy_evidence(loss),
         ),
     )
