@@ -1,0 +1,201 @@
+"""Figures from a report and its tables; nothing here knows the page they appear on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from analyzers.finding import Row
+from analyzers.report import DeviceLedger
+from collectors.trace import Array
+from views._units import format_ns, format_share, plotly_escape, plural, visible
+
+# Distinguishable with the common colour-vision deficiencies (built around the Okabe-Ito set) and
+# of middle lightness, so that one palette serves a light and a dark page.
+ROW_COLORS: dict[Row, str] = {
+    Row.KERNEL: "#2B7BBA",
+    Row.DIVERGENCE: "#7FC4EC",
+    Row.BANDWIDTH: "#0E9AA7",
+    Row.COMMUNICATION: "#8A6FC4",
+    Row.TRANSFER: "#1B9E77",
+    Row.LAUNCH: "#E69F00",
+    Row.SYNC: "#D55E00",
+    Row.HOST: "#E3C934",
+    Row.DEPENDENCY: "#CC79A7",
+    Row.MEMORY: "#9C6A2F",
+    Row.SETUP: "#C9A582",
+    Row.PROFILER: "#B4BAC1",
+    Row.UNEXPLAINED: "#747C86",
+}
+
+ROW_MEANINGS: dict[Row, str] = {
+    Row.KERNEL: "a kernel runs",
+    Row.DIVERGENCE: "a kernel runs, but lanes of its warps are idle",
+    Row.BANDWIDTH: "a kernel waits for memory",
+    Row.COMMUNICATION: "only collectives run",
+    Row.TRANSFER: "only copies or memsets run",
+    Row.LAUNCH: "idle: the host is busy launching",
+    Row.SYNC: "idle: the host waited for the device",
+    Row.HOST: "idle: the host did something else",
+    Row.DEPENDENCY: "idle: work was queued, but waited for a stream or an event",
+    Row.MEMORY: "idle: the host allocates or frees memory",
+    Row.SETUP: "idle: modules, contexts or graphs are set up",
+    Row.PROFILER: "idle: the profiler itself",
+    Row.UNEXPLAINED: "idle: the recording does not say why",
+}
+
+# In the order of design.md's ledger: what runs first, then what the device waits for.
+ROW_ORDER = tuple(ROW_COLORS)
+
+MIN_LABELLED_SHARE = 0.09  # a narrower stretch has no room for its name
+BAR_HEIGHT_PX = 46
+LEGEND_LINE_PX = 24
+LEGEND_ENTRIES_A_LINE = 5
+HISTOGRAM_BINS = 60
+
+
+def ledger_figure(devices: Sequence[DeviceLedger]) -> go.Figure:
+    """Return one stacked bar a device; the parts of a bar sum to its window."""
+    labels = [device_label(d) for d in devices]
+    total_ns = sum(d.duration_ns for d in devices)
+    figure = go.Figure()
+    shown = [row for row in ROW_ORDER if any(d.rows.get(row, 0) for d in devices)]
+    for row in shown:
+        row_ns = [d.rows.get(row, 0) for d in devices]
+        shares = [ns / max(d.duration_ns, 1) for ns, d in zip(row_ns, devices, strict=True)]
+        figure.add_bar(
+            y=[plotly_escape(label) for label in labels],
+            x=row_ns,
+            orientation="h",
+            name=f"{row.value} {format_share(sum(row_ns) / max(total_ns, 1))}",
+            marker={"color": ROW_COLORS[row], "line": {"width": 0}},
+            text=[
+                f"{row.value} {format_share(s)}" if s >= MIN_LABELLED_SHARE else "" for s in shares
+            ],
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
+            constraintext="none",
+            textfont={"color": ink_on(ROW_COLORS[row]), "size": 14},
+            customdata=[
+                [format_ns(ns), format_share(s), ROW_MEANINGS[row]]
+                for ns, s in zip(row_ns, shares, strict=True)
+            ],
+            hovertemplate=(
+                f"<b>{row.value}</b> %{{customdata[0]}} · %{{customdata[1]}}"
+                "<br>%{customdata[2]}<extra></extra>"
+            ),
+        )
+    longest_ns = max((d.duration_ns for d in devices), default=0)
+    ticks = time_ticks(0, longest_ns)
+    legend_lines = -(-len(shown) // LEGEND_ENTRIES_A_LINE)
+    figure.update_layout(
+        barmode="stack",
+        height=BAR_HEIGHT_PX * len(devices) + LEGEND_LINE_PX * legend_lines + 42,
+        bargap=0.24,
+        margin={"l": 0, "r": 0, "t": 4, "b": 26},
+        legend={
+            "orientation": "h",
+            "y": 1.0,
+            "yanchor": "bottom",
+            "x": 0,
+            "traceorder": "normal",
+            "itemclick": False,
+            "itemdoubleclick": False,
+        },
+        xaxis={
+            "range": [0, longest_ns],
+            "tickvals": ticks,
+            "ticktext": [format_ns(t) if t else "0" for t in ticks],
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+        },
+        yaxis={
+            "autorange": "reversed",
+            "fixedrange": True,
+            "showticklabels": len(devices) > 1,
+            "automargin": True,
+        },
+        showlegend=True,
+    )
+    return figure
+
+
+def device_label(device: DeviceLedger) -> str:
+    """Return the words for one device: number, product, process when it matters."""
+    name = f"GPU {device.device}"
+    if device.name:
+        name += f" {visible(device.name, 40)}"
+    return name if device.process < 0 else f"{name} · pid {device.process}"
+
+
+def duration_histogram(durations_ns: Array, name: str) -> go.Figure:
+    """Return how often each duration occurred; the bins grow with the duration."""
+    low, high = max(int(durations_ns.min()), 1), max(int(durations_ns.max()), 1)
+    if high - low < HISTOGRAM_BINS:
+        edges = np.arange(low, high + 2, dtype=float) - 0.5
+    else:
+        edges = np.geomspace(low, high, HISTOGRAM_BINS + 1)
+        edges[0], edges[-1] = low - 0.5, high + 0.5
+    counts, edges = np.histogram(np.maximum(durations_ns, 1), edges)
+    figure = go.Figure()
+    figure.add_bar(
+        x=np.sqrt(np.maximum(edges[:-1], 0.5) * edges[1:]),
+        y=counts,
+        width=np.diff(edges),
+        marker={"color": ROW_COLORS[Row.KERNEL], "line": {"width": 0}},
+        customdata=[
+            [format_ns(a), format_ns(b), plural(int(c), "launch").replace("launchs", "launches")]
+            for a, b, c in zip(edges[:-1], edges[1:], counts, strict=True)
+        ],
+        hovertemplate="%{customdata[0]} to %{customdata[1]}: %{customdata[2]}<extra></extra>",
+        name=plotly_escape(visible(name, 60)),
+    )
+    ticks = log_ticks(edges[0], edges[-1])
+    figure.update_layout(
+        height=230,
+        margin={"l": 0, "r": 0, "t": 8, "b": 34},
+        bargap=0.05,
+        showlegend=False,
+        xaxis={
+            "type": "log",
+            "tickvals": ticks,
+            "ticktext": [format_ns(t) for t in ticks],
+            "title": {"text": "duration"},
+            "fixedrange": True,
+        },
+        yaxis={"title": {"text": "launches"}, "fixedrange": True, "automargin": True},
+    )
+    return figure
+
+
+def time_ticks(start_ns: float, end_ns: float, about: int = 8) -> list[float]:
+    """Return round moments between ``start_ns`` and ``end_ns``."""
+    if end_ns <= start_ns:
+        return []
+    rough = (end_ns - start_ns) / about
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = next(float(f * power) for f in (1, 2, 5, 10) if f * power >= rough)
+    first = np.ceil(start_ns / step) * step
+    return [float(t) for t in np.arange(first, end_ns, step)]
+
+
+def log_ticks(low: float, high: float, fewest: int = 3) -> list[float]:
+    """Return round durations between ``low`` and ``high`` on a logarithmic axis."""
+    powers = 10.0 ** np.arange(np.floor(np.log10(max(low, 0.5))), np.ceil(np.log10(high)) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10))):
+        ticks = [float(p * f) for p in powers for f in factors if low <= p * f <= high]
+        if len(ticks) >= fewest:
+            return ticks
+    return [float(t) for t in np.linspace(low, high, fewest)]
+
+
+def ink_on(color: str) -> str:
+    """Return black or white, whichever reads better on ``color`` (``#RRGGBB``)."""
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#FFFFFF" if luminance < 0.3 else "#14181D"

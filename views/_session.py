@@ -1,0 +1,180 @@
+"""What the reader looks at: one window of one recording, the same on every page.
+
+The address of the page names it (``?trace=…&window=…&device=…``), so that a link reopens it; the
+session keeps it while the reader walks from page to page. Everything heavy is cached here, shared
+by all readers, and never copied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from analyzers.facts import WindowError
+from analyzers.report import DeviceLedger, Report
+from collectors.trace import Trace, TraceError
+from library import analyses, cache
+from library.analyses import Stored
+from views._lanes import Lanes, build_lanes
+from views._units import md_escape, md_prose
+
+SELECTION = "selection"
+KEPT_SESSIONS = 8  # windows whose tables stay in memory
+KEPT_JOBS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What the address names.
+
+    Attributes:
+        trace_id: The recording; empty when there is none.
+        window: Part of it, as ``analyzers.analyze`` takes it.
+        device: Key of the ledger device, -1 for all.
+    """
+
+    trace_id: str = ""
+    window: str = ""
+    device: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """One window of one recording, ready to be drawn. Its tables are shared: read only.
+
+    Attributes:
+        trace: The recording.
+        stored: What the analysis says about the window.
+        window: The window as the address names it.
+        device: Key of the chosen device, -1 for all.
+    """
+
+    trace: Trace
+    stored: Stored
+    window: str = ""
+    device: int = -1
+
+    @property
+    def report(self) -> Report:
+        """Everything the analysis says."""
+        return self.stored.report
+
+    @property
+    def devices(self) -> tuple[DeviceLedger, ...]:
+        """The chosen device, or all of them."""
+        chosen = tuple(d for d in self.report.devices if d.key == self.device)
+        return chosen or self.report.devices
+
+    def kernels(self) -> pd.DataFrame:
+        """Return one row per kernel name, of the chosen device."""
+        return self._of_device(_table(str(self.stored.folder), "kernels", self.stored))
+
+    def launches(self) -> pd.DataFrame:
+        """Return one row per GPU operation, of the chosen device."""
+        return self._of_device(_table(str(self.stored.folder), "launches", self.stored))
+
+    def lanes(self) -> Lanes:
+        """Return the lanes of the timeline."""
+        return lanes(self.trace.id, self.window, self.device)
+
+    def _of_device(self, frame: pd.DataFrame) -> pd.DataFrame:
+        if self.device < 0 or "device" not in frame:
+            return frame
+        return frame[(frame["device"] == self.device).to_numpy()]
+
+
+def choose(selection: Selection) -> None:
+    """Make ``selection`` what every page shows."""
+    st.session_state[SELECTION] = selection
+
+
+def chosen() -> Selection:
+    """Return what the pages show."""
+    selection = st.session_state.get(SELECTION)
+    return selection if isinstance(selection, Selection) else Selection()
+
+
+def current() -> Session | None:
+    """Return what the reader looks at, or None after telling what to do instead."""
+    selection = chosen()
+    if not selection.trace_id:
+        no_recording()
+        return None
+    try:
+        session = load(selection.trace_id, selection.window)
+    except WindowError as error:
+        show_error(str(error))
+        st.caption("Choose another window above.")
+        return None
+    except (TraceError, OSError) as error:
+        show_error(str(error))
+        st.page_link("open.py", label="Open a recording")
+        return None
+    return Session(
+        trace=session.trace,
+        stored=session.stored,
+        window=session.window,
+        device=selection.device,
+    )
+
+
+def load(trace_id: str, window: str) -> Session:
+    """Return the analysis of one window, making it when it is not stored yet.
+
+    Raises:
+        TraceError: The recording is gone or damaged.
+        WindowError: It has no such window.
+    """
+    trace = cache.get(trace_id)
+    stored = analyses.load(trace, window)
+    if stored is None:
+        with st.spinner("Analysing this window …"):
+            stored = _analyse(trace, window)
+    return Session(trace=trace, stored=stored, window=window)
+
+
+def no_recording() -> None:
+    """Say what to do when nothing was opened yet."""
+    st.header("No recording yet", anchor=False)
+    st.write("Open one, or make one of your program and open that:")
+    st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
+    st.page_link("open.py", label="Open a recording")
+
+
+def show_error(line: str) -> None:
+    """Show one line of trouble as plain text."""
+    st.error(md_escape(line))
+
+
+def show_prose(sentence: str) -> None:
+    """Show a sentence of the analysis; whatever it quotes stays text."""
+    st.markdown(md_prose(sentence))
+
+
+@st.cache_resource(max_entries=KEPT_SESSIONS * 2, show_spinner=False)
+def _table(folder: str, name: str, _stored: Stored) -> pd.DataFrame:
+    frame: pd.DataFrame = getattr(_stored, name)()
+    return frame
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def lanes(trace_id: str, window: str, device: int) -> Lanes:
+    """Return the lanes of one window; shared by the page and the route that feeds the canvas.
+
+    Raises:
+        TraceError: The recording is gone or damaged.
+    """
+    trace = cache.get(trace_id)
+    stored = analyses.load(trace, window)
+    if stored is None:
+        stored = _analyse(trace, window)
+    keys = [d.key for d in stored.report.devices if device in (-1, d.key)]
+    return build_lanes(trace, stored, keys)
+
+
+def _analyse(trace: Trace, window: str) -> Stored:
+    from analyzers import investigate
+
+    return analyses.save(investigate(trace, window), trace, window)
