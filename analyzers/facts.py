@@ -142,7 +142,7 @@ class Facts:
     @functools.cached_property
     def ranges(self) -> pd.DataFrame:
         """NVTX ranges as the trace has them; ``process`` and ``thread`` are keys."""
-        columns = ["start_ns", "end_ns", "process", "thread", "name_id", "domain_id", "closed"]
+        columns = ["start_ns", "end_ns", "process", "thread", "name_id"]
         return self.trace.frame("ranges", columns)
 
     def innermost_ranges(self, threads: Array, moments: Array) -> Array:
@@ -327,18 +327,13 @@ def _no_launches() -> pd.DataFrame:
 
 
 def _api(trace: Trace) -> tuple[pd.DataFrame, Array, Array]:
-    frame = trace.frame("api_calls", ["start_ns", "end_ns", "thread", "name_id"])
-    thread, threads = pd.factorize(frame["thread"].to_numpy())
-    name, functions = pd.factorize(frame["name_id"].to_numpy())
-    api = pd.DataFrame(
-        {
-            "start_ns": frame["start_ns"].to_numpy(),
-            "end_ns": frame["end_ns"].to_numpy(),
-            "thread": thread.astype(np.int32),
-            "name": name.astype(np.int32),
-        }
-    )
-    return api, threads, functions
+    columns = trace.columns("api_calls", ["start_ns", "end_ns"])
+    for column, kept in (("thread", "thread"), ("name_id", "name")):
+        raw = trace.columns("api_calls", [column])[column]
+        codes, columns[f"{kept}s"] = pd.factorize(raw)
+        columns[kept] = codes.astype(np.int32)
+    threads, functions = columns.pop("threads"), columns.pop("names")
+    return pd.DataFrame(columns, copy=False), threads, functions
 
 
 def _matching_calls(

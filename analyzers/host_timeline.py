@@ -9,7 +9,7 @@ import numpy as np
 
 from analyzers.cuda_names import Call
 from analyzers.facts import Facts
-from analyzers.intervals import Array, Spans, clip, union
+from analyzers.intervals import Array, Spans, clip, covered, union
 
 # Between two CUDA calls of a thread that keeps submitting, frameworks spend 5 to 60 µs on an
 # operator. A longer pause is something else: input, locks, garbage collection, plain Python.
@@ -48,6 +48,8 @@ _DOING = {
     Call.SET_UP: Doing.SETTING_UP,
 }
 
+_DOING_OF_CALL = np.array([_DOING[call] for call in Call], dtype=np.int8)
+
 # Highest set bit of every 9-bit mask: which of the open calls counts.
 _HIGHEST = np.array([max(mask.bit_length() - 1, 0) for mask in range(512)], dtype=np.int8)
 
@@ -69,45 +71,61 @@ class HostTimeline:
     wait_api_row: Array
 
 
-def host_timeline(facts: Facts, thread: int, end: int) -> HostTimeline:
-    """Return what ``thread`` (place in ``facts.threads``) did up to ``end``.
+def host_timeline(facts: Facts, thread: int, asked: Spans) -> HostTimeline:
+    """Return what ``thread`` did, exact wherever ``asked`` looks.
 
-    It begins with the recording's first event, not with the first gap: whether a pause is
-    dispatching, and how long a wait blocked, depends on what came before.
+    Args:
+        facts: The recording.
+        thread: Place in ``facts.threads``.
+        asked: Sorted intervals that do not overlap. Elsewhere calls may be left out, which
+            keeps a deep queue, where few gaps need an explanation, cheap.
     """
-    rows = _calls_before(facts, thread, end)
-    start = min(int(facts.api["start_ns"].min()), int(facts.launches["start_ns"].min()), end)
+    rows = np.flatnonzero((facts.api["thread"] == thread).to_numpy())
+    begins = facts.api["start_ns"].to_numpy()[rows]
+    if np.any(begins[1:] < begins[:-1]):
+        rows = rows[np.argsort(begins, kind="stable")]
     calls = Spans(facts.api["start_ns"].to_numpy()[rows], facts.api["end_ns"].to_numpy()[rows])
-    kind = facts.api_call[rows]
-    calls = _join_polls(calls, kind)
-    doing = np.array([_DOING[Call(c)] for c in range(len(Call))], dtype=np.int8)[kind]
+    calls = _join_polls(calls, facts.api_call[rows])
+    chosen = _around(calls, asked)
+    rows, calls = rows[chosen], Spans(calls.start[chosen], calls.end[chosen])
+    doing = _DOING_OF_CALL[facts.api_call[rows]]
     spans = {int(d): _flat(calls, doing == d) for d in np.unique(doing)}
     spans[int(Doing.PROFILED)] = _profiler_at_work(facts, thread)
-    parts, label = _cut(spans, start, end)
+    start = min(int(asked.start[0]), int(calls.start[0])) if len(rows) else int(asked.start[0])
+    parts, label = _cut(spans, start, int(asked.end[-1]))
     blocking = (doing == Doing.WAITING) | (doing == Doing.FREEING)
     waits = _flat(calls, blocking)
     first = np.searchsorted(calls.start[blocking], waits.start, side="left")
     return HostTimeline(parts, label, waits, rows[blocking][first])
 
 
-def _calls_before(facts: Facts, thread: int, end: int) -> Array:
-    api = facts.api
-    here = (api["thread"].to_numpy() == thread) & (api["start_ns"].to_numpy() < end)
-    rows = np.flatnonzero(here)
-    begins = api["start_ns"].to_numpy()[rows]
-    if np.any(begins[1:] < begins[:-1]):
-        rows = rows[np.argsort(begins, kind="stable")]
-    return rows
+def _around(calls: Spans, asked: Spans) -> Array:
+    """Return the calls inside ``asked``, and the last before and the first after each interval.
+
+    The neighbours tell how long a pause really is that reaches beyond an interval.
+    """
+    if not len(calls.start):
+        return np.empty(0, np.int64)
+    inside = np.flatnonzero(covered(calls, union(asked.start, asked.end)))
+    reach = np.maximum.accumulate(calls.end)
+    holder = np.maximum.accumulate(np.where(calls.end == reach, np.arange(len(reach)), 0))
+    before = np.searchsorted(calls.start, asked.start, side="left") - 1
+    after = np.searchsorted(calls.start, asked.end, side="left")
+    around = (inside, holder[before[before >= 0]], after[after < len(reach)])
+    return np.unique(np.concatenate(around))
 
 
 def _join_polls(calls: Spans, kind: Array) -> Spans:
-    """Let each poll last until the next, when that is the thread's next call."""
+    """Let each poll stretch over the whole run of polls it belongs to: a loop of them is a wait."""
     repeats = (kind[:-1] == Call.POLL) & (kind[1:] == Call.POLL)
     if not repeats.any():
         return calls
-    end = calls.end.copy()
-    end[:-1][repeats] = np.maximum(end[:-1][repeats], calls.start[1:][repeats])
-    return Spans(calls.start, end)
+    first = np.concatenate(([True], ~repeats))
+    run = np.cumsum(first) - 1
+    latest = np.maximum.reduceat(calls.end, np.flatnonzero(first))
+    polls = kind == Call.POLL
+    start = np.where(polls, calls.start[first][run], calls.start)
+    return Spans(start, np.where(polls, latest[run], calls.end))
 
 
 def _flat(calls: Spans, chosen: Array) -> Spans:

@@ -357,7 +357,7 @@ def _walk(facts: Facts, ended: _Gaps, chosen: Array) -> pd.DataFrame:
     for thread in np.unique(ended.thread[chosen]):
         mine = chosen[ended.thread[chosen] == thread]
         queries = Spans(ended.start[mine], ended.call_start[mine])
-        line = host_timeline(facts, int(thread), int(queries.end.max()))
+        line = host_timeline(facts, int(thread), queries)
         parts.append(_pieces_of(line, queries, mine))
     called, returned = ended.call_start[chosen], ended.call_end[chosen]
     # A copy that keeps the host waiting also keeps it while it stages pageable memory.

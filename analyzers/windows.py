@@ -85,7 +85,7 @@ def _ranges_named(facts: Facts, name: str) -> pd.DataFrame:
     chosen = texts == name
     domain, colon, inner = name.partition(":")
     if colon:
-        domains = facts.trace.names(ranges["domain_id"].to_numpy())
+        domains = facts.trace.names(facts.trace.columns("ranges", ["domain_id"])["domain_id"])
         chosen |= (domains == domain) & (texts == inner)
     return ranges[chosen].sort_values("start_ns", kind="stable")
 

@@ -421,7 +421,8 @@ class Trace:
 
     def frame(self, table: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Read ``columns`` (default: all) of ``table`` as a pandas frame."""
-        frame: pd.DataFrame = self.arrow(table, columns).to_pandas()
+        # One block per column: gathering them into one array copies everything once more.
+        frame: pd.DataFrame = self.arrow(table, columns).to_pandas(split_blocks=True)
         return frame
 
     def batches(
