@@ -150,7 +150,7 @@ class _Timeline:
         )
         lengths = np.maximum(120, typical * rng.lognormal(0.0, 0.25, count)).astype(np.int64)
         pauses = rng.exponential(1_500.0, count).astype(np.int64) + 60
-        kernel_ns = np.maximum(1_100, rng.lognormal(8.9, 0.9, launches)).astype(np.int64)
+        kernel_ns = np.maximum(1_100, rng.lognormal(7.7, 0.9, launches)).astype(np.int64)
         self.start, self.end = np.empty(count, np.int64), np.empty(count, np.int64)
         self.kernel_start = np.empty(launches, np.int64)
         self.kernel_end = np.empty(launches, np.int64)
