@@ -1,0 +1,51 @@
+"""What holds for every test: its own data folder, and a reason when something is missing."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+# A slow example on a busy machine is no failure; the time limits that matter have tests of their
+# own.
+settings.register_profile("whyslow", deadline=None)
+settings.load_profile("whyslow")
+
+
+def pytest_configure(config):
+    """Keep the reader's own cache out of the tests; child processes inherit the variable."""
+    folder = tempfile.mkdtemp(prefix="whyslow-tests-")
+    os.environ["WHYSLOW_DATA_DIR"] = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items):
+    missing = {
+        "browser": "" if find_chromium() else "no Chromium on PATH",
+        "gpu": "" if has_gpu() else "no GPU",
+    }
+    for item in items:
+        for marker, reason in missing.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def find_chromium():
+    return next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
+
+
+def has_gpu():
+    return Path("/dev/nvidiactl").exists()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Path of an installed Chromium; the test is skipped when there is none."""
+    found = find_chromium()
+    if found is None:
+        pytest.skip("no Chromium on PATH")
+    return found
