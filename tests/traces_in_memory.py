@@ -156,7 +156,7 @@ def _in_ns(columns: dict[str, Any]) -> dict[str, Any]:
             result[name] = value
     if "duration_ns" in result:
         result["end_ns"] = np.asarray(result["start_ns"]) + np.asarray(result.pop("duration_ns"))
-    return {k: v if np.ndim(v) else v for k, v in result.items()}
+    return result
 
 
 def _is_column(value: Any) -> bool:
