@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +24,9 @@ SAMPLES = sorted(
 )
 HEALTHY_TIMELINE = ("healthy", "divergence", "parallelism", "dram")
 MAX_BYTES = 2_000_000
+REAL_FOLDER = Path(__file__).parents[2] / "shared" / "real" / "nsys_sqlite"
+REAL = {"2.9.1": "*saxpy*", "3.13": "*cloverleaf*", "3.25": "*h100_2gpu*"}
+ADDED_BY_USERS = {("CUPTI_ACTIVITY_KIND_RUNTIME", "name"), ("CUPTI_ACTIVITY_KIND_MEMCPY", "name")}
 
 # A program whose kernels are slow inside looks healthy on the timeline; a rule may still tell.
 FINDINGS_OF = {"parallelism": "parallelism", "dram": "bandwidth"}
@@ -130,6 +135,47 @@ def test_layouts_grow_as_the_format_did():
     kernel = {g: [c.name for c in layout(g)["CUPTI_ACTIVITY_KIND_KERNEL"]] for g in GENERATIONS}
     assert [len(kernel[g]) for g in GENERATIONS] == [26, 27, 28, 40]
     assert not {"META_DATA_EXPORT", "EXPORT_META_DATA", "PROCESSES"} & set(layout("2020.5"))
+
+
+@pytest.mark.parametrize(("generation", "file"), REAL.items())
+def test_layout_is_that_of_a_real_export(generation, file):
+    path = next(iter(REAL_FOLDER.glob(file)), None)
+    if path is None:
+        pytest.skip("the real recordings are not here")
+    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as real:
+        for table, columns in layout(generation).items():
+            found = [
+                (
+                    name,
+                    declared + (" NOT NULL" if notnull else "") + (" PRIMARY KEY" if key else ""),
+                )
+                for _, name, declared, notnull, _, key in real.execute(
+                    f"PRAGMA table_info({table})"
+                )
+                if (table, name) not in ADDED_BY_USERS
+            ]
+            if found:
+                assert [(c.name, c.declaration) for c in columns] == found, table
+
+
+def test_nsys_itself_reads_a_synthetic_sample(tmp_path):
+    nsys = shutil.which("nsys")
+    if nsys is None:
+        pytest.skip("nsys is not installed")
+    sample = shutil.copy(FOLDER / "synthetic_sync.sqlite", tmp_path)
+    outputs = [
+        subprocess.run(
+            [nsys, "stats", "-q", "--report", report, "--format", "csv", sample],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        ).stdout
+        for report in ("cudaapisum", "cuda_api_sum")  # before and since 2023
+    ]
+    rows = {line.rpartition(",")[2]: line.split(",") for out in outputs for line in out.split()}
+    waits, launches = rows["cudaStreamSynchronize"], rows["cudaLaunchKernel"]
+    assert (waits[2], launches[2]) == ("960", "960")
 
 
 def test_unknown_generation_and_table_are_refused():
