@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -113,7 +114,8 @@ class SqliteFile:
         try:
             for strict in (False, True):
                 try:
-                    for batch in self._stream(table, present, present_texts, done, strict=strict):
+                    stream = self._stream(table, present, present_texts, done, strict=strict)
+                    for batch in _ahead(stream):
                         done += batch.num_rows
                         yield _complete(batch, columns, texts)
                     return
@@ -147,6 +149,15 @@ class SqliteFile:
                 if not strict and "type mismatch" in str(error).lower():
                     raise _MixedTypesError from error
                 raise
+
+
+def _ahead(stream: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield from ``stream`` while the next piece is already being read on another thread."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        upcoming = thread.submit(next, stream, None)
+        while (batch := upcoming.result()) is not None:
+            upcoming = thread.submit(next, stream, None)
+            yield batch
 
 
 class _MixedTypesError(Exception):

@@ -10,12 +10,15 @@ All times are integer nanoseconds on the recording's own clock. Integer columns 
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import os
 import shutil
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -464,31 +467,56 @@ class TraceWriter:
     row_counts: list[RowCount] = field(default_factory=list)
     _counts: dict[str, int] = field(default_factory=dict)
     _writers: dict[str, pq.ParquetWriter] = field(default_factory=dict)
+    _groups: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
     _folder: Path = field(init=False)
+    _thread: ThreadPoolExecutor = field(init=False)
+    _pending: deque[Future[None]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self._folder = self.root / "tmp" / uuid.uuid4().hex
         self._folder.mkdir(parents=True)
+        # Compressing one piece while the next is read makes both cores work.
+        self._thread = ThreadPoolExecutor(max_workers=1)
 
     def declare(self, table: str) -> None:
         """Say that the tool recorded ``table``, even if nothing happened in it."""
         self._counts.setdefault(table, 0)
 
     def write(self, table: str, columns: Mapping[str, Array | pa.Array]) -> None:
-        """Append rows to ``table``."""
+        """Append rows to ``table``; the arrays must not change afterwards."""
         self.declare(table)
-        batch = check(table, columns)
-        if not batch.num_rows:
+        rows = len(next(iter(columns.values())))
+        if not rows:
             return
+        self._counts[table] += rows
+        self._pending.append(self._thread.submit(self._append, table, dict(columns)))
+        while len(self._pending) > MAX_PENDING_PIECES:
+            self._pending.popleft().result()
+
+    def _append(self, table: str, columns: Mapping[str, Array | pa.Array]) -> None:
+        group = self._groups.setdefault(table, [])
+        group.append(check(table, columns))
+        if sum(batch.num_rows for batch in group) >= ROW_GROUP_ROWS:
+            self._write_group(table)
+
+    def _write_group(self, table: str) -> None:
         if table not in self._writers:
             self._writers[table] = _parquet_writer(self._folder / f"{table}.parquet", table)
-        self._writers[table].write_batch(batch, row_group_size=ROW_GROUP_ROWS)
-        self._counts[table] += batch.num_rows
+        group = pa.Table.from_batches(self._groups.pop(table))
+        self._writers[table].write_table(group, row_group_size=max(group.num_rows, 1))
+
+    def _close_writers(self) -> None:
+        while self._pending:
+            self._pending.popleft().result()
+        for table in list(self._groups):
+            self._write_group(table)
+        for writer in self._writers.values():
+            writer.close()
 
     def finish(self, name: str, source: Source) -> Trace:
         """Make the trace appear as ``root/name`` and return it; an existing one is kept."""
-        for writer in self._writers.values():
-            writer.close()
+        self._close_writers()
+        self._thread.shutdown()
         files = sorted(self._folder.glob("*.parquet"))
         for file in files:
             _flush(file)
@@ -517,12 +545,15 @@ class TraceWriter:
 
     def discard(self) -> None:
         """Remove everything written so far."""
+        self._thread.shutdown(cancel_futures=True)
         for writer in self._writers.values():
-            writer.close()
+            with contextlib.suppress(OSError):  # a full disk is why we are here
+                writer.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-ROW_GROUP_ROWS = 524_288  # large enough for zstd, small enough that one group is about 50 MB
+ROW_GROUP_ROWS = 262_144  # large enough to compress and to read well; about 30 MB in memory
+MAX_PENDING_PIECES = 4  # pieces of 65,536 rows waiting to be compressed: about 50 MB
 
 
 def _parquet_writer(path: Path, table: str) -> pq.ParquetWriter:
