@@ -11,9 +11,12 @@ Nothing heavy is imported here, so that a second look at a recording stays insta
 from __future__ import annotations
 
 import contextlib
+import errno
+import importlib
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -38,11 +41,21 @@ POLL_S = 0.05
 PROGRESS_EVERY_S = 0.1
 READING_SHARE = 0.75  # of the time from file to verdict; the rest is the analysis
 MAX_ANSWER_BYTES = 1 << 20
+TIGHT, TIGHT_SHARE = "memory-is-tight", 0.85  # of the address space; the rest goes in one piece
 MAX_LINE = 300  # characters; longer ones are names that someone made up
-OUT_OF_MEMORY = 86  # exit status of a child that could not even write its answer
+OUT_OF_MEMORY, OUT_OF_SPACE = 86, 87  # exit status when not even the answer could be written
+
+_CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
+_COMMAND = (sys.executable, str(Path(__file__).resolve()))
 
 # Threads and libraries report a refused reservation in their own words.
-_MEMORY_WORDS = ("bad_alloc", "MemoryError", "can't start new thread", "annot allocate memory")
+_MEMORY_WORDS = (
+    "bad_alloc",
+    "MemoryError",
+    "can't start new thread",
+    "annot allocate memory",
+    "failed to map segment",
+)
 
 # One arena and one helper thread each reserve address space, which is what the limit counts; on
 # a machine with many cores the defaults alone would use it up. Nothing here is linear algebra.
@@ -52,6 +65,7 @@ _CHILD_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "4",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "PYTHONWARNINGS": "default",
+    "PYTHONFAULTHANDLER": "1",  # a crash leaves its place in the log
 }
 # Code is found as in the parent; tokens and preloaded libraries stay behind.
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "TZ")
@@ -138,12 +152,8 @@ def open_recording(
         TraceError: A defect of ours; the job's log tells more.
     """
     job = start(path, window=window, limits=limits)
-    trace_id = job.wait(on_progress)
-    trace = cache.get(trace_id)
-    stored = analyses.load(trace, window)
-    if stored is None:
-        raise _failure("EnvironmentFailedError", f"{trace.id}: the cached copy vanished; try again")
-    return Opened(trace=trace, stored=stored)
+    stored = job.wait(on_progress)
+    return Opened(trace=cache.get(stored.trace_id), stored=stored)
 
 
 def start(path: Path, *, window: str = "", limits: Limits | None = None) -> Job:
@@ -153,8 +163,9 @@ def start(path: Path, *, window: str = "", limits: Limits | None = None) -> Job:
         EnvironmentFailedError: The data folder cannot be written, or a limit is no number.
     """
     folder = cache.find_folder(path)
-    if folder is not None and analyses.find(folder, window) is not None:
-        return Job(name=path.name, trace_id=folder.name)
+    stored = analyses.find(folder, window) if folder is not None else None
+    if stored is not None:
+        return Job(name=path.name, stored=stored)
     try:
         path = path.absolute()  # not resolved: a link keeps its own name
     except OSError as error:
@@ -172,27 +183,27 @@ class Job:
         name: File name of the recording.
     """
 
-    def __init__(self, *, name: str, trace_id: str = "") -> None:
+    def __init__(self, *, name: str, stored: Stored | None = None) -> None:
         self.id = uuid.uuid4().hex[:12]
         self.name = name
-        self._trace_id = trace_id
-        self._error: Exception | None = None
+        self._stored = stored
+        self._error: Exception = RuntimeError("not asked to do anything")
         self._cancelled = threading.Event()
         self._done = threading.Event()
         self._folder = cache.jobs_root() / self.id
-        if trace_id:
+        if stored is not None:
             self._done.set()
 
     def progress(self) -> Progress:
         """Return how far the job is; never raises and never waits."""
         if not self._done.is_set():
             return self._last_words()
-        if self._error is not None:
+        if self._stored is None:
             return Progress(fraction=1.0, stage="failed", done=True, error=one_line(self._error))
-        return Progress(fraction=1.0, stage="ready", done=True, trace_id=self._trace_id)
+        return Progress(fraction=1.0, stage="ready", done=True, trace_id=self._stored.trace_id)
 
-    def wait(self, on_progress: Callable[[Progress], None] | None = None) -> str:
-        """Wait for the answer and return the trace's id; raises what ``open_recording`` raises."""
+    def wait(self, on_progress: Callable[[Progress], None] | None = None) -> Stored:
+        """Wait for the analysis and return it; raises what ``open_recording`` raises."""
         try:
             while not self._done.wait(PROGRESS_EVERY_S):
                 if on_progress is not None:
@@ -200,9 +211,9 @@ class Job:
         except BaseException:  # interrupted, or nobody is left to look at the progress
             self.cancel()
             raise
-        if self._error is not None:
+        if self._stored is None:
             raise self._error
-        return self._trace_id
+        return self._stored
 
     def cancel(self) -> None:
         """Stop the job; does nothing when it has ended."""
@@ -257,14 +268,19 @@ class Job:
 
     def _conclude(self, answer: dict[str, str], status: int, limits: Limits) -> None:
         """Turn the child's answer, or its death, into the job's; keep the log of a defect."""
-        self._trace_id = answer.get("trace", "")
         kind = ""
-        if not self._trace_id:
+        if "trace" in answer:
+            self._stored = analyses.at(answer["trace"], answer["analysis"])
+        else:
             shown = one_line(self.name)[:80]
             if answer:
                 kind, text = _explain(answer, shown, limits)
             else:
-                kind, text = _explain_death(status, _end_of_log(self._folder), shown, limits)
+                log = (
+                    "MemoryError" if (self._folder / TIGHT).exists() and status in _CRASHES else ""
+                )
+                log += _end_of_log(self._folder)
+                kind, text = _explain_death(status, log, shown, limits)
             if kind == "TraceError":
                 text += f"; log: jobs/{self.id}/log.txt in the data folder"
             self._error = _failure(kind, text)
@@ -323,7 +339,7 @@ def _start_child(folder: Path, path: Path, window: str, limits: Limits) -> subpr
     chosen = {"TMPDIR": str(temporary), cache.DATA_DIR_VARIABLE: str(cache.data_dir())}
     with (folder / "log.txt").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, str(Path(__file__).resolve()), str(folder)],
+            [*_COMMAND, str(folder)],
             stdin=subprocess.PIPE,  # closes when we die for any reason: then so does the child
             stdout=log,
             stderr=log,
@@ -340,7 +356,7 @@ def _read_answer(folder: Path, status: int) -> dict[str, str]:
             answer = dict(json.loads(file.read(MAX_ANSWER_BYTES)))
     except (OSError, ValueError, TypeError):
         return {}
-    complete = "trace" in answer or {"error", "message"} <= set(answer)
+    complete = {"trace", "analysis"} <= set(answer) or {"error", "message"} <= set(answer)
     if status != 0 or not complete or not all(isinstance(v, str) for v in answer.values()):
         return {}
     return answer
@@ -362,6 +378,8 @@ def _explain_death(status: int, log: str, name: str, limits: Limits) -> tuple[st
     """Return the class and the line for a child that died without an answer."""
     if status == OUT_OF_MEMORY or any(word in log for word in _MEMORY_WORDS):
         return _explain({"error": "OutOfMemory"}, name, limits)
+    if status == OUT_OF_SPACE:
+        return "EnvironmentFailedError", str(cache.storage_error(OSError(errno.ENOSPC, "")))
     if status == -signal.SIGXCPU:
         return "EnvironmentFailedError", (
             f"{name}: needs more processor time than the limit of {limits.cpu_s:g} s "
@@ -410,23 +428,33 @@ def _failure(kind: str, message: str) -> Exception:
 def main() -> int:
     """Do what ``order.json`` in the folder named on the command line says."""
     folder = Path(sys.argv[1])
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     order = json.loads((folder / "order.json").read_text(encoding="utf-8"))
-    _set_limits(Limits(**order["limits"]))
+    limits = Limits(**order["limits"])
+    threading.Thread(target=_keep_watch, args=(folder, limits), daemon=True).start()
+    # A library that runs out of memory while it is loaded crashes, so load them before there is
+    # a limit; no recording was touched yet.
+    importlib.import_module("analyzers")
+    importlib.import_module("collectors").collectors()
     try:
+        _set_limits(limits)
         answer = _answer(Path(order["path"]), order["window"], _Reporter(folder))
         cache.write_json(folder / "result.json", answer)
     except MemoryError:
         return OUT_OF_MEMORY
     except OSError as error:  # no room for the answer itself
-        traceback.print_exc()
-        return OUT_OF_MEMORY if _is_memory(error) else 1
+        return OUT_OF_MEMORY if _is_memory(error) else OUT_OF_SPACE
     return 0
 
 
-def _die_with_parent() -> NoReturn:
-    while os.read(0, 1):
-        pass
+def _keep_watch(folder: Path, limits: Limits) -> NoReturn:
+    """End with the parent; leave word when memory runs out, since libraries may crash then."""
+    tight_pages = TIGHT_SHARE * limits.memory_gb * GIB / resource.getpagesize()
+    while True:
+        if select.select([0], [], [], POLL_S)[0] and not os.read(0, 1):
+            break
+        with contextlib.suppress(OSError):  # a full disk must not end the watch
+            if int(Path("/proc/self/statm").read_text().split()[0]) > tight_pages:
+                (folder / TIGHT).touch()
     if os.getsid(0) == os.getpid():  # not when started by hand, in the session of a shell
         kill_session(os.getpid())
     os._exit(1)
@@ -476,14 +504,15 @@ def _answer(path: Path, window: str, report: _Reporter) -> dict[str, str]:
             for _ in turns:
                 report(0.0, "waiting: the same file is being opened elsewhere")
                 time.sleep(PROGRESS_EVERY_S)
-            return {"trace": _open(path, window, report)}
+            stored = _open(path, window, report)
+            return {"trace": stored.trace_id, "analysis": stored.folder.name}
     except (TraceError, WindowError) as error:
         return {"error": type(error).__name__, "message": one_line(error)}
     except MemoryError:
         return {"error": "OutOfMemory", "message": ""}
     except OSError as error:
-        if (stored := cache.storage_error(error)) is not None:
-            return {"error": type(stored).__name__, "message": one_line(stored)}
+        if (full := cache.storage_error(error)) is not None:
+            return {"error": type(full).__name__, "message": one_line(full)}
         return _unforeseen(error, path)
     except Exception as error:
         return _unforeseen(error, path)
@@ -492,7 +521,8 @@ def _answer(path: Path, window: str, report: _Reporter) -> dict[str, str]:
 def _unforeseen(error: Exception, path: Path) -> dict[str, str]:
     if _is_memory(error):
         return {"error": "OutOfMemory", "message": ""}
-    traceback.print_exc()
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
     line = f"{path.name}: a defect of whyslow stopped the analysis ({type(error).__name__})"
     return {"error": "TraceError", "message": one_line(line)}
 
@@ -501,21 +531,19 @@ def _is_memory(error: Exception) -> bool:
     return any(word in str(error) for word in _MEMORY_WORDS)
 
 
-def _open(path: Path, window: str, report: _Reporter) -> str:
+def _open(path: Path, window: str, report: _Reporter) -> Stored:
     """Read and analyse, and read once more when the cached copy turns out to be damaged."""
     trace = cache.find(path)
     for last_try in (False, True):
         if trace is None:
             trace = _read(path, report)
         try:
-            _analyse(trace, window, report)
+            return _analyse(trace, window, report)
         except Exception as error:
             if last_try or not _is_damage(error):
                 raise
             cache.remove(trace.id)
             trace = None
-        else:
-            return trace.id
     raise AssertionError
 
 
@@ -537,16 +565,19 @@ def _read(path: Path, report: _Reporter) -> Trace:
     return trace
 
 
-def _analyse(trace: Trace, window: str, report: _Reporter) -> None:
+def _analyse(trace: Trace, window: str, report: _Reporter) -> Stored:
     from analyzers import investigate
 
-    if analyses.load(trace, window) is not None:
-        return
+    if (stored := analyses.load(trace, window)) is not None:
+        return stored
     report(READING_SHARE, "analysing")
     analysis = investigate(trace, window)
     report(0.95, "storing the analysis")
-    analyses.save(analysis, trace, window)
+    return analyses.save(analysis, trace, window)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    with contextlib.suppress(OSError):  # the disk may be full
+        sys.stderr.flush()
+    os._exit(status)  # at once: libraries have threads, and nothing is left to tidy up

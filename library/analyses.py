@@ -15,11 +15,11 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from library.cache import fingerprint
+from library.cache import cache_root, fingerprint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +44,11 @@ class Stored:
     """
 
     folder: Path
+
+    @property
+    def trace_id(self) -> str:
+        """Name of the trace that was analysed."""
+        return self.folder.parent.parent.name
 
     @cached_property
     def report(self) -> Report:
@@ -105,9 +110,14 @@ class Stored:
 
         shutil.rmtree(self.folder, ignore_errors=True)  # so that the next look makes it again
         return EnvironmentFailedError(
-            f"{self.folder.parent.parent.name}: the stored analysis is damaged or gone "
+            f"{self.trace_id}: the stored analysis is damaged or gone "
             f"({type(error).__name__}); open the recording again"
         )
+
+
+def at(trace_id: str, name: str) -> Stored:
+    """Return the analysis whose folder under the trace has this name."""
+    return Stored(cache_root() / trace_id / "analysis" / name)
 
 
 def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
@@ -146,7 +156,6 @@ def find(trace_folder: Path, window: str = "") -> Stored | None:
     return Stored(folder) if _is_intact(folder) else None
 
 
-@cache
 def analyzer_version() -> str:
     """Return a fingerprint of everything that decides what an analysis says."""
     return fingerprint("analyzers", "collectors.trace", "library.analyses")

@@ -169,7 +169,13 @@ def _recorded(trace: Trace, table: str, span: tuple[int, int] | None) -> Iterato
 def _batches(frame: pd.DataFrame) -> Iterator[pa.RecordBatch]:
     for first in range(0, max(1, len(frame)), BATCH_ROWS):
         part = frame.iloc[first : first + BATCH_ROWS]
-        yield pa.RecordBatch.from_pandas(part, preserve_index=False)
+        yield _without_dictionaries(pa.RecordBatch.from_pandas(part, preserve_index=False))
+
+
+def _without_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
+    # A dictionary is written whole, also with the texts that no row of the batch uses.
+    plain = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in batch.columns]
+    return pa.RecordBatch.from_arrays(plain, names=batch.schema.names)
 
 
 def _touching(batch: pa.RecordBatch, span: tuple[int, int] | None) -> pa.RecordBatch:
@@ -266,5 +272,6 @@ def _safe_for_csv(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def _disarmed(texts: pa.Array) -> pa.Array:
     risky = pc.match_substring_regex(texts, _FORMULA)
-    quoted = pc.binary_join_element_wise(pa.scalar("'", texts.type), texts, "")
+    apostrophe, nothing = (pa.scalar(text, texts.type) for text in ("'", ""))
+    quoted = pc.binary_join_element_wise(apostrophe, texts, nothing)
     return pc.if_else(risky, quoted, texts)

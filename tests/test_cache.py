@@ -1,0 +1,338 @@
+"""The cache: derived data, noticed when damaged, gone when nobody can find it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from collectors import open_trace
+from collectors.trace import EnvironmentFailedError, RefusedError, Trace
+from library import analyses, cache
+from tests import scenarios
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+    monkeypatch.setenv(cache.DATA_DIR_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def recording(tmp_path):
+    path = tmp_path / "run.sqlite"
+    path.write_bytes(scenarios.sync().read_bytes())
+    return path
+
+
+def remembered(path):
+    trace = open_trace(path, cache.cache_root())
+    cache.remember(path, trace)
+    return trace
+
+
+def record_of(folder):
+    (path,) = (folder / "index").glob("*.json")
+    return path
+
+
+def test_the_data_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv(cache.DATA_DIR_VARIABLE, str(tmp_path / "chosen"))
+    assert cache.data_dir() == tmp_path / "chosen"
+    monkeypatch.delenv(cache.DATA_DIR_VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.data_dir() == tmp_path / "whyslow"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.data_dir() == tmp_path / ".cache" / "whyslow"
+
+
+def test_a_recording_is_found_again_by_what_it_is_on_disk(recording):
+    assert cache.find(recording) is None
+    trace = remembered(recording)
+    assert cache.find(recording) == trace
+    assert cache.find(recording.parent / "." / "run.sqlite") == trace
+
+
+def test_a_link_finds_the_trace_of_what_it_points_to(recording, tmp_path):
+    trace = remembered(recording)
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(recording)
+    assert cache.find(link) == trace
+
+
+@pytest.mark.parametrize("change", ["touched", "grown", "deleted", "now a folder"])
+def test_a_file_that_changed_is_not_found(recording, change):
+    remembered(recording)
+    if change == "touched":
+        os.utime(recording, ns=(1, 1))
+    elif change == "grown":
+        status = recording.stat()
+        recording.write_bytes(recording.read_bytes() + b"x")
+        os.utime(recording, ns=(status.st_atime_ns, status.st_mtime_ns))
+    else:
+        recording.unlink()
+    if change == "now a folder":
+        recording.mkdir()
+    assert cache.find(recording) is None
+
+
+@pytest.mark.parametrize("name", ["kernels.parquet", cache.MANIFEST])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "deleted"])
+def test_a_damaged_trace_is_not_found(recording, name, damage):
+    file = remembered(recording).folder / name
+    if damage == "deleted":
+        file.unlink()
+    else:
+        file.write_bytes(b"" if damage == "emptied" else file.read_bytes()[:-1])
+    assert cache.find(recording) is None
+
+
+def test_one_flipped_digit_in_the_manifest_is_noticed(recording):
+    trace = remembered(recording)
+    manifest = trace.folder / cache.MANIFEST
+    kernels = f'"kernels": {trace.count("kernels")}'
+    manifest.write_text(manifest.read_text().replace(kernels, kernels[:-1] + "9", 1))
+    assert cache.find(recording) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"trace": 5}', '{"order": 1, "trace": "../../etc"}', "\x00"]
+)
+def test_a_damaged_record_counts_as_none(data_dir, recording, text):
+    remembered(recording)
+    record_of(data_dir).write_text(text)
+    assert cache.find(recording) is None
+    assert cache.traces() == []
+
+
+@pytest.mark.parametrize("field", ["size", "mtime_ns", "path", "manifest_sha256", "trace"])
+def test_a_record_with_one_wrong_field_finds_nothing(data_dir, recording, field):
+    remembered(recording)
+    record = json.loads(record_of(data_dir).read_text())
+    record_of(data_dir).write_text(json.dumps({**record, field: "other"}))
+    assert cache.find(recording) is None
+
+
+def test_a_newer_definition_of_a_trace_is_asked_for_its_version(data_dir, recording, monkeypatch):
+    trace = remembered(recording)
+    monkeypatch.setattr(cache, "_reader_fingerprint", lambda: "edited")
+    assert cache.find(recording) == trace
+    monkeypatch.setattr("collectors.trace.READER_VERSION", 1_000)
+    assert cache.find(recording) is None
+
+
+def test_the_newest_trace_comes_first_whatever_the_clock_says(recording, tmp_path, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    first = remembered(recording)
+    second = remembered(scenarios.launch())
+    assert [t.id for t in cache.traces()] == [second.id, first.id]
+    cache.remember(recording, first)
+    assert [t.id for t in cache.traces()] == [first.id, second.id]
+
+
+def test_a_trace_is_got_by_its_id_and_by_no_other_name(recording):
+    trace = remembered(recording)
+    assert cache.get(trace.id) == trace
+    for name in ("", "..", "../index", "/etc", "tmp", ".hidden", "nobody", "a\nb", trace.id + "/."):
+        with pytest.raises(RefusedError, match="not in the library"):
+            cache.get(name)
+
+
+def test_a_removed_trace_is_gone_and_the_recording_stays(data_dir, recording):
+    before = recording.read_bytes()
+    trace = remembered(recording)
+    cache.remove(trace.id)
+    assert cache.find(recording) is None
+    assert not trace.folder.exists()
+    assert list((data_dir / "index").iterdir()) == []
+    assert list((data_dir / "cache" / "tmp").iterdir()) == []
+    assert recording.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["..", "../..", "", ".", "tmp/..", "/"])
+def test_nothing_outside_the_cache_can_be_removed(data_dir, recording, name):
+    remembered(recording)
+    cache.remove(name)
+    assert cache.find(recording) is not None
+
+
+def test_sweeping_deletes_what_nobody_can_find_and_nothing_else(data_dir, recording):
+    trace = remembered(recording)
+    for leftover in (
+        "cache/tmp/abc",
+        "cache/orphan",
+        "jobs/killed",
+        f"cache/{trace.id}/analysis/.x",
+    ):
+        (data_dir / leftover).mkdir(parents=True)
+    (data_dir / "jobs" / "failed").mkdir()
+    (data_dir / "jobs" / "failed" / "defect").touch()
+    (data_dir / "index" / "half.json.123").touch()
+    cache.sweep()
+    assert cache.find(recording) == trace
+    assert [p.name for p in (data_dir / "cache").iterdir()] == [trace.id]
+    assert [p.name for p in (data_dir / "jobs").iterdir()] == ["failed"]
+    assert len(list((data_dir / "index").iterdir())) == 1
+    assert list((trace.folder / "analysis").iterdir()) == []
+
+
+def test_sweeping_waits_for_running_jobs(data_dir):
+    with cache.job_running():
+        (data_dir / "cache" / "tmp" / "abc").mkdir(parents=True)
+        cache.sweep()
+        assert (data_dir / "cache" / "tmp" / "abc").is_dir()
+    cache.sweep()
+    assert not (data_dir / "cache" / "tmp").exists()
+
+
+def test_only_the_logs_of_the_latest_failures_are_kept(data_dir, monkeypatch):
+    monkeypatch.setattr(cache, "KEPT_FAILED_JOBS", 2)
+    for number in range(4):
+        job = data_dir / "jobs" / str(number)
+        job.mkdir(parents=True)
+        (job / "defect").touch()
+        os.utime(job, ns=(number, number))
+    cache.sweep()
+    assert sorted(p.name for p in (data_dir / "jobs").iterdir()) == ["2", "3"]
+
+
+def test_a_data_folder_that_is_a_file_is_named(data_dir, recording):
+    data_dir.write_text("not a folder")
+    with pytest.raises(EnvironmentFailedError, match="data: not a folder"), cache.job_running():
+        pass
+    assert cache.find(recording) is None
+    cache.sweep()
+
+
+def test_a_full_disk_is_named_with_the_folder(data_dir):
+    with pytest.raises(EnvironmentFailedError) as caught, cache.writing():
+        raise OSError(28, "No space left on device")
+    assert str(data_dir) in str(caught.value)
+    assert "no disk space left" in str(caught.value)
+
+
+def test_other_errors_are_not_blamed_on_the_disk():
+    with pytest.raises(ConnectionResetError), cache.writing():
+        raise ConnectionResetError(104, "reset")
+
+
+def test_a_stored_analysis_says_what_was_saved(recording):
+    from analyzers import investigate
+
+    trace = remembered(recording)
+    assert analyses.load(trace) is None
+    analysis = investigate(trace)
+    stored = analyses.save(analysis, trace, "")
+    assert analyses.load(trace) == stored
+    assert stored.report == analysis.report
+    assert stored.report_text() == analysis.report.to_json()
+    assert stored.segments().equals(analysis.ledger.segments)
+    launches = stored.launches()
+    assert launches["start_ns"].to_numpy().tolist() == analysis.facts.launches["start_ns"].to_list()
+    kernels = trace.frame("kernels")
+    mine = launches[launches["kind"] <= 1].sort_values(["start_ns", "end_ns"])
+    theirs = kernels.sort_values(["start_ns", "end_ns"])
+    for column in ("process", "stream", "name_id", "short_name_id", "grid_x", "block_x"):
+        assert mine[column].to_list() == theirs[column].to_list()
+    called = launches[launches["api_row"] >= 0]
+    calls = trace.frame("api_calls").iloc[called["api_row"]]
+    assert called["api_start_ns"].to_list() == calls["start_ns"].to_list()
+    assert called["thread"].to_list() == calls["thread"].to_list()
+    copies = launches[launches["kind"] == 2]
+    assert sorted(copies["bytes"]) == sorted(trace.frame("copies")["bytes"])
+    assert (launches.loc[launches["kind"] != 2, "copy_kind"] == -1).all()
+
+
+def test_each_window_and_each_version_of_the_analyzers_is_stored_apart(recording, monkeypatch):
+    from analyzers import investigate
+
+    trace = remembered(recording)
+    analyses.save(investigate(trace), trace, "")
+    assert analyses.load(trace, "iteration:1") is None
+    monkeypatch.setattr(analyses, "analyzer_version", lambda: "another")
+    assert analyses.load(trace) is None
+
+
+def test_old_windows_are_forgotten_but_never_the_whole_recording(recording, monkeypatch):
+    from analyzers import investigate
+
+    trace = remembered(recording)
+    monkeypatch.setattr(analyses, "MAX_KEPT", 2)
+    analysis = investigate(trace)
+    for number, window in enumerate(["", "a", "b", "c", "d"]):
+        stored = analyses.save(analysis, trace, window)
+        os.utime(stored.folder, ns=(number, number))
+    kept = [w for w in ("", "a", "b", "c", "d") if analyses.load(trace, w)]
+    assert kept == ["", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("name", ["report.json", "segments.parquet", "manifest.json"])
+def test_a_damaged_analysis_is_made_again(recording, name):
+    from analyzers import investigate
+
+    trace = remembered(recording)
+    analysis = investigate(trace)
+    stored = analyses.save(analysis, trace, "")
+    file = stored.folder / name
+    file.write_bytes(file.read_bytes()[:-3])
+    assert analyses.load(trace) is None
+    assert analyses.save(analysis, trace, "") == analyses.load(trace)
+
+
+def test_flipped_bytes_in_a_stored_table_are_noticed_and_the_analysis_dropped(recording):
+    from analyzers import investigate
+
+    trace = remembered(recording)
+    stored = analyses.save(investigate(trace), trace, "")
+    file = stored.folder / "segments.parquet"
+    content = bytearray(file.read_bytes())
+    content[100] ^= 0xFF
+    file.write_bytes(content)
+    with pytest.raises(EnvironmentFailedError, match="open the recording again"):
+        stored.segments()
+    assert analyses.load(trace) is None
+
+
+def test_a_changed_rule_changes_the_version_of_the_analyzers(tmp_path, monkeypatch):
+    package = tmp_path / "some_analyzers"
+    (package / "rules").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    rule = package / "rules" / "one.py"
+    rule.write_text("LIMIT = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = cache.fingerprint("some_analyzers")
+    rule.write_text("LIMIT = 2")
+    assert cache.fingerprint("some_analyzers") != before
+
+
+def test_looking_a_recording_up_loads_nothing_slow(recording, data_dir):
+    from analyzers import investigate
+
+    trace = remembered(recording)
+    analyses.save(investigate(trace), trace, "")
+    code = (
+        "import sys; from pathlib import Path; from library import analyses, cache\n"
+        "folder = cache.find_folder(Path(sys.argv[1]))\n"
+        "assert analyses.find(folder).report_text()\n"
+        "slow = {'pandas', 'numpy', 'pyarrow', 'analyzers', 'collectors'}\n"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(recording)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip() == "[]"
+
+
+def test_a_trace_survives_being_loaded_by_name(recording):
+    trace = remembered(recording)
+    assert Trace.load(cache.cache_root() / trace.id) == trace

@@ -1,0 +1,398 @@
+"""The child process: every way to die is one line, and nothing half-made is ever visible."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import worker
+from analyzers.facts import WindowError
+from collectors.trace import EnvironmentFailedError, RefusedError, TraceError
+from library import analyses, cache
+from tests import scenarios
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+    monkeypatch.setenv(cache.DATA_DIR_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def recording(tmp_path):
+    path = tmp_path / "run.sqlite"
+    path.write_bytes(scenarios.sync().read_bytes())
+    return path
+
+
+@pytest.fixture
+def fake_child(tmp_path, monkeypatch):
+    """Let a shell script play the child; ``$1`` is the job's folder."""
+
+    def install(script):
+        path = tmp_path / "child.sh"
+        path.write_text(script + "\n")
+        monkeypatch.setattr(worker, "_COMMAND", ("/bin/sh", str(path)))
+
+    return install
+
+
+def leftovers(data_dir):
+    jobs = [p for p in (data_dir / "jobs").glob("*") if not (p / "defect").exists()]
+    return jobs + list((data_dir / "cache" / "tmp").glob("*"))
+
+
+def processes_about(text):
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if text in command and state != "Z" and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
+
+
+def eventually(condition, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_recording_is_read_and_analysed_in_a_child(recording, data_dir):
+    before = recording.read_bytes()
+    seen = []
+    opened = worker.open_recording(recording, on_progress=seen.append)
+    assert opened.trace.source.name == "run.sqlite"
+    assert opened.stored.report.devices
+    assert [p.fraction for p in seen] == sorted(p.fraction for p in seen)
+    assert not any(p.done for p in seen)
+    assert recording.read_bytes() == before
+    assert sorted(p.name for p in recording.parent.iterdir()) == ["data", "run.sqlite"]
+    assert leftovers(data_dir) == []
+
+
+def test_a_cached_recording_needs_no_child(recording, monkeypatch):
+    first = worker.open_recording(recording)
+    monkeypatch.setattr(worker, "_COMMAND", ("/nonexistent",))
+    assert worker.open_recording(recording) == first
+    job = worker.start(recording)
+    assert job.progress() == worker.Progress(
+        fraction=1.0, stage="ready", done=True, trace_id=first.trace.id
+    )
+
+
+def test_another_window_is_analysed_without_reading_the_file_again(recording, monkeypatch):
+    opened = worker.open_recording(recording)
+    window = opened.stored.report.window
+    middle = (window.start_ns + window.end_ns) // 2
+    text = f"span:{window.start_ns}-{middle}"
+    written = (opened.trace.folder / "manifest.json").stat().st_mtime_ns
+    half = worker.open_recording(recording, window=text)
+    assert half.stored.report.window.duration_ns == middle - window.start_ns
+    assert (half.trace.folder / "manifest.json").stat().st_mtime_ns == written
+    with pytest.raises(WindowError) as caught:
+        worker.open_recording(recording, window="nvtx:nobody\nwrote this#7")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_refusal_comes_back_as_the_same_class_with_its_line(tmp_path, data_dir):
+    junk = tmp_path / "junk.sqlite"
+    junk.write_bytes(b"no recording" * 100)
+    with pytest.raises(RefusedError, match=r"^junk\.sqlite: "):
+        worker.open_recording(junk)
+    with pytest.raises(RefusedError, match=r"^nothing\.sqlite: no such file"):
+        worker.open_recording(tmp_path / "nothing.sqlite")
+    assert leftovers(data_dir) == []
+    assert cache.traces() == []
+
+
+DEATHS = [
+    ("kill -SEGV $$", TraceError, "the reader crashed (SIGSEGV) without an answer"),
+    ("kill -ABRT $$", TraceError, "the reader crashed (SIGABRT) without an answer"),
+    ("kill -KILL $$", EnvironmentFailedError, "the system stopped the reader, probably for lack"),
+    ("kill -XCPU $$", EnvironmentFailedError, "limit of 7200 s (WHYSLOW_LIMIT_CPU_S)"),
+    ("exit 77", TraceError, "stopped (exit status 77) without an answer"),
+    ("exit 0", TraceError, "stopped (exit status 0) without an answer"),
+    ("exit 86", RefusedError, "limit of 8 GB (WHYSLOW_LIMIT_MEMORY_GB)"),
+    ("exit 87", EnvironmentFailedError, "no disk space left"),
+    (
+        "echo \"after throwing an instance of 'std::bad_alloc'\" >&2; kill -ABRT $$",
+        RefusedError,
+        "needs more memory than the limit of 8 GB",
+    ),
+    ('printf "{{{" > $1/result.json', TraceError, "without an answer"),
+    ('printf "[]" > $1/result.json', TraceError, "without an answer"),
+    ('printf "5" > $1/result.json', TraceError, "without an answer"),
+    ('printf "{\\"trace\\": 5}" > $1/result.json', TraceError, "without an answer"),
+    ('printf "{\\"error\\": \\"X\\"}" > $1/result.json', TraceError, "without an answer"),
+]
+
+
+@pytest.mark.parametrize(("script", "error", "words"), DEATHS, ids=[d[0][:24] for d in DEATHS])
+def test_each_way_to_die_is_one_line(fake_child, recording, data_dir, script, error, words):
+    fake_child(script)
+    with pytest.raises(TraceError) as caught:
+        worker.open_recording(recording)
+    assert type(caught.value) is error
+    text = str(caught.value)
+    assert text.startswith(("run.sqlite: ", str(data_dir)))
+    assert words in text
+    assert "\n" not in text
+    assert len(text) <= worker.MAX_LINE
+    assert leftovers(data_dir) == []
+
+
+def test_a_defect_keeps_its_log_for_the_report(fake_child, recording, data_dir):
+    fake_child("echo Traceback of ours >&2; exit 1")
+    with pytest.raises(TraceError) as caught:
+        worker.open_recording(recording)
+    (log,) = (data_dir / "jobs").glob("*/log.txt")
+    assert log.read_text() == "Traceback of ours\n"
+    assert f"jobs/{log.parent.name}/log.txt" in str(caught.value)
+
+
+def test_a_child_that_hangs_is_stopped_with_all_it_started(fake_child, recording, tmp_path):
+    fake_child(f"trap '' TERM\nsleep 987 &\necho $! > {tmp_path}/helper\nsleep 988")
+    began = time.monotonic()
+    with pytest.raises(EnvironmentFailedError, match=r"limit of 0\.5 s \(WHYSLOW_LIMIT_WALL_S\)"):
+        worker.open_recording(recording, limits=worker.Limits(wall_s=0.5))
+    assert time.monotonic() - began < 4
+    helper = int((tmp_path / "helper").read_text())
+    assert eventually(lambda: helper not in processes_about("sleep"))
+
+
+def test_a_cancelled_job_says_so_and_leaves_nothing(fake_child, recording, data_dir):
+    fake_child("sleep 986")
+    job = worker.start(recording)
+    assert not job.progress().done
+    job.cancel()
+    assert job.progress().done
+    assert job.progress().error == "run.sqlite: cancelled"
+    assert leftovers(data_dir) == []
+    job.cancel()
+
+
+def test_progress_is_what_the_child_wrote_last_and_garbage_is_ignored(fake_child, recording):
+    fake_child(
+        'printf "{\\"fraction\\": 0.5, \\"stage\\": \\"half\\"}" > $1/progress.json; sleep 1;'
+        'printf "{" > $1/progress.json; sleep 10'
+    )
+    job = worker.start(recording)
+    assert eventually(lambda: job.progress().fraction == 0.5)
+    assert job.progress().stage == "half"
+    assert eventually(lambda: job.progress().stage == "starting")
+    job.cancel()
+
+
+@pytest.mark.parametrize("memory_gb", [0.25, 0.45])
+def test_too_little_memory_is_named_with_the_limit(memory_gb):
+    path = scenarios.scenario("launch", iterations=1_000)
+    with pytest.raises(RefusedError) as caught:
+        worker.open_recording(path, limits=worker.Limits(memory_gb=memory_gb))
+    assert f"limit of {memory_gb:g} GB (WHYSLOW_LIMIT_MEMORY_GB)" in str(caught.value)
+
+
+def test_a_file_that_may_not_grow_is_an_error_of_the_disk(recording, data_dir):
+    with pytest.raises(EnvironmentFailedError) as caught:
+        worker.open_recording(recording, limits=worker.Limits(file_gb=1e-6))
+    assert "disk" in str(caught.value)
+    assert str(data_dir) in str(caught.value)
+    assert cache.traces() == []
+    assert worker.open_recording(recording).trace.count("kernels")
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "0", "nan", "inf"])
+def test_a_limit_that_is_no_number_is_named(monkeypatch, recording, value):
+    monkeypatch.setenv("WHYSLOW_LIMIT_MEMORY_GB", value)
+    with pytest.raises(EnvironmentFailedError, match="WHYSLOW_LIMIT_MEMORY_GB"):
+        worker.open_recording(recording)
+
+
+def test_limits_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("WHYSLOW_LIMIT_MEMORY_GB", "2.5")
+    monkeypatch.setenv("WHYSLOW_LIMIT_WALL_S", "7")
+    limits = worker.Limits()
+    assert (limits.memory_gb, limits.cpu_s, limits.file_gb, limits.wall_s) == (2.5, 7200, 64, 7)
+
+
+def test_the_child_gets_no_secrets(fake_child, recording, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_TOKEN", "hidden")
+    monkeypatch.setenv("WHYSLOW_LIMIT_NSYS_S", "9")
+    fake_child(f"env > {tmp_path}/env; exit 1")
+    with pytest.raises(TraceError):
+        worker.open_recording(recording)
+    environment = (tmp_path / "env").read_text()
+    assert "hidden" not in environment
+    assert "WHYSLOW_LIMIT_NSYS_S=9" in environment
+
+
+def test_the_same_file_opened_by_many_at_once_is_read_once(recording, data_dir):
+    opened, errors = [], []
+
+    def open_it():
+        try:
+            opened.append(worker.open_recording(recording))
+        except Exception as error:  # the test shows whatever it is
+            errors.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len({o.trace.id for o in opened}) == 1
+    assert len(cache.traces()) == 1
+    assert leftovers(data_dir) == []
+
+
+def test_flipped_bytes_in_a_cached_table_are_noticed_and_the_file_is_read_again(recording):
+    opened = worker.open_recording(recording)
+    golden = opened.stored.report
+    for table in ("kernels", "api_calls"):
+        file = opened.trace.folder / f"{table}.parquet"
+        content = bytearray(file.read_bytes())
+        for place in range(40, 400, 40):
+            content[place] ^= 0xFF
+        file.write_bytes(content)
+        for kept in (opened.trace.folder / "analysis").iterdir():
+            (kept / "report.json").unlink()
+        assert worker.open_recording(recording).stored.report == golden
+
+
+def test_a_trace_cut_short_is_made_again(recording):
+    opened = worker.open_recording(recording)
+    golden = opened.stored.report
+    file = opened.trace.folder / "kernels.parquet"
+    file.write_bytes(file.read_bytes()[:-10])
+    again = worker.open_recording(recording)
+    assert again.stored.report == golden
+    assert again.trace.arrow("kernels").num_rows == opened.trace.count("kernels")
+
+
+def start_cli(path, data_dir):
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "cli.py"), "diagnose", "--json", str(path)],
+        env={**os.environ, cache.DATA_DIR_VARIABLE: str(data_dir)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def test_killed_at_any_moment_no_half_trace_is_visible_and_the_next_try_succeeds(
+    tmp_path, data_dir
+):
+    path = scenarios.scenario("launch", iterations=400)
+    golden = json.loads(start_cli(path, tmp_path / "first").communicate()[0])
+    began = time.monotonic()  # the first run also had to load everything from the disk
+    assert json.loads(start_cli(path, tmp_path / "second").communicate()[0]) == golden
+    whole = time.monotonic() - began
+    killed = 0
+    for moment in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9):
+        process = start_cli(path, data_dir)
+        time.sleep(whole * moment)
+        process.kill()
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+        assert eventually(lambda: not processes_about(str(data_dir)))
+        for trace in cache.traces():
+            assert trace.arrow("kernels").num_rows == trace.count("kernels") > 0
+    assert killed >= 3
+    after = start_cli(path, data_dir)
+    assert json.loads(after.communicate()[0]) == golden
+    cache.sweep()
+    assert leftovers(data_dir) == []
+    assert len(list((data_dir / "cache").iterdir())) == len(cache.traces()) == 1
+
+
+def test_a_child_that_the_system_kills_leaves_no_trace(recording, data_dir):
+    job = worker.start(recording)
+    assert eventually(lambda: processes_about(str(data_dir)))
+    for pid in processes_about(str(data_dir)):
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(EnvironmentFailedError, match="the system stopped the reader"):
+        job.wait()
+    assert cache.traces() == []
+    assert leftovers(data_dir) == []
+
+
+def on_small_disk(tmp_path, options, *commands):
+    """Run shell commands with ``$D`` on a small disk that only they can see."""
+    disk = tmp_path / "disk"
+    disk.mkdir(exist_ok=True)
+    script = f"mount -t tmpfs -o {options} tmpfs {disk} && export D={disk} && " + " ; ".join(
+        commands
+    )
+    probe = ["unshare", "-rm", "sh", "-c", f"mount -t tmpfs tmpfs {disk}"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("needs user and mount namespaces")
+    return subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("size", ["4k", "64k", "256k"])
+def test_a_full_disk_is_one_line_and_later_succeeds(tmp_path, size):
+    path = scenarios.scenario("launch", iterations=100)
+    ran = on_small_disk(
+        tmp_path,
+        f"size={size}",
+        f"{sys.executable} {ROOT}/cli.py diagnose --data-dir $D {path}",
+        "echo exit $?",
+        "find $D/cache -maxdepth 1 -name '*-*' 2>/dev/null",
+        "mount -o remount,size=64m $D",
+        f"{sys.executable} {ROOT}/cli.py diagnose --data-dir $D {path} >/dev/null && echo fine",
+        "ls $D/cache/tmp $D/jobs",
+    )
+    lines = ran.stderr.strip().splitlines()
+    assert len(lines) == 1, ran.stderr
+    assert "disk" in lines[0].lower() or "space" in lines[0]
+    assert str(tmp_path / "disk") in lines[0]
+    assert ran.stdout.split()[:3] == ["exit", "3", "fine"]
+
+
+def test_a_read_only_data_folder_is_one_line_and_what_is_cached_can_be_seen(tmp_path, recording):
+    other = scenarios.launch()
+    diagnose = f"{sys.executable} {ROOT}/cli.py diagnose --data-dir $D"
+    ran = on_small_disk(
+        tmp_path,
+        "size=64m",
+        f"{diagnose} {recording} > /dev/null",
+        "mount -o remount,ro $D",
+        f"{diagnose} {recording} > /dev/null && echo seen",
+        f"{diagnose} {other}",
+        "echo exit $?",
+    )
+    assert ran.stdout.split() == ["seen", "exit", "3"]
+    lines = ran.stderr.strip().splitlines()
+    assert len(lines) == 1, ran.stderr
+    assert "read-only" in lines[0]
+
+
+def test_a_long_line_with_control_characters_is_made_presentable():
+    text = worker.one_line("a\x1b[31mb\n" + "x" * 1000)
+    assert text.startswith("a\ufffd[31mb x")
+    assert len(text) == worker.MAX_LINE
+
+
+def test_a_stored_analysis_is_named_by_its_trace(recording):
+    opened = worker.open_recording(recording)
+    assert opened.stored.trace_id == opened.trace.id
+    assert analyses.at(opened.trace.id, opened.stored.folder.name) == opened.stored
