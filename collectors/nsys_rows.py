@@ -238,11 +238,13 @@ def _last_row(file: SqliteFile, table: str) -> int:
 
 def _gpu_facts(file: SqliteFile) -> dict[tuple[str, int], dict[str, object]]:
     """Return what is known of each GPU, by its number, its CUDA number, and when it is alone."""
-    for table in ("TARGET_INFO_GPU", "TARGET_INFO_CUDA_GPU"):
+    # Where both exist, the old CUDA table has the details and the other has only a name.
+    for table in ("TARGET_INFO_CUDA_GPU", "TARGET_INFO_GPU"):
         if not file.has(table):
             continue
         have = file.tables[table]
-        wanted = {"name": "name", "id": "id", "cuda": "cuDevice"}
+        number = "id" if "id" in have else "deviceId"
+        wanted = {"name": "name", "id": number, "cuda": "cuDevice"}
         wanted |= {
             fact: next((c for c in names if c in have), "") for fact, names in _DEVICE_FACTS.items()
         }

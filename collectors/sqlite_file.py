@@ -70,12 +70,17 @@ class SqliteFile:
         """
         _check_header(path)
         uri = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
+        plain = sqlite3.connect(uri, uri=True, check_same_thread=False)
         try:
-            plain = _open_plain(uri, path)
-            bulk = adbc.connect(uri)
+            _prepare(plain, path)
+            tables = _checked_schema(plain, path)
+            return cls(path, tables, plain, adbc.connect(uri))
         except READ_ERRORS as error:
+            plain.close()
             raise RefusedError(damaged(path, error)) from error
-        return cls(path, _checked_schema(plain, path), plain, bulk)
+        except RefusedError:
+            plain.close()
+            raise
 
     def close(self) -> None:
         """Close the database."""
@@ -230,8 +235,7 @@ def _check_header(path: Path) -> None:
             )
 
 
-def _open_plain(uri: str, path: Path) -> sqlite3.Connection:
-    plain = sqlite3.connect(uri, uri=True, check_same_thread=False)
+def _prepare(plain: sqlite3.Connection, path: Path) -> None:
     for pragma in _PREPARE:
         plain.execute(f"PRAGMA {pragma}")
     plain.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
@@ -245,7 +249,6 @@ def _open_plain(uri: str, path: Path) -> sqlite3.Connection:
         plain.set_progress_handler(None, 0)
         if answer != "ok":
             raise sqlite3.DatabaseError(answer)
-    return plain
 
 
 def _checked_schema(plain: sqlite3.Connection, path: Path) -> dict[str, tuple[str, ...]]:
