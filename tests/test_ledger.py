@@ -562,7 +562,7 @@ def programs(draw):
         name = draw(st.sampled_from(["cudaLaunchKernel", *WORDS]))
         end = now + draw(st.integers(1, 20))
         if name == "cudaLaunchKernel":
-            begin = max(free, now + draw(st.integers(-2, 30))) + draw(st.integers(0, 3))
+            begin = max(free, now + draw(st.integers(0, 30))) + draw(st.integers(0, 3))
             free = begin + draw(st.sampled_from([1, 10, 60]))
             launches.append((begin, free, number))
         rows.append((name, now, end, number))
