@@ -389,20 +389,29 @@ def largest_gaps(facts: Facts, segments: pd.DataFrame, what: str) -> tuple[Evide
         segments: Part of a ledger, with ``ns``.
         what: Words for the stretch; the launch's name follows.
     """
-    sums = segments.groupby("launch")["ns"].sum().nlargest(EVIDENCE_GAPS)
-    rows = sums.index.to_numpy()
-    begin = segments[segments["launch"].isin(rows)].groupby("launch")["start_ns"].min()
-    names = launch_names(facts, rows)
+    by_gap = segments.groupby(["launch", "device"]).agg(
+        ns=("ns", "sum"), start_ns=("start_ns", "min"), end_ns=("end_ns", "max")
+    )
+    gaps = by_gap.nlargest(EVIDENCE_GAPS, "ns").reset_index()
+    launch = gaps["launch"].to_numpy()
+    ended = launch >= 0
+    names = np.full(len(gaps), "the end of the window", dtype=object)
+    names[ended] = launch_names(facts, launch[ended])
+    # The window to show reaches to the end of the operation that the gap was waiting for.
+    last = facts.launches["end_ns"].to_numpy()
+    ends = np.where(ended, last[np.maximum(launch, 0)], gaps["end_ns"])
     return tuple(
         Evidence(
             name=f"{what} {name}",
             value=float(ns),
             unit="ns",
-            start_ns=int(begin[row]),
-            end_ns=int(facts.launches["end_ns"].iloc[row]) if row >= 0 else int(begin[row]) + ns,
-            device=int(facts.launches["device"].iloc[row]) if row >= 0 else -1,
+            start_ns=int(start),
+            end_ns=int(end),
+            device=int(device),
         )
-        for row, ns, name in zip(rows.tolist(), sums.tolist(), names, strict=True)
+        for name, ns, start, end, device in zip(
+            names, gaps["ns"], gaps["start_ns"], ends, gaps["device"], strict=True
+        )
     )
 
 
