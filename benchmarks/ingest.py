@@ -219,12 +219,20 @@ def _add_kernels(
     recording.bulk(
         KERNEL,
         {
-            **{"start": timeline.kernel_start, "end": timeline.kernel_end, "deviceId": 0},
-            **{"contextId": 1, "streamId": np.where(which % 16 == 0, streams[1], streams[0])},
-            **{"correlationId": ids[timeline.is_launch], "globalPid": recording.pid},
-            **{"demangledName": full, "shortName": short, "mangledName": full},
-            **{"gridX": rng.integers(1, 4_096, count), "blockX": 128 << (which % 3)},
-            **{"registersPerThread": 16 + 8 * (which % 12), "gridId": ids[timeline.is_launch]},
+            "start": timeline.kernel_start,
+            "end": timeline.kernel_end,
+            "deviceId": 0,
+            "contextId": 1,
+            "streamId": np.where(which % 16 == 0, streams[1], streams[0]),
+            "correlationId": ids[timeline.is_launch],
+            "globalPid": recording.pid,
+            "demangledName": full,
+            "shortName": short,
+            "mangledName": full,
+            "gridX": rng.integers(1, 4_096, count),
+            "blockX": 128 << (which % 3),
+            "registersPerThread": 16 + 8 * (which % 12),
+            "gridId": ids[timeline.is_launch],
         },
     )
 
@@ -251,33 +259,25 @@ def _add_ranges(
     recording: Recording, timeline: _Timeline, thread: int, count: int, *, unique_texts: bool
 ) -> None:
     """Add ``count`` ranges: steps, layers of ten launches, and operators of one launch each."""
-    step_starts = timeline.start[:: 2 * BATCH] - 30
-    step_ends = timeline.end[timeline.wait_at] + 20
+    on_thread = {"globalTid": thread, "domainId": 0}
+    steps = {"start": timeline.start[:: 2 * BATCH] - 30, "end": timeline.end[timeline.wait_at] + 20}
+    recording.bulk("NVTX_EVENTS", {**steps, **on_thread, "textId": recording.string("step")})
     launches = np.flatnonzero(timeline.is_launch)
     layers = launches[: len(launches) // 10 * 10].reshape(-1, 10)
     layers = layers[layers[:, 0] // (2 * BATCH) == layers[:, -1] // (2 * BATCH)]
-    operators = launches[: count - len(step_starts) - len(layers)]
-    layer_ids = np.array([recording.string(f"layer{n}") for n in range(48)])
-    operator_ids = np.array([recording.string(n) for n in _OPERATORS])[operators % len(_OPERATORS)]
-    thread_column = {"globalTid": thread, "domainId": 0}
-    step = {"start": step_starts, "end": step_ends, "textId": recording.string("step")}
-    recording.bulk("NVTX_EVENTS", {**step, **thread_column})
     spans = {"start": timeline.start[layers[:, 0]] - 20, "end": timeline.end[layers[:, -1]] + 15}
+    layer_ids = np.array([recording.string(f"layer{n}") for n in range(48)])
     named = {"textId": layer_ids[np.arange(len(layers)) % len(layer_ids)]}
-    recording.bulk("NVTX_EVENTS", {**spans, **named, **thread_column})
+    recording.bulk("NVTX_EVENTS", {**spans, **named, **on_thread})
+    operators = launches[: count - len(timeline.wait_at) - len(layers)]
+    # Half of the names are inline and half refer to StringIds, as different libraries do it.
     for rows, inline in ((operators[::2], True), (operators[1::2], False)):
-        columns: dict[str, object] = {
-            **thread_column,
-            **{"start": timeline.start[rows] - 12, "end": timeline.end[rows] + 10},
-        }
-        if inline:
-            texts = [_OPERATORS[i % len(_OPERATORS)] for i in rows.tolist()]
-            if unique_texts:
-                texts = [f"{t}, op_id = {i}" for t, i in zip(texts, rows.tolist(), strict=True)]
-            columns["text"] = texts
-        else:
-            columns["textId"] = operator_ids[1::2]
-        recording.bulk("NVTX_EVENTS", columns)
+        spans = {"start": timeline.start[rows] - 12, "end": timeline.end[rows] + 10}
+        texts = [_OPERATORS[i % len(_OPERATORS)] for i in rows.tolist()]
+        if inline and unique_texts:
+            texts = [f"{t}, op_id = {i}" for t, i in zip(texts, rows.tolist(), strict=True)]
+        names = {"text": texts} if inline else {"textId": [recording.string(t) for t in texts]}
+        recording.bulk("NVTX_EVENTS", {**spans, **names, **on_thread})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,14 +119,9 @@ class Machine:
         end = start + self._about(kernel.duration_ns)
         self._free_ns[stream] = end + self._about(self.costs.device_gap_ns)
         self._ran.append((start, end, kernel))
-        self.recording.kernel(
-            kernel.name,
-            start,
-            end,
-            **self._place(stream, number),
-            **{"gridX": kernel.blocks, "blockX": kernel.threads, "gridId": number},
-            **{"registersPerThread": kernel.registers, "staticSharedMemory": kernel.shared_bytes},
-        )
+        size = {"gridX": kernel.blocks, "blockX": kernel.threads, "gridId": number}
+        size |= {"registersPerThread": kernel.registers, "staticSharedMemory": kernel.shared_bytes}
+        self.recording.kernel(kernel.name, start, end, **self._place(stream, number), **size)
 
     def work(self, length_ns: int) -> None:
         """Run host code that calls nothing that is recorded."""

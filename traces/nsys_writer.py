@@ -197,16 +197,16 @@ _SYNC_TYPES = {
 
 _DEFAULTS: dict[str, dict[str, object]] = {
     "CUPTI_ACTIVITY_KIND_KERNEL": {
-        **{"launchType": 1, "cacheConfig": 1, "registersPerThread": 32},
-        **{"gridX": 1056, "gridY": 1, "gridZ": 1, "blockX": 256, "blockY": 1, "blockZ": 1},
-        **{"staticSharedMemory": 0, "dynamicSharedMemory": 0, "localMemoryPerThread": 0},
-        **{
-            "localMemoryTotal": 0,
-            "gridId": 0,
-            "sharedMemoryExecuted": 32_768,
-            "sharedMemoryLimitConfig": 0,
-        },
-        **{"clusterX": 0, "clusterY": 0, "clusterZ": 0, "tensorSizeMinusOneElements": "[]"},
+        "launchType": 1,
+        "cacheConfig": 1,
+        "registersPerThread": 32,
+        **dict.fromkeys(("gridY", "gridZ", "blockY", "blockZ"), 1),
+        **{"gridX": 1056, "blockX": 256, "gridId": 0},
+        **dict.fromkeys(("staticSharedMemory", "dynamicSharedMemory"), 0),
+        **dict.fromkeys(("localMemoryPerThread", "localMemoryTotal"), 0),
+        **{"sharedMemoryExecuted": 32_768, "sharedMemoryLimitConfig": 0},
+        **dict.fromkeys(("clusterX", "clusterY", "clusterZ"), 0),
+        "tensorSizeMinusOneElements": "[]",
     },
     "CUPTI_ACTIVITY_KIND_MEMCPY": {"copyCount": 1},
     "CUPTI_ACTIVITY_KIND_MEMSET": {"value": 0, "memKind": 2},
@@ -399,46 +399,11 @@ class Recording:
         file.executemany(sql, _tuples([c.name for c in columns], merged))
 
     def _describe_gpu(self, number: int, gpu: Gpu) -> None:
-        major, minor = gpu.compute
-        self.add(
-            "TARGET_INFO_GPU",
-            **{"vmId": 1 << 48, "id": number, "cuDevice": number, "pwGpuId": number},
-            **{
-                "name": gpu.name,
-                "chipName": gpu.chip,
-                "busLocation": f"0000:{number + 1:02x}:00.0",
-            },
-            **{"isDiscrete": 1, "totalMemory": gpu.memory_bytes, "smCount": gpu.sm_count},
-            **{"memoryBandwidth": gpu.memory_bytes_per_s, "clockRate": gpu.clock_hz},
-            **{
-                "uuid": f"00000000-0000-0000-0000-{number:012d}",
-                "luid": 0,
-                "l2CacheSize": 52_428_800,
-            },
-            **{"revision": 161, "nodeMask": 0, "constantMemory": 65_536, "maxIPC": 4},
-            **{"maxRegistersPerBlock": 65_536, "maxRegistersPerSm": 65_536, "threadsPerWarp": 32},
-            **{"maxShmemPerBlock": 49_152, "maxShmemPerBlockOptin": gpu.shared_bytes_per_sm - 1024},
-            **{"maxShmemPerSm": gpu.shared_bytes_per_sm, "asyncEngines": 3, "maxWarpsPerSm": 64},
-            **{"maxBlocksPerSm": 32, "maxThreadsPerBlock": 1024, "maxBlockDimX": 1024},
-            **{"maxBlockDimY": 1024, "maxBlockDimZ": 64, "maxGridDimX": 2_147_483_647},
-            **{"maxGridDimY": 65_535, "maxGridDimZ": 65_535, "computeMajor": major},
-            **{"computeMinor": minor, "smMajor": major, "smMinor": minor},
-        )
-        self.add(
-            "TARGET_INFO_CUDA_GPU",
-            **{"deviceId": number, "name": gpu.name, "globalMemorySize": gpu.memory_bytes},
-            **{"globalMemoryBandwidth": gpu.memory_bytes_per_s, "coreClockRate": gpu.clock_hz},
-            **{"numThreadsPerWarp": 32, "numMultiprocessors": gpu.sm_count, "numMemcpyEngines": 3},
-            **{"maxWarpsPerMultiprocessor": 64, "maxBlocksPerMultiprocessor": 32, "maxIPC": 4},
-            **{"maxSharedMemoryPerMultiprocessor": gpu.shared_bytes_per_sm},
-            **{"maxRegistersPerMultiprocessor": 65_536, "maxThreadsPerBlock": 1024},
-            **{"computeCapabilityMajor": major, "computeCapabilityMinor": minor},
-        )
-        self.add(
-            "TARGET_INFO_CUDA_DEVICE",
-            **{"gpuId": number, "cudaId": number, "pid": (self.pid >> 24) & 0xFFFFFF},
-            **{"uuid": "", "numMultiprocessors": gpu.sm_count},
-        )
+        pid = self.pid >> 24 & 0xFFFFFF
+        self.add("TARGET_INFO_GPU", **_gpu_facts(number, gpu))
+        self.add("TARGET_INFO_CUDA_GPU", **_old_gpu_facts(number, gpu))
+        ids = {"gpuId": number, "cudaId": number, "pid": pid, "uuid": ""}
+        self.add("TARGET_INFO_CUDA_DEVICE", **ids, numMultiprocessors=gpu.sm_count)
 
     def _describe_recording(self) -> None:
         duration = self._last_end_ns() + 1_000_000
@@ -483,6 +448,35 @@ def layout(generation: str) -> dict[str, list[_Column]]:
             present = (_in_generation(c, now) for c in columns.split())
             tables[table] = [_column(c) for c in present if c]
     return tables
+
+
+def _gpu_facts(number: int, gpu: Gpu) -> dict[str, object]:
+    major, minor = gpu.compute
+    facts = {"vmId": 1 << 48, "id": number, "cuDevice": number, "pwGpuId": number, "luid": 0}
+    facts |= {"isDiscrete": 1, "revision": 161, "nodeMask": 0, "asyncEngines": 3, "maxIPC": 4}
+    facts |= {"totalMemory": gpu.memory_bytes, "memoryBandwidth": gpu.memory_bytes_per_s}
+    facts |= {"l2CacheSize": 52_428_800, "clockRate": gpu.clock_hz, "smCount": gpu.sm_count}
+    facts |= {"constantMemory": 65_536, "maxRegistersPerBlock": 65_536, "maxRegistersPerSm": 65_536}
+    facts |= {"maxShmemPerBlock": 49_152, "maxShmemPerBlockOptin": gpu.shared_bytes_per_sm - 1024}
+    facts |= {"maxShmemPerSm": gpu.shared_bytes_per_sm, "threadsPerWarp": 32, "maxWarpsPerSm": 64}
+    facts |= {"maxBlocksPerSm": 32, "maxThreadsPerBlock": 1024, "maxBlockDimX": 1024}
+    facts |= {"maxBlockDimY": 1024, "maxBlockDimZ": 64, "maxGridDimX": 2_147_483_647}
+    facts |= {"maxGridDimY": 65_535, "maxGridDimZ": 65_535}
+    facts |= {"computeMajor": major, "computeMinor": minor, "smMajor": major, "smMinor": minor}
+    names = {"name": gpu.name, "chipName": gpu.chip, "busLocation": f"0000:{number + 1:02x}:00.0"}
+    return {**facts, **names, "uuid": f"00000000-0000-0000-0000-{number:012d}"}
+
+
+def _old_gpu_facts(number: int, gpu: Gpu) -> dict[str, object]:
+    major, minor = gpu.compute
+    facts = {"deviceId": number, "numMultiprocessors": gpu.sm_count, "numThreadsPerWarp": 32}
+    facts |= {"globalMemorySize": gpu.memory_bytes, "globalMemoryBandwidth": gpu.memory_bytes_per_s}
+    facts |= {"coreClockRate": gpu.clock_hz, "maxIPC": 4, "numMemcpyEngines": 3}
+    facts |= {"maxWarpsPerMultiprocessor": 64, "maxBlocksPerMultiprocessor": 32}
+    facts |= {"maxSharedMemoryPerMultiprocessor": gpu.shared_bytes_per_sm}
+    facts |= {"maxRegistersPerMultiprocessor": 65_536, "maxThreadsPerBlock": 1024}
+    facts |= {"computeCapabilityMajor": major, "computeCapabilityMinor": minor}
+    return {**facts, "name": gpu.name}
 
 
 def short_name(name: str) -> str:

@@ -25,7 +25,10 @@ GEMM = Kernel(
         "void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm_bf16_128x128_32x5_nn_align8>"
         "(cutlass_80_tensorop_bf16_s16816gemm_bf16_128x128_32x5_nn_align8::Params)"
     ),
-    **{"duration_ns": 420_000, "blocks": 2112, "threads": 128, "registers": 168},
+    duration_ns=420_000,
+    blocks=2112,
+    threads=128,
+    registers=168,
     shared_bytes=49_152,
 )
 NORM = Kernel(
@@ -55,7 +58,10 @@ ADAM = Kernel(
 )
 COLLECTIVE = Kernel(
     name="ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevKernelArgsStorage<(unsigned long)4096>)",
-    **{"duration_ns": 1_300_000, "blocks": 24, "threads": 544, "registers": 96},
+    duration_ns=1_300_000,
+    blocks=24,
+    threads=544,
+    registers=96,
 )
 DIVERGENT = Kernel(
     name="collatz_steps(const unsigned long *, unsigned int *, int)",
@@ -64,16 +70,23 @@ DIVERGENT = Kernel(
 )
 NARROW = Kernel(
     name="scan_rows(const float *, float *, int, int)",
-    **{"duration_ns": 480_000, "blocks": 8, "sm_active_pct": 6, "sm_issue_pct": 4},
-    **{"dram_read_pct": 2, "dram_write_pct": 1},
+    duration_ns=480_000,
+    blocks=8,
+    sm_active_pct=6,
+    sm_issue_pct=4,
+    dram_read_pct=2,
+    dram_write_pct=1,
 )
 STREAMING = Kernel(
     name=(
         "void at::native::vectorized_elementwise_kernel<4, at::native::MulFunctor<float>, "
         "std::array<char *, 3>>(int, at::native::MulFunctor<float>, std::array<char *, 3>)"
     ),
-    **{"duration_ns": 350_000, "blocks": 262_144, "sm_issue_pct": 14},
-    **{"dram_read_pct": 61, "dram_write_pct": 31},
+    duration_ns=350_000,
+    blocks=262_144,
+    sm_issue_pct=14,
+    dram_read_pct=61,
+    dram_write_pct=31,
 )
 
 
