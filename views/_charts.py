@@ -9,8 +9,9 @@ import plotly.graph_objects as go
 
 from analyzers.finding import Row
 from analyzers.report import DeviceLedger
+from analyzers.words import count_text
 from collectors.trace import Array
-from views._units import format_ns, format_share, plotly_escape, plural, visible
+from views._units import format_ns, format_share, plotly_escape, visible
 
 # Distinguishable with the common colour-vision deficiencies (built around the Okabe-Ito set) and
 # of middle lightness, so that one palette serves a light and a dark page.
@@ -148,7 +149,7 @@ def duration_histogram(durations_ns: Array, name: str) -> go.Figure:
         width=np.diff(edges),
         marker={"color": ROW_COLORS[Row.KERNEL], "line": {"width": 0}},
         customdata=[
-            [format_ns(a), format_ns(b), plural(int(c), "launch").replace("launchs", "launches")]
+            [format_ns(a), format_ns(b), count_text(int(c), "launch")]
             for a, b, c in zip(edges[:-1], edges[1:], counts, strict=True)
         ],
         hovertemplate="%{customdata[0]} to %{customdata[1]}: %{customdata[2]}<extra></extra>",

@@ -8,11 +8,12 @@ since ``Lanes.origin_ns``, because a browser cannot hold the nanoseconds of a ca
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ MAX_THREADS = 8
 MAX_DEPTH = 6
 MAX_NAME = 300  # characters sent to the browser
 MIN_VIEW_NS = 100
+SELECTED_LABEL = 24
 
 # Colours by number: the ledger's rows first, so that a call that waits has the colour of waiting.
 PALETTE = (*(ROW_COLORS[row] for row in ROWS), "#8A94A0", "#6C8EAD")
@@ -124,6 +126,7 @@ class Lane:
         color: Place of each event's colour in ``PALETTE``.
         stacked: True for a ledger, which is full everywhere and shows shares.
         row: Place of each event in the table that it came from.
+        on_device: True when that table is ``Stored.launches``.
     """
 
     group: str
@@ -131,8 +134,9 @@ class Lane:
     spans: Spans
     name: Array
     color: Array
+    row: Array
     stacked: bool = False
-    row: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    on_device: bool = False
 
     @functools.cached_property
     def by_color(self) -> dict[int, Spans]:
@@ -141,6 +145,15 @@ class Lane:
             int(c): Spans(self.spans.start[self.color == c], self.spans.end[self.color == c])
             for c in np.unique(self.color)
         }
+
+
+_LANE_COLUMNS: dict[str, Callable[[Lane], Array]] = {
+    "start": lambda lane: lane.spans.start,
+    "end": lambda lane: lane.spans.end,
+    "name": lambda lane: lane.name,
+    "color": lambda lane: lane.color,
+    "row": lambda lane: lane.row,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +173,41 @@ class Lanes:
     lanes: tuple[Lane, ...]
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def colors(self) -> list[int]:
+        """Places in ``PALETTE`` that occur."""
+        used = [np.unique(lane.color) for lane in self.lanes]
+        return [int(c) for c in np.unique(np.concatenate(used))] if used else []
+
+    def with_selected(self, name: str) -> Lanes:
+        """Return the same with one more lane that holds every execution of the kernel ``name``."""
+        code = self.name_code(name)
+        chosen = [
+            (lane, np.flatnonzero(lane.name == code))
+            for lane in self.lanes
+            if lane.on_device and not lane.stacked
+        ]
+        columns = {
+            column: np.concatenate([values(lane)[rows] for lane, rows in chosen])
+            for column, values in _LANE_COLUMNS.items()
+        } if chosen else {}
+        if code < 0 or not chosen or not len(columns["start"]):
+            return self
+        order = np.argsort(columns["start"], kind="stable")
+        columns = {column: values[order] for column, values in columns.items()}
+        lane = Lane(
+            group="Selected kernel",
+            label=visible(name, SELECTED_LABEL),
+            spans=Spans(columns["start"], columns["end"]),
+            name=columns["name"],
+            color=columns["color"],
+            row=columns["row"],
+            on_device=True,
+        )
+        ledgers = sum(lane.stacked for lane in self.lanes)
+        lanes = (*self.lanes[:ledgers], lane, *self.lanes[ledgers:])
+        return dataclasses.replace(self, lanes=lanes)
 
     def name_code(self, name: str) -> int:
         """Return the number of ``name``, -1 when nothing has it."""
@@ -219,15 +267,7 @@ def build_lanes(trace: Trace, stored: Stored, keys: Sequence[int]) -> Lanes:
 
 def _rebased(lane: Lane, origin: int) -> Lane:
     spans = Spans(lane.spans.start - origin, lane.spans.end - origin)
-    return Lane(
-        group=lane.group,
-        label=lane.label,
-        spans=spans,
-        name=lane.name,
-        color=lane.color,
-        stacked=lane.stacked,
-        row=lane.row,
-    )
+    return dataclasses.replace(lane, spans=spans)
 
 
 def _ledger_lanes(
@@ -244,6 +284,7 @@ def _ledger_lanes(
             spans=Spans(mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()),
             name=words[row.astype(np.int64) * len(DETAILS) + detail],
             color=row.astype(np.uint8),
+            row=np.flatnonzero((segments["device"] == key).to_numpy()),
             stacked=True,
         )
 
@@ -285,6 +326,7 @@ def _stream_lanes(
                 name=code[place],
                 color=color[mine["kind"].to_numpy()],
                 row=mine.index.to_numpy(),
+                on_device=True,
             )
 
 

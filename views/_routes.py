@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import json
+import importlib
 import os
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -250,7 +251,8 @@ async def timeline(request: Request) -> Response:
         end = start + MIN_VIEW_NS
 
     def view() -> bytes:
-        return pack(lanes(query.get("trace", ""), query.get("window", ""), device), start, end, bins)
+        trace, window = query.get("trace", ""), query.get("window", "")
+        return pack(lanes(trace, window, device, query.get("selected", "")), start, end, bins)
 
     try:
         body = await anyio.to_thread.run_sync(view)
@@ -262,17 +264,13 @@ async def timeline(request: Request) -> Response:
 @contextlib.asynccontextmanager
 async def lifespan(_app: object) -> AsyncIterator[dict[str, object]]:
     """Import what the pages need while the browser starts."""
-    async with anyio.create_task_group() as group:
-        group.start_soon(anyio.to_thread.run_sync, _warm_up)
-        yield {}
+    threading.Thread(target=_warm_up, daemon=True).start()
+    yield {}
 
 
 def _warm_up() -> None:
-    import plotly.graph_objects as go
-
-    from analyzers import investigate
-
-    json.dumps([go.Figure().to_dict(), investigate.__name__])
+    for module in ("plotly.graph_objects", "analyzers", "pyarrow.parquet"):
+        importlib.import_module(module)
 
 
 ROUTES: tuple[BaseRoute, ...] = (

@@ -7,6 +7,7 @@ by all readers, and never copied.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import pandas as pd
@@ -75,9 +76,9 @@ class Session:
         """Return one row per GPU operation, of the chosen device."""
         return self._of_device(_table(str(self.stored.folder), "launches", self.stored))
 
-    def lanes(self) -> Lanes:
-        """Return the lanes of the timeline."""
-        return lanes(self.trace.id, self.window, self.device)
+    def lanes(self, selected: str = "") -> Lanes:
+        """Return the lanes of the timeline; ``selected`` is the digest of a kernel's name."""
+        return lanes(self.trace.id, self.window, self.device, selected)
 
     def _of_device(self, frame: pd.DataFrame) -> pd.DataFrame:
         if self.device < 0 or "device" not in frame:
@@ -159,9 +160,32 @@ def _table(folder: str, name: str, _stored: Stored) -> pd.DataFrame:
     return frame
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
-def lanes(trace_id: str, window: str, device: int) -> Lanes:
+def digest(name: str) -> str:
+    """Return what stands for a kernel's name in an address; names can be thousands long."""
+    return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def lanes(trace_id: str, window: str, device: int, selected: str = "") -> Lanes:
     """Return the lanes of one window; shared by the page and the route that feeds the canvas.
+
+    Args:
+        trace_id: The recording.
+        window: As ``analyzers.analyze`` takes it.
+        device: Key of the ledger device, -1 for all.
+        selected: Digest of the kernel name that gets a lane of its own, else empty.
+
+    Raises:
+        TraceError: The recording is gone or damaged.
+        WindowError: It has no such window.
+    """
+    found = _lanes(trace_id, window, device)
+    name = next((n for n in found.names if digest(n) == selected), "") if selected else ""
+    return found.with_selected(name) if name else found
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _lanes(trace_id: str, window: str, device: int) -> Lanes:
+    """Return the lanes of one window.
 
     Raises:
         TraceError: The recording is gone or damaged.

@@ -9,7 +9,7 @@ import re
 import unicodedata
 
 _TIMES = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
-_SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+_SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))  # as link bandwidths are given
 
 NOT_RECORDED_TEXT = "not recorded"
 
@@ -27,9 +27,9 @@ def format_ns(value_ns: float, digits: int = 3) -> str:
 
 
 def format_bytes(value_bytes: float) -> str:
-    """Return a size with binary prefixes, such as ``3.5 MiB``."""
+    """Return a size with decimal prefixes, such as ``3.5 MB``."""
     for factor, unit in _SIZES:
-        if abs(value_bytes) >= factor:
+        if abs(value_bytes) >= factor * 0.9995:
             return f"{_significant(value_bytes / factor, 3)} {unit}"
     return f"{value_bytes:,.0f} B"
 
@@ -60,11 +60,6 @@ def format_value(value: float, unit: str) -> str:
 def ns_to_us(value_ns: float) -> float:
     """Return microseconds."""
     return value_ns / 1_000
-
-
-def plural(count: int, noun: str) -> str:
-    """Return ``1 kernel`` or ``1,200 kernels``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def visible(text: str, limit: int = 0) -> str:

@@ -23,6 +23,7 @@ class Timeline {
     this.canvas = parent.querySelector("canvas");
     this.tip = parent.querySelector(".tip");
     this.status = parent.querySelector(".status");
+    this.legend = parent.querySelector(".legend");
     this.stats = { loads: 0, draws: 0, marks: 0, error: "" };
     window.__whyslow_timeline = this;
     parent.querySelector(".in").onclick = () => this.zoom(0.5, this.middle());
@@ -44,6 +45,12 @@ class Timeline {
     if (other) this.tile = null;
     if (fresh) this.view = data.view.slice();
     this.canvas.setAttribute("aria-label", data.summary);
+    this.legend.replaceChildren(...data.legend.map((color) => {
+      const entry = document.createElement("span"), swatch = document.createElement("i");
+      swatch.style.background = data.palette[color];
+      entry.append(swatch, data.colors[color]);
+      return entry;
+    }));
     this.layout();
     this.resize();
     if (other || fresh) this.load();
@@ -95,7 +102,7 @@ class Timeline {
     clearTimeout(this.fetching);
     this.fetching = setTimeout(() => this.load(), FETCH_AFTER);
     clearTimeout(this.telling);
-    this.telling = setTimeout(() => this.tell("view", this.view.map(Math.round)), TELL_AFTER);
+    this.telling = setTimeout(() => this.tell("view", { key: this.data.view_key, at: this.view.map(Math.round) }), TELL_AFTER);
   }
 
   async load() {

@@ -21,6 +21,7 @@ HTML = """<div class="timeline">
     <span class="status" aria-live="polite"></span>
   </div>
   <canvas tabindex="0" role="img"></canvas>
+  <div class="legend"></div>
   <div class="tip"></div>
 </div>"""
 
@@ -81,6 +82,7 @@ def timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
             "lanes_key": " ".join(query.values()),
             "palette": PALETTE,
             "colors": COLOR_WORDS,
+            "legend": lanes.colors,
             "view": view,
             "view_key": view_key,
             "window_span": window,
@@ -91,13 +93,15 @@ def timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
         on_view_change=lambda: None,
         on_pick_change=lambda: None,
     )
-    return Shown(_pair(result.get("view")), _picked(result.get("pick")))
+    return Shown(_viewed(result.get("view"), view_key), _picked(result.get("pick")))
 
 
-def _pair(value: Any) -> tuple[int, int] | None:
-    if not isinstance(value, (list, tuple)) or len(value) != 2:
+def _viewed(value: Any, view_key: str) -> tuple[int, int] | None:
+    # What is left from another recording, or from before a jump, is not what is in view now.
+    if not value or value["key"] != view_key:
         return None
-    return int(value[0]), int(value[1])
+    start, end = value["at"]
+    return int(start), int(end)
 
 
 def _picked(value: Any) -> tuple[int, int] | None:

@@ -1,0 +1,7 @@
+"""The launcher: ``streamlit run app.py`` serves the pages and the routes beside them."""
+
+import streamlit as st
+
+from views._routes import ROUTES, lifespan
+
+app = st.App("views/main.py", routes=ROUTES, lifespan=lifespan)

@@ -1,0 +1,61 @@
+"""What the pickers offer: the windows and the devices of one recording."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analyzers.report import Iteration, Report
+from collectors.trace import Trace
+from library import cache
+from views._charts import device_label
+from views._session import load
+from views._units import format_ns, visible
+
+SHOWN_ITERATIONS = 200  # of a longer loop the first; any other can be typed
+SHOWN_RANGES = 60  # names, those that cover most time
+LABEL_LENGTH = 44
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def window_choices(trace_id: str) -> dict[str, str]:
+    """Return the windows worth offering, and what to call them.
+
+    Raises:
+        TraceError: The recording is gone or damaged.
+    """
+    return {
+        "": "Whole recording",
+        **_iteration_choices(load(trace_id, "").report.iterations),
+        **_range_choices(cache.get(trace_id)),
+    }
+
+
+def _iteration_choices(iterations: tuple[Iteration, ...]) -> dict[str, str]:
+    return {
+        f"iteration:{n}": f"Iteration {n} of {len(iterations)} · {format_ns(i.end_ns - i.start_ns)}"
+        for n, i in enumerate(iterations[:SHOWN_ITERATIONS], start=1)
+    }
+
+
+def _range_choices(trace: Trace) -> dict[str, str]:
+    if not trace.count("ranges"):
+        return {}
+    columns = trace.columns("ranges", ["start_ns", "end_ns", "name_id"])
+    length = pd.Series(columns["end_ns"] - columns["start_ns"]).groupby(columns["name_id"])
+    totals = length.agg(["sum", "size"]).sort_values("sum", ascending=False).head(SHOWN_RANGES)
+    names = trace.names(totals.index.to_numpy(dtype=np.int64))
+    return {
+        f"nvtx:{name}#1": f"NVTX {visible(str(name), LABEL_LENGTH)} · first of {count:,}"
+        if count > 1
+        else f"NVTX {visible(str(name), LABEL_LENGTH)}"
+        for name, count in zip(names, totals["size"], strict=True)
+        if name
+    }
+
+
+def device_choices(report: Report) -> dict[int, str]:
+    """Return the devices by key, and -1 for all of them."""
+    named = {d.key: device_label(d) for d in report.devices}
+    return {-1: f"All {len(named)} GPUs", **named}

@@ -1,0 +1,62 @@
+"""Recordings that are being opened, known by id so that a reload finds them again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+import worker
+from views._units import md_escape
+
+KEPT_JOBS = 64
+POLL = "0.4s"  # often enough to feel alive, seldom enough to cost nothing
+JOB = "job"
+
+
+@st.cache_resource(show_spinner=False)
+def _jobs() -> dict[str, worker.Job]:
+    return {}
+
+
+def begin(path: Path) -> None:
+    """Start to open ``path``; the address names the job from now on.
+
+    Raises:
+        TraceError: The data folder cannot be written, or a limit is no number.
+    """
+    job = worker.start(path)
+    jobs = _jobs()
+    while len(jobs) >= KEPT_JOBS:
+        jobs.pop(next(iter(jobs)))
+    jobs[job.id] = job
+    st.query_params[JOB] = job.id
+
+
+def follow() -> None:
+    """Show the job that the address names, until it is done; then show its recording."""
+    job = _jobs().get(st.query_params.get(JOB, ""))
+    if job is None:
+        return
+    progress = job.progress()
+    if progress.trace_id:
+        st.switch_page("overview.py", query_params={"trace": progress.trace_id})
+    if progress.done:
+        st.error(md_escape(progress.error))
+        if st.button("Dismiss", key="job_dismiss"):
+            del st.query_params[JOB]
+            st.rerun()
+        return
+    with st.container(border=True):
+        st.fragment(_watch, run_every=POLL)(job)
+        if st.button("Stop", key="job_stop"):
+            job.cancel()
+            st.rerun()
+
+
+def _watch(job: worker.Job) -> None:
+    progress = job.progress()
+    if progress.done:
+        st.rerun(scope="app")
+    words = f"{job.name}: {progress.stage}, {progress.fraction:.0%}"
+    st.progress(min(max(progress.fraction, 0.0), 1.0), md_escape(words))

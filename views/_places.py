@@ -1,0 +1,129 @@
+"""Where recordings may be opened from: any path on this machine, or watched folders, or samples."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from collectors.trace import RefusedError
+from views._units import visible
+
+ROOTS_VARIABLE = "WHYSLOW_TRACE_ROOTS"
+SUFFIXES = (".sqlite", ".nsys-rep", ".qdrep")
+MAX_DEPTH = 3  # folders below a watched folder; a whole disk would take minutes to walk
+MAX_ENTRIES = 20_000  # looked at in all, for the same reason
+SHOWN_FILES = 40
+SAMPLES = Path(__file__).parent.parent / "traces"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A recording on disk.
+
+    Attributes:
+        path: Where it is.
+        shown: Its path below the folder it was found in.
+        size_bytes: Its size.
+        changed_s: When it changed, seconds since 1970.
+    """
+
+    path: Path
+    shown: str
+    size_bytes: int
+    changed_s: float
+
+
+def roots() -> list[Path]:
+    """Return the watched folders, of the variable ``WHYSLOW_TRACE_ROOTS``."""
+    named = os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep)
+    return [Path(n).expanduser() for n in named if n.strip()]
+
+
+def recordings(root: Path) -> list[Place]:
+    """Return the recordings in and below ``root``, the newest first."""
+    found, looked_at = [], 0
+    for folder, folders, files in os.walk(root):
+        below = len(Path(folder).relative_to(root).parts)
+        hidden_or_deep = below >= MAX_DEPTH
+        folders[:] = [] if hidden_or_deep else [f for f in folders if not f.startswith(".")]
+        looked_at += len(files)
+        for name in files:
+            if name.endswith(SUFFIXES) and (place := _place(Path(folder) / name, root)):
+                found.append(place)
+        if looked_at > MAX_ENTRIES:
+            break
+    return sorted(found, key=lambda p: -p.changed_s)
+
+
+def _place(path: Path, root: Path) -> Place | None:
+    try:
+        status = path.stat()
+    except OSError:  # vanished, or a link to nothing
+        return None
+    return Place(
+        path=path,
+        shown=str(path.relative_to(root)),
+        size_bytes=status.st_size,
+        changed_s=status.st_mtime,
+    )
+
+
+def check_path(text: str, address: str) -> Path:
+    """Return the file that a reader typed, if this server may open it.
+
+    Args:
+        text: A path on the machine of the server.
+        address: The address the server listens on. One that only this machine reaches may open
+            any file of its user; any other only what lies in a watched folder.
+
+    Raises:
+        RefusedError: No such file, or not allowed.
+    """
+    path = Path(text.strip().strip("'\"")).expanduser()
+    shown = visible(path.name, 80) or visible(text, 80)
+    if not is_loopback(address) and not _is_watched(path):
+        raise RefusedError(
+            f"{shown}: this server opens files of its watched folders only ({ROOTS_VARIABLE})"
+        )
+    try:
+        exists, is_file = path.exists(), path.is_file()
+    except (OSError, ValueError):  # too long, or not a path at all
+        exists = is_file = False
+    if not exists:
+        raise RefusedError(f"{shown}: no such file on the machine that runs whyslow")
+    if not is_file:
+        raise RefusedError(f"{shown}: not a file. Give the path of a .nsys-rep or .sqlite")
+    return path
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether only this machine can reach ``address``."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _is_watched(path: Path) -> bool:
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        return False
+    return any(real.is_relative_to(root.resolve()) for root in (*roots(), SAMPLES))
+
+
+def sample_words() -> dict[str, str]:
+    """Return what each sample shows, from the table in ``traces/README.md``."""
+    words = {}
+    try:
+        lines = (SAMPLES / "README.md").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        cells = [c.strip() for c in line.strip().strip("|").split("|")]
+        if (name := re.fullmatch(r"`([^`]+)`", cells[0])) and len(cells) > 2:
+            words[name[1]] = cells[-1]
+    return words

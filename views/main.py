@@ -1,0 +1,169 @@
+"""Every page's frame: title, navigation, and the choice of recording, window and device."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import streamlit as st
+
+from analyzers.facts import WindowError
+from collectors.trace import Trace, TraceError
+from library import cache
+from views._choices import device_choices, window_choices
+from views._session import Selection, choose, chosen, load
+from views._style import apply_style
+from views._units import visible
+
+# The reader's way through: the answer first, then the evidence. Pages not named come before Open.
+ORDER = ("overview", "timeline", "kernels", "compare", "capture", "reviews")
+LAST = "open"
+WITHOUT_PICKERS = ("open",)
+SHOWN_RECORDINGS = 50
+LABEL_LENGTH = 60
+
+
+def main() -> None:
+    """Draw the frame and the page in it."""
+    st.set_page_config(page_title="whyslow", page_icon=str(_beside("icon.png")), layout="wide")
+    apply_style()
+    st.logo(str(_beside("logo.svg")), size="large")
+    page = st.navigation(_pages(), position="top")
+    recordings = cache.traces()
+    _adopt_address(recordings)
+    if recordings and page.url_path not in WITHOUT_PICKERS:
+        _pickers(recordings)
+    page.run()
+
+
+def _beside(name: str) -> Path:
+    return Path(__file__).parent / name
+
+
+def _pages() -> list[st.Page]:
+    stems = [f.stem for f in _beside("").glob("[!_]*.py") if f.stem != Path(__file__).stem]
+    place = {name: number for number, name in enumerate(ORDER)}
+    place[LAST] = len(stems) + len(ORDER)
+    stems.sort(key=lambda s: (place.get(s, len(ORDER)), s))
+    return [st.Page(f"{s}.py", title=s.capitalize(), default=s == ORDER[0]) for s in stems]
+
+
+def _adopt_address(recordings: list[Trace]) -> None:
+    """Take what the address names, else what was shown before, else the newest recording."""
+    asked = st.query_params
+    if asked.get("trace"):
+        device = asked.get("device", "")
+        selection = Selection(
+            trace_id=asked["trace"],
+            window=asked.get("window", ""),
+            device=int(device) if device.isdecimal() and len(device) < 4 else -1,
+        )
+    else:
+        selection = chosen()
+        if not selection.trace_id and recordings:
+            selection = Selection(trace_id=recordings[0].id)
+    choose(selection)
+    _write_address(selection)
+
+
+def _write_address(selection: Selection) -> None:
+    wanted = {
+        "trace": selection.trace_id,
+        "window": selection.window,
+        "device": str(selection.device) if selection.device >= 0 else "",
+    }
+    for key, value in wanted.items():
+        if value and st.query_params.get(key) != value:
+            st.query_params[key] = value
+        elif not value and key in st.query_params:
+            del st.query_params[key]
+
+
+def _pickers(recordings: list[Trace]) -> None:
+    selection = chosen()
+    left, middle, right = st.columns([5, 4, 3], gap="small")
+    with left:
+        _recording_picker(recordings, selection)
+    windows, devices = {"": "Whole recording"}, dict[int, str]()
+    with contextlib.suppress(TraceError, WindowError, OSError):  # the page says what is wrong
+        windows = window_choices(selection.trace_id)
+        devices = device_choices(load(selection.trace_id, "").report)
+    with middle:
+        _window_picker(windows, selection)
+    if len(devices) > 1:
+        with right:
+            _device_picker(devices, selection)
+
+
+def _recording_picker(recordings: list[Trace], selection: Selection) -> None:
+    labels = _recording_labels(recordings[:SHOWN_RECORDINGS])
+    labels.setdefault(selection.trace_id, f"{visible(selection.trace_id, 20)} (not in the library)")
+    st.session_state["pick_recording"] = selection.trace_id
+    st.selectbox(
+        "Recording",
+        list(labels),
+        format_func=lambda i: labels.get(i, i),
+        key="pick_recording",
+        on_change=_picked_recording,
+        label_visibility="collapsed",
+    )
+
+
+def _recording_labels(recordings: list[Trace]) -> dict[str, str]:
+    names = [visible(t.source.name, LABEL_LENGTH) for t in recordings]
+    return {
+        t.id: name if names.count(name) == 1 else f"{name} · {t.id[:6]}"
+        for t, name in zip(recordings, names, strict=True)
+    }
+
+
+def _window_picker(windows: dict[str, str], selection: Selection) -> None:
+    windows = dict(windows)
+    windows.setdefault(selection.window, visible(selection.window, LABEL_LENGTH))
+    st.session_state["pick_window"] = selection.window
+    st.selectbox(
+        "Window",
+        list(windows),
+        format_func=lambda w: windows.get(w, w),
+        key="pick_window",
+        on_change=_picked_window,
+        accept_new_options=True,
+        help="Type nvtx:NAME#3, iteration:12 or span:START-END (ns) for a window not listed.",
+        label_visibility="collapsed",
+    )
+
+
+def _device_picker(devices: dict[int, str], selection: Selection) -> None:
+    st.session_state["pick_device"] = selection.device if selection.device in devices else -1
+    st.selectbox(
+        "Device",
+        list(devices),
+        format_func=lambda d: devices[d],
+        key="pick_device",
+        on_change=_picked_device,
+        label_visibility="collapsed",
+    )
+
+
+def _picked_recording() -> None:
+    _change(Selection(trace_id=str(st.session_state["pick_recording"])))
+
+
+def _picked_window() -> None:
+    old = chosen()
+    window = str(st.session_state["pick_window"] or "")
+    _change(Selection(trace_id=old.trace_id, window=window, device=old.device))
+
+
+def _picked_device() -> None:
+    old, device = chosen(), int(st.session_state["pick_device"])
+    _change(Selection(trace_id=old.trace_id, window=old.window, device=device))
+
+
+def _change(selection: Selection) -> None:
+    choose(selection)
+    st.query_params.clear()  # what else the address says is about the former selection
+    _write_address(selection)
+
+
+main()

@@ -1,0 +1,149 @@
+"""Open a recording: by path, by upload, from a watched folder, or one of the samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from collectors.trace import TraceError
+from library import cache
+from views._jobs import begin, follow
+from views._places import (
+    ROOTS_VARIABLE,
+    SAMPLES,
+    SHOWN_FILES,
+    Place,
+    check_path,
+    recordings,
+    roots,
+    sample_words,
+)
+from views._routes import uploaded_file
+from views._session import show_error
+from views._units import format_bytes, md_escape, visible
+from views.components.upload import upload
+
+SHOWN_RECENT = 8
+LOOK_AGAIN = "5s"
+
+
+def page() -> None:
+    """Draw the page."""
+    st.header("Open a recording", anchor=False)
+    follow()
+    _by_path()
+    _by_upload()
+    watched, recent = st.columns(2, gap="large")
+    with watched:
+        for root in roots():
+            st.fragment(_watched, run_every=LOOK_AGAIN)(root)
+        _samples()
+    with recent:
+        _recent()
+        _how_to_record()
+
+
+def _by_path() -> None:
+    with st.form("by_path", border=False):
+        left, right = st.columns([8, 1], vertical_alignment="bottom")
+        text = left.text_input(
+            "Path on the machine that runs whyslow",
+            key="path",
+            placeholder="/home/me/report.nsys-rep or report.sqlite",
+        )
+        pressed = right.form_submit_button("Open", type="primary", width="stretch")
+    if pressed and text:
+        try:
+            begin(check_path(text, str(st.get_option("server.address") or "")))
+        except TraceError as error:
+            show_error(str(error))
+        else:
+            st.rerun()
+
+
+def _by_upload() -> None:
+    key = upload("upload")
+    if key:
+        _open(uploaded_file(key))
+
+
+def _open(path: Path | None) -> None:
+    try:
+        if path is None:
+            show_error("The upload is gone; send it again.")
+            return
+        begin(path)
+    except TraceError as error:
+        show_error(str(error))
+    else:
+        st.rerun()
+
+
+def _watched(root: Path) -> None:
+    st.markdown(f"**{md_escape(str(root))}**")
+    found = recordings(root) if root.is_dir() else []
+    if not root.is_dir():
+        st.caption(f"No such folder; {ROOTS_VARIABLE} names it.")
+    elif not found:
+        st.caption("No .nsys-rep or .sqlite in it yet; new ones appear by themselves.")
+    _listing(found, {})
+    if len(found) > SHOWN_FILES:
+        st.caption(f"The newest {SHOWN_FILES} of {len(found):,}.")
+
+
+def _samples() -> None:
+    found = recordings(SAMPLES)
+    if not found:
+        return
+    words = sample_words()
+    st.markdown("**Samples**")
+    st.caption("Those called synthetic were generated to show one verdict each; no GPU ran.")
+    order = {name: place for place, name in enumerate(words)}
+    _listing(sorted(found, key=lambda p: order.get(p.shown, len(order))), words)
+
+
+def _listing(found: Sequence[Place], words: dict[str, str]) -> None:
+    for place in found[:SHOWN_FILES]:
+        left, right = st.columns([6, 1], vertical_alignment="center", gap="small")
+        with left:
+            st.markdown(md_escape(visible(place.shown, 70)))
+            about = words.get(place.shown) or f"changed {_ago(place.changed_s)}"
+            st.caption(md_escape(f"{format_bytes(place.size_bytes)} · {about}"))
+        if right.button("Open", key=f"open {place.path}"):
+            _open(place.path)
+
+
+def _ago(moment_s: float) -> str:
+    age_s = time.time() - moment_s
+    for length_s, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if age_s >= length_s:
+            count = int(age_s // length_s)
+            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    return "just now"
+
+
+def _recent() -> None:
+    st.markdown("**Opened before**")
+    traces = cache.traces()[:SHOWN_RECENT]
+    if not traces:
+        st.caption("Nothing yet. Open a sample to see an answer in a second.")
+    for trace in traces:
+        left, right = st.columns([6, 1], vertical_alignment="center", gap="small")
+        with left:
+            st.markdown(md_escape(visible(trace.source.name, 70)))
+            size = format_bytes(max(trace.source.size_bytes, 0))
+            st.caption(md_escape(f"{size} · {trace.count('kernels'):,} kernel launches"))
+        with right:
+            st.page_link("overview.py", label="Show", query_params={"trace": trace.id})
+
+
+def _how_to_record() -> None:
+    st.markdown("**Record your own program**")
+    st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
+    st.caption("Mark the loop's steps with NVTX ranges, and whyslow compares its iterations.")
+
+
+page()

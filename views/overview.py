@@ -1,0 +1,204 @@
+"""The answer: the verdict, where the time went, what to do about it, how far to trust it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from analyzers.finding import Evidence, Failed, Finding, Skipped
+from analyzers.report import QualityNote, Report
+from analyzers.words import count_text
+from views._charts import device_label, ledger_figure
+from views._session import Session, current, show_prose
+from views._style import tint_verdict
+from views._units import (
+    format_bytes,
+    format_ns,
+    format_share,
+    format_value,
+    md_escape,
+    md_prose,
+    visible,
+)
+
+SHOWN_EVIDENCE = 4
+QUALITY_ORDER = ("error", "warning", "info")
+
+
+def page() -> None:
+    """Draw the page."""
+    session = current()
+    if session is None:
+        return
+    report = session.report
+    _verdict(session)
+    if not report.devices:
+        _no_gpu_work()
+    else:
+        _ledger(session)
+        _findings(session)
+    _quality(session)
+    _not_told(report.skipped, report.failed)
+
+
+def _verdict(session: Session) -> None:
+    report = session.report
+    tint_verdict(report.verdict.cause)
+    with st.container(key="verdict"):
+        st.header(md_prose(report.verdict.sentence), anchor=False)
+        st.caption(md_escape(" · ".join(_facts(session))))
+    for note in report.quality:
+        if note.level == "error":
+            st.error(md_prose(note.message))
+    warnings = sum(n.level == "warning" for n in report.quality)
+    if warnings:
+        st.caption(f"Capture quality: {count_text(warnings, 'warning')}, listed below.")
+
+
+def _facts(session: Session) -> list[str]:
+    """Return what was recorded, in a few words."""
+    report = session.report
+    window = report.window
+    facts = [
+        visible(str(report.source["name"]), 60),
+        ", ".join(visible(str(g), 40) for g in report.source["gpus"][:3]),
+        f"{window.label}, {format_ns(window.duration_ns)}" if report.devices else "",
+        *(
+            count_text(report.counts[table], noun)
+            for table, noun in (("kernels", "kernel launch"), ("copies", "copy"))
+            if report.counts.get(table)
+        ),
+        f"recorded by {visible(_tool(report), 40)}",
+    ]
+    return [visible(f) for f in facts if f]
+
+
+def _tool(report: Report) -> str:
+    tool = "Nsight Systems" if str(report.source["format"]).startswith("nsys") else "a profiler"
+    return f"{tool} {report.source['tool_version']}".strip()
+
+
+def _no_gpu_work() -> None:
+    st.write("Nothing ran on a GPU in this recording, so there is no time to account for.")
+    st.write("If the program does use one, trace CUDA:")
+    st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
+
+
+def _ledger(session: Session) -> None:
+    devices = session.devices
+    st.plotly_chart(
+        ledger_figure(devices),
+        key="ledger",
+        config={"displayModeBar": False},
+        alt="; ".join(
+            f"{device_label(d)}: "
+            + ", ".join(f"{r.value} {format_ns(ns)}" for r, ns in d.rows.items() if ns)
+            for d in devices
+        ),
+    )
+
+
+def _findings(session: Session) -> None:
+    report = session.report
+    st.subheader("What to change, the largest loss first", anchor=False)
+    if not report.findings:
+        st.write("No rule found a loss worth your time.")
+    accounted = sum(d.duration_ns for d in report.devices)
+    for number, finding in enumerate(report.findings, start=1):
+        with st.container(border=True, key=f"finding-{finding.row.value}-{number}", gap="xsmall"):
+            _finding(session, finding, finding.lost_ns / max(accounted, 1))
+
+
+def _finding(session: Session, finding: Finding, share: float) -> None:
+    left, right = st.columns([7, 2], gap="medium")
+    with left:
+        st.markdown(f"**{md_prose(finding.title)}**")
+        show_prose(finding.advice)
+        st.caption(_evidence(finding))
+        if finding.does_not_apply_when:
+            st.caption(md_prose(_capital(f"does not apply {_when(finding.does_not_apply_when)}")))
+    with right:
+        st.markdown(f"**up to {format_ns(finding.lost_ns)}** · {format_share(share)}")
+        st.caption(f"{finding.cause.value} · {finding.confidence.value}")
+        place = next((e for e in finding.evidence if e.start_ns >= 0), None)
+        if place is not None:
+            st.page_link(
+                "timeline.py", label="Show on timeline", query_params=_address(session, place)
+            )
+
+
+def _when(text: str) -> str:
+    plain = text.strip()
+    starts_with_when = plain.lower().startswith(("when ", "if ", "where ", "while ", "to "))
+    return plain[0].lower() + plain[1:] if starts_with_when else f"when {plain}"
+
+
+def _capital(text: str) -> str:
+    ends = "" if text.endswith((".", "!", "?")) else "."
+    return text[:1].upper() + text[1:] + ends
+
+
+def _evidence(finding: Finding) -> str:
+    shown = [
+        f"{md_escape(e.name)} {md_escape(format_value(e.value, e.unit))}"
+        for e in finding.evidence[:SHOWN_EVIDENCE]
+    ]
+    return "Evidence: " + " · ".join(shown) if shown else ""
+
+
+def _address(session: Session, place: Evidence) -> dict[str, str]:
+    address = {
+        "trace": session.trace.id,
+        "window": session.window,
+        "device": str(session.device) if session.device >= 0 else "",
+        "mark": f"{place.start_ns}-{place.end_ns}",
+    }
+    return {key: value for key, value in address.items() if value}
+
+
+def _quality(session: Session) -> None:
+    report = session.report
+    st.subheader("Capture quality", anchor=False)
+    notes = sorted(report.quality, key=lambda n: QUALITY_ORDER.index(n.level))
+    if not notes:
+        st.write("Nothing about this capture limits what it can answer.")
+    for note in notes:
+        _note(note)
+    if report.iterations_note:
+        st.caption(md_prose(report.iterations_note))
+    _rows(session)
+
+
+def _note(note: QualityNote) -> None:
+    color = {"error": "red", "warning": "orange", "info": "gray"}[note.level]
+    st.markdown(f":{color}-badge[{note.level}] {md_prose(note.message)}")
+
+
+def _rows(session: Session) -> None:
+    trace = session.trace
+    dropped = sum(r.excluded for r in trace.row_counts)
+    rows = sum(r.rows for r in trace.row_counts)
+    told = f"{rows - dropped:,} of {rows:,} rows of the recording were used"
+    if trace.source.size_bytes > 0:
+        told += f" ({format_bytes(trace.source.size_bytes)})"
+    if not trace.notes:
+        st.caption(f"{told}.")
+        return
+    with st.expander(f"{told}: {count_text(len(trace.notes), 'note')}"):
+        for note in trace.notes:
+            words = f"{note.table} {count_text(note.count, 'row')} {note.effect}: {note.message}"
+            show_prose(words.strip())
+
+
+def _not_told(skipped: tuple[Skipped, ...], failed: tuple[Failed, ...]) -> None:
+    if skipped:
+        st.subheader("Could not tell", anchor=False)
+        for outcome in skipped:
+            show_prose(f"`{outcome.id}` {outcome.reason}")
+    if failed:
+        st.subheader("Rules that failed", anchor=False)
+        st.caption("A defect of whyslow; the other answers hold.")
+        for failure in failed:
+            show_prose(f"`{failure.id}` {failure.error}")
+
+
+page()
