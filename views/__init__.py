@@ -1,0 +1,1 @@
+"""The pages: they draw what the analysis says and decide nothing about it."""

@@ -54,12 +54,16 @@ MIN_LABELLED_SHARE = 0.09  # a narrower stretch has no room for its name
 BAR_HEIGHT_PX = 46
 LEGEND_LINE_PX = 24
 LEGEND_ENTRIES_A_LINE = 5
-HISTOGRAM_BINS = 60
+FEWEST_BINS, MOST_BINS = 12, 60
+LOG_FROM_RATIO = 8  # longest to shortest; below, equal bins show the shape better
+MIN_COUNT_FOR_TICKS = 5  # fewer would get ticks between whole numbers
+HISTOGRAM_HEIGHT_PX = 210
 
 
 def ledger_figure(devices: Sequence[DeviceLedger]) -> go.Figure:
     """Return one stacked bar a device; the parts of a bar sum to its window."""
-    labels = [device_label(d) for d in devices]
+    names = device_labels(devices)
+    labels = [names[d.key] for d in devices]
     total_ns = sum(d.duration_ns for d in devices)
     figure = go.Figure()
     shown = [row for row in ROW_ORDER if any(d.rows.get(row, 0) for d in devices)]
@@ -125,26 +129,25 @@ def ledger_figure(devices: Sequence[DeviceLedger]) -> go.Figure:
     return figure
 
 
-def device_label(device: DeviceLedger) -> str:
-    """Return the words for one device: number, product, process when it matters."""
-    name = f"GPU {device.device}"
-    if device.name:
-        name += f" {visible(device.name, 40)}"
-    return name if device.process < 0 else f"{name} · pid {device.process}"
+def device_labels(devices: Sequence[DeviceLedger], *, product: bool = True) -> dict[int, str]:
+    """Return the words for each device by key; processes are told where numbers repeat."""
+    numbers = [d.device for d in devices]
+    return {
+        d.key: f"GPU {d.device}"
+        + (f" {visible(d.name, 40)}" if product and d.name else "")
+        + (f" · pid {d.process}" if numbers.count(d.device) > 1 and d.process >= 0 else "")
+        for d in devices
+    }
 
 
 def duration_histogram(durations_ns: Array, name: str) -> go.Figure:
     """Return how often each duration occurred; the bins grow with the duration."""
-    low, high = max(int(durations_ns.min()), 1), max(int(durations_ns.max()), 1)
-    if high - low < HISTOGRAM_BINS:
-        edges = np.arange(low, high + 2, dtype=float) - 0.5
-    else:
-        edges = np.geomspace(low, high, HISTOGRAM_BINS + 1)
-        edges[0], edges[-1] = low - 0.5, high + 0.5
+    edges, is_log = _histogram_edges(durations_ns)
     counts, edges = np.histogram(np.maximum(durations_ns, 1), edges)
+    centers = np.sqrt(edges[:-1] * edges[1:]) if is_log else (edges[:-1] + edges[1:]) / 2
     figure = go.Figure()
     figure.add_bar(
-        x=np.sqrt(np.maximum(edges[:-1], 0.5) * edges[1:]),
+        x=centers,
         y=counts,
         width=np.diff(edges),
         marker={"color": ROW_COLORS[Row.KERNEL], "line": {"width": 0}},
@@ -155,22 +158,41 @@ def duration_histogram(durations_ns: Array, name: str) -> go.Figure:
         hovertemplate="%{customdata[0]} to %{customdata[1]}: %{customdata[2]}<extra></extra>",
         name=plotly_escape(visible(name, 60)),
     )
-    ticks = log_ticks(edges[0], edges[-1])
+    ticks = (log_ticks if is_log else time_ticks)(edges[0], edges[-1])
     figure.update_layout(
-        height=230,
-        margin={"l": 0, "r": 0, "t": 8, "b": 34},
+        height=HISTOGRAM_HEIGHT_PX,
+        margin={"l": 0, "r": 0, "t": 8, "b": 26},
         bargap=0.05,
         showlegend=False,
         xaxis={
-            "type": "log",
+            "type": "log" if is_log else "linear",
             "tickvals": ticks,
-            "ticktext": [format_ns(t) for t in ticks],
-            "title": {"text": "duration"},
+            "ticktext": [format_ns(t, 4) for t in ticks],
+            "showgrid": False,
             "fixedrange": True,
         },
-        yaxis={"title": {"text": "launches"}, "fixedrange": True, "automargin": True},
+        yaxis={
+            "title": {"text": "launches"},
+            "fixedrange": True,
+            "automargin": True,
+            "rangemode": "tozero",
+            "tickformat": ",d",
+            "dtick": 1 if counts.max() < MIN_COUNT_FOR_TICKS else None,
+            "nticks": 5,
+        },
     )
     return figure
+
+
+def _histogram_edges(durations_ns: Array) -> tuple[Array, bool]:
+    """Return the bins' edges, and whether they grow with the duration."""
+    low, high = max(int(durations_ns.min()), 1), max(int(durations_ns.max()), 1)
+    bins = int(np.clip(3 * np.sqrt(len(durations_ns)), FEWEST_BINS, MOST_BINS))
+    if high - low < bins:  # whole nanoseconds: a bin each
+        return np.arange(low, high + 2) - 0.5, False
+    if high < LOG_FROM_RATIO * low:
+        return np.linspace(low - 0.5, high + 0.5, bins + 1), False
+    return np.geomspace(low - 0.5, high + 0.5, bins + 1), True
 
 
 def time_ticks(start_ns: float, end_ns: float, about: int = 8) -> list[float]:
@@ -197,6 +219,8 @@ def log_ticks(low: float, high: float, fewest: int = 3) -> list[float]:
 def ink_on(color: str) -> str:
     """Return black or white, whichever reads better on ``color`` (``#RRGGBB``)."""
     red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)
+    ]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#FFFFFF" if luminance < 0.3 else "#14181D"

@@ -9,7 +9,7 @@ import streamlit as st
 from analyzers.report import Iteration, Report
 from collectors.trace import Trace
 from library import cache
-from views._charts import device_label
+from views._charts import device_labels
 from views._session import load
 from views._units import format_ns, visible
 
@@ -56,6 +56,6 @@ def _range_choices(trace: Trace) -> dict[str, str]:
 
 
 def device_choices(report: Report) -> dict[int, str]:
-    """Return the devices by key, and -1 for all of them."""
-    named = {d.key: device_label(d) for d in report.devices}
-    return {-1: f"All {len(named)} GPUs", **named}
+    """Return the devices by key, and -1 for all of them; nothing when there is no choice."""
+    named = device_labels(report.devices)
+    return {-1: f"All {len(named)} GPUs", **named} if len(named) > 1 else {}

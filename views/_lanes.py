@@ -25,7 +25,7 @@ from analyzers.finding import Row
 from analyzers.ledger import DETAILS, ROWS
 from collectors.trace import Array, CopyKind, Trace
 from library.analyses import Stored
-from views._charts import ROW_COLORS, device_label
+from views._charts import ROW_COLORS, device_labels
 from views._units import visible
 
 BINS = 700  # of a full view: about two pixels each on a common screen
@@ -33,6 +33,7 @@ MAX_STREAMS = 24  # a device; the busiest. More lanes than this cannot be read o
 MAX_THREADS = 8
 MAX_DEPTH = 6
 MAX_NAME = 300  # characters sent to the browser
+MIN_BINS_A_MARK = 3  # events closer than this overlap on the screen and would overstate
 MIN_VIEW_NS = 100
 SELECTED_LABEL = 24
 
@@ -188,10 +189,14 @@ class Lanes:
             for lane in self.lanes
             if lane.on_device and not lane.stacked
         ]
-        columns = {
-            column: np.concatenate([values(lane)[rows] for lane, rows in chosen])
-            for column, values in _LANE_COLUMNS.items()
-        } if chosen else {}
+        columns = (
+            {
+                column: np.concatenate([values(lane)[rows] for lane, rows in chosen])
+                for column, values in _LANE_COLUMNS.items()
+            }
+            if chosen
+            else {}
+        )
         if code < 0 or not chosen or not len(columns["start"]):
             return self
         order = np.argsort(columns["start"], kind="stable")
@@ -245,9 +250,9 @@ def build_lanes(trace: Trace, stored: Stored, keys: Sequence[int]) -> Lanes:
     launches = stored.launches()
     launches = launches[np.isin(launches["device"].to_numpy(), keys)]
     report = stored.report
-    device_names = {d.key: device_label(d) for d in report.devices}
+    device_names = device_labels(report.devices)
     lanes = [
-        *_ledger_lanes(stored, keys, device_names, names),
+        *_ledger_lanes(stored, keys, device_labels(report.devices, product=False), names),
         *_stream_lanes(trace, launches, device_names, names, notes),
         *_call_lanes(trace, launches, names, notes),
         *_range_lanes(trace, names, notes),
@@ -305,14 +310,16 @@ def _stream_lanes(
     for kind, number in _KIND_COLOR.items():
         color[kind] = number
     several = launches.groupby("device")["process"].nunique().to_dict() if len(launches) else {}
-    for device, on_device in launches.assign(place=np.arange(len(launches))).groupby("device"):
+    launches = launches.assign(place=np.arange(len(launches)))
+    for device in np.unique(launches["device"].to_numpy()).tolist():
+        on_device = launches[(launches["device"] == device).to_numpy()]
         lengths = (on_device["end_ns"] - on_device["start_ns"]).groupby(
             [on_device["process"], on_device["stream"]]
         )
         busiest = lengths.sum().sort_values(ascending=False)
         if len(busiest) > MAX_STREAMS:
             notes.append(
-                f"{device_names[int(device)]}: the {MAX_STREAMS} busiest of {len(busiest)} streams"
+                f"{device_names[device]}: the {MAX_STREAMS} busiest of {len(busiest)} streams"
             )
         for process, stream in sorted(busiest.index[:MAX_STREAMS]):
             chosen = (on_device["process"] == process) & (on_device["stream"] == stream)
@@ -320,7 +327,7 @@ def _stream_lanes(
             place = mine["place"].to_numpy()
             label = f"stream {stream}" if stream >= 0 else "stream not recorded"
             yield Lane(
-                group=device_names[int(device)],
+                group=device_names[device],
                 label=label if several[device] == 1 else f"{label} · process {process}",
                 spans=Spans(mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()),
                 name=code[place],
@@ -431,7 +438,7 @@ class Marks:
 def marks(lane: Lane, start: int, end: int, bins: int = BINS) -> Marks:
     """Return what a view from ``start`` to ``end`` shows of ``lane``."""
     first, last = lane.spans.within(start, end)
-    if last - first <= bins:
+    if last - first <= bins // MIN_BINS_A_MARK:
         chosen = slice(first, last)
         return Marks(
             start=lane.spans.start[chosen],
@@ -446,7 +453,7 @@ def marks(lane: Lane, start: int, end: int, bins: int = BINS) -> Marks:
 
 
 def _edges(start: int, end: int, bins: int) -> Array:
-    """Return edges that stay where they are while the view is moved: multiples of a power of two."""
+    """Return multiples of a power of two, so that bins keep their place while the view moves."""
     width = 1 << max(int(np.ceil(np.log2(max(end - start, 1) / bins))), 0)
     return np.arange(start // width, -(-end // width) + 1, dtype=np.int64) * width
 
@@ -505,7 +512,9 @@ def _longest(spans: Spans, edges: Array, first: int, last: int) -> Array:
     longest[place[begins]] = np.maximum.reduceat(length, begins)
     hit = np.flatnonzero(length == longest[place])[::-1]
     reaching = result[place[hit]]
-    inside = np.minimum(spans.end[np.maximum(reaching, 0)], edges[place[hit] + 1]) - edges[place[hit]]
+    inside = (
+        np.minimum(spans.end[np.maximum(reaching, 0)], edges[place[hit] + 1]) - edges[place[hit]]
+    )
     wins = (reaching < 0) | (length[hit] > inside)
     result[place[hit[wins]]] = hit[wins] + first
     return np.maximum(result, 0)

@@ -44,15 +44,15 @@ def roots() -> list[Path]:
 
 def recordings(root: Path) -> list[Place]:
     """Return the recordings in and below ``root``, the newest first."""
-    found, looked_at = [], 0
+    found: list[Place] = []
+    looked_at = 0
     for folder, folders, files in os.walk(root):
         below = len(Path(folder).relative_to(root).parts)
         hidden_or_deep = below >= MAX_DEPTH
         folders[:] = [] if hidden_or_deep else [f for f in folders if not f.startswith(".")]
         looked_at += len(files)
-        for name in files:
-            if name.endswith(SUFFIXES) and (place := _place(Path(folder) / name, root)):
-                found.append(place)
+        paths = [Path(folder) / name for name in files if name.endswith(SUFFIXES)]
+        found.extend(place for path in paths if (place := _place(path, root)))
         if looked_at > MAX_ENTRIES:
             break
     return sorted(found, key=lambda p: -p.changed_s)

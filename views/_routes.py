@@ -60,7 +60,7 @@ class UploadError(Exception):
 
 
 def mint_token(purpose: str, now_s: float | None = None) -> str:
-    """Return a token for ``purpose`` (``upload`` or ``timeline``) that a page hands to its script."""
+    """Return a token for ``purpose`` (``upload`` or ``timeline``), for the script of a page."""
     expiry = str(int((time.time() if now_s is None else now_s) + TOKEN_LASTS_S))
     return f"{expiry}.{_signature(purpose, expiry)}"
 

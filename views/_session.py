@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -69,21 +70,17 @@ class Session:
         return chosen or self.report.devices
 
     def kernels(self) -> pd.DataFrame:
-        """Return one row per kernel name, of the chosen device."""
-        return self._of_device(_table(str(self.stored.folder), "kernels", self.stored))
+        """Return one row per kernel name, counting the whole recording on all devices."""
+        return _table(self.stored.folder, "kernels")
 
     def launches(self) -> pd.DataFrame:
         """Return one row per GPU operation, of the chosen device."""
-        return self._of_device(_table(str(self.stored.folder), "launches", self.stored))
+        frame = _table(self.stored.folder, "launches")
+        return frame if self.device < 0 else frame[(frame["device"] == self.device).to_numpy()]
 
     def lanes(self, selected: str = "") -> Lanes:
         """Return the lanes of the timeline; ``selected`` is the digest of a kernel's name."""
         return lanes(self.trace.id, self.window, self.device, selected)
-
-    def _of_device(self, frame: pd.DataFrame) -> pd.DataFrame:
-        if self.device < 0 or "device" not in frame:
-            return frame
-        return frame[(frame["device"] == self.device).to_numpy()]
 
 
 def choose(selection: Selection) -> None:
@@ -155,8 +152,8 @@ def show_prose(sentence: str) -> None:
 
 
 @st.cache_resource(max_entries=KEPT_SESSIONS * 2, show_spinner=False)
-def _table(folder: str, name: str, _stored: Stored) -> pd.DataFrame:
-    frame: pd.DataFrame = getattr(_stored, name)()
+def _table(folder: Path, name: str) -> pd.DataFrame:
+    frame: pd.DataFrame = getattr(Stored(folder), name)()
     return frame
 
 

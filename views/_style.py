@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from analyzers.finding import CAUSE_OF_ROW, Row
 from views._charts import ROW_COLORS
 
-_PAGE = """
-[data-testid="stMainBlockContainer"] { padding-top: 4.4rem; padding-bottom: 3rem; max-width: 1400px; }
-[data-testid="stToolbarActions"], [data-testid="stAppDeployButton"] { display: none; }
-.st-key-verdict h2 { padding: 0 0 .15rem 0; line-height: 1.25; font-size: 1.75rem; font-weight: 600; }
-.st-key-verdict { border-left: 5px solid var(--cause, #747C86); padding-left: 1rem; }
-[class*="st-key-finding-"] { border-left-width: 4px !important; }
-[class*="st-key-finding-"] p { margin-bottom: .15rem; }
-.st-key-facts p { margin: 0; }
-.st-key-lost p { text-align: right; }
-"""
+_PAGE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 
 def apply_style() -> None:
@@ -25,7 +18,10 @@ def apply_style() -> None:
         f'[class*="st-key-finding-{row.value}-"] {{ border-left-color: {color} !important; }}'
         for row, color in ROW_COLORS.items()
     ]
-    st.html(f"<style>{_PAGE}{''.join(rules)}</style>")
+    link = f":root {{ --link: {st.get_option('theme.light.linkColor')}; }}"
+    if st.context.theme.type == "dark":
+        link = f":root {{ --link: {st.get_option('theme.dark.linkColor')}; }}"
+    st.html(f"<style>{link}{_PAGE}{''.join(rules)}</style>")
 
 
 def tint_verdict(cause: str) -> None:

@@ -8,6 +8,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
+import pandas as pd
+
+from collectors.trace import Array
+
 _TIMES = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
 _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))  # as link bandwidths are given
 
@@ -57,9 +61,16 @@ def format_value(value: float, unit: str) -> str:
     return number if unit in ("", "count") else f"{number} {visible(unit)}"
 
 
-def ns_to_us(value_ns: float) -> float:
+def ns_to_us(values_ns: pd.Series) -> Array:
     """Return microseconds."""
-    return value_ns / 1_000
+    result: Array = values_ns.to_numpy() / 1_000
+    return result
+
+
+def ns_to_ms(values_ns: pd.Series) -> Array:
+    """Return milliseconds."""
+    result: Array = values_ns.to_numpy() / 1_000_000
+    return result
 
 
 def visible(text: str, limit: int = 0) -> str:
@@ -69,7 +80,9 @@ def visible(text: str, limit: int = 0) -> str:
         text: Text of a recording.
         limit: Longest result; the middle is left out. 0 is no limit.
     """
-    shown = "".join(_shown(c) for c in text) if not text.isascii() or not text.isprintable() else text
+    shown = (
+        "".join(_shown(c) for c in text) if not text.isascii() or not text.isprintable() else text
+    )
     if limit and len(shown) > limit:
         head = (limit - 1) * 2 // 3
         shown = f"{shown[:head]}…{shown[len(shown) - (limit - 1 - head) :]}"

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from analyzers.facts import COMMUNICATION, KERNEL
 from analyzers.words import count_text
-from collectors.trace import Array
+from collectors.trace import NOT_RECORDED, Array
 from views._charts import duration_histogram
 from views._session import Session, current, digest
-from views._units import NOT_RECORDED_TEXT, csv_text, format_ns, ns_to_us, visible
+from views._units import (
+    NOT_RECORDED_TEXT,
+    csv_text,
+    format_ns,
+    md_escape,
+    ns_to_ms,
+    ns_to_us,
+    visible,
+)
 
-TABLE_HEIGHT_PX = 388
-ROWS_THAT_FIT = 10
+TABLE_HEIGHT_PX = 318
+ROWS_THAT_FIT = 8
+SHOWN_NAME = 600  # characters; template arguments can fill pages
 SHOWN_KERNELS = 5_000  # a longer table helps nobody; filter it
 
 COLUMNS = {
     "kernel": st.column_config.TextColumn("kernel", width="large"),
-    "share": st.column_config.ProgressColumn(
-        "share of kernel time", format="%.1f %%", min_value=0, max_value=100, width="small"
-    ),
     "count": st.column_config.NumberColumn("launches", format="localized", width="small"),
     "total": st.column_config.NumberColumn("total (ms)", format="%.3f", width="small"),
     "min": st.column_config.NumberColumn("min (µs)", format="%.1f", width="small"),
@@ -48,14 +57,23 @@ def page() -> None:
     session = current()
     if session is None:
         return
-    kernels = session.kernels()
+    kernels = selected_kernels(session)
     if not len(kernels):
         _no_kernels(session)
         return
-    text = st.text_input(
+    left, right = st.columns([6, 1])
+    text = left.text_input(
         "Filter", placeholder="Filter by name", key="kernel_filter", label_visibility="collapsed"
     )
     shown = matching(kernels, text or "").head(SHOWN_KERNELS)
+    right.download_button(
+        "Download CSV",
+        lambda: csv(shown),
+        "kernels.csv",
+        "text/csv",
+        key="kernel_csv",
+        width="stretch",
+    )
     if not len(shown):
         st.text(f"No kernel's name contains “{visible(text or '', 80)}”.")
         return
@@ -66,11 +84,48 @@ def page() -> None:
 def _no_kernels(session: Session) -> None:
     st.header("No kernels", anchor=False)
     if session.trace.has("kernels") or session.trace.count("graph_launches"):
-        st.write("CUDA was traced, but no single kernel was recorded. For CUDA graphs, record with:")
+        st.write(
+            "CUDA was traced, but no single kernel was recorded. For CUDA graphs, record with:"
+        )
         st.code("nsys profile -t cuda,nvtx --cuda-graph-trace=node your_program", language=None)
     else:
         st.write("CUDA was not traced. Record with:")
         st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
+
+
+def selected_kernels(session: Session) -> pd.DataFrame:
+    """Return one row per kernel, counting the chosen window and device only."""
+    kernels = session.kernels()
+    if (not session.window and session.device < 0) or not len(kernels):
+        return kernels
+    launches = _kernel_launches(session)
+    duration = (launches["end_ns"] - launches["start_ns"]).groupby(launches["name_id"])
+    stats = duration.agg(["size", "sum", "min", "median", "max"])
+    queue = launches["queue_ns"].where(launches["queue_ns"] >= 0).groupby(launches["name_id"])
+    counted = pd.DataFrame(
+        {
+            "name": session.trace.names(stats.index.to_numpy()),
+            "count": stats["size"].to_numpy(),
+            "total_ns": stats["sum"].to_numpy(),
+            "share": (stats["sum"] / max(int(stats["sum"].sum()), 1)).to_numpy(),
+            "min_ns": stats["min"].to_numpy(),
+            "median_ns": stats["median"].to_numpy(),
+            "max_ns": stats["max"].to_numpy(),
+            "queue_median_ns": queue.median().fillna(NOT_RECORDED).to_numpy(),
+        }
+    )
+    described = kernels.drop(columns=[c for c in counted.columns if c != "name"])
+    return counted.merge(described, on="name", how="inner")
+
+
+def _kernel_launches(session: Session) -> pd.DataFrame:
+    """Return the kernels' launches that ran in the chosen window, on the chosen device."""
+    launches, window = session.launches(), session.report.window
+    chosen = np.isin(launches["kind"].to_numpy(), (KERNEL, COMMUNICATION))
+    if session.window:
+        inside = (launches["end_ns"] > window.start_ns) & (launches["start_ns"] < window.end_ns)
+        chosen &= inside.to_numpy()
+    return launches[chosen]
 
 
 def matching(kernels: pd.DataFrame, text: str) -> pd.DataFrame:
@@ -86,23 +141,43 @@ def table(kernels: pd.DataFrame) -> pd.DataFrame:
     """Return ``kernels`` in the units of the page; what is not recorded is empty."""
     return pd.DataFrame(
         {
-            "kernel": [visible(n) for n in kernels["short_name"]],
+            "kernel": telling_names(kernels),
             "share": kernels["share"].to_numpy() * 100,
             "count": kernels["count"].to_numpy(),
-            "total": kernels["total_ns"].to_numpy() / 1e6,
-            "min": ns_to_us(kernels["min_ns"].to_numpy()),
-            "median": ns_to_us(kernels["median_ns"].to_numpy()),
-            "max": ns_to_us(kernels["max_ns"].to_numpy()),
-            "queue": _known(ns_to_us(kernels["queue_median_ns"].to_numpy())),
+            "total": ns_to_ms(kernels["total_ns"]),
+            "min": ns_to_us(kernels["min_ns"]),
+            "median": ns_to_us(kernels["median_ns"]),
+            "max": ns_to_us(kernels["max_ns"]),
+            "queue": _known(ns_to_us(kernels["queue_median_ns"])),
             "occupancy": _known(kernels["occupancy_pct"].to_numpy(dtype=float)),
             "limiter": kernels["limiter"].to_numpy(),
         }
     )
 
 
+def telling_names(kernels: pd.DataFrame) -> list[str]:
+    """Return short names; where several kernels share one, with what follows it in the full."""
+    repeated = kernels["short_name"].duplicated(keep=False).to_numpy()
+    return [
+        visible(full[max(full.find(short), 0) :] if again else short, SHOWN_NAME)
+        for full, short, again in zip(kernels["name"], kernels["short_name"], repeated, strict=True)
+    ]
+
+
 def _known(values: Array) -> Array:
     result: Array = np.where(values >= 0, values, np.nan)
     return result
+
+
+def _share_column(largest: float) -> Any:
+    return st.column_config.ProgressColumn(
+        "share",
+        format="%.1f %%",
+        min_value=0,
+        max_value=largest,  # else every bar of a long table would be too short to compare
+        width="small",
+        help="Of the time of all kernels, each counted in full. The longest bar is the largest.",
+    )
 
 
 def _table(kernels: pd.DataFrame, session: Session) -> int:
@@ -111,7 +186,7 @@ def _table(kernels: pd.DataFrame, session: Session) -> int:
     event = st.dataframe(
         shown,
         hide_index=True,
-        column_config=COLUMNS,
+        column_config=COLUMNS | {"share": _share_column(float(shown["share"].max()))},
         key="kernel_table",
         on_select="rerun",
         selection_mode="single-row",
@@ -119,14 +194,10 @@ def _table(kernels: pd.DataFrame, session: Session) -> int:
         alt="Kernels by total time",
     )
     rows = event["selection"]["rows"]
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        st.caption(
-            f"{count_text(len(kernels), 'kernel')} of {session.report.window.label}. "
-            "Click a heading to sort, the box before a row to pick it."
-        )
-        st.download_button(
-            "Download CSV", lambda: csv(kernels), "kernels.csv", "text/csv", key="kernel_csv"
-        )
+    st.caption(
+        f"{count_text(len(kernels), 'kernel')}, {md_escape(session.report.window.label)}. "
+        "Click a heading to sort, the box before a row to pick it."
+    )
     return int(rows[0]) if rows and rows[0] < len(kernels) else 0
 
 
@@ -141,7 +212,7 @@ def csv(kernels: pd.DataFrame) -> bytes:
 
 def _kernel(session: Session, kernel: pd.Series) -> None:
     name = str(kernel["name"])
-    durations = _durations(session, name, int(kernel.get("device", -1)))
+    durations = _durations(session, name)
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.markdown("**How long each launch ran**")
@@ -154,7 +225,7 @@ def _kernel(session: Session, kernel: pd.Series) -> None:
             )
     with right:
         st.markdown("**Picked kernel**")
-        st.code(visible(name, 600), language=None, wrap_lines=True)
+        st.code(visible(name, SHOWN_NAME), language=None, wrap_lines=True, height=110)
         st.caption(_shape(kernel))
         st.page_link(
             "timeline.py",
@@ -177,13 +248,11 @@ def _shape(kernel: pd.Series) -> str:
     return " · ".join(parts)
 
 
-def _durations(session: Session, name: str, device: int) -> Array:
-    launches = session.launches()
+def _durations(session: Session, name: str) -> Array:
+    launches = _kernel_launches(session)
     ids = pd.unique(launches["name_id"].to_numpy())
     wanted = ids[session.trace.names(ids) == name]
     chosen = np.isin(launches["name_id"].to_numpy(), wanted)
-    if device >= 0:
-        chosen &= launches["device"].to_numpy() == device
     rows = launches[chosen]
     result: Array = (rows["end_ns"] - rows["start_ns"]).to_numpy()
     return result

@@ -81,17 +81,17 @@ def _write_address(selection: Selection) -> None:
 
 def _pickers(recordings: list[Trace]) -> None:
     selection = chosen()
-    left, middle, right = st.columns([5, 4, 3], gap="small")
-    with left:
-        _recording_picker(recordings, selection)
     windows, devices = {"": "Whole recording"}, dict[int, str]()
     with contextlib.suppress(TraceError, WindowError, OSError):  # the page says what is wrong
         windows = window_choices(selection.trace_id)
         devices = device_choices(load(selection.trace_id, "").report)
-    with middle:
+    columns = st.columns([5, 4, 3] if devices else [5, 4], gap="small")
+    with columns[0]:
+        _recording_picker(recordings, selection)
+    with columns[1]:
         _window_picker(windows, selection)
-    if len(devices) > 1:
-        with right:
+    if devices:
+        with columns[2]:
             _device_picker(devices, selection)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
+from analyzers.words import count_text
 from collectors.trace import TraceError
 from library import cache
 from views._jobs import begin, follow
@@ -27,6 +30,7 @@ from views._units import format_bytes, md_escape, visible
 from views.components.upload import upload
 
 SHOWN_RECENT = 8
+SHOWN_NAME = 64
 LOOK_AGAIN = "5s"
 
 
@@ -36,14 +40,14 @@ def page() -> None:
     follow()
     _by_path()
     _by_upload()
-    watched, recent = st.columns(2, gap="large")
-    with watched:
+    left, right = st.columns(2, gap="large")
+    with left:
         for root in roots():
             st.fragment(_watched, run_every=LOOK_AGAIN)(root)
-        _samples()
-    with recent:
         _recent()
         _how_to_record()
+    with right:
+        _samples()
 
 
 def _by_path() -> None:
@@ -107,13 +111,18 @@ def _samples() -> None:
 
 def _listing(found: Sequence[Place], words: dict[str, str]) -> None:
     for place in found[:SHOWN_FILES]:
-        left, right = st.columns([6, 1], vertical_alignment="center", gap="small")
-        with left:
-            st.markdown(md_escape(visible(place.shown, 70)))
-            about = words.get(place.shown) or f"changed {_ago(place.changed_s)}"
-            st.caption(md_escape(f"{format_bytes(place.size_bytes)} · {about}"))
-        if right.button("Open", key=f"open {place.path}"):
-            _open(place.path)
+        about = words.get(place.shown) or f"changed {_ago(place.changed_s)}"
+        with _line(place.shown, f"{format_bytes(place.size_bytes)} · {about}", str(place.path)):
+            if st.button("Open", key=f"open {place.path}"):
+                _open(place.path)
+
+
+def _line(name: str, about: str, key: str) -> DeltaGenerator:
+    """Draw one recording of a list; return the place for what can be done with it."""
+    box = st.container(key=f"listing {hashlib.sha256(key.encode()).hexdigest()[:12]}")
+    left, right = box.columns([7, 1], vertical_alignment="center", gap="small")
+    left.markdown(f"{md_escape(visible(name, SHOWN_NAME))}  \n:small[:gray[{md_escape(about)}]]")
+    return right
 
 
 def _ago(moment_s: float) -> str:
@@ -131,12 +140,9 @@ def _recent() -> None:
     if not traces:
         st.caption("Nothing yet. Open a sample to see an answer in a second.")
     for trace in traces:
-        left, right = st.columns([6, 1], vertical_alignment="center", gap="small")
-        with left:
-            st.markdown(md_escape(visible(trace.source.name, 70)))
-            size = format_bytes(max(trace.source.size_bytes, 0))
-            st.caption(md_escape(f"{size} · {trace.count('kernels'):,} kernel launches"))
-        with right:
+        size = format_bytes(max(trace.source.size_bytes, 0))
+        about = f"{size} · {count_text(trace.count('kernels'), 'kernel launch')}"
+        with _line(trace.source.name, about, f"recent {trace.id}"):
             st.page_link("overview.py", label="Show", query_params={"trace": trace.id})
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 from analyzers.finding import Evidence, Failed, Finding, Skipped
 from analyzers.report import QualityNote, Report
 from analyzers.words import count_text
-from views._charts import device_label, ledger_figure
+from views._charts import device_labels, ledger_figure
 from views._session import Session, current, show_prose
 from views._style import tint_verdict
 from views._units import (
@@ -44,7 +44,10 @@ def _verdict(session: Session) -> None:
     report = session.report
     tint_verdict(report.verdict.cause)
     with st.container(key="verdict"):
-        st.header(md_prose(report.verdict.sentence), anchor=False)
+        first, rest = split_sentence(report.verdict.sentence)
+        st.header(md_prose(first), anchor=False)
+        if rest:
+            show_prose(rest)
         st.caption(md_escape(" · ".join(_facts(session))))
     for note in report.quality:
         if note.level == "error":
@@ -52,6 +55,12 @@ def _verdict(session: Session) -> None:
     warnings = sum(n.level == "warning" for n in report.quality)
     if warnings:
         st.caption(f"Capture quality: {count_text(warnings, 'warning')}, listed below.")
+
+
+def split_sentence(text: str) -> tuple[str, str]:
+    """Return the first sentence and the others."""
+    first, stop, rest = text.partition(". ")
+    return (f"{first}.", rest.strip()) if stop else (text, "")
 
 
 def _facts(session: Session) -> list[str]:
@@ -85,12 +94,13 @@ def _no_gpu_work() -> None:
 
 def _ledger(session: Session) -> None:
     devices = session.devices
+    labels = device_labels(devices)
     st.plotly_chart(
         ledger_figure(devices),
         key="ledger",
         config={"displayModeBar": False},
         alt="; ".join(
-            f"{device_label(d)}: "
+            f"{labels[d.key]}: "
             + ", ".join(f"{r.value} {format_ns(ns)}" for r, ns in d.rows.items() if ns)
             for d in devices
         ),

@@ -10,7 +10,7 @@ import streamlit as st
 
 from views._lanes import MIN_VIEW_NS, Lane, Lanes
 from views._session import Session, current, digest
-from views._units import format_bytes, format_ns, visible
+from views._units import format_bytes, format_ns, ns_to_us, visible
 from views.components.timeline import timeline
 
 HELP = (
@@ -132,7 +132,7 @@ def _event_at(lane: Lane, moment: int) -> int:
 
 def _operation(session: Session, row: int) -> dict[str, str]:
     """Return what is known about one GPU operation, in words."""
-    launch = session.launches().loc[row]
+    launch = {str(k): int(v) for k, v in session.launches().loc[row].to_dict().items()}
     facts = {"stream": str(launch["stream"])}
     if launch["queue_ns"] >= 0:
         facts["waited in queue"] = format_ns(launch["queue_ns"])
@@ -142,8 +142,8 @@ def _operation(session: Session, row: int) -> dict[str, str]:
         length_ns = max(int(launch["end_ns"] - launch["start_ns"]), 1)
         facts["rate"] = f"{format_bytes(launch['bytes'] / length_ns * 1e9)}/s"
     if launch.get("grid_x", -1) > 0:
-        facts["grid"] = " × ".join(str(launch[f"grid_{a}"]) for a in "xyz")
-        facts["block"] = " × ".join(str(launch[f"block_{a}"]) for a in "xyz")
+        facts["grid"] = " x ".join(str(launch[f"grid_{a}"]) for a in "xyz")
+        facts["block"] = " x ".join(str(launch[f"block_{a}"]) for a in "xyz")
     if launch.get("registers_per_thread", -1) >= 0:
         facts["registers"] = str(launch["registers_per_thread"])
     if launch.get("range_row", -1) >= 0:
@@ -157,14 +157,14 @@ def _in_view(session: Session, lanes: Lanes, view: tuple[int, int]) -> None:
     with st.container(horizontal=True, gap="medium"):
         address = {"trace": session.trace.id, "window": f"span:{start}-{end}"}
         st.page_link("overview.py", label="Analyse only what is in view", query_params=address)
-    table = st.expander("Longest operations in view", on_change="rerun", key="longest")
+    table = st.expander(
+        "Longest operations in view", expanded=True, on_change="rerun", key="longest"
+    )
     if not table.open:
         return
     launches = session.launches()
     inside = (launches["end_ns"] > start) & (launches["start_ns"] < end)
-    table.dataframe(
-        longest(session, launches[inside.to_numpy()], lanes.origin_ns), hide_index=True
-    )
+    table.dataframe(longest(session, launches[inside.to_numpy()], lanes.origin_ns), hide_index=True)
 
 
 def longest(session: Session, launches: pd.DataFrame, origin_ns: int) -> pd.DataFrame:
@@ -175,8 +175,8 @@ def longest(session: Session, launches: pd.DataFrame, origin_ns: int) -> pd.Data
     return pd.DataFrame(
         {
             "operation": [visible(str(n), 120) or "copy or memset" for n in names],
-            "duration (µs)": (top["end_ns"] - top["start_ns"]).to_numpy() / 1e3,
-            "begins at (µs)": (top["start_ns"].to_numpy() - origin_ns) / 1e3,
+            "duration (µs)": ns_to_us(top["end_ns"] - top["start_ns"]),
+            "begins at (µs)": ns_to_us(top["start_ns"] - origin_ns),
             "stream": top["stream"].to_numpy(),
         }
     )

@@ -1,5 +1,6 @@
 // The timeline on a canvas. It asks the server for what a view shows and redraws old marks at once.
-const GUTTER = 176, AXIS = 26, HEAD = 22, LANE = 22, LEDGER = 52, GAP = 3;
+const GUTTER = 176, AXIS = 26, HEAD = 24, LANE = 22, GAP = 3;
+const LEDGER = 2.2, ROOM = 360, TALLEST = 46;  // lanes grow into the room there is, px
 const MARGIN = 0.5;          // fetched on both sides of the view, so that a pan has something to show
 const MIN_VIEW = 100;        // ns
 const FETCH_AFTER = 40, TELL_AFTER = 350;  // ms
@@ -59,13 +60,17 @@ class Timeline {
   layout() {
     let y = AXIS, group = null;
     this.rows = [];
+    const lanes = this.data.lanes, heads = new Set(lanes.map((lane) => lane.group)).size;
+    const units = lanes.reduce((sum, lane) => sum + (lane.stacked ? LEDGER : 1), 0);
+    const room = (ROOM - AXIS - heads * HEAD - lanes.length * GAP) / Math.max(units, 1);
+    const unit = Math.round(Math.min(Math.max(room, LANE), TALLEST));
     this.data.lanes.forEach((lane, index) => {
       if (lane.group !== group) {
         this.rows.push({ heading: lane.group, y, h: HEAD });
         y += HEAD;
         group = lane.group;
       }
-      const h = lane.stacked ? LEDGER : LANE;
+      const h = Math.round(lane.stacked ? unit * LEDGER : unit);
       this.rows.push({ lane, index, y, h });
       y += h + GAP;
     });
@@ -112,7 +117,7 @@ class Timeline {
     const query = new URLSearchParams({
       ...this.data.query,
       start: Math.floor(a - MARGIN * length), end: Math.ceil(b + MARGIN * length),
-      bins: Math.round((this.width - GUTTER) / 2 * (1 + 2 * MARGIN)),
+      bins: Math.round((this.width - GUTTER) * (1 + 2 * MARGIN)),
     });
     try {
       const answer = await fetch(this.data.url + "?" + query, {
@@ -376,11 +381,10 @@ function around([a, b]) {
   return [a - room, b + room];
 }
 
-function shorten(name) {  // void a::b<int>(float*) reads as b
-  const plain = name.replace(/^void /, "");
-  const end = plain.search(/[<(]/);
-  const head = end > 0 ? plain.slice(0, end) : plain;
-  return head.includes("::") ? head.slice(head.lastIndexOf("::") + 2) : end > 0 ? head.trim() : name;
+function shorten(name) {  // void a::b<int>(float*) reads as b<int>(float*)
+  const plain = name.replace(/^void /, ""), end = plain.search(/[<(]/);
+  const at = plain.slice(0, end > 0 ? end : plain.length).lastIndexOf("::");
+  return at < 0 ? plain : plain.slice(at + 2);
 }
 
 function fit(g, text, room) {
