@@ -14,13 +14,14 @@ class Call(enum.IntEnum):
     """What a host thread is doing inside an API call."""
 
     OTHER = 0  # queries and settings: part of submitting work
-    LAUNCH = 1  # puts work on a stream and returns
-    WAIT = 2  # returns when the device has come to some point
-    POLL = 3  # asks whether it has; a loop of these is a wait
-    COPY = 4  # copies and returns when that is done
-    FREE = 5  # waits for the device, then gives memory back
-    ALLOCATE = 6  # takes memory
-    SET_UP = 7  # loads modules, creates contexts and streams, instantiates graphs
+    LAUNCH = 1  # puts a kernel or a graph on a stream and returns
+    ENQUEUE = 2  # puts a copy, a memset or an event on a stream and returns
+    WAIT = 3  # returns when the device has come to some point
+    POLL = 4  # asks whether it has; a loop of these is a wait
+    COPY = 5  # copies and returns when that is done
+    FREE = 6  # waits for the device, then gives memory back
+    ALLOCATE = 7  # takes memory
+    SET_UP = 8  # loads modules, creates contexts and streams, builds graphs
 
 
 # First match wins, so the exceptions stand before the rule.
@@ -29,17 +30,17 @@ _CALLS: tuple[tuple[Call, re.Pattern[str]], ...] = tuple(
     for call, pattern in (
         (Call.POLL, r"^(?:cuda|cu|hip)(?:Event|Stream)Query$"),
         (Call.WAIT, r"^(?:cuda|cu|hip)\w*Synchronize$"),
+        (Call.LAUNCH, r"^(?:cuda|cu|hip)(?:Ext|Module|Graph)?Launch"),
+        (Call.SET_UP, r"^(?:cuda|cu|hip)Graph"),
         (Call.ALLOCATE, r"^(?:cuda|cu|hip)\w*(?:Malloc|MemAlloc|MemPool|HostAlloc|HostRegister)"),
         (Call.ALLOCATE, r"^(?:cuda|cu|hip)(?:MemCreate|MemMap|MemAddressReserve|MemSetAccess)"),
-        (Call.LAUNCH, r"^(?:cuda|cu|hip)(?:Free|MemFree)Async"),
+        (Call.ENQUEUE, r"^(?:cuda|cu|hip)(?:Free|MemFree)Async"),
         (Call.FREE, r"^(?:cuda|cu|hip)(?:\w*Free\w*|HostUnregister|MemHostUnregister|MemUnmap)$"),
-        (Call.LAUNCH, r"^(?:cuda|cu|hip)\w*(?:Memcpy|Memset|MemPrefetch)\w*Async"),
-        (Call.LAUNCH, r"^(?:cuda|cu|hip)\w*Memset"),
-        (Call.LAUNCH, r"^(?:cuda|cu|hip)(?:Ext|Module|Graph)?Launch"),
-        (Call.LAUNCH, r"^(?:cuda|cu|hip)(?:EventRecord|StreamWaitEvent|StreamAttach)"),
+        (Call.ENQUEUE, r"^(?:cuda|cu|hip)\w*(?:Memcpy|Memset|MemPrefetch)\w*Async"),
+        (Call.ENQUEUE, r"^(?:cuda|cu|hip)\w*Memset"),
+        (Call.ENQUEUE, r"^(?:cuda|cu|hip)(?:EventRecord|StreamWaitEvent|StreamAttach)"),
         (Call.COPY, r"^(?:cuda|cu|hip)\w*Memcpy"),
         (Call.SET_UP, r"^(?:cuda|cu|hip)(?:Module|Library|Link|Kernel)(?:Load|Unload|Create|Get|Add)"),
-        (Call.SET_UP, r"^(?:cuda|cu|hip)\w*(?:GraphInstantiate|GraphExec\w*Update|GraphUpload)"),
         (Call.SET_UP, r"^(?:cuda|cu|hip)Stream(?:Begin|End)Capture"),
         (Call.SET_UP, r"^(?:cuda|cu|hip)(?:Ctx|Context|Stream|GreenCtx)(?:Create|Destroy)"),
         (Call.SET_UP, r"^(?:cuInit|hipInit|cuDevicePrimaryCtx\w+|cudaSetDevice|cudaDeviceReset)$"),

@@ -142,7 +142,12 @@ def examined_causes(facts: Facts) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]
     return tuple(c for c in _NOUNS if c in examined), tuple(c for c in _NOUNS if c not in examined)
 
 
-def give_verdict(facts: Facts, ledger: Ledger, quality: tuple[QualityNote, ...]) -> Verdict:
+def give_verdict(
+    facts: Facts,
+    ledger: Ledger,
+    quality: tuple[QualityNote, ...],
+    findings: tuple[Finding, ...],
+) -> Verdict:
     """Return the sentence that matters."""
     examined, not_examined = examined_causes(facts)
     parts: dict[str, Any] = {"examined": examined, "not_examined": not_examined}
@@ -156,7 +161,7 @@ def give_verdict(facts: Facts, ledger: Ledger, quality: tuple[QualityNote, ...])
     unexplained = ledger.total_ns(Row.UNEXPLAINED)
     if unexplained >= max(HEALTHY_BELOW * ledger.duration_ns, booked[cause]):
         return _cannot_tell(ledger, quality, unexplained, parts)
-    inside = _inside_kernels(facts, ledger)
+    inside = _inside_kernels(facts, ledger, findings)
     if share < HEALTHY_BELOW:
         most = (
             f"; the largest is {_NOUNS[cause]} with {share_text(booked[cause], ledger.duration_ns)}"
@@ -184,13 +189,21 @@ def _cannot_tell(
     return Verdict(cause="unknown", share=share, sentence=sentence, **parts)
 
 
-def _inside_kernels(facts: Facts, ledger: Ledger) -> str:
-    """Say how much of the window nobody has looked into."""
+def _inside_kernels(facts: Facts, ledger: Ledger, findings: tuple[Finding, ...]) -> str:
+    """Say what is known of the time inside kernels, and how much of it nobody has looked into."""
+    hint = next(
+        (
+            f"A finding about the kernels themselves comes first: {f.title}. "
+            for f in findings
+            if f.row is Row.KERNEL and f.lost_ns >= HEALTHY_BELOW * ledger.duration_ns
+        ),
+        "",
+    )
     kernels = ledger.total_ns(Row.KERNEL)
     kinds = facts.launches["kind"].to_numpy()
     if not kernels or not np.isin(kinds, (KERNEL, COMMUNICATION)).any():
         return ""
     return (
-        f"{share_text(kernels, ledger.duration_ns)} of the time is in kernels that were not "
+        f"{hint}{share_text(kernels, ledger.duration_ns)} of the time is in kernels that were not "
         "examined: run ncu (the divergence rule names the command)."
     )

@@ -15,6 +15,10 @@ from analyzers.intervals import Array, Spans, clip, covered, union
 # operator. A longer pause is something else: input, locks, garbage collection, plain Python.
 DISPATCH_MAX_NS = 100_000
 
+# A launch call takes 2 to 20 µs. One that takes a millisecond while the device idles is loading
+# the kernel's module for the first time, or compiling it.
+LAZY_LOADING_MIN_NS = 1_000_000
+
 # Overheads that CUDA itself has, and that CUPTI reports among the profiler's: they would be
 # there without the profiler, and show in the calls around them.
 NOT_THE_PROFILER = ("command buffer full", "lazy function loading", "lazy_function_loading")
@@ -40,6 +44,7 @@ class Doing(enum.IntEnum):
 _DOING = {
     Call.OTHER: Doing.OTHER_CALL,
     Call.LAUNCH: Doing.LAUNCHING,
+    Call.ENQUEUE: Doing.LAUNCHING,
     Call.WAIT: Doing.WAITING,
     Call.POLL: Doing.WAITING,
     Call.COPY: Doing.WAITING,
@@ -88,7 +93,7 @@ def host_timeline(facts: Facts, thread: int, asked: Spans) -> HostTimeline:
     calls = _join_polls(calls, facts.api_call[rows])
     chosen = _around(calls, asked)
     rows, calls = rows[chosen], Spans(calls.start[chosen], calls.end[chosen])
-    doing = _DOING_OF_CALL[facts.api_call[rows]]
+    doing = doing_in_calls(facts, rows)
     spans = {int(d): _flat(calls, doing == d) for d in np.unique(doing)}
     spans[int(Doing.PROFILED)] = _profiler_at_work(facts, thread)
     start = min(int(asked.start[0]), int(calls.start[0])) if len(rows) else int(asked.start[0])
@@ -97,6 +102,15 @@ def host_timeline(facts: Facts, thread: int, asked: Spans) -> HostTimeline:
     waits = _flat(calls, blocking)
     first = np.searchsorted(calls.start[blocking], waits.start, side="left")
     return HostTimeline(parts, label, waits, rows[blocking][first])
+
+
+def doing_in_calls(facts: Facts, rows: Array) -> Array:
+    """Return what a thread does inside each of these rows of ``facts.api``."""
+    doing: Array = _DOING_OF_CALL[facts.api_call[rows]]
+    length = (facts.api["end_ns"] - facts.api["start_ns"]).to_numpy()[rows]
+    lazy = (facts.api_call[rows] == Call.LAUNCH) & (length >= LAZY_LOADING_MIN_NS)
+    doing[lazy] = Doing.SETTING_UP
+    return doing
 
 
 def _around(calls: Spans, asked: Spans) -> Array:

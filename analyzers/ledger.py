@@ -19,7 +19,7 @@ import pandas as pd
 from analyzers.cuda_names import Call
 from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
 from analyzers.finding import BUSY_ROWS, NOTABLE_SHARE, Row
-from analyzers.host_timeline import Doing, HostTimeline, host_timeline
+from analyzers.host_timeline import Doing, HostTimeline, doing_in_calls, host_timeline
 from analyzers.intervals import Array, Spans, gaps, overlaps, subtract, union
 from analyzers.report import DeviceLedger, Window
 from analyzers.words import share_text
@@ -362,7 +362,7 @@ def _walk(facts: Facts, ended: _Gaps, chosen: Array) -> pd.DataFrame:
     called, returned = ended.call_start[chosen], ended.call_end[chosen]
     # A copy that keeps the host waiting also keeps it while it stages pageable memory.
     row, copies = ended.api_row[chosen], ended.is_blocking_copy[chosen]
-    doing = np.where(copies, Doing.WAITING, Doing.LAUNCHING).astype(np.int8)
+    doing = doing_in_calls(facts, row)
     parts.append(_frame(chosen, called, returned, doing, np.where(copies, row, NOTHING)))
     submitted = np.full(len(chosen), Doing.SUBMITTED, np.int8)
     none = np.full(len(chosen), NOTHING)

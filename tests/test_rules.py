@@ -71,7 +71,7 @@ def test_rules_divide_a_row_without_help(analysis, name):
     result = analysis(name)
     outcomes = diagnose.run_rules(result.facts, result.ledger)
     found = [o for o in outcomes if isinstance(o, Finding)]
-    for row in Row:
+    for row in CAUSE_OF_ROW:
         assert sum(f.lost_ns for f in found if f.row is row) <= result.ledger.total_ns(row)
 
 
@@ -126,7 +126,19 @@ def test_a_launch_bound_loop_is_named_by_its_pattern(analysis):
 def test_migrations_inside_a_kernel_are_part_of_the_kernel(analysis):
     report = analysis("managed_memory").report
     assert report.devices[0].rows[Row.TRANSFER] == 0
-    assert not [i for i in ids(report) if i.startswith("bandwidth")]
+    assert "bandwidth.managed_memory" not in ids(report)
+
+
+def test_faulted_migrations_inside_a_kernel_are_named_prefetched_ones_are_not(tmp_path):
+    tables = {
+        "kernels": {"start_us": [0], "duration_us": 1_000},
+        "copies": {"start_us": [100], "duration_us": 300, "kind": 11, "correlation_id": 9},
+    }
+    calls = {"name": "cudaMemPrefetchAsync", "start_us": [50], "duration_us": 5}
+    asked = make_trace(tmp_path / "a", **tables, api_calls={**calls, "correlation_id": 9})
+    faulted = make_trace(tmp_path / "b", **tables, api_calls={**calls, "correlation_id": 8})
+    assert "bandwidth.migrations_in_kernels" not in ids(analyze(asked))
+    assert "bandwidth.migrations_in_kernels" in ids(analyze(faulted))
 
 
 def test_migrations_between_kernels_are_named(tmp_path):

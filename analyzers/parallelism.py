@@ -1,0 +1,198 @@
+"""Kernel time that too little parallel work wastes, split so that no two rules claim the same.
+
+Every launch belongs to exactly one pattern, the first that fits: fewer blocks than
+multiprocessors, a last wave that is nearly empty, too few warps on each multiprocessor. Only time
+in which a kernel runs alone counts, because kernels that run together fill the GPU together; so
+all claims together never exceed the kernel time of the ledger.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import re
+
+import numpy as np
+import pandas as pd
+
+from analyzers.facts import COMMUNICATION, GRAPH, KERNEL, Facts
+from analyzers.finding import Evidence
+from analyzers.intervals import Array
+from analyzers.ledger import Ledger
+from analyzers.occupancy import launch_shapes
+from analyzers.words import name_text
+
+NOTABLE_KERNEL_SHARE = 0.05  # of the window; an estimate inside kernels must be worth a look
+SHORTEST_KERNEL_NS = 2_000  # a kernel takes about this long however little it does
+MAX_FULL_WAVES = 4  # after five, a last wave costs less than a fifth; Nsight Compute agrees
+LOW_OCCUPANCY_PCT = 25.0  # below a quarter of the warps, waiting for memory is rarely hidden
+ENOUGH_OCCUPANCY_PCT = 50.0  # from half of them on, more warps rarely help
+EVIDENCE_KERNELS = 3
+
+# Kernels that keep tiles in registers and shared memory have few warps by design.
+_TILED = re.compile(r"gemm|cutlass|cudnn|conv|xmma|wgmma|nvjet|flash|fmha|attention", re.IGNORECASE)
+
+
+class Parallelism(enum.IntEnum):
+    """How a launch fills the GPU."""
+
+    ENOUGH = 0
+    SMALL_GRID = 1
+    TAIL_WAVE = 2
+    LOW_OCCUPANCY = 3
+
+
+def why_not_told(facts: Facts) -> str:
+    """Return why the recording can't say how kernels fill the GPU; empty when it can."""
+    kinds = facts.launches["kind"].to_numpy()
+    if not np.isin(kinds, (KERNEL, COMMUNICATION)).any():
+        if (kinds == GRAPH).any():
+            return (
+                "the kernels of whole CUDA graphs were not recorded; record with "
+                "`nsys profile --cuda-graph-trace=node`"
+            )
+        return "no kernels were recorded; record with `nsys profile -t cuda`"
+    table = launch_shapes(facts).table
+    if not (table["grid_blocks"] > 0).any():
+        return "the recording has no grid sizes; record with `nsys profile -t cuda`"
+    if not (facts.devices["sm_count"] > 0).any():
+        return (
+            "the recording does not say how many multiprocessors the GPU has; record with "
+            "`nsys profile -t cuda` of version 2022.2 or newer"
+        )
+    return ""
+
+
+def occupancy_is_known(facts: Facts) -> bool:
+    """Tell whether the occupancy of any launch is known."""
+    return bool((launch_shapes(facts).table["occupancy_pct"] >= 0).any())
+
+
+def kernel_losses(facts: Facts, ledger: Ledger, pattern: Parallelism) -> pd.DataFrame:
+    """Return the launches of ``pattern`` that ran alone in the window.
+
+    Columns: ``launch`` (row in ``Facts.launches``), ``shape`` (row in ``launch_shapes``'s
+    table), ``alone_ns`` and ``lost_ns``: the part of it that full parallelism could win back.
+    """
+    found = _all_losses(facts, ledger)
+    chosen: pd.DataFrame = found[found["pattern"] == pattern]
+    return chosen
+
+
+@functools.lru_cache(maxsize=2)
+def _all_losses(facts: Facts, ledger: Ledger) -> pd.DataFrame:
+    shapes = launch_shapes(facts)
+    pattern, share = _patterns(shapes.table, facts)
+    chosen = (pattern != Parallelism.ENOUGH)[shapes.code]
+    chosen &= facts.launches["kind"].to_numpy()[shapes.rows] == KERNEL
+    launch, shape = shapes.rows[chosen], shapes.code[chosen]
+    keep = ~((pattern[shape] == Parallelism.LOW_OCCUPANCY) & _is_tiled(facts, launch))
+    launch, shape = launch[keep], shape[keep]
+    alone = alone_ns(facts, ledger)[launch]
+    could_win = np.maximum(alone - SHORTEST_KERNEL_NS, 0)
+    lost = np.minimum((alone * share[shape]).astype(np.int64), could_win)
+    columns = {"launch": launch, "shape": shape, "alone_ns": alone, "lost_ns": lost}
+    found = pd.DataFrame(columns).assign(pattern=pattern[shape])
+    return found[lost > 0]
+
+
+def _patterns(table: pd.DataFrame, facts: Facts) -> tuple[Array, Array]:
+    """Return the pattern of each launch configuration, and the part of its time that it wastes."""
+    sms = facts.devices["sm_count"].to_numpy()[table["device"].to_numpy()].astype(np.float64)
+    grid, waves = table["grid_blocks"].to_numpy(), table["waves"].to_numpy()
+    occupancy = table["occupancy_pct"].to_numpy()
+    rounds = np.maximum(np.ceil(waves), 1)
+    small = (grid > 0) & (grid < sms)
+    tail = ~small & (waves > 1) & (waves < rounds) & (waves < MAX_FULL_WAVES + 1)
+    low = ~small & ~tail & (occupancy > 0) & (occupancy < LOW_OCCUPANCY_PCT)
+    pattern = np.select(
+        [small, tail, low],
+        [Parallelism.SMALL_GRID, Parallelism.TAIL_WAVE, Parallelism.LOW_OCCUPANCY],
+        Parallelism.ENOUGH,
+    )
+    wasted = np.select(
+        [small, tail, low],
+        [1 - grid / np.maximum(sms, 1), 1 - waves / rounds, 1 - occupancy / ENOUGH_OCCUPANCY_PCT],
+        0.0,
+    )
+    return pattern, wasted
+
+
+def _is_tiled(facts: Facts, launches: Array) -> Array:
+    codes, names = pd.factorize(facts.launches["name_id"].to_numpy()[launches])
+    told = [_TILED.search(str(n)) is not None for n in facts.trace.names(names)]
+    tiled: Array = np.array(told, dtype=bool)[codes]
+    return tiled
+
+
+@functools.lru_cache(maxsize=2)
+def alone_ns(facts: Facts, ledger: Ledger) -> Array:
+    """Return how long each launch was the only compute kernel on its device, in the window."""
+    result = np.zeros(len(facts.launches), np.int64)
+    inside = facts.inside(ledger.window.start_ns, ledger.window.end_ns)
+    rows = inside[np.isin(facts.launches["kind"].to_numpy()[inside], (KERNEL, GRAPH))]
+    device = facts.launches["device"].to_numpy()[rows]
+    for key in range(len(facts.devices)):
+        mine = rows[device == key]
+        start = np.maximum(facts.launches["start_ns"].to_numpy()[mine], ledger.window.start_ns)
+        end = np.minimum(facts.launches["end_ns"].to_numpy()[mine], ledger.window.end_ns)
+        result[mine] = _alone(start, end)
+    return result
+
+
+def _alone(start: Array, end: Array) -> Array:
+    """Return how much of each interval no other covers; sorted by begin."""
+    if len(start) < 2 or np.all(start[1:] >= np.maximum.accumulate(end)[:-1]):
+        return end - start
+    number = np.arange(len(start))
+    time = np.concatenate((start, end))
+    order = np.argsort(time, kind="stable")
+    time = time[order]
+    running = np.cumsum(np.repeat((1, -1), len(start))[order])
+    # While one runs, the sum of the numbers of those that run is its number.
+    which = np.cumsum(np.concatenate((number, -number))[order])
+    single = np.flatnonzero(running[:-1] == 1)
+    result = np.zeros(len(start), np.int64)
+    np.add.at(result, which[single], (time[1:] - time[:-1])[single])
+    return result
+
+
+def mean_weighted(losses: pd.DataFrame, values: Array) -> float:
+    """Return the mean of one value per launch configuration, weighted with the time lost."""
+    return float(np.average(values[losses["shape"]], weights=losses["lost_ns"]))
+
+
+def largest_kernels(
+    facts: Facts, losses: pd.DataFrame, what: str = "time to win in"
+) -> tuple[Evidence, ...]:
+    """Return the kernels that lose most as evidence, each showing the launch that loses most.
+
+    Args:
+        facts: The recording.
+        losses: Columns ``launch`` and ``lost_ns``.
+        what: Words for the time; the kernel's name follows.
+    """
+    name_id = facts.launches["name_id"].to_numpy()[losses["launch"]]
+    sums = losses["lost_ns"].groupby(name_id).sum().nlargest(EVIDENCE_KERNELS)
+    texts = facts.trace.names(sums.index.to_numpy())
+    evidence = []
+    for name, text, lost in zip(sums.index, texts, sums, strict=True):
+        mine = losses[name_id == name]
+        worst = int(mine["launch"].iloc[int(mine["lost_ns"].to_numpy().argmax())])
+        launch = facts.launches.iloc[worst]
+        evidence.append(
+            Evidence(
+                name=f"{what} {name_text(str(text))}",
+                value=float(lost),
+                unit="ns",
+                start_ns=int(launch["start_ns"]),
+                end_ns=int(launch["end_ns"]),
+                device=int(launch["device"]),
+            )
+        )
+    return tuple(evidence)
+
+
+def is_notable(ledger: Ledger, lost_ns: int) -> bool:
+    """Tell whether an estimated loss inside kernels is worth a finding."""
+    return lost_ns > 0 and lost_ns >= NOTABLE_KERNEL_SHARE * ledger.duration_ns

@@ -1,0 +1,110 @@
+"""Lanes of running warps that do nothing, because threads of a warp take different paths.
+
+What it looks for:
+    Nothing, in a timeline: neither Nsight Systems nor torch.profiler records which lanes were
+    active, so this rule never guesses. It names the Nsight Compute command that would tell, for
+    the kernels that hold most of the time.
+
+Why it is slow:
+    A warp's 32 threads share one instruction. Where they branch apart, the paths run one after
+    the other, and lanes that are not on the path do nothing.
+
+What to try:
+    Let neighbouring threads take the same path: sort or bucket the work by kind, replace short
+    branches by selects, make loop counts equal within a warp.
+
+When it does not apply:
+    When the kernel waits for memory anyway: idle lanes then cost little. That is why the command
+    also collects how busy memory and multiprocessors are.
+
+Shown by:
+    traces/synthetic/synthetic_divergence.sqlite
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import numpy as np
+import pandas as pd
+
+from analyzers.facts import GRAPH, KERNEL, Facts
+from analyzers.finding import Cause, Outcome, Skipped
+from analyzers.ledger import Ledger
+from analyzers.words import count_text, share_text
+
+CAUSE = Cause.DIVERGENCE
+
+MOST_OF_THE_TIME = 0.80  # of kernel time; the next kernels add little and profiling is slow
+MAX_KERNELS = 8  # the command should stay one line
+LAUNCHES_OF_EACH = 3  # one could be an exception
+MAX_LAUNCHES = 200  # each is run several times over
+SECTIONS = ("WarpStateStats", "SourceCounters", "SpeedOfLight")
+
+_TEMPLATE = re.compile(r"<[^<>]*>")
+_PLAIN_NAME = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Name the command that examines the kernels of the window."""
+    kinds = facts.launches["kind"].to_numpy()
+    if not (kinds == KERNEL).any():
+        hidden = (kinds == GRAPH).any()
+        how = "--cuda-graph-trace=node" if hidden else "-t cuda"
+        what = "the kernels of whole CUDA graphs" if hidden else "no kernels"
+        verb = "were not recorded" if hidden else "were recorded"
+        return Skipped(f"{what} {verb}; record with `nsys profile {how}`")
+    times = _time_by_base_name(facts, ledger)
+    chosen = _chosen(times) if len(times) else times
+    if chosen.empty:
+        return Skipped(
+            "a timeline does not show which lanes of a warp were active, and no kernel that a "
+            f"command could name ran in the window; record counters with `{_command([], LAUNCHES_OF_EACH)}`"
+        )
+    launches = int(np.ceil(chosen["count"].sum() / chosen["count"].min())) * LAUNCHES_OF_EACH
+    covered = share_text(float(chosen["ns"].sum()), float(times["ns"].sum()))
+    return Skipped(
+        "a timeline does not show which lanes of a warp were active; to examine "
+        f"{count_text(len(chosen), 'kernel')} with {covered} of kernel time, run "
+        f"`{_command(list(chosen.index), min(launches, MAX_LAUNCHES))}`"
+    )
+
+
+def base_name(kernel: str) -> str:
+    """Return a kernel's name without return type, namespaces, template arguments and parameters.
+
+    That is the name which ncu compares with unless told otherwise.
+    """
+    name = kernel.replace("(anonymous namespace)::", "")
+    while (shorter := _TEMPLATE.sub("", name)) != name:
+        name = shorter
+    return name.partition("(")[0].strip().rpartition(" ")[2].rpartition("::")[2]
+
+
+def _time_by_base_name(facts: Facts, ledger: Ledger) -> pd.DataFrame:
+    """Return ``ns`` and ``count`` of the window's launches by base name, most time first."""
+    rows = facts.inside(ledger.window.start_ns, ledger.window.end_ns)
+    rows = rows[facts.launches["kind"].to_numpy()[rows] == KERNEL]
+    code, ids = pd.factorize(facts.launches["name_id"].to_numpy()[rows])
+    frame = pd.DataFrame({"ns": facts.duration_ns[rows], "count": 1}).groupby(code).sum()
+    names = pd.Index([base_name(str(n)) for n in facts.trace.names(ids)])
+    return frame.set_axis(names).groupby(level=0).sum().sort_values("ns", ascending=False)
+
+
+def _chosen(times: pd.DataFrame) -> pd.DataFrame:
+    """Return the kernels to examine; a name that no compiler makes is not put into a command."""
+    plain = np.array([_PLAIN_NAME.fullmatch(str(name)) is not None for name in times.index])
+    time = times["ns"].to_numpy()
+    needed = np.cumsum(time) - time < MOST_OF_THE_TIME * time.sum()
+    return times[needed & plain].head(MAX_KERNELS)
+
+
+def _command(names: list[str], launches: int) -> str:
+    parts = ["ncu", "--clock-control", "none"]
+    for section in SECTIONS:
+        parts += ["--section", section]
+    if names:
+        parts += ["--kernel-name", f"regex:^({'|'.join(re.escape(n) for n in names)})$"]
+    parts += ["--launch-count", str(launches), "-o", "counters", "PROGRAM"]
+    return shlex.join(parts)

@@ -1,0 +1,80 @@
+"""Grids whose last wave of blocks is nearly empty.
+
+What it looks for:
+    Launches with at least one full wave (as many blocks as the GPU can hold at a time), at most
+    four, and a partial one after them. Grids smaller than the GPU are the small-grid rule's.
+
+Why it is slow:
+    While the last, partial wave runs, most multiprocessors have nothing left to do. With few
+    waves in all, that is a large part of the kernel: 140 blocks where 132 fit take twice as long
+    as 132.
+
+What to try:
+    Choose a grid that is a multiple of what fits, make blocks smaller so that waves are many, or
+    let a grid that fits exactly loop over the work (a persistent, grid-stride kernel).
+
+When it does not apply:
+    When blocks differ much in length, so that they do not run in waves, or when other kernels
+    fill the gap.
+
+The loss is the empty part of the waves: duration × (1 - waves / whole waves). How many blocks fit
+is computed from registers, shared memory and block size. Time in which several kernels ran at
+once is not counted, nor is any launch that another rule of this cause counts.
+
+Shown by:
+    tests/scenarios.py, ``tail_wave``
+"""
+
+from __future__ import annotations
+
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
+from analyzers.ledger import Ledger
+from analyzers.occupancy import launch_shapes
+from analyzers.parallelism import (
+    Parallelism,
+    is_notable,
+    kernel_losses,
+    largest_kernels,
+    mean_weighted,
+    occupancy_is_known,
+    why_not_told,
+)
+from analyzers.words import count_text, time_text
+
+CAUSE = Cause.PARALLELISM
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report kernels that ran alone with a partial last wave."""
+    if reason := why_not_told(facts):
+        return Skipped(reason)
+    if not occupancy_is_known(facts):
+        return Skipped(
+            "the recording does not have the registers or the GPU's limits, so how many blocks "
+            "fit is not known; record with `nsys profile -t cuda` of version 2022.2 or newer"
+        )
+    losses = kernel_losses(facts, ledger, Parallelism.TAIL_WAVE)
+    lost_ns = int(losses["lost_ns"].sum())
+    if not is_notable(ledger, lost_ns):
+        return Clear()
+    table = launch_shapes(facts).table
+    waves = mean_weighted(losses, table["waves"].to_numpy())
+    alone_ns = int(losses["alone_ns"].sum())
+    return Finding(
+        title=(
+            f"{count_text(len(losses), 'launch')} ended in a wave that leaves multiprocessors "
+            f"idle: on average {waves:.1f} waves of blocks, {time_text(lost_ns)} of "
+            f"{time_text(alone_ns)} in which they ran"
+        ),
+        row=Row.KERNEL,
+        lost_ns=lost_ns,
+        confidence=Confidence.INFERRED,
+        advice="Choose a grid that fills whole waves, or loop over the work in a grid that fits.",
+        does_not_apply_when="blocks differ much in length, so that they do not run in waves.",
+        evidence=(
+            Evidence(name="launches concerned", value=len(losses), unit="count"),
+            Evidence(name="mean waves of these launches", value=waves, unit="count"),
+            *largest_kernels(facts, losses),
+        ),
+    )
