@@ -183,11 +183,9 @@ def _warm_up(
     facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]
 ) -> QualityNote | None:
     """Warn of start-up inside the window: a slow first iteration, or modules being loaded."""
-    inside = [
-        i
-        for i in iterations
-        if i.start_ns >= ledger.window.start_ns and i.end_ns <= ledger.window.end_ns
-    ]
+    # The first iteration begins on the host, before the window's first GPU operation.
+    low, high = ledger.window.start_ns, ledger.window.end_ns
+    inside = [i for i in iterations if low <= (i.start_ns + i.end_ns) // 2 < high]
     if len(inside) > 2:
         length = np.array([i.end_ns - i.start_ns for i in inside])
         usual = float(np.median(length[1:]))

@@ -1,0 +1,157 @@
+"""What the reader is told about the capture before any verdict."""
+
+import pytest
+
+from analyzers import analyze
+from tests.traces_in_memory import make_trace
+
+
+def launched(count=4, **tables):
+    """Kernels of 10 µs every 20 µs, launched 5 µs before; further tables on top."""
+    ids = list(range(1, count + 1))
+    return {
+        "kernels": {
+            "start_us": [20 * i for i in range(count)],
+            "duration_us": 10,
+            "correlation_id": ids,
+        },
+        "api_calls": {
+            "start_us": [20 * i - 5 for i in range(count)],
+            "duration_us": 3,
+            "correlation_id": ids,
+        },
+        **tables,
+    }
+
+
+def notes(folder, **tables):
+    return {q.code: q for q in analyze(make_trace(folder, **tables)).quality}
+
+
+def test_a_clean_capture_has_no_notes(tmp_path):
+    assert notes(tmp_path, **launched()) == {}
+
+
+def test_no_cuda_at_all_forbids_a_verdict(tmp_path):
+    report = analyze(make_trace(tmp_path, ranges={"start_us": [0], "duration_us": 5}))
+    assert report.verdict.cause == "unknown"
+    assert report.quality[0].level == "error"
+    assert "1 NVTX ranges" in report.quality[0].message
+    assert "nsys profile" in report.quality[0].message
+
+
+def test_calls_without_gpu_rows_are_told_apart_from_no_cuda(tmp_path):
+    only_calls = {"api_calls": {"start_us": [0], "duration_us": 5, "correlation_id": 1}}
+    message = notes(tmp_path, **only_calls)["no_gpu_work"].message
+    assert "CUDA was traced" in message
+
+
+def test_a_single_operation_forbids_a_verdict(tmp_path):
+    report = analyze(make_trace(tmp_path, **launched(1)))
+    assert report.verdict.cause == "unknown"
+    assert report.quality[0].code == "one_operation"
+
+
+def test_kernels_without_calls_are_counted(tmp_path):
+    tables = launched(10)
+    tables["api_calls"]["correlation_id"] = [*range(1, 9), 98, 99]
+    assert notes(tmp_path, **tables)["orphan_kernels"].message.startswith("2 of 10 kernels")
+
+
+def test_mostly_unexplained_idle_time_is_unknown_not_a_guess(tmp_path):
+    tables = launched(10)
+    tables["api_calls"]["correlation_id"] = [*range(101, 111)]
+    report = analyze(make_trace(tmp_path, **tables))
+    assert report.verdict.cause == "unknown"
+    assert "cannot be explained" in report.verdict.sentence
+
+
+def test_whole_graphs_hide_kernels(tmp_path):
+    tables = launched()
+    tables["graph_launches"] = {"start_us": [200, 300], "duration_us": 50}
+    message = notes(tmp_path, **tables)["graph_level"].message
+    assert "2 CUDA graph launches" in message
+    assert "--cuda-graph-trace=node" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "is_loss"),
+    [
+        ("Not all CUDA events might have been collected.", True),
+        ("12 events were dropped", True),
+        ("Number of CUDA events collected: 4639.", False),
+        ("No NVTX events collected. Does the process use NVTX?", False),
+    ],
+)
+def test_only_messages_about_loss_are_taken_for_loss(tmp_path, text, is_loss):
+    diagnostics = {"time_us": [0], "severity": 2, "text": [text]}
+    found = notes(tmp_path, **launched(), diagnostics=diagnostics)
+    assert ("recorder_reported_loss" in found) == is_loss
+
+
+def test_a_slow_first_iteration_is_warm_up(tmp_path):
+    """Steps of 50, 20, 20 and 20 µs, each with one kernel."""
+    starts = [0, 50, 70, 90]
+    found = notes(
+        tmp_path,
+        kernels={
+            "start_us": [s + 5 for s in starts],
+            "duration_us": 5,
+            "correlation_id": [1, 2, 3, 4],
+        },
+        api_calls={
+            "start_us": [s + 1 for s in starts],
+            "duration_us": 2,
+            "correlation_id": [1, 2, 3, 4],
+        },
+        ranges={"start_us": starts, "duration_us": [49, 19, 19, 19], "name": "step"},
+    )
+    assert "2.6 times as long" in found["warm_up"].message
+
+
+def _warm_up_loop():
+    """The same with a kernel that fills each step, so that every step is inside the window."""
+    starts, lengths = [0, 50, 70, 90, 110], [50, 20, 20, 20, 20]
+    ids = [1, 2, 3, 4, 5]
+    return {
+        "kernels": {"start_us": starts, "duration_us": lengths, "correlation_id": ids},
+        "api_calls": {"start_us": starts, "duration_us": 0.001, "correlation_id": ids},
+        "ranges": {"start_us": starts, "duration_us": lengths, "name": "step"},
+    }
+
+
+def test_loading_modules_inside_the_window_is_said(tmp_path):
+    tables = launched()
+    calls = tables["api_calls"]
+    tables["api_calls"] = {
+        "start_us": [*calls["start_us"], 11],
+        "duration_us": [3, 3, 3, 3, 3],
+        "correlation_id": [*calls["correlation_id"], 50],
+        "name": ["cudaLaunchKernel"] * 4 + ["cuModuleLoadData"],
+    }
+    assert "setup_inside" in notes(tmp_path, **tables)
+
+
+def test_the_profiler_s_own_time_is_said(tmp_path):
+    overheads = {"start_us": [10, 30], "duration_us": 5, "name": "CUDA profiling data flush"}
+    found = notes(tmp_path, **launched(), overheads=overheads)
+    assert "profiler_overhead" in found
+
+
+def test_clocks_that_disagree_are_said(tmp_path):
+    tables = launched()
+    tables["api_calls"]["start_us"] = [20 * i + 2 for i in range(4)]
+    assert "clock_skew" in notes(tmp_path, **tables)
+
+
+def test_one_iteration_as_the_window_is_said(tmp_path):
+    report = analyze(make_trace(tmp_path, **_warm_up_loop()), "iteration:2")
+    assert "one_iteration" in {q.code for q in report.quality}
+
+
+def test_programmatic_overlap_on_a_stream_is_no_double_count(tmp_path):
+    tables = launched()
+    tables["kernels"]["duration_us"] = 25
+    report = analyze(make_trace(tmp_path, **tables))
+    assert "stream_overlap" in {q.code for q in report.quality}
+    assert report.devices[0].rows["kernel"] == report.window.duration_ns

@@ -1,0 +1,127 @@
+"""Which stretch is analysed, and what counts as an iteration."""
+
+import pytest
+
+from analyzers import analyze
+from analyzers.facts import WindowError
+from tests.traces_in_memory import make_trace
+
+US = 1_000
+
+
+def loop(folder, steps=5, names=None, outer=None, deep=False):
+    """A step every 100 µs on the host, each launching a kernel of 30 µs (150 µs when deep)."""
+    starts = [100 * i for i in range(steps)]
+    length = 150 if deep else 30
+    begins = [160 * i + 20 for i in range(steps)] if deep else [s + 20 for s in starts]
+    names = names or ["step"] * steps
+    ranges = {
+        "start_us": starts + ([-10] if outer else []),
+        "duration_us": [90] * steps + ([100 * steps + 20] if outer else []),
+        "name": names + ([outer] if outer else []),
+    }
+    return make_trace(
+        folder,
+        kernels={
+            "start_us": begins,
+            "duration_us": length,
+            "correlation_id": list(range(1, steps + 1)),
+        },
+        api_calls={
+            "start_us": [s + 10 for s in starts],
+            "duration_us": 5,
+            "correlation_id": list(range(1, steps + 1)),
+        },
+        ranges=ranges,
+    )
+
+
+def test_the_default_is_first_to_last_gpu_operation(tmp_path):
+    window = analyze(loop(tmp_path)).window
+    assert (window.start_ns, window.end_ns) == (20 * US, 450 * US)
+
+
+def test_a_repeated_range_is_the_iteration(tmp_path):
+    report = analyze(loop(tmp_path))
+    assert [i.start_ns for i in report.iterations] == [0, 100 * US, 200 * US, 300 * US, 400 * US]
+    assert "5 iterations" in report.iterations_note
+
+
+@pytest.mark.parametrize(
+    "names", [[f"ProfilerStep#{i}" for i in range(5)], [f"iter {i}" for i in range(5)]]
+)
+def test_a_number_in_the_name_is_set_aside(tmp_path, names):
+    assert len(analyze(loop(tmp_path, names=names)).iterations) == 5
+
+
+def test_a_range_around_the_whole_loop_does_not_hide_it(tmp_path):
+    assert len(analyze(loop(tmp_path, outer="main")).iterations) == 5
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["a", "b", "c", "d", "e"], [f"aten::mul, op_id = {i}" for i in range(5)]],
+)
+def test_iterations_are_never_invented(tmp_path, names):
+    report = analyze(loop(tmp_path, names=names))
+    assert report.iterations == ()
+    assert report.iterations_note.startswith("No iterations")
+
+
+def test_no_ranges_means_no_iterations(tmp_path):
+    trace = make_trace(tmp_path, kernels={"start_us": [0, 50], "duration_us": 10})
+    assert "no NVTX ranges" in analyze(trace).iterations_note
+
+
+def test_a_loop_that_submits_little_is_not_the_iteration(tmp_path):
+    trace = make_trace(
+        tmp_path,
+        kernels={"start_us": [0, 20, 40, 60], "duration_us": 10, "correlation_id": [1, 2, 3, 4]},
+        api_calls={"start_us": [-9, 11, 31, 51], "duration_us": 2, "correlation_id": [1, 2, 3, 4]},
+        ranges={"start_us": [100, 200, 300], "duration_us": 50, "name": "log"},
+    )
+    assert analyze(trace).iterations == ()
+
+
+def test_an_iteration_s_window_is_where_its_work_ran(tmp_path):
+    """The host is far ahead: the third step's kernel runs from 340 to 490 µs."""
+    report = analyze(loop(tmp_path, deep=True), "iteration:3")
+    assert (report.window.start_ns, report.window.end_ns) == (330 * US, 490 * US)
+    assert report.devices[0].busy_ns == 150 * US
+
+
+def test_an_nvtx_range_is_chosen_by_name_and_number(tmp_path):
+    trace = loop(tmp_path)
+    assert analyze(trace, "nvtx:step").window.start_ns == 0
+    second = analyze(trace, "nvtx:step#2")
+    assert (second.window.start_ns, second.window.end_ns) == (100 * US, 190 * US)
+    assert second.devices[0].rows["kernel"] == 30 * US
+
+
+def test_a_range_without_gpu_work_keeps_the_host_s_times(tmp_path):
+    trace = loop(tmp_path, outer="main")
+    made = make_trace(
+        tmp_path / "b",
+        kernels={"start_us": [0, 100], "duration_us": 10, "correlation_id": [1, 2]},
+        api_calls={"start_us": [-5, 95], "duration_us": 2, "correlation_id": [1, 2]},
+        ranges={"start_us": [20], "duration_us": 40, "name": "read input"},
+    )
+    window = analyze(made, "nvtx:read input").window
+    assert (window.start_ns, window.end_ns) == (20 * US, 60 * US)
+    assert trace.count("ranges") == 6
+
+
+def test_a_span_is_taken_as_it_is(tmp_path):
+    report = analyze(loop(tmp_path), "span:0-100000")
+    assert report.devices[0].duration_ns == 100 * US
+    assert sum(report.devices[0].rows.values()) == 100 * US
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    ["nvtx:nothing", "nvtx:step#9", "iteration:0", "iteration:99", "span:5-5", "span:x", "what"],
+)
+def test_a_window_that_is_not_there_is_said_in_one_line(tmp_path, request_text):
+    with pytest.raises(WindowError) as caught:
+        analyze(loop(tmp_path), request_text)
+    assert "\n" not in str(caught.value)
