@@ -58,7 +58,7 @@ def why_not_told(facts: Facts) -> str:
     if not (facts.devices["sm_count"] > 0).any():
         return (
             "the recording does not say how many multiprocessors the GPU has; record with "
-            "`nsys profile -t cuda` of version 2022.2 or newer"
+            "`nsys profile -t cuda` of a current version"
         )
     return ""
 
@@ -93,7 +93,7 @@ def _all_losses(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     lost = np.minimum((alone * share[shape]).astype(np.int64), could_win)
     columns = {"launch": launch, "shape": shape, "alone_ns": alone, "lost_ns": lost}
     found = pd.DataFrame(columns).assign(pattern=pattern[shape])
-    return found[lost > 0]
+    return found.loc[lost > 0]
 
 
 def _patterns(table: pd.DataFrame, facts: Facts) -> tuple[Array, Array]:

@@ -57,9 +57,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     at_limit = {key: _at_limit(samples, facts, key) for key in range(len(facts.devices))}
     if all(spans is None for spans in at_limit.values()):
         return Skipped(f"which GPU the metrics belong to is not recorded; {RECORD}")
-    free = {
-        key: _unclaimed(facts, ledger, key, spans or empty()) for key, spans in at_limit.items()
-    }
+    free = {k: _unclaimed(facts, ledger, k, s) for k, s in at_limit.items() if s is not None}
     lost_ns = sum(spans.total for spans in free.values())
     if not is_notable(ledger, lost_ns):
         return Clear()
@@ -84,10 +82,12 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
 
 def _traffic(facts: Facts) -> pd.DataFrame:
     """Return ``gpu``, ``time_ns`` and ``pct``: reading and writing together, by time."""
-    rows = facts.trace.frame("gpu_metrics")
-    ids = np.unique(rows["name_id"].to_numpy())
+    ids = np.unique(facts.trace.columns("gpu_metrics", ["name_id"])["name_id"])
     wanted = [i for i, n in zip(ids, facts.trace.names(ids), strict=True) if _TRAFFIC.search(n)]
-    rows = rows[rows["name_id"].isin(wanted)].rename(columns={"value": "pct"})
+    # Piece by piece: there are a dozen other metrics for every two that are wanted.
+    pieces = (b.to_pandas() for b in facts.trace.batches("gpu_metrics"))
+    rows = pd.concat([p[p["name_id"].isin(wanted)] for p in pieces], ignore_index=True)
+    rows = rows.rename(columns={"value": "pct"})
     if rows["pct"].max() > MAX_PCT:
         rows = rows.iloc[:0]
     return rows.groupby(["gpu", "time_ns"])["pct"].sum().reset_index()

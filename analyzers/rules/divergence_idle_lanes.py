@@ -60,15 +60,21 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     if chosen.empty:
         return Skipped(
             "a timeline does not show which lanes of a warp were active, and no kernel that a "
-            f"command could name ran in the window; record counters with `{_command([], LAUNCHES_OF_EACH)}`"
+            "command could name ran in the window; record counters with "
+            f"`{_command([], LAUNCHES_OF_EACH)}`"
         )
-    launches = int(np.ceil(chosen["count"].sum() / chosen["count"].min())) * LAUNCHES_OF_EACH
     covered = share_text(float(chosen["ns"].sum()), float(times["ns"].sum()))
     return Skipped(
         "a timeline does not show which lanes of a warp were active; to examine "
         f"{count_text(len(chosen), 'kernel')} with {covered} of kernel time, run "
-        f"`{_command(list(chosen.index), min(launches, MAX_LAUNCHES))}`"
+        f"`{_command(list(chosen.index), _launches_to_count(chosen))}`"
     )
+
+
+def _launches_to_count(chosen: pd.DataFrame) -> int:
+    """Return how many launches of these kernels to profile, so that each has its turn."""
+    turns = int(np.ceil(chosen["count"].sum() / chosen["count"].min()))
+    return min(LAUNCHES_OF_EACH * max(turns, int(chosen["variants"].sum())), MAX_LAUNCHES)
 
 
 def base_name(kernel: str) -> str:
@@ -83,13 +89,17 @@ def base_name(kernel: str) -> str:
 
 
 def _time_by_base_name(facts: Facts, ledger: Ledger) -> pd.DataFrame:
-    """Return ``ns`` and ``count`` of the window's launches by base name, most time first."""
+    """Return the window's kernels by base name, most time first.
+
+    Columns: ``ns`` (summed time), ``count`` (launches) and ``variants`` (full names).
+    """
     rows = facts.inside(ledger.window.start_ns, ledger.window.end_ns)
     rows = rows[facts.launches["kind"].to_numpy()[rows] == KERNEL]
     code, ids = pd.factorize(facts.launches["name_id"].to_numpy()[rows])
     frame = pd.DataFrame({"ns": facts.duration_ns[rows], "count": 1}).groupby(code).sum()
     names = pd.Index([base_name(str(n)) for n in facts.trace.names(ids)])
-    return frame.set_axis(names).groupby(level=0).sum().sort_values("ns", ascending=False)
+    variants = frame.set_axis(names).assign(variants=1)
+    return variants.groupby(level=0).sum().sort_values("ns", ascending=False)
 
 
 def _chosen(times: pd.DataFrame) -> pd.DataFrame:
@@ -97,7 +107,7 @@ def _chosen(times: pd.DataFrame) -> pd.DataFrame:
     plain = np.array([_PLAIN_NAME.fullmatch(str(name)) is not None for name in times.index])
     time = times["ns"].to_numpy()
     needed = np.cumsum(time) - time < MOST_OF_THE_TIME * time.sum()
-    return times[needed & plain].head(MAX_KERNELS)
+    return times.loc[needed & plain].head(MAX_KERNELS)
 
 
 def _command(names: list[str], launches: int) -> str:
