@@ -2,8 +2,8 @@
 
 An expression is safe when it can only hold words of ours: a constant, a number, the result of a
 function that escapes or formats, or something made of those. A name is safe when everything ever
-assigned to it is; a private function's parameter, when every call within ``views/`` passes
-something safe; a function of ``views/``, when everything it returns is.
+assigned to it is; a parameter of a private or inner function, when every call within ``views/``
+passes something safe; a function of ``views/``, when everything it returns is.
 """
 
 import ast
@@ -308,7 +308,8 @@ class CheckedFile:
     def _parameter(self, function, name, seen):
         """Tell whether every call within ``views/`` passes something safe for ``name``."""
         calls = self.pages.calls.get(function.name, [])
-        if not calls or not function.name.startswith("_"):
+        is_local = self.scope_of[function] is not self.tree
+        if not calls or not (is_local or function.name.startswith("_")):
             return False
         places = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
         for path, call in calls:
