@@ -26,7 +26,7 @@ from analyzers.ledger import DETAILS, ROWS
 from collectors.trace import Array, CopyKind, Trace
 from library.analyses import Stored
 from views._charts import ROW_COLORS, device_labels
-from views._units import visible
+from views._units import function_first, visible
 
 BINS = 700  # of a full view: about two pixels each on a common screen
 MAX_STREAMS = 24  # a device; the busiest. More lanes than this cannot be read on one screen
@@ -35,7 +35,7 @@ MAX_DEPTH = 6
 MAX_NAME = 300  # characters sent to the browser
 MIN_BINS_A_MARK = 3  # events closer than this overlap on the screen and would overstate
 MIN_VIEW_NS = 100
-SELECTED_LABEL = 24
+SELECTED_GROUP = "Selected kernel"
 
 # Colours by number: the ledger's rows first, so that a call that waits has the colour of waiting.
 PALETTE = (*(ROW_COLORS[row] for row in ROWS), "#8A94A0", "#6C8EAD")
@@ -50,13 +50,13 @@ _KIND_COLOR = {
 }
 _CALL_COLOR = {
     Call.LAUNCH: _CODE[Row.LAUNCH],
+    Call.ENQUEUE: _CODE[Row.LAUNCH],
     Call.WAIT: _CODE[Row.SYNC],
     Call.POLL: _CODE[Row.SYNC],
     Call.COPY: _CODE[Row.SYNC],
     Call.FREE: _CODE[Row.MEMORY],
     Call.ALLOCATE: _CODE[Row.MEMORY],
     Call.SET_UP: _CODE[Row.SETUP],
-    Call.OTHER: OTHER_CALL,
 }
 _COPY_WORDS = {
     CopyKind.HOST_TO_DEVICE: "copy HtoD",
@@ -202,8 +202,8 @@ class Lanes:
         order = np.argsort(columns["start"], kind="stable")
         columns = {column: values[order] for column, values in columns.items()}
         lane = Lane(
-            group="Selected kernel",
-            label=visible(name, SELECTED_LABEL),
+            group=SELECTED_GROUP,
+            label=visible(function_first(name)[:MAX_NAME]),
             spans=Spans(columns["start"], columns["end"]),
             name=columns["name"],
             color=columns["color"],
@@ -370,7 +370,7 @@ def _call_lanes(
     texts = [str(t) for t in trace.names(ids)]
     code, colors = (
         names.codes(texts)[places],
-        np.array([_CALL_COLOR[classify(t)] for t in texts], np.uint8)[places],
+        np.array([_CALL_COLOR.get(classify(t), OTHER_CALL) for t in texts], np.uint8)[places],
     )
     labels = _thread_labels(trace)
     for thread in counts.index[:MAX_THREADS]:

@@ -17,6 +17,7 @@ from views._units import (
     NOT_RECORDED_TEXT,
     csv_text,
     format_ns,
+    function_first,
     md_escape,
     ns_to_ms,
     ns_to_us,
@@ -159,7 +160,7 @@ def telling_names(kernels: pd.DataFrame) -> list[str]:
     """Return short names; where several kernels share one, with what follows it in the full."""
     repeated = kernels["short_name"].duplicated(keep=False).to_numpy()
     return [
-        visible(full[max(full.find(short), 0) :] if again else short, SHOWN_NAME)
+        visible(function_first(full) if again else short, SHOWN_NAME)
         for full, short, again in zip(kernels["name"], kernels["short_name"], repeated, strict=True)
     ]
 

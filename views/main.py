@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import uuid
 from pathlib import Path
 
 import streamlit as st
@@ -14,6 +16,8 @@ from views._choices import device_choices, window_choices
 from views._session import Selection, choose, chosen, load
 from views._style import apply_style
 from views._units import visible
+
+LOG = logging.getLogger(__name__)
 
 # The reader's way through: the answer first, then the evidence. Pages not named come before Open.
 ORDER = ("overview", "timeline", "kernels", "compare", "capture", "reviews")
@@ -33,7 +37,12 @@ def main() -> None:
     _adopt_address(recordings)
     if recordings and page.url_path not in WITHOUT_PICKERS:
         _pickers(recordings)
-    page.run()
+    try:
+        page.run()
+    except Exception:  # a defect of ours; the reader gets a line, the log the rest
+        number = uuid.uuid4().hex[:8]
+        LOG.exception("page %s failed (%s)", page.url_path or ORDER[0], number)
+        st.error(f"A defect of whyslow stopped this page; the server's log names it {number}.")
 
 
 def _beside(name: str) -> Path:

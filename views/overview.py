@@ -48,13 +48,11 @@ def _verdict(session: Session) -> None:
         st.header(md_prose(first), anchor=False)
         if rest:
             show_prose(rest)
-        st.caption(md_escape(" · ".join(_facts(session))))
-    for note in report.quality:
-        if note.level == "error":
-            st.error(md_prose(note.message))
-    warnings = sum(n.level == "warning" for n in report.quality)
-    if warnings:
-        st.caption(f"Capture quality: {count_text(warnings, 'warning')}, listed below.")
+        facts = _facts(session)
+        warnings = sum(n.level == "warning" for n in report.quality)
+        if warnings:
+            facts.append(f"{count_text(warnings, 'warning')} about the capture, see below")
+        st.caption(md_escape(" · ".join(facts)))
 
 
 def split_sentence(text: str) -> tuple[str, str]:

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from views._lanes import MIN_VIEW_NS, Lane, Lanes
+from views._lanes import MIN_VIEW_NS, SELECTED_GROUP, Lane, Lanes
 from views._session import Session, current, digest
-from views._units import format_bytes, format_ns, ns_to_us, visible
+from views._units import format_bytes, format_ns, function_first, ns_to_us, visible
 from views.components.timeline import timeline
 
 HELP = (
@@ -19,6 +19,13 @@ HELP = (
 )
 ROOM_AROUND = 0.6  # of a finding's length, on both sides of it
 SHOWN_LONGEST = 25
+SHOWN_NAME = 160
+LONGEST_COLUMNS = {
+    "operation": st.column_config.TextColumn("operation", width="large"),
+    "where": st.column_config.TextColumn("where", width="small"),
+    "duration": st.column_config.NumberColumn("duration (µs)", format="%.3f", width="small"),
+    "begins": st.column_config.NumberColumn("begins at (µs)", format="%.3f", width="small"),
+}
 
 
 def page() -> None:
@@ -162,23 +169,36 @@ def _in_view(session: Session, lanes: Lanes, view: tuple[int, int]) -> None:
     )
     if not table.open:
         return
-    launches = session.launches()
-    inside = (launches["end_ns"] > start) & (launches["start_ns"] < end)
-    table.dataframe(longest(session, launches[inside.to_numpy()], lanes.origin_ns), hide_index=True)
+    table.dataframe(longest(lanes, view), hide_index=True, column_config=LONGEST_COLUMNS)
 
 
-def longest(session: Session, launches: pd.DataFrame, origin_ns: int) -> pd.DataFrame:
-    """Return the longest of ``launches`` in words, for readers who cannot use a canvas."""
-    length = (launches["end_ns"] - launches["start_ns"]).to_numpy()
-    top = launches.iloc[np.argsort(-length, kind="stable")[:SHOWN_LONGEST]]
-    names = session.trace.names(top["name_id"].to_numpy())
-    return pd.DataFrame(
-        {
-            "operation": [visible(str(n), 120) or "copy or memset" for n in names],
-            "duration (µs)": ns_to_us(top["end_ns"] - top["start_ns"]),
-            "begins at (µs)": ns_to_us(top["start_ns"] - origin_ns),
-            "stream": top["stream"].to_numpy(),
-        }
+def longest(lanes: Lanes, view: tuple[int, int]) -> pd.DataFrame:
+    """Return the longest operations of a view, for readers who cannot use a canvas."""
+    found = []
+    for lane in lanes.lanes:
+        if not lane.on_device or lane.group == SELECTED_GROUP:
+            continue
+        first, last = lane.spans.within(*view)
+        length = lane.spans.end[first:last] - lane.spans.start[first:last]
+        rows = first + np.argsort(-length, kind="stable")[:SHOWN_LONGEST]
+        found.append(
+            pd.DataFrame(
+                {
+                    "operation": [function_first(lanes.names[n]) for n in lane.name[rows]],
+                    "where": f"{lane.group}, {lane.label}",
+                    "duration": lane.spans.end[rows] - lane.spans.start[rows],
+                    "begins": lane.spans.start[rows],
+                }
+            )
+        )
+    if not found:
+        return pd.DataFrame({c: [] for c in LONGEST_COLUMNS})
+    table = pd.concat(found).sort_values("duration", ascending=False, kind="stable")
+    table = table.head(SHOWN_LONGEST)
+    return table.assign(
+        operation=[visible(t, SHOWN_NAME) for t in table["operation"]],
+        duration=ns_to_us(table["duration"]),
+        begins=ns_to_us(table["begins"]),
     )
 
 

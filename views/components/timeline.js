@@ -242,7 +242,7 @@ class Timeline {
     if (this.x(from) > GUTTER) g.fillRect(GUTTER, AXIS, this.x(from) - GUTTER, this.height);
     if (this.x(to) < this.width) g.fillRect(this.x(to), AXIS, this.width - this.x(to), this.height);
     g.globalAlpha = 1;
-    const bands = [[this.data.mark, 0.16], [this.selecting, 0.25]];
+    const bands = [[this.data.mark, 0.1], [this.selecting, 0.25]];
     for (const [band, alpha] of bands) {
       if (!band) continue;
       const x0 = this.x(Math.min(...band)), x1 = Math.max(this.x(Math.max(...band)), x0 + 2);
