@@ -15,15 +15,12 @@ import subprocess
 import sys
 import time
 import traceback
-import urllib.error
-import urllib.request
-import webbrowser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import worker
-from library import analyses, cache
+from library import cache
 
 if TYPE_CHECKING:
     from worker import Opened, Progress
@@ -130,11 +127,7 @@ def _report_text(path: Path, window: str) -> str:
     """Return the report as JSON text, made now or stored before."""
     job = worker.start(path, window=window)
     with _bar(path.name) as show:
-        trace_id = job.wait(show)
-    stored = analyses.find(cache.cache_root() / trace_id, window)
-    if stored is None:
-        return worker.open_recording(path, window=window).stored.report.to_json()
-    return stored.report_text()
+        return job.wait(show).report_text()
 
 
 def _export(chosen: argparse.Namespace) -> None:
@@ -177,10 +170,12 @@ def _writing_to(target: Path) -> Iterator[None]:
 
 
 def _open(chosen: argparse.Namespace) -> None:
+    import webbrowser
+
+    port = _free_port(chosen.port)
     trace_id = ""
     for path in chosen.paths:
         trace_id = _opened(path).trace.id
-    port = chosen.port or _free_port()
     with _server(port) as process:
         url = f"http://{HOST}:{port}/?trace={trace_id}"
         _wait_until_healthy(process, port)
@@ -192,9 +187,14 @@ def _open(chosen: argparse.Namespace) -> None:
             _server_failed(f"stopped with exit status {status}")
 
 
-def _free_port() -> int:
+def _free_port(wanted: int) -> int:
+    """Return ``wanted``, or any free port for 0."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted))
+        except (OSError, OverflowError):
+            _server_failed(f"cannot listen on port {wanted}")
         port: int = probe.getsockname()[1]
         return port
 
@@ -219,6 +219,9 @@ def _server(port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
+    import urllib.error  # slow to import, and no other command needs it
+    import urllib.request
+
     deadline = time.monotonic() + SERVER_WAIT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -304,10 +307,10 @@ def _section(title: str, entries: Iterator[str]) -> list[str]:
 
 
 def _time(ns: int) -> str:
-    """Return a duration with three to four digits in the unit that suits it."""
+    """Return a duration as ``analyzers.words`` writes it, which is slow to import."""
     for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("µs", 1_000)):
         if ns >= size:
-            return f"{ns / size:.4g} {unit}" if ns < 1000 * size else f"{ns / size:,.0f} {unit}"
+            return f"{ns / size:.3g} {unit}" if ns < 1000 * size else f"{ns / size:,.0f} {unit}"
     return f"{ns} ns"
 
 

@@ -206,6 +206,8 @@ def test_events_of_one_row_nest_whatever_overlaps(spans):
 
 def test_nested_events_need_one_row_and_crossing_ones_a_bounded_number():
     assert nesting_rows(np.array([0, 1, 5]), np.array([10, 4, 9]))[1].tolist() == [0, 0, 0]
+    order, rows = nesting_rows(np.array([0, 0]), np.array([5, 10]))
+    assert (order.tolist(), rows.tolist()) == ([1, 0], [0, 0])
     count = MAX_ROWS_OF_TRACK + 5
     starts = np.arange(count)
     _, rows = nesting_rows(starts, starts + 1_000)

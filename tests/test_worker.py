@@ -322,6 +322,24 @@ def test_killed_at_any_moment_no_half_trace_is_visible_and_the_next_try_succeeds
     assert len(list((data_dir / "cache").iterdir())) == len(cache.traces()) == 1
 
 
+def test_when_we_are_killed_the_programs_that_the_child_started_end_too(
+    tmp_path, data_dir, monkeypatch
+):
+    nsys = tmp_path / "bin" / "nsys"
+    nsys.parent.mkdir()
+    nsys.write_text("#!/bin/sh\nexec sleep 985.4321\n")
+    nsys.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{nsys.parent}:/usr/bin:/bin")
+    report = tmp_path / "run.nsys-rep"
+    report.write_bytes(b"NVIDIA Tegra Profiler Report")
+    process = start_cli(report, data_dir)
+    assert eventually(lambda: processes_about("985.4321"))
+    process.kill()
+    process.communicate()
+    assert eventually(lambda: not processes_about("985.4321"))
+    assert eventually(lambda: not processes_about(str(data_dir)))
+
+
 def test_a_child_that_the_system_kills_leaves_no_trace(recording, data_dir):
     job = worker.start(recording)
     assert eventually(lambda: processes_about(str(data_dir)))
