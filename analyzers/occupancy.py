@@ -14,6 +14,7 @@ driver chooses when a kernel needs it: an upper bound.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -159,23 +160,27 @@ def launch_shapes(facts: Facts) -> Shapes:
     columns = facts.of_table("kernels", list(_SHAPE_COLUMNS))
     rows = columns.index.to_numpy()
     raw = {c: columns[c].to_numpy() for c in _SHAPE_COLUMNS}
-    key = np.zeros(len(rows), np.int64)
-    for values in (*raw.values(), facts.launches["device"].to_numpy()[rows]):
-        key = _combined(key, values)
-    code, unique = pd.factorize(key)
+    device = facts.launches["device"].to_numpy()[rows]
+    code, unique = pd.factorize(_combined([*raw.values(), device]))
     first = first_of_each(code, len(unique))
     table = _described({c: v[first].astype(np.int64) for c, v in raw.items()})
-    table.insert(0, "device", facts.launches["device"].to_numpy()[rows[first]])
+    table.insert(0, "device", device[first])
     return Shapes(rows, code.astype(np.int32), _with_occupancy(table, facts.devices))
 
 
-def _combined(key: Array, values: Array) -> Array:
-    """Return small numbers that are equal where both ``key`` and ``values`` are."""
-    if not len(values) or (values == values[0]).all():
-        return key
-    codes, unique = pd.factorize(values)
-    result: Array = pd.factorize(key * len(unique) + codes)[0]
-    return result
+def _combined(columns: Sequence[Array]) -> Array:
+    """Return numbers that are equal where all columns are: mixed-radix, so without a collision."""
+    key, size = np.zeros(len(columns[0]), np.int64), 1
+    for values in columns:
+        low = int(values.min(initial=0))
+        span = int(values.max(initial=0)) - low + 1
+        if size * span > np.iinfo(np.int64).max:
+            key, unique = pd.factorize(key)
+            size = len(unique)
+        if span > 1:
+            key = key * span + (values.astype(np.int64) - low)
+            size *= span
+    return key
 
 
 def first_of_each(code: Array, size: int) -> Array:

@@ -73,6 +73,7 @@ def kernel_losses(facts: Facts, ledger: Ledger, pattern: Parallelism) -> pd.Data
 
     Columns: ``launch`` (row in ``Facts.launches``), ``shape`` (row in ``launch_shapes``'s
     table), ``alone_ns`` and ``lost_ns``: the part of it that full parallelism could win back.
+    A pattern that can't be notable even if every launch ran alone has no rows.
     """
     found = _all_losses(facts, ledger)
     chosen: pd.DataFrame = found[found["pattern"] == pattern]
@@ -88,12 +89,18 @@ def _all_losses(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     launch, shape = shapes.rows[chosen], shapes.code[chosen]
     keep = ~((pattern[shape] == Parallelism.LOW_OCCUPANCY) & _is_tiled(facts, launch))
     launch, shape = launch[keep], shape[keep]
-    alone = alone_ns(facts, ledger)[launch]
+    at_most = np.bincount(
+        pattern[shape], facts.duration_ns[launch] * share[shape], len(Parallelism)
+    )
+    worth = np.array([is_notable(ledger, int(ns)) for ns in at_most])[pattern[shape]]
+    launch, shape = launch[worth], shape[worth]  # the rest can't become findings: save the work
+    alone = alone_ns(facts, ledger)[launch] if len(launch) else np.zeros(0, np.int64)
     could_win = np.maximum(alone - SHORTEST_KERNEL_NS, 0)
     lost = np.minimum((alone * share[shape]).astype(np.int64), could_win)
     columns = {"launch": launch, "shape": shape, "alone_ns": alone, "lost_ns": lost}
-    found = pd.DataFrame(columns).assign(pattern=pattern[shape])
-    return found.loc[lost > 0]
+    found = pd.DataFrame({**columns, "pattern": pattern[shape]})
+    losing: pd.DataFrame = found[lost > 0]
+    return losing
 
 
 def _patterns(table: pd.DataFrame, facts: Facts) -> tuple[Array, Array]:

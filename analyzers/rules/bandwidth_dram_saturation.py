@@ -90,7 +90,8 @@ def _traffic(facts: Facts) -> pd.DataFrame:
     rows = rows.rename(columns={"value": "pct"})
     if rows["pct"].max() > MAX_PCT:
         rows = rows.iloc[:0]
-    return rows.groupby(["gpu", "time_ns"])["pct"].sum().reset_index()
+    sums: pd.DataFrame = rows.groupby(["gpu", "time_ns"])["pct"].sum().reset_index()
+    return sums
 
 
 def _at_limit(samples: pd.DataFrame, facts: Facts, key: int) -> Spans | None:

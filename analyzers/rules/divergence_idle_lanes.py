@@ -98,8 +98,8 @@ def _time_by_base_name(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     code, ids = pd.factorize(facts.launches["name_id"].to_numpy()[rows])
     frame = pd.DataFrame({"ns": facts.duration_ns[rows], "count": 1}).groupby(code).sum()
     names = pd.Index([base_name(str(n)) for n in facts.trace.names(ids)])
-    variants = frame.set_axis(names).assign(variants=1)
-    return variants.groupby(level=0).sum().sort_values("ns", ascending=False)
+    named: pd.DataFrame = frame.assign(variants=1).set_axis(names).groupby(level=0).sum()
+    return named.sort_values("ns", ascending=False)
 
 
 def _chosen(times: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +107,8 @@ def _chosen(times: pd.DataFrame) -> pd.DataFrame:
     plain = np.array([_PLAIN_NAME.fullmatch(str(name)) is not None for name in times.index])
     time = times["ns"].to_numpy()
     needed = np.cumsum(time) - time < MOST_OF_THE_TIME * time.sum()
-    return times.loc[needed & plain].head(MAX_KERNELS)
+    chosen: pd.DataFrame = times[needed & plain]
+    return chosen.head(MAX_KERNELS)
 
 
 def _command(names: list[str], launches: int) -> str:
