@@ -133,21 +133,27 @@ def _report_text(path: Path, window: str) -> str:
 def _export(chosen: argparse.Namespace) -> None:
     opened = _opened(chosen.path, chosen.window)
     target: Path = chosen.perfetto or chosen.csv or chosen.parquet
-    only_window = bool(chosen.window)
-    with _writing_to(target):
+    options: dict[str, Any] = {"only_window": bool(chosen.window)}
+    with _writing_to(target), _bar(target.name) as show:
         if chosen.perfetto:
             from library import export_perfetto
 
-            events = export_perfetto.export(
-                opened.trace, opened.stored, target, only_window=only_window
-            )
-            print(f"{target}: {events:,} events")
+            if show is not None:
+                options["on_progress"] = lambda part: show(_step(part, "writing events"))
+            count = export_perfetto.export(opened.trace, opened.stored, target, **options)
+            what = f"{count:,} events"
         else:
             from library import export_tables
 
+            if show is not None:
+                options["on_progress"] = lambda table: show(_step(0.5, f"writing {table}"))
             write = export_tables.export_csv if chosen.csv else export_tables.export_parquet
-            files = write(opened.trace, opened.stored, target, only_window=only_window)
-            print(f"{target}: {len(files)} files")
+            what = f"{len(write(opened.trace, opened.stored, target, **options))} files"
+    print(f"{_shown(str(target))}: {what}")
+
+
+def _step(fraction: float, stage: str) -> Progress:
+    return worker.Progress(fraction=fraction, stage=stage)
 
 
 def _opened(path: Path, window: str = "") -> Opened:

@@ -256,11 +256,16 @@ def _write_table(path: Path, frame: pd.DataFrame) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    # Times and row numbers rise slowly and hardly repeat: a dictionary of them only costs time.
+    wide = [f.name for f in table.schema if f.type in (pa.int32(), pa.int64())]
     pq.write_table(
-        pa.Table.from_pandas(frame, preserve_index=False),
+        table,
         path,
         compression="zstd",
         compression_level=1,
+        use_dictionary=[name for name in table.schema.names if name not in wide],
+        column_encoding=dict.fromkeys(wide, "DELTA_BINARY_PACKED") or None,
         write_page_checksum=True,
         write_statistics=False,
         row_group_size=ROW_GROUP_ROWS,

@@ -12,7 +12,7 @@ import contextlib
 import gzip
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -52,7 +52,14 @@ _SHOWN = (  # columns of a GPU operation that are worth a line in Perfetto's det
 )
 
 
-def export(trace: Trace, stored: Stored, target: Path, *, only_window: bool = False) -> int:
+def export(
+    trace: Trace,
+    stored: Stored,
+    target: Path,
+    *,
+    only_window: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+) -> int:
     """Write ``trace`` and what the analysis found to ``target``; gzip when it ends in ``.gz``.
 
     Args:
@@ -60,6 +67,7 @@ def export(trace: Trace, stored: Stored, target: Path, *, only_window: bool = Fa
         stored: Its analysis.
         target: File to write; appears only when complete.
         only_window: Leave out what does not touch the analysed window.
+        on_progress: Called now and then with the part that is written, 0 to 1.
 
     Returns:
         The number of events written.
@@ -72,6 +80,10 @@ def export(trace: Trace, stored: Stored, target: Path, *, only_window: bool = Fa
     span = (report.window.start_ns, report.window.end_ns) if only_window else None
     with _replacing(target) as file:
         out = _Output(file, _origin_ns(trace, report), _Texts(trace))
+        if on_progress is not None:
+            # An arrow is two events, and nearly every operation has one.
+            expected = sum(trace.counts.values()) + len(segments) + 2 * len(launches)
+            out.on_progress = lambda: on_progress(min(1.0, out.events / expected))
         file.write('{"displayTimeUnit":"ns","otherData":')
         file.write(json.dumps(_about(report, out.origin_ns)))
         file.write(',"traceEvents":[\n')
@@ -143,6 +155,7 @@ class _Output:
     origin_ns: int
     texts: _Texts
     events: int = 0
+    on_progress: Callable[[], None] | None = None
     _tracks: dict[tuple[int, object, int], int] = field(default_factory=dict)
     _processes: dict[object, int] = field(default_factory=dict)
 
@@ -150,6 +163,8 @@ class _Output:
         """Write one event, given as JSON text."""
         self.file.write(",\n" + event if self.events else event)
         self.events += 1
+        if self.on_progress is not None and self.events % CHUNK_ROWS == 0:
+            self.on_progress()
 
     def time(self, ns: int) -> str:
         """Return a moment in microseconds, as exact decimal text."""
@@ -369,8 +384,16 @@ def _write_host_table(
         tids = np.array([places.get(r, (0, 0))[1] for r in range(MAX_ROWS_OF_TRACK)])
         calls.pid[numbers] = next(iter(places.values()))[0]
         calls.tid[numbers] = np.where(rows < 0, 0, tids[rows])
-        _write_spans(out, group.iloc[order].assign(row=rows), places, table)
+        for part in _parts(group, order, rows):
+            _write_spans(out, part, places, table)
     return calls
+
+
+def _parts(group: pd.DataFrame, order: Array, rows: Array) -> Iterator[pd.DataFrame]:
+    """Give the events in their order and with their row, a bounded number at a time."""
+    for first in range(0, len(order), CHUNK_ROWS):
+        chosen = slice(first, first + CHUNK_ROWS)
+        yield group.iloc[order[chosen]].assign(row=rows[chosen])
 
 
 def _by(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, pd.DataFrame]]:
@@ -381,13 +404,13 @@ def _by(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, pd.DataFrame]
 
 def _write_spans(out: _Output, events: pd.DataFrame, places: dict[int, Place], table: str) -> None:
     rest = f',"cat":"{_WHAT[table]}"'
-    for starts, ends, rows, names in _chunks(events, ["start_ns", "end_ns", "row", "name_id"]):
-        texts = out.texts.of(np.array(names))
-        for start, end, row, text in zip(starts, ends, rows, texts, strict=True):
-            if row < 0:
-                out.loose_span(places[row], (start, end), text)
-            else:
-                out.span(places[row], (start, end), text, rest)
+    texts = out.texts.of(events["name_id"].to_numpy())
+    columns = (events[c].tolist() for c in ("start_ns", "end_ns", "row"))
+    for start, end, row, text in zip(*columns, texts, strict=True):
+        if row < 0:
+            out.loose_span(places[row], (start, end), text)
+        else:
+            out.span(places[row], (start, end), text, rest)
 
 
 def _write_marks(
@@ -410,13 +433,11 @@ def _write_device_work(out: _Output, report: Report, launches: pd.DataFrame, cal
         pid = out.process(("device", device), _device_name(report, device))
         name = f"Stream {stream}" if stream >= 0 else "Stream unknown"
         order, rows = nesting_rows(group["start_ns"].to_numpy(), group["end_ns"].to_numpy())
-        work = group.iloc[order].assign(row=rows)
         places = {
             row: out.track(pid, (process, stream), name, max(0, row))
             for row in np.unique(rows).tolist()
         }
-        for first in range(0, len(work), CHUNK_ROWS):
-            part = work.iloc[first : first + CHUNK_ROWS]
+        for part in _parts(group, order, rows):
             _write_work(out, part, places)
             _write_arrows(out, part, places, calls)
 

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -69,7 +69,12 @@ class _Writer(Protocol):
 
 
 def export_csv(
-    trace: Trace, stored: Stored, folder: Path, *, only_window: bool = False
+    trace: Trace,
+    stored: Stored,
+    folder: Path,
+    *,
+    only_window: bool = False,
+    on_progress: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write one CSV file per table into ``folder`` and return them.
 
@@ -78,33 +83,46 @@ def export_csv(
         stored: Its analysis.
         folder: Made when absent; a file appears in it only when complete.
         only_window: Leave out rows that do not touch the analysed window.
+        on_progress: Called with the name of each table that is begun.
 
     Raises:
         OSError: The folder cannot be written.
     """
-    return _export(trace, stored, folder, (".csv", _safe_for_csv, _csv_writer), only_window)
+    way = _Way(".csv", _safe_for_csv, _csv_writer, on_progress)
+    return _export(trace, stored, folder, way, only_window)
 
 
 def export_parquet(
-    trace: Trace, stored: Stored, folder: Path, *, only_window: bool = False
+    trace: Trace,
+    stored: Stored,
+    folder: Path,
+    *,
+    only_window: bool = False,
+    on_progress: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write one Parquet file per table into ``folder`` and return them; see ``export_csv``."""
-    return _export(trace, stored, folder, (".parquet", _unchanged, _parquet_writer), only_window)
+    way = _Way(".parquet", _unchanged, _parquet_writer, on_progress)
+    return _export(trace, stored, folder, way, only_window)
 
 
-_Way = tuple[str, Callable[[pa.RecordBatch], pa.RecordBatch], Callable[[Path, pa.Schema], _Writer]]
+class _Way(NamedTuple):
+    suffix: str
+    prepare: Callable[[pa.RecordBatch], pa.RecordBatch]
+    open_writer: Callable[[Path, pa.Schema], _Writer]
+    on_progress: Callable[[str], None] | None
 
 
 def _export(trace: Trace, stored: Stored, folder: Path, way: _Way, only_window: bool) -> list[Path]:
-    suffix, prepare, open_writer = way
     folder.mkdir(parents=True, exist_ok=True)
     window = stored.report.window
     span = (window.start_ns, window.end_ns) if only_window else None
     written = []
     for name, batches in _tables(trace, stored, span):
-        target = folder / f"{name}{suffix}"
+        if way.on_progress is not None:
+            way.on_progress(name)
+        target = folder / f"{name}{way.suffix}"
         with _replacing(target) as fresh:
-            _write(fresh, (prepare(b) for b in batches), open_writer)
+            _write(fresh, (way.prepare(b) for b in batches), way.open_writer)
         written.append(target)
     return written
 
