@@ -40,7 +40,10 @@ _CALLS: tuple[tuple[Call, re.Pattern[str]], ...] = tuple(
         (Call.ENQUEUE, r"^(?:cuda|cu|hip)\w*Memset"),
         (Call.ENQUEUE, r"^(?:cuda|cu|hip)(?:EventRecord|StreamWaitEvent|StreamAttach)"),
         (Call.COPY, r"^(?:cuda|cu|hip)\w*Memcpy"),
-        (Call.SET_UP, r"^(?:cuda|cu|hip)(?:Module|Library|Link|Kernel)(?:Load|Unload|Create|Get|Add)"),
+        (
+            Call.SET_UP,
+            r"^(?:cuda|cu|hip)(?:Module|Library|Link|Kernel)(?:Load|Unload|Create|Get|Add)",
+        ),
         (Call.SET_UP, r"^(?:cuda|cu|hip)Stream(?:Begin|End)Capture"),
         (Call.SET_UP, r"^(?:cuda|cu|hip)(?:Ctx|Context|Stream|GreenCtx)(?:Create|Destroy)"),
         (Call.SET_UP, r"^(?:cuInit|hipInit|cuDevicePrimaryCtx\w+|cudaSetDevice|cudaDeviceReset)$"),

@@ -87,16 +87,8 @@ def run_rules(facts: Facts, ledger: Ledger) -> list[Outcome]:
 
 def _ask(rule: ModuleType, facts: Facts, ledger: Ledger) -> Outcome:
     name = rule_id(rule)
-    missing = [t for t in getattr(rule, "NEEDS", ()) if not facts.trace.count(t)]
-    if not len(facts.launches):
-        return Skipped("no GPU work was recorded", id=name)
-    if missing and "api_calls" in missing:
-        reason = "no CUDA API calls were recorded; record with `nsys profile -t cuda`"
-        return Skipped(reason, id=name)
-    if missing:
-        return Clear()  # CUDA was traced, and nothing of this kind happened
     try:
-        outcome: Outcome = rule.check(facts, ledger)
+        outcome: Outcome = _without_its_tables(rule, facts) or rule.check(facts, ledger)
     except Exception as error:  # a defect in one rule must not hide what the others found
         LOG.exception("rule %s failed", name)
         return Failed(f"{type(error).__name__} in this rule; the others are not affected", id=name)
@@ -105,6 +97,16 @@ def _ask(rule: ModuleType, facts: Facts, ledger: Ledger) -> Outcome:
     if isinstance(outcome, Skipped | Failed):
         return dataclasses.replace(outcome, id=name)
     return outcome
+
+
+def _without_its_tables(rule: ModuleType, facts: Facts) -> Outcome | None:
+    """Return the answer for a recording that lacks what the rule needs; None when it does not."""
+    missing = [t for t in getattr(rule, "NEEDS", ()) if not facts.trace.count(t)]
+    if not len(facts.launches):
+        return Skipped("no GPU work was recorded")
+    if "api_calls" in missing:
+        return Skipped("no CUDA API calls were recorded; record with `nsys profile -t cuda`")
+    return Clear() if missing else None  # CUDA was traced, and nothing of this kind happened
 
 
 def rank(outcomes: Iterable[Outcome], ledger: Ledger) -> tuple[Finding, ...]:
@@ -168,10 +170,8 @@ def give_verdict(
             if booked[cause]
             else ""
         )
-        sentence = (
-            f"Healthy on the timeline: no cause costs {share_text(HEALTHY_BELOW, 1)} of the window{most}. "
-            f"{inside}"
-        )
+        limit = share_text(HEALTHY_BELOW, 1)
+        sentence = f"Healthy on the timeline: no cause costs {limit} of the window{most}. {inside}"
         return Verdict(cause="healthy", share=share, sentence=sentence.strip(), **parts)
     sentence = (
         f"{_TITLES[cause]}: during {share_text(booked[cause], ledger.duration_ns)} of the window "

@@ -134,9 +134,7 @@ class Facts:
         """Row in ``ranges`` of the innermost NVTX range around each launch call, -1 for none."""
         has_call = self.launches["api_row"].to_numpy() >= 0
         result = np.full(len(self.launches), UNKNOWN, np.int64)
-        result[has_call] = self.innermost_ranges(
-            self.thread[has_call], self.api_start_ns[has_call]
-        )
+        result[has_call] = self.innermost_ranges(self.thread[has_call], self.api_start_ns[has_call])
         return result
 
     @functools.cached_property
@@ -172,7 +170,7 @@ class Facts:
         return rows
 
     def call_names(self, api_rows: Array, at_most: int = 2) -> str:
-        """Return the functions of these rows of ``api``, the most frequent first, for a sentence."""
+        """Name the functions of these rows of ``api``, the most frequent first, for a sentence."""
         codes, counts = np.unique(self.api["name"].to_numpy()[api_rows], return_counts=True)
         names = [str(self.functions[c]) for c in codes[np.argsort(-counts)]]
         more = f" and {len(names) - at_most} more" if len(names) > at_most else ""

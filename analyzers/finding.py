@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-
 NOTABLE_SHARE = 0.02
 """Part of the window a loss must reach to be worth a finding; a healthy program idles for 1 %."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from analyzers.cuda_names import Call
 from analyzers.facts import Facts
-from analyzers.intervals import Array, Spans, clip, covered, union
+from analyzers.intervals import Array, Spans, clip, covered, empty, union
 
 # Between two CUDA calls of a thread that keeps submitting, frameworks spend 5 to 60 µs on an
 # operator. A longer pause is something else: input, locks, garbage collection, plain Python.
@@ -151,7 +151,7 @@ def _flat(calls: Spans, chosen: Array) -> Spans:
 
 def _profiler_at_work(facts: Facts, thread: int) -> Spans:
     if not facts.trace.count("overheads"):
-        return union(np.empty(0, np.int64), np.empty(0, np.int64))
+        return empty()
     rows = facts.trace.frame("overheads", ["start_ns", "end_ns", "thread", "name_id"])
     rows = rows[rows["thread"] == facts.threads[thread]]
     names = [str(n).lower() for n in facts.trace.names(rows["name_id"].to_numpy())]

@@ -17,7 +17,7 @@ import pandas as pd
 from analyzers.cuda_names import Call
 from analyzers.facts import COPY, GRAPH, KERNEL, Facts, innermost
 from analyzers.finding import Evidence, Row
-from analyzers.intervals import Array, Spans, covered, intersect, overlaps, subtract, union
+from analyzers.intervals import Array, Spans, covered, empty, intersect, overlaps, subtract, union
 from analyzers.ledger import Detail, Ledger
 from analyzers.words import name_text, size_text
 from collectors.trace import MANAGED_COPIES, CopyKind, MemoryKind
@@ -96,7 +96,9 @@ def _sequence_periods(names: Array) -> Array:
     size = len(names) - SEQUENCE_LAUNCHES + 1
     window = np.zeros(size, np.uint64)
     for step in range(SEQUENCE_LAUNCHES):  # a polynomial hash; 64 bits of wrapping are meant
-        window = window * np.uint64(0x9E3779B97F4A7C15) + names[step : step + size].astype(np.uint64)
+        window = window * np.uint64(0x9E3779B97F4A7C15) + names[step : step + size].astype(
+            np.uint64
+        )
     codes, _ = pd.factorize(window)
     count = np.bincount(codes)[codes]
     order = np.argsort(codes, kind="stable")
@@ -219,7 +221,7 @@ class TransferLoss:
         ns = (self.copies["end_ns"] - self.copies["start_ns"]).groupby(self.copies["kind"]).sum()
         if not len(ns):
             return "memsets", self
-        kind = int(ns.idxmax())
+        kind = int(str(ns.idxmax()))
         known = kind in set(CopyKind)
         words = CopyKind(kind).name.replace("_", " ").lower() if known else f"direction {kind}"
         return words, TransferLoss(ns=self.ns, copies=self.copies[self.copies["kind"] == kind])
@@ -239,7 +241,7 @@ def transfer_losses(facts: Facts, ledger: Ledger) -> dict[TransferPattern, Trans
     pattern = _transfer_patterns(copies)
     alone = ledger.of(Row.TRANSFER)
     losses = {}
-    taken = {key: union(np.empty(0, np.int64), np.empty(0, np.int64)) for key in _keys(facts)}
+    taken = {key: empty() for key in _keys(facts)}
     for each in sorted(TransferPattern, reverse=True):  # the rest comes last
         chosen = copies[pattern == each]
         total = 0
@@ -372,7 +374,8 @@ def _add_overlaps(totals: dict[int, int], flat: Spans, calls: pd.DataFrame) -> N
     inside = covered(spans, flat)
     by_name = pd.Series(inside).groupby(calls["name_id"].to_numpy()).sum()
     for name_id, ns in by_name.items():
-        totals[int(name_id)] = totals.get(int(name_id), 0) + int(ns)
+        key = int(str(name_id))
+        totals[key] = totals.get(key, 0) + int(ns)
 
 
 def _names_of(facts: Facts, totals: dict[int, int]) -> Named:

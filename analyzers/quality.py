@@ -180,7 +180,7 @@ def _profiler_overhead(
 
 
 def _warm_up(
-    facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]
+    _facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]
 ) -> QualityNote | None:
     """Warn of start-up inside the window: a slow first iteration, or modules being loaded."""
     # The first iteration begins on the host, before the window's first GPU operation.
@@ -209,7 +209,7 @@ def _warm_up(
 
 
 def _one_iteration(
-    facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]
+    _facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]
 ) -> QualityNote | None:
     if not ledger.window.label.startswith("iteration"):
         return None
@@ -257,7 +257,9 @@ def _clock_skew(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qual
     )
 
 
-def _overlap_on_stream(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+def _overlap_on_stream(
+    facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]
+) -> QualityNote | None:
     rows = facts.launches[facts.launches["kind"].to_numpy() == KERNEL]
     if len(rows) < 2:
         return None

@@ -63,7 +63,9 @@ def _copies(facts: Facts) -> dict[str, dict[str, int]]:
 
 def _api_calls(facts: Facts) -> dict[str, Any]:
     length = (facts.api["end_ns"] - facts.api["start_ns"]).to_numpy()
-    sums = pd.Series(length).groupby(facts.api["name"].to_numpy()).agg(["size", "sum", "min", "max"])
+    sums = (
+        pd.Series(length).groupby(facts.api["name"].to_numpy()).agg(["size", "sum", "min", "max"])
+    )
     by_name: dict[str, dict[str, int]] = {}
     for code, (size, total, low, high) in zip(sums.index, sums.to_numpy(), strict=True):
         by_name[str(facts.functions[code])] = {

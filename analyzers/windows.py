@@ -87,7 +87,8 @@ def _ranges_named(facts: Facts, name: str) -> pd.DataFrame:
     if colon:
         domains = facts.trace.names(facts.trace.columns("ranges", ["domain_id"])["domain_id"])
         chosen |= (domains == domain) & (texts == inner)
-    return ranges[chosen].sort_values("start_ns", kind="stable")
+    named: pd.DataFrame = ranges[chosen].sort_values("start_ns", kind="stable")
+    return named
 
 
 def _where_work_ran(facts: Facts, ranges: pd.DataFrame) -> tuple[Array, Array]:

@@ -44,7 +44,9 @@ def name_text(name: str) -> str:
 def _scaled(value: float, units: tuple[tuple[float, str], ...]) -> str:
     for size, unit in units:
         if abs(value) >= size:
-            return f"{value / size:.3g} {unit}" if abs(value) < 1000 * size else (
-                f"{value / size:,.0f} {unit}"
+            return (
+                f"{value / size:.3g} {unit}"
+                if abs(value) < 1000 * size
+                else (f"{value / size:,.0f} {unit}")
             )
     return f"{value:.3g} {units[-1][1]}"

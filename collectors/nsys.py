@@ -94,7 +94,7 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
 def _read_report(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:
     if path.suffix == UNFINISHED_SUFFIX:
         raise RefusedError(
-            f"{path.name}: a raw .qdstrm capture. Import it with QdstrmImporter of the nsys version "
+            f"{path.name}: a raw .qdstrm capture. Import it with the QdstrmImporter of the nsys "
             "that recorded it, then open the .nsys-rep"
         )
     on_progress(0.0, "exporting the report with nsys")
@@ -334,9 +334,7 @@ def _read_graph_nodes(job: Ingest) -> None:
 def _read_syncs(job: Ingest) -> None:
     for rows in job.stream(SYNCHRONIZATION, (*_ON_DEVICE, "syncType")):
         rows.drop_bad_spans("sync")
-        rows.write(
-            "syncs", sync_type=rows.small("syncType"), **rows.span(), **rows.about_device()
-        )
+        rows.write("syncs", sync_type=rows.small("syncType"), **rows.span(), **rows.about_device())
 
 
 def _read_nvtx(job: Ingest) -> None:

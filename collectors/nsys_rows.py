@@ -128,20 +128,24 @@ class Ingest:
         self._write_processes()
         self._write_threads()
         self._write_devices()
-        self._note_missing_parts()
         for table, tally in self._tallies.items():
             self.writer.row_counts.append(
                 RowCount(table=table, rows=tally.rows, used=tally.used, excluded=_excluded(tally))
             )
-            for (code, effect, message), count in tally.oddities.items():
-                severity = "import_error" if effect == EXCLUDED and code not in _HARMLESS else "info"
-                self.note(code, severity, table, count, effect, message)
+            for oddity, count in tally.oddities.items():
+                self.note(table, oddity, count)
         self.strings.write(self)
 
-    def note(
-        self, code: str, severity: str, table: str, count: int, effect: str, message: str
-    ) -> None:
-        """Add a line to the data-quality ledger."""
+    def note(self, table: str, oddity: tuple[str, str, str], count: int) -> None:
+        """Add a line to the data-quality ledger.
+
+        Args:
+            table: Table of the export.
+            oddity: Code, effect and message.
+            count: Rows concerned.
+        """
+        code, effect, message = oddity
+        severity = "info" if effect == NOTED or code in _HARMLESS else "import_error"
         self.writer.notes.append(
             DataNote(
                 code=code,
@@ -215,17 +219,6 @@ class Ingest:
         rows = [r for r in self.file.rows(sql) if all(isinstance(v, int) for v in r)]
         return {(int(str(p)), int(str(c))): int(str(g)) for p, c, g in rows}
 
-    def _note_missing_parts(self) -> None:
-        if self.strings.replaced:
-            self.note(
-                "text_not_utf8",
-                "import_error",
-                "StringIds",
-                self.strings.replaced,
-                REPAIRED,
-                "names that are not UTF-8; the bytes in question show as U+FFFD",
-            )
-
 
 def _excluded(tally: _Tally) -> int:
     return sum(n for (_, effect, _), n in tally.oddities.items() if effect == EXCLUDED)
@@ -294,7 +287,9 @@ class Rows:
     def decoded(self, name: str) -> pa.Array:
         """Return a column of texts, null as empty, what is not UTF-8 as U+FFFD."""
         raw = self.text(name).to_pylist()
-        return pa.array([(t or b"").decode("utf-8", "replace")[:MAX_TEXT] for t in raw], pa.string())
+        return pa.array(
+            [(t or b"").decode("utf-8", "replace")[:MAX_TEXT] for t in raw], pa.string()
+        )
 
     def small(self, name: str) -> Array:
         """Return a column as 32-bit integers, out of range as -1."""
@@ -357,10 +352,10 @@ class Rows:
         """
         nulls = is_null(self._columns["end"])
         end = integers(self._columns["end"])
-        is_open = end == capture_end_ns
+        is_open: Array = end == capture_end_ns
         if nulls is not None:
             end = np.where(nulls, np.maximum(capture_end_ns, integers(self._columns["start"])), end)
-            is_open |= nulls
+            is_open = is_open | nulls
             self._columns = {**self._columns, "end": pa.array(end)}
         self._full["end"] = end
         count = int(np.count_nonzero(self.of(is_open)))
@@ -435,7 +430,6 @@ class Strings:
         self._used: set[int] = set()
         self._own: dict[str, int] = {}
         self._canonical: dict[int, int] = {}
-        self.replaced = 0
 
     def use(self, ids: Array) -> Array:
         """Mark ``ids`` as used and return them."""
@@ -479,12 +473,14 @@ class Strings:
                 repeated += number in texts
                 texts.setdefault(number, str(text)[:MAX_TEXT])
         missing = wanted - texts.keys()
-        for code, count, what in (
-            ("string_missing", len(missing), "names that events refer to but the export lacks"),
-            ("string_duplicate", repeated, "names given twice for one number; the first counts"),
+        broken = sum("\ufffd" in text for text in texts.values())
+        for count, code, message in (
+            (len(missing), "string_missing", "names that events refer to but the export lacks"),
+            (repeated, "string_duplicate", "names given twice for a number; the first counts"),
+            (broken, "text_not_utf8", "names that are not UTF-8; those bytes show as U+FFFD"),
         ):
             if count:
-                job.note(code, "import_error", "StringIds", count, REPAIRED, what)
+                job.note("StringIds", (code, REPAIRED, message), count)
         texts |= {number: f"(name {number} is missing)" for number in missing}
         job.writer.write(
             "strings",
@@ -501,13 +497,11 @@ class Strings:
         return str(rows[0][0]) if rows else f"(name {number} is missing)"
 
     def _decode(self, raw: bytes) -> str:
-        text = raw.decode("utf-8", "replace")
-        self.replaced += "\ufffd" in text
-        return text
+        return raw.decode("utf-8", "replace")
 
 
-# Rows left out for these reasons are no loss: what they say is in other rows.
-_HARMLESS = ("api_backtrace_duplicate", "nvtx_other_event")
+# Rows concerned by these are no loss: what they say is in other rows, or was never closed.
+_HARMLESS = ("api_backtrace_duplicate", "nvtx_other_event", "nvtx_unclosed")
 
 _BECOMES = {
     "CUPTI_ACTIVITY_KIND_RUNTIME": ("api_calls",),

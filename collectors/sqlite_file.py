@@ -29,7 +29,14 @@ MAX_COLUMNS = 200  # the widest table seen has 41
 BATCH_ROWS = 65_536  # 65,536 rows read as fast as 262,144 and hold a quarter of the memory
 CHECK_BELOW_BYTES = 256 << 20  # SQLite's own check of a larger file takes longer than reading it
 CHECK_SECONDS = 20
-READ_ERRORS = (sqlite3.Error, adbc.Error, OSError, UnicodeDecodeError, OverflowError, pa.ArrowInvalid)
+READ_ERRORS = (
+    sqlite3.Error,
+    adbc.Error,
+    OSError,
+    UnicodeDecodeError,
+    OverflowError,
+    pa.ArrowInvalid,
+)
 
 _PREPARE = (
     "trusted_schema=OFF",
@@ -115,19 +122,19 @@ class SqliteFile:
             return
         present = [c for c in columns if c in self.tables[table]]
         present_texts = [c for c in texts if c in self.tables[table]]
-        done = 0
-        try:
-            for strict in (False, True):
-                try:
-                    stream = self._stream(table, present, present_texts, done, strict=strict)
-                    for batch in _ahead(stream):
-                        done += batch.num_rows
-                        yield _complete(batch, columns, texts)
-                    return
-                except _MixedTypesError:
-                    continue  # from the row where the fast reading stopped
-        except READ_ERRORS as error:
-            raise RefusedError(damaged(self.path, error)) from error
+        done, strict = 0, False
+        while True:
+            stream = self._stream(table, present, present_texts, done, strict=strict)
+            try:
+                for batch in _ahead(stream):
+                    done += batch.num_rows
+                    yield _complete(batch, columns, texts)
+            except _MixedTypesError:
+                strict = True  # go on from the row where the fast reading stopped
+            except READ_ERRORS as error:
+                raise RefusedError(damaged(self.path, error)) from error
+            else:
+                return
 
     def _stream(
         self, table: str, columns: list[str], texts: list[str], skip: int, *, strict: bool
@@ -137,7 +144,9 @@ class SqliteFile:
         Where a later value has another type it fails; ``strict`` has SQLite itself turn such
         values into nulls, at about a third of the speed.
         """
-        integer = 'CASE WHEN typeof("{0}")=\'integer\' THEN "{0}" END AS "{0}"' if strict else '"{0}"'
+        integer = (
+            'CASE WHEN typeof("{0}")=\'integer\' THEN "{0}" END AS "{0}"' if strict else '"{0}"'
+        )
         parts = [integer.format(c) for c in columns]
         parts += [f'CAST("{c}" AS BLOB) AS "{c}"' for c in texts]
         # LIMIT -1 is SQLite's "no limit", which OFFSET needs.
@@ -277,5 +286,3 @@ def _checked_schema(plain: sqlite3.Connection, path: Path) -> dict[str, tuple[st
     except READ_ERRORS as error:
         raise RefusedError(damaged(path, error)) from error
     return tables
-
-

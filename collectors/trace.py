@@ -379,9 +379,9 @@ class Trace:
         """
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            for name, size in manifest["sizes"].items():
-                if (folder / name).stat().st_size != size:
-                    raise ValueError(f"{name} changed its size")
+            sizes = {name: (folder / name).stat().st_size for name in manifest["sizes"]}
+            if sizes != manifest["sizes"]:
+                raise ValueError("a file changed its size")  # noqa: TRY301 - handled just below
             return cls(
                 folder,
                 Source(**manifest["source"]),

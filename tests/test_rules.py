@@ -17,9 +17,7 @@ SCENARIOS = [
     if isinstance(function, types.FunctionType)
     and function.__module__ == scenarios.__name__
     and not name.startswith("_")
-    and not [
-        p for p in inspect.signature(function).parameters.values() if p.default is p.empty
-    ]
+    and not [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
 ]
 HEADINGS = ("What it looks for:", "Why it is slow:", "What to try:", "When it does not apply:")
 

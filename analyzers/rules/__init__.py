@@ -1,0 +1,1 @@
+"""Diagnoses, one file each: a rule is found by being here."""

@@ -50,11 +50,14 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         row=Row.HOST,
         lost_ns=lost_ns,
         confidence=Confidence.MEASURED,
-        advice="Prepare input ahead of time in other processes, and keep the submitting thread free.",
+        advice="Prepare input ahead in other processes, and keep the submitting thread free.",
         does_not_apply_when="the idle time lies between phases that you do not want to speed up.",
         evidence=(
             *(Evidence(name=f"in {n}", value=float(ns), unit="ns") for n, ns in calls[:NAMED]),
-            *(Evidence(name=f"in range {n}", value=float(ns), unit="ns") for n, ns in ranges[:NAMED]),
+            *(
+                Evidence(name=f"in range {n}", value=float(ns), unit="ns")
+                for n, ns in ranges[:NAMED]
+            ),
             *largest_gaps(facts, segments, "idle before"),
         ),
     )

@@ -38,15 +38,14 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     return Finding(
         title=(
-            f"{count_text(loss.count, 'copy')} with {loss.functions} kept the host waiting and left the "
-            f"GPU idle for {time_text(loss.lost_ns)} "
-            f"({ledger.share(loss.lost_ns)}), {time_text(loss.refill_ns)} of "
-            f"it while the host filled the queue again"
+            f"{count_text(loss.count, 'copy')} with {loss.functions} kept the host waiting and "
+            f"left the GPU idle for {time_text(loss.lost_ns)} ({ledger.share(loss.lost_ns)}), "
+            f"{time_text(loss.refill_ns)} of it while the host filled the queue again"
         ),
         row=Row.SYNC,
         lost_ns=loss.lost_ns,
         confidence=Confidence.MEASURED,
-        advice='Copy asynchronously from pinned memory, on a stream of its own.',
-        does_not_apply_when='the copy happens once, or the host needs the data immediately.',
+        advice="Copy asynchronously from pinned memory, on a stream of its own.",
+        does_not_apply_when="the copy happens once, or the host needs the data immediately.",
         evidence=loss.evidence,
     )

@@ -45,7 +45,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         row=Row.SYNC,
         lost_ns=loss.lost_ns,
         confidence=Confidence.MEASURED,
-        advice='Remove the synchronise call, or wait later, when the result is needed.',
-        does_not_apply_when='the host must see the result before it can decide what to run next.',
+        advice="Remove the synchronise call, or wait later, when the result is needed.",
+        does_not_apply_when="the host must see the result before it can decide what to run next.",
         evidence=loss.evidence,
     )

@@ -37,14 +37,14 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     return Finding(
         title=(
-            f"{count_text(loss.count, 'call')} of {loss.functions} waited for the GPU and left it idle "
-            f"for {time_text(loss.lost_ns)} ({ledger.share(loss.lost_ns)}), "
+            f"{count_text(loss.count, 'call')} of {loss.functions} waited for the GPU and left it "
+            f"idle for {time_text(loss.lost_ns)} ({ledger.share(loss.lost_ns)}), "
             f"{time_text(loss.refill_ns)} of it while the host filled the queue again"
         ),
         row=Row.SYNC,
         lost_ns=loss.lost_ns,
         confidence=Confidence.MEASURED,
-        advice='Take memory from a pool, and do not free it inside the loop.',
-        does_not_apply_when='the call is part of tear-down.',
+        advice="Take memory from a pool, and do not free it inside the loop.",
+        does_not_apply_when="the call is part of tear-down.",
         evidence=loss.evidence,
     )

@@ -38,14 +38,14 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     return Finding(
         title=(
-            f"{count_text(loss.count, 'read-back')} of a few bytes ({loss.functions}) left the GPU idle "
-            f"for {time_text(loss.lost_ns)} ({ledger.share(loss.lost_ns)}), "
+            f"{count_text(loss.count, 'read-back')} of a few bytes ({loss.functions}) left the GPU "
+            f"idle for {time_text(loss.lost_ns)} ({ledger.share(loss.lost_ns)}), "
             f"{time_text(loss.refill_ns)} of it while the host filled the queue again"
         ),
         row=Row.SYNC,
         lost_ns=loss.lost_ns,
         confidence=Confidence.MEASURED,
-        advice='Keep the value on the GPU, and read it back once in a while instead of every step.',
-        does_not_apply_when='the value decides what runs next.',
+        advice="Keep the value on the GPU, and read it back once in a while instead of every step.",
+        does_not_apply_when="the value decides what runs next.",
         evidence=loss.evidence,
     )
