@@ -118,13 +118,13 @@ def _findings(session: Session) -> None:
 
 def _finding(session: Session, finding: Finding, share: float) -> None:
     left, right = st.columns([7, 2], gap="medium")
-    with left:
+    with left, st.container(gap="xxsmall"):
         st.markdown(f"**{md_prose(finding.title)}**")
         show_prose(finding.advice)
         st.caption(_evidence(finding))
         if finding.does_not_apply_when:
             st.caption(md_prose(_capital(f"does not apply {_when(finding.does_not_apply_when)}")))
-    with right:
+    with right, st.container(gap="xxsmall"):
         st.markdown(f"**up to {format_ns(finding.lost_ns)}** · {format_share(share)}")
         st.caption(f"{finding.cause.value} · {finding.confidence.value}")
         place = next((e for e in finding.evidence if e.start_ns >= 0), None)

@@ -185,7 +185,7 @@ def longest(lanes: Lanes, view: tuple[int, int]) -> pd.DataFrame:
             pd.DataFrame(
                 {
                     "operation": [function_first(lanes.names[n]) for n in lane.name[rows]],
-                    "where": f"{lane.group}, {lane.label}",
+                    "where": f"{lane.label} · {lane.group}",
                     "duration": lane.spans.end[rows] - lane.spans.start[rows],
                     "begins": lane.spans.start[rows],
                 }
