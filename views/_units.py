@@ -6,7 +6,6 @@ Every conversion from nanoseconds and bytes happens here, once.
 from __future__ import annotations
 
 import re
-import unicodedata
 
 import pandas as pd
 
@@ -134,7 +133,7 @@ def _significant(value: float, digits: int) -> str:
 def _shown(char: str) -> str:
     if char == "\n":
         return "⏎"
-    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
-        code = ord(char)
-        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-    return char
+    if char.isprintable():
+        return char
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

@@ -1,0 +1,102 @@
+"""A server on a free port, a library of its own, and the system's Chromium."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+from tests.view_fakes import ROOT, open_sample
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+START_S = 60
+WAIT_MS = 30_000  # two shared cores
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("browser-library")
+
+
+@pytest.fixture(scope="session")
+def watched(tmp_path_factory):
+    return tmp_path_factory.mktemp("watched")
+
+
+@pytest.fixture(scope="session")
+def launch(data):
+    return open_sample("synthetic/synthetic_launch.sqlite", data)
+
+
+@pytest.fixture(scope="session")
+def server(data, watched, launch):
+    port = free_port()
+    variables = {"WHYSLOW_DATA_DIR": str(data), "WHYSLOW_TRACE_ROOTS": str(watched)}
+    log = (data / "server.log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}"],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        stdout=log,
+        stderr=log,
+    )
+    address = f"http://127.0.0.1:{port}"
+    until = time.monotonic() + START_S
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}/api/health", timeout=2).close()
+            break
+        except OSError:
+            if time.monotonic() > until or process.poll() is not None:
+                pytest.fail((data / "server.log").read_text())
+            time.sleep(0.05)
+    yield address
+    process.terminate()
+    process.wait(timeout=20)
+    log.close()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request):
+    return request.param
+
+
+@pytest.fixture
+def page(chromium, server):
+    context = chromium.new_context(
+        viewport={"width": 1440, "height": 900}, color_scheme="light", base_url=server
+    )
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    page.foreign, page.defects = [], []
+    page.on("request", lambda r: page.foreign.append(r.url) if is_foreign(r.url, server) else None)
+    page.on("pageerror", lambda e: page.defects.append(str(e)))
+    yield page
+    context.close()
+
+
+def is_foreign(url, server):
+    return not url.startswith((server, server.replace("http", "ws"), "data:", "blob:"))

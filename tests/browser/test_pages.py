@@ -1,0 +1,173 @@
+"""What only a browser shows: the canvas, the upload, the address, the fold, the network."""
+
+import shutil
+
+import pytest
+
+from tests.view_fakes import SAMPLES
+
+pytestmark = pytest.mark.browser
+
+LOADED = "() => !!window.__whyslow_timeline && window.__whyslow_timeline.stats.loads >= %d"
+FOLD_PX = 900
+
+
+def timeline_ready(page, loads=1):
+    page.wait_for_function(LOADED % loads)
+
+
+def test_the_verdict_and_the_first_finding_are_above_the_fold(page, launch):
+    page.goto(f"/?trace={launch.trace.id}")
+    verdict = page.locator(".st-key-verdict h2")
+    verdict.wait_for()
+    bar = page.locator(".st-key-ledger .js-plotly-plot")
+    bar.wait_for()
+    finding = page.locator("[class*=st-key-finding-]").first
+    tops = [x.bounding_box()["y"] for x in (verdict, bar, finding)]
+    assert tops == sorted(tops)
+    box = finding.bounding_box()
+    assert box["y"] + box["height"] <= FOLD_PX
+    assert verdict.inner_text() in launch.stored.report.verdict.sentence
+
+
+def test_every_page_works_without_the_network(page, launch):
+    for path in ("/", "/timeline", "/kernels", "/open"):
+        page.goto(f"{path}?trace={launch.trace.id}")
+        page.locator("canvas, .st-key-verdict, .st-key-upload").first.wait_for()
+    assert page.foreign == []
+    assert page.defects == []
+
+
+def test_the_timeline_shows_marks_and_zooms(page, launch):
+    page.goto(f"/timeline?trace={launch.trace.id}")
+    timeline_ready(page)
+    before = page.evaluate("window.__whyslow_timeline.view")
+    assert page.evaluate("window.__whyslow_timeline.stats.marks") > 100
+    box = page.locator("canvas").first.bounding_box()
+    page.mouse.move(box["x"] + 700, box["y"] + 80)
+    page.mouse.wheel(0, -400)
+    timeline_ready(page, 2)
+    after = page.evaluate("window.__whyslow_timeline.view")
+    assert after[1] - after[0] < before[1] - before[0]
+    assert page.evaluate("window.__whyslow_timeline.stats.error") == ""
+
+
+def test_the_view_is_in_the_address_and_a_reload_restores_it(page, launch):
+    page.goto(f"/timeline?trace={launch.trace.id}")
+    timeline_ready(page)
+    page.get_by_role("button", name="Zoom in").click()
+    page.wait_for_url("**view=**")
+    view = page.evaluate("window.__whyslow_timeline.view.map(Math.round)")
+    page.reload()
+    timeline_ready(page)
+    assert page.evaluate("window.__whyslow_timeline.view.map(Math.round)") == view
+
+
+def test_a_finding_leads_to_its_place_on_the_timeline(page, launch):
+    page.goto(f"/?trace={launch.trace.id}")
+    page.get_by_role("link", name="Show on timeline").first.click()
+    page.wait_for_url("**/timeline?**mark=**")
+    timeline_ready(page)
+    mark, view = page.evaluate(
+        "[window.__whyslow_timeline.data.mark, window.__whyslow_timeline.view]"
+    )
+    assert view[0] < mark[0] < mark[1] < view[1]
+    assert page.get_by_role("button", name="Finding").is_visible()
+
+
+def test_hovering_names_what_is_there(page, launch):
+    page.goto(f"/timeline?trace={launch.trace.id}")
+    timeline_ready(page)
+    x, y = page.evaluate(
+        """() => {
+          const t = window.__whyslow_timeline, row = t.rows.find((r) => r.lane?.group === "NVTX");
+          const i = t.tile.lanes[row.index].first;
+          return [t.x((t.tile.start[i] + t.tile.end[i]) / 2), row.y + row.h - 2];
+        }"""
+    )
+    box = page.locator("canvas").first.bounding_box()
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    tip = page.locator(".tip b")
+    tip.wait_for()
+    assert tip.inner_text()
+
+
+def test_a_click_tells_the_details_of_a_kernel(page, launch):
+    page.goto(f"/timeline?trace={launch.trace.id}")
+    timeline_ready(page)
+    first = launch.stored.launches().iloc[100]
+    origin = page.evaluate("window.__whyslow_timeline.data.window_span[0]")
+    start = int(first["start_ns"]) - launch.stored.report.window.start_ns + origin
+    page.evaluate(f"window.__whyslow_timeline.show({start - 20_000}, {start + 20_000})")
+    timeline_ready(page, 2)
+    x, y = page.evaluate(
+        """(at) => {
+          const t = window.__whyslow_timeline;
+          const row = t.rows.find((r) => r.lane?.label.startsWith("stream"));
+          return [t.x(at), row.y + row.h / 2];
+        }""",
+        start + 1_000,
+    )
+    box = page.locator("canvas").first.bounding_box()
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.locator(".st-key-event_details").wait_for()
+
+
+def test_a_picked_kernel_is_highlighted_on_the_timeline(page, launch):
+    page.goto(f"/kernels?trace={launch.trace.id}")
+    page.get_by_role("link", name="Highlight on the timeline").click()
+    timeline_ready(page)
+    groups = page.evaluate("window.__whyslow_timeline.data.lanes.map((l) => l.group)")
+    assert "Selected kernel" in groups
+
+
+def test_an_upload_is_opened(page, tmp_path):
+    recording = tmp_path / "mine.sqlite"
+    shutil.copy(SAMPLES / "synthetic" / "synthetic_sync.sqlite", recording)
+    page.goto("/open")
+    page.locator(".upload input").set_input_files(recording)
+    page.locator(".st-key-verdict h2").wait_for()
+    assert "ynchronis" in page.locator(".st-key-verdict").inner_text() + "" or page.get_by_text(
+        "sync", exact=False
+    )
+    assert "trace=" in page.url
+
+
+def test_junk_is_refused_in_one_line(page, tmp_path):
+    junk = tmp_path / "report.sqlite"
+    junk.write_bytes(b"<html>" * 100)
+    page.goto("/open")
+    page.locator(".upload input").set_input_files(junk)
+    page.get_by_text("report.sqlite: not a recording that whyslow knows").wait_for()
+
+
+def test_a_new_file_in_a_watched_folder_appears_by_itself(page, watched):
+    page.goto("/open")
+    page.get_by_text("new ones appear by themselves").wait_for()
+    shutil.copy(SAMPLES / "synthetic" / "synthetic_host.sqlite", watched / "fresh.sqlite")
+    page.get_by_text("fresh.sqlite").wait_for()
+
+
+def test_a_broken_recording_is_one_line_without_a_traceback(page, tmp_path):
+    broken = tmp_path / "broken.sqlite"
+    broken.write_bytes((SAMPLES / "synthetic" / "synthetic_host.sqlite").read_bytes()[:9_000])
+    page.goto("/open")
+    page.get_by_label("Path on the machine that runs whyslow").fill(str(broken))
+    page.get_by_role("button", name="Open", exact=True).first.click()
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert alert.inner_text().startswith("broken.sqlite: ")
+    assert "Traceback" not in page.content()
+
+
+def test_both_themes_colour_the_page(chromium, server, launch, scheme):
+    context = chromium.new_context(color_scheme=scheme, base_url=server)
+    page = context.new_page()
+    page.goto(f"/?trace={launch.trace.id}")
+    page.locator(".st-key-verdict h2").wait_for()
+    color = page.evaluate(
+        "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
+    )
+    brightness = sum(int(part) for part in color.strip("rgb()").split(",")[:3]) / 3
+    assert (brightness > 200) == (scheme == "light")
+    context.close()

@@ -1,0 +1,182 @@
+"""Uploads reach the disk whole or not at all, and only from pages of this server."""
+
+import hashlib
+import time
+
+import anyio
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from tests.view_fakes import library, open_sample
+from views import _routes
+from views._routes import ROUTES, SQLITE_MAGIC, TOKEN_HEADER, inbox, mint_token, uploaded_file
+
+HOST = "http://testserver"
+KEY = "00" + hashlib.sha256(b"one").hexdigest()[:16]
+BODY = SQLITE_MAGIC + bytes(range(256)) * 40
+
+
+class Client:
+    """Asks the routes without a network."""
+
+    def __init__(self):
+        self.headers = {}
+        self.app = Starlette(routes=list(ROUTES))
+
+    def request(self, method, path, headers=None, **more):
+        async def ask():
+            transport = httpx.ASGITransport(app=self.app)
+            async with httpx.AsyncClient(transport=transport, base_url=HOST) as client:
+                sent = self.headers | (headers or {})
+                return await client.request(method, path, headers=sent, **more)
+
+        return anyio.run(ask)
+
+    def get(self, path, **more):
+        return self.request("GET", path, **more)
+
+    def put(self, path, **more):
+        return self.request("PUT", path, **more)
+
+
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    monkeypatch.setattr(_routes, "MIN_FREE_BYTES", 0)
+    with library(tmp_path):
+        client = Client()
+        client.headers[TOKEN_HEADER] = mint_token("upload")
+        yield client
+
+
+def put(client, body, *, off=0, size=None, key=KEY, name="report.sqlite", origin=HOST):
+    query = {"key": key, "name": name, "size": size or len(body), "off": off}
+    headers = {"origin": origin} if origin else {}
+    return client.put("/api/upload", params=query, content=body, headers=headers)
+
+
+def files():
+    return sorted(f.name for f in inbox().rglob("*") if f.is_file()) if inbox().exists() else []
+
+
+def test_health_answers_without_a_token(client):
+    del client.headers[TOKEN_HEADER]
+    assert client.get("/api/health").json() == {"status": "ok"}
+
+
+def test_one_slice_becomes_the_file(client):
+    answer = put(client, BODY)
+    assert answer.json() == {"off": len(BODY), "done": True, "key": KEY}
+    assert uploaded_file(KEY).read_bytes() == BODY
+    assert uploaded_file(KEY).name == "report.sqlite"
+
+
+def test_an_upload_goes_on_where_it_stopped(client):
+    assert put(client, BODY[:4_000], size=len(BODY)).json()["done"] is False
+    assert client.get("/api/upload", params={"key": KEY}).json() == {"off": 4_000}
+    assert put(client, BODY[4_000:], off=4_000, size=len(BODY)).json()["done"] is True
+    assert uploaded_file(KEY).read_bytes() == BODY
+
+
+def test_a_slice_at_the_wrong_place_is_told_the_right_one(client):
+    put(client, BODY[:4_000], size=len(BODY))
+    answer = put(client, BODY[5_000:], off=5_000, size=len(BODY))
+    assert answer.status_code == 409
+    assert answer.json()["off"] == 4_000
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "x", "9999999999.00", mint_token("timeline"), mint_token("upload", time.time() - 10**6)],
+)
+def test_without_a_fresh_token_of_this_server_nothing_is_taken(client, token):
+    client.headers[TOKEN_HEADER] = token
+    assert put(client, BODY).status_code == 403
+    assert files() == []
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://testserver:81", "null", None])
+def test_a_request_from_elsewhere_is_refused(client, origin):
+    assert put(client, BODY, origin=origin).status_code == 403
+    assert files() == []
+
+
+def test_junk_is_refused_by_content_and_leaves_nothing(client):
+    answer = put(client, b"<html>" + BODY, name="report.sqlite")
+    assert answer.status_code == 415
+    assert answer.json()["error"].startswith("report.sqlite: not a recording")
+    assert files() == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 15])
+def test_a_file_too_short_to_be_one_is_refused(client, size):
+    assert put(client, b"x" * size, size=size or 1).status_code == 415
+
+
+def test_the_quota_is_a_number_in_the_message(client, monkeypatch):
+    monkeypatch.setenv("WHYSLOW_LIMIT_UPLOADS_GB", "0.000005")
+    answer = put(client, BODY)
+    assert answer.status_code == 413
+    assert "WHYSLOW_LIMIT_UPLOADS_GB" in answer.json()["error"]
+    assert files() == []
+
+
+def test_a_full_disk_is_told_before_anything_is_written(client, monkeypatch):
+    monkeypatch.setattr(_routes, "MIN_FREE_BYTES", 1 << 60)
+    assert put(client, BODY).status_code == 507
+    assert files() == []
+
+
+def test_a_slice_larger_than_announced_is_cut_back(client):
+    answer = put(client, BODY, size=len(BODY) - 10)
+    assert answer.status_code == 413
+    assert uploaded_file(KEY) is None
+    assert client.get("/api/upload", params={"key": KEY}).json() == {"off": 0}
+
+
+@pytest.mark.parametrize("key", ["", "../../etc", "A" * 20, "0" * 200, "0" * 15])
+def test_a_key_never_names_a_place_on_disk(client, key):
+    assert put(client, BODY, key=key).status_code == 400
+    assert uploaded_file(key) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\tmp\\a b.sqlite", "a_b.sqlite"),
+        ("-rf.nsys-rep", "rf.nsys-rep"),
+        ("\u202egnp.sqlite", "gnp.sqlite"),
+        ("", "recording"),
+        ("x" * 300 + ".sqlite", "x" * 73 + ".sqlite"),
+    ],
+)
+def test_file_names_are_made_harmless(given, kept):
+    assert _routes.safe_name(given) == kept
+
+
+def test_sizes_and_places_are_numbers(client):
+    for query in ({"size": "-1"}, {"off": "x"}, {"size": "9" * 30}):
+        params = {"key": KEY, "name": "a", "size": "100", "off": "0"} | query
+        answer = client.put("/api/upload", params=params, headers={"origin": HOST})
+        assert answer.status_code == 400
+
+
+def test_the_timeline_is_served_to_its_own_token_only(tmp_path):
+    opened = open_sample("synthetic/synthetic_launch.sqlite", tmp_path)
+    with library(tmp_path):
+        client = Client()
+        view = {"trace": opened.trace.id, "start": "0", "end": "1000000", "device": "-1"}
+        assert client.get("/api/timeline", params=view).status_code == 403
+        headers = {TOKEN_HEADER: mint_token("upload")}
+        assert client.get("/api/timeline", params=view, headers=headers).status_code == 403
+        headers = {TOKEN_HEADER: mint_token("timeline")}
+        answer = client.get("/api/timeline", params=view, headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "application/octet-stream"
+        missing = client.get("/api/timeline", params=view | {"trace": "nope"}, headers=headers)
+        assert missing.status_code == 404
+        assert "not in the library" in missing.json()["error"]
+        for wrong in ({"start": "x"}, {"end": "inf"}, {"device": "two"}):
+            answer = client.get("/api/timeline", params=view | wrong, headers=headers)
+            assert answer.status_code == 400
