@@ -113,7 +113,7 @@ def _read_export(
     digest = _Digest(original)
     writer = TraceWriter(root)
     try:
-        with SqliteFile.open(export) as file:
+        with SqliteFile(export) as file:
             _check_is_export(file, original.name)
             job = Ingest(file, writer, on_progress)
             for step in _STEPS:

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 Array = np.ndarray[Any, Any]
 
 NOT_RECORDED = -1  # no id, count or size of a recording is negative
-READER_VERSION = 1  # part of every cache key: raise it when a table changes its meaning
+READER_VERSION = 2  # part of every cache key: raise it when a table changes its meaning
 MANIFEST = "manifest.json"
 
 
@@ -557,8 +557,8 @@ MAX_PENDING_PIECES = 4  # pieces of 65,536 rows waiting to be compressed: about 
 
 
 def _parquet_writer(path: Path, table: str) -> pq.ParquetWriter:
-    # Times rise slowly and ids repeat: deltas beat dictionaries on the former, dictionaries on
-    # the latter, and a dictionary of two million distinct times only costs time.
+    # Times rise slowly and ids repeat. Splitting bytes suits the former: measured against deltas
+    # it takes as much space, and reads twice as fast. Dictionaries suit the latter.
     wide = {c.name for c in TABLES[table] if c.name.endswith("_ns") or c.name == "correlation_id"}
     return pq.ParquetWriter(
         path,
@@ -566,7 +566,7 @@ def _parquet_writer(path: Path, table: str) -> pq.ParquetWriter:
         compression="zstd",
         compression_level=1,
         use_dictionary=[c.name for c in TABLES[table] if c.name not in wide],
-        column_encoding=dict.fromkeys(sorted(wide), "DELTA_BINARY_PACKED") or None,
+        column_encoding=dict.fromkeys(sorted(wide), "BYTE_STREAM_SPLIT") or None,
         write_page_checksum=True,
         write_statistics=False,
     )
