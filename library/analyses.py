@@ -206,7 +206,6 @@ def _narrow_launches(facts: Facts) -> pd.DataFrame:
         process=facts.processes[launches["process"].to_numpy()],
         queue_ns=facts.queue_ns,
         idle_before_ns=facts.idle_before_ns,
-        range_row=facts.range_row,
     )
 
 
@@ -229,11 +228,31 @@ def _with_recorded(narrow: pd.DataFrame, trace: Trace) -> pd.DataFrame:
         else:
             rows, sources = narrow["kind"].isin(kinds[table]), narrow["source_row"]
         chosen, source = rows.to_numpy(), sources.to_numpy()[rows.to_numpy()]
-        recorded = trace.columns(table, list(columns))
-        for name, new_name in columns.items():
-            column = added.setdefault(new_name, np.full(len(narrow), -1, recorded[name].dtype))
-            column[chosen] = recorded[name][source]
+        for name, new_name in columns.items():  # one at a time: a table has up to 300 MB
+            recorded = trace.columns(table, [name])[name]
+            column = added.setdefault(new_name, np.full(len(narrow), -1, recorded.dtype))
+            column[chosen] = recorded[source]
+    added["range_row"] = _range_rows(trace, narrow, added)
     return narrow.drop(columns="source_row").assign(**added)
+
+
+def _range_rows(trace: Trace, narrow: pd.DataFrame, added: Mapping[str, Array]) -> Array:
+    """Return the row in ``ranges`` of the innermost NVTX range around each launch's call."""
+    import numpy as np
+
+    from analyzers.facts import innermost
+
+    result = np.full(len(narrow), -1, np.int64)
+    called = np.flatnonzero((narrow["api_row"] >= 0).to_numpy())
+    ranges = trace.columns("ranges", ["start_ns", "end_ns", "thread"])
+    for thread in np.unique(ranges["thread"]):
+        rows = np.flatnonzero(ranges["thread"] == thread)
+        asked = called[added["thread"][called] == thread]
+        found = innermost(
+            ranges["start_ns"][rows], ranges["end_ns"][rows], added["api_start_ns"][asked]
+        )
+        result[asked] = np.where(found >= 0, rows[found], -1)
+    return result
 
 
 def _write(folder: Path, window: str, report: Report, tables: Mapping[str, pd.DataFrame]) -> None:
@@ -257,7 +276,7 @@ def _write_table(path: Path, frame: pd.DataFrame) -> None:
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    # Times and row numbers rise slowly and hardly repeat: a dictionary of them only costs time.
+    # Times and row numbers hardly repeat: a dictionary of them only costs time.
     wide = [f.name for f in table.schema if f.type in (pa.int32(), pa.int64())]
     pq.write_table(
         table,
@@ -265,7 +284,7 @@ def _write_table(path: Path, frame: pd.DataFrame) -> None:
         compression="zstd",
         compression_level=1,
         use_dictionary=[name for name in table.schema.names if name not in wide],
-        column_encoding=dict.fromkeys(wide, "DELTA_BINARY_PACKED") or None,
+        column_encoding=dict.fromkeys(wide, "BYTE_STREAM_SPLIT") or None,
         write_page_checksum=True,
         write_statistics=False,
         row_group_size=ROW_GROUP_ROWS,

@@ -24,7 +24,7 @@ from analyzers.facts import COPY, MEMSET
 from analyzers.finding import Finding
 from analyzers.ledger import DETAILS, ROWS
 from analyzers.report import Report
-from collectors.trace import Array, CopyKind, MemoryKind, Trace
+from collectors.trace import DEVICE_TABLES, Array, CopyKind, MemoryKind, Trace
 from library.analyses import Stored
 
 MAX_ROWS_OF_TRACK = 32  # events that overlap deeper are written as asynchronous ones
@@ -76,24 +76,29 @@ def export(
         OSError: The file cannot be written.
     """
     report = stored.report
-    launches, segments = stored.launches(), stored.segments()
     span = (report.window.start_ns, report.window.end_ns) if only_window else None
     with _replacing(target) as file:
         out = _Output(file, _origin_ns(trace, report), _Texts(trace))
         if on_progress is not None:
-            # An arrow is two events, and nearly every operation has one.
-            expected = sum(trace.counts.values()) + len(segments) + 2 * len(launches)
+            expected = _expected_events(trace)
             out.on_progress = lambda: on_progress(min(1.0, out.events / expected))
         file.write('{"displayTimeUnit":"ns","otherData":')
         file.write(json.dumps(_about(report, out.origin_ns)))
         file.write(',"traceEvents":[\n')
         _write_findings(out, report)
-        _write_ledger(out, report, segments)
+        _write_ledger(out, report, stored.segments())
         calls = _write_host(out, trace, span)
-        _write_device_work(out, report, _touching(launches, span), calls)
+        _write_device_work(out, report, _touching(stored.launches(), span), calls)
         _write_metrics(out, trace, span)
         file.write("\n]}\n")
     return out.events
+
+
+def _expected_events(trace: Trace) -> int:
+    """Return about how many events will be written, for the progress."""
+    # Of each operation: itself, two ends of an arrow, and a gap and a busy stretch of the ledger.
+    work = sum(trace.count(table) for table in DEVICE_TABLES)
+    return 1 + 5 * work + sum(trace.count(t) for t in (*_WHAT, "marks", "gpu_metrics"))
 
 
 @contextlib.contextmanager
@@ -374,9 +379,9 @@ def _write_host_table(
     if not count:
         return calls
     frame = trace.frame(table, ["start_ns", "end_ns", "process", "thread", "name_id"])
-    for thread, group in _by(_touching(frame, span), "process", "thread"):
-        order, rows = nesting_rows(group["start_ns"].to_numpy(), group["end_ns"].to_numpy())
-        numbers = group.index.to_numpy()[order]
+    frame = _touching(frame, span)
+    for thread, order, rows in _nested(frame, "process", "thread"):
+        numbers = frame.index.to_numpy()[order]
         places = {
             row: names.track_of(out, thread, _WHAT[table], max(0, row))
             for row in np.unique(rows).tolist()
@@ -384,16 +389,28 @@ def _write_host_table(
         tids = np.array([places.get(r, (0, 0))[1] for r in range(MAX_ROWS_OF_TRACK)])
         calls.pid[numbers] = next(iter(places.values()))[0]
         calls.tid[numbers] = np.where(rows < 0, 0, tids[rows])
-        for part in _parts(group, order, rows):
+        for part in _parts(frame, order, rows):
             _write_spans(out, part, places, table)
     return calls
 
 
-def _parts(group: pd.DataFrame, order: Array, rows: Array) -> Iterator[pd.DataFrame]:
-    """Give the events in their order and with their row, a bounded number at a time."""
+def _nested(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, Array, Array]]:
+    """Give, for each combination of ``columns``, its events' places in order and their rows."""
+    starts, ends = frame["start_ns"].to_numpy(), frame["end_ns"].to_numpy()
+    keys = [frame[c].to_numpy() for c in columns]
+    group = frame.groupby(list(columns)).ngroup().to_numpy()
+    by_group = np.argsort(group, kind="stable")
+    for places in np.split(by_group, np.flatnonzero(np.diff(group[by_group])) + 1):
+        if len(places):
+            order, rows = nesting_rows(starts[places], ends[places])
+            yield tuple(int(k[places[0]]) for k in keys), places[order], rows
+
+
+def _parts(frame: pd.DataFrame, order: Array, rows: Array) -> Iterator[pd.DataFrame]:
+    """Give events in their order and with their row, a bounded number at a time."""
     for first in range(0, len(order), CHUNK_ROWS):
         chosen = slice(first, first + CHUNK_ROWS)
-        yield group.iloc[order[chosen]].assign(row=rows[chosen])
+        yield frame.iloc[order[chosen]].assign(row=rows[chosen])
 
 
 def _by(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, pd.DataFrame]]:
@@ -429,15 +446,15 @@ def _write_marks(
 
 def _write_device_work(out: _Output, report: Report, launches: pd.DataFrame, calls: _Calls) -> None:
     """Write kernels and copies by stream, each joined to the call that submitted it."""
-    for (device, process, stream), group in _by(launches, "device", "process", "stream"):
+    for key, order, rows in _nested(launches, "device", "process", "stream"):
+        device, process, stream = key
         pid = out.process(("device", device), _device_name(report, device))
         name = f"Stream {stream}" if stream >= 0 else "Stream unknown"
-        order, rows = nesting_rows(group["start_ns"].to_numpy(), group["end_ns"].to_numpy())
         places = {
             row: out.track(pid, (process, stream), name, max(0, row))
             for row in np.unique(rows).tolist()
         }
-        for part in _parts(group, order, rows):
+        for part in _parts(launches, order, rows):
             _write_work(out, part, places)
             _write_arrows(out, part, places, calls)
 
