@@ -65,12 +65,12 @@ def processes_about(text):
     return found
 
 
-def eventually(condition, seconds=5.0):
+def eventually(condition, seconds=5.0, every=0.02):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
             return True
-        time.sleep(0.02)
+        time.sleep(every)
     return False
 
 
@@ -296,30 +296,35 @@ def start_cli(path, data_dir):
     )
 
 
+MOMENTS = {
+    "asked": "jobs/*/order.json",
+    "begun": "cache/tmp/*",
+    "reading": "cache/tmp/*/*.parquet",
+    "published": "cache/*/manifest.json",
+    "storing": "cache/*/analysis/.*",
+}
+
+
+@pytest.mark.parametrize("sign", MOMENTS.values(), ids=MOMENTS.keys())
 def test_killed_at_any_moment_no_half_trace_is_visible_and_the_next_try_succeeds(
-    tmp_path, data_dir
+    tmp_path, data_dir, sign
 ):
-    path = scenarios.scenario("launch", iterations=400)
-    golden = json.loads(start_cli(path, tmp_path / "first").communicate()[0])
-    began = time.monotonic()  # the first run also had to load everything from the disk
-    assert json.loads(start_cli(path, tmp_path / "second").communicate()[0]) == golden
-    whole = time.monotonic() - began
-    killed = 0
-    for moment in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9):
-        process = start_cli(path, data_dir)
-        time.sleep(whole * moment)
-        process.kill()
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
-        assert eventually(lambda: not processes_about(str(data_dir)))
-        for trace in cache.traces():
-            assert trace.arrow("kernels").num_rows == trace.count("kernels") > 0
-    assert killed >= 3
-    after = start_cli(path, data_dir)
-    assert json.loads(after.communicate()[0]) == golden
+    path = scenarios.scenario("launch", iterations=200)
+    golden = json.loads(start_cli(path, tmp_path / "clean").communicate()[0])
+    process = start_cli(path, data_dir)
+    assert eventually(lambda: any(data_dir.glob(sign)), 20, every=0.001)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert eventually(lambda: not processes_about(str(data_dir)))
+    for trace in cache.traces():
+        assert trace.arrow("kernels").num_rows == trace.count("kernels") > 0
+    assert json.loads(start_cli(path, data_dir).communicate()[0]) == golden
     cache.sweep()
     assert leftovers(data_dir) == []
-    assert len(list((data_dir / "cache").iterdir())) == len(cache.traces()) == 1
+    (trace,) = cache.traces()
+    assert [p.name for p in (data_dir / "cache").iterdir() if p.name != "tmp"] == [trace.id]
+    assert len(list((trace.folder / "analysis").iterdir())) == 1
 
 
 def test_when_we_are_killed_the_programs_that_the_child_started_end_too(
