@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from analyzers.diagnose import give_verdict, rank, run_rules
@@ -42,8 +43,12 @@ def analyze(trace: Trace, window: str = "") -> Report:
 def investigate(trace: Trace, window: str = "") -> Analysis:
     """Like ``analyze``, and keep the facts and the ledger for further questions."""
     facts = build_facts(trace)
-    iterations, iterations_note = find_iterations(facts)
-    ledger = build_ledger(facts, choose_window(facts, window, iterations))
+    with ThreadPoolExecutor(1) as thread:
+        # The ledger needs the iterations only to look one of them up.
+        pending = thread.submit(find_iterations, facts)
+        known = pending.result()[0] if window.startswith("iteration") else ()
+        ledger = build_ledger(facts, choose_window(facts, window, known))
+        iterations, iterations_note = pending.result()
     outcomes = run_rules(facts, ledger)
     findings = rank(outcomes, ledger)
     quality = check_quality(facts, ledger, iterations)

@@ -130,38 +130,10 @@ class Facts:
         return result
 
     @functools.cached_property
-    def range_row(self) -> Array:
-        """Row in ``ranges`` of the innermost NVTX range around each launch call, -1 for none."""
-        has_call = self.launches["api_row"].to_numpy() >= 0
-        result = np.full(len(self.launches), UNKNOWN, np.int64)
-        result[has_call] = self.innermost_ranges(self.thread[has_call], self.api_start_ns[has_call])
-        return result
-
-    @functools.cached_property
     def ranges(self) -> pd.DataFrame:
         """NVTX ranges as the trace has them; ``process`` and ``thread`` are keys."""
         columns = ["start_ns", "end_ns", "process", "thread", "name_id"]
         return self.trace.frame("ranges", columns)
-
-    def innermost_ranges(self, threads: Array, moments: Array) -> Array:
-        """Return the row in ``ranges`` of the innermost range open on a thread at a moment.
-
-        Args:
-            threads: Places in ``threads``.
-            moments: Times, in ns.
-        """
-        result = np.full(len(moments), UNKNOWN, np.int64)
-        if not self.trace.count("ranges"):
-            return result
-        on_thread = self.ranges["thread"].to_numpy()
-        for place in np.unique(threads):
-            asked = np.flatnonzero(threads == place)
-            rows = np.flatnonzero(on_thread == self.threads[place])
-            starts = self.ranges["start_ns"].to_numpy()[rows]
-            ends = self.ranges["end_ns"].to_numpy()[rows]
-            found = innermost(starts, ends, moments[asked])
-            result[asked] = np.where(found >= 0, rows[found] if len(rows) else UNKNOWN, UNKNOWN)
-        return result
 
     def inside(self, start_ns: int, end_ns: int) -> Array:
         """Return the rows of ``launches`` that run at some moment of ``[start_ns, end_ns)``."""
@@ -233,7 +205,9 @@ def _parents(ends: Array) -> Array:
 
 def build_facts(trace: Trace) -> Facts:
     """Join everything known about each launch."""
-    process, processes = _coded(trace, ("api_calls", *_KIND_OF_TABLE), "process")
+    api, threads, functions = _api(trace)
+    thread_process = _processes_of(trace, threads)
+    process, processes = _coded(trace, tuple(_KIND_OF_TABLE), "process", thread_process)
     devices, key_of = _devices(trace)
     parts = [
         _launches(trace, table, process[table], key_of, processes)
@@ -241,9 +215,8 @@ def build_facts(trace: Trace) -> Facts:
         if trace.count(table)
     ]
     launches = pd.concat(parts, ignore_index=True) if parts else _no_launches()
-    api, threads, functions = _api(trace)
     launches["api_row"] = _matching_calls(
-        launches, api, trace, process.pop("api_calls"), len(processes)
+        launches, trace, np.searchsorted(processes, thread_process), api["thread"].to_numpy()
     )
     launches = launches.sort_values("start_ns", kind="stable", ignore_index=True)
     launches = launches.drop(columns="correlation_id")
@@ -252,10 +225,22 @@ def build_facts(trace: Trace) -> Facts:
     return Facts(trace, devices, launches, api, processes, threads, names, calls)
 
 
-def _coded(trace: Trace, tables: Sequence[str], column: str) -> tuple[dict[str, Array], Array]:
-    """Return, for each table, ``column`` as small numbers, and what the numbers stand for."""
+def _processes_of(trace: Trace, threads: Array) -> Array:
+    """Return the process of each thread key."""
+    known = trace.columns("threads", ["thread", "process"])
+    of = dict(zip(known["thread"].tolist(), known["process"].tolist(), strict=True))
+    return np.array([of.get(t, UNKNOWN) for t in threads.tolist()], dtype=np.int64)
+
+
+def _coded(
+    trace: Trace, tables: Sequence[str], column: str, more: Array
+) -> tuple[dict[str, Array], Array]:
+    """Return, for each table, ``column`` as small numbers, and what the numbers stand for.
+
+    The numbers stand for the values of ``more``, too.
+    """
     raw = {t: trace.columns(t, [column])[column] for t in tables}
-    values = np.unique(np.concatenate([pd.unique(v) for v in raw.values()]))
+    values = np.unique(np.concatenate([more, *(pd.unique(v) for v in raw.values())]))
     return {t: np.searchsorted(values, v).astype(np.int32) for t, v in raw.items()}, values
 
 
@@ -335,26 +320,33 @@ def _api(trace: Trace) -> tuple[pd.DataFrame, Array, Array]:
 
 
 def _matching_calls(
-    launches: pd.DataFrame, api: pd.DataFrame, trace: Trace, api_process: Array, processes: int
+    launches: pd.DataFrame, trace: Trace, process_of_thread: Array, thread: Array
 ) -> Array:
     """Return the row in ``api`` of the call that submitted each launch, -1 for none.
 
     When several calls of a process carry the same id, the first one recorded counts.
+
+    Args:
+        launches: As in ``Facts``, with ``correlation_id``.
+        trace: The recording.
+        process_of_thread: Place in ``processes`` of each thread that made calls.
+        thread: Place of the thread of each call.
     """
     result = np.full(len(launches), UNKNOWN, np.int32)
-    if not len(api):
+    if not len(thread):
         return result
     api_id = trace.columns("api_calls", ["correlation_id"])["correlation_id"]
     wanted_process = launches["process"].to_numpy()
     wanted_id = launches["correlation_id"].to_numpy()
-    alone = processes == 1
-    for place in range(processes):
-        rows = slice(None) if alone else np.flatnonzero(api_process == place)
-        wanted = slice(None) if alone else np.flatnonzero(wanted_process == place)
+    process = process_of_thread[thread] if len(np.unique(process_of_thread)) > 1 else None
+    for place in np.unique(process_of_thread):
+        wanted = np.flatnonzero(wanted_process == place)
+        if process is None:
+            result[wanted] = _first_match(api_id, wanted_id[wanted])
+            continue
+        rows = np.flatnonzero(process == place)
         found = _first_match(api_id[rows], wanted_id[wanted])
-        if isinstance(rows, np.ndarray) and len(rows):
-            found = np.where(found >= 0, rows[found], UNKNOWN)
-        result[wanted] = found
+        result[wanted] = np.where(found >= 0, rows[found], UNKNOWN)
     return result
 
 

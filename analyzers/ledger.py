@@ -103,12 +103,16 @@ def _sums(facts: Facts, key: int, segments: pd.DataFrame, window: Window) -> Dev
 
 
 def _clipped(segments: pd.DataFrame, window: Window) -> pd.DataFrame:
-    inside = (segments["end_ns"] > window.start_ns) & (segments["start_ns"] < window.end_ns)
-    segments = segments[inside.to_numpy()]
-    return segments.assign(
-        start_ns=segments["start_ns"].clip(lower=window.start_ns),
-        end_ns=segments["end_ns"].clip(upper=window.end_ns),
-    )
+    start, end = segments["start_ns"].to_numpy(), segments["end_ns"].to_numpy()
+    first = int(np.searchsorted(end, window.start_ns, side="right"))
+    last = int(np.searchsorted(start, window.end_ns, side="left"))
+    clipped = segments.iloc[first:last]
+    if len(clipped):
+        clipped = clipped.assign(
+            start_ns=np.maximum(start[first:last], window.start_ns),
+            end_ns=np.minimum(end[first:last], window.end_ns),
+        )
+    return clipped
 
 
 def _device_segments(facts: Facts, key: int, window: Window) -> tuple[pd.DataFrame, int]:

@@ -14,6 +14,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -256,8 +257,9 @@ def _range_rows(trace: Trace, narrow: pd.DataFrame, added: Mapping[str, Array]) 
 
 
 def _write(folder: Path, window: str, report: Report, tables: Mapping[str, pd.DataFrame]) -> None:
-    for name, frame in tables.items():
-        _write_table(folder / f"{name}.parquet", frame)
+    with ThreadPoolExecutor(len(tables)) as threads:
+        paths = [folder / f"{name}.parquet" for name in tables]
+        list(threads.map(_write_table, paths, tables.values()))
     text = report.to_json().encode()
     (folder / REPORT).write_bytes(text)
     manifest: dict[str, Any] = {
