@@ -40,12 +40,3 @@ def find_chromium():
 
 def has_gpu():
     return Path("/dev/nvidiactl").exists()
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """Path of an installed Chromium; the test is skipped when there is none."""
-    found = find_chromium()
-    if found is None:
-        pytest.skip("no Chromium on PATH")
-    return found

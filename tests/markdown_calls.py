@@ -75,6 +75,7 @@ CLOSED = {  # attributes that hold one of a few words of ours, whatever was reco
     ".confidence.value",
     ".level",
     ".row.value",
+    "uuid4().hex",
 }
 TEXT_METHODS = {
     "capitalize",

@@ -13,6 +13,7 @@ import pytest
 
 import cli
 import worker
+from collectors import collectors
 from collectors.trace import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +118,13 @@ def test_every_limit_in_the_code_is_in_the_readme():
             text = path.read_text(encoding="utf-8")
             used |= set(re.findall(r"WHYSLOW_LIMIT_[A-Z]+(?:_[A-Z]+)*", text))
     assert used == told
+
+
+@pytest.mark.parametrize("collector", collectors(), ids=lambda c: c.__name__)
+def test_the_readme_names_every_suffix_that_a_collector_reads(collector):
+    suffixes = re.findall(r"\.[a-z][\w.-]*\w", collector.KNOWN_AS)
+    assert suffixes
+    assert [s for s in suffixes if f"`{s}`" not in README] == []
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda p: p.stem)
