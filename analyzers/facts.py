@@ -25,6 +25,8 @@ _KIND_OF_TABLE = {"kernels": KERNEL, "graph_launches": GRAPH, "copies": COPY, "m
 
 UNKNOWN = NOT_RECORDED
 
+MAX_TABLE_SPREAD = 8  # a look-up table of ids may have this many places for each id
+
 
 class WindowError(ValueError):
     """The requested window is not in the recording; the message is one line."""
@@ -354,6 +356,9 @@ def _first_match(ids: Array, wanted: Array) -> Array:
     """Return the place in ``ids`` of each wanted id, -1 for none or for an id not recorded."""
     if not len(ids):
         return np.full(len(wanted), UNKNOWN, np.int64)
+    low, high = int(ids.min()), int(ids.max())
+    if high - low < MAX_TABLE_SPREAD * len(ids):
+        return _looked_up(ids, wanted, low, high)
     order = None
     if np.any(ids[1:] < ids[:-1]):
         order = np.argsort(ids, kind="stable")
@@ -363,3 +368,11 @@ def _first_match(ids: Array, wanted: Array) -> Array:
     if order is not None:
         place = order[place]
     return np.where(hit, place, UNKNOWN)
+
+
+def _looked_up(ids: Array, wanted: Array, low: int, high: int) -> Array:
+    """Do the same for ids that are dense between ``low`` and ``high``, as those of CUDA are."""
+    place_of = np.full(high - low + 1, UNKNOWN, np.int32)
+    place_of[(ids - low)[::-1]] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)  # first stays
+    known = (wanted >= low) & (wanted <= high) & (wanted != NOT_RECORDED)
+    return np.where(known, place_of[np.where(known, wanted - low, 0)], UNKNOWN)

@@ -392,10 +392,7 @@ def largest_gaps(facts: Facts, segments: pd.DataFrame, what: str) -> tuple[Evide
         segments: Part of a ledger, with ``ns``.
         what: Words for the stretch; the launch's name follows.
     """
-    by_gap = segments.groupby(["launch", "device"]).agg(
-        ns=("ns", "sum"), start_ns=("start_ns", "min"), end_ns=("end_ns", "max")
-    )
-    gaps = by_gap.nlargest(EVIDENCE_GAPS, "ns").reset_index()
+    gaps = _by_gap(segments).nlargest(EVIDENCE_GAPS, "ns")
     launch = gaps["launch"].to_numpy()
     ended = launch >= 0
     names = np.full(len(gaps), "the end of the window", dtype=object)
@@ -415,6 +412,26 @@ def largest_gaps(facts: Facts, segments: pd.DataFrame, what: str) -> tuple[Evide
         for name, ns, start, end, device in zip(
             names, gaps["ns"], gaps["start_ns"], ends, gaps["device"], strict=True
         )
+    )
+
+
+def _by_gap(segments: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per gap: ``device``, ``launch``, ``start_ns``, ``end_ns``, ``ns``."""
+    if not len(segments):
+        return segments
+    launch, device = segments["launch"].to_numpy(), segments["device"].to_numpy()
+    # A ledger goes through one device after the other, and through each in order of time.
+    first = np.flatnonzero((launch[1:] != launch[:-1]) | (device[1:] != device[:-1])) + 1
+    first = np.concatenate(([0], first))
+    last = np.concatenate((first[1:], [len(launch)])) - 1
+    return pd.DataFrame(
+        {
+            "device": device[first],
+            "launch": launch[first],
+            "start_ns": segments["start_ns"].to_numpy()[first],
+            "end_ns": segments["end_ns"].to_numpy()[last],
+            "ns": np.add.reduceat(segments["ns"].to_numpy(), first),
+        }
     )
 
 

@@ -149,8 +149,17 @@ def alone_ns(facts: Facts, ledger: Ledger) -> Array:
 
 def _alone(start: Array, end: Array) -> Array:
     """Return how much of each interval no other covers; sorted by begin."""
-    if len(start) < 2 or np.all(start[1:] >= np.maximum.accumulate(end)[:-1]):
-        return end - start
+    if not len(start):
+        return end
+    meets = start[1:] < np.maximum.accumulate(end)[:-1]  # what came before
+    shared = np.concatenate((meets, [False])) | np.concatenate(([False], meets))
+    result = end - start
+    result[shared] = _swept_alone(start[shared], end[shared])
+    return result
+
+
+def _swept_alone(start: Array, end: Array) -> Array:
+    """Do the same, going through all begins and ends in order of time."""
     number = np.arange(len(start))
     time = np.concatenate((start, end))
     order = np.argsort(time, kind="stable")

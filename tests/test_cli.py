@@ -14,6 +14,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 import cli
@@ -222,6 +223,14 @@ def test_a_terminal_sees_a_progress_bar_that_is_gone_at_the_end():
     assert seen.endswith(b"\r\x1b[K")
 
 
+def _stop_reader_of(process):
+    """Halt the child process of a command as soon as it has one, so that it cannot end first."""
+    command = psutil.Process(process.pid)
+    while not (children := command.children()):
+        time.sleep(0.005)
+    children[0].suspend()
+
+
 def test_an_interrupted_command_ends_soon_and_leaves_nothing_behind(data_dir):
     path = scenarios.scenario("launch", iterations=1_000)
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)):
@@ -230,7 +239,7 @@ def test_an_interrupted_command_ends_soon_and_leaves_nothing_behind(data_dir):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         ) as process:
-            time.sleep(1.0)
+            _stop_reader_of(process)
             process.send_signal(number)
             _, errors = process.communicate(timeout=10)
         assert process.returncode == status

@@ -25,7 +25,7 @@ def occupancy(threads, registers, shared_bytes, gpu=H100):
     ("threads", "registers", "shared_bytes", "gpu", "expected"),
     [
         (256, 32, 0, H100, (100.0, "", 8)),
-        # 38 registers of 32 lanes are 1,216, rounded to 1,280 a warp: 51 warps, by fours 48, 6 blocks.
+        # 38 registers of 32 lanes, rounded to 1,280 a warp: 51 warps, by fours 48, 6 blocks.
         (256, 38, 0, A100, (75.0, "registers", 6)),
         # 255 registers: 8,192 a warp, 8 warps, one block of 8.
         (256, 255, 0, H100, (12.5, "registers", 1)),

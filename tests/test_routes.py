@@ -87,10 +87,17 @@ def test_a_slice_at_the_wrong_place_is_told_the_right_one(client):
 
 @pytest.mark.parametrize(
     "token",
-    ["", "x", "9999999999.00", mint_token("timeline"), mint_token("upload", time.time() - 10**6)],
+    [
+        lambda: "",
+        lambda: "x",
+        lambda: "9999999999.00",
+        lambda: mint_token("timeline"),
+        lambda: mint_token("upload", time.time() - 10**6),
+    ],
+    ids=["none", "no token", "made up", "of another route", "expired"],
 )
 def test_without_a_fresh_token_of_this_server_nothing_is_taken(client, token):
-    client.headers[TOKEN_HEADER] = token
+    client.headers[TOKEN_HEADER] = token()
     assert put(client, BODY).status_code == 403
     assert files() == []
 

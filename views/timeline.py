@@ -10,7 +10,7 @@ import streamlit as st
 
 from views._lanes import MIN_VIEW_NS, SELECTED_GROUP, Lane, Lanes
 from views._session import Session, current, digest
-from views._units import format_bytes, format_ns, function_first, ns_to_us, visible
+from views._units import format_bytes, format_ns, function_first, md_prose, ns_to_us, visible
 from views.components.timeline import timeline
 
 HELP = (
@@ -70,7 +70,7 @@ def _timeline(session: Session, lanes: Lanes, selected: str) -> None:
         _remember(view_key, shown.view, lanes)
     if shown.pick is not None:
         st.session_state["picked_event"] = (view_key, shown.pick)
-    st.caption(" ".join((HELP, *(f"Shown: {n}." for n in lanes.notes))))
+    st.caption(" ".join((HELP, *(f"Shown: {md_prose(n)}." for n in lanes.notes))))
     _details(session, lanes, view_key)
     _in_view(session, lanes, view)
 

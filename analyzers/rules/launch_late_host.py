@@ -20,7 +20,7 @@ Shown by:
 
 from __future__ import annotations
 
-import numpy as np
+import pandas as pd
 
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
@@ -38,7 +38,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     lost_ns = int(segments["ns"].sum())
     if not ledger.is_notable(lost_ns):
         return Clear()
-    launches = np.unique(segments["launch"])
+    launches = pd.unique(segments["launch"].to_numpy())
     return Finding(
         title=(
             f"The host submitted {count_text(len(launches), 'operation')} only after the GPU had "

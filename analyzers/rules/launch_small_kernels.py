@@ -21,6 +21,7 @@ Shown by:
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
@@ -38,7 +39,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     lost_ns = int(segments["ns"].sum())
     if not ledger.is_notable(lost_ns):
         return Clear()
-    launches = np.unique(segments["launch"])
+    launches = pd.unique(segments["launch"].to_numpy())
     duration = float(np.median(facts.duration_ns[launches]))
     idle = float(np.median(facts.idle_before_ns[launches]))
     return Finding(
