@@ -7,24 +7,29 @@ _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 MAX_NAME = 80  # characters of a kernel's name in a sentence
 
 
-def time_text(ns: float) -> str:
-    """Write a time with three significant digits: ``8.87 µs``, ``301 ms``."""
-    return _scaled(ns, _TIMES)
+def time_text(ns: float, digits: int = 3) -> str:
+    """Write a time with ``digits`` significant digits: ``8.87 µs``, ``17.0 ms``."""
+    return _scaled(ns, _TIMES, digits)
 
 
 def size_text(size_bytes: float) -> str:
     """Write a size in decimal units, as link and memory bandwidths are given."""
-    return _scaled(size_bytes, _SIZES)
+    return _scaled(size_bytes, _SIZES, 3)
 
 
 def share_text(part: float, whole: float) -> str:
-    """Write ``part`` of ``whole`` in percent: ``97 %``, ``0.9 %``, ``< 0.1 %``."""
+    """Write ``part`` of ``whole`` in percent: ``97 %``, ``0.9 %``, ``< 0.1 %``.
+
+    A part never reads as nothing or as all unless it is.
+    """
     if not whole:
         return "0 %"
     percent = 100 * part / whole
     if 0 < percent < 0.1:
         return "< 0.1 %"
-    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %"
+    if 99.95 <= percent < 100:
+        return "> 99.9 %"
+    return f"{percent:.0f} %" if 9.95 <= percent < 99.5 or percent >= 100 else f"{percent:.1f} %"
 
 
 def count_text(count: int, noun: str) -> str:
@@ -41,12 +46,16 @@ def name_text(name: str) -> str:
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
 
 
-def _scaled(value: float, units: tuple[tuple[float, str], ...]) -> str:
+def _scaled(value: float, units: tuple[tuple[float, str], ...], digits: int) -> str:
     for size, unit in units:
-        if abs(value) >= size:
-            return (
-                f"{value / size:.3g} {unit}"
-                if abs(value) < 1000 * size
-                else (f"{value / size:,.0f} {unit}")
-            )
-    return f"{value:.3g} {units[-1][1]}"
+        # What would be rounded to 1,000 of a unit is written as 1 of the next.
+        if abs(value) >= size * (1 - 0.5 * 10**-digits):
+            return f"{_significant(value / size, digits)} {unit}"
+    return f"{_significant(value, digits)} {units[-1][1]}"
+
+
+def _significant(value: float, digits: int) -> str:
+    whole = len(str(int(abs(float(f"{value:.{digits}g}")))))
+    if whole >= digits or float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:.{digits - whole}f}"

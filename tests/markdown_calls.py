@@ -59,14 +59,12 @@ CHOICES = ("pills", "radio", "segmented_control", "select_slider")  # their opti
 # Functions of views/_units.py and analyzers/words.py that escape text, or write numbers alone.
 ESCAPERS = {"md_escape", "md_prose"}
 FORMATTERS = {
-    "format_bytes",
-    "format_ns",
+    "size_text",
+    "time_text",
     "format_share",
     "format_value",
     "ns_to_us",
     "share_text",
-    "size_text",
-    "time_text",
 }
 COUNTERS = {"count_text", "plural"}  # take a number and a noun; the noun must be ours
 NUMBERS = {"abs", "float", "int", "len", "round"}

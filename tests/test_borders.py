@@ -148,7 +148,7 @@ def check_text(text, tmp_path):
     path = tmp_path / "views" / "page.py"
     path.parent.mkdir(exist_ok=True)
     path.write_text(
-        f"import streamlit as st\nfrom views._units import md_escape, format_ns\n{text}"
+        f"import streamlit as st\nfrom views._units import md_escape, time_text\n{text}"
     )
     return CheckedFile(path, Pages(tmp_path)).unescaped()
 
@@ -184,7 +184,7 @@ def test_the_checker_sees_unescaped_text(text, tmp_path):
     [
         "st.error('Nothing here')",
         "def page(name):\n    st.error(md_escape(name))",
-        "def page(name, ns):\n    st.markdown(f'**{md_escape(name)}** {format_ns(ns)}')",
+        "def page(name, ns):\n    st.markdown(f'**{md_escape(name)}** {time_text(ns)}')",
         "def page(n):\n    st.caption(f'{n:,} kernels, {len(n)} of them')",
         "def page(name):\n    text = md_escape(name)\n    st.write(text)",
         "LABELS = {'a': 'A'}\ndef page(key):\n    st.write(LABELS[key])",

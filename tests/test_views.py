@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from analyzers.finding import Row
 from analyzers.report import DeviceLedger
+from analyzers.words import time_text
 from tests.view_fakes import ROOT, draw, library, open_sample, words
 from views import _places, _units
 from views._charts import ROW_COLORS, ROW_MEANINGS, duration_histogram, ledger_figure, log_ticks
@@ -92,7 +93,7 @@ def test_the_overview_shows_every_finding_with_its_loss_and_advice(pages, launch
     for finding in report.findings:
         assert finding.title.replace("`", "") in text
         assert finding.advice.replace("`", "") in text
-        assert f"up to {_units.format_ns(finding.lost_ns)}" in text
+        assert f"up to {time_text(finding.lost_ns)}" in text
 
 
 def test_the_overview_says_what_it_could_not_tell_and_why(pages, launch):
@@ -149,7 +150,7 @@ def test_the_window_of_the_address_is_the_window_that_is_shown(pages, launch):
     half = f"span:{whole.start_ns}-{(whole.start_ns + whole.end_ns) // 2}"
     app = draw(trace=launch.trace.id, window=half)
     assert not app.error
-    assert _units.format_ns(whole.duration_ns // 2) in words(app)
+    assert time_text(whole.duration_ns // 2) in words(app)
 
 
 def test_picking_a_recording_changes_the_address(pages, launch, two_gpus):
@@ -404,14 +405,6 @@ def test_a_cell_never_starts_a_formula(text):
     assert _units.csv_text(text) == f"'{text}"
 
 
-@pytest.mark.parametrize(
-    ("value_ns", "shown"),
-    [(0, "0 ns"), (999, "999 ns"), (1_250, "1.25 µs"), (999_999, "1 ms"), (12_345_678, "12.3 ms")],
-)
-def test_durations_are_shown_in_their_unit(value_ns, shown):
-    assert _units.format_ns(value_ns) == shown
-
-
 def test_a_small_share_never_reads_as_nothing():
     assert _units.format_share(0.0001) == "< 0.1 %"
     assert _units.format_share(0.99999) == "> 99.9 %"
@@ -419,7 +412,7 @@ def test_a_small_share_never_reads_as_nothing():
 
 
 ESCAPERS = {
-    "md_escape", "md_prose", "format_ns", "format_bytes", "format_share", "count_text",
+    "md_escape", "md_prose", "time_text", "size_text", "format_share", "count_text",
     "_evidence", "_shape", "len", "join", "_capital",
 }  # fmt: skip
 RENDERS_MARKDOWN = {

@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 
 from analyzers.finding import Row
 from analyzers.report import DeviceLedger
-from analyzers.words import count_text
+from analyzers.words import count_text, time_text
 from collectors.trace import Array
-from views._units import format_ns, format_share, plotly_escape, visible
+from views._units import format_share, plotly_escape, visible
 
 # Distinguishable with the common colour-vision deficiencies (built around the Okabe-Ito set) and
 # of middle lightness, so that one palette serves a light and a dark page.
@@ -85,7 +85,7 @@ def ledger_figure(devices: Sequence[DeviceLedger]) -> go.Figure:
             constraintext="none",
             textfont={"color": ink_on(ROW_COLORS[row]), "size": 14},
             customdata=[
-                [format_ns(ns), format_share(s), ROW_MEANINGS[row]]
+                [time_text(ns), format_share(s), ROW_MEANINGS[row]]
                 for ns, s in zip(row_ns, shares, strict=True)
             ],
             hovertemplate=(
@@ -113,7 +113,7 @@ def ledger_figure(devices: Sequence[DeviceLedger]) -> go.Figure:
         xaxis={
             "range": [0, longest_ns],
             "tickvals": ticks,
-            "ticktext": [format_ns(t) if t else "0" for t in ticks],
+            "ticktext": [time_text(t) if t else "0" for t in ticks],
             "showgrid": False,
             "zeroline": False,
             "fixedrange": True,
@@ -152,7 +152,7 @@ def duration_histogram(durations_ns: Array, name: str) -> go.Figure:
         width=np.diff(edges),
         marker={"color": ROW_COLORS[Row.KERNEL], "line": {"width": 0}},
         customdata=[
-            [format_ns(a), format_ns(b), count_text(int(c), "launch")]
+            [time_text(a), time_text(b), count_text(int(c), "launch")]
             for a, b, c in zip(edges[:-1], edges[1:], counts, strict=True)
         ],
         hovertemplate="%{customdata[0]} to %{customdata[1]}: %{customdata[2]}<extra></extra>",
@@ -167,7 +167,7 @@ def duration_histogram(durations_ns: Array, name: str) -> go.Figure:
         xaxis={
             "type": "log" if is_log else "linear",
             "tickvals": ticks,
-            "ticktext": [format_ns(t, 4) for t in ticks],
+            "ticktext": [time_text(t, 4) for t in ticks],
             "showgrid": False,
             "fixedrange": True,
         },

@@ -7,11 +7,12 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.report import Iteration, Report
+from analyzers.words import time_text
 from collectors.trace import Trace
 from library import cache
 from views._charts import device_labels
 from views._session import load
-from views._units import format_ns, visible
+from views._units import visible
 
 SHOWN_ITERATIONS = 200  # of a longer loop the first; any other can be typed
 SHOWN_RANGES = 60  # names, those that cover most time
@@ -34,7 +35,7 @@ def window_choices(trace_id: str) -> dict[str, str]:
 
 def _iteration_choices(iterations: tuple[Iteration, ...]) -> dict[str, str]:
     return {
-        f"iteration:{n}": f"Iteration {n} of {len(iterations)} · {format_ns(i.end_ns - i.start_ns)}"
+        f"iteration:{n}": f"Iteration {n} of {len(iterations)} · {time_text(i.end_ns - i.start_ns)}"
         for n, i in enumerate(iterations[:SHOWN_ITERATIONS], start=1)
     }
 

@@ -27,11 +27,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from analyzers.facts import WindowError
+from analyzers.words import size_text
 from collectors.trace import TraceError
 from library import cache
 from views._lanes import BINS, MIN_VIEW_NS, pack
 from views._session import lanes
-from views._units import format_bytes, visible
+from views._units import visible
 
 TOKEN_HEADER = "x-whyslow-token"
 TOKEN_LASTS_S = 12 * 3600  # a working day without touching the page
@@ -213,7 +214,7 @@ def _part_at(key: str, name: str, size: int, off: int) -> Path:
         raise UploadError(
             413,
             f"{name}: uploads may take {quota / 1e9:g} GB ({QUOTA_VARIABLE}), and "
-            f"{format_bytes(stored)} are taken. Delete some in {inbox()}, or open it by path.",
+            f"{size_text(stored)} are taken. Delete some in {inbox()}, or open it by path.",
         )
     if shutil.disk_usage(inbox()).free < size - there + MIN_FREE_BYTES:
         raise UploadError(507, f"{name}: not enough disk space in {inbox()}. Free some.")

@@ -1,6 +1,7 @@
 """Numbers in the units people read, and text of a recording made harmless for each place it goes.
 
-Every conversion from nanoseconds and bytes happens here, once.
+Conversions from nanoseconds for columns and axes happen here, once; those for sentences in
+``analyzers.words``.
 """
 
 from __future__ import annotations
@@ -9,32 +10,14 @@ import re
 
 import pandas as pd
 
+from analyzers.words import size_text, time_text
 from collectors.trace import Array
-
-_TIMES = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
-_SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))  # as link bandwidths are given
 
 NOT_RECORDED_TEXT = "not recorded"
 
 # Punctuation to which Markdown or Streamlit's additions (:red[…], $…$) give a meaning.
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~$:&^=@/\"'])")
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
-
-
-def format_ns(value_ns: float, digits: int = 3) -> str:
-    """Return a duration with ``digits`` significant digits, such as ``1.25 ms``."""
-    for factor, unit in _TIMES:
-        if abs(value_ns) >= factor * (1 - 0.5 * 10**-digits):
-            return f"{_significant(value_ns / factor, digits)} {unit}"
-    return f"{_significant(value_ns, digits)} ns"
-
-
-def format_bytes(value_bytes: float) -> str:
-    """Return a size with decimal prefixes, such as ``3.5 MB``."""
-    for factor, unit in _SIZES:
-        if abs(value_bytes) >= factor * 0.9995:
-            return f"{_significant(value_bytes / factor, 3)} {unit}"
-    return f"{value_bytes:,.0f} B"
 
 
 def format_share(share: float) -> str:
@@ -49,11 +32,11 @@ def format_share(share: float) -> str:
 def format_value(value: float, unit: str) -> str:
     """Return a number of a finding's evidence in its unit."""
     if unit == "ns":
-        return format_ns(value)
+        return time_text(value)
     if unit == "bytes":
-        return format_bytes(value)
+        return size_text(value)
     if unit == "bytes_per_s":
-        return f"{format_bytes(value)}/s"
+        return f"{size_text(value)}/s"
     if unit == "pct":
         return f"{value:.1f} %"
     number = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
@@ -120,14 +103,6 @@ def plotly_escape(text: str) -> str:
 def csv_text(text: str) -> str:
     """Return ``text`` for a spreadsheet cell; one that looks like a formula is quoted."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
-
-
-def _significant(value: float, digits: int) -> str:
-    whole = len(str(int(abs(value))))
-    if whole >= digits:
-        return f"{value:,.0f}"
-    text = f"{value:.{digits - whole}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _shown(char: str) -> str:

@@ -9,14 +9,13 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.facts import COMMUNICATION, KERNEL
-from analyzers.words import count_text
+from analyzers.words import count_text, time_text
 from collectors.trace import NOT_RECORDED, Array
 from views._charts import duration_histogram
 from views._session import Session, current, digest
 from views._units import (
     NOT_RECORDED_TEXT,
     csv_text,
-    format_ns,
     function_first,
     md_escape,
     ns_to_ms,
@@ -222,7 +221,7 @@ def _kernel(session: Session, kernel: pd.Series) -> None:
                 duration_histogram(durations, name),
                 key="kernel_histogram",
                 config={"displayModeBar": False},
-                alt=f"{len(durations)} durations, median {format_ns(float(np.median(durations)))}",
+                alt=f"{len(durations)} durations, median {time_text(float(np.median(durations)))}",
             )
     with right:
         st.markdown("**Picked kernel**")

@@ -10,7 +10,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analyzers.words import count_text
+from analyzers.words import count_text, size_text
 from collectors.trace import TraceError
 from library import cache
 from views._jobs import begin, follow
@@ -26,7 +26,7 @@ from views._places import (
 )
 from views._routes import uploaded_file
 from views._session import show_error
-from views._units import format_bytes, md_escape, visible
+from views._units import md_escape, visible
 from views.components.upload import upload
 
 SHOWN_RECENT = 8
@@ -112,7 +112,7 @@ def _samples() -> None:
 def _listing(found: Sequence[Place], words: dict[str, str]) -> None:
     for place in found[:SHOWN_FILES]:
         about = words.get(place.shown) or f"changed {_ago(place.changed_s)}"
-        with _line(place.shown, f"{format_bytes(place.size_bytes)} · {about}", str(place.path)):
+        with _line(place.shown, f"{size_text(place.size_bytes)} · {about}", str(place.path)):
             if st.button("Open", key=f"open {place.path}"):
                 _open(place.path)
 
@@ -140,7 +140,7 @@ def _recent() -> None:
     if not traces:
         st.caption("Nothing yet. Open a sample to see an answer in a second.")
     for trace in traces:
-        size = format_bytes(max(trace.source.size_bytes, 0))
+        size = size_text(max(trace.source.size_bytes, 0))
         about = f"{size} · {count_text(trace.count('kernels'), 'kernel launch')}"
         with _line(trace.source.name, about, f"recent {trace.id}"):
             st.page_link("overview.py", label="Show", query_params={"trace": trace.id})

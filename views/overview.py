@@ -6,19 +6,11 @@ import streamlit as st
 
 from analyzers.finding import Evidence, Failed, Finding, Skipped
 from analyzers.report import QualityNote, Report
-from analyzers.words import count_text
+from analyzers.words import count_text, size_text, time_text
 from views._charts import device_labels, ledger_figure
 from views._session import Session, current, show_prose
 from views._style import tint_verdict
-from views._units import (
-    format_bytes,
-    format_ns,
-    format_share,
-    format_value,
-    md_escape,
-    md_prose,
-    visible,
-)
+from views._units import format_share, format_value, md_escape, md_prose, visible
 
 SHOWN_EVIDENCE = 4
 QUALITY_ORDER = ("error", "warning", "info")
@@ -68,7 +60,7 @@ def _facts(session: Session) -> list[str]:
     facts = [
         visible(str(report.source["name"]), 60),
         ", ".join(visible(str(g), 40) for g in report.source["gpus"][:3]),
-        f"{window.label}, {format_ns(window.duration_ns)}" if report.devices else "",
+        f"{window.label}, {time_text(window.duration_ns)}" if report.devices else "",
         *(
             count_text(report.counts[table], noun)
             for table, noun in (("kernels", "kernel launch"), ("copies", "copy"))
@@ -99,7 +91,7 @@ def _ledger(session: Session) -> None:
         config={"displayModeBar": False},
         alt="; ".join(
             f"{labels[d.key]}: "
-            + ", ".join(f"{r.value} {format_ns(ns)}" for r, ns in d.rows.items() if ns)
+            + ", ".join(f"{r.value} {time_text(ns)}" for r, ns in d.rows.items() if ns)
             for d in devices
         ),
     )
@@ -125,7 +117,7 @@ def _finding(session: Session, finding: Finding, share: float) -> None:
         if finding.does_not_apply_when:
             st.caption(md_prose(_capital(f"does not apply {_when(finding.does_not_apply_when)}")))
     with right, st.container(gap="xxsmall"):
-        st.markdown(f"**up to {format_ns(finding.lost_ns)}** · {format_share(share)}")
+        st.markdown(f"**up to {time_text(finding.lost_ns)}** · {format_share(share)}")
         st.caption(f"{finding.cause.value} · {finding.confidence.value}")
         place = next((e for e in finding.evidence if e.start_ns >= 0), None)
         if place is not None:
@@ -187,7 +179,7 @@ def _rows(session: Session) -> None:
     rows = sum(r.rows for r in trace.row_counts)
     told = f"{rows - dropped:,} of {rows:,} rows of the recording were used"
     if trace.source.size_bytes > 0:
-        told += f" ({format_bytes(trace.source.size_bytes)})"
+        told += f" ({size_text(trace.source.size_bytes)})"
     if not trace.notes:
         st.caption(f"{told}.")
         return

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from analyzers.words import size_text, time_text
 from views._lanes import MIN_VIEW_NS, SELECTED_GROUP, Lane, Lanes
 from views._session import Session, current, digest
-from views._units import format_bytes, format_ns, function_first, md_prose, ns_to_us, visible
+from views._units import function_first, md_prose, ns_to_us, visible
 from views.components.timeline import timeline
 
 HELP = (
@@ -21,10 +22,10 @@ ROOM_AROUND = 0.6  # of a finding's length, on both sides of it
 SHOWN_LONGEST = 25
 SHOWN_NAME = 160
 LONGEST_COLUMNS = {
-    "operation": st.column_config.TextColumn("operation", width="large"),
-    "where": st.column_config.TextColumn("where", width="small"),
-    "duration": st.column_config.NumberColumn("duration (µs)", format="%.3f", width="small"),
-    "begins": st.column_config.NumberColumn("begins at (µs)", format="%.3f", width="small"),
+    "operation": st.column_config.TextColumn("operation", width=560),
+    "where": st.column_config.TextColumn("where", width=300),
+    "duration": st.column_config.NumberColumn("duration (µs)", format="%.3f", width=120),
+    "begins": st.column_config.NumberColumn("begins at (ms)", format="%.6f", width=140),
 }
 
 
@@ -124,7 +125,7 @@ def _details(session: Session, lanes: Lanes, view_key: str) -> None:
         return
     start, end = int(lane.spans.start[place]), int(lane.spans.end[place])
     st.code(visible(lanes.names[lane.name[place]]), language=None, wrap_lines=True)
-    facts = {"duration": format_ns(end - start), "begins at": format_ns(start, 6)}
+    facts = {"duration": time_text(end - start), "begins at": time_text(start, 6)}
     if lane.on_device:
         facts |= _operation(session, int(lane.row[place]))
     st.dataframe(pd.DataFrame([facts]), hide_index=True, key="event_details")
@@ -142,12 +143,12 @@ def _operation(session: Session, row: int) -> dict[str, str]:
     launch = {str(k): int(v) for k, v in session.launches().loc[row].to_dict().items()}
     facts = {"stream": str(launch["stream"])}
     if launch["queue_ns"] >= 0:
-        facts["waited in queue"] = format_ns(launch["queue_ns"])
-    facts["device idle before"] = format_ns(launch["idle_before_ns"])
+        facts["waited in queue"] = time_text(launch["queue_ns"])
+    facts["device idle before"] = time_text(launch["idle_before_ns"])
     if launch.get("bytes", -1) >= 0:
-        facts["moved"] = format_bytes(launch["bytes"])
+        facts["moved"] = size_text(launch["bytes"])
         length_ns = max(int(launch["end_ns"] - launch["start_ns"]), 1)
-        facts["rate"] = f"{format_bytes(launch['bytes'] / length_ns * 1e9)}/s"
+        facts["rate"] = f"{size_text(launch['bytes'] / length_ns * 1e9)}/s"
     if launch.get("grid_x", -1) > 0:
         facts["grid"] = " x ".join(str(launch[f"grid_{a}"]) for a in "xyz")
         facts["block"] = " x ".join(str(launch[f"block_{a}"]) for a in "xyz")
@@ -198,7 +199,7 @@ def longest(lanes: Lanes, view: tuple[int, int]) -> pd.DataFrame:
     return table.assign(
         operation=[visible(t, SHOWN_NAME) for t in table["operation"]],
         duration=ns_to_us(table["duration"]),
-        begins=ns_to_us(table["begins"]),
+        begins=ns_to_us(table["begins"]) / 1e3,
     )
 
 
