@@ -17,6 +17,7 @@ from analyzers.finding import Row
 from analyzers.intervals import Array
 from analyzers.ledger import Ledger
 from analyzers.report import Iteration, QualityNote
+from analyzers.words import time_text
 
 MIN_ORPHAN_SHARE = 0.01  # below 1 % they change no number that a reader would act on
 MAX_UNEXPLAINED_SHARE = 0.10  # as much as a cause needs to become the verdict
@@ -237,9 +238,8 @@ def _window_is_small_part(
     return _note(
         "info",
         "window_is_small_part",
-        f"The GPU worked during {ledger.window.duration_ns / 1e9:.3g} s of "
-        f"{longest / 1e9:.3g} s recorded; start-up and tear-down around it are not part of the "
-        "window.",
+        f"GPU work was recorded during {time_text(ledger.window.duration_ns)} of "
+        f"{time_text(longest)}; start-up and tear-down around it are not part of the window.",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _TIMES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 MAX_NAME = 80  # characters of a kernel's name in a sentence
@@ -41,8 +43,16 @@ def count_text(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'es' if noun.endswith(('ch', 's', 'sh')) else 's'}"
 
 
+def function_first(name: str) -> str:
+    """Return a demangled name without what stands before the function's own name."""
+    plain = name.removeprefix("void ").replace("(anonymous namespace)::", "")
+    head = re.split(r"[<(]", plain, maxsplit=1)[0]
+    return plain[head.rfind("::") + 2 :] if "::" in head else plain
+
+
 def name_text(name: str) -> str:
     """Shorten a function name to what identifies it."""
+    name = function_first(name)
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
 
 

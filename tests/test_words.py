@@ -2,7 +2,7 @@
 
 import pytest
 
-from analyzers.words import count_text, share_text, size_text, time_text
+from analyzers.words import count_text, function_first, share_text, size_text, time_text
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,17 @@ def test_a_share_never_reads_as_nothing_or_all(part, shown):
 def test_counts_take_the_right_plural():
     told = [count_text(2, n) for n in ("launch", "copy", "pass", "wait", "delay")]
     assert told == ["2 launches", "2 copies", "2 passes", "2 waits", "2 delays"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("void at::native::(anonymous namespace)::norm<float>(int)", "norm<float>(int)"),
+        ("march_rays(float*)", "march_rays(float*)"),
+        ("ncclDevKernel_AllReduce", "ncclDevKernel_AllReduce"),
+        ("std::enable_if<a::b>::type f()", "enable_if<a::b>::type f()"),
+        ("", ""),
+    ],
+)
+def test_a_function_is_named_without_what_stands_before_it(name, shown):
+    assert function_first(name) == shown

@@ -23,10 +23,11 @@ from analyzers.cuda_names import Call, classify
 from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, nesting_depth
 from analyzers.finding import Row
 from analyzers.ledger import DETAILS, ROWS
+from analyzers.words import function_first
 from collectors.trace import Array, CopyKind, Trace
 from library.analyses import Stored
 from views._charts import ROW_COLORS, device_labels
-from views._units import function_first, visible
+from views._units import visible
 
 BINS = 700  # of a full view: about two pixels each on a common screen
 MAX_STREAMS = 24  # a device; the busiest. More lanes than this cannot be read on one screen

@@ -71,13 +71,6 @@ def visible(text: str, limit: int = 0) -> str:
     return shown
 
 
-def function_first(name: str) -> str:
-    """Return a demangled name without what stands before the function's own name."""
-    plain = name.removeprefix("void ")
-    head = re.split(r"[<(]", plain, maxsplit=1)[0]
-    return plain[head.rfind("::") + 2 :] if "::" in head else plain
-
-
 def md_escape(text: str) -> str:
     """Return ``text`` so that Markdown shows exactly its characters."""
     return _MARKDOWN.sub(r"\\\1", visible(text))

@@ -9,14 +9,13 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.facts import COMMUNICATION, KERNEL
-from analyzers.words import count_text, time_text
+from analyzers.words import count_text, function_first, time_text
 from collectors.trace import NOT_RECORDED, Array
 from views._charts import duration_histogram
 from views._session import Session, current, digest
 from views._units import (
     NOT_RECORDED_TEXT,
     csv_text,
-    function_first,
     md_escape,
     ns_to_ms,
     ns_to_us,

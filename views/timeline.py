@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analyzers.words import size_text, time_text
+from analyzers.words import function_first, size_text, time_text
 from views._lanes import MIN_VIEW_NS, SELECTED_GROUP, Lane, Lanes
 from views._session import Session, current, digest
-from views._units import function_first, md_prose, ns_to_us, visible
+from views._units import md_prose, ns_to_us, visible
 from views.components.timeline import timeline
 
 HELP = (
