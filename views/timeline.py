@@ -124,11 +124,12 @@ def _details(session: Session, lanes: Lanes, view_key: str) -> None:
     if place < 0:
         return
     start, end = int(lane.spans.start[place]), int(lane.spans.end[place])
-    st.code(visible(lanes.names[lane.name[place]]), language=None, wrap_lines=True)
-    facts = {"duration": time_text(end - start), "begins at": time_text(start, 6)}
+    facts = {"duration": time_text(end - start), "begins at": time_text(start, 9)}
     if lane.on_device:
         facts |= _operation(session, int(lane.row[place]))
-    st.dataframe(pd.DataFrame([facts]), hide_index=True, key="event_details")
+    with st.container(key="event_details"):
+        st.code(visible(lanes.names[lane.name[place]]), language=None, wrap_lines=True)
+        st.dataframe(pd.DataFrame([facts]), hide_index=True)
 
 
 def _event_at(lane: Lane, moment: int) -> int:

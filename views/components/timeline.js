@@ -382,7 +382,7 @@ function around([a, b]) {
 }
 
 function shorten(name) {  // void a::b<int>(float*) reads as b<int>(float*)
-  const plain = name.replace(/^void /, ""), end = plain.search(/[<(]/);
+  const plain = name.replace(/^void /, "").replaceAll("(anonymous namespace)::", ""), end = plain.search(/[<(]/);
   const at = plain.slice(0, end > 0 ? end : plain.length).lastIndexOf("::");
   return at < 0 ? plain : plain.slice(at + 2);
 }
