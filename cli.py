@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import worker
+from analyzers.words import time_text
 from library import cache
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def _in_words(report: dict[str, Any]) -> str:
     if report["findings"]:
         lines.append("Findings, the largest loss first")
         for number, finding in enumerate(report["findings"], 1):
-            lines += _finding_lines(number, finding)
+            lines += _finding_lines(number, finding, len(report["devices"]))
         lines.append("")
     lines += _section(
         "Capture quality", (f"{q['level']}: {q['message']}" for q in report["quality"])
@@ -285,7 +286,8 @@ def _in_words(report: dict[str, Any]) -> str:
     lines += _section("Could not tell", (f"{s['id']}: {s['reason']}" for s in report["skipped"]))
     lines += _section("Failed", (f"{f['id']}: {f['error']}" for f in report["failed"]))
     window = report["window"]
-    lines.append(f"{report['source']['name']} · {window['label']}, {_time(window['duration_ns'])}")
+    length = time_text(window["duration_ns"])
+    lines.append(f"{report['source']['name']} · {window['label']}, {length}")
     return "\n".join(_shown(line) for line in lines) + "\n"
 
 
@@ -294,12 +296,13 @@ def _ledger_lines(device: dict[str, Any]) -> list[str]:
     head = f"GPU {device['device']} {device['name']}".rstrip() + process
     booked = sorted(device["ledger"].items(), key=lambda row: -row[1])
     whole = max(1, device["duration_ns"])
-    rows = [f"  {row:<14}{_time(ns):>12}{ns / whole:>8.1%}" for row, ns in booked if ns]
-    return [f"{head}: where {_time(device['duration_ns'])} went", *rows]
+    rows = [f"  {row:<14}{time_text(ns):>12}{ns / whole:>8.1%}" for row, ns in booked if ns]
+    return [f"{head}: where {time_text(device['duration_ns'])} went", *rows]
 
 
-def _finding_lines(number: int, finding: dict[str, Any]) -> list[str]:
-    loss = f"{_time(finding['lost_ns'])} at most, {finding['confidence']}"
+def _finding_lines(number: int, finding: dict[str, Any], devices: int) -> list[str]:
+    over = f" over {devices} GPUs" if devices > 1 else ""
+    loss = f"{time_text(finding['lost_ns'])} at most{over}, {finding['confidence']}"
     lines = [f"  {number}. {finding['title']} ({finding['cause']}: {loss})"]
     lines.append(f"     Try: {finding['advice']}")
     if finding["does_not_apply_when"]:
@@ -310,14 +313,6 @@ def _finding_lines(number: int, finding: dict[str, Any]) -> list[str]:
 def _section(title: str, entries: Iterator[str]) -> list[str]:
     lines = [f"  {entry}" for entry in entries]
     return [title, *lines, ""] if lines else []
-
-
-def _time(ns: int) -> str:
-    """Return a duration as ``analyzers.words`` writes it, which is slow to import."""
-    for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("µs", 1_000)):
-        if ns >= size:
-            return f"{ns / size:.3g} {unit}" if ns < 1000 * size else f"{ns / size:,.0f} {unit}"
-    return f"{ns} ns"
 
 
 def _shown(text: str) -> str:

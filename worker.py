@@ -568,7 +568,7 @@ def _read(path: Path, report: _Reporter) -> Trace:
 
 
 def _analyse(trace: Trace, window: str, report: _Reporter) -> Stored:
-    from analyzers import investigate
+    from analyzers.analysis import investigate
 
     if (stored := analyses.load(trace, window)) is not None:
         return stored

@@ -178,12 +178,11 @@ def give_verdict(
             else ""
         )
         limit = share_text(HEALTHY_BELOW, 1)
-        sentence = f"Healthy on the timeline: no cause costs {limit} of the window{most}. {inside}"
+        sentence = (
+            f"Healthy on the timeline: no cause costs {limit} of {ledger.whole}{most}. {inside}"
+        )
         return Verdict(cause="healthy", share=share, sentence=sentence.strip(), **parts)
-    sentence = (
-        f"{_TITLES[cause]}: during {share_text(booked[cause], ledger.duration_ns)} of the window "
-        f"{_LOSSES[cause]}. {inside}"
-    )
+    sentence = f"{_TITLES[cause]}: during {ledger.share(booked[cause])} {_LOSSES[cause]}. {inside}"
     return Verdict(cause=cause.value, share=share, sentence=sentence.strip(), **parts)
 
 

@@ -55,9 +55,15 @@ class Ledger:
         """Tell whether a loss is worth a finding."""
         return lost_ns > 0 and lost_ns >= NOTABLE_SHARE * self.duration_ns
 
+    @property
+    def whole(self) -> str:
+        """What shares are parts of, in words; with several devices, their time adds up."""
+        count = len(self.devices)
+        return "the window" if count <= 1 else f"the time of {count} GPUs"
+
     def share(self, ns: int) -> str:
         """Write ``ns`` as a part of the account, for a sentence."""
-        return f"{share_text(ns, self.duration_ns)} of the window"
+        return f"{share_text(ns, self.duration_ns)} of {self.whole}"
 
     def of(self, row: Row, *details: Detail) -> pd.DataFrame:
         """Return the segments of a row (and of these details, when given) with ``ns`` added."""

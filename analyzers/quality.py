@@ -106,7 +106,7 @@ def _unexplained(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     return _note(
         "warning",
         "unexplained",
-        f"{share:.0%} of the window is idle time that cannot be explained: {main}. "
+        f"{share:.0%} of {ledger.whole} is idle time that cannot be explained: {main}. "
         f"Record again with: {RECORD_AGAIN}",
     )
 
@@ -175,7 +175,7 @@ def _profiler_overhead(
     return _note(
         "warning",
         "profiler_overhead",
-        f"The profiler itself cost {share:.0%} of the window. Trace less, for example "
+        f"The profiler itself cost {share:.0%} of {ledger.whole}. Trace less, for example "
         "-t cuda,nvtx without --cudabacktrace.",
     )
 
@@ -204,8 +204,8 @@ def _warm_up(
     return _note(
         "warning",
         "setup_inside",
-        f"{share:.0%} of the window is start-up (modules, contexts, graph instantiation), which a "
-        f"longer run would not repeat. {advice}.",
+        f"{share:.0%} of {ledger.whole} is start-up (modules, contexts, graph instantiation), "
+        f"which a longer run would not repeat. {advice}.",
     )
 
 

@@ -25,7 +25,7 @@ from library.cache import cache_root, fingerprint
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analyzers import Analysis
+    from analyzers.analysis import Analysis
     from analyzers.facts import Facts
     from analyzers.report import Report
     from collectors.trace import Array, EnvironmentFailedError, Trace

@@ -223,7 +223,7 @@ def test_other_errors_are_not_blamed_on_the_disk():
 
 
 def test_a_stored_analysis_says_what_was_saved(recording):
-    from analyzers import investigate
+    from analyzers.analysis import investigate
 
     trace = remembered(recording)
     assert analyses.load(trace) is None
@@ -250,7 +250,7 @@ def test_a_stored_analysis_says_what_was_saved(recording):
 
 
 def test_each_window_and_each_version_of_the_analyzers_is_stored_apart(recording, monkeypatch):
-    from analyzers import investigate
+    from analyzers.analysis import investigate
 
     trace = remembered(recording)
     analyses.save(investigate(trace), trace, "")
@@ -260,7 +260,7 @@ def test_each_window_and_each_version_of_the_analyzers_is_stored_apart(recording
 
 
 def test_old_windows_are_forgotten_but_never_the_whole_recording(recording, monkeypatch):
-    from analyzers import investigate
+    from analyzers.analysis import investigate
 
     trace = remembered(recording)
     monkeypatch.setattr(analyses, "MAX_KEPT", 2)
@@ -274,7 +274,7 @@ def test_old_windows_are_forgotten_but_never_the_whole_recording(recording, monk
 
 @pytest.mark.parametrize("name", ["report.json", "segments.parquet", "manifest.json"])
 def test_a_damaged_analysis_is_made_again(recording, name):
-    from analyzers import investigate
+    from analyzers.analysis import investigate
 
     trace = remembered(recording)
     analysis = investigate(trace)
@@ -286,7 +286,7 @@ def test_a_damaged_analysis_is_made_again(recording, name):
 
 
 def test_flipped_bytes_in_a_stored_table_are_noticed_and_the_analysis_dropped(recording):
-    from analyzers import investigate
+    from analyzers.analysis import investigate
 
     trace = remembered(recording)
     stored = analyses.save(investigate(trace), trace, "")
@@ -312,7 +312,7 @@ def test_a_changed_rule_changes_the_version_of_the_analyzers(tmp_path, monkeypat
 
 
 def test_looking_a_recording_up_loads_nothing_slow(recording, data_dir):
-    from analyzers import investigate
+    from analyzers.analysis import investigate
 
     trace = remembered(recording)
     analyses.save(investigate(trace), trace, "")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzers import investigate
+from analyzers.analysis import investigate
 from analyzers.facts import COPY
 from collectors import open_trace
 from collectors.trace import RefusedError

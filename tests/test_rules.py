@@ -5,7 +5,8 @@ import types
 
 import pytest
 
-from analyzers import analyze, diagnose, investigate
+from analyzers import analyze, diagnose
+from analyzers.analysis import investigate
 from analyzers.finding import CAUSE_OF_ROW, Cause, Confidence, Finding, Row, Skipped
 from collectors import open_trace
 from tests import scenarios

@@ -1,9 +1,7 @@
 """The pages say what the analysis says, in every state a library can be in."""
 
-import ast
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -409,51 +407,6 @@ def test_a_small_share_never_reads_as_nothing():
     assert _units.format_share(0.0001) == "< 0.1 %"
     assert _units.format_share(0.99999) == "> 99.9 %"
     assert _units.format_share(0) == "0.0 %"
-
-
-ESCAPERS = {
-    "md_escape", "md_prose", "time_text", "size_text", "format_share", "count_text",
-    "_evidence", "_shape", "len", "join", "_capital",
-}  # fmt: skip
-RENDERS_MARKDOWN = {
-    "markdown", "caption", "error", "warning", "info", "success", "header", "subheader", "title",
-    "write", "toast", "metric", "expander", "button", "checkbox", "tabs", "page_link", "progress",
-}  # fmt: skip
-
-
-def _unescaped(call):
-    """Return the names that reach the first argument of a call without an escaper."""
-    if not call.args:
-        return []
-    loose, queue = [], [call.args[-1 if call.func.attr == "progress" else 0]]
-    while queue:
-        node = queue.pop()
-        if isinstance(node, ast.Call):
-            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            if name not in ESCAPERS:
-                loose.append(name)
-            if name == "join":
-                queue += node.args
-        elif isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
-            loose.append(ast.unparse(node))
-        else:
-            queue += ast.iter_child_nodes(node)
-    return [x for x in loose if x not in CONSTANTS]
-
-
-# Names whose text is ours: constants, numbers, words of our own enumerations.
-CONSTANTS = {
-    "HELP", "finding.cause.value", "finding.confidence.value", "color", "note.level", "told",
-    "number", "ROOTS_VARIABLE", "SHOWN_FILES", "n", "lanes.notes",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "views").glob("*.py")), ids=lambda p: p.stem)
-def test_no_text_reaches_markdown_unescaped(path: Path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        name = getattr(getattr(node, "func", None), "attr", "")
-        if name in RENDERS_MARKDOWN and ast.unparse(node.func) != "file.write":
-            assert not _unescaped(node), f"{path.name}:{node.lineno}"
 
 
 def test_markup_is_written_in_one_place_only():

@@ -196,6 +196,6 @@ def _lanes(trace_id: str, window: str, device: int) -> Lanes:
 
 
 def _analyse(trace: Trace, window: str) -> Stored:
-    from analyzers import investigate
+    from analyzers.analysis import investigate
 
     return analyses.save(investigate(trace, window), trace, window)

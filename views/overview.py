@@ -109,6 +109,7 @@ def _findings(session: Session) -> None:
 
 
 def _finding(session: Session, finding: Finding, share: float) -> None:
+    devices = len(session.report.devices)
     left, right = st.columns([7, 2], gap="medium")
     with left, st.container(gap="xxsmall"):
         st.markdown(f"**{md_prose(finding.title)}**")
@@ -118,7 +119,8 @@ def _finding(session: Session, finding: Finding, share: float) -> None:
             st.caption(md_prose(_capital(f"does not apply {_when(finding.does_not_apply_when)}")))
     with right, st.container(gap="xxsmall"):
         st.markdown(f"**up to {time_text(finding.lost_ns)}** · {format_share(share)}")
-        st.caption(f"{finding.cause.value} · {finding.confidence.value}")
+        over = f"over {devices} GPUs · " if devices > 1 else ""
+        st.caption(f"{over}{finding.cause.value} · {finding.confidence.value}")
         place = next((e for e in finding.evidence if e.start_ns >= 0), None)
         if place is not None:
             st.page_link(

@@ -1,0 +1,62 @@
+"""From a trace to the answer: facts, the time ledger, rules, the report."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from analyzers.diagnose import give_verdict, rank, run_rules
+from analyzers.facts import Facts, build_facts
+from analyzers.finding import Failed, Skipped
+from analyzers.ledger import Ledger, build_ledger
+from analyzers.quality import check_quality
+from analyzers.report import Report
+from analyzers.totals import totals
+from analyzers.windows import choose_window, find_iterations
+from collectors.trace import Trace
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A report and what it was made from."""
+
+    report: Report
+    facts: Facts
+    ledger: Ledger
+
+
+def investigate(trace: Trace, window: str = "") -> Analysis:
+    """Like ``analyzers.analyze``, and keep the facts and the ledger for further questions."""
+    facts = build_facts(trace)
+    with ThreadPoolExecutor(1) as thread:
+        # The ledger needs the iterations only to look one of them up.
+        pending = thread.submit(find_iterations, facts)
+        known = pending.result()[0] if window.startswith("iteration") else ()
+        ledger = build_ledger(facts, choose_window(facts, window, known))
+        iterations, iterations_note = pending.result()
+    outcomes = run_rules(facts, ledger)
+    findings = rank(outcomes, ledger)
+    quality = check_quality(facts, ledger, iterations)
+    source = trace.source
+    report = Report(
+        source={
+            "name": source.name,
+            "format": source.format,
+            "tool_version": source.tool_version,
+            "schema_version": source.schema_version,
+            "sha256": source.sha256,
+            "gpus": sorted({n for n in facts.devices["name"] if n}),
+        },
+        window=ledger.window,
+        devices=ledger.devices,
+        verdict=give_verdict(facts, ledger, quality, findings),
+        findings=findings,
+        skipped=tuple(o for o in outcomes if isinstance(o, Skipped)),
+        failed=tuple(o for o in outcomes if isinstance(o, Failed)),
+        quality=quality,
+        counts=trace.counts,
+        totals=totals(facts),
+        iterations=iterations,
+        iterations_note=iterations_note,
+    )
+    return Analysis(report, facts, ledger)
