@@ -16,7 +16,7 @@ import pandas as pd
 
 from analyzers.cuda_names import Call, classify, is_communication
 from analyzers.intervals import Array
-from collectors.trace import NOT_RECORDED, Trace
+from collectors.trace import NOT_RECORDED, CopyKind, MemoryKind, Trace
 
 KERNEL, COMMUNICATION, COPY, MEMSET, GRAPH = range(5)
 """Kinds of launches."""
@@ -62,23 +62,59 @@ class Facts:
 
     @functools.cached_property
     def api_call(self) -> Array:
-        """``Call`` of each row of ``api``; copies that kept the host waiting count as COPY."""
+        """``Call`` of each row of ``api``; COPY is only what kept the host until the copy's end.
+
+        What a copy is called does not decide. An asynchronous one of pageable memory returns
+        only after the copy; a synchronous one between devices, or of a few staged bytes, returns
+        before it.
+        """
         calls: Array = self.calls[self.api["name"].to_numpy()]
-        held = self._held_until_done()
-        if len(held):
-            calls = calls.copy()
-            calls[held] = Call.COPY
+        of_copies = self.of_table("copies", ["kind", "source_kind", "destination_kind"])
+        if not len(of_copies) or not len(calls):
+            return calls
+        rows = of_copies.index.to_numpy()
+        api_row = self.launches["api_row"].to_numpy()[rows]
+        ends = self.launches["end_ns"].to_numpy()[rows]
+        outlasts = (api_row >= 0) & (self.api["end_ns"].to_numpy()[api_row] >= ends)
+        to_host = of_copies["kind"].to_numpy() == CopyKind.DEVICE_TO_HOST
+        host_side = np.where(to_host, of_copies["destination_kind"], of_copies["source_kind"])
+        staged = np.isin(host_side, (MemoryKind.PAGEABLE, NOT_RECORDED))
+        calls = calls.copy()
+        held = api_row[outlasts & staged]
+        released = api_row[(api_row >= 0) & ~outlasts]
+        calls[held[calls[held] == Call.ENQUEUE]] = Call.COPY
+        calls[released[calls[released] == Call.COPY]] = Call.ENQUEUE
         return calls
 
-    def _held_until_done(self) -> Array:
-        # An asynchronous copy from or to pageable memory returns only after the copy: what it is
-        # called does not matter, that its call outlasts the copy does.
-        rows = self.launches
-        copies = rows[(rows["kind"] == COPY).to_numpy() & (rows["api_row"] >= 0).to_numpy()]
-        api_row = copies["api_row"].to_numpy()
-        outlasts = self.api["end_ns"].to_numpy()[api_row] >= copies["end_ns"].to_numpy()
-        held: Array = np.unique(api_row[outlasts])
-        return held
+    @functools.cached_property
+    def call_order(self) -> tuple[Array, Array]:
+        """Rows of ``api`` by thread, then by begin, and where each thread's rows begin and end.
+
+        The second column has one place more than there are threads.
+        """
+        thread = self.api["thread"].to_numpy()
+        order = (
+            np.argsort(thread, kind="stable") if len(self.threads) > 1 else np.arange(len(thread))
+        )
+        start = self.api["start_ns"].to_numpy()[order]
+        ordered = thread[order]
+        if np.any((start[1:] < start[:-1]) & (ordered[1:] == ordered[:-1])):
+            order = np.lexsort((self.api["start_ns"].to_numpy(), thread))
+        bounds = np.searchsorted(thread[order], np.arange(len(self.threads) + 1))
+        return order, bounds
+
+    @functools.cached_property
+    def is_first_use(self) -> Array:
+        """Whether each row of ``api`` was the first of its process to launch a kernel's name."""
+        first = np.zeros(len(self.api), dtype=bool)
+        rows = np.flatnonzero(
+            np.isin(self.launches["kind"].to_numpy(), (KERNEL, COMMUNICATION, GRAPH))
+            & (self.launches["api_row"].to_numpy() >= 0)
+        )
+        launched = self.launches[["process", "name_id"]].iloc[rows]
+        rows = rows[~launched.duplicated().to_numpy()]
+        first[self.launches["api_row"].to_numpy()[rows]] = True
+        return first
 
     @functools.cached_property
     def api_start_ns(self) -> Array:
@@ -136,6 +172,11 @@ class Facts:
         """NVTX ranges as the trace has them; ``process`` and ``thread`` are keys."""
         columns = ["start_ns", "end_ns", "process", "thread", "name_id"]
         return self.trace.frame("ranges", columns)
+
+    @functools.cached_property
+    def overheads(self) -> pd.DataFrame:
+        """What the profiler recorded of its own work; ``thread`` is a key."""
+        return self.trace.frame("overheads", ["start_ns", "end_ns", "thread", "name_id"])
 
     def inside(self, start_ns: int, end_ns: int) -> Array:
         """Return the rows of ``launches`` that run at some moment of ``[start_ns, end_ns)``."""

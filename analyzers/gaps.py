@@ -87,7 +87,7 @@ def book_gaps(facts: Facts, ended: Gaps, device_gap_ns: int) -> list[Piece]:
     """
     return [
         *_unexplained(facts, ended),
-        *_queued_before(ended, device_gap_ns),
+        *_queued_before(facts, ended, device_gap_ns),
         *_launched_inside(facts, ended),
     ]
 
@@ -111,7 +111,7 @@ def _unexplained(facts: Facts, ended: Gaps) -> list[Piece]:
     ]
 
 
-def _queued_before(ended: Gaps, device_gap_ns: int) -> list[Piece]:
+def _queued_before(facts: Facts, ended: Gaps, device_gap_ns: int) -> list[Piece]:
     """Book the gaps whose launch call had begun before them."""
     submitted = ended.was_submitted
     copies = submitted & ended.is_blocking_copy
@@ -123,8 +123,11 @@ def _queued_before(ended: Gaps, device_gap_ns: int) -> list[Piece]:
     staged = np.maximum(ended.end[copies] - device_gap_ns, ended.start[copies])
     held, call = ended.launch[copies], ended.api_row[copies]
     in_copy = Spans(ended.start[copies], staged)
+    row = ended.api_row[plain]
+    doing = doing_in_calls(facts, row)
+    wait = np.where(doing == Doing.WAITING, row, NOTHING)
     return [
-        _doing(Spans(start, returned), Doing.LAUNCHING, launch),
+        by_doing(Spans(start, returned), doing, launch, wait),
         *_after_return(Spans(returned, end), Doing.QUEUED, device_gap_ns, launch),
         as_one(in_copy, Row.SYNC, Detail.IN_WAIT, held, call),
         _doing(Spans(staged, ended.end[copies]), Doing.QUEUED, held),
@@ -171,9 +174,10 @@ def _walk(facts: Facts, ended: Gaps, chosen: Array) -> pd.DataFrame:
         parts.append(_pieces_of(line, queries, mine))
     called, returned = ended.call_start[chosen], ended.call_end[chosen]
     # A copy that keeps the host waiting also keeps it while it stages pageable memory.
-    row, copies = ended.api_row[chosen], ended.is_blocking_copy[chosen]
+    row = ended.api_row[chosen]
     doing = doing_in_calls(facts, row)
-    parts.append(_frame(chosen, called, returned, doing, np.where(copies, row, NOTHING)))
+    wait = np.where(doing == Doing.WAITING, row, NOTHING)
+    parts.append(_frame(chosen, called, returned, doing, wait))
     submitted = np.full(len(chosen), Doing.SUBMITTED, np.int8)
     none = np.full(len(chosen), NOTHING)
     parts.append(_frame(chosen, returned, ended.end[chosen], submitted, none))
@@ -195,6 +199,10 @@ def _pieces_of(line: HostTimeline, queries: Spans, gap: Array) -> pd.DataFrame:
         # Giving memory back is work once the device is idle; until then it is a wait.
         inside = np.where(doing[waiting] == Doing.WAITING, (end - start)[waiting], 0)
         blocked[waiting] = np.where(at_begin, before, 0) + inside
+    # A wait that ended just before still delays what comes now.
+    owing = (start == queries.start[query]) & ~waiting & (line.owed_ns[query] > 0)
+    wait[owing] = line.owed_api_row[query[owing]]
+    blocked[owing] = line.owed_ns[query[owing]]
     return pd.DataFrame(
         {
             "gap": gap[query],

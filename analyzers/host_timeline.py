@@ -15,6 +15,8 @@ from analyzers.intervals import Array, Spans, clip, covered, empty, union
 # operator. A longer pause is something else: input, locks, garbage collection, plain Python.
 DISPATCH_MAX_NS = 100_000
 
+SUCCESS = 0  # what a query returns when the device has come to the point asked about
+
 # A launch call takes 2 to 20 µs. One that takes a millisecond while the device idles is loading
 # the kernel's module for the first time, or compiling it.
 LAZY_LOADING_MIN_NS = 1_000_000
@@ -68,12 +70,17 @@ class HostTimeline:
         doing: ``Doing`` of each part.
         waits: The flat set of this thread's blocking calls.
         wait_api_row: Row in ``Facts.api`` of each wait's first call.
+        owed_ns: For each interval that was asked about, how long the last wait before it lasted
+            when the thread has launched nothing since: all that it does now comes so much later.
+        owed_api_row: Row in ``Facts.api`` of that wait, -1 for none.
     """
 
     parts: Spans
     doing: Array
     waits: Spans
     wait_api_row: Array
+    owed_ns: Array
+    owed_api_row: Array
 
 
 def host_timeline(facts: Facts, thread: int, asked: Spans) -> HostTimeline:
@@ -85,15 +92,15 @@ def host_timeline(facts: Facts, thread: int, asked: Spans) -> HostTimeline:
         asked: Sorted intervals that do not overlap. Elsewhere calls may be left out, which
             keeps a deep queue, where few gaps need an explanation, cheap.
     """
-    rows = np.flatnonzero((facts.api["thread"] == thread).to_numpy())
-    begins = facts.api["start_ns"].to_numpy()[rows]
-    if np.any(begins[1:] < begins[:-1]):
-        rows = rows[np.argsort(begins, kind="stable")]
+    order, bounds = facts.call_order
+    rows = order[bounds[thread] : bounds[thread + 1]]
     calls = Spans(facts.api["start_ns"].to_numpy()[rows], facts.api["end_ns"].to_numpy()[rows])
-    calls = _join_polls(calls, facts.api_call[rows])
+    calls, is_poll_alone = _join_polls(facts, rows, calls)
+    owed = _owed(facts, rows, calls, is_poll_alone, asked)
     chosen = _around(calls, asked)
     rows, calls = rows[chosen], Spans(calls.start[chosen], calls.end[chosen])
     doing = doing_in_calls(facts, rows)
+    doing[is_poll_alone[chosen]] = Doing.OTHER_CALL
     spans = {int(d): _flat(calls, doing == d) for d in np.unique(doing)}
     spans[int(Doing.PROFILED)] = _profiler_at_work(facts, thread)
     start = min(int(asked.start[0]), int(calls.start[0])) if len(rows) else int(asked.start[0])
@@ -101,15 +108,15 @@ def host_timeline(facts: Facts, thread: int, asked: Spans) -> HostTimeline:
     blocking = (doing == Doing.WAITING) | (doing == Doing.FREEING)
     waits = _flat(calls, blocking)
     first = np.searchsorted(calls.start[blocking], waits.start, side="left")
-    return HostTimeline(parts, label, waits, rows[blocking][first])
+    return HostTimeline(parts, label, waits, rows[blocking][first], *owed)
 
 
 def doing_in_calls(facts: Facts, rows: Array) -> Array:
     """Return what a thread does inside each of these rows of ``facts.api``."""
     doing: Array = _DOING_OF_CALL[facts.api_call[rows]]
-    length = (facts.api["end_ns"] - facts.api["start_ns"]).to_numpy()[rows]
+    length = facts.api["end_ns"].to_numpy()[rows] - facts.api["start_ns"].to_numpy()[rows]
     lazy = (facts.api_call[rows] == Call.LAUNCH) & (length >= LAZY_LOADING_MIN_NS)
-    doing[lazy] = Doing.SETTING_UP
+    doing[lazy & facts.is_first_use[rows]] = Doing.SETTING_UP
     return doing
 
 
@@ -129,17 +136,51 @@ def _around(calls: Spans, asked: Spans) -> Array:
     return np.unique(np.concatenate(around))
 
 
-def _join_polls(calls: Spans, kind: Array) -> Spans:
-    """Let each poll stretch over the whole run of polls it belongs to: a loop of them is a wait."""
-    repeats = (kind[:-1] == Call.POLL) & (kind[1:] == Call.POLL)
-    if not repeats.any():
-        return calls
+def _join_polls(facts: Facts, rows: Array, calls: Spans) -> tuple[Spans, Array]:
+    """Let each poll stretch over the run of polls it belongs to: a loop of them is a wait.
+
+    A loop asks again soon after it was told "not ready". Frameworks also ask now and then, between
+    other work, whether something is done; such polls alone wait for nothing.
+
+    Returns:
+        The calls, and which of them are polls alone.
+    """
+    polls = facts.api_call[rows] == Call.POLL
+    repeats = polls[:-1] & polls[1:] & (calls.start[1:] - calls.end[:-1] <= DISPATCH_MAX_NS)
+    if not polls.any():
+        return calls, polls
+    status = facts.trace.columns("api_calls", ["status"])["status"]
+    repeats &= status[rows[:-1]] != SUCCESS
     first = np.concatenate(([True], ~repeats))
     run = np.cumsum(first) - 1
     latest = np.maximum.reduceat(calls.end, np.flatnonzero(first))
-    polls = kind == Call.POLL
-    start = np.where(polls, calls.start[first][run], calls.start)
-    return Spans(start, np.where(polls, latest[run], calls.end))
+    joined = Spans(
+        np.where(polls, calls.start[first][run], calls.start),
+        np.where(polls, latest[run], calls.end),
+    )
+    return joined, polls & (np.bincount(run)[run] == 1)
+
+
+def _owed(
+    facts: Facts, rows: Array, calls: Spans, is_poll_alone: Array, asked: Spans
+) -> tuple[Array, Array]:
+    """Return ``owed_ns`` and ``owed_api_row`` of ``HostTimeline``."""
+    call = facts.api_call[rows]
+    waits = np.isin(call, (Call.WAIT, Call.POLL, Call.COPY, Call.FREE)) & ~is_poll_alone
+    waited = np.flatnonzero(waits)
+    if not len(waited):
+        nothing = np.zeros(len(asked.start), np.int64)
+        return nothing, nothing - 1
+    launched = np.flatnonzero(np.isin(call, (Call.LAUNCH, Call.ENQUEUE, Call.COPY)))
+    before = np.searchsorted(calls.start, asked.start, side="left")
+    place = np.searchsorted(waited, before, side="left") - 1
+    wait = waited[np.maximum(place, 0)]
+    last_launch = np.searchsorted(launched, before, side="left") - 1
+    since = launched[np.maximum(last_launch, 0)] if len(launched) else np.zeros_like(wait) - 1
+    owes = (place >= 0) & (calls.end[wait] <= asked.start)
+    owes &= (last_launch < 0) | (since <= wait)
+    length = np.where(owes, calls.end[wait] - calls.start[wait], 0)
+    return length, np.where(owes, rows[wait], -1)
 
 
 def _flat(calls: Spans, chosen: Array) -> Spans:
@@ -152,8 +193,8 @@ def _flat(calls: Spans, chosen: Array) -> Spans:
 def _profiler_at_work(facts: Facts, thread: int) -> Spans:
     if not facts.trace.count("overheads"):
         return empty()
-    rows = facts.trace.frame("overheads", ["start_ns", "end_ns", "thread", "name_id"])
-    rows = rows[rows["thread"] == facts.threads[thread]]
+    rows = facts.overheads
+    rows = rows[(rows["thread"] == facts.threads[thread]).to_numpy()]
     names = [str(n).lower() for n in facts.trace.names(rows["name_id"].to_numpy())]
     ours = np.array([not n.startswith(NOT_THE_PROFILER) for n in names], dtype=bool)
     return union(rows["start_ns"].to_numpy()[ours], rows["end_ns"].to_numpy()[ours])

@@ -15,6 +15,7 @@ from analyzers.report import Window
 from collectors.trace import CopyKind, MemoryKind
 from tests.traces_in_memory import account, build
 
+NOT_READY = 600  # what a query returns until the device has come to the point asked about
 PAGEABLE = {"source_kind": MemoryKind.PAGEABLE}
 
 
@@ -228,10 +229,96 @@ def test_a_loop_of_event_queries_is_a_wait(tmp_path):
     facts = build(
         tmp_path,
         kernels=launched([0, 40], 10),
-        api_calls=calls(("cudaLaunchKernel", -5, 0, 1), *queries, ("cudaLaunchKernel", 32, 38, 2)),
+        api_calls=calls(
+            ("cudaLaunchKernel", -5, 0, 1),
+            *queries,
+            ("cudaLaunchKernel", 32, 38, 2),
+            status=[0, *[NOT_READY] * len(queries), 0],
+        ),
     )
     assert details(account(facts)) == {"IN_WAIT": 20, "REFILL": 10}
     assert booked(account(facts)) == {"kernel": 20, "sync": 30}
+
+
+@pytest.mark.parametrize(
+    ("pause_us", "status"), [(20_000, 0), (20_000, NOT_READY), (50, 0)], ids=str
+)
+def test_queries_between_other_work_wait_for_nothing(tmp_path, pause_us, status):
+    # Frameworks ask now and then whether a buffer is free again; what lies between is not a wait.
+    asked = 12 + pause_us
+    facts = build(
+        tmp_path,
+        kernels=launched([0, asked + 20], 10),
+        api_calls=calls(
+            ("cudaLaunchKernel", -5, 0, 1),
+            ("cudaEventQuery", 11, 12, 101),
+            ("cudaEventQuery", asked, asked + 1, 102),
+            ("cudaLaunchKernel", asked + 2, asked + 6, 2),
+            status=[0, status, 0, 0],
+        ),
+    )
+    assert "sync" not in booked(account(facts))
+
+
+def test_a_wait_that_ended_just_before_the_gap_delays_the_next_launch_all_the_same(tmp_path):
+    # The wait for stream 7 ends at 100; a memset on stream 9 keeps the device busy until 105.
+    facts = build(
+        tmp_path,
+        kernels=launched([0, 190], [100, 10]),
+        memsets={"start_us": [95], "end_us": [105], "stream": 9, "correlation_id": 3},
+        api_calls=calls(
+            ("cudaLaunchKernel", -9, -6, 1),
+            ("cudaMemsetAsync", -5, -2, 3),
+            ("cudaStreamSynchronize", 0, 100, 4),
+            ("cudaLaunchKernel", 180, 186, 2),
+        ),
+    )
+    assert booked(account(facts)) == {"kernel": 110, "transfer": 5, "sync": 85}
+
+
+def test_a_wait_before_the_last_launch_is_paid_for(tmp_path):
+    facts = build(
+        tmp_path,
+        kernels=launched([0, 106, 190], [100, 4, 10]),
+        api_calls=calls(
+            ("cudaLaunchKernel", -9, -6, 1),
+            ("cudaStreamSynchronize", 0, 100, 4),
+            ("cudaLaunchKernel", 101, 104, 2),
+            ("cudaLaunchKernel", 180, 186, 3),
+        ),
+    )
+    assert booked(account(facts, 106)) == {"kernel": 14, "launch": 80}
+
+
+def test_a_wait_that_itself_submits_is_named_as_the_wait(tmp_path):
+    # Some waits submit an operation of their own; the time in them is the wait's.
+    facts = build(
+        tmp_path,
+        kernels=launched([0], 10),
+        memsets={"start_us": [40], "end_us": [45], "correlation_id": 2},
+        api_calls=calls(("cudaLaunchKernel", -5, 0, 1), ("cudaDeviceSynchronize", 15, 50, 2)),
+    )
+    waits = account(facts).of(Row.SYNC)
+    assert waits["wait"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("function", "copy"),
+    [
+        ("cudaMemcpyAsync", {}),  # pinned: the call is merely slower than the copy
+        ("cudaMemcpy", {"kind": CopyKind.DEVICE_TO_DEVICE, "source_kind": MemoryKind.DEVICE}),
+        ("cudaGraphLaunch", {"graph_node": 1}),
+    ],
+)
+def test_a_copy_that_keeps_nobody_waiting_is_no_wait(tmp_path, function, copy):
+    early = function == "cudaMemcpy"  # between devices it returns before the copy begins
+    facts = build(
+        tmp_path,
+        kernels=launched([0], 10),
+        copies={"start_us": [30], "end_us": [31], "bytes": 4, "correlation_id": 2, **copy},
+        api_calls=calls(("cudaLaunchKernel", -5, 0, 1), (function, 20, 25 if early else 35, 2)),
+    )
+    assert "sync" not in booked(account(facts))
 
 
 @pytest.mark.parametrize("function", ["cudaMemcpy", "cudaMemcpyAsync"])
@@ -535,11 +622,13 @@ WORDS = {
     "cudaLaunchKernel": "launch",
     "cudaGetDevice": "other",
     "cudaDeviceSynchronize": "wait",
-    "cudaEventQuery": "wait",
+    "cudaEventQuery": "wait",  # not ready yet; alone it waits for nothing
+    "cudaStreamQuery": "wait",  # ready
     "cudaFree": "free",
     "cudaMalloc": "memory",
     "cuModuleLoadData": "setup",
 }
+QUERIES = ("cudaEventQuery", "cudaStreamQuery")
 RANK = ("outside", "dispatch", "other", "launch", "wait", "free", "memory", "setup")
 ROW_OF = {
     "outside": "host",
@@ -571,15 +660,44 @@ def programs(draw):
     return rows, launches
 
 
+def asks_on(a, b):
+    """Whether query ``b`` belongs to the same loop as query ``a``."""
+    return a[0] == "cudaEventQuery" and b[0] in QUERIES and b[1] - a[2] <= 100
+
+
+def stretches(rows):
+    """What each call is, and from when to when; a loop of queries is one wait."""
+    found = []
+    for place, (name, begin, end, _) in enumerate(rows):
+        word = WORDS[name]
+        if name in QUERIES:
+            first = last = place
+            while first and asks_on(rows[first - 1], rows[first]):
+                first -= 1
+            while last + 1 < len(rows) and asks_on(rows[last], rows[last + 1]):
+                last += 1
+            word = "wait" if last > first else "other"
+            begin, end = rows[first][1], rows[last][2]
+        found.append((word, begin, end))
+    return found
+
+
+def owed_before(rows, moment):
+    """How long the last wait before ``moment`` was, if nothing was launched since it."""
+    owed = 0
+    for word, begin, end in stretches(rows):
+        if begin < moment and word in ("wait", "free"):
+            owed = end - begin if end <= moment else 0
+        elif begin < moment and word == "launch":
+            owed = 0
+    return owed
+
+
 def thread_does(rows, moment):
     """What the thread does in the microsecond that begins at ``moment``."""
-    stretched = list(rows)
-    for place, (a, b) in enumerate(itertools.pairwise(rows)):
-        if a[0] == b[0] == "cudaEventQuery":
-            stretched[place] = (a[0], a[1], b[1], a[3])
-    here = [r for r in stretched if r[1] <= moment < r[2]]
+    here = [(word, begin) for word, begin, end in stretches(rows) if begin <= moment < end]
     if here:
-        return max((WORDS[r[0]] for r in here), key=RANK.index), here[0][1]
+        return max((w for w, _ in here), key=RANK.index), here[0][1]
     before = max((r[2] for r in rows if r[2] <= moment), default=-(10**6))
     after = min((r[1] for r in rows if r[1] > moment), default=10**6)
     return ("dispatch" if after - before <= 100 else "outside"), before
@@ -608,6 +726,8 @@ def expected_gap(rows, begin, end, number):
             row = ROW_OF[word]
             if moment == begin and word in ("wait", "free"):
                 saved += begin - blocked_since(rows, begin)
+            elif moment == begin:
+                saved += owed_before(rows, begin)
             saved += word == "wait"
         else:
             word = "launch" if moment < returned or moment >= late else "dependency"
@@ -625,7 +745,9 @@ def test_each_microsecond_of_idle_time_is_booked_as_the_words_say(program):
     begin, end, number = zip(*launches, strict=True)
     tables = {
         "kernels": {"start_us": begin, "end_us": end, "correlation_id": number},
-        "api_calls": calls(*rows),
+        "api_calls": calls(
+            *rows, status=[NOT_READY if r[0] == "cudaEventQuery" else 0 for r in rows]
+        ),
     }
     _, ledger = facts_and_ledger(tables)
     expected = {"kernel": 0}
