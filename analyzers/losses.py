@@ -34,9 +34,10 @@ EVIDENCE_GAPS = 3
 class LaunchPattern(enum.IntEnum):
     """Why the device waited for a launch."""
 
-    LATE_HOST = 0  # the launch ran longer than the device had waited for it
-    SMALL_KERNEL = 1  # it ran shorter
+    LATE_HOST = 0  # the host came late, for a kernel that ran longer, a copy, a memset or a graph
+    SMALL_KERNEL = 1  # the kernel ran shorter than the device had waited for its launch
     REPEATED_SEQUENCE = 2  # it ran shorter, and belongs to a sequence that repeats
+    DEVICE_GAP = 3  # the host was in time: the device itself pauses between operations
 
 
 class WaitPattern(enum.IntEnum):
@@ -57,10 +58,18 @@ class TransferPattern(enum.IntEnum):
     SMALL = 3
 
 
+def gpus(ledger: Ledger) -> str:
+    """Return the noun for what a ledger accounts for."""
+    return "GPU" if len(ledger.devices) <= 1 else "GPUs"
+
+
 def launch_losses(facts: Facts, ledger: Ledger, pattern: LaunchPattern) -> pd.DataFrame:
     """Return the segments of the row ``launch`` that follow ``pattern``.
 
-    The column ``period`` tells after how many launches the surroundings repeat, 0 for never.
+    The column ``period`` tells after how many launches the surroundings repeat, 0 for never;
+    ``waited_ns`` how long the device waited for this launch inside the window, under the patterns
+    of the host and under that of the device each on its own; ``inside_graph`` whether the launch
+    is a node of a CUDA graph, but not its first.
     """
     segments = _launch_segments(facts, ledger)
     return segments[segments["pattern"] == pattern]
@@ -69,20 +78,52 @@ def launch_losses(facts: Facts, ledger: Ledger, pattern: LaunchPattern) -> pd.Da
 @functools.lru_cache(maxsize=2)
 def _launch_segments(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     segments = ledger.of(Row.LAUNCH)
-    launch = segments["launch"].to_numpy()
-    kind = facts.launches["kind"].to_numpy()[launch]
-    short = facts.duration_ns[launch] < facts.idle_before_ns[launch]
-    short &= np.isin(kind, (KERNEL, GRAPH))
-    period = _periods(facts)[launch]
+    launch, ns = segments["launch"].to_numpy(), segments["ns"].to_numpy()
+    graph, later_node = _graph_nodes(facts)
+    ran_dry_ns = facts.launches["start_ns"].to_numpy() - facts.idle_before_ns
+    queued = (facts.api_end_ns <= ran_dry_ns)[launch]
+    by_device = (segments["detail"].to_numpy() == Detail.DEVICE_GAP) & queued
+    by_device |= later_node[launch]
+    waited_ns = np.zeros(len(segments), np.int64)
+    for part in (by_device, ~by_device):
+        waited_ns[part] = np.bincount(launch[part], ns[part])[launch[part]]
+    kernel = (facts.launches["kind"].to_numpy() == KERNEL) & ~graph
+    short = kernel[launch] & (facts.duration_ns[launch] < waited_ns)
+    period = _periods(facts, kernel)[launch]
     pattern = np.where(short, LaunchPattern.SMALL_KERNEL, LaunchPattern.LATE_HOST)
     pattern[short & (period >= MIN_PERIOD)] = LaunchPattern.REPEATED_SEQUENCE
-    return segments.assign(pattern=pattern, period=period)
+    pattern[by_device] = LaunchPattern.DEVICE_GAP
+    inside_graph = later_node[launch]
+    return segments.assign(
+        pattern=pattern, period=period, waited_ns=waited_ns, inside_graph=inside_graph
+    )
 
 
-def _periods(facts: Facts) -> Array:
-    """Return, for each launch, after how many launches its surroundings repeat; 0 for never."""
+def _graph_nodes(facts: Facts) -> tuple[Array, Array]:
+    """Return which launches a CUDA graph made, and which of them are not the first of theirs."""
+    by_graph = np.array(["GraphLaunch" in str(name) for name in facts.functions], dtype=bool)
+    graph = np.zeros(len(facts.launches), dtype=bool)
+    api_row = facts.launches["api_row"].to_numpy()
+    if by_graph.any():
+        called = api_row >= 0
+        graph[called] = by_graph[facts.api["name"].to_numpy()[api_row[called]]]
+    for table in ("kernels", "copies", "memsets"):
+        node = facts.of_table(table, ["graph_node"])
+        graph[node.index[(node["graph_node"] >= 0).to_numpy()]] = True
+    later = np.zeros(len(graph), dtype=bool)
+    nodes = np.flatnonzero(graph & (api_row >= 0))
+    later[nodes] = facts.launches.loc[nodes, ["device", "api_row"]].duplicated()
+    return graph, later
+
+
+def _periods(facts: Facts, kernels: Array) -> Array:
+    """Return, for each launch, after how many launches its surroundings repeat; 0 for never.
+
+    Args:
+        facts: The recording.
+        kernels: Which launches may belong to a sequence.
+    """
     period = np.zeros(len(facts.launches), np.int64)
-    kernels = facts.launches["kind"].to_numpy() == KERNEL
     for key in range(len(facts.devices)):
         rows = np.flatnonzero(kernels & (facts.launches["device"] == key).to_numpy())
         if len(rows) >= SEQUENCE_LAUNCHES * MIN_REPETITIONS:

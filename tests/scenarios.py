@@ -121,6 +121,19 @@ def pinned_copies() -> Path:
     return recording.write(Path(_folder().name) / "pinned_copies.sqlite")
 
 
+def device_gaps() -> Path:
+    """Return kernels of 6 µs in a queue that is never empty: the GPU's own pauses remain."""
+    kernel = Kernel(name="brief(float *)", duration_ns=6_000)
+    recording = Recording()
+    machine = Machine(recording)
+    for _ in range(ITERATIONS):
+        with machine.range("step"):
+            for _ in range(100):
+                machine.launch(kernel)
+    machine.synchronize_device()
+    return recording.write(Path(_folder().name) / "device_gaps.sqlite")
+
+
 def cuda_graph_nodes(launches: int = 8, nodes: int = 5) -> Path:
     """Return a recording in which each graph launch put several kernels on the device.
 

@@ -112,6 +112,7 @@ def test_the_verdict_is_the_planted_cause(analysis, cause):
         ("pinned_copies", "bandwidth.transfer_bound"),
         ("parallelism", "parallelism.small_grid"),
         ("dram", "bandwidth.dram_saturation"),
+        ("device_gaps", "launch.device_gaps"),
     ],
 )
 def test_the_pattern_is_named(analysis, name, finding):

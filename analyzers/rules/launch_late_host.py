@@ -1,8 +1,8 @@
-"""The launch call came after the GPU had run dry, although the work itself is long enough.
+"""The launch call came after the GPU had run dry, although the work itself is not too small.
 
 What it looks for:
-    Idle time spent on dispatching and launching before operations that ran longer than the idle
-    time before them: nothing about them is too small, the host was merely late.
+    Idle time spent on dispatching and launching before kernels that ran longer than it, and
+    before copies, memsets and CUDA graphs of any length: the host was merely late.
 
 Why it is slow:
     The host has no lead over the GPU, so each step of its own work shows as idle GPU.
@@ -25,7 +25,7 @@ import pandas as pd
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
-from analyzers.losses import LaunchPattern, largest_gaps, launch_losses
+from analyzers.losses import LaunchPattern, gpus, largest_gaps, launch_losses
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.LAUNCH
@@ -33,7 +33,7 @@ NEEDS = ("api_calls",)
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
-    """Report launch time in front of operations longer than the idle time before them."""
+    """Report launch time of a late host in front of work that is not too small."""
     segments = launch_losses(facts, ledger, LaunchPattern.LATE_HOST)
     lost_ns = int(segments["ns"].sum())
     if not ledger.is_notable(lost_ns):
@@ -41,8 +41,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     launches = pd.unique(segments["launch"].to_numpy())
     return Finding(
         title=(
-            f"The host submitted {count_text(len(launches), 'operation')} only after the GPU had "
-            f"run dry: {time_text(lost_ns)} of dispatching and launching, "
+            f"The host submitted {count_text(len(launches), 'operation')} only after the "
+            f"{gpus(ledger)} had run dry: {time_text(lost_ns)} of dispatching and launching, "
             f"{ledger.share(lost_ns)}"
         ),
         row=Row.LAUNCH,

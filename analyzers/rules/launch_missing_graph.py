@@ -1,8 +1,9 @@
 """The same sequence of short kernels, launched one by one every time.
 
 What it looks for:
-    Kernels shorter than the idle time before their launch, in sequences of at least eight kernel
-    names that come back three times or more.
+    Kernels shorter than the idle time in which the GPU waited for their launch, in sequences of at
+    least eight kernel names that come back three times or more. What is a CUDA graph already is
+    not counted.
 
 Why it is slow:
     The host pays for dispatch and launch of each kernel in each repetition, although nothing
@@ -23,12 +24,11 @@ Shown by:
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
-from analyzers.losses import LaunchPattern, largest_gaps, launch_losses
+from analyzers.losses import LaunchPattern, gpus, largest_gaps, launch_losses
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.LAUNCH
@@ -41,14 +41,15 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     lost_ns = int(segments["ns"].sum())
     if not ledger.is_notable(lost_ns):
         return Clear()
-    launches = pd.unique(segments["launch"].to_numpy())
-    period = int(np.median(segments["period"]))
-    idle = float(np.median(facts.idle_before_ns[launches]))
+    launches = segments.drop_duplicates("launch")
+    period = int(np.median(launches["period"]))
+    idle = float(np.median(launches["waited_ns"]))
+    belong = "belongs" if len(launches) == 1 else "belong"
     return Finding(
         title=(
-            f"{count_text(len(launches), 'launch')} belong to a sequence of about {period:,} "
-            f"kernels that repeats, each launched on its own after {time_text(idle)} of idle GPU "
-            f"(median): {ledger.share(lost_ns)}"
+            f"{count_text(len(launches), 'launch')} {belong} to a sequence of about {period:,} "
+            f"kernels that repeats, each launched on its own while the {gpus(ledger)} idled for "
+            f"{time_text(idle)} (median): {ledger.share(lost_ns)}"
         ),
         row=Row.LAUNCH,
         lost_ns=lost_ns,
@@ -60,7 +61,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         evidence=(
             Evidence(name="launches concerned", value=len(launches), unit="count"),
             Evidence(name="kernels in one repetition", value=period, unit="count"),
-            Evidence(name="median idle time before", value=idle, unit="ns"),
+            Evidence(name="median idle time for the launch", value=idle, unit="ns"),
             *largest_gaps(facts, segments, "launch of"),
         ),
     )

@@ -1,7 +1,8 @@
 """Kernels too short to hide the cost of launching them.
 
 What it looks for:
-    Kernels that ran for less time than the GPU had idled waiting for their launch.
+    Kernels that ran for less time than the GPU had idled waiting for their launch. Nodes of CUDA
+    graphs are not launched one by one, and are not counted.
 
 Why it is slow:
     Each launch costs the host some microseconds of dispatching and calling. When kernels are
@@ -21,12 +22,11 @@ Shown by:
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
-from analyzers.losses import LaunchPattern, largest_gaps, launch_losses
+from analyzers.losses import LaunchPattern, gpus, largest_gaps, launch_losses
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.LAUNCH
@@ -39,13 +39,14 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     lost_ns = int(segments["ns"].sum())
     if not ledger.is_notable(lost_ns):
         return Clear()
-    launches = pd.unique(segments["launch"].to_numpy())
-    duration = float(np.median(facts.duration_ns[launches]))
-    idle = float(np.median(facts.idle_before_ns[launches]))
+    launches = segments.drop_duplicates("launch")
+    duration = float(np.median(facts.duration_ns[launches["launch"]]))
+    idle = float(np.median(launches["waited_ns"]))
     return Finding(
         title=(
-            f"{count_text(len(launches), 'launch')} ran shorter than the GPU had idled before "
-            f"them: median {time_text(duration)} of work after {time_text(idle)} of waiting, "
+            f"{count_text(len(launches), 'launch')} ran shorter than the {gpus(ledger)} had idled "
+            f"before {'it' if len(launches) == 1 else 'them'}: median {time_text(duration)} of "
+            f"work after {time_text(idle)} of waiting for the launch, "
             f"{ledger.share(lost_ns)} in all"
         ),
         row=Row.LAUNCH,
@@ -56,7 +57,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         evidence=(
             Evidence(name="launches concerned", value=len(launches), unit="count"),
             Evidence(name="median duration", value=duration, unit="ns"),
-            Evidence(name="median idle time before", value=idle, unit="ns"),
+            Evidence(name="median idle time for the launch", value=idle, unit="ns"),
             *largest_gaps(facts, segments, "launch of"),
         ),
     )
