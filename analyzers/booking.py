@@ -41,6 +41,7 @@ class Detail(enum.IntEnum):
     NO_API_CALL = 14
     NO_API_RECORDED = 15
     MANAGED_MEMORY = 16
+    NOT_YET_USED = 17
 
 
 DETAILS = (
@@ -61,8 +62,12 @@ DETAILS = (
     "the operation that ended the gap has no API call in the recording",
     "no API calls were recorded",
     "unified-memory migrations have no API call",
+    "other GPUs had work, this one had none yet",
 )
 """Each ``Detail`` in words."""
+
+UNUSED = (Detail.NO_MORE_WORK, Detail.NOT_YET_USED)
+"""Time in which nobody wanted anything of a device; no verdict is drawn from it."""
 
 _BOOKED = {
     Doing.OUTSIDE: (Row.HOST, Detail.OUTSIDE_CUDA),

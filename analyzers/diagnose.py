@@ -11,10 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from analyzers import rules
-from analyzers.facts import COMMUNICATION, KERNEL, Facts
+from analyzers.facts import GRAPH, KERNEL, Facts
 from analyzers.finding import (
     CAUSE_OF_ROW,
     Cause,
@@ -48,6 +46,7 @@ _TITLES = {
     Cause.COMMUNICATION: "Communication-bound",
     Cause.MEMORY: "Held up by memory management and set-up",
     Cause.DEPENDENCY: "Held up by dependencies",
+    Cause.PARALLELISM: "Too little parallel work",
 }
 _LOSSES = {
     Cause.LAUNCH: "the GPU idles while work is being launched",
@@ -138,6 +137,7 @@ def booked_by_cause(ledger: Ledger) -> dict[Cause, int]:
     booked = dict.fromkeys(_NOUNS, 0)
     for row, cause in CAUSE_OF_ROW.items():
         booked[cause] += ledger.total_ns(row)
+    booked[Cause.HOST] -= ledger.duration_ns - ledger.in_use_ns
     return booked
 
 
@@ -166,50 +166,64 @@ def give_verdict(
         return Verdict(cause="unknown", share=0.0, sentence=sentence, **parts)
     booked = booked_by_cause(ledger)
     cause = max(booked, key=lambda c: booked[c])
-    share = booked[cause] / max(ledger.duration_ns, 1)
+    share = booked[cause] / max(ledger.in_use_ns, 1)
     unexplained = ledger.total_ns(Row.UNEXPLAINED)
-    if unexplained >= max(HEALTHY_BELOW * ledger.duration_ns, booked[cause]):
+    if unexplained >= max(HEALTHY_BELOW * ledger.in_use_ns, booked[cause]):
         return _cannot_tell(ledger, quality, unexplained, parts)
-    inside = _inside_kernels(facts, ledger, findings)
-    if share < HEALTHY_BELOW:
-        most = (
-            f"; the largest is {_NOUNS[cause]} with {share_text(booked[cause], ledger.duration_ns)}"
-            if booked[cause]
-            else ""
-        )
-        limit = share_text(HEALTHY_BELOW, 1)
+    kernels = _inside_kernels(facts, ledger)
+    worst = _largest_inside(ledger, findings)
+    if share >= HEALTHY_BELOW:
+        sentence = f"{_TITLES[cause]}: during {ledger.share(booked[cause])} {_LOSSES[cause]}."
+        if worst is not None and worst.lost_ns > booked[cause]:
+            sentence += f" Inside kernels there is more to win: {worst.title}."
+        sentence = f"{sentence} {kernels}".strip()
+        return Verdict(cause=cause.value, share=share, sentence=sentence, **parts)
+    limit = share_text(HEALTHY_BELOW, 1)
+    if worst is not None:
         sentence = (
-            f"Healthy on the timeline: no cause costs {limit} of {ledger.whole}{most}. {inside}"
+            f"{_TITLES[worst.cause]} inside kernels: {worst.title}. Around kernels, no cause "
+            f"costs {limit} of {ledger.whole}. {kernels}"
         )
-        return Verdict(cause="healthy", share=share, sentence=sentence.strip(), **parts)
-    sentence = f"{_TITLES[cause]}: during {ledger.share(booked[cause])} {_LOSSES[cause]}. {inside}"
-    return Verdict(cause=cause.value, share=share, sentence=sentence.strip(), **parts)
+        share = worst.lost_ns / max(ledger.in_use_ns, 1)
+        return Verdict(cause=worst.cause.value, share=share, sentence=sentence.strip(), **parts)
+    largest = share_text(booked[cause], ledger.in_use_ns)
+    most = f"; the largest is {_NOUNS[cause]} with {largest}" if booked[cause] else ""
+    sentence = f"Healthy on the timeline: no cause costs {limit} of {ledger.whole}{most}. {kernels}"
+    return Verdict(cause="healthy", share=share, sentence=sentence.strip(), **parts)
 
 
 def _cannot_tell(
     ledger: Ledger, quality: tuple[QualityNote, ...], unexplained: int, parts: dict[str, Any]
 ) -> Verdict:
     why = next((n.message for n in quality if n.code == "unexplained"), "")
-    share = unexplained / max(ledger.duration_ns, 1)
+    share = unexplained / max(ledger.in_use_ns, 1)
     sentence = f"Could not tell: {why}" if why else "Could not tell why the GPU idled."
     return Verdict(cause="unknown", share=share, sentence=sentence, **parts)
 
 
-def _inside_kernels(facts: Facts, ledger: Ledger, findings: tuple[Finding, ...]) -> str:
-    """Say what is known of the time inside kernels, and how much of it nobody has looked into."""
-    hint = next(
-        (
-            f"A finding about the kernels themselves comes first: {f.title}. "
-            for f in findings
-            if f.row is Row.KERNEL and f.lost_ns >= HEALTHY_BELOW * ledger.duration_ns
-        ),
-        "",
-    )
-    kernels = ledger.total_ns(Row.KERNEL)
-    kinds = facts.launches["kind"].to_numpy()
-    if not kernels or not np.isin(kinds, (KERNEL, COMMUNICATION)).any():
+def _largest_inside(ledger: Ledger, findings: tuple[Finding, ...]) -> Finding | None:
+    """Return the largest finding about kernels themselves, if it is worth a verdict."""
+    inside = (f for f in findings if f.row is Row.KERNEL)
+    largest = max(inside, key=lambda f: f.lost_ns, default=None)
+    if largest is None or largest.lost_ns < HEALTHY_BELOW * ledger.in_use_ns:
+        return None
+    return largest
+
+
+def _inside_kernels(facts: Facts, ledger: Ledger) -> str:
+    """Say how much of the time is inside kernels, where nobody has looked."""
+    ns = ledger.total_ns(Row.KERNEL)
+    kinds = set(facts.launches["kind"].to_numpy()[facts.inside(*ledger.window.span)].tolist())
+    if not ns or not kinds & {KERNEL, GRAPH}:
         return ""
+    share = share_text(ns, ledger.in_use_ns)
+    if KERNEL not in kinds:
+        return (
+            f"{share} of the time is in CUDA graphs that were recorded as a whole, so nothing is "
+            "known of their kernels: record with --cuda-graph-trace=node."
+        )
+    graphs = " and in whole CUDA graphs" if GRAPH in kinds else ""
     return (
-        f"{hint}{share_text(kernels, ledger.duration_ns)} of the time is in kernels that were not "
-        "examined: run ncu (the divergence rule names the command)."
+        f"{share} of the time is in kernels{graphs} that were not examined: run ncu (the "
+        "divergence rule names the command)."
     )

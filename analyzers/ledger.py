@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyzers.booking import DETAILS, ROW_CODE, ROWS, Detail, Piece, as_frame, as_one
+from analyzers.booking import DETAILS, ROW_CODE, ROWS, UNUSED, Detail, Piece, as_frame, as_one
 from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
 from analyzers.finding import BUSY_ROWS, NOTABLE_SHARE, Row
 from analyzers.gaps import Gaps, book_gaps, ordinary_gap_ns
-from analyzers.intervals import Array, Spans, empty, gaps, subtract, union
+from analyzers.intervals import Array, Spans, clip, empty, gaps, subtract, union
 from analyzers.report import DeviceLedger, Window
 from analyzers.words import share_text
 
@@ -47,23 +47,30 @@ class Ledger:
         """Device time that is accounted for: the window's length times the devices."""
         return sum(d.duration_ns for d in self.devices)
 
+    @property
+    def in_use_ns(self) -> int:
+        """The part of it between each device's first and last operation: what is judged."""
+        return self.duration_ns - sum(d.unused_ns for d in self.devices)
+
     def total_ns(self, row: Row) -> int:
         """Sum of one row over all devices."""
         return sum(d.rows[row] for d in self.devices)
 
     def is_notable(self, lost_ns: int) -> bool:
         """Tell whether a loss is worth a finding."""
-        return lost_ns > 0 and lost_ns >= NOTABLE_SHARE * self.duration_ns
+        return lost_ns > 0 and lost_ns >= NOTABLE_SHARE * self.in_use_ns
 
     @property
     def whole(self) -> str:
         """What shares are parts of, in words; with several devices, their time adds up."""
         count = len(self.devices)
+        if self.in_use_ns < self.duration_ns:
+            return f"the time {'the GPU was' if count == 1 else f'{count} GPUs were'} in use"
         return "the window" if count <= 1 else f"the time of {count} GPUs"
 
     def share(self, ns: int) -> str:
         """Write ``ns`` as a part of the account, for a sentence."""
-        return f"{share_text(ns, self.duration_ns)} of {self.whole}"
+        return f"{share_text(ns, self.in_use_ns)} of {self.whole}"
 
     def of(self, row: Row, *details: Detail) -> pd.DataFrame:
         """Return the segments of a row (and of these details, when given) with ``ns`` added."""
@@ -77,8 +84,9 @@ class Ledger:
 def build_ledger(facts: Facts, window: Window) -> Ledger:
     """Book every nanosecond of ``window`` on every device to one row."""
     parts, device_gaps = [], []
+    begun = int(facts.launches["start_ns"].iloc[0]) if len(facts.launches) else 0
     for key in range(len(facts.devices)):
-        segments, device_gap_ns = _device_segments(facts, key, window)
+        segments, device_gap_ns = _device_segments(facts, key, window, begun)
         parts.append(_clipped(segments, window).assign(device=np.int16(key)))
         device_gaps.append(device_gap_ns)
     segments = (
@@ -104,6 +112,7 @@ def _sums(facts: Facts, key: int, segments: pd.DataFrame, window: Window) -> Dev
         duration_ns=window.duration_ns,
         busy_ns=sum(rows[r] for r in BUSY_ROWS),
         rows=rows,
+        unused_ns=int(length[np.isin(detail, UNUSED)].sum()),
         unexplained={DETAILS[w]: int(lost[why == w].sum()) for w in np.unique(why)},
     )
 
@@ -121,8 +130,17 @@ def _clipped(segments: pd.DataFrame, window: Window) -> pd.DataFrame:
     return clipped
 
 
-def _device_segments(facts: Facts, key: int, window: Window) -> tuple[pd.DataFrame, int]:
-    """Return one device's account from the window's begin or its first launch to the end."""
+def _device_segments(
+    facts: Facts, key: int, window: Window, begun: int
+) -> tuple[pd.DataFrame, int]:
+    """Return one device's account from the window's begin or its first launch to the end.
+
+    Args:
+        facts: The recording.
+        key: The device.
+        window: The analysed time.
+        begun: Begin of the first operation on any device.
+    """
     rows = np.flatnonzero((facts.launches["device"] == key).to_numpy())
     start = facts.launches["start_ns"].to_numpy()[rows]
     end = facts.launches["end_ns"].to_numpy()[rows]
@@ -130,7 +148,9 @@ def _device_segments(facts: Facts, key: int, window: Window) -> tuple[pd.DataFra
     low, high = window.start_ns, window.end_ns
     if len(rows):
         low, high = min(low, int(start[0])), max(high, int(end.max()))
-    idle = gaps(busy, low, high)
+    not_yet = clip(Spans(np.array([begun]), start[:1]), low, high) if len(rows) else empty()
+    pieces.append(as_one(not_yet, Row.HOST, Detail.NOT_YET_USED))
+    idle = subtract(gaps(busy, low, high), not_yet)
     ender = np.searchsorted(start, idle.end, side="left")
     ends = ender < len(rows)
     ended = Gaps(idle.start[ends], idle.end[ends], rows[ender[ends]], facts)

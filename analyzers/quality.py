@@ -12,12 +12,13 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from analyzers.booking import DETAILS, Detail
 from analyzers.facts import GRAPH, KERNEL, Facts
 from analyzers.finding import Row
 from analyzers.intervals import Array
 from analyzers.ledger import Ledger
 from analyzers.report import Iteration, QualityNote
-from analyzers.words import time_text
+from analyzers.words import share_text, time_text
 
 MIN_ORPHAN_SHARE = 0.01  # below 1 % they change no number that a reader would act on
 MAX_UNEXPLAINED_SHARE = 0.10  # as much as a cause needs to become the verdict
@@ -26,6 +27,8 @@ WARM_UP_FACTOR = 1.5  # of the median: a first iteration this slow is not like t
 NOTABLE_SETUP_SHARE = 0.02
 SPARSE_SPAN_FACTOR = 3  # capture this many times longer than the window: say so
 MAX_CLOCK_SKEW_SHARE = 0.001
+NOTABLE_UNUSED_SHARE = 0.02  # of the window, in which a GPU had no work
+MAX_NAMED = 4  # devices in one sentence
 RECORD_AGAIN = "nsys profile -t cuda,nvtx,osrt -o report PROGRAM"
 _LOSS = re.compile(r"\b(?:lost|dropped|overflow|not all|incomplete|discarded)\b", re.IGNORECASE)
 
@@ -73,6 +76,39 @@ def _no_gpu_work(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     )
 
 
+def _nothing_wanted(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    if not len(facts.launches) or ledger.in_use_ns:
+        return None
+    return _note(
+        "error",
+        "nothing_wanted",
+        "No GPU operation ran or was waited for in this window. Choose one inside the recorded "
+        "GPU work.",
+    )
+
+
+def _unused_devices(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say which of several devices the verdict leaves out, and for how long."""
+    if len(ledger.devices) < 2:
+        return None
+    told = [
+        f"GPU {d.device} had none during {share_text(d.unused_ns, d.duration_ns)} of it"
+        for d in ledger.devices
+        if d.unused_ns >= NOTABLE_UNUSED_SHARE * max(d.duration_ns, 1)
+    ]
+    if not told:
+        return None
+    more = f", and {len(told) - MAX_NAMED} more" if len(told) > MAX_NAMED else ""
+    return _note(
+        "info",
+        "unused_devices",
+        f"Not every GPU had work throughout the window: {', '.join(told[:MAX_NAMED])}{more}. The "
+        "time before a GPU's first and after its last operation is booked to host (nobody wanted "
+        "anything of it) and left out of the verdict. Give each GPU its share of the work, or "
+        "hide it with CUDA_VISIBLE_DEVICES.",
+    )
+
+
 def _one_operation(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     inside = _launches_inside(facts, ledger)
     if inside != 1:
@@ -92,10 +128,10 @@ def _launches_inside(facts: Facts, ledger: Ledger) -> int:
 
 
 def _unexplained(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
-    if not ledger.duration_ns:
+    if not ledger.in_use_ns:
         return None
     lost = ledger.total_ns(Row.UNEXPLAINED)
-    share = lost / ledger.duration_ns
+    share = lost / ledger.in_use_ns
     if share < MAX_UNEXPLAINED_SHARE:
         return None
     reasons: dict[str, int] = {}
@@ -103,11 +139,15 @@ def _unexplained(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
         for reason, ns in device.unexplained.items():
             reasons[reason] = reasons.get(reason, 0) + ns
     main = max(reasons, key=lambda r: reasons[r])
+    advice = (
+        "The bandwidth rules tell what the migrations cost."
+        if main == DETAILS[Detail.MANAGED_MEMORY]
+        else f"Record again with: {RECORD_AGAIN}"
+    )
     return _note(
         "warning",
         "unexplained",
-        f"{share:.0%} of {ledger.whole} is idle time that cannot be explained: {main}. "
-        f"Record again with: {RECORD_AGAIN}",
+        f"{share:.0%} of {ledger.whole} is idle time that cannot be explained: {main}. {advice}",
     )
 
 
@@ -167,9 +207,9 @@ def _lost_events(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
 def _profiler_overhead(
     _facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]
 ) -> QualityNote | None:
-    if not ledger.duration_ns:
+    if not ledger.in_use_ns:
         return None
-    share = ledger.total_ns(Row.PROFILER) / ledger.duration_ns
+    share = ledger.total_ns(Row.PROFILER) / ledger.in_use_ns
     if share < NOTABLE_PROFILER_SHARE:
         return None
     return _note(
@@ -197,7 +237,7 @@ def _warm_up(
                 f"The first iteration took {length[0] / usual:.1f} times as long as the median of "
                 "the others: warm-up is inside the window. Choose a later iteration as the window.",
             )
-    share = ledger.total_ns(Row.SETUP) / max(ledger.duration_ns, 1)
+    share = ledger.total_ns(Row.SETUP) / max(ledger.in_use_ns, 1)
     if share < NOTABLE_SETUP_SHARE:
         return None
     advice = "Choose an iteration as the window" if iterations else "Mark iterations with NVTX"
@@ -302,6 +342,8 @@ def _data_notes(facts: Facts) -> list[QualityNote]:
 
 _CHECKS: tuple[Check, ...] = (
     _no_gpu_work,
+    _nothing_wanted,
+    _unused_devices,
     _one_operation,
     _unexplained,
     _orphans,

@@ -25,6 +25,11 @@ class Window:
         """Length of the window."""
         return self.end_ns - self.start_ns
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """Begin and end."""
+        return self.start_ns, self.end_ns
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceLedger:
@@ -38,6 +43,8 @@ class DeviceLedger:
         duration_ns: Length of the window.
         busy_ns: Time in which at least one operation ran.
         rows: Nanoseconds by row; absent rows are 0.
+        unused_ns: Part of the row ``host`` before the first and after the last operation of this
+            device, while others worked; no verdict is drawn from it.
         unexplained: Nanoseconds by reason; sums to the row ``unexplained``.
     """
 
@@ -48,6 +55,7 @@ class DeviceLedger:
     duration_ns: int
     busy_ns: int
     rows: dict[Row, int]
+    unused_ns: int = 0
     unexplained: dict[str, int] = dataclasses.field(default_factory=dict)
 
 

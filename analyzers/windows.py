@@ -52,7 +52,7 @@ def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...])
         return Window(start_ns=chosen.start_ns, end_ns=chosen.end_ns, label=f"iteration {rest}")
     span = re.fullmatch(r"(-?\d{1,18})-(-?\d{1,18})", rest) if kind == "span" else None
     if span and int(span[1]) < int(span[2]):
-        return Window(start_ns=int(span[1]), end_ns=int(span[2]), label="selected span")
+        return _span(facts, int(span[1]), int(span[2]))
     raise WindowError(
         f"{request[:80]!r} is no window: use nvtx:NAME#n, iteration:n or span:START-END (ns)"
     )
@@ -65,6 +65,17 @@ def _whole(facts: Facts) -> Window:
     return Window(
         start_ns=int(start[0]), end_ns=int(end.max()), label="first to last GPU operation"
     )
+
+
+def _span(facts: Facts, start_ns: int, end_ns: int) -> Window:
+    starts = [t["start_ns"].to_numpy().min() for t in (facts.launches, facts.api) if len(t)]
+    ends = [t["end_ns"].to_numpy().max() for t in (facts.launches, facts.api) if len(t)]
+    if starts and not (start_ns < max(ends) and end_ns > min(starts)):
+        raise WindowError(
+            f"span:{start_ns}-{end_ns}: nothing was recorded there, CUDA work runs from "
+            f"{min(starts)} to {max(ends)} ns"
+        )
+    return Window(start_ns=start_ns, end_ns=end_ns, label="selected span")
 
 
 def _nvtx_window(facts: Facts, rest: str) -> Window:
@@ -96,16 +107,18 @@ def _where_work_ran(facts: Facts, ranges: pd.DataFrame) -> tuple[Array, Array]:
 
     Work counts for a range when its process submitted it during the range, on any thread: the
     backward pass of a training step runs on a thread of its own. A range without work keeps the
-    host's times.
+    host's times. Of several streams the one with most of the launches tells: what runs beside it,
+    a copy or a kernel that never ends, moves no border.
     """
     start, end = ranges["start_ns"].to_numpy(), ranges["end_ns"].to_numpy()
     begins, ends = start.copy(), end.copy()
     for key in np.unique(ranges["process"]):
         mine = np.flatnonzero((ranges["process"] == key).to_numpy())
         rows = _launched_by(facts, int(key))
+        rows = rows[np.argsort(facts.api_start_ns[rows], kind="stable")]
+        rows = _on_main_stream(facts, rows, start[mine], end[mine])
         if not len(rows):
             continue
-        rows = rows[np.argsort(facts.api_start_ns[rows], kind="stable")]
         called = facts.api_start_ns[rows]
         done = np.maximum.accumulate(facts.launches["end_ns"].to_numpy()[rows])
         first, last = np.searchsorted(called, start[mine]), np.searchsorted(called, end[mine])
@@ -118,6 +131,29 @@ def _where_work_ran(facts: Facts, ranges: pd.DataFrame) -> tuple[Array, Array]:
         )
         ends[mine] = np.maximum(ends[mine], begins[mine] + 1)
     return begins, ends
+
+
+def _on_main_stream(facts: Facts, rows: Array, start: Array, end: Array) -> Array:
+    """Return the launches of the stream on which most of the ranges' launches ran.
+
+    Args:
+        facts: The recording.
+        rows: Launches, by their calls.
+        start: Begins of the ranges.
+        end: Their ends.
+    """
+    called = facts.api_start_ns[rows]
+    steps = np.zeros(len(rows) + 1, np.int64)
+    np.add.at(steps, np.searchsorted(called, start), 1)
+    np.add.at(steps, np.searchsorted(called, end), -1)
+    inside = np.cumsum(steps[:-1]) > 0
+    if not inside.any():
+        return rows[:0]
+    streams = facts.launches[["device", "stream"]].iloc[rows]
+    code = streams.groupby(["device", "stream"], sort=False).ngroup().to_numpy()
+    main = np.bincount(code[inside]).argmax()
+    chosen: Array = rows[code == main]
+    return chosen
 
 
 def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
@@ -168,7 +204,7 @@ def _loop_on_thread(facts: Facts, ranges: pd.DataFrame) -> tuple[pd.DataFrame, i
     groups = outer.assign(launches=inside)[outer["loop"] != ""].groupby(["depth", "loop"])
     sums = groups["launches"].agg(["size", "sum"]).reset_index()
     sums = sums[(sums["size"] >= MIN_ITERATIONS)]
-    sums = sums[sums["sum"] >= max(MIN_COVERED_SHARE * len(facts.launches), 1)]
+    sums = sums[sums["sum"] >= max(MIN_COVERED_SHARE * len(launched), 1)]
     if not len(sums):
         return None
     best = sums.sort_values(["depth", "sum"], ascending=[True, False]).iloc[0]

@@ -520,6 +520,57 @@ def test_a_device_without_work_in_the_window_has_a_full_account(tmp_path):
     assert sum(ledger.devices[1].rows.values()) == 100_000
 
 
+def test_a_gpu_is_not_waiting_before_its_first_and_after_its_last_operation(tmp_path):
+    # GPU 1 gets one kernel from 60 to 70; GPU 0 works from 0 to 100.
+    facts = build(
+        tmp_path,
+        kernels=launched([0, 60], [100, 10], device=[0, 1]),
+        api_calls=calls(("cudaLaunchKernel", -9, -5, 1), ("cudaLaunchKernel", 50, 55, 2)),
+    )
+    ledger = account(facts)
+    assert booked(ledger, 1) == {"kernel": 10, "host": 90}
+    assert details(ledger) == {"NOT_YET_USED": 60, "NO_MORE_WORK": 30}
+    assert [d.unused_ns for d in ledger.devices] == [0, 90_000]
+    assert ledger.in_use_ns == 110_000
+
+
+def test_before_any_operation_a_gpu_waits_for_the_first(tmp_path):
+    facts = build(
+        tmp_path,
+        kernels=launched([60], [10]),
+        api_calls=calls(("cuModuleLoadData", 0, 40, 7), ("cudaLaunchKernel", 50, 55, 1)),
+    )
+    assert booked(account(facts, 0)) == {"kernel": 10, "launch": 20, "setup": 40}
+
+
+@pytest.mark.parametrize(("names", "row"), [(["a", "a"], "launch"), (["a", "b"], "setup")])
+@pytest.mark.parametrize("begins", [-1, 1], ids=["before the gap", "in the gap"])
+def test_only_the_first_launch_of_a_kernel_can_be_loading_it(tmp_path, names, row, begins):
+    # 5 ms in a launch call: a full queue, or the kernel's module being loaded.
+    facts = build(
+        tmp_path,
+        kernels=launched([0, 5_010], 10, name=names),
+        api_calls=calls(
+            ("cudaLaunchKernel", -9, -5, 1), ("cudaLaunchKernel", 10 + begins, 5_009, 2)
+        ),
+    )
+    rows = booked(account(facts))
+    assert max(rows, key=rows.get) == row
+
+
+def test_mapping_graphics_resources_is_no_graph_instantiation(tmp_path):
+    facts = build(
+        tmp_path,
+        kernels=launched([0, 100], 10),
+        api_calls=calls(
+            ("cudaLaunchKernel", -9, -5, 1),
+            ("cudaGraphicsMapResources", 12, 80, 7),
+            ("cudaLaunchKernel", 90, 95, 2),
+        ),
+    )
+    assert booked(account(facts)) == {"kernel": 20, "launch": 90}
+
+
 # --- the account always closes --------------------------------------------------------------
 
 FUNCTIONS = (

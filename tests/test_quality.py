@@ -1,5 +1,6 @@
 """What the reader is told about the capture before any verdict."""
 
+import numpy as np
 import pytest
 
 from analyzers import analyze
@@ -155,3 +156,61 @@ def test_programmatic_overlap_on_a_stream_is_no_double_count(tmp_path):
     report = analyze(make_trace(tmp_path, **tables))
     assert "stream_overlap" in {q.code for q in report.quality}
     assert report.devices[0].rows["kernel"] == report.window.duration_ns
+
+
+def test_gpus_that_were_hardly_used_are_named_and_left_out_of_the_verdict(tmp_path):
+    # GPU 0 is busy for 1 s; the others get one memset, as libraries do when they start.
+    tables = {
+        "kernels": {
+            "start_us": 100 + 1_000 * np.arange(1_000),
+            "duration_us": 999,
+            "correlation_id": np.arange(1_000),
+        },
+        "memsets": {
+            "start_us": [10, 20, 30],
+            "duration_us": 2,
+            "device": [1, 2, 3],
+            "correlation_id": [2_001, 2_002, 2_003],
+        },
+        "api_calls": {
+            "start_us": [5, 15, 25, *(50 + 10 * np.arange(1_000))],
+            "duration_us": 4,
+            "correlation_id": [2_001, 2_002, 2_003, *range(1_000)],
+        },
+    }
+    report = analyze(make_trace(tmp_path, **tables))
+    assert report.verdict.cause == "healthy"
+    note = next(n for n in report.quality if n.code == "unused_devices")
+    assert all(f"GPU {device}" in note.message for device in (1, 2, 3))
+    assert "GPU 0" not in note.message
+
+
+def test_a_window_after_the_last_operation_has_no_verdict(tmp_path):
+    # The last kernel ends at 30 µs; one more call follows at 900.
+    tables = launched(2)
+    tables["api_calls"] = {
+        "start_us": [-5, 15, 900],
+        "duration_us": 3,
+        "correlation_id": [1, 2, 3],
+    }
+    report = analyze(make_trace(tmp_path, **tables), "span:100000-500000")
+    assert report.verdict.cause == "unknown"
+    assert report.quality[0].code == "nothing_wanted"
+
+
+def test_time_in_whole_graphs_is_never_called_examined(tmp_path):
+    step = 1_000 * np.arange(10)
+    report = analyze(
+        make_trace(
+            tmp_path,
+            graph_launches={"start_us": step, "duration_us": 990, "correlation_id": np.arange(10)},
+            api_calls={
+                "name": "cudaGraphLaunch",
+                "start_us": 3 * np.arange(10) - 100,
+                "duration_us": 2,
+                "correlation_id": np.arange(10),
+            },
+        )
+    )
+    assert "--cuda-graph-trace=node" in report.verdict.sentence
+    assert "ncu" not in report.verdict.sentence

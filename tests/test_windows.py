@@ -1,5 +1,6 @@
 """Which stretch is analysed, and what counts as an iteration."""
 
+import numpy as np
 import pytest
 
 from analyzers import analyze
@@ -125,3 +126,59 @@ def test_a_window_that_is_not_there_is_said_in_one_line(tmp_path, request_text):
     with pytest.raises(WindowError) as caught:
         analyze(loop(tmp_path), request_text)
     assert "\n" not in str(caught.value)
+
+
+def test_what_runs_beside_the_loop_does_not_shrink_its_iterations(tmp_path):
+    # A kernel on a stream of its own runs from before the loop until long after it.
+    step = 1_000 * np.arange(10)
+    report = analyze(
+        make_trace(
+            tmp_path,
+            kernels={
+                "start_us": [0, *(step + 200)],
+                "duration_us": [20_000, *[700] * 10],
+                "stream": [20, *[7] * 10],
+                "correlation_id": np.arange(11),
+            },
+            api_calls={
+                "start_us": [-20, *(step + 150)],
+                "duration_us": 5,
+                "correlation_id": np.arange(11),
+            },
+            ranges={"start_us": step + 100, "duration_us": 900, "name": "step"},
+        )
+    )
+    assert [i.end_ns - i.start_ns for i in report.iterations] == [900_000] * 10
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+def test_iterations_are_found_however_many_processes_run(tmp_path, ranks):
+    step, rank = 1_000 * np.tile(np.arange(5), ranks), np.repeat(np.arange(ranks), 5)
+    number = np.tile(np.arange(5), ranks)
+    where = {"process": rank + 1, "thread": 10 * (rank + 1)}
+    report = analyze(
+        make_trace(
+            tmp_path,
+            kernels={
+                "start_us": step + 20,
+                "duration_us": 900,
+                "process": rank + 1,
+                "device": rank,
+                "correlation_id": number,
+            },
+            api_calls={
+                "start_us": step + 5,
+                "duration_us": 5,
+                "correlation_id": number,
+                **where,
+            },
+            ranges={"start_us": step, "duration_us": 990, "name": "step", **where},
+        )
+    )
+    assert len(report.iterations) == 5
+
+
+@pytest.mark.parametrize("span", ["span:900000000000-900001000000", "span:-90000000--1000000"])
+def test_a_span_in_which_nothing_was_recorded_is_refused(tmp_path, span):
+    with pytest.raises(WindowError, match="nothing was recorded there"):
+        analyze(loop(tmp_path), span)
