@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from analyzers.cuda_names import Call
-from analyzers.facts import COPY, GRAPH, KERNEL, Facts, innermost
+from analyzers.facts import COPY, GRAPH, KERNEL, UNKNOWN, Facts, innermost
 from analyzers.finding import Evidence, Row
-from analyzers.intervals import Array, Spans, covered, empty, intersect, overlaps, subtract, union
+from analyzers.intervals import Array, Spans, covered, intersect, overlaps, subtract, union
 from analyzers.ledger import Detail, Ledger
 from analyzers.words import name_text, size_text
 from collectors.trace import MANAGED_COPIES, CopyKind, MemoryKind
@@ -29,6 +29,7 @@ READBACK_MAX_BYTES = 1_024  # a few numbers for the host to look at, not data to
 READBACK_LOOK_BACK = 3  # API calls between the copy and the wait; frameworks query in between
 SMALL_COPY_BYTES = 65_536  # moved in about 3 µs at 25 GB/s: as long as the copy takes to start
 EVIDENCE_GAPS = 3
+MEMSET_KIND = -2  # stands where a copy has its CopyKind, or -1 for an unknown one
 
 
 class LaunchPattern(enum.IntEnum):
@@ -214,7 +215,8 @@ def _wait_segments(facts: Facts, ledger: Ledger) -> pd.DataFrame:
 def _reads_back(facts: Facts, waits: Array) -> Array:
     """Return which waits fetch a few bytes: a small copy to the host, or a wait right after one."""
     copies = facts.of_table("copies", ["kind", "bytes"])
-    small = (copies["kind"] == CopyKind.DEVICE_TO_HOST) & (copies["bytes"] <= READBACK_MAX_BYTES)
+    small = copies["kind"] == CopyKind.DEVICE_TO_HOST
+    small &= copies["bytes"].between(0, READBACK_MAX_BYTES)  # -1 is an unknown size
     calls = facts.launches["api_row"].to_numpy()[copies.index[small.to_numpy()]]
     small_calls = np.unique(calls[calls >= 0])
     result = np.isin(waits, small_calls)
@@ -234,72 +236,103 @@ def _reads_back(facts: Facts, waits: Array) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferLoss:
-    """Time in which only copies of one pattern ran, and those copies.
+    """Time in which only operations of one pattern ran, and those operations.
 
     Attributes:
-        ns: The time, over all devices.
-        copies: Their rows: ``device``, ``start_ns``, ``end_ns``, ``kind``, ``bytes``,
-            ``source_kind``, ``destination_kind``.
+        spans: The time, by device.
+        operations: The copies and memsets that ran in it: ``device``, ``start_ns``, ``end_ns``,
+            ``kind`` (``CopyKind`` or ``MEMSET_KIND``), ``bytes``, ``source_kind``,
+            ``destination_kind``, and ``alone_ns``: how long in it. An operation may reach beyond
+            it, beside a kernel or out of the window.
     """
 
-    ns: int
-    copies: pd.DataFrame
+    spans: dict[int, Spans]
+    operations: pd.DataFrame
+
+    @property
+    def ns(self) -> int:
+        """The time, over all devices."""
+        return sum(spans.total for spans in self.spans.values())
 
     @property
     def size_bytes(self) -> int:
-        """Bytes moved by the copies whose size was recorded."""
-        return int(self.copies["bytes"].clip(lower=0).sum())
+        """Bytes moved in that time: of each operation in proportion, if its size was recorded."""
+        whole_ns = (self.operations["end_ns"] - self.operations["start_ns"]).to_numpy()
+        part = self.operations["alone_ns"].to_numpy() / np.maximum(whole_ns, 1)
+        return round(float((self.operations["bytes"].clip(lower=0) * part).sum()))
 
     @property
     def bytes_per_s(self) -> float:
-        """Bytes moved over the sum of the copies' durations; 0 without copies."""
-        ns = int((self.copies["end_ns"] - self.copies["start_ns"]).sum())
-        return self.size_bytes / ns * 1e9 if ns else 0.0
+        """Bytes moved in that time, per second of it; 0 without time."""
+        return self.size_bytes / self.ns * 1e9 if self.ns else 0.0
 
     @property
-    def main_direction(self) -> tuple[str, TransferLoss]:
-        """The direction that took most of the time, in words, and its copies."""
-        ns = (self.copies["end_ns"] - self.copies["start_ns"]).groupby(self.copies["kind"]).sum()
-        if not len(ns):
-            return "memsets", self
-        kind = int(str(ns.idxmax()))
-        known = kind in set(CopyKind)
-        words = CopyKind(kind).name.replace("_", " ").lower() if known else f"direction {kind}"
-        return words, TransferLoss(ns=self.ns, copies=self.copies[self.copies["kind"] == kind])
+    def main_kind(self) -> int:
+        """The kind of operation that took most of the time; ``MEMSET_KIND`` without any."""
+        ns = self.operations["alone_ns"].groupby(self.operations["kind"]).sum()
+        return int(str(ns.idxmax())) if len(ns) else MEMSET_KIND
+
+    def of_kind(self, kind: int) -> TransferLoss:
+        """Return the part of the time in which operations of one kind ran, and those."""
+        return _ran_in(self.spans, self.operations[self.operations["kind"] == kind])
+
+
+def direction_text(kind: int) -> str:
+    """Write the kind of a transfer for a sentence."""
+    if kind == MEMSET_KIND:
+        return "memsets"
+    known = kind in set(CopyKind)
+    return CopyKind(kind).name.replace("_", " ").lower() if known else f"direction {kind}"
+
+
+# Time in which several ran counts for the first: the larger operation is what takes the time.
+_TRANSFER_ORDER = (
+    TransferPattern.MANAGED,
+    TransferPattern.PAGEABLE,
+    TransferPattern.OTHER,
+    TransferPattern.SMALL,
+)
 
 
 @functools.lru_cache(maxsize=2)
 def transfer_losses(facts: Facts, ledger: Ledger) -> dict[TransferPattern, TransferLoss]:
     """Return the row ``transfer`` by pattern; time shared by two patterns counts once."""
-    columns = ["kind", "bytes", "source_kind", "destination_kind"]
-    copies = facts.of_table("copies", columns)
-    places = facts.launches.loc[copies.index, ["device", "start_ns", "end_ns"]]
-    copies = pd.concat([places, copies], axis=1)
-    inside = (copies["end_ns"] > ledger.window.start_ns) & (
-        copies["start_ns"] < ledger.window.end_ns
-    )
-    copies = copies[inside]
-    pattern = _transfer_patterns(copies)
+    operations = _transfers(facts, ledger)
+    pattern = _transfer_patterns(operations)
     alone = ledger.of(Row.TRANSFER)
+    free = {key: _spans(alone, key) for key in _keys(facts)}
     losses = {}
-    taken = {key: empty() for key in _keys(facts)}
-    for each in sorted(TransferPattern, reverse=True):  # the rest comes last
-        chosen = copies[pattern == each]
-        total = 0
-        for key in _keys(facts):
-            free = subtract(_spans(alone, key), taken[key])
-            part = free
-            if each != TransferPattern.OTHER:
-                mine = chosen[chosen["device"] == key]
-                its = union(mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy())
-                part = intersect(free, its)
-            taken[key] = union(
-                np.concatenate((taken[key].start, part.start)),
-                np.concatenate((taken[key].end, part.end)),
-            )
-            total += part.total
-        losses[each] = TransferLoss(ns=total, copies=chosen)
+    for each in _TRANSFER_ORDER:
+        losses[each] = _ran_in(free, operations[pattern == each])
+        free = {key: subtract(free[key], losses[each].spans[key]) for key in free}
     return losses
+
+
+def _transfers(facts: Facts, ledger: Ledger) -> pd.DataFrame:
+    """Return the copies and memsets of the window."""
+    copies = facts.of_table("copies", ["kind", "bytes", "source_kind", "destination_kind"])
+    sets = facts.of_table("memsets", ["bytes"]).assign(
+        kind=np.int8(MEMSET_KIND), source_kind=np.int8(UNKNOWN), destination_kind=np.int8(UNKNOWN)
+    )
+    rows = pd.concat([copies, sets])
+    places = facts.launches.loc[rows.index, ["device", "start_ns", "end_ns"]]
+    inside = (places["end_ns"] > ledger.window.start_ns) & (
+        places["start_ns"] < ledger.window.end_ns
+    )
+    return pd.concat([places, rows], axis=1)[inside]
+
+
+def _ran_in(spans: dict[int, Spans], operations: pd.DataFrame) -> TransferLoss:
+    """Return the part of ``spans`` in which the operations ran, and those that ran in it."""
+    device = operations["device"].to_numpy()
+    start, end = operations["start_ns"].to_numpy(), operations["end_ns"].to_numpy()
+    alone_ns = np.zeros(len(operations), np.int64)
+    parts = {}
+    for key, free in spans.items():
+        mine = device == key
+        parts[key] = intersect(free, union(start[mine], end[mine]))
+        alone_ns[mine] = covered(Spans(start[mine], end[mine]), parts[key])
+    return TransferLoss(spans=parts, operations=operations.assign(alone_ns=alone_ns)[alone_ns > 0])
 
 
 def _keys(facts: Facts) -> range:
@@ -327,20 +360,23 @@ def _transfer_patterns(copies: pd.DataFrame) -> Array:
 
 
 def copy_evidence(loss: TransferLoss) -> tuple[Evidence, ...]:
-    """Return the longest copies of a loss."""
-    copies = loss.copies.assign(ns=loss.copies["end_ns"] - loss.copies["start_ns"])
+    """Return the operations that took most of the time of a loss."""
+    columns = ["device", "start_ns", "end_ns", "kind", "bytes", "alone_ns"]
     return tuple(
         Evidence(
-            name=f"copy of {size_text(max(size, 0))}",
+            name=(
+                f"{'memset' if kind == MEMSET_KIND else 'copy'} of {size_text(max(size, 0))}, "
+                "time without a kernel"
+            ),
             value=float(ns),
             unit="ns",
             start_ns=int(start),
             end_ns=int(end),
             device=int(device),
         )
-        for device, start, end, size, ns in copies.nlargest(EVIDENCE_GAPS, "ns")[
-            ["device", "start_ns", "end_ns", "bytes", "ns"]
-        ].itertuples(index=False)
+        for device, start, end, kind, size, ns in loss.operations.nlargest(
+            EVIDENCE_GAPS, "alone_ns"
+        )[columns].itertuples(index=False)
     )
 
 

@@ -37,7 +37,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     return Finding(
         title=(
-            f"{count_text(len(loss.copies), 'migration')} of unified memory moved "
+            f"{count_text(len(loss.operations), 'migration')} of unified memory moved "
             f"{size_text(loss.size_bytes)} in {time_text(loss.ns)} while no kernel ran: "
             f"{ledger.share(loss.ns)}"
         ),

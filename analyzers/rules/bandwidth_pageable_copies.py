@@ -1,9 +1,9 @@
-"""Copies from or to pageable memory, with nothing else running.
+"""Copies from or to pageable memory, with no kernel beside them.
 
 What it looks for:
     Copies of more than 64 KiB between host and device whose host side is pageable memory, while
     no kernel ran. The kind of memory is read from the recording, by the recording's own
-    numbering.
+    numbering. A copy that a kernel or the window covers in part counts with the rest.
 
 Why it is slow:
     CUDA copies pageable memory through a pinned buffer of its own, so the link runs at a fraction
@@ -39,8 +39,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     return Finding(
         title=(
-            f"{count_text(len(loss.copies), 'copy')} of pageable memory moved "
-            f"{size_text(loss.size_bytes)} at {size_text(loss.bytes_per_s)}/s while nothing else "
+            f"{count_text(len(loss.operations), 'copy')} of pageable memory moved "
+            f"{size_text(loss.size_bytes)} at {size_text(loss.bytes_per_s)}/s while no kernel "
             f"ran: {time_text(loss.ns)}, {ledger.share(loss.ns)}"
         ),
         row=Row.TRANSFER,

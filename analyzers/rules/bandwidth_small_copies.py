@@ -1,7 +1,7 @@
 """Many copies too small for the link.
 
 What it looks for:
-    Copies of at most 64 KiB between host and device, while no kernel ran.
+    Copies of at most 64 KiB between host and device, while nothing else ran.
 
 Why it is slow:
     Each copy takes some microseconds to start, however small it is; 64 KiB take about three at 25
@@ -35,12 +35,12 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     loss = transfer_losses(facts, ledger)[TransferPattern.SMALL]
     if not ledger.is_notable(loss.ns):
         return Clear()
-    mean_bytes = loss.size_bytes / max(len(loss.copies), 1)
+    count = count_text(len(loss.operations), "copy")
+    mean_bytes = float(loss.operations["bytes"].mean())
     return Finding(
         title=(
-            f"{count_text(len(loss.copies), 'copy')} of at most {SMALL_COPY_BYTES // 1024} KiB, "
-            f"{size_text(mean_bytes)} on average, took {time_text(loss.ns)} while nothing else "
-            f"ran: {ledger.share(loss.ns)}"
+            f"{count} of at most {SMALL_COPY_BYTES // 1024} KiB, {size_text(mean_bytes)} on "
+            f"average, took {time_text(loss.ns)} while nothing else ran: {ledger.share(loss.ns)}"
         ),
         row=Row.TRANSFER,
         lost_ns=loss.ns,

@@ -42,7 +42,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     pauses = segments.drop_duplicates("launch")
     in_graphs = int(pauses["inside_graph"].sum())
     pause = float(np.median(pauses["waited_ns"]))
-    in_graphs_text = f", {in_graphs:,} of them inside CUDA graphs" if in_graphs else ""
+    how_many = "all" if in_graphs == len(pauses) else f"{in_graphs:,}"
+    in_graphs_text = f", {how_many} of them inside CUDA graphs" if in_graphs else ""
     mostly_graphs = 2 * in_graphs > len(pauses)
     return Finding(
         title=(
