@@ -404,55 +404,51 @@ def host_activity(facts: Facts, segments: pd.DataFrame) -> tuple[Named, Named]:
 
     Returns:
         Operating-system calls, and NVTX ranges (the innermost at each moment), each as name and
-        nanoseconds, the largest first; empty when none were recorded.
+        nanoseconds of idle time, the largest first; empty when none were recorded. Like the idle
+        time itself, they are summed over devices.
     """
     segments = segments[segments["launch"].to_numpy() >= 0]
-    threads = facts.thread[segments["launch"].to_numpy()]
+    thread = facts.thread[segments["launch"].to_numpy()]
     calls: dict[int, int] = {}
-    if facts.trace.count("os_calls"):
-        os_calls = facts.trace.frame("os_calls", ["start_ns", "end_ns", "thread", "name_id"])
-        for place in np.unique(threads[threads >= 0]):
-            on_thread = os_calls[os_calls["thread"] == facts.threads[place]]
-            idle = segments[threads == place]
-            flat = union(idle["start_ns"].to_numpy(), idle["end_ns"].to_numpy())
-            _add_overlaps(calls, flat, on_thread)
-    names = _names_of(facts, calls)
-    return names, _names_of(facts, _ranges_during(facts, segments, threads))
+    ranges: dict[int, int] = {}
+    os_calls = facts.trace.frame("os_calls", ["start_ns", "end_ns", "thread", "name_id"])
+    for place in np.unique(thread[thread >= 0]):
+        key = facts.threads[place]
+        called = os_calls[(os_calls["thread"] == key).to_numpy()]
+        marked = facts.ranges[(facts.ranges["thread"] == key).to_numpy()]
+        for device in _keys(facts):
+            idle = _spans(segments[thread == place], device)
+            _add_calls(calls, idle, called)
+            _add_ranges(ranges, idle, marked)
+    return _names_of(facts, calls), _names_of(facts, ranges)
 
 
-def _ranges_during(facts: Facts, segments: pd.DataFrame, threads: Array) -> dict[int, int]:
-    """Return how much of the segments passed in each NVTX range, innermost ranges only."""
-    totals: dict[int, int] = {}
-    if not facts.trace.count("ranges"):
-        return totals
-    for place in np.unique(threads[threads >= 0]):
-        mine = segments[threads == place]
-        idle = union(mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy())
-        on_thread = (facts.ranges["thread"] == facts.threads[place]).to_numpy()
-        spans = facts.ranges[on_thread]
-        start, end = spans["start_ns"].to_numpy(), spans["end_ns"].to_numpy()
-        during = covered(Spans(start, end), idle) > 0
-        start, end, names = start[during], end[during], spans["name_id"].to_numpy()[during]
-        borders = np.unique(np.concatenate((start, end)))
-        parts = Spans(borders[:-1], borders[1:])
-        inside = innermost(start, end, parts.start)
-        _, part, begin, stop = overlaps(idle, parts)
-        named = inside[part] >= 0
-        lengths = pd.Series((stop - begin)[named])
-        for name_id, ns in lengths.groupby(names[inside[part][named]]).sum().items():
-            totals[int(str(name_id))] = totals.get(int(str(name_id)), 0) + int(ns)
-    return totals
+def _add_calls(totals: dict[int, int], idle: Spans, calls: pd.DataFrame) -> None:
+    """Add how much of ``idle`` passed in calls of each name; nested ones of one name count once."""
+    during = covered(Spans(calls["start_ns"].to_numpy(), calls["end_ns"].to_numpy()), idle) > 0
+    for name_id, mine in calls[during].groupby("name_id"):
+        flat = union(mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy())
+        _add(totals, name_id, intersect(idle, flat).total)
 
 
-def _add_overlaps(totals: dict[int, int], flat: Spans, calls: pd.DataFrame) -> None:
-    order = np.argsort(calls["start_ns"].to_numpy(), kind="stable")
-    calls = calls.iloc[order]
-    spans = Spans(calls["start_ns"].to_numpy(), calls["end_ns"].to_numpy())
-    inside = covered(spans, flat)
-    by_name = pd.Series(inside).groupby(calls["name_id"].to_numpy()).sum()
-    for name_id, ns in by_name.items():
-        key = int(str(name_id))
-        totals[key] = totals.get(key, 0) + int(ns)
+def _add_ranges(totals: dict[int, int], idle: Spans, ranges: pd.DataFrame) -> None:
+    """Add how much of ``idle`` passed in NVTX ranges of each name, innermost ranges only."""
+    start, end = ranges["start_ns"].to_numpy(), ranges["end_ns"].to_numpy()
+    during = covered(Spans(start, end), idle) > 0
+    start, end, names = start[during], end[during], ranges["name_id"].to_numpy()[during]
+    borders = np.unique(np.concatenate((start, end)))
+    parts = Spans(borders[:-1], borders[1:])
+    inside = innermost(start, end, parts.start)
+    _, part, begin, stop = overlaps(idle, parts)
+    named = inside[part] >= 0
+    lengths = pd.Series((stop - begin)[named])
+    for name_id, ns in lengths.groupby(names[inside[part][named]]).sum().items():
+        _add(totals, name_id, int(ns))
+
+
+def _add(totals: dict[int, int], name_id: object, ns: int) -> None:
+    key = int(str(name_id))
+    totals[key] = totals.get(key, 0) + ns
 
 
 def _names_of(facts: Facts, totals: dict[int, int]) -> Named:

@@ -8,6 +8,7 @@ from analyzers.rules import (
     bandwidth_pageable_copies,
     bandwidth_small_copies,
     bandwidth_transfer_bound,
+    host_starvation,
     launch_device_gaps,
     launch_late_host,
     launch_missing_graph,
@@ -305,3 +306,76 @@ def test_a_copy_of_unknown_size_is_no_small_read_back(tmp_path):
         },
     )
     assert sync_small_readbacks.check(facts, account(facts)) == Clear()
+
+
+# --- the host -------------------------------------------------------------------------------
+
+
+def starved(tmp_path, steps=20, devices=1, **more):
+    """Kernels of 1 ms after 9 ms in which the host is outside CUDA, on one or more GPUs."""
+    begin = np.tile(10_000 * np.arange(steps), devices)
+    ids = numbers(len(begin))
+    return build(
+        tmp_path,
+        kernels={
+            "start_us": begin + 9_000,
+            "duration_us": 1_000,
+            "device": np.repeat(np.arange(devices), steps),
+            "correlation_id": ids,
+        },
+        devices={"process": [1] * devices, "device": range(devices), "physical": range(devices)},
+        api_calls={"start_us": begin + 8_990, "duration_us": 5, "correlation_id": ids},
+        **more,
+    )
+
+
+def starvation(facts, *window):
+    return host_starvation.check(facts, account(facts, *window))
+
+
+def test_a_call_that_covers_next_to_nothing_is_not_blamed(tmp_path):
+    facts = starved(tmp_path, os_calls={"start_us": [15_000], "duration_us": 2, "name": "write"})
+    finding = starvation(facts)
+    assert "write" not in finding.title
+    assert "in write" in {e.name for e in finding.evidence}
+
+
+def test_a_part_is_given_as_a_part_and_more_than_half_as_most(tmp_path):
+    begin = 10_000 * np.arange(20)
+    calls = {"start_us": begin + 1_500, "duration_us": 2_000, "name": "read"}
+    assert (
+        ", 22 % of it during read (38 ms)"
+        in starvation(starved(tmp_path / "a", os_calls=calls)).title
+    )
+    calls = {"start_us": begin + 1_500, "duration_us": 6_000, "name": "read"}
+    assert (
+        ", mostly during read (114 ms)" in starvation(starved(tmp_path / "b", os_calls=calls)).title
+    )
+
+
+def test_nested_calls_of_one_name_count_once(tmp_path):
+    begin = 10_000 * np.arange(20)
+    calls = {
+        "start_us": np.concatenate((begin + 1_500, begin + 1_600, begin + 1_700)),
+        "duration_us": np.repeat([6_000, 5_000, 4_000], 20),
+        "name": "read",
+    }
+    assert "during read (114 ms)" in starvation(starved(tmp_path, os_calls=calls)).title
+
+
+def test_a_call_that_starves_two_gpus_costs_both(tmp_path):
+    begin = 10_000 * np.arange(20)
+    calls = {"start_us": begin + 1_500, "duration_us": 6_000, "name": "read"}
+    finding = starvation(starved(tmp_path, devices=2, os_calls=calls))
+    assert finding.title.startswith("The GPUs idled")
+    assert "mostly during read (228 ms)" in finding.title
+
+
+def test_time_after_the_last_operation_is_no_starvation(tmp_path):
+    facts = starved(tmp_path, steps=2)
+    assert starvation(facts, 9_000, 100_000).lost_ns < 9_000_000
+    assert starvation(facts, 19_000, 100_000) == Clear()
+
+
+def test_one_place_is_one_place(tmp_path):
+    assert "in 1 place where" in starvation(starved(tmp_path, steps=2)).title

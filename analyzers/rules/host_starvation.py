@@ -3,7 +3,8 @@
 What it looks for:
     Idle time in which the submitting thread was outside CUDA for longer than dispatching takes:
     reading input, holding or waiting for locks, collecting garbage, running other code.
-    Operating-system calls and NVTX ranges that cover the time are named.
+    Operating-system calls and NVTX ranges that cover the time are named. Time before a GPU's first
+    and after its last operation is not counted.
 
 Why it is slow:
     No work is submitted meanwhile, so the GPU runs dry.
@@ -21,31 +22,36 @@ Shown by:
 
 from __future__ import annotations
 
+import numpy as np
+
+from analyzers.booking import UNUSED
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
-from analyzers.losses import host_activity, largest_gaps
-from analyzers.words import time_text
+from analyzers.losses import Named, gpus, host_activity, largest_gaps
+from analyzers.words import count_text, share_text, time_text
 
 CAUSE = Cause.HOST
 NEEDS = ("api_calls",)
 NAMED = 3  # operating-system calls and ranges that are named
+MIN_TITLE_SHARE = 0.10  # of the loss; what covers less of it does not explain it
+MOST = 0.50  # of the loss; from here on "mostly" is true
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report idle time in which the host did something else."""
     segments = ledger.of(Row.HOST)
+    segments = segments[~np.isin(segments["detail"], UNUSED)]
     lost_ns = int(segments["ns"].sum())
     if not ledger.is_notable(lost_ns):
         return Clear()
     calls, ranges = host_activity(facts, segments)
-    named = [f"{n} ({time_text(ns)})" for n, ns in [*calls[:1], *ranges[:1]]]
-    while_text = f", mostly during {' and '.join(named)}" if named else ""
     gaps = int(segments["launch"].nunique())
     return Finding(
         title=(
-            f"The GPU idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, in {gaps:,} places "
-            f"where the host was outside CUDA{while_text}"
+            f"The {gpus(ledger)} idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, in "
+            f"{count_text(gaps, 'place')} where the host was outside CUDA"
+            f"{_during([*calls[:1], *ranges[:1]], lost_ns)}"
         ),
         row=Row.HOST,
         lost_ns=lost_ns,
@@ -61,3 +67,15 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             *largest_gaps(facts, segments, "idle before"),
         ),
     )
+
+
+def _during(named: Named, lost_ns: int) -> str:
+    """Say what covered the lost time, as far as it covered enough to matter."""
+    mostly = [f"{n} ({time_text(ns)})" for n, ns in named if ns >= MOST * lost_ns]
+    partly = [
+        f"{share_text(ns, lost_ns)} of it during {n} ({time_text(ns)})"
+        for n, ns in named
+        if MIN_TITLE_SHARE * lost_ns <= ns < MOST * lost_ns
+    ]
+    parts = [f"mostly during {' and '.join(mostly)}", *partly] if mostly else partly
+    return "".join(f", {part}" for part in parts)
