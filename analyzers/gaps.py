@@ -14,7 +14,7 @@ from analyzers.cuda_names import Call
 from analyzers.facts import COPY, Facts
 from analyzers.finding import Row
 from analyzers.host_timeline import Doing, HostTimeline, doing_in_calls, host_timeline
-from analyzers.intervals import Array, Spans, overlaps
+from analyzers.intervals import Array, Spans, by_key, overlaps
 from collectors.trace import MANAGED_COPIES
 
 # The device itself needs a moment between two launches of one stream. It is measured on the
@@ -167,10 +167,9 @@ def _walk(facts: Facts, ended: Gaps, chosen: Array) -> pd.DataFrame:
     ``blocked_ns``: how long the thread was kept from working by the wait this piece belongs to.
     """
     parts = []
-    for thread in np.unique(ended.thread[chosen]):
-        mine = chosen[ended.thread[chosen] == thread]
+    for thread, mine in by_key(ended.thread[chosen], chosen):
         queries = Spans(ended.start[mine], ended.call_start[mine])
-        line = host_timeline(facts, int(thread), queries)
+        line = host_timeline(facts, thread, queries)
         parts.append(_pieces_of(line, queries, mine))
     called, returned = ended.call_start[chosen], ended.call_end[chosen]
     # A copy that keeps the host waiting also keeps it while it stages pageable memory.

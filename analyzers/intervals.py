@@ -6,6 +6,7 @@ two touch; ``union`` makes any set flat. Everything is integer nanoseconds, so s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,3 +122,10 @@ def _covered_until(flat: Spans, moments: Array) -> Array:
         return np.zeros(len(moments), np.int64)
     over = np.clip(flat.end[inside] - moments, 0, None)
     return sums[place] - np.where(place > 0, over, 0)
+
+
+def by_key(keys: Array, values: Array) -> Iterator[tuple[int, Array]]:
+    """Yield each key with its values, in their order; one sort, however many keys there are."""
+    order = np.argsort(keys, kind="stable")
+    found, first = np.unique(keys[order], return_index=True)
+    yield from zip(found.tolist(), np.split(values[order], first[1:]), strict=True)

@@ -9,12 +9,13 @@ Ranges that follow each other so get windows that follow each other.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from analyzers.facts import Facts, WindowError, nesting_depth
-from analyzers.intervals import Array
+from analyzers.intervals import Array, by_key
 from analyzers.report import Iteration, Window
 
 MIN_ITERATIONS = 3  # two equal ranges may be coincidence
@@ -166,11 +167,15 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
     if not facts.trace.count("ranges"):
         return (), "No iterations: the recording has no NVTX ranges to mark them."
     ranges = facts.ranges
+    launched = {
+        int(key): np.sort(facts.api_start_ns[_launched_by(facts, int(key))])
+        for key in pd.unique(ranges["process"])
+    }
     candidates = [
         found
-        for key in pd.unique(ranges["thread"])
-        if (found := _loop_on_thread(facts, ranges[(ranges["thread"] == key).to_numpy()]))
-        is not None
+        for _, rows in by_key(ranges["thread"].to_numpy(), np.arange(len(ranges)))
+        if len(rows) >= MIN_ITERATIONS
+        and (found := _loop_on_thread(facts, ranges.iloc[rows], launched)) is not None
     ]
     if not candidates:
         return (), (
@@ -188,8 +193,20 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
     return iterations, f"{len(iterations)} iterations, from the repeated NVTX range {name!r}."
 
 
-def _loop_on_thread(facts: Facts, ranges: pd.DataFrame) -> tuple[pd.DataFrame, int] | None:
-    """Return the repeated ranges that are this thread's main loop, and their launches."""
+def _loop_on_thread(
+    facts: Facts, ranges: pd.DataFrame, launched_by: Mapping[int, Array]
+) -> tuple[pd.DataFrame, int] | None:
+    """Return the repeated ranges that are one thread's main loop, and how much they submit.
+
+    Args:
+        facts: The recording.
+        ranges: Of this thread.
+        launched_by: Begins of the launch calls of each process, sorted.
+    """
+    launched = launched_by[int(ranges["process"].iloc[0])]
+    span = launched.searchsorted((ranges["start_ns"].min(), ranges["end_ns"].max()))
+    if span[1] - span[0] < max(MIN_COVERED_SHARE * len(launched), 1):
+        return None  # cheaper than finding out what repeats
     ranges = ranges.sort_values(["start_ns", "end_ns"], ascending=[True, False], kind="stable")
     depth = nesting_depth(ranges["start_ns"].to_numpy(), ranges["end_ns"].to_numpy())
     outer = ranges[depth < MAX_LOOP_DEPTH]
@@ -197,7 +214,6 @@ def _loop_on_thread(facts: Facts, ranges: pd.DataFrame) -> tuple[pd.DataFrame, i
     codes, unique = pd.factorize(ids)
     plain = np.array([_loop_name(t) for t in facts.trace.names(unique)], dtype=object)
     outer = outer.assign(loop=plain[codes], depth=depth[depth < MAX_LOOP_DEPTH])
-    launched = np.sort(facts.api_start_ns[_launched_by(facts, int(ranges["process"].iloc[0]))])
     inside = np.searchsorted(launched, outer["end_ns"]) - np.searchsorted(
         launched, outer["start_ns"]
     )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from analyzers.facts import innermost, nesting_depth
 from analyzers.intervals import (
     Spans,
+    by_key,
     clip,
     covered,
     empty,
@@ -168,3 +169,10 @@ def test_a_range_that_outlives_its_neighbours_is_found_again():
 def test_depth_counts_the_open_ranges():
     starts, ends = spans([(0, 10), (0, 4), (1, 3), (4, 10), (10, 12)])
     assert nesting_depth(starts, ends).tolist() == [0, 1, 2, 1, 0]
+
+
+@given(st.lists(st.integers(-3, 3)))
+def test_values_are_parted_by_key_in_their_order(keys):
+    parted = dict(by_key(np.array(keys, np.int64), np.arange(len(keys))))
+    expected = {k: [i for i, other in enumerate(keys) if other == k] for k in sorted(set(keys))}
+    assert {k: v.tolist() for k, v in parted.items()} == expected
