@@ -128,4 +128,5 @@ def by_key(keys: Array, values: Array) -> Iterator[tuple[int, Array]]:
     """Yield each key with its values, in their order; one sort, however many keys there are."""
     order = np.argsort(keys, kind="stable")
     found, first = np.unique(keys[order], return_index=True)
-    yield from zip(found.tolist(), np.split(values[order], first[1:]), strict=True)
+    parts = np.split(values[order], first[1:])
+    yield from zip(found.tolist(), parts[: len(found)], strict=True)  # nothing splits into one
