@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from worker import Opened, Progress
 
 DEFECT, INTERRUPTED = 70, 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 BAR_CELLS = 30
 SERVER_WAIT_S = 30.0  # a cold start takes 2 s; a busy disk may need a lot longer
 HOST = "127.0.0.1"
@@ -54,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="whyslow", description="Tells why a GPU program is slow, from a profiler's recording."
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--data-dir", metavar="DIR", help="where opened recordings are kept (~/.cache/whyslow)"
@@ -92,6 +96,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Version(argparse.Action):
+    """Prints the installed version; looking it up is too slow for every start."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"whyslow {version('whyslow')}")
+        parser.exit()
+
+
 def _fail(error: Exception) -> int:
     """Print one line about ``error`` and return the exit status it stands for."""
     from analyzers.facts import WindowError
@@ -101,6 +115,9 @@ def _fail(error: Exception) -> int:
         status, line = error.exit_code, worker.one_line(error)
     elif isinstance(error, WindowError):
         status, line = 2, worker.one_line(error)
+    elif isinstance(error, OSError) and error.errno in _FULL:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it fails again at exit
+        status, line = 3, f"the answer cannot be written ({os.strerror(error.errno or 0)})"
     else:
         status, line = DEFECT, f"a defect of whyslow ({type(error).__name__}){_log(error)}"
     print(f"whyslow: {line}", file=sys.stderr)
@@ -183,6 +200,7 @@ def _open(chosen: argparse.Namespace) -> None:
     trace_id = ""
     for path in chosen.paths:
         trace_id = _opened(path).trace.id
+    signal.signal(signal.SIGTERM, _terminated)  # or the server would go on without us
     with _server(port) as process:
         url = f"http://{HOST}:{port}/?trace={trace_id}"
         _wait_until_healthy(process, port)
@@ -192,6 +210,10 @@ def _open(chosen: argparse.Namespace) -> None:
         status = process.wait()
         if status:
             _server_failed(f"stopped with exit status {status}")
+
+
+def _terminated(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _free_port(wanted: int) -> int:
@@ -283,12 +305,22 @@ def _in_words(report: dict[str, Any]) -> str:
     lines += _section(
         "Capture quality", (f"{q['level']}: {q['message']}" for q in report["quality"])
     )
-    lines += _section("Could not tell", (f"{s['id']}: {s['reason']}" for s in report["skipped"]))
+    lines += _section("Could not tell", _by_reason(report["skipped"]))
     lines += _section("Failed", (f"{f['id']}: {f['error']}" for f in report["failed"]))
     window = report["window"]
     length = time_text(window["duration_ns"])
     lines.append(f"{report['source']['name']} · {window['label']}, {length}")
     return "\n".join(_shown(line) for line in lines) + "\n"
+
+
+def _by_reason(skipped: list[dict[str, str]]) -> Iterator[str]:
+    """Say each reason once, with the rules that could not tell for it."""
+    ids: dict[str, list[str]] = {}
+    for rule in skipped:
+        ids.setdefault(rule["reason"], []).append(rule["id"])
+    for reason, names in ids.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield f"{names[0]}{more}: {reason}"
 
 
 def _ledger_lines(device: dict[str, Any]) -> list[str]:

@@ -224,6 +224,11 @@ def test_a_terminal_sees_a_progress_bar_that_is_gone_at_the_end():
     assert seen.endswith(b"\r\x1b[K")
 
 
+def obey_interrupts():
+    """Undo what a shell does to a command in the background: let it be interrupted."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _stop_reader_of(process):
     """Halt the child process of a command as soon as it reads, so that it cannot end first."""
     command = psutil.Process(process.pid)
@@ -242,10 +247,14 @@ def test_an_interrupted_command_ends_soon_and_leaves_nothing_behind(data_dir):
             [sys.executable, str(ROOT / "cli.py"), "diagnose", str(path)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            preexec_fn=obey_interrupts,
         ) as process:
-            _stop_reader_of(process)
-            process.send_signal(number)
-            _, errors = process.communicate(timeout=10)
+            try:
+                _stop_reader_of(process)
+                process.send_signal(number)
+                _, errors = process.communicate(timeout=10)
+            finally:
+                process.kill()
         assert process.returncode == status
         assert errors == b""
     time.sleep(0.3)
@@ -266,7 +275,8 @@ def test_names_in_a_recording_cannot_command_the_terminal():
 
 
 @pytest.mark.skipif(not (ROOT / "app.py").exists(), reason="the pages are not there")
-def test_open_serves_the_recording_and_prints_the_address(data_dir):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_open_serves_the_recording_until_it_is_stopped(data_dir, number):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -276,6 +286,7 @@ def test_open_serves_the_recording_and_prints_the_address(data_dir):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=obey_interrupts,
     ) as process:
         line = process.stdout.readline()
         try:
@@ -284,9 +295,10 @@ def test_open_serves_the_recording_and_prints_the_address(data_dir):
             page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
             assert page.status == 200
             page.close()
-        finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             process.wait(timeout=10)
+        finally:
+            process.kill()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -314,3 +326,25 @@ def test_every_real_recording_is_answered_or_refused_in_one_line(path):
         for device in json.loads(ran.stdout)["devices"]:
             assert sum(device["ledger"].values()) == device["duration_ns"]
     assert (path.read_bytes(), sorted(path.parent.iterdir())) == before
+
+
+def test_a_full_disk_behind_the_output_is_the_environments_failure():
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, str(ROOT / "cli.py"), "diagnose", str(scenarios.sync()), "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ran.returncode == 3
+    assert ran.stderr.startswith("whyslow: the answer cannot be written")
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_rules_that_could_not_tell_for_one_reason_share_a_line():
+    ran = whyslow("diagnose", ROOT / "traces" / "cpu_training.sqlite")
+    assert ran.stdout.count("no GPU work was recorded") == 1
+
+
+def test_the_version_is_told():
+    assert re.fullmatch(r"whyslow \d+\.\d+\.\d+\n", whyslow("--version").stdout)
