@@ -11,7 +11,7 @@ from analyzers.finding import Failed, Skipped
 from analyzers.ledger import Ledger, build_ledger
 from analyzers.quality import check_quality
 from analyzers.report import Report
-from analyzers.totals import totals
+from analyzers.totals import operations, totals
 from analyzers.windows import choose_window, find_iterations
 from collectors.trace import Trace
 
@@ -55,6 +55,7 @@ def investigate(trace: Trace, window: str = "") -> Analysis:
         failed=tuple(o for o in outcomes if isinstance(o, Failed)),
         quality=quality,
         counts=trace.counts,
+        operations=operations(facts, ledger.window),
         totals=totals(facts),
         iterations=iterations,
         iterations_note=iterations_note,

@@ -51,7 +51,7 @@ _TITLES = {
 _LOSSES = {
     Cause.LAUNCH: "the GPU idles while work is being launched",
     Cause.SYNC: "the GPU idles because the host was waiting for it",
-    Cause.BANDWIDTH: "only copies run, and kernels wait for data",
+    Cause.BANDWIDTH: "only copies and memsets run",
     Cause.DIVERGENCE: "lanes of running warps are idle",
     Cause.HOST: "the GPU idles while the host is busy outside CUDA",
     Cause.COMMUNICATION: "only collectives run",
@@ -217,6 +217,8 @@ def _inside_kernels(facts: Facts, ledger: Ledger) -> str:
     if not ns or not kinds & {KERNEL, GRAPH}:
         return ""
     share = share_text(ns, ledger.in_use_ns)
+    if ns < HEALTHY_BELOW * ledger.in_use_ns:
+        return f"{share} of the time is in kernels, which were not examined."
     if KERNEL not in kinds:
         return (
             f"{share} of the time is in CUDA graphs that were recorded as a whole, so nothing is "
@@ -225,5 +227,5 @@ def _inside_kernels(facts: Facts, ledger: Ledger) -> str:
     graphs = " and in whole CUDA graphs" if GRAPH in kinds else ""
     return (
         f"{share} of the time is in kernels{graphs} that were not examined: run ncu (the "
-        "divergence rule names the command)."
+        'command is under "Could not tell").'
     )

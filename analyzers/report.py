@@ -116,6 +116,7 @@ class Report:
         failed: Rules that raised.
         quality: Capture quality, worst first.
         counts: Rows by trace table, for the reader's orientation.
+        operations: GPU operations that ran in the window, by trace table.
         totals: Counts and summed durations of the whole recording, as ``analyzers.totals`` has.
         iterations: Repetitions that were found; empty when none were.
         iterations_note: How iterations were found, or why not.
@@ -130,6 +131,7 @@ class Report:
     failed: tuple[Failed, ...]
     quality: tuple[QualityNote, ...]
     counts: dict[str, int]
+    operations: dict[str, int] = dataclasses.field(default_factory=dict)
     totals: dict[str, Any] = dataclasses.field(default_factory=dict)
     iterations: tuple[Iteration, ...] = ()
     iterations_note: str = ""
@@ -171,6 +173,7 @@ class Report:
             failed=tuple(Failed(**f) for f in data["failed"]),
             quality=tuple(QualityNote(**q) for q in data["quality"]),
             counts=data["counts"],
+            operations=data["operations"],
             totals=data["totals"],
             iterations=tuple(Iteration(**i) for i in data["iterations"]),
             iterations_note=data["iterations_note"],

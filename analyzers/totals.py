@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import COMMUNICATION, KERNEL, Facts
+from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
+from analyzers.report import Window
 from collectors.trace import CopyKind
 
 
@@ -25,6 +26,18 @@ def totals(facts: Facts) -> dict[str, Any]:
         "memsets": _memsets(facts),
         "graph_launches": _plain(facts, "graph_launches"),
         "api_calls": _api_calls(facts),
+    }
+
+
+def operations(facts: Facts, window: Window) -> dict[str, int]:
+    """Return how many operations of each kind ran at some moment of ``window``, by table."""
+    kinds = facts.launches["kind"].to_numpy()[facts.inside(*window.span)]
+    counts = np.bincount(kinds, minlength=GRAPH + 1).tolist()
+    return {
+        "kernels": counts[KERNEL] + counts[COMMUNICATION],
+        "copies": counts[COPY],
+        "memsets": counts[MEMSET],
+        "graph_launches": counts[GRAPH],
     }
 
 
