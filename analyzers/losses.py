@@ -236,14 +236,14 @@ def _reads_back(facts: Facts, waits: Array) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferLoss:
-    """Time in which only operations of one pattern ran, and those operations.
+    """Time in which operations of one pattern ran, and those operations.
 
     Attributes:
         spans: The time, by device.
         operations: The copies and memsets that ran in it: ``device``, ``start_ns``, ``end_ns``,
             ``kind`` (``CopyKind`` or ``MEMSET_KIND``), ``bytes``, ``source_kind``,
-            ``destination_kind``, and ``alone_ns``: how long in it. An operation may reach beyond
-            it, beside a kernel or out of the window.
+            ``destination_kind``, and ``inside_ns``: how long in it. An operation may reach beyond
+            it.
     """
 
     spans: dict[int, Spans]
@@ -258,7 +258,7 @@ class TransferLoss:
     def size_bytes(self) -> int:
         """Bytes moved in that time: of each operation in proportion, if its size was recorded."""
         whole_ns = (self.operations["end_ns"] - self.operations["start_ns"]).to_numpy()
-        part = self.operations["alone_ns"].to_numpy() / np.maximum(whole_ns, 1)
+        part = self.operations["inside_ns"].to_numpy() / np.maximum(whole_ns, 1)
         return round(float((self.operations["bytes"].clip(lower=0) * part).sum()))
 
     @property
@@ -269,12 +269,12 @@ class TransferLoss:
     @property
     def main_kind(self) -> int:
         """The kind of operation that took most of the time; ``MEMSET_KIND`` without any."""
-        ns = self.operations["alone_ns"].groupby(self.operations["kind"]).sum()
+        ns = self.operations["inside_ns"].groupby(self.operations["kind"]).sum()
         return int(str(ns.idxmax())) if len(ns) else MEMSET_KIND
 
     def of_kind(self, kind: int) -> TransferLoss:
         """Return the part of the time in which operations of one kind ran, and those."""
-        return _ran_in(self.spans, self.operations[self.operations["kind"] == kind])
+        return ran_in(self.spans, self.operations[self.operations["kind"] == kind])
 
 
 def direction_text(kind: int) -> str:
@@ -297,18 +297,17 @@ _TRANSFER_ORDER = (
 @functools.lru_cache(maxsize=2)
 def transfer_losses(facts: Facts, ledger: Ledger) -> dict[TransferPattern, TransferLoss]:
     """Return the row ``transfer`` by pattern; time shared by two patterns counts once."""
-    operations = _transfers(facts, ledger)
+    operations = transfers(facts, ledger)
     pattern = _transfer_patterns(operations)
-    alone = ledger.of(Row.TRANSFER)
-    free = {key: _spans(alone, key) for key in _keys(facts)}
+    free = spans_of(ledger, Row.TRANSFER)
     losses = {}
     for each in _TRANSFER_ORDER:
-        losses[each] = _ran_in(free, operations[pattern == each])
+        losses[each] = ran_in(free, operations[pattern == each])
         free = {key: subtract(free[key], losses[each].spans[key]) for key in free}
     return losses
 
 
-def _transfers(facts: Facts, ledger: Ledger) -> pd.DataFrame:
+def transfers(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     """Return the copies and memsets of the window."""
     copies = facts.of_table("copies", ["kind", "bytes", "source_kind", "destination_kind"])
     sets = facts.of_table("memsets", ["bytes"]).assign(
@@ -322,21 +321,25 @@ def _transfers(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     return pd.concat([places, rows], axis=1)[inside]
 
 
-def _ran_in(spans: dict[int, Spans], operations: pd.DataFrame) -> TransferLoss:
+def ran_in(spans: dict[int, Spans], operations: pd.DataFrame) -> TransferLoss:
     """Return the part of ``spans`` in which the operations ran, and those that ran in it."""
     device = operations["device"].to_numpy()
     start, end = operations["start_ns"].to_numpy(), operations["end_ns"].to_numpy()
-    alone_ns = np.zeros(len(operations), np.int64)
+    inside_ns = np.zeros(len(operations), np.int64)
     parts = {}
     for key, free in spans.items():
         mine = device == key
         parts[key] = intersect(free, union(start[mine], end[mine]))
-        alone_ns[mine] = covered(Spans(start[mine], end[mine]), parts[key])
-    return TransferLoss(spans=parts, operations=operations.assign(alone_ns=alone_ns)[alone_ns > 0])
+        inside_ns[mine] = covered(Spans(start[mine], end[mine]), parts[key])
+    return TransferLoss(
+        spans=parts, operations=operations.assign(inside_ns=inside_ns)[inside_ns > 0]
+    )
 
 
-def _keys(facts: Facts) -> range:
-    return range(len(facts.devices))
+def spans_of(ledger: Ledger, row: Row) -> dict[int, Spans]:
+    """Return the time booked to a row, by device."""
+    segments = ledger.of(row)
+    return {key: _spans(segments, key) for key in range(len(ledger.devices))}
 
 
 def _spans(segments: pd.DataFrame, key: int) -> Spans:
@@ -359,15 +362,17 @@ def _transfer_patterns(copies: pd.DataFrame) -> Array:
     return pattern
 
 
-def copy_evidence(loss: TransferLoss) -> tuple[Evidence, ...]:
-    """Return the operations that took most of the time of a loss."""
-    columns = ["device", "start_ns", "end_ns", "kind", "bytes", "alone_ns"]
+def copy_evidence(loss: TransferLoss, what: str = "time without a kernel") -> tuple[Evidence, ...]:
+    """Return the operations that took most of the time of a loss.
+
+    Args:
+        loss: The loss.
+        what: Words for the time; the operation's name comes before.
+    """
+    columns = ["device", "start_ns", "end_ns", "kind", "bytes", "inside_ns"]
     return tuple(
         Evidence(
-            name=(
-                f"{'memset' if kind == MEMSET_KIND else 'copy'} of {size_text(max(size, 0))}, "
-                "time without a kernel"
-            ),
+            name=f"{_noun(kind)} of {size_text(max(size, 0))}, {what}",
             value=float(ns),
             unit="ns",
             start_ns=int(start),
@@ -375,24 +380,39 @@ def copy_evidence(loss: TransferLoss) -> tuple[Evidence, ...]:
             device=int(device),
         )
         for device, start, end, kind, size, ns in loss.operations.nlargest(
-            EVIDENCE_GAPS, "alone_ns"
+            EVIDENCE_GAPS, "inside_ns"
         )[columns].itertuples(index=False)
     )
 
 
-def largest_launches(facts: Facts, rows: Array) -> tuple[Evidence, ...]:
-    """Return the longest of some launches as evidence."""
-    longest = rows[np.argsort(-facts.duration_ns[rows], kind="stable")[:EVIDENCE_GAPS]]
+def _noun(kind: int) -> str:
+    if kind == MEMSET_KIND:
+        return "memset"
+    return "migration" if kind in MANAGED_COPIES else "copy"
+
+
+def largest_launches(facts: Facts, rows: Array, ns: Array) -> tuple[Evidence, ...]:
+    """Return the launches that count most as evidence.
+
+    Args:
+        facts: The recording.
+        rows: Rows in ``Facts.launches``.
+        ns: For how long each of them counts.
+    """
+    order = np.argsort(-ns, kind="stable")[:EVIDENCE_GAPS]
+    longest = rows[order]
     return tuple(
         Evidence(
             name=name,
-            value=float(facts.duration_ns[row]),
+            value=float(value),
             unit="ns",
             start_ns=int(facts.launches["start_ns"].iloc[row]),
             end_ns=int(facts.launches["end_ns"].iloc[row]),
             device=int(facts.launches["device"].iloc[row]),
         )
-        for row, name in zip(longest.tolist(), launch_names(facts, longest), strict=True)
+        for row, value, name in zip(
+            longest.tolist(), ns[order], launch_names(facts, longest), strict=True
+        )
     )
 
 
@@ -416,7 +436,7 @@ def host_activity(facts: Facts, segments: pd.DataFrame) -> tuple[Named, Named]:
         key = facts.threads[place]
         called = os_calls[(os_calls["thread"] == key).to_numpy()]
         marked = facts.ranges[(facts.ranges["thread"] == key).to_numpy()]
-        for device in _keys(facts):
+        for device in range(len(facts.devices)):
             idle = _spans(segments[thread == place], device)
             _add_calls(calls, idle, called)
             _add_ranges(ranges, idle, marked)

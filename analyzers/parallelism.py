@@ -2,8 +2,9 @@
 
 Every launch belongs to exactly one pattern, the first that fits: fewer blocks than
 multiprocessors, a last wave that is nearly empty, too few warps on each multiprocessor. Only time
-in which a kernel runs alone counts, because kernels that run together fill the GPU together; so
-all claims together never exceed the kernel time of the ledger.
+in which a kernel runs alone counts, because kernels that run together fill the GPU together, and
+none that a finding about memory claims; so all claims together never exceed the kernel time of the
+ledger.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import pandas as pd
 from analyzers.facts import COMMUNICATION, GRAPH, KERNEL, Facts
 from analyzers.finding import Evidence
 from analyzers.intervals import Array
+from analyzers.kernel_memory import held_by_memory, is_notable
 from analyzers.ledger import Ledger
 from analyzers.occupancy import launch_shapes
 from analyzers.words import name_text
 
-NOTABLE_KERNEL_SHARE = 0.05  # of the window; an estimate inside kernels must be worth a look
 SHORTEST_KERNEL_NS = 2_000  # a kernel takes about this long however little it does
 MAX_FULL_WAVES = 4  # after five, a last wave costs less than a fifth; Nsight Compute agrees
 LOW_OCCUPANCY_PCT = 25.0  # below a quarter of the warps, waiting for memory is rarely hidden
@@ -105,12 +106,12 @@ def _all_losses(facts: Facts, ledger: Ledger) -> pd.DataFrame:
 
 def _patterns(table: pd.DataFrame, facts: Facts) -> tuple[Array, Array]:
     """Return the pattern of each launch configuration, and the part of its time that it wastes."""
-    sms = facts.devices["sm_count"].to_numpy()[table["device"].to_numpy()].astype(np.float64)
-    grid, waves = table["grid_blocks"].to_numpy(), table["waves"].to_numpy()
-    occupancy = table["occupancy_pct"].to_numpy()
-    rounds = np.maximum(np.ceil(waves), 1)
+    sms = multiprocessors(table, facts).astype(np.float64)
+    grid, occupancy = table["grid_blocks"].to_numpy(), table["occupancy_pct"].to_numpy()
+    full, last = np.floor(table["waves"].to_numpy()), last_wave_blocks(table)
     small = (grid > 0) & (grid < sms)
-    tail = ~small & (waves > 1) & (waves < rounds) & (waves < MAX_FULL_WAVES + 1)
+    # A last wave with a block for every multiprocessor leaves none of them idle.
+    tail = ~small & (full >= 1) & (full <= MAX_FULL_WAVES) & (last > 0) & (last < sms)
     low = ~small & ~tail & (occupancy > 0) & (occupancy < LOW_OCCUPANCY_PCT)
     pattern = np.select(
         [small, tail, low],
@@ -119,10 +120,27 @@ def _patterns(table: pd.DataFrame, facts: Facts) -> tuple[Array, Array]:
     )
     wasted = np.select(
         [small, tail, low],
-        [1 - grid / np.maximum(sms, 1), 1 - waves / rounds, 1 - occupancy / ENOUGH_OCCUPANCY_PCT],
+        [
+            1 - grid / np.maximum(sms, 1),
+            (1 - last / np.maximum(sms, 1)) / (full + 1),
+            1 - occupancy / ENOUGH_OCCUPANCY_PCT,
+        ],
         0.0,
     )
     return pattern, wasted
+
+
+def last_wave_blocks(table: pd.DataFrame) -> Array:
+    """Return how many blocks of each configuration run after its whole waves; 0 when not known."""
+    grid, per_wave = table["grid_blocks"].to_numpy(), table["blocks_per_wave"].to_numpy()
+    left: Array = np.where((grid > 0) & (per_wave > 0), grid % np.maximum(per_wave, 1), 0)
+    return left
+
+
+def multiprocessors(table: pd.DataFrame, facts: Facts) -> Array:
+    """Return the multiprocessors of the device of each configuration."""
+    sms: Array = facts.devices["sm_count"].to_numpy()[table["device"].to_numpy()]
+    return sms
 
 
 def _is_tiled(facts: Facts, launches: Array) -> Array:
@@ -134,7 +152,10 @@ def _is_tiled(facts: Facts, launches: Array) -> Array:
 
 @functools.lru_cache(maxsize=2)
 def alone_ns(facts: Facts, ledger: Ledger) -> Array:
-    """Return how long each launch was the only compute kernel on its device, in the window."""
+    """Return how long each launch was the only compute kernel on its device, in the window.
+
+    Time that a finding about memory claims is left out.
+    """
     result = np.zeros(len(facts.launches), np.int64)
     inside = facts.inside(ledger.window.start_ns, ledger.window.end_ns)
     rows = inside[np.isin(facts.launches["kind"].to_numpy()[inside], (KERNEL, GRAPH))]
@@ -143,7 +164,12 @@ def alone_ns(facts: Facts, ledger: Ledger) -> Array:
         mine = rows[device == key]
         start = np.maximum(facts.launches["start_ns"].to_numpy()[mine], ledger.window.start_ns)
         end = np.minimum(facts.launches["end_ns"].to_numpy()[mine], ledger.window.end_ns)
-        result[mine] = _alone(start, end)
+        held = held_by_memory(facts, ledger, key)  # counts as one more thing that runs
+        start, end = np.concatenate((start, held.start)), np.concatenate((end, held.end))
+        order = np.argsort(start, kind="stable")
+        alone = np.zeros(len(order), np.int64)
+        alone[order] = _alone(start[order], end[order])
+        result[mine] = alone[: len(mine)]
     return result
 
 
@@ -207,8 +233,3 @@ def largest_kernels(
             )
         )
     return tuple(evidence)
-
-
-def is_notable(ledger: Ledger, lost_ns: int) -> bool:
-    """Tell whether an estimated loss inside kernels is worth a finding."""
-    return lost_ns > 0 and lost_ns >= NOTABLE_KERNEL_SHARE * ledger.duration_ns

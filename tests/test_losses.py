@@ -8,6 +8,7 @@ from analyzers.rules import (
     bandwidth_pageable_copies,
     bandwidth_small_copies,
     bandwidth_transfer_bound,
+    communication_exposed,
     host_starvation,
     launch_device_gaps,
     launch_late_host,
@@ -379,3 +380,34 @@ def test_time_after_the_last_operation_is_no_starvation(tmp_path):
 
 def test_one_place_is_one_place(tmp_path):
     assert "in 1 place where" in starvation(starved(tmp_path, steps=2)).title
+
+
+# --- communication --------------------------------------------------------------------------
+
+
+def collectives(tmp_path, start_us, duration_us, stream):
+    names = ["compute", *["ncclDevKernel_AllReduce"] * len(start_us)]
+    return build(
+        tmp_path,
+        kernels={
+            "start_us": [0, *start_us],
+            "duration_us": [100, *duration_us],
+            "stream": [7, *stream],
+            "name": names,
+        },
+    )
+
+
+def test_collectives_side_by_side_are_all_exposed(tmp_path):
+    facts = collectives(tmp_path, [100, 100], [900, 900], [8, 9])
+    finding = communication_exposed.check(facts, account(facts))
+    assert finding.lost_ns == 900_000
+    assert "nothing overlapped 100 % of the time in which 2 collectives ran" in finding.title
+
+
+def test_a_collective_counts_with_its_part_of_the_window(tmp_path):
+    # 1 s long; the window has 10 ms of it.
+    facts = collectives(tmp_path, [50], [1_000_000], [8])
+    finding = communication_exposed.check(facts, account(facts, 90, 10_090))
+    assert "nothing overlapped 99.9 % of the time in which 1 collective ran" in finding.title
+    assert [e.value for e in finding.evidence] == [1, 10_000_000, 10_000_000]

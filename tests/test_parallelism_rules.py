@@ -8,15 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzers.finding import Clear, Finding, Row, Skipped
+from analyzers.finding import Clear, Confidence, Finding, Row, Skipped
 from analyzers.parallelism import _alone
 from analyzers.rules import (
     bandwidth_dram_saturation,
+    bandwidth_migrations_in_kernels,
     divergence_idle_lanes,
     parallelism_low_occupancy,
     parallelism_small_grid,
     parallelism_tail_wave,
 )
+from collectors.trace import CopyKind
 from tests.traces_in_memory import account, build
 
 RULES = (
@@ -27,6 +29,7 @@ RULES = (
     parallelism_tail_wave,
 )
 FULL_BLOCK = {"block_x": 1024, "registers_per_thread": 64}  # one block on a multiprocessor
+MIGRATION = {"kind": CopyKind.MANAGED_HOST_TO_DEVICE, "stream": 16, "bytes": 65_536}
 FAT = {"registers_per_thread": 255}  # 8 of 64 warps
 
 
@@ -112,6 +115,19 @@ def test_whole_waves_and_many_waves_are_clear(tmp_path, blocks):
     assert ask(parallelism_tail_wave, facts) == Clear()
 
 
+def test_a_last_wave_with_blocks_for_every_multiprocessor_leaves_none_idle(tmp_path):
+    # Eight blocks of 256 threads fit on each: 1.5 waves end with four on each.
+    facts = build(tmp_path, kernels=kernels(grid_x=1_056 + 528))
+    assert ask(parallelism_tail_wave, facts) == Clear()
+
+
+def test_the_last_wave_is_described_by_its_blocks(tmp_path):
+    facts = build(tmp_path, kernels=kernels(grid_x=2 * 1_056 + 33))
+    finding = ask(parallelism_tail_wave, facts)
+    assert "on average 33 blocks for 132 after 2.0 full waves" in finding.title
+    assert finding.lost_ns == 250_000  # three quarters of the last of three waves
+
+
 # --- low occupancy --------------------------------------------------------------------------
 
 
@@ -186,10 +202,90 @@ def test_metrics_that_are_not_in_percent_are_not_misread(tmp_path):
     assert isinstance(ask(bandwidth_dram_saturation, facts), Skipped)
 
 
-def test_saturated_memory_leaves_small_grids_to_their_rule(tmp_path):
-    facts = build(tmp_path, kernels=kernels(grid_x=8), gpu_metrics=samples(60, 30))
-    assert isinstance(ask(parallelism_small_grid, facts), Finding)
+def test_more_blocks_do_not_help_while_device_memory_is_at_its_limit(tmp_path):
+    # Ten kernels of 100 µs with 66 of 132 blocks, the first four at the limit.
+    metrics = samples(60, 30, until_us=400)
+    facts = build(tmp_path, kernels=kernels(grid_x=66), gpu_metrics=metrics)
+    assert ask(bandwidth_dram_saturation, facts).lost_ns == 400_000
+    assert ask(parallelism_small_grid, facts).lost_ns == 300_000
+    assert "during 600 µs" in ask(parallelism_small_grid, facts).title
+
+
+def test_memory_that_is_rarely_at_its_limit_takes_nothing_from_other_rules(tmp_path):
+    # 40 of 1,000 µs at the limit are no finding.
+    metrics = samples(60, 30, until_us=40, period_us=20)
+    facts = build(tmp_path, kernels=kernels(grid_x=66), gpu_metrics=metrics)
     assert ask(bandwidth_dram_saturation, facts) == Clear()
+    assert ask(parallelism_small_grid, facts).lost_ns == 500_000
+
+
+def test_the_highest_traffic_is_one_of_the_window(tmp_path):
+    metrics = samples(54, 27)
+    metrics["value"] = metrics["value"].copy()
+    metrics["value"][-2:] = 50.0
+    facts = build(tmp_path, kernels=kernels(), gpu_metrics=metrics)
+    finding = bandwidth_dram_saturation.check(facts, account(facts, 0, 500))
+    assert finding.evidence[0].value == 81.0
+
+
+# --- unified memory -------------------------------------------------------------------------
+
+
+def test_migrations_inside_kernels_count_with_what_lies_in_the_window(tmp_path):
+    # One inside the kernel, ten between kernels, one inside a kernel after the window.
+    facts = build(
+        tmp_path,
+        kernels={"start_us": [0, 5_000], "duration_us": 1_000},
+        copies={
+            "start_us": [*[500], *range(2_000, 3_000, 100), 5_500],
+            "duration_us": [400, *[50] * 10, 400],
+            **MIGRATION,
+        },
+    )
+    finding = bandwidth_migrations_in_kernels.check(facts, account(facts, 0, 700))
+    assert finding.lost_ns == 200_000
+    # Half of its 400 µs, so half of its 64 KiB.
+    assert finding.title.startswith("1 migration of unified memory (32.8 kB) came to the GPU")
+    assert [e.value for e in finding.evidence] == [32_768, 200_000]
+
+
+def test_pages_that_leave_the_gpu_keep_no_kernel_waiting(tmp_path):
+    away = {**MIGRATION, "kind": CopyKind.MANAGED_DEVICE_TO_HOST}
+    copies = {"start_us": [100], "duration_us": 500, **away}
+    facts = build(tmp_path, kernels=kernels(), copies=copies)
+    assert ask(bandwidth_migrations_in_kernels, facts) == Clear()
+
+
+def test_nothing_is_said_of_page_faults_in_a_program_that_prefetches(tmp_path):
+    facts = build(
+        tmp_path,
+        kernels=kernels(grid_x=66),
+        copies={"start_us": [100], "duration_us": 500, **MIGRATION},
+        api_calls={"start_us": [0], "duration_us": 5, "name": "cudaMemPrefetchAsync"},
+    )
+    assert "prefetches" in ask(bandwidth_migrations_in_kernels, facts).reason
+    assert ask(parallelism_small_grid, facts).lost_ns == 500_000
+
+
+def test_that_migrations_may_be_prefetches_is_said(tmp_path):
+    copies = {"start_us": [100], "duration_us": 500, **MIGRATION}
+    finding = ask(
+        bandwidth_migrations_in_kernels, build(tmp_path, kernels=kernels(), copies=copies)
+    )
+    assert finding.confidence is Confidence.INFERRED
+    assert "prefetches" in finding.does_not_apply_when
+
+
+def test_time_that_waits_for_pages_is_claimed_by_no_other_rule(tmp_path):
+    facts = build(
+        tmp_path,
+        kernels=kernels(grid_x=66),
+        copies={"start_us": [0], "duration_us": 500, **MIGRATION},
+        gpu_metrics=samples(60, 30, until_us=600),
+    )
+    assert ask(bandwidth_migrations_in_kernels, facts).lost_ns == 500_000
+    assert ask(bandwidth_dram_saturation, facts).lost_ns == 100_000
+    assert ask(parallelism_small_grid, facts).lost_ns == 200_000  # half of what is left
 
 
 # --- divergence -----------------------------------------------------------------------------
@@ -208,6 +304,15 @@ def test_divergence_is_never_guessed_but_the_command_is_named(tmp_path):
     assert command[:3] == ["ncu", "--clock-control", "none"]
     assert command[command.index("--kernel-name") + 1] == "regex:^(add|sgemm_128)$"
     assert "100 % of kernel time" in skipped.reason
+
+
+def test_only_kernel_time_in_the_window_decides_what_to_examine(tmp_path):
+    # The long kernel has 10 µs in the window, the short one 90.
+    two = {"start_us": [0, 1_000], "duration_us": [1_000, 90], "name": ["long", "short"]}
+    facts = build(tmp_path, kernels=two)
+    skipped = divergence_idle_lanes.check(facts, account(facts, 990, 1_090))
+    assert "regex:^(short)$" in command_in(skipped)
+    assert "90 % of kernel time" in skipped.reason
 
 
 def test_kernels_that_add_little_are_left_out_of_the_command(tmp_path):
@@ -281,12 +386,13 @@ def test_all_claims_together_never_exceed_the_kernel_time(tmp_path):
             registers_per_thread=[32, 64, 255, 32] * 3,
             stream=[1, 2] * 6,
         ),
-        gpu_metrics=samples(60, 30, until_us=1_200),
+        gpu_metrics=samples(60, 30, until_us=400),
+        copies={"start_us": [300], "duration_us": 200, **MIGRATION},
     )
     ledger = account(facts)
-    outcomes = [rule.check(facts, ledger) for rule in RULES]
+    outcomes = [rule.check(facts, ledger) for rule in (*RULES, bandwidth_migrations_in_kernels)]
     found = [o for o in outcomes if isinstance(o, Finding)]
-    assert len(found) == 4
+    assert len(found) == 5
     assert sum(f.lost_ns for f in found) <= ledger.total_ns(Row.KERNEL)
 
 

@@ -70,7 +70,7 @@ def test_rules_divide_a_row_without_help(analysis, name):
     result = analysis(name)
     outcomes = diagnose.run_rules(result.facts, result.ledger)
     found = [o for o in outcomes if isinstance(o, Finding)]
-    for row in CAUSE_OF_ROW:
+    for row in Row:
         assert sum(f.lost_ns for f in found if f.row is row) <= result.ledger.total_ns(row)
 
 
@@ -113,6 +113,7 @@ def test_the_verdict_is_the_planted_cause(analysis, cause):
         ("parallelism", "parallelism.small_grid"),
         ("dram", "bandwidth.dram_saturation"),
         ("device_gaps", "launch.device_gaps"),
+        ("managed_memory", "bandwidth.migrations_in_kernels"),
     ],
 )
 def test_the_pattern_is_named(analysis, name, finding):
@@ -134,8 +135,9 @@ def test_faulted_migrations_inside_a_kernel_are_named_prefetched_ones_are_not(tm
         "kernels": {"start_us": [0], "duration_us": 1_000},
         "copies": {"start_us": [100], "duration_us": 300, "kind": 11, "correlation_id": 9},
     }
-    calls = {"name": "cudaMemPrefetchAsync", "start_us": [50], "duration_us": 5}
-    asked = make_trace(tmp_path / "a", **tables, api_calls={**calls, "correlation_id": 9})
+    calls = {"start_us": [50], "duration_us": 5}
+    prefetch = {"name": "cudaMemPrefetchAsync", "correlation_id": 9}
+    asked = make_trace(tmp_path / "a", **tables, api_calls={**calls, **prefetch})
     faulted = make_trace(tmp_path / "b", **tables, api_calls={**calls, "correlation_id": 8})
     assert "bandwidth.migrations_in_kernels" not in ids(analyze(asked))
     assert "bandwidth.migrations_in_kernels" in ids(analyze(faulted))

@@ -12,7 +12,8 @@ What to try:
     use explicit copies for large data.
 
 When it does not apply:
-    When the data does not fit into device memory and must move.
+    When the migrations are prefetches already, or when the data does not fit into device memory
+    and must move.
 
 Shown by:
     traces/README.md names no recording of it
@@ -45,7 +46,9 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         lost_ns=loss.ns,
         confidence=Confidence.MEASURED,
         advice="Prefetch the memory before the kernel that needs it, or copy it explicitly.",
-        does_not_apply_when="the data does not fit into device memory.",
+        does_not_apply_when=(
+            "the migrations are prefetches, or the data does not fit into device memory."
+        ),
         evidence=(
             Evidence(name="bytes migrated", value=loss.size_bytes, unit="bytes"),
             *copy_evidence(loss),

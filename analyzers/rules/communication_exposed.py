@@ -24,6 +24,7 @@ import numpy as np
 
 from analyzers.facts import COMMUNICATION, Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
+from analyzers.intervals import Array, union
 from analyzers.ledger import Ledger
 from analyzers.losses import largest_launches
 from analyzers.words import count_text, share_text, time_text
@@ -39,12 +40,14 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     rows = facts.inside(ledger.window.start_ns, ledger.window.end_ns)
     rows = rows[facts.launches["kind"].to_numpy()[rows] == COMMUNICATION]
-    total_ns = int(facts.duration_ns[rows].sum())
-    exposed = share_text(min(lost_ns, total_ns), total_ns)
+    start, end = _inside_window(facts, ledger, rows)
+    total_ns = _covered_ns(facts, rows, start, end)
+    exposed = share_text(lost_ns, total_ns)
     return Finding(
         title=(
             f"Communication ran alone for {time_text(lost_ns)}, {ledger.share(lost_ns)}: "
-            f"{exposed} of the time of {count_text(len(rows), 'collective')} is exposed"
+            f"nothing overlapped {exposed} of the time in which "
+            f"{count_text(len(rows), 'collective')} ran"
         ),
         row=Row.COMMUNICATION,
         lost_ns=lost_ns,
@@ -53,7 +56,21 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         does_not_apply_when="a collective waits for a late rank; look at that rank's recording.",
         evidence=(
             Evidence(name="collectives", value=len(rows), unit="count"),
-            Evidence(name="time in collectives", value=float(np.sum(total_ns)), unit="ns"),
-            *largest_launches(facts, rows),
+            Evidence(name="time in collectives", value=total_ns, unit="ns"),
+            *largest_launches(facts, rows, end - start),
         ),
     )
+
+
+def _inside_window(facts: Facts, ledger: Ledger, rows: Array) -> tuple[Array, Array]:
+    """Return the parts of launches that lie in the window."""
+    start = np.maximum(facts.launches["start_ns"].to_numpy()[rows], ledger.window.start_ns)
+    end = np.minimum(facts.launches["end_ns"].to_numpy()[rows], ledger.window.end_ns)
+    return start, end
+
+
+def _covered_ns(facts: Facts, rows: Array, start: Array, end: Array) -> int:
+    """Return the device time in which any of the launches ran."""
+    device = facts.launches["device"].to_numpy()[rows]
+    keys = range(len(facts.devices))
+    return sum(union(start[device == key], end[device == key]).total for key in keys)

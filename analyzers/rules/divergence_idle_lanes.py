@@ -91,12 +91,14 @@ def base_name(kernel: str) -> str:
 def _time_by_base_name(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     """Return the window's kernels by base name, most time first.
 
-    Columns: ``ns`` (summed time), ``count`` (launches) and ``variants`` (full names).
+    Columns: ``ns`` (summed time in the window), ``count`` (launches) and ``variants`` (full names).
     """
     rows = facts.inside(ledger.window.start_ns, ledger.window.end_ns)
     rows = rows[facts.launches["kind"].to_numpy()[rows] == KERNEL]
+    start = np.maximum(facts.launches["start_ns"].to_numpy()[rows], ledger.window.start_ns)
+    end = np.minimum(facts.launches["end_ns"].to_numpy()[rows], ledger.window.end_ns)
     code, ids = pd.factorize(facts.launches["name_id"].to_numpy()[rows])
-    frame = pd.DataFrame({"ns": facts.duration_ns[rows], "count": 1}).groupby(code).sum()
+    frame = pd.DataFrame({"ns": end - start, "count": 1}).groupby(code).sum()
     names = pd.Index([base_name(str(n)) for n in facts.trace.names(ids)])
     named: pd.DataFrame = frame.assign(variants=1).set_axis(names).groupby(level=0).sum()
     return named.sort_values("ns", ascending=False)

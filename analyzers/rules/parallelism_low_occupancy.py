@@ -29,12 +29,12 @@ from __future__ import annotations
 
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
+from analyzers.kernel_memory import is_notable
 from analyzers.ledger import Ledger
 from analyzers.occupancy import launch_shapes
 from analyzers.parallelism import (
     LOW_OCCUPANCY_PCT,
     Parallelism,
-    is_notable,
     kernel_losses,
     largest_kernels,
     mean_weighted,

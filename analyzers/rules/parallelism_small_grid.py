@@ -3,7 +3,7 @@
 What it looks for:
     Launches whose grid has fewer blocks than the GPU has multiprocessors, and the time in which
     such a kernel ran alone. Kernels that run together fill the GPU together: that time is not
-    counted.
+    counted, nor is time that a finding about memory claims.
 
 Why it is slow:
     A block runs on one multiprocessor. With 8 blocks on 132 multiprocessors, 124 of them do
@@ -29,14 +29,15 @@ from __future__ import annotations
 
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
+from analyzers.kernel_memory import is_notable
 from analyzers.ledger import Ledger
 from analyzers.occupancy import launch_shapes
 from analyzers.parallelism import (
     Parallelism,
-    is_notable,
     kernel_losses,
     largest_kernels,
     mean_weighted,
+    multiprocessors,
     why_not_told,
 )
 from analyzers.words import count_text, time_text
@@ -54,12 +55,13 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     table = launch_shapes(facts).table
     blocks = mean_weighted(losses, table["grid_blocks"].to_numpy())
-    sms = int(facts.devices["sm_count"].max())
+    sms = mean_weighted(losses, multiprocessors(table, facts))
+    its = "its" if len(losses) == 1 else "their"
     alone_ns = int(losses["alone_ns"].sum())
     return Finding(
         title=(
-            f"{count_text(len(losses), 'launch')} had fewer blocks than the GPU has "
-            f"multiprocessors: on average {blocks:.0f} blocks for {sms}, during "
+            f"{count_text(len(losses), 'launch')} had fewer blocks than {its} GPU has "
+            f"multiprocessors: on average {blocks:.0f} blocks for {sms:.0f}, during "
             f"{time_text(alone_ns)}, {ledger.share(alone_ns)}"
         ),
         row=Row.KERNEL,

@@ -1,11 +1,12 @@
-"""Grids whose last wave of blocks is nearly empty.
+"""Grids whose last wave of blocks leaves multiprocessors without any.
 
 What it looks for:
     Launches with at least one full wave (as many blocks as the GPU can hold at a time), at most
-    four, and a partial one after them. Grids smaller than the GPU are the small-grid rule's.
+    four, and then fewer blocks than multiprocessors. A last wave with a block for each leaves none
+    idle and is not counted. Grids smaller than the GPU are the small-grid rule's.
 
 Why it is slow:
-    While the last, partial wave runs, most multiprocessors have nothing left to do. With few
+    While the last, partial wave runs, multiprocessors have nothing left to do. With few
     waves in all, that is a large part of the kernel: 140 blocks where 132 fit take twice as long
     as 132.
 
@@ -17,9 +18,10 @@ When it does not apply:
     When blocks differ much in length, so that they do not run in waves, or when other kernels
     fill the gap.
 
-The loss is the empty part of the waves: duration × (1 - waves / whole waves). How many blocks fit
-is computed from registers, shared memory and block size. Time in which several kernels ran at
-once is not counted, nor is any launch that another rule of this cause counts.
+The loss is an upper bound, as if each wave took equally long: duration × (1 - blocks of the last
+wave / multiprocessors) / waves. How many blocks fit is computed from registers, shared memory and
+block size. Time in which several kernels ran at once is not counted, nor is any launch that
+another rule of this cause counts, nor time that a finding about memory claims.
 
 Shown by:
     tests/scenarios.py, ``tail_wave``
@@ -27,16 +29,20 @@ Shown by:
 
 from __future__ import annotations
 
+import numpy as np
+
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
+from analyzers.kernel_memory import is_notable
 from analyzers.ledger import Ledger
 from analyzers.occupancy import launch_shapes
 from analyzers.parallelism import (
     Parallelism,
-    is_notable,
     kernel_losses,
     largest_kernels,
+    last_wave_blocks,
     mean_weighted,
+    multiprocessors,
     occupancy_is_known,
     why_not_told,
 )
@@ -59,13 +65,15 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     if not is_notable(ledger, lost_ns):
         return Clear()
     table = launch_shapes(facts).table
-    waves = mean_weighted(losses, table["waves"].to_numpy())
+    blocks = mean_weighted(losses, last_wave_blocks(table))
+    sms = mean_weighted(losses, multiprocessors(table, facts))
+    waves = mean_weighted(losses, np.floor(table["waves"].to_numpy()))
     alone_ns = int(losses["alone_ns"].sum())
     return Finding(
         title=(
             f"{count_text(len(losses), 'launch')} ended in a wave that leaves multiprocessors "
-            f"idle: on average {waves:.1f} waves of blocks, {time_text(lost_ns)} of "
-            f"{time_text(alone_ns)} in which they ran"
+            f"idle: on average {blocks:.0f} blocks for {sms:.0f} after {waves:.1f} full waves, up "
+            f"to {time_text(lost_ns)} of {time_text(alone_ns)}, {ledger.share(lost_ns)}"
         ),
         row=Row.KERNEL,
         lost_ns=lost_ns,
@@ -74,7 +82,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         does_not_apply_when="blocks differ much in length, so that they do not run in waves.",
         evidence=(
             Evidence(name="launches concerned", value=len(losses), unit="count"),
-            Evidence(name="mean waves of these launches", value=waves, unit="count"),
+            Evidence(name="mean full waves of these launches", value=waves, unit="count"),
+            Evidence(name="mean blocks of the last wave", value=blocks, unit="count"),
             *largest_kernels(facts, losses),
         ),
     )

@@ -1,0 +1,128 @@
+"""Kernel time in which memory is what holds, split so that no two rules claim the same.
+
+Pages of unified memory that are on their way come first, because nothing a kernel does helps
+then; the limit of device memory second. Rules about parallel work get what these leave.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import numpy as np
+import pandas as pd
+
+from analyzers.facts import Facts
+from analyzers.finding import Row
+from analyzers.intervals import Spans, empty, intersect, subtract, union
+from analyzers.ledger import Ledger
+from analyzers.losses import TransferLoss, ran_in, spans_of, transfers
+from collectors.trace import CopyKind
+
+NOTABLE_KERNEL_SHARE = 0.05  # of the time in use; an estimate inside kernels must be worth a look
+SATURATED_PCT = 80.0  # of the peak; where Nsight Compute, too, begins to speak of high throughput
+MAX_PCT = 120.0  # a larger value is not in percent, and means something else
+LONGEST_PERIODS = 2  # after a hole in the sampling, a sample speaks for no more than this
+
+_TRAFFIC = re.compile(r"\b(?:DRAM|VRAM)\b.*\b(?:Read|Write)\b", re.IGNORECASE)
+
+
+def is_notable(ledger: Ledger, lost_ns: int) -> bool:
+    """Tell whether an estimated loss inside kernels is worth a finding."""
+    return lost_ns > 0 and lost_ns >= NOTABLE_KERNEL_SHARE * ledger.in_use_ns
+
+
+@functools.lru_cache(maxsize=2)
+def migrating(facts: Facts, ledger: Ledger) -> TransferLoss:
+    """Return the kernel time in which pages came to the GPU that no API call asked for."""
+    moves = transfers(facts, ledger)
+    asked_for = facts.launches["api_row"].to_numpy()[moves.index] >= 0
+    moves = moves[(moves["kind"] == CopyKind.MANAGED_HOST_TO_DEVICE).to_numpy() & ~asked_for]
+    return ran_in(spans_of(ledger, Row.KERNEL), moves)
+
+
+def prefetches(facts: Facts) -> bool:
+    """Tell whether the program asks for pages; no column tells which migrations that made."""
+    return any("MemPrefetch" in str(name) for name in facts.functions)
+
+
+def claims_migrations(facts: Facts, ledger: Ledger) -> bool:
+    """Tell whether time with migrations is reported, and so is nobody else's."""
+    return ledger.is_notable(migrating(facts, ledger).ns) and not prefetches(facts)
+
+
+@functools.lru_cache(maxsize=2)
+def saturated(facts: Facts, ledger: Ledger) -> dict[int, Spans]:
+    """Return the kernel time at the limit of device memory, by device; without unsampled ones."""
+    samples = traffic(facts)
+    kernel = spans_of(ledger, Row.KERNEL)
+    waiting = migrating(facts, ledger)
+    result = {}
+    for key in kernel:
+        mine = samples[samples["gpu"] == _number(samples, facts, key)]
+        if len(mine) < 2:
+            continue
+        result[key] = intersect(kernel[key], _at_limit(mine))
+        if claims_migrations(facts, ledger):
+            result[key] = subtract(result[key], waiting.spans[key])
+    return result
+
+
+def highest_pct(facts: Facts, ledger: Ledger) -> float:
+    """Return the largest traffic that was sampled in the window on the devices of the ledger."""
+    samples = traffic(facts)
+    numbers = [_number(samples, facts, key) for key in range(len(facts.devices))]
+    inside = samples["gpu"].isin(numbers)
+    inside &= samples["time_ns"].between(*ledger.window.span)
+    return float(samples["pct"][inside].max()) if inside.any() else 0.0
+
+
+def held_by_memory(facts: Facts, ledger: Ledger, key: int) -> Spans:
+    """Return the kernel time of a device that findings about memory claim."""
+    claims = []
+    if claims_migrations(facts, ledger):
+        claims.append(migrating(facts, ledger).spans[key])
+    at_limit = saturated(facts, ledger)
+    if key in at_limit and is_notable(ledger, sum(s.total for s in at_limit.values())):
+        claims.append(at_limit[key])
+    if not claims:
+        return empty()
+    return union(np.concatenate([c.start for c in claims]), np.concatenate([c.end for c in claims]))
+
+
+@functools.lru_cache(maxsize=2)
+def traffic(facts: Facts) -> pd.DataFrame:
+    """Return ``gpu``, ``time_ns`` and ``pct``: reading and writing together, by time.
+
+    Empty when the recording does not sample it, or not in percent of the peak.
+    """
+    ids = np.unique(facts.trace.columns("gpu_metrics", ["name_id"])["name_id"])
+    wanted = [i for i, n in zip(ids, facts.trace.names(ids), strict=True) if _TRAFFIC.search(n)]
+    if not wanted:
+        return pd.DataFrame({"gpu": [], "time_ns": [], "pct": []}, dtype=np.int64)
+    # Piece by piece: there are a dozen other metrics for every two that are wanted.
+    pieces = (b.to_pandas() for b in facts.trace.batches("gpu_metrics"))
+    rows = pd.concat([p[p["name_id"].isin(wanted)] for p in pieces], ignore_index=True)
+    rows = rows.rename(columns={"value": "pct"})
+    if rows["pct"].max() > MAX_PCT:
+        rows = rows.iloc[:0]
+    sums: pd.DataFrame = rows.groupby(["gpu", "time_ns"])["pct"].sum().reset_index()
+    return sums
+
+
+def _number(samples: pd.DataFrame, facts: Facts, key: int) -> int:
+    """Return the number that the samples of a device carry."""
+    physical = int(facts.devices["physical"].iloc[key])
+    gpus = samples["gpu"].unique()
+    if physical not in gpus and len(gpus) == len(facts.devices) == 1:
+        return int(gpus[0])  # the only GPU, whatever its number
+    return physical
+
+
+def _at_limit(samples: pd.DataFrame) -> Spans:
+    """Return the time for which saturated samples of one device speak."""
+    time = samples["time_ns"].to_numpy()
+    period = np.diff(time)
+    begin = time[1:] - np.minimum(period, LONGEST_PERIODS * int(np.median(period)))
+    high = samples["pct"].to_numpy()[1:] >= SATURATED_PCT
+    return union(begin[high], time[1:][high])
