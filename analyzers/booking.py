@@ -42,6 +42,7 @@ class Detail(enum.IntEnum):
     NO_API_RECORDED = 15
     MANAGED_MEMORY = 16
     NOT_YET_USED = 17
+    UNNAMED_CALL = 18
 
 
 DETAILS = (
@@ -63,6 +64,7 @@ DETAILS = (
     "no API calls were recorded",
     "unified-memory migrations have no API call",
     "other GPUs had work, this one had none yet",
+    "inside an API call whose name the recording has lost",
 )
 """Each ``Detail`` in words."""
 
@@ -73,6 +75,7 @@ _BOOKED = {
     Doing.OUTSIDE: (Row.HOST, Detail.OUTSIDE_CUDA),
     Doing.DISPATCHING: (Row.LAUNCH, Detail.DISPATCHING),
     Doing.OTHER_CALL: (Row.LAUNCH, Detail.DISPATCHING),
+    Doing.IN_UNNAMED_CALL: (Row.UNEXPLAINED, Detail.UNNAMED_CALL),
     Doing.LAUNCHING: (Row.LAUNCH, Detail.IN_LAUNCH_CALL),
     Doing.WAITING: (Row.SYNC, Detail.IN_WAIT),
     Doing.FREEING: (Row.MEMORY, Detail.FREEING),

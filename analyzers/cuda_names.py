@@ -22,12 +22,14 @@ class Call(enum.IntEnum):
     FREE = 6  # waits for the device, then gives memory back
     ALLOCATE = 7  # takes memory
     SET_UP = 8  # loads modules, creates contexts and streams, builds graphs
+    UNNAMED = 9  # the recording has lost its name
 
 
 # First match wins, so the exceptions stand before the rule.
 _CALLS: tuple[tuple[Call, re.Pattern[str]], ...] = tuple(
     (call, re.compile(pattern))
     for call, pattern in (
+        (Call.ENQUEUE, r"^(?:cuda|cu|hip)LaunchHostFunc"),  # runs on the host, has no kernel
         (Call.POLL, r"^(?:cuda|cu|hip)(?:Event|Stream)Query$"),
         (Call.WAIT, r"^(?:cuda|cu|hip)\w*Synchronize$"),
         (Call.LAUNCH, r"^(?:cuda|cu|hip)(?:Ext|Module|Graph)?Launch"),
@@ -61,6 +63,8 @@ _COMMUNICATION = re.compile(
 
 def classify(function: str) -> Call:
     """Return what a thread does inside ``function`` (version suffix stripped)."""
+    if not function:
+        return Call.UNNAMED
     return next((call for call, pattern in _CALLS if pattern.search(function)), Call.OTHER)
 
 

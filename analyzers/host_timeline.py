@@ -32,15 +32,16 @@ class Doing(enum.IntEnum):
     OUTSIDE = 0  # no CUDA call for longer than dispatching takes
     DISPATCHING = 1  # between two calls
     OTHER_CALL = 2
-    LAUNCHING = 3
-    WAITING = 4
-    FREEING = 5
-    ALLOCATING = 6
-    SETTING_UP = 7
-    PROFILED = 8  # the profiler itself is at work
+    IN_UNNAMED_CALL = 3
+    LAUNCHING = 4
+    WAITING = 5
+    FREEING = 6
+    ALLOCATING = 7
+    SETTING_UP = 8
+    PROFILED = 9  # the profiler itself is at work
     # Two that no thread timeline contains; the ledger adds them after the launch call:
-    SUBMITTED = 9  # the call returned, the device has not begun
-    QUEUED = 10  # the call had returned before the device ran dry
+    SUBMITTED = 10  # the call returned, the device has not begun
+    QUEUED = 11  # the call had returned before the device ran dry
 
 
 _DOING = {
@@ -53,12 +54,14 @@ _DOING = {
     Call.FREE: Doing.FREEING,
     Call.ALLOCATE: Doing.ALLOCATING,
     Call.SET_UP: Doing.SETTING_UP,
+    Call.UNNAMED: Doing.IN_UNNAMED_CALL,
 }
 
 _DOING_OF_CALL = np.array([_DOING[call] for call in Call], dtype=np.int8)
 
-# Highest set bit of every 9-bit mask: which of the open calls counts.
-_HIGHEST = np.array([max(mask.bit_length() - 1, 0) for mask in range(512)], dtype=np.int8)
+# Highest set bit of every mask: which of the open calls counts.
+_MASKS = 1 << (Doing.PROFILED + 1)
+_HIGHEST = np.array([max(mask.bit_length() - 1, 0) for mask in range(_MASKS)], dtype=np.int8)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from analyzers.booking import DETAILS, Detail
+from analyzers.cuda_names import Call
 from analyzers.facts import GRAPH, KERNEL, Facts
 from analyzers.finding import Row
-from analyzers.intervals import Array
+from analyzers.intervals import Array, by_key
 from analyzers.ledger import Ledger
 from analyzers.report import Iteration, QualityNote
 from analyzers.words import share_text, time_text
@@ -30,7 +31,12 @@ MAX_CLOCK_SKEW_SHARE = 0.001
 NOTABLE_UNUSED_SHARE = 0.02  # of the window, in which a GPU had no work
 MAX_NAMED = 4  # devices in one sentence
 RECORD_AGAIN = "nsys profile -t cuda,nvtx,osrt -o report PROGRAM"
-_LOSS = re.compile(r"\b(?:lost|dropped|overflow|not all|incomplete|discarded)\b", re.IGNORECASE)
+_GPU_WORK = ("kernel_", "memcpy_", "memset_", "graph_")  # codes of notes about GPU operations
+_LOSS = re.compile(
+    r"\b(?:lost|loss|dropped|overflow\w*|not all|incomplete|discarded|could not be recorded)\b",
+    re.IGNORECASE,
+)
+_NO_LOSS = re.compile(r"\b(?:0|no) \w+(?: \w+)? (?:were|was) |\b\w+ \w+: 0\b", re.IGNORECASE)
 
 Check = Callable[[Facts, Ledger, tuple[Iteration, ...]], QualityNote | None]
 
@@ -173,6 +179,93 @@ def _orphans(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Quality
     )
 
 
+def _lost_kernels(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say that kernels are missing whose launches were recorded: their time reads as idle."""
+    launches = np.flatnonzero(facts.api_call == Call.LAUNCH) if len(facts.api) else np.empty(0, int)
+    if not len(facts.launches) or not len(launches):
+        return None
+    lost = _without_kernel(facts, launches)
+    if lost < MIN_ORPHAN_SHARE * len(launches):
+        return None
+    level = "error" if lost >= MAX_UNEXPLAINED_SHARE * len(launches) else "warning"
+    return _note(
+        level,
+        "launch_no_kernel",
+        f"{lost:,} of {len(launches):,} launch calls have no kernel in the recording although "
+        "later work has: kernels were lost, and their time looks idle. Record a shorter stretch.",
+    )
+
+
+def _without_kernel(facts: Facts, launches: Array) -> int:
+    """Return how many launch calls lack their kernel and cannot merely be late or captured.
+
+    Calls at the end of a recording may still be queued: only those count that come before
+    another call of the same thread whose work did run.
+    """
+    ran = np.zeros(len(facts.api), dtype=bool)
+    api_row = facts.launches["api_row"].to_numpy()
+    ran[api_row[api_row >= 0]] = True
+    status = facts.trace.columns("api_calls", ["status"])["status"]
+    start = facts.api["start_ns"].to_numpy()
+    order, bounds = facts.call_order
+    names = [str(n) for n in facts.functions]
+    begins = np.array([n.endswith("StreamBeginCapture") for n in names], dtype=np.int8)
+    ends = np.array([n.endswith("StreamEndCapture") for n in names], dtype=np.int8)
+    lost = 0
+    for thread, mine in by_key(facts.api["thread"].to_numpy()[launches], launches):
+        calls = order[bounds[thread] : bounds[thread + 1]]
+        of_launch = ran[mine].any()
+        done = mine[ran[mine]] if of_launch else calls[ran[calls]]
+        if not len(done):
+            continue
+        name = facts.api["name"].to_numpy()[calls]
+        capturing = np.cumsum(begins[name] - ends[name]) > 0
+        captured = np.isin(mine, calls[capturing])
+        missing = ~ran[mine] & ~captured & (status[mine] <= 0)  # -1 is not recorded
+        lost += int(np.count_nonzero(missing & (start[mine] < start[done].max())))
+    return lost
+
+
+def _shared_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say that several kernels name one call that launches only one."""
+    rows = facts.launches["api_row"].to_numpy()
+    rows = rows[(facts.launches["kind"].to_numpy() == KERNEL) & (rows >= 0)]
+    if not len(rows):
+        return None
+    single = np.array(["Graph" not in str(name) for name in facts.functions])
+    single &= facts.calls == Call.LAUNCH
+    per_call = np.bincount(rows, minlength=len(facts.api))
+    shared = (per_call > 1) & single[facts.api["name"].to_numpy()]
+    count = int(per_call[shared].sum())
+    if count < MIN_ORPHAN_SHARE * len(rows):
+        return None
+    return _note(
+        "warning",
+        "correlation_ambiguous",
+        f"{count:,} of {len(rows):,} kernels name a launch call that other kernels name, too "
+        "(kernels that launch kernels, or damaged ids): the idle time before them may be booked "
+        "to the wrong call. Export the report again if the program launches from the host only.",
+    )
+
+
+def _left_out(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Forbid a verdict when much of the GPU's work could not be read."""
+    left = sum(
+        note.count
+        for note in facts.trace.notes
+        if note.effect == "excluded" and note.code.startswith(_GPU_WORK)
+    )
+    total = left + len(facts.launches)
+    if not left or left < MAX_UNEXPLAINED_SHARE * total:
+        return None
+    return _note(
+        "error",
+        "operations_left_out",
+        f"{left:,} of {total:,} GPU operations could not be read, so their time looks idle. "
+        "Export the report again.",
+    )
+
+
 def _graphs_as_a_whole(
     facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]
 ) -> QualityNote | None:
@@ -192,7 +285,7 @@ def _lost_events(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     if not facts.trace.count("diagnostics"):
         return None
     texts = facts.trace.frame("diagnostics", ["text"])["text"]
-    said = [t for t in texts if _LOSS.search(t)]
+    said = [t for t in texts if _LOSS.search(t) and not _NO_LOSS.search(t)]
     if not said:
         return None
     quoted = " ".join(said[0].split())[:160]
@@ -347,6 +440,9 @@ _CHECKS: tuple[Check, ...] = (
     _one_operation,
     _unexplained,
     _orphans,
+    _lost_kernels,
+    _shared_calls,
+    _left_out,
     _graphs_as_a_whole,
     _lost_events,
     _profiler_overhead,

@@ -678,13 +678,15 @@ WORDS = {
     "cudaFree": "free",
     "cudaMalloc": "memory",
     "cuModuleLoadData": "setup",
+    "": "unnamed",
 }
 QUERIES = ("cudaEventQuery", "cudaStreamQuery")
-RANK = ("outside", "dispatch", "other", "launch", "wait", "free", "memory", "setup")
+RANK = ("outside", "dispatch", "other", "unnamed", "launch", "wait", "free", "memory", "setup")
 ROW_OF = {
     "outside": "host",
     "dispatch": "launch",
     "other": "launch",
+    "unnamed": "unexplained",
     "launch": "launch",
     "wait": "sync",
     "free": "memory",

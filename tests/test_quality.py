@@ -80,6 +80,10 @@ def test_whole_graphs_hide_kernels(tmp_path):
     [
         ("Not all CUDA events might have been collected.", True),
         ("12 events were dropped", True),
+        ("CUDA trace data loss: 1,204 events could not be recorded", True),
+        ("The CUPTI buffers overflowed", True),
+        ("0 events were lost", False),
+        ("Number of dropped samples: 0", False),
         ("Number of CUDA events collected: 4639.", False),
         ("No NVTX events collected. Does the process use NVTX?", False),
     ],
@@ -214,3 +218,53 @@ def test_time_in_whole_graphs_is_never_called_examined(tmp_path):
     )
     assert "--cuda-graph-trace=node" in report.verdict.sentence
     assert "ncu" not in report.verdict.sentence
+
+
+def lossy(lost, *, late=0, status=0):
+    """Twenty launches of which these have no kernel, then ``late`` more that had no time to run."""
+    ids = np.arange(20 + late)
+    ran = np.array([i for i in range(20) if i not in lost])
+    return {
+        "kernels": {"start_us": 20 * ran + 5, "duration_us": 10, "correlation_id": ran},
+        "api_calls": {
+            "start_us": 20 * ids,
+            "duration_us": 3,
+            "correlation_id": ids,
+            "status": status,
+        },
+    }
+
+
+def test_launches_whose_kernels_were_lost_are_said_and_many_forbid_a_verdict(tmp_path):
+    few = analyze(make_trace(tmp_path / "few", **lossy({5})))
+    assert next(n.level for n in few.quality if n.code == "launch_no_kernel") == "warning"
+    many = analyze(make_trace(tmp_path / "many", **lossy({5, 6, 7})))
+    assert many.verdict.cause == "unknown"
+    assert "3 of 20 launch calls" in many.verdict.sentence
+
+
+def test_launches_still_queued_at_the_end_and_failed_ones_are_not_lost_kernels(tmp_path):
+    assert "launch_no_kernel" not in notes(tmp_path / "queued", **lossy(set(), late=10))
+    failed = [1 if i in (5, 6, 7) else 0 for i in range(20)]
+    assert "launch_no_kernel" not in notes(tmp_path / "failed", **lossy({5, 6, 7}, status=failed))
+
+
+def test_launches_that_were_captured_into_a_graph_are_not_lost_kernels(tmp_path):
+    tables = lossy({5, 6, 7})
+    calls = tables["api_calls"]
+    names = ["cudaLaunchKernel"] * 20 + ["cudaStreamBeginCapture", "cudaStreamEndCapture"]
+    tables["api_calls"] = {
+        "name": names,
+        "start_us": [*calls["start_us"], 98, 158],
+        "duration_us": 1,
+        "correlation_id": np.arange(22),
+    }
+    assert "launch_no_kernel" not in notes(tmp_path, **tables)
+
+
+def test_kernels_that_share_a_call_which_launches_only_one_are_said(tmp_path):
+    tables = launched(10)
+    tables["kernels"]["correlation_id"] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
+    assert "2 of 10 kernels" in notes(tmp_path, **tables)["correlation_ambiguous"].message
+    tables["api_calls"]["name"] = "cudaGraphLaunch"  # one call, many kernels
+    assert "correlation_ambiguous" not in notes(tmp_path / "graph", **tables)
