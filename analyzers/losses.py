@@ -17,12 +17,15 @@ import pandas as pd
 from analyzers.cuda_names import Call
 from analyzers.facts import COPY, GRAPH, KERNEL, UNKNOWN, Facts, innermost
 from analyzers.finding import Evidence, Row
+from analyzers.gaps import DEVICE_GAP_MAX_NS
+from analyzers.host_timeline import DISPATCH_MAX_NS
 from analyzers.intervals import Array, Spans, covered, intersect, overlaps, subtract, union
 from analyzers.ledger import Detail, Ledger
-from analyzers.words import name_text, size_text
+from analyzers.words import name_text, size_text, time_text
 from collectors.trace import MANAGED_COPIES, CopyKind, MemoryKind
 
 SEQUENCE_LAUNCHES = 8  # this many equal names in a row are no coincidence
+SMALL_KERNEL_NS = DISPATCH_MAX_NS  # what takes longer is not too small for any ordinary launch
 MIN_PERIOD = 5  # a shorter cycle is one operation repeated: fusing it beats a graph of it
 MIN_REPETITIONS = 3
 READBACK_MAX_BYTES = 1_024  # a few numbers for the host to look at, not data to work on
@@ -36,7 +39,7 @@ class LaunchPattern(enum.IntEnum):
     """Why the device waited for a launch."""
 
     LATE_HOST = 0  # the host came late, for a kernel that ran longer, a copy, a memset or a graph
-    SMALL_KERNEL = 1  # the kernel ran shorter than the device had waited for its launch
+    SMALL_KERNEL = 1  # a small kernel ran shorter than the device had waited for its launch
     REPEATED_SEQUENCE = 2  # it ran shorter, and belongs to a sequence that repeats
     DEVICE_GAP = 3  # the host was in time: the device itself pauses between operations
 
@@ -84,12 +87,13 @@ def _launch_segments(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     ran_dry_ns = facts.launches["start_ns"].to_numpy() - facts.idle_before_ns
     queued = (facts.api_end_ns <= ran_dry_ns)[launch]
     by_device = (segments["detail"].to_numpy() == Detail.DEVICE_GAP) & queued
-    by_device |= later_node[launch]
+    # The call may still run while its nodes begin; a long pause between them is the call's.
+    by_device |= later_node[launch] & (facts.idle_before_ns[launch] <= DEVICE_GAP_MAX_NS)
     waited_ns = np.zeros(len(segments), np.int64)
     for part in (by_device, ~by_device):
         waited_ns[part] = np.bincount(launch[part], ns[part])[launch[part]]
     kernel = (facts.launches["kind"].to_numpy() == KERNEL) & ~graph
-    short = kernel[launch] & (facts.duration_ns[launch] < waited_ns)
+    short = kernel[launch] & (facts.duration_ns[launch] < np.minimum(waited_ns, SMALL_KERNEL_NS))
     period = _periods(facts, kernel)[launch]
     pattern = np.where(short, LaunchPattern.SMALL_KERNEL, LaunchPattern.LATE_HOST)
     pattern[short & (period >= MIN_PERIOD)] = LaunchPattern.REPEATED_SEQUENCE
@@ -175,6 +179,21 @@ class WaitLoss:
     count: int
     functions: str
     evidence: tuple[Evidence, ...]
+
+
+def left_idle(loss: WaitLoss, ledger: Ledger, whom: str = "") -> str:
+    """Say what waits cost, after "the host waited and": ``left the GPU idle for …``.
+
+    Args:
+        loss: The loss.
+        ledger: The account.
+        whom: Word for the GPUs, when the sentence has named them before.
+    """
+    refill = f", {time_text(loss.refill_ns)} of it while the host filled the queue again"
+    return (
+        f"left {whom or f'the {gpus(ledger)}'} idle for {time_text(loss.lost_ns)} "
+        f"({ledger.share(loss.lost_ns)}){refill if loss.refill_ns else ''}"
+    )
 
 
 def wait_losses(facts: Facts, ledger: Ledger, pattern: WaitPattern) -> WaitLoss:

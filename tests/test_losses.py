@@ -14,6 +14,7 @@ from analyzers.rules import (
     launch_late_host,
     launch_missing_graph,
     launch_small_kernels,
+    sync_host_waits,
     sync_small_readbacks,
 )
 from collectors.trace import CopyKind, MemoryKind
@@ -133,6 +134,37 @@ def test_pauses_inside_a_graph_are_the_gpu_s_even_while_the_call_still_runs(tmp_
     ledger = account(facts, 5, 17)
     assert ledger.total_ns(Row.LAUNCH) == 8_000
     assert list(found(LAUNCH_RULES, facts, ledger)) == ["launch_device_gaps"]
+
+
+def test_a_node_that_comes_long_after_the_one_before_waited_for_the_call(tmp_path):
+    # The call puts the second node on the device 100 µs after the first.
+    facts = build(
+        tmp_path,
+        kernels={
+            "start_us": [5, 105],
+            "duration_us": 5,
+            "correlation_id": 1,
+            "graph_node": [1, 2],
+        },
+        api_calls={
+            "start_us": [0],
+            "duration_us": 103,
+            "correlation_id": 1,
+            "name": "cudaGraphLaunch",
+        },
+    )
+    assert list(found(LAUNCH_RULES, facts, account(facts))) == ["launch_late_host"]
+
+
+def test_a_long_kernel_is_never_too_small_for_its_launch(tmp_path):
+    # 1 ms of work after a launch call of 5 ms: the call is slow, the kernel is not small.
+    begin = 6_000 * np.arange(10)
+    facts = build(
+        tmp_path,
+        kernels={"start_us": begin, "duration_us": 1_000, "correlation_id": numbers(10)},
+        api_calls={"start_us": begin - 4_900, "duration_us": 4_890, "correlation_id": numbers(10)},
+    )
+    assert list(found(LAUNCH_RULES, facts, account(facts))) == ["launch_late_host"]
 
 
 def test_a_pause_after_a_call_that_returned_too_late_is_the_host_s(tmp_path):
@@ -411,3 +443,44 @@ def test_a_collective_counts_with_its_part_of_the_window(tmp_path):
     finding = communication_exposed.check(facts, account(facts, 90, 10_090))
     assert "nothing overlapped 99.9 % of the time in which 1 collective ran" in finding.title
     assert [e.value for e in finding.evidence] == [1, 10_000_000, 10_000_000]
+
+
+# --- words ----------------------------------------------------------------------------------
+
+
+def synchronised(tmp_path, devices=1, refill_us=20):
+    """Kernels of 50 µs, each waited for; then the host works for ``refill_us``."""
+    step = 70 + refill_us
+    begin = np.tile(step * np.arange(20), devices)
+    ids = numbers(len(begin))
+    return build(
+        tmp_path,
+        kernels={
+            "start_us": begin,
+            "duration_us": 50,
+            "device": np.repeat(np.arange(devices), 20),
+            "correlation_id": ids,
+        },
+        devices={"process": [1] * devices, "device": range(devices), "physical": range(devices)},
+        api_calls={
+            "start_us": np.concatenate((begin - 4, begin + 1)),
+            "duration_us": np.repeat([3, step - 6 - refill_us], len(begin)),
+            "thread": np.tile(11 + np.repeat(np.arange(devices), 20), 2),
+            "correlation_id": np.concatenate((ids, ids + 1_000)),
+            "name": ["cudaLaunchKernel"] * len(begin) + ["cudaStreamSynchronize"] * len(begin),
+        },
+    )
+
+
+def test_a_wait_is_told_with_the_work_after_it(tmp_path):
+    facts = synchronised(tmp_path)
+    title = sync_host_waits.check(facts, account(facts)).title
+    assert "left the GPU idle for" in title
+    assert "of it while the host filled the queue again" in title
+
+
+def test_two_gpus_are_two(tmp_path):
+    facts = synchronised(tmp_path, devices=2)
+    title = sync_host_waits.check(facts, account(facts)).title
+    assert "left the GPUs idle for" in title
+    assert "of the time of 2 GPUs" in title

@@ -23,7 +23,7 @@ from __future__ import annotations
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
-from analyzers.losses import largest_gaps
+from analyzers.losses import gpus, largest_gaps
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.DEPENDENCY
@@ -39,8 +39,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     count = int(segments["launch"].nunique())
     return Finding(
         title=(
-            f"{count_text(count, 'operation')} had been submitted but could not begin: the GPU "
-            f"idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}"
+            f"{count_text(count, 'operation')} had been submitted but could not begin: the "
+            f"{gpus(ledger)} idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}"
         ),
         row=Row.DEPENDENCY,
         lost_ns=lost_ns,

@@ -1,8 +1,9 @@
 """The launch call came after the GPU had run dry, although the work itself is not too small.
 
 What it looks for:
-    Idle time spent on dispatching and launching before kernels that ran longer than it, and
-    before copies, memsets and CUDA graphs of any length: the host was merely late.
+    Idle time spent on dispatching and launching before kernels that ran longer than it or for 100
+    µs and more, and before copies, memsets and CUDA graphs of any length: nothing about the
+    kernels is too small, the host was merely late.
 
 Why it is slow:
     The host has no lead over the GPU, so each step of its own work shows as idle GPU.

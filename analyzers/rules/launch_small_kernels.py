@@ -1,8 +1,8 @@
 """Kernels too short to hide the cost of launching them.
 
 What it looks for:
-    Kernels that ran for less time than the GPU had idled waiting for their launch. Nodes of CUDA
-    graphs are not launched one by one, and are not counted.
+    Kernels of less than 100 µs that ran for less time than the GPU had idled waiting for their
+    launch. Nodes of CUDA graphs are not launched one by one, and are not counted.
 
 Why it is slow:
     Each launch costs the host some microseconds of dispatching and calling. When kernels are
@@ -47,7 +47,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             f"{count_text(len(launches), 'launch')} ran shorter than the {gpus(ledger)} had idled "
             f"before {'it' if len(launches) == 1 else 'them'}: median {time_text(duration)} of "
             f"work after {time_text(idle)} of waiting for the launch, "
-            f"{ledger.share(lost_ns)} in all"
+            f"{ledger.share(lost_ns)}"
         ),
         row=Row.LAUNCH,
         lost_ns=lost_ns,

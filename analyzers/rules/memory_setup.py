@@ -24,8 +24,8 @@ from __future__ import annotations
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
-from analyzers.losses import largest_gaps
-from analyzers.words import time_text
+from analyzers.losses import gpus, largest_gaps
+from analyzers.words import count_text, time_text
 
 CAUSE = Cause.MEMORY
 NEEDS = ("api_calls",)
@@ -38,10 +38,11 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     if not ledger.is_notable(lost_ns):
         return Clear()
     gaps = int(segments["launch"].nunique())
+    places = count_text(gaps, "place")
     return Finding(
         title=(
-            f"The GPU idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, while the host was "
-            f"loading modules, creating contexts or instantiating graphs, in {gaps:,} places"
+            f"The {gpus(ledger)} idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, while "
+            f"the host was loading modules, creating contexts or instantiating graphs, in {places}"
         ),
         row=Row.SETUP,
         lost_ns=lost_ns,

@@ -24,8 +24,8 @@ from __future__ import annotations
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
-from analyzers.losses import WaitPattern, wait_losses
-from analyzers.words import count_text, time_text
+from analyzers.losses import WaitPattern, left_idle, wait_losses
+from analyzers.words import count_text
 
 CAUSE = Cause.SYNC
 NEEDS = ("api_calls",)
@@ -37,11 +37,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     if not ledger.is_notable(loss.lost_ns):
         return Clear()
     return Finding(
-        title=(
-            f"{count_text(loss.count, 'wait')} in {loss.functions} left the GPU idle for "
-            f"{time_text(loss.lost_ns)} ({ledger.share(loss.lost_ns)}), "
-            f"{time_text(loss.refill_ns)} of it while the host filled the queue again"
-        ),
+        title=f"{count_text(loss.count, 'wait')} in {loss.functions} {left_idle(loss, ledger)}",
         row=Row.SYNC,
         lost_ns=loss.lost_ns,
         confidence=Confidence.MEASURED,

@@ -23,8 +23,8 @@ from __future__ import annotations
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
-from analyzers.losses import WaitPattern, wait_losses
-from analyzers.words import count_text, time_text
+from analyzers.losses import WaitPattern, gpus, left_idle, wait_losses
+from analyzers.words import count_text
 
 CAUSE = Cause.SYNC
 NEEDS = ("api_calls",)
@@ -35,11 +35,11 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     loss = wait_losses(facts, ledger, WaitPattern.IMPLICIT)
     if not ledger.is_notable(loss.lost_ns):
         return Clear()
+    it = "it" if len(ledger.devices) == 1 else "them"
     return Finding(
         title=(
-            f"{count_text(loss.count, 'call')} of {loss.functions} waited for the GPU and left it "
-            f"idle for {time_text(loss.lost_ns)} ({ledger.share(loss.lost_ns)}), "
-            f"{time_text(loss.refill_ns)} of it while the host filled the queue again"
+            f"{count_text(loss.count, 'call')} of {loss.functions} waited for the "
+            f"{gpus(ledger)} and {left_idle(loss, ledger, it)}"
         ),
         row=Row.SYNC,
         lost_ns=loss.lost_ns,
