@@ -62,11 +62,10 @@ class Facts:
 
     @functools.cached_property
     def api_call(self) -> Array:
-        """``Call`` of each row of ``api``; COPY is only what kept the host until the copy's end.
+        """``Call`` of each row of ``api``; COPY is only what kept the host busy with a copy.
 
         What a copy is called does not decide. An asynchronous one of pageable memory returns
-        only after the copy; a synchronous one between devices, or of a few staged bytes, returns
-        before it.
+        only after the data was staged; a synchronous one between devices returns at once.
         """
         calls: Array = self.calls[self.api["name"].to_numpy()]
         of_copies = self.of_table("copies", ["kind", "source_kind", "destination_kind"])
@@ -81,7 +80,7 @@ class Facts:
         staged = np.isin(host_side, (MemoryKind.PAGEABLE, NOT_RECORDED))
         calls = calls.copy()
         held = api_row[outlasts & staged]
-        released = api_row[(api_row >= 0) & ~outlasts]
+        released = api_row[(api_row >= 0) & ~outlasts & ~staged]
         calls[held[calls[held] == Call.ENQUEUE]] = Call.COPY
         calls[released[calls[released] == Call.COPY]] = Call.ENQUEUE
         return calls

@@ -118,9 +118,10 @@ def _queued_before(facts: Facts, ended: Gaps, device_gap_ns: int) -> list[Piece]
     plain = submitted & ~copies
     start, end, launch = ended.start[plain], ended.end[plain], ended.launch[plain]
     returned = np.maximum(ended.call_end[plain], start)
-    # A copy call that keeps the host waiting does not return early: what it spends beyond the
-    # device's own pause is staging of pageable memory.
-    staged = np.maximum(ended.end[copies] - device_gap_ns, ended.start[copies])
+    # What a copy call that keeps the host waiting spends beyond the device's own pause is staging
+    # of pageable memory.
+    pause = np.maximum(ended.end[copies] - device_gap_ns, ended.start[copies])
+    staged = np.minimum(np.maximum(ended.call_end[copies], ended.start[copies]), pause)
     held, call = ended.launch[copies], ended.api_row[copies]
     in_copy = Spans(ended.start[copies], staged)
     row = ended.api_row[plain]
@@ -130,7 +131,7 @@ def _queued_before(facts: Facts, ended: Gaps, device_gap_ns: int) -> list[Piece]
         by_doing(Spans(start, returned), doing, launch, wait),
         *_after_return(Spans(returned, end), Doing.QUEUED, device_gap_ns, launch),
         as_one(in_copy, Row.SYNC, Detail.IN_WAIT, held, call),
-        _doing(Spans(staged, ended.end[copies]), Doing.QUEUED, held),
+        *_after_return(Spans(staged, ended.end[copies]), Doing.QUEUED, device_gap_ns, held),
     ]
 
 

@@ -321,6 +321,18 @@ def test_a_copy_that_keeps_nobody_waiting_is_no_wait(tmp_path, function, copy):
     assert "sync" not in booked(account(facts))
 
 
+def test_staging_is_a_wait_even_if_the_call_returns_before_the_copy_ends(tmp_path):
+    # cudaMemcpy of pageable memory: staged from 15 to 75, copied from 70 to 100.
+    facts = build(
+        tmp_path,
+        kernels=launched([0], 10),
+        copies={"start_us": [70], "end_us": [100], "correlation_id": 2, **PAGEABLE},
+        api_calls=calls(("cudaLaunchKernel", -5, 0, 1), ("cudaMemcpy", 15, 75, 2)),
+    )
+    rows = booked(account(facts))
+    assert rows == {"kernel": 10, "transfer": 30, "sync": 55, "launch": 5}
+
+
 @pytest.mark.parametrize("function", ["cudaMemcpy", "cudaMemcpyAsync"])
 def test_a_copy_that_outlasts_itself_on_the_host_is_a_wait(tmp_path, function):
     # The copy call begins in the gap and returns after the copy: staging was waited for.
