@@ -3,7 +3,7 @@
 Format: the "Trace Event Format" document of the Chromium project. Events of one track must nest,
 so those that only overlap move to another row of the same track. Times are decimal text in
 microseconds with three places: nothing is lost to floating point. Only strings that an event
-refers to are written.
+refers to are written, and ``otherData`` says what was left out.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from analyzers.ledger import DETAILS, ROWS
 from analyzers.report import Report
 from collectors.trace import DEVICE_TABLES, Array, CopyKind, MemoryKind, Trace
 from library.analyses import Stored
+from library.export_target import check_files
 
 MAX_ROWS_OF_TRACK = 32  # events that overlap deeper are written as asynchronous ones
 CHUNK_ROWS = 65_536
@@ -52,6 +53,17 @@ _SHOWN = (  # columns of a GPU operation that are worth a line in Perfetto's det
 )
 
 
+_LEFT_OUT = {  # tables without a track; the CSV and Parquet exports have them
+    "syncs": "waits as CUPTI records them",
+    "graph_nodes": "CUDA graph nodes",
+    "thread_switches": "thread switches",
+    "cpu_samples": "CPU samples",
+    "page_faults": "page faults",
+    "overheads": "stretches of profiler overhead",
+    "diagnostics": "messages of the profiler",
+}
+
+
 def export(
     trace: Trace,
     stored: Stored,
@@ -73,8 +85,10 @@ def export(
         The number of events written.
 
     Raises:
+        RefusedError: ``target`` is a recording, or no plain file; see ``check_files``.
         OSError: The file cannot be written.
     """
+    check_files([target], trace.source)
     report = stored.report
     span = (report.window.start_ns, report.window.end_ns) if only_window else None
     with _replacing(target) as file:
@@ -83,7 +97,7 @@ def export(
             expected = _expected_events(trace)
             out.on_progress = lambda: on_progress(min(1.0, out.events / expected))
         file.write('{"displayTimeUnit":"ns","otherData":')
-        file.write(json.dumps(_about(report, out.origin_ns)))
+        file.write(json.dumps(_about(trace, report, out.origin_ns)))
         file.write(',"traceEvents":[\n')
         _write_findings(out, report)
         _write_ledger(out, report, stored.segments())
@@ -117,12 +131,16 @@ def _replacing(target: Path) -> Iterator[TextIO]:
         fresh.unlink(missing_ok=True)
 
 
-def _about(report: Report, origin_ns: int) -> dict[str, Any]:
+def _about(trace: Trace, report: Report, origin_ns: int) -> dict[str, Any]:
+    left_out = [f"{trace.count(t):,} {words}" for t, words in _LEFT_OUT.items() if trace.count(t)]
+    excluded = sum(rows.excluded for rows in trace.row_counts)
+    left_out += [f"{excluded:,} rows that could not be used"] if excluded else []
     return {
         "recording": str(report.source.get("name", "")),
         "verdict": report.verdict.sentence,
         "window": f"{report.window.start_ns}-{report.window.end_ns} ns",
         "origin_ns": str(origin_ns),
+        "not_exported": ", ".join(left_out) or "nothing",
     }
 
 

@@ -2,13 +2,15 @@
 
 Ids are replaced by the texts they stand for, and numbers of a kind by its name; only texts that
 an event refers to are written. In CSV a text that a spreadsheet would run as a formula gets a
-leading apostrophe, and a number that was not recorded is an empty cell.
+leading apostrophe, control characters become visible escapes, and a number that was not recorded
+is an empty cell.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -33,11 +35,16 @@ from collectors.trace import (
     schema,
 )
 from library.analyses import Stored
+from library.export_target import check_files, check_folder
 
 BATCH_ROWS = 65_536
 NOT_TABLES = ("strings",)  # also holds what programs printed; no event refers to that
 
-_FORMULA = "^[=+\\-@\t\r\x00]"
+# Spreadsheets skip leading blanks, and read the wide forms of the signs as the signs.
+_FORMULA = "^[\\pZ\\s\\pC]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\x00]"
+# Everything that acts instead of being seen, but tab and line breaks: those are quoted.
+_CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
+_CONTROLS = re.compile(_CONTROL)
 _MOMENTS = ("start_ns", "end_ns", "time_ns")  # -1 ns is a time, elsewhere it is "not recorded"
 _TEXT_IDS = ("name_id", "short_name_id", "domain_id", "category_id", "symbol_id")
 _LAUNCH_KINDS = ("kernel", "communication", "copy", "memset", "graph")
@@ -86,6 +93,7 @@ def export_csv(
         on_progress: Called with the name of each table that is begun.
 
     Raises:
+        RefusedError: A file of the export's name is a recording; see ``check_files``.
         OSError: The folder cannot be written.
     """
     way = _Way(".csv", _safe_for_csv, _csv_writer, on_progress)
@@ -113,6 +121,8 @@ class _Way(NamedTuple):
 
 
 def _export(trace: Trace, stored: Stored, folder: Path, way: _Way, only_window: bool) -> list[Path]:
+    check_folder(folder)
+    check_files((folder / f"{name}{way.suffix}" for name in _names(trace)), trace.source)
     folder.mkdir(parents=True, exist_ok=True)
     window = stored.report.window
     span = (window.start_ns, window.end_ns) if only_window else None
@@ -162,14 +172,23 @@ def _parquet_writer(path: Path, columns: pa.Schema) -> _Writer:
     return writer
 
 
+def _recorded_tables(trace: Trace) -> list[str]:
+    return [table for table in TABLES if trace.has(table) and table not in NOT_TABLES]
+
+
+def _names(trace: Trace) -> list[str]:
+    """Return the name of every table that is exported."""
+    derived = ("launches", "ledger", "kernel_summary")
+    return [*_recorded_tables(trace), *derived, *_SMALL_TABLES]
+
+
 def _tables(
     trace: Trace, stored: Stored, span: tuple[int, int] | None
 ) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
     """Give the name and the batches of every table, one table at a time."""
     texts = _Texts(trace)
-    for table in TABLES:
-        if trace.has(table) and table not in NOT_TABLES:
-            yield table, _readable(table, _recorded(trace, table, span), texts)
+    for table in _recorded_tables(trace):
+        yield table, _readable(table, _recorded(trace, table, span), texts)
     for table, frame in (("launches", stored.launches()), ("ledger", stored.segments())):
         batches = (_touching(b, span) for b in _batches(frame))
         yield table, _readable(table, batches, texts)
@@ -246,6 +265,9 @@ def _in_words(numbers: pa.Array, words: Mapping[int, str]) -> pa.Array:
     return pa.array(list(words.values())).take(pc.index_in(numbers, value_set=known))
 
 
+_SMALL_TABLES = ("findings", "evidence", "quality", "data_notes")
+
+
 def _small_tables(trace: Trace, stored: Stored) -> dict[str, pa.RecordBatch]:
     """Return what the report says, as tables."""
     report = stored.report
@@ -289,7 +311,20 @@ def _safe_for_csv(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _disarmed(texts: pa.Array) -> pa.Array:
+    if pc.any(pc.match_substring_regex(texts, _CONTROL)).as_py():
+        texts = _with_visible_controls(texts)
     risky = pc.match_substring_regex(texts, _FORMULA)
     apostrophe, nothing = (pa.scalar(text, texts.type) for text in ("'", ""))
     quoted = pc.binary_join_element_wise(apostrophe, texts, nothing)
     return pc.if_else(risky, quoted, texts)
+
+
+def _with_visible_controls(texts: pa.Array) -> pa.Array:
+    few = texts.dictionary_encode()  # a name repeats
+    shown = [_CONTROLS.sub(_escape, t) for t in few.dictionary.to_pylist()]
+    return pa.array(shown, texts.type).take(few.indices)
+
+
+def _escape(found: re.Match[str]) -> str:
+    number = ord(found.group())
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"

@@ -2,8 +2,11 @@
 
 import csv
 import gzip
+import hashlib
 import json
+import os
 from collections import defaultdict
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -283,15 +286,102 @@ def test_numbers_of_a_kind_are_words_and_what_is_not_recorded_is_empty(tmp_path)
     assert all(row["name"] == "" for row in launches if row["kind"] == "copy")
 
 
-def test_cells_that_a_spreadsheet_would_run_are_disarmed(tmp_path):
+def safe_for_csv(texts):
     import pyarrow as pa
 
-    risky = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\x00x"]
-    harmless = ["a=b", "1-1", "", " =1", "'x", 'quote"d', "line\nbreak", None]
-    batch = pa.RecordBatch.from_pydict({"text": [*risky, *harmless], "number": range(15)})
+    batch = pa.RecordBatch.from_pydict({"text": texts, "number": range(len(texts))})
     safe = export_tables._safe_for_csv(batch).to_pydict()
-    assert safe["text"] == [*("'" + text for text in risky), *harmless]
-    assert safe["number"] == list(range(15))
+    assert safe["number"] == list(range(len(texts)))
+    return safe["text"]
+
+
+def test_cells_that_a_spreadsheet_would_run_are_disarmed():
+    risky = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", " =1", "\n=1", "\u00a0 =1", "\uff1d1+1"]
+    harmless = ["a=b", "1-1", "", "'x", 'quote"d', "line\nbreak", None]
+    assert safe_for_csv([*risky, *harmless]) == [*("'" + text for text in risky), *harmless]
+
+
+def test_control_characters_in_cells_are_shown_not_obeyed():
+    texts = ["\x1b[31mred", "a\x00b", "\x00=1", "left\u202eright", "\ufeff=1", None, "plain"]
+    shown = ["\\x1b[31mred", "a\\x00b", "\\x00=1", "left\\u202eright", "\\ufeff=1", None, "plain"]
+    assert safe_for_csv(texts) == shown
+
+
+@pytest.fixture
+def own_recording(tmp_path):
+    """Return a recording of our own to lose, its trace and its analysis."""
+    path = tmp_path / "run.sqlite"
+    path.write_bytes(scenarios.sync().read_bytes())
+    return path, *opened(path, tmp_path / "root")
+
+
+@pytest.mark.parametrize("by", ["itself", "link", "copy"])
+def test_an_export_never_replaces_a_recording(own_recording, tmp_path, by):
+    path, trace, stored = own_recording
+    target = path if by == "itself" else tmp_path / "other.sqlite"
+    if by == "link":
+        target.symlink_to(path)
+    elif by == "copy":
+        target.write_bytes(path.read_bytes())
+    before = path.read_bytes()
+    with pytest.raises(RefusedError, match=r"is an SQLite database\. Choose another name"):
+        export_perfetto.export(trace, stored, target)
+    assert path.read_bytes() == before
+    assert target.is_symlink() == (by == "link")
+    folder = tmp_path / "csv"
+    folder.mkdir()
+    (folder / "quality.csv").symlink_to(path)
+    with pytest.raises(RefusedError, match=r"quality\.csv: is an SQLite database"):
+        export_tables.export_csv(trace, stored, folder)
+    assert [p.name for p in folder.iterdir()] == ["quality.csv"]
+
+
+def test_an_export_never_replaces_a_report_or_the_recording_in_any_format(own_recording, tmp_path):
+    path, trace, stored = own_recording
+    report = tmp_path / "run.nsys-rep"
+    report.write_bytes(b"NVIDIA Tegra Profiler Report")
+    with pytest.raises(RefusedError, match="is an Nsight Systems report"):
+        export_perfetto.export(trace, stored, report)
+    text = tmp_path / "run.json"
+    text.write_text("{}")
+    source = replace(
+        trace.source, size_bytes=2, sha256=hashlib.sha256(text.read_bytes()).hexdigest()
+    )
+    with pytest.raises(RefusedError, match="is the recording itself"):
+        export_perfetto.export(replace(trace, source=source), stored, text)
+    assert text.read_text() == "{}"
+    export_perfetto.export(trace, stored, text)
+    assert path.exists()
+    check_chrome_trace(text.read_text())
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_an_export_replaces_plain_files_only(own_recording, tmp_path, make):
+    _, trace, stored = own_recording
+    target = tmp_path / "out.json"
+    make(target)
+    before = target.lstat()
+    with pytest.raises(RefusedError, match=r"is (a folder|not a plain file)"):
+        export_perfetto.export(trace, stored, target)
+    assert target.lstat() == before
+    with pytest.raises(RefusedError, match="is not a plain file"):
+        export_perfetto.export(trace, stored, Path("/dev/null"))
+
+
+def test_tables_go_into_a_folder_only(own_recording, tmp_path):
+    _, trace, stored = own_recording
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RefusedError, match="is not a folder"):
+        export_tables.export_parquet(trace, stored, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_chrome_trace_says_what_it_leaves_out(own_recording, tmp_path):
+    _, trace, stored = own_recording
+    export_perfetto.export(trace, stored, tmp_path / "a.json")
+    said = json.loads((tmp_path / "a.json").read_text())["otherData"]["not_exported"]
+    waits = trace.count("syncs")
+    assert said == f"{waits} waits as CUPTI records them, 1 messages of the profiler"
 
 
 def test_only_rows_of_the_window_are_exported(tmp_path):
