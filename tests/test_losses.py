@@ -153,7 +153,9 @@ def test_a_node_that_comes_long_after_the_one_before_waited_for_the_call(tmp_pat
             "name": "cudaGraphLaunch",
         },
     )
-    assert list(found(LAUNCH_RULES, facts, account(facts))) == ["launch_late_host"]
+    findings = found(LAUNCH_RULES, facts, account(facts))
+    assert list(findings) == ["launch_late_host"]
+    assert "submitted 1 operation only" in findings["launch_late_host"].title
 
 
 def test_a_long_kernel_is_never_too_small_for_its_launch(tmp_path):

@@ -21,8 +21,6 @@ Shown by:
 
 from __future__ import annotations
 
-import pandas as pd
-
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
@@ -39,10 +37,11 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     lost_ns = int(segments["ns"].sum())
     if not ledger.is_notable(lost_ns):
         return Clear()
-    launches = pd.unique(segments["launch"].to_numpy())
+    # One call may have submitted several: all nodes of a CUDA graph.
+    calls = facts.launches["api_row"].loc[segments["launch"]].nunique()
     return Finding(
         title=(
-            f"The host submitted {count_text(len(launches), 'operation')} only after the "
+            f"The host submitted {count_text(calls, 'operation')} only after the "
             f"{gpus(ledger)} had run dry: {time_text(lost_ns)} of dispatching and launching, "
             f"{ledger.share(lost_ns)}"
         ),
@@ -52,7 +51,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         advice="Submit work earlier, and move host work off the submitting thread.",
         does_not_apply_when="the program has so little work that it never fills the queue.",
         evidence=(
-            Evidence(name="operations concerned", value=len(launches), unit="count"),
+            Evidence(name="operations concerned", value=calls, unit="count"),
             *largest_gaps(facts, segments, "launch of"),
         ),
     )
