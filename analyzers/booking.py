@@ -52,7 +52,7 @@ DETAILS = (
     "launch latency",
     "gap between two launches on the device",
     "inside a blocking call",
-    "filling the queue again after a blocking call",
+    "after a blocking call, which would have hidden it",
     "allocating memory",
     "giving memory back",
     "loading modules, creating contexts, instantiating graphs",

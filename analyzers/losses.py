@@ -19,7 +19,7 @@ from analyzers.facts import COPY, GRAPH, KERNEL, UNKNOWN, Facts, innermost
 from analyzers.finding import Evidence, Row
 from analyzers.gaps import DEVICE_GAP_MAX_NS
 from analyzers.host_timeline import DISPATCH_MAX_NS
-from analyzers.intervals import Array, Spans, covered, intersect, overlaps, subtract, union
+from analyzers.intervals import Array, Spans, by_key, covered, intersect, overlaps, subtract, union
 from analyzers.ledger import Detail, Ledger
 from analyzers.words import name_text, size_text, time_text
 from collectors.trace import MANAGED_COPIES, CopyKind, MemoryKind
@@ -32,6 +32,7 @@ READBACK_MAX_BYTES = 1_024  # a few numbers for the host to look at, not data to
 READBACK_LOOK_BACK = 3  # API calls between the copy and the wait; frameworks query in between
 SMALL_COPY_BYTES = 65_536  # moved in about 3 µs at 25 GB/s: as long as the copy takes to start
 EVIDENCE_GAPS = 3
+_WORK = (Call.LAUNCH, Call.WAIT, Call.POLL, Call.COPY, Call.FREE)  # a read-back is over before
 MEMSET_KIND = -2  # stands where a copy has its CopyKind, or -1 for an unknown one
 
 
@@ -189,7 +190,7 @@ def left_idle(loss: WaitLoss, ledger: Ledger, whom: str = "") -> str:
         ledger: The account.
         whom: Word for the GPUs, when the sentence has named them before.
     """
-    refill = f", {time_text(loss.refill_ns)} of it while the host filled the queue again"
+    refill = f", {time_text(loss.refill_ns)} of it after the call, until the next work began"
     return (
         f"left {whom or f'the {gpus(ledger)}'} idle for {time_text(loss.lost_ns)} "
         f"({ledger.share(loss.lost_ns)}){refill if loss.refill_ns else ''}"
@@ -232,7 +233,10 @@ def _wait_segments(facts: Facts, ledger: Ledger) -> pd.DataFrame:
 
 
 def _reads_back(facts: Facts, waits: Array) -> Array:
-    """Return which waits fetch a few bytes: a small copy to the host, or a wait right after one."""
+    """Return which waits fetch a few bytes: a small copy to the host, or a wait right after one.
+
+    Only calls that ask or set something may stand between the copy and its wait.
+    """
     copies = facts.of_table("copies", ["kind", "bytes"])
     small = copies["kind"] == CopyKind.DEVICE_TO_HOST
     small &= copies["bytes"].between(0, READBACK_MAX_BYTES)  # -1 is an unknown size
@@ -241,15 +245,19 @@ def _reads_back(facts: Facts, waits: Array) -> Array:
     result = np.isin(waits, small_calls)
     if not len(waits) or not len(small_calls):
         return result
-    start, thread = facts.api["start_ns"].to_numpy(), facts.api["thread"].to_numpy()
-    for place in np.unique(thread[waits]):
-        rows = np.flatnonzero(thread == place)
-        rows = rows[np.argsort(start[rows], kind="stable")]
+    order, bounds = facts.call_order
+    start = facts.api["start_ns"].to_numpy()
+    for place, mine in by_key(facts.api["thread"].to_numpy()[waits], np.arange(len(waits))):
+        rows = order[bounds[place] : bounds[place + 1]]
         is_small = np.isin(rows, small_calls)
-        mine = np.flatnonzero(thread[waits] == place)
+        is_other_work = ~is_small & np.isin(facts.api_call[rows], _WORK)
         position = np.searchsorted(start[rows], start[waits[mine]], side="left")
+        near = np.ones(len(mine), dtype=bool)
         for back in range(1, READBACK_LOOK_BACK + 1):
-            result[mine] |= (position >= back) & is_small[np.maximum(position - back, 0)]
+            before = np.maximum(position - back, 0)
+            near &= (position >= back) & ~is_other_work[before]
+            result[mine] |= near & is_small[before]
+            near &= ~is_small[before]
     return result
 
 

@@ -478,7 +478,7 @@ def test_a_wait_is_told_with_the_work_after_it(tmp_path):
     facts = synchronised(tmp_path)
     title = sync_host_waits.check(facts, account(facts)).title
     assert "left the GPU idle for" in title
-    assert "of it while the host filled the queue again" in title
+    assert "of it after the call, until the next work began" in title
 
 
 def test_two_gpus_are_two(tmp_path):
@@ -486,3 +486,42 @@ def test_two_gpus_are_two(tmp_path):
     title = sync_host_waits.check(facts, account(facts)).title
     assert "left the GPUs idle for" in title
     assert "of the time of 2 GPUs" in title
+
+
+def test_only_the_wait_for_the_few_bytes_is_a_read_back(tmp_path):
+    # Each step reads four bytes and waits; then it launches, and waits for that.
+    step = 100_000 * np.arange(40)
+    names = [
+        "cudaMemcpyAsync",
+        "cudaStreamSynchronize",
+        "cudaLaunchKernel",
+        "cudaDeviceSynchronize",
+    ]
+    begin = np.concatenate([step, step + 5_000, step + 40_000, step + 45_000])
+    end = np.concatenate([step + 4_000, step + 20_000, step + 44_000, step + 80_000])
+    number = np.arange(160)
+    facts = build(
+        tmp_path,
+        copies={
+            "start_ns": step + 10_000,
+            "end_ns": step + 11_000,
+            "kind": CopyKind.DEVICE_TO_HOST,
+            "source_kind": MemoryKind.DEVICE,
+            "destination_kind": MemoryKind.PINNED,
+            "bytes": 4,
+            "correlation_id": number[:40],
+        },
+        kernels={
+            "start_ns": step + 46_000,
+            "end_ns": step + 76_000,
+            "correlation_id": number[80:120],
+        },
+        api_calls={
+            "start_ns": begin,
+            "end_ns": end,
+            "name": np.repeat(names, 40).tolist(),
+            "correlation_id": number,
+        },
+    )
+    finding = sync_small_readbacks.check(facts, account(facts))
+    assert finding.title.startswith("40 read-backs")

@@ -2,7 +2,7 @@
 
 What it looks for:
     Synchronise calls (device, stream, event, context, and loops of queries) after which the GPU
-    idled: while the call returned, and while the host filled the queue again.
+    idled: while the call returned, and after it, until the next work began.
 
 Why it is slow:
     A wait for a busy GPU costs nothing by itself. But the host does not prepare the next work
