@@ -155,7 +155,7 @@ def open_recording(
     """
     job = start(path, window=window, limits=limits)
     stored = job.wait(on_progress)
-    return Opened(trace=cache.get(stored.trace_id), stored=stored)
+    return Opened(trace=cache.named(cache.get(stored.trace_id), stored.name), stored=stored)
 
 
 def start(path: Path, *, window: str = "", limits: Limits | None = None) -> Job:
@@ -165,7 +165,8 @@ def start(path: Path, *, window: str = "", limits: Limits | None = None) -> Job:
         EnvironmentFailedError: The data folder cannot be written, or a limit is no number.
     """
     folder = cache.find_folder(path)
-    stored = analyses.find(folder, window) if folder is not None else None
+    name = cache.text_of(path.name)
+    stored = analyses.find(folder, window, name) if folder is not None else None
     if stored is not None:
         return Job(name=path.name, stored=stored)
     try:
@@ -272,7 +273,8 @@ class Job:
         """Turn the child's answer, or its death, into the job's; keep the log of a defect."""
         kind = ""
         if "trace" in answer:
-            self._stored = analyses.at(answer["trace"], answer["analysis"])
+            name = cache.text_of(self.name)
+            self._stored = analyses.at(answer["trace"], answer["analysis"], name)
         else:
             shown = one_line(self.name)[:80]
             if answer:
@@ -558,12 +560,13 @@ def _is_damage(error: Exception) -> bool:
 
 
 def _read(path: Path, report: _Reporter) -> Trace:
-    from collectors import open_trace
+    from collectors import input_file, open_trace
 
     root = cache.cache_root()
     root.mkdir(parents=True, exist_ok=True)
+    before = input_file.look_at(path)
     trace = open_trace(path, root, on_progress=lambda f, s: report(f * READING_SHARE, s))
-    cache.remember(path, trace)
+    cache.remember(path, trace, before)
     return trace
 
 

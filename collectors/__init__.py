@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+from collectors import input_file
 from collectors.trace import RefusedError, Trace
 
 Progress = Callable[[float, str], None]
@@ -29,17 +30,17 @@ def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -
         on_progress: Called with the part done, 0 to 1, and what is being done.
 
     Raises:
-        RefusedError: The file is none of the formats that are known, or it is damaged.
+        RefusedError: The file is none of the formats that are known, it is damaged, or it
+            changed while it was read.
         EnvironmentFailedError: The machine stopped us: disk full, nsys missing.
     """
-    if not path.is_file():
-        raise RefusedError(f"{path.name}: no such file. Give the path of a recording")
+    input_file.look_at(path)
     for collector in collectors():
         if collector.recognizes(path):
             trace: Trace = collector.read(path, root, on_progress or _silent)
             return trace
     known = "; ".join(str(c.KNOWN_AS) for c in collectors())
-    raise RefusedError(f"{path.name}: not a recording that whyslow reads. It reads: {known}")
+    raise RefusedError(input_file.unknown(path, known))
 
 
 def _silent(_done: float, _doing: str) -> None:

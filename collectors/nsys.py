@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import re
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from collectors import nsys_export
+from collectors import input_file, nsys_export
 from collectors.nsys_rows import PROCESS_SHIFT, Ingest, Rows
 from collectors.sqlite_file import SqliteFile, is_sqlite
 from collectors.trace import (
@@ -78,10 +79,11 @@ def recognizes(path: Path) -> bool:
 
 def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:
     """Read a report or an export into the cache folder ``root``; see ``open_trace``."""
+    before = input_file.look_at(path)
     try:
         if is_sqlite(path):
-            return _read_export(path, path, root, on_progress)
-        return _read_report(path, root, on_progress)
+            return _read_export(path, _Original(path, before), root, on_progress)
+        return _read_report(_Original(path, before), root, on_progress)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise EnvironmentFailedError(
@@ -91,38 +93,60 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
         raise
 
 
-def _read_report(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:
-    if path.suffix == UNFINISHED_SUFFIX:
+class _Original(NamedTuple):
+    """The file that was asked for, as it was before the first byte was read."""
+
+    path: Path
+    before: os.stat_result
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return input_file.shown_name(self.path)
+
+    def check_unchanged(self) -> None:
+        """Refuse a file that is not the same any more."""
+        input_file.check_unchanged(self.path, self.before)
+
+
+def _read_report(
+    original: _Original, root: Path, on_progress: Callable[[float, str], None]
+) -> Trace:
+    if original.path.suffix == UNFINISHED_SUFFIX:
         raise RefusedError(
-            f"{path.name}: a raw .qdstrm capture. Import it with the QdstrmImporter of the nsys "
-            "that recorded it, then open the .nsys-rep"
+            f"{original.name}: a raw .qdstrm capture. Import it with the QdstrmImporter of the "
+            "nsys that recorded it, then open the .nsys-rep"
         )
     on_progress(0.0, "exporting the report with nsys")
     (root / "tmp").mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=root / "tmp"))
     try:
-        return _read_export(nsys_export.export(path, folder), path, root, on_progress)
+        exported = nsys_export.export(original.path, folder)
+        return _read_export(exported, original, root, on_progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read_export(
-    export: Path, original: Path, root: Path, on_progress: Callable[[float, str], None]
+    export: Path, original: _Original, root: Path, on_progress: Callable[[float, str], None]
 ) -> Trace:
     _check_space(export, root)
-    digest = _Digest(original)
+    digest = _Digest(original.path)
     writer = TraceWriter(root)
     try:
-        with SqliteFile(export) as file:
+        with SqliteFile(export, original.name) as file:
             _check_is_export(file, original.name)
             job = Ingest(file, writer, on_progress)
             for step in _STEPS:
                 step(job)
             job.finish()
             source = _source(file, original, digest.result())
+            original.check_unchanged()
             return writer.finish(f"{source.sha256[:16]}-{READER_VERSION}", source)
-    except BaseException:
+    except BaseException as error:
         writer.discard()
+        if isinstance(error, RefusedError):
+            original.check_unchanged()  # that is why it looks damaged
         raise
 
 
@@ -141,7 +165,8 @@ class _Digest:
     def result(self) -> str:
         self._thread.join()
         if not self._hex:
-            raise RefusedError(f"{self._path.name}: became unreadable while it was read")
+            name = input_file.shown_name(self._path)
+            raise RefusedError(f"{name}: became unreadable while it was read. Open it again")
         return self._hex
 
 
@@ -173,7 +198,7 @@ def _check_is_export(file: SqliteFile, name: str) -> None:
         raise RefusedError(f"{name}: no StringIds table, so nothing has a name. Export it again")
 
 
-def _source(file: SqliteFile, path: Path, sha256: str) -> Source:
+def _source(file: SqliteFile, original: _Original, sha256: str) -> Source:
     meta: dict[str, str] = {}
     for table in ("EXPORT_META_DATA", "META_DATA_EXPORT"):
         if file.has(table, "name", "value"):
@@ -181,12 +206,12 @@ def _source(file: SqliteFile, path: Path, sha256: str) -> Source:
             keys = ("EXPORT_PRODUCT_VERSION", "EXPORT_SCHEMA_VERSION")
             meta |= {str(k): str(v)[:40] for k, v in file.rows(sql, *keys)}
     return Source(
-        name=path.name,
-        format="nsys-sqlite" if is_sqlite(path) else "nsys-rep",
+        name=input_file.name_of(original.path),
+        format="nsys-sqlite" if is_sqlite(original.path) else "nsys-rep",
         tool_version=meta.get("EXPORT_PRODUCT_VERSION", ""),
         schema_version=meta.get("EXPORT_SCHEMA_VERSION", ""),
         sha256=sha256,
-        size_bytes=path.stat().st_size,
+        size_bytes=original.before.st_size,
         start_utc_ns=_number(file, "TARGET_INFO_SESSION_START_TIME", "utcEpochNs"),
         duration_ns=_number(file, "ANALYSIS_DETAILS", "duration"),
     )

@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from collectors.input_file import shown_name
 from collectors.trace import EnvironmentFailedError, RefusedError
 
 TIMEOUT_VARIABLE = "WHYSLOW_LIMIT_NSYS_S"
@@ -24,6 +25,7 @@ TIMEOUT_S = 1_800.0  # nsys writes about half a million rows a second: 30 minute
 GRACE_S = 3.0  # between asking nsys to stop and stopping it
 POLL_S = 0.05
 MAX_OUTPUT_BYTES = 65_536  # of what nsys prints; the sentence that matters comes first
+MAX_REASON = 75  # characters of that sentence; the way out must fit on the same line
 EXPORTED = "report.sqlite"
 WAY_OUT = "nsys export --type sqlite --output report.sqlite report.nsys-rep"
 
@@ -45,10 +47,11 @@ def export(report: Path, folder: Path) -> Path:
         EnvironmentFailedError: nsys is missing, older than the report, out of time or of space.
         RefusedError: nsys cannot read the report.
     """
+    name = shown_name(report)
     nsys = shutil.which("nsys")
     if nsys is None:
         raise EnvironmentFailedError(
-            f"{report.name}: nsys is not installed here, and only nsys reads this format. "
+            f"{name}: nsys is not installed here, and only nsys reads this format. "
             f"Run where it was recorded: {WAY_OUT}"
         )
     with tempfile.TemporaryDirectory(prefix="nsys-", dir=folder) as private:
@@ -61,6 +64,7 @@ def export(report: Path, folder: Path) -> Path:
 def _run(nsys: str, report: Path, private: Path) -> Path:
     """Run nsys inside ``private`` and return what it wrote, checked."""
     # The report's own name never reaches the command line: it could look like an option.
+    name = shown_name(report)
     source, output = private / "input.nsys-rep", private / EXPORTED
     source.symlink_to(report.resolve())
     command = [nsys, "export", "--type=sqlite", "--force-overwrite=true", "--lazy=true"]
@@ -70,17 +74,17 @@ def _run(nsys: str, report: Path, private: Path) -> Path:
         code, printed = _finish(command, private, timeout_s)
     except OSError as error:
         raise EnvironmentFailedError(
-            f"{report.name}: nsys could not be started ({error.strerror}). "
+            f"{name}: nsys could not be started ({error.strerror}). "
             f"Run where it was recorded: {WAY_OUT}"
         ) from error
     if code is None:
         raise EnvironmentFailedError(
-            f"{report.name}: nsys did not finish in {timeout_s:g} s "
+            f"{name}: nsys did not finish in {timeout_s:g} s "
             f"({TIMEOUT_VARIABLE}). Run where it was recorded: {WAY_OUT}"
         )
     if code:
-        raise _failure(report.name, code, printed)
-    _check_output(report.name, output)
+        raise _failure(name, code, printed)
+    _check_output(name, output)
     return output
 
 
@@ -173,7 +177,10 @@ def _failure(name: str, code: int, printed: str) -> EnvironmentFailedError | Ref
             f"{name}: nsys crashed while exporting it ({_signal_name(-code)}). "
             f"Run where it was recorded: {WAY_OUT}"
         )
-    return RefusedError(f"{name}: nsys cannot read it ({_reason(printed, code)})")
+    return RefusedError(
+        f"{name}: nsys cannot read it ({_reason(printed, code)}). If it is complete, "
+        f"run where it was recorded: {WAY_OUT}"
+    )
 
 
 def _signal_name(number: int) -> str:
@@ -189,12 +196,17 @@ def _reason(printed: str, code: int) -> str:
     marked = [line for line in lines if line.startswith("Exportation error:")]
     said = (marked or lines or [f"exit status {code}"])[0].removeprefix("Exportation error:")
     said = "".join(c if c.isprintable() else "\ufffd" for c in _PATH.sub("…", said))
-    return said.strip().rstrip(".")[:150] or f"exit status {code}"
+    return said.strip().rstrip(".")[:MAX_REASON] or f"exit status {code}"
 
 
 def _check_output(name: str, output: Path) -> None:
     if not output.is_file() or not output.stat().st_size:
-        raise RefusedError(f"{name}: nsys reported success but wrote nothing")
+        raise RefusedError(
+            f"{name}: nsys reported success but wrote nothing. Run it yourself: {WAY_OUT}"
+        )
     with output.open("rb") as file:
         if file.read(len(_SQLITE_MAGIC)) != _SQLITE_MAGIC:
-            raise RefusedError(f"{name}: nsys wrote something that is not an SQLite database")
+            raise RefusedError(
+                f"{name}: nsys wrote something that is not an SQLite database. "
+                f"Run it yourself: {WAY_OUT}"
+            )

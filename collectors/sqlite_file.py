@@ -7,6 +7,7 @@ run what its author wrote. Names from the file are compared with ours, never put
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -21,6 +22,7 @@ import adbc_driver_sqlite.dbapi as adbc
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from collectors.input_file import shown_name
 from collectors.trace import NOT_RECORDED, Array, RefusedError
 
 MAGIC = b"SQLite format 3\x00"
@@ -42,6 +44,8 @@ READ_ERRORS = (
     pa.ArrowInvalid,
 )
 
+_NO_MEMORY = "(unknown error)"  # of a connection that could not even be allocated
+
 _PREPARE = (
     "trusted_schema=OFF",
     "cell_size_check=ON",
@@ -62,26 +66,31 @@ class SqliteFile:
 
     Attributes:
         path: The file.
+        name: What messages call it.
         tables: Column names by table, as the file declares them.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str = "") -> None:
         """Open ``path``.
+
+        Args:
+            path: The file.
+            name: What messages call it; the file's own name by default.
 
         Raises:
             RefusedError: The file is cut off, damaged, accompanied by a journal, or contains
                 more than tables and indexes.
         """
-        _check_header(path)
-        self.path = path
-        self._uri = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
+        self.path, self.name = path, name or shown_name(path)
+        _check_header(path, self.name)
+        self._uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro&immutable=1"
         self._plain = sqlite3.connect(self._uri, uri=True)
         try:
             _prepare(self._plain, path)
-            self.tables = _checked_schema(self._plain, path)
+            self.tables = _checked_schema(self._plain, self.name)
         except READ_ERRORS as error:
             self._plain.close()
-            raise RefusedError(damaged(path, error)) from error
+            raise self._damaged(error) from error
         except RefusedError:
             self._plain.close()
             raise
@@ -111,7 +120,7 @@ class SqliteFile:
         try:
             return self._plain.execute(sql, values).fetchall()
         except READ_ERRORS as error:
-            raise RefusedError(damaged(self.path, error)) from error
+            raise self._damaged(error) from error
 
     def batches(
         self, table: str, columns: Sequence[str], texts: Sequence[str] = ()
@@ -131,7 +140,17 @@ class SqliteFile:
             for batch in self._in_stripes(wanted):
                 yield _complete(batch, columns, texts)
         except READ_ERRORS as error:
-            raise RefusedError(damaged(self.path, error)) from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> RefusedError:
+        """Return the one line for a database that SQLite cannot read."""
+        reason = str(error).replace(str(self.path.resolve()), "").replace(str(self.path), "")
+        reason = " ".join(reason.split())[:120]
+        if _NO_MEMORY in reason:
+            raise MemoryError from error
+        return RefusedError(
+            f"{self.name}: the SQLite file cannot be read ({reason}). Export the report again"
+        )
 
     def _in_stripes(self, wanted: _Wanted) -> Iterator[pa.RecordBatch]:
         """Read a table on several threads, a stripe of row numbers each, and yield it in order."""
@@ -232,12 +251,6 @@ def is_null(column: pa.Array) -> Array | None:
     return nulls
 
 
-def damaged(path: Path, error: Exception) -> str:
-    """Return the one line for a database that SQLite cannot read."""
-    reason = " ".join(str(error).replace(str(path), "").split())[:120]
-    return f"{path.name}: the SQLite file cannot be read ({reason}). Export the report again"
-
-
 def _complete(
     batch: pa.RecordBatch, columns: Sequence[str], texts: Sequence[str]
 ) -> dict[str, pa.Array]:
@@ -258,27 +271,28 @@ def _all_integers(batch: pa.RecordBatch, columns: tuple[str, ...]) -> bool:
     return all(pa.types.is_integer(t) or pa.types.is_null(t) for t in types)
 
 
-def _check_header(path: Path) -> None:
+def _check_header(path: Path, name: str) -> None:
     with path.open("rb") as file:
         head = file.read(100)
     size = path.stat().st_size
     if len(head) < 100 or not head.startswith(MAGIC):
-        raise RefusedError(f"{path.name}: not an SQLite database. Give an nsys export or report")
+        raise RefusedError(f"{name}: not an SQLite database. Give an nsys export or report")
     page = int.from_bytes(head[16:18], "big")
     page = 65_536 if page == 1 else page
     if page < 512 or page & (page - 1):
-        raise RefusedError(f"{path.name}: the SQLite header is damaged. Export the report again")
+        raise RefusedError(f"{name}: the SQLite header is damaged. Export the report again")
     pages = int.from_bytes(head[28:32], "big")
     # The page count is only valid when these two counters agree; old writers leave it stale.
     if pages and head[24:28] == head[92:96] and size < page * pages:
         raise RefusedError(
-            f"{path.name}: cut off: {size:,} bytes of {page * pages:,}. Copy or export it again"
+            f"{name}: cut off: {size:,} bytes of {page * pages:,}. Copy or export it again"
         )
+    real = path.resolve()  # SQLite follows links before it looks for what lies beside
     for ending in ("-journal", "-wal"):
-        companion = path.with_name(path.name + ending)
-        if companion.exists() and companion.stat().st_size:
+        companions = {p.with_name(p.name + ending) for p in (path, real)}
+        if any(c.exists() and c.stat().st_size for c in companions):
             raise RefusedError(
-                f"{path.name}: has an unfinished {ending[1:]} beside it, so it is half written. "
+                f"{name}: has an unfinished {ending[1:]} beside it, so it is half written. "
                 "Wait until the export is done, or export it again"
             )
 
@@ -299,29 +313,26 @@ def _prepare(plain: sqlite3.Connection, path: Path) -> None:
             raise sqlite3.DatabaseError(answer)
 
 
-def _checked_schema(plain: sqlite3.Connection, path: Path) -> dict[str, tuple[str, ...]]:
-    try:
-        found = plain.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-        names = [name for kind, name, _ in found if kind == "table"]
-        for kind, name, sql in found:
-            if kind not in ("table", "index") or "VIRTUAL" in str(sql).upper().split()[:3]:
-                raise RefusedError(
-                    f"{path.name}: contains the {kind} {name[:40]!r}; an nsys export has plain "
-                    "tables only. Export the report again"
-                )
-        if len(names) > MAX_TABLES:
-            raise RefusedError(f"{path.name}: {len(names):,} tables, the limit is {MAX_TABLES:,}")
-        tables = {}
-        for name in names:
-            columns = plain.execute(
-                "SELECT name, hidden FROM pragma_table_xinfo(?)", (name,)
-            ).fetchall()
-            if len(columns) > MAX_COLUMNS or any(hidden for _, hidden in columns):
-                raise RefusedError(
-                    f"{path.name}: table {name[:40]!r} has computed columns or more than "
-                    f"{MAX_COLUMNS} of them. Export the report again"
-                )
-            tables[name] = tuple(str(c) for c, _ in columns)
-    except READ_ERRORS as error:
-        raise RefusedError(damaged(path, error)) from error
+def _checked_schema(plain: sqlite3.Connection, shown: str) -> dict[str, tuple[str, ...]]:
+    found = plain.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    for kind, name, sql in found:
+        if kind not in ("table", "index") or "VIRTUAL" in str(sql).upper().split()[:3]:
+            raise RefusedError(
+                f"{shown}: contains the {kind} {name[:40]!r}; an nsys export has plain "
+                "tables only. Export the report again"
+            )
+    names = [name for kind, name, _ in found if kind == "table"]
+    if len(names) > MAX_TABLES:
+        raise RefusedError(f"{shown}: {len(names):,} tables, the limit is {MAX_TABLES:,}")
+    tables = {}
+    for name in names:
+        columns = plain.execute(
+            "SELECT name, hidden FROM pragma_table_xinfo(?)", (name,)
+        ).fetchall()
+        if len(columns) > MAX_COLUMNS or any(hidden for _, hidden in columns):
+            raise RefusedError(
+                f"{shown}: table {name[:40]!r} has computed columns or more than "
+                f"{MAX_COLUMNS} of them. Export the report again"
+            )
+        tables[name] = tuple(str(c) for c, _ in columns)
     return tables

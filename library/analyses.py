@@ -42,9 +42,12 @@ class Stored:
 
     Attributes:
         folder: Where it lies.
+        name: Name of the recording's file. One with the same content may have been analysed
+            under another name; empty keeps that one.
     """
 
     folder: Path
+    name: str = ""
 
     @property
     def trace_id(self) -> str:
@@ -57,15 +60,20 @@ class Stored:
         from analyzers.report import Report
 
         try:
-            return Report.from_dict(json.loads((self.folder / REPORT).read_bytes()))
+            return Report.from_dict(json.loads(self.report_text()))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(error) from error
 
     def report_text(self) -> str:
         """Return the report as the JSON text that was stored."""
         try:
-            return (self.folder / REPORT).read_text(encoding="utf-8")
-        except OSError as error:
+            text = (self.folder / REPORT).read_text(encoding="utf-8")
+            data = json.loads(text)
+            if not self.name or data["source"]["name"] == self.name:
+                return text
+            data["source"]["name"] = self.name
+            return json.dumps(data, indent=1)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._damaged(error) from error
 
     def segments(self) -> pd.DataFrame:
@@ -116,9 +124,9 @@ class Stored:
         )
 
 
-def at(trace_id: str, name: str) -> Stored:
-    """Return the analysis whose folder under the trace has this name."""
-    return Stored(cache_root() / trace_id / "analysis" / name)
+def at(trace_id: str, folder: str, name: str = "") -> Stored:
+    """Return the analysis in this folder under the trace, of the file called ``name``."""
+    return Stored(cache_root() / trace_id / "analysis" / folder, name)
 
 
 def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
@@ -143,18 +151,18 @@ def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     _forget_old(target)
-    return Stored(target)
+    return Stored(target, trace.source.name)
 
 
 def load(trace: Trace, window: str = "") -> Stored | None:
     """Return the stored analysis of ``window``, or None when it has to be made."""
-    return find(trace.folder, window)
+    return find(trace.folder, window, trace.source.name)
 
 
-def find(trace_folder: Path, window: str = "") -> Stored | None:
+def find(trace_folder: Path, window: str = "", name: str = "") -> Stored | None:
     """Return the intact analysis of ``window`` under ``trace_folder``, None when there is none."""
     folder = _folder(trace_folder, window)
-    return Stored(folder) if _is_intact(folder) else None
+    return Stored(folder, name) if _is_intact(folder) else None
 
 
 def analyzer_version() -> str:

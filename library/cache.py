@@ -1,7 +1,8 @@
 """Where opened recordings live: derived data that can be thrown away and made again.
 
 ``cache/<trace>`` holds one trace each, complete or not there at all. ``index/<key>.json`` says
-which trace a file on disk became; the file is known by its real path, size and time of change.
+which trace a file on disk became; the file is known by its real path, number (inode), size and
+times of change, as they were before it was read.
 A record also holds the digest of the trace's manifest, so that a damaged copy is noticed.
 
 Nothing heavy is imported here: a second look at a recording has to be instant.
@@ -21,7 +22,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -72,8 +73,11 @@ class Record:
 
     Attributes:
         path: Its real path.
-        size: Its size in bytes when it was read.
-        mtime_ns: Its time of change then.
+        name: Its name, as it was given.
+        inode: Its number in the file system just before it was read.
+        size: Its size in bytes then.
+        mtime_ns: Time of the last change of its content then.
+        ctime_ns: Time of the last change of anything about it then; nobody can set it back.
         trace: Folder name of the trace it became.
         manifest_sha256: Digest of that trace's manifest.
         reader: Fingerprint of the definition of a trace, so that a newer whyslow reads again.
@@ -81,8 +85,11 @@ class Record:
     """
 
     path: str
+    name: str
+    inode: int
     size: int
     mtime_ns: int
+    ctime_ns: int
     trace: str
     manifest_sha256: str
     reader: str
@@ -93,7 +100,7 @@ def find_folder(path: Path) -> Path | None:
     """Return the folder of the intact trace of this very file, without reading the file."""
     try:
         record = _load_record(_record_path(path))
-    except OSError:  # a relative path in a folder that was deleted
+    except (OSError, ValueError):  # a relative path in a folder that was deleted; a NUL
         return None
     if record is None or not _still_describes(record, path):
         return None
@@ -116,18 +123,21 @@ def find(path: Path) -> Trace | None:
         return None
 
 
-def remember(path: Path, trace: Trace) -> None:
+def remember(path: Path, trace: Trace, before: os.stat_result | None = None) -> None:
     """Note that the file at ``path`` became ``trace``.
+
+    Args:
+        path: The recording.
+        trace: What it became.
+        before: What the file was before it was read; by default what it is now.
 
     Raises:
         EnvironmentFailedError: The data folder cannot be written.
     """
     with writing():
-        status = path.stat()
         record = Record(
-            path=str(path.resolve()),
-            size=status.st_size,
-            mtime_ns=status.st_mtime_ns,
+            **_identity(path, before or path.stat()),
+            name=text_of(path.name),
             trace=trace.id,
             manifest_sha256=_digest(trace.folder / MANIFEST),
             reader=_reader_fingerprint(),
@@ -140,13 +150,13 @@ def traces() -> list[Trace]:
     """Return every trace of the library that can be opened, the newest first."""
     from collectors.trace import Trace, TraceError
 
-    newest: dict[str, int] = {}
-    for record in _records():
-        newest[record.trace] = max(record.order, newest.get(record.trace, 0))
+    newest: dict[str, Record] = {}
+    for record in sorted(_records(), key=lambda r: r.order):
+        newest[record.trace] = record
     found = []
-    for name in sorted(newest, key=lambda n: newest[n], reverse=True):
+    for record in sorted(newest.values(), key=lambda r: r.order, reverse=True):
         with contextlib.suppress(TraceError):
-            found.append(Trace.load(cache_root() / name))
+            found.append(named(Trace.load(cache_root() / record.trace), record.name))
     return found
 
 
@@ -162,7 +172,18 @@ def get(trace_id: str) -> Trace:
     if not _TRACE_ID.fullmatch(trace_id) or not (cache_root() / trace_id / MANIFEST).is_file():
         shown = "".join(c if c.isprintable() else "\ufffd" for c in trace_id[:80])
         raise RefusedError(f"{shown}: not in the library (deleted?). Open the recording again")
-    return Trace.load(cache_root() / trace_id)
+    newest = max(
+        (r for r in _records() if r.trace == trace_id), key=lambda r: r.order, default=None
+    )
+    trace = Trace.load(cache_root() / trace_id)
+    return named(trace, newest.name) if newest is not None else trace
+
+
+def named(trace: Trace, name: str) -> Trace:
+    """Return ``trace`` under the name of another file with the same content."""
+    if trace.source.name == name:
+        return trace
+    return replace(trace, source=replace(trace.source, name=name))
 
 
 def remove(trace_id: str) -> None:
@@ -255,6 +276,11 @@ def storage_error(error: OSError) -> EnvironmentFailedError | None:
     )
 
 
+def text_of(name: str) -> str:
+    """Return a file's name or path as text that can be stored, the same in every locale."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace the file at ``path`` at one stroke, surviving a crash at any moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -295,7 +321,7 @@ def _has_current_version(folder: Path) -> bool:
 
 
 def _record_path(path: Path) -> Path:
-    key = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
+    key = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]
     return data_dir() / "index" / f"{key}.json"
 
 
@@ -322,12 +348,19 @@ def _still_describes(record: Record, path: Path) -> bool:
         status = path.stat()
     except OSError:
         return False
-    same = (record.path, record.size, record.mtime_ns)
-    return stat.S_ISREG(status.st_mode) and same == (
-        str(path.resolve()),
-        status.st_size,
-        status.st_mtime_ns,
-    )
+    now = _identity(path, status)
+    return stat.S_ISREG(status.st_mode) and all(getattr(record, k) == v for k, v in now.items())
+
+
+def _identity(path: Path, status: os.stat_result) -> dict[str, Any]:
+    """Return what tells this very file, in this very state, from all others."""
+    return {
+        "path": text_of(os.path.realpath(path)),
+        "inode": status.st_ino,
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "ctime_ns": status.st_ctime_ns,
+    }
 
 
 def _is_intact(folder: Path, manifest_sha256: str) -> bool:

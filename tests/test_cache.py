@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from analyzers.analysis import investigate
 from collectors import open_trace
 from collectors.trace import EnvironmentFailedError, RefusedError, Trace
 from library import analyses, cache
@@ -66,11 +68,21 @@ def test_a_link_finds_the_trace_of_what_it_points_to(recording, tmp_path):
     assert cache.find(link) == trace
 
 
-@pytest.mark.parametrize("change", ["touched", "grown", "deleted", "now a folder"])
+@pytest.mark.parametrize(
+    "change", ["touched", "grown", "edited, time set back", "swapped", "deleted", "now a folder"]
+)
 def test_a_file_that_changed_is_not_found(recording, change):
     remembered(recording)
     if change == "touched":
         os.utime(recording, ns=(1, 1))
+    elif change == "edited, time set back":
+        status = recording.stat()
+        recording.write_bytes(recording.read_bytes())
+        os.utime(recording, ns=(status.st_atime_ns, status.st_mtime_ns))
+    elif change == "swapped":
+        other = recording.with_name("other")
+        shutil.copy2(recording, other)
+        other.replace(recording)
     elif change == "grown":
         status = recording.stat()
         recording.write_bytes(recording.read_bytes() + b"x")
@@ -111,12 +123,46 @@ def test_a_damaged_record_counts_as_none(data_dir, recording, text):
     assert cache.traces() == []
 
 
-@pytest.mark.parametrize("field", ["size", "mtime_ns", "path", "manifest_sha256", "trace"])
+@pytest.mark.parametrize(
+    "field", ["size", "mtime_ns", "ctime_ns", "inode", "path", "manifest_sha256", "trace"]
+)
 def test_a_record_with_one_wrong_field_finds_nothing(data_dir, recording, field):
     remembered(recording)
     record = json.loads(record_of(data_dir).read_text())
     record_of(data_dir).write_text(json.dumps({**record, field: "other"}))
     assert cache.find(recording) is None
+
+
+def test_a_record_says_what_the_file_was_before_it_was_read(recording):
+    before = recording.stat()
+    trace = open_trace(recording, cache.cache_root())
+    recording.write_bytes(recording.read_bytes() + b"x")
+    cache.remember(recording, trace, before)
+    assert cache.find(recording) is None
+
+
+def test_one_trace_bears_the_name_under_which_it_was_opened_last(recording, tmp_path):
+    first = remembered(recording)
+    again = tmp_path / "again.sqlite"
+    again.write_bytes(recording.read_bytes())
+    assert remembered(again).id == first.id
+    assert [t.source.name for t in cache.traces()] == ["again.sqlite"]
+    trace = cache.get(first.id)
+    assert trace.source.name == "again.sqlite"
+    stored = analyses.save(investigate(first), first, "")
+    assert stored.report.source["name"] == "run.sqlite"
+    renamed = analyses.load(trace)
+    assert renamed.report.source["name"] == "again.sqlite"
+    assert renamed.report_text() == renamed.report.to_json()
+
+
+@pytest.mark.parametrize("name", ["caf\udce9.sqlite", "n" * 300, "a\0b"])
+def test_no_name_is_too_odd_to_be_asked_for(recording, name):
+    remembered(recording)
+    assert cache.find(recording.with_name(name)) is None
+    loop = recording.with_name("loop")
+    loop.symlink_to(loop)
+    assert cache.find(loop) is None
 
 
 def test_a_newer_definition_of_a_trace_is_asked_for_its_version(data_dir, recording, monkeypatch):

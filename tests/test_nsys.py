@@ -1,6 +1,10 @@
 """What the reader promises about Nsight Systems exports, odd and damaged ones included."""
 
+import functools
+import gzip
+import os
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -295,6 +299,99 @@ def test_reading_leaves_nothing_beside_the_file(tmp_path):
     open_trace(path, tmp_path / "cache")
     assert [p.name for p in folder.iterdir()] == ["a.sqlite"]
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-journal"])
+def test_what_lies_beside_the_target_of_a_link_counts_too(tmp_path, ending):
+    (tmp_path / "there").mkdir()
+    path = recording().write(tmp_path / "there" / "a.sqlite")
+    path.with_name(path.name + ending).write_bytes(b"unfinished")
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(path)
+    assert "half written" in refused(link, tmp_path)
+
+
+def replaced_while_read(path, tmp_path, change):
+    """Open ``path`` and have ``change`` called in the middle of it."""
+    calls = []
+
+    def on_progress(_done, _doing):
+        if not calls:
+            change()
+        calls.append(1)
+
+    with pytest.raises(RefusedError) as caught:
+        open_trace(path, tmp_path / "cache", on_progress=on_progress)
+    assert calls
+    assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+    return str(caught.value)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(tmp_path):
+    path = recording().write(tmp_path / "a.sqlite")
+    other = recording(kernels=7).write(tmp_path / "b.sqlite")
+    message = replaced_while_read(path, tmp_path, lambda: other.replace(path))
+    assert message.startswith("a.sqlite: changed while it was read")
+    assert open_trace(path, tmp_path / "cache").count("kernels") == 7
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_refused(tmp_path):
+    path = recording().write(tmp_path / "a.sqlite")
+    times = path.stat()
+
+    def change_back_dated():
+        change(path, "UPDATE CUPTI_ACTIVITY_KIND_KERNEL SET end = end + 1")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert "changed while it was read" in replaced_while_read(path, tmp_path, change_back_dated)
+
+
+def test_a_file_that_vanishes_or_is_cut_while_it_is_read_is_refused(tmp_path):
+    for change_it in (Path.unlink, lambda p: p.write_bytes(p.read_bytes()[:8_192])):
+        path = recording(kernels=2_000).write(tmp_path / "a.sqlite")
+        message = replaced_while_read(path, tmp_path, functools.partial(change_it, path))
+        assert "changed while it was read" in message
+
+
+ODD_FILES = {
+    "folder": (Path.mkdir, "a folder, not a recording"),
+    "pipe": (os.mkfifo, "a pipe or device"),
+    "empty": (Path.touch, "an empty file"),
+    "loop": (lambda p: p.symlink_to(p.name), "a link that leads back to itself"),
+    "dangling": (lambda p: p.symlink_to("nowhere"), "a link to a file that is not there"),
+    "gzip": (lambda p: p.write_bytes(gzip.compress(b"x")), "gzip. Unpack it first: gunzip FILE"),
+    "zip": (lambda p: p.write_bytes(b"PK\x03\x04rest"), "Unpack it first: unzip FILE"),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), ODD_FILES.values(), ids=ODD_FILES.keys())
+def test_what_cannot_be_a_recording_is_named_with_the_way_out(tmp_path, make, words):
+    path = tmp_path / "a.sqlite"
+    make(path)
+    assert words in refused(path, tmp_path)
+
+
+def test_names_that_no_file_can_have_are_refused(tmp_path):
+    for name, words in (("n" * 300, "too long"), ("a\0b", "no such file"), ("a", "no such file")):
+        with pytest.raises(RefusedError, match=words) as caught:
+            open_trace(tmp_path / name, tmp_path / "cache")
+        assert len(str(caught.value)) < 200
+    with pytest.raises(RefusedError, match="no such file"):
+        open_trace(Path(__file__) / "a", tmp_path / "cache")
+
+
+def test_a_long_name_leaves_room_for_the_trouble(tmp_path):
+    path = tmp_path / ("n" * 250)
+    path.write_bytes(b"no recording")
+    with pytest.raises(RefusedError) as caught:
+        open_trace(path, tmp_path / "cache")
+    assert str(caught.value).startswith("n" * 79 + "…: not a recording")
+
+
+def test_a_name_that_is_not_utf_8_is_shown_with_replacements(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 %20?#.sqlite"))
+    path.write_bytes(recording().write(tmp_path / "a.sqlite").read_bytes())
+    assert open_trace(path, tmp_path / "cache").source.name == "caf\ufffd %20?#.sqlite"
 
 
 def test_the_same_content_is_kept_once(tmp_path):

@@ -1,5 +1,6 @@
 """The child process: every way to die is one line, and nothing half-made is ever visible."""
 
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 import worker
 from analyzers.facts import WindowError
+from collectors import open_trace
 from collectors.trace import EnvironmentFailedError, RefusedError, TraceError
 from library import analyses, cache
 from tests import scenarios
@@ -85,6 +87,74 @@ def test_a_recording_is_read_and_analysed_in_a_child(recording, data_dir):
     assert recording.read_bytes() == before
     assert sorted(p.name for p in recording.parent.iterdir()) == ["data", "run.sqlite"]
     assert leftovers(data_dir) == []
+
+
+def test_a_recording_that_may_not_be_read_is_refused_by_its_name(recording, monkeypatch):
+    def denied(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(RefusedError, match=r"^run\.sqlite: no permission to read it"):
+        open_trace(recording, cache.cache_root())
+
+
+ODD_NAMES = {"not UTF-8": b"caf\xe9 %41.sqlite", "UTF-8": "é\n.sqlite".encode()}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES.keys())
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0"}], ids=["utf8", "C"])
+def test_a_name_of_any_bytes_works_in_any_locale(recording, data_dir, name, locale):
+    path = Path(os.fsdecode(os.fsencode(recording.parent) + b"/" + name))
+    recording.rename(path)
+    for _ in range(2):
+        process = start_cli(path, data_dir, **locale)
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        assert json.loads(out)["source"]["name"] == name.decode("utf-8", "replace")
+    (record,) = (data_dir / "index").glob("*.json")
+    assert json.loads(record.read_text())["order"] == 1
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda p: p.symlink_to(p.name)])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, make):
+    path = tmp_path / "odd.sqlite"
+    make(path)
+    with pytest.raises(RefusedError, match=r"^odd\.sqlite: a "):
+        worker.open_recording(path)
+    with pytest.raises(RefusedError, match="too long"):
+        worker.open_recording(tmp_path / ("n" * 300))
+
+
+def test_the_report_names_the_file_that_was_opened(recording):
+    worker.open_recording(recording)
+    again = recording.with_name("again.sqlite")
+    again.write_bytes(recording.read_bytes())
+    for _ in range(2):
+        for path in (again, recording):
+            opened = worker.open_recording(path)
+            assert opened.trace.source.name == path.name
+            assert opened.stored.report.source["name"] == path.name
+            assert json.loads(opened.stored.report_text())["source"]["name"] == path.name
+
+
+def test_a_file_replaced_while_it_is_read_poisons_nothing(recording, fake_child, tmp_path):
+    other = tmp_path / "other.sqlite"
+    other.write_bytes(scenarios.scenario("launch").read_bytes())
+    golden = worker.open_recording(other).stored.report.totals
+    original = recording.read_bytes()
+    command = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['worker', sys.argv[1]]"
+    script = (
+        f"{command}; import os, worker, collectors.nsys_rows as rows; begin = rows.Ingest.finish\n"
+        f"def late(job): os.replace({str(other)!r}, {str(recording)!r}); begin(job)\n"
+        "rows.Ingest.finish = late; sys.exit(worker.main())"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "_COMMAND", (sys.executable, "-c", script))
+        with pytest.raises(RefusedError, match=r"^run\.sqlite: changed while it was read"):
+            worker.open_recording(recording)
+    assert worker.open_recording(recording).stored.report.totals == golden
+    recording.write_bytes(original)
+    assert worker.open_recording(recording).stored.report.totals != golden
 
 
 def test_a_cached_recording_needs_no_child(recording, monkeypatch):
@@ -286,10 +356,10 @@ def test_a_trace_cut_short_is_made_again(recording):
     assert again.trace.arrow("kernels").num_rows == opened.trace.count("kernels")
 
 
-def start_cli(path, data_dir):
+def start_cli(path, data_dir, **environment):
     return subprocess.Popen(
         [sys.executable, str(ROOT / "cli.py"), "diagnose", "--json", str(path)],
-        env={**os.environ, cache.DATA_DIR_VARIABLE: str(data_dir)},
+        env={**os.environ, cache.DATA_DIR_VARIABLE: str(data_dir), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,

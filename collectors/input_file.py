@@ -1,0 +1,107 @@
+"""The file that was asked for: looked at before anything reads it, and again before it counts.
+
+A recording can be replaced while it is read, for example by the next run of a script. What was
+read then belongs to neither file, so it is refused instead of kept.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from collectors.trace import RefusedError
+
+MAX_SHOWN = 80  # characters of a name in a message; the trouble and the way out need the rest
+
+_TROUBLES = {
+    errno.ENOENT: "no such file. Give the path of a recording",
+    errno.ENOTDIR: "no such file. Give the path of a recording",
+    errno.EACCES: "no permission to read it. Ask its owner, or give the path of a copy",
+    errno.EPERM: "no permission to read it. Ask its owner, or give the path of a copy",
+    errno.ELOOP: "a link that leads back to itself. Give the path of the recording",
+    errno.ENAMETOOLONG: "the name is too long for a file. Give the path of a recording",
+}
+_PACKED = {  # how files begin that only need unpacking
+    b"\x1f\x8b": ("gzip", "gunzip"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
+    b"\xfd7zXZ\x00": ("xz", "unxz"),
+    b"BZh": ("bzip2", "bunzip2"),
+    b"PK\x03\x04": ("zip", "unzip"),
+}
+
+
+def name_of(path: Path) -> str:
+    """Return the file's name as text that can be stored anywhere."""
+    return os.fsencode(path.name).decode("utf-8", "replace")
+
+
+def shown_name(path: Path) -> str:
+    """Return the file's name for a message: printable and of bounded length."""
+    name = "".join(c if c.isprintable() else "\ufffd" for c in name_of(path))
+    return name if len(name) <= MAX_SHOWN else f"{name[: MAX_SHOWN - 1]}…"
+
+
+def look_at(path: Path) -> os.stat_result:
+    """Return what the file at ``path`` is now; it can be read.
+
+    Raises:
+        RefusedError: It is absent, unreadable, empty, or not a plain file.
+    """
+    name = shown_name(path)
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            path.open("rb").close()
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        raise RefusedError(f"{name}: {_trouble(path, error)}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise RefusedError(f"{name}: a folder, not a recording. Give the path of a file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise RefusedError(f"{name}: a pipe or device, not a file. Save the recording to a file")
+    if not status.st_size:
+        raise RefusedError(f"{name}: an empty file. Copy or export the recording again")
+    return status
+
+
+def check_unchanged(path: Path, before: os.stat_result) -> None:
+    """Make sure that the file at ``path`` is still the one that ``before`` describes.
+
+    Raises:
+        RefusedError: It was replaced, written to or removed.
+    """
+    try:
+        now: os.stat_result | None = path.stat()
+    except OSError:
+        now = None
+    if now is None or _identity(now) != _identity(before):
+        raise RefusedError(
+            f"{shown_name(path)}: changed while it was read. Wait until nothing writes to it, "
+            "then open it again"
+        )
+
+
+def unknown(path: Path, known_as: str) -> str:
+    """Return the line for a file that no collector recognizes."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    for magic, (kind, program) in _PACKED.items():
+        if head.startswith(magic):
+            return f"{shown_name(path)}: compressed with {kind}. Unpack it first: {program} FILE"
+    return (
+        f"{shown_name(path)}: not a recording that whyslow reads. Give one of what it reads: "
+        f"{known_as}"
+    )
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _trouble(path: Path, error: OSError | ValueError) -> str:
+    number = error.errno if isinstance(error, OSError) else errno.ENOENT
+    if number == errno.ENOENT and isinstance(error, OSError) and path.is_symlink():
+        return "a link to a file that is not there. Give the path of the recording"
+    fallback = f"cannot be read ({os.strerror(number or errno.EIO)}). Give the path of a copy"
+    return _TROUBLES.get(number or 0, fallback)
