@@ -15,7 +15,7 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ class Stored:
     """
 
     folder: Path
-    name: str = ""
+    name: str = field(default="", compare=False)
 
     @property
     def trace_id(self) -> str:
