@@ -25,6 +25,7 @@ _KIND_OF_TABLE = {"kernels": KERNEL, "graph_launches": GRAPH, "copies": COPY, "m
 
 UNKNOWN = NOT_RECORDED
 
+UNSTAGED_MAX_BYTES = 65_536  # pageable copies up to here travel with the command
 MAX_TABLE_SPREAD = 8  # a look-up table of ids may have this many places for each id
 
 
@@ -65,10 +66,11 @@ class Facts:
         """``Call`` of each row of ``api``; COPY is only what kept the host busy with a copy.
 
         What a copy is called does not decide. An asynchronous one of pageable memory returns
-        only after the data was staged; a synchronous one between devices returns at once.
+        only after the data was staged, unless it is small; a synchronous one between devices
+        returns at once (CUDA driver API, "API synchronization behavior").
         """
         calls: Array = self.calls[self.api["name"].to_numpy()]
-        of_copies = self.of_table("copies", ["kind", "source_kind", "destination_kind"])
+        of_copies = self.of_table("copies", ["kind", "source_kind", "destination_kind", "bytes"])
         if not len(of_copies) or not len(calls):
             return calls
         rows = of_copies.index.to_numpy()
@@ -78,8 +80,9 @@ class Facts:
         to_host = of_copies["kind"].to_numpy() == CopyKind.DEVICE_TO_HOST
         host_side = np.where(to_host, of_copies["destination_kind"], of_copies["source_kind"])
         staged = np.isin(host_side, (MemoryKind.PAGEABLE, NOT_RECORDED))
+        long = (host_side == MemoryKind.PAGEABLE) & (of_copies["bytes"] > UNSTAGED_MAX_BYTES)
         calls = calls.copy()
-        held = api_row[outlasts & staged]
+        held = api_row[(api_row >= 0) & staged & (outlasts | long.to_numpy())]
         released = api_row[(api_row >= 0) & ~outlasts & ~staged]
         calls[held[calls[held] == Call.ENQUEUE]] = Call.COPY
         calls[released[calls[released] == Call.COPY]] = Call.ENQUEUE

@@ -333,6 +333,17 @@ def test_staging_is_a_wait_even_if_the_call_returns_before_the_copy_ends(tmp_pat
     assert rows == {"kernel": 10, "transfer": 30, "sync": 55, "launch": 5}
 
 
+@pytest.mark.parametrize(("size", "row"), [(65_536, "launch"), (10_000_000, "sync")])
+def test_only_large_pageable_copies_are_staged_by_an_asynchronous_call(tmp_path, size, row):
+    facts = build(
+        tmp_path,
+        kernels=launched([0], 10),
+        copies={"start_us": [70], "end_us": [100], "bytes": size, "correlation_id": 2, **PAGEABLE},
+        api_calls=calls(("cudaLaunchKernel", -5, 0, 1), ("cudaMemcpyAsync", 15, 65, 2)),
+    )
+    assert booked(account(facts))[row] >= 50
+
+
 @pytest.mark.parametrize("function", ["cudaMemcpy", "cudaMemcpyAsync"])
 def test_a_copy_that_outlasts_itself_on_the_host_is_a_wait(tmp_path, function):
     # The copy call begins in the gap and returns after the copy: staging was waited for.
