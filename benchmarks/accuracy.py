@@ -1,0 +1,396 @@
+"""Whether the verdicts are right: programs of known trouble, and what whyslow says about them.
+
+Each case is simulated, written as an Nsight Systems export, opened and analysed like any other.
+The truth does not come from whyslow: it is the time that the same program takes without the cause.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from analyzers import analyze
+from analyzers.finding import CAUSE_OF_ROW, Row
+from analyzers.report import Report
+from benchmarks.families import (
+    CONFOUNDERS,
+    FAMILIES,
+    FINE,
+    HEALTHY,
+    MIXED,
+    SINGLE,
+    TANGLED,
+    UNKNOWN,
+    UNTOLD,
+    Case,
+    Maker,
+)
+from benchmarks.recorder import Recorder
+from benchmarks.simulator import execute, true_losses
+from collectors import open_trace
+from traces.nsys_writer import GENERATIONS
+
+CLOSE = 0.8  # a cause that costs this part of the largest is as good a verdict
+STRONG_FROM = 0.12  # of the window; what costs about the limit of 10 % may be called healthy
+CALIBRATED_FROM = 0.02  # of the window: a smaller loss is not worth a finding
+WORKERS = 2
+MIN_SINGLE, MIN_MIXED, MAX_MEDIAN_ERROR = 0.95, 0.85, 0.15
+GROUPS = {
+    "single": SINGLE,
+    "mixed": MIXED,
+    "tangled": TANGLED,  # shown, not scored: no single cause is to blame
+    "fine": FINE,
+    "confounder": CONFOUNDERS,
+    "untold": UNTOLD,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One case and its verdict.
+
+    Attributes:
+        family: Its name.
+        seed: Of the case.
+        expected: The cause that was planted or costs most, ``healthy`` or ``unknown``.
+        right: Every verdict that counts as right.
+        verdict: What whyslow said.
+        window_ns: Length of the window, times the devices.
+        claims: Nanoseconds that the ledger books to each cause.
+        truth: Nanoseconds that each cause costs.
+        over_row: Whether a finding claims more than its row holds.
+        defects: What is plainly wrong, whatever the verdict: a ledger that does not close, counts
+            that differ from what was written, a finding that cannot be.
+    """
+
+    family: str
+    seed: int
+    expected: str
+    right: tuple[str, ...]
+    verdict: str
+    window_ns: int
+    claims: dict[str, int]
+    truth: dict[str, int]
+    over_row: bool
+    defects: tuple[str, ...] = ()
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the verdict is right."""
+        return self.verdict in self.right
+
+    @property
+    def group(self) -> str:
+        """Which kind of family it is from."""
+        names = {g: {f.__name__ for f in families} for g, families in GROUPS.items()}
+        return next(group for group, members in names.items() if self.family in members)
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Claim less truth, as a part of the window, for each cause that costs or claims some."""
+        whole = max(self.window_ns, 1)
+        return {
+            cause: (self.claims.get(cause, 0) - true) / whole
+            for cause, true in self.truth.items()
+            if max(self.claims.get(cause, 0), true) >= CALIBRATED_FROM * whole
+        }
+
+
+def make_case(family: str, seed: int) -> Case:
+    """Return the case of a family's name and a seed."""
+    known = {f.__name__: f for f in FAMILIES}
+    return known[family](Maker(seed))
+
+
+def record_case(case: Case, seed: int) -> Recorder:
+    """Simulate ``case`` and return its recording; the layout depends on the seed."""
+    generation = GENERATIONS[seed % len(GENERATIONS)]
+    recorder = Recorder(generation, case.program.devices)
+    execute(case.program, recorder=recorder)
+    for tweak in case.tweaks:
+        tweak(recorder)
+    return recorder
+
+
+def judge(family: str, seed: int) -> Result:
+    """Simulate one case, analyse its recording and compare."""
+    case = make_case(family, seed)
+    with tempfile.TemporaryDirectory(prefix="whyslow-accuracy-") as temporary:
+        recorder = record_case(case, seed)
+        path = recorder.write(Path(temporary) / "case.sqlite")
+        report = analyze(open_trace(path, Path(temporary) / "cache"))
+    truth = {c: ns * case.program.devices for c, ns in true_losses(case.program).items()}
+    return Result(
+        family=family,
+        seed=seed,
+        expected=case.planted or max(truth, key=lambda c: truth[c]),
+        right=_right_verdicts(case, truth),
+        verdict=report.verdict.cause,
+        window_ns=sum(d.duration_ns for d in report.devices),
+        claims=_claims(report),
+        truth=truth,
+        over_row=_claims_more_than_a_row(report),
+        defects=tuple(_defects(report, recorder, case)),
+    )
+
+
+def _right_verdicts(case: Case, truth: dict[str, int]) -> tuple[str, ...]:
+    if case.planted:
+        window_ns = execute(case.program) * case.program.devices
+        weak = case.planted in truth and truth[case.planted] < STRONG_FROM * window_ns
+        return (case.planted, *case.also_right, *((HEALTHY,) if weak else ()))
+    largest = max(truth.values())
+    return tuple(c for c, ns in truth.items() if ns >= CLOSE * largest)
+
+
+def _claims(report: Report) -> dict[str, int]:
+    claims: Counter[str] = Counter()
+    for device in report.devices:
+        for row, cause in CAUSE_OF_ROW.items():
+            claims[cause.value] += device.rows[row]
+        claims["host"] -= device.unused_ns
+    return dict(claims)
+
+
+def _defects(report: Report, recorder: Recorder, case: Case) -> Iterator[str]:
+    if any(sum(d.rows.values()) != d.duration_ns for d in report.devices):
+        yield "the ledger does not close"
+    written = {table: recorder.count(table) for table in ("KERNEL", "MEMCPY", "RUNTIME")}
+    read = {
+        "KERNEL": report.totals["kernels"]["count"],
+        "MEMCPY": sum(c["count"] for c in report.totals["copies"].values()),
+        "RUNTIME": report.totals["api_calls"]["count"],
+    }
+    if written != read:
+        yield f"wrote {written}, read {read}"
+    yield from (f"finding {f.id}" for f in report.findings if f.id in case.never)
+
+
+def _claims_more_than_a_row(report: Report) -> bool:
+    claimed: Counter[Row] = Counter()
+    for finding in report.findings:
+        claimed[finding.row] += finding.lost_ns
+    return any(ns > sum(d.rows[row] for d in report.devices) for row, ns in claimed.items())
+
+
+def run(seeds: int, workers: int = WORKERS) -> list[Result]:
+    """Judge ``seeds`` cases, going round the families."""
+    chosen = [FAMILIES[seed % len(FAMILIES)].__name__ for seed in range(seeds)]
+    if workers == 1:
+        return [judge(family, seed) for seed, family in enumerate(chosen)]
+    with ProcessPoolExecutor(workers) as pool:
+        return list(pool.map(judge, chosen, range(seeds), chunksize=4))
+
+
+def confusion(results: Iterable[Result]) -> list[str]:
+    """Return the confusion matrix as lines of text: expected by verdict."""
+    counts = Counter((r.expected, r.verdict) for r in results)
+    rows = sorted({e for e, _ in counts})
+    columns = sorted({e for e, _ in counts} | {v for _, v in counts})
+    width = max(len(c) for c in columns) + 2
+    lines = ["expected".ljust(16) + "".join(c.rjust(width) for c in columns)]
+    for row in rows:
+        cells = (counts[row, c] for c in columns)
+        lines.append(row.ljust(16) + "".join((str(n) if n else "·").rjust(width) for n in cells))
+    return lines
+
+
+def precision_and_recall(results: Sequence[Result]) -> dict[str, tuple[float, float]]:
+    """Return both for each expected cause; a verdict that is right otherwise counts as right."""
+    scores = {}
+    for cause in sorted({r.expected for r in results}):
+        of_cause = [r for r in results if r.expected == cause]
+        said = [r for r in results if r.verdict == cause]
+        recall = sum(r.is_right for r in of_cause) / len(of_cause)
+        scores[cause] = (sum(r.is_right for r in said) / len(said) if said else 1.0, recall)
+    return scores
+
+
+def macro(results: Sequence[Result]) -> tuple[float, float]:
+    """Return the mean precision and recall over causes."""
+    scores = precision_and_recall(results).values()
+    if not scores:
+        return 1.0, 1.0
+    return statistics.mean(p for p, _ in scores), statistics.mean(r for _, r in scores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What ``--check`` looks at."""
+
+    single: tuple[float, float]
+    mixed: tuple[float, float]
+    false_alarms: int
+    abstained: float
+    median_error: float
+    p95_error: float
+    over_row: int
+    defects: int
+
+    def misses(self) -> list[str]:
+        """Return the limits that are not kept."""
+        checks = (
+            (min(self.single) >= MIN_SINGLE, f"single causes: {self.single}"),
+            (min(self.mixed) >= MIN_MIXED, f"mixed causes: {self.mixed}"),
+            (self.false_alarms == 0, f"false alarms: {self.false_alarms}"),
+            (self.abstained == 1, f"abstained where due: {self.abstained:.0%}"),
+            (self.median_error <= MAX_MEDIAN_ERROR, f"median error: {self.median_error:.3f}"),
+            (self.over_row == 0, f"findings above their row: {self.over_row}"),
+            (self.defects == 0, f"cases with a defect: {self.defects}"),
+        )
+        return [text for kept, text in checks if not kept]
+
+
+def figures(results: Sequence[Result]) -> Figures:
+    """Return the figures that ``--check`` looks at."""
+    of = {g: [r for r in results if r.group == g] for g in GROUPS}
+    fine = [r for r in (*of["fine"], *of["confounder"]) if r.expected == HEALTHY]
+    errors = relative_errors([*of["single"], *of["mixed"]])
+    return Figures(
+        single=macro(of["single"]),
+        mixed=macro(of["mixed"]),
+        false_alarms=sum(not r.is_right for r in fine),
+        abstained=_mean([float(r.verdict == UNKNOWN) for r in of["untold"]]),
+        median_error=statistics.median(errors) if errors else 0.0,
+        p95_error=sorted(errors)[int(0.95 * (len(errors) - 1))] if errors else 0.0,
+        over_row=sum(r.over_row for r in results),
+        defects=sum(bool(r.defects) for r in results),
+    )
+
+
+def relative_errors(results: Iterable[Result]) -> list[float]:
+    """Return how far the claim for the verdict's cause is from the truth, in parts of the truth."""
+    found = []
+    for r in results:
+        truth = r.truth.get(r.verdict, 0)
+        if truth >= CALIBRATED_FROM * r.window_ns:
+            found.append(abs(r.claims[r.verdict] - truth) / truth)
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.mean(values) if values else 1.0
+
+
+def _calibration(results: Sequence[Result]) -> list[str]:
+    lines = ["cause            cases   median error   p95 error   claims over / under the truth"]
+    for cause in sorted({c for r in results for c in r.errors}):
+        errors = [r.errors[cause] for r in results if cause in r.errors]
+        sizes = sorted(abs(e) for e in errors)
+        p95 = sizes[int(0.95 * (len(sizes) - 1))]
+        over, under = sum(e > 0.01 for e in errors), sum(e < -0.01 for e in errors)
+        lines.append(
+            f"{cause:<16}{len(errors):>6}{statistics.median(sizes):>14.1%}{p95:>12.1%}"
+            f"{over:>14} / {under}"
+        )
+    return [*lines, "(errors in parts of the window)"]
+
+
+def _worst(results: Sequence[Result], count: int = 10) -> list[str]:
+    def badness(result: Result) -> tuple[bool, float]:
+        is_wrong = not result.is_right or bool(result.defects)
+        return is_wrong, max((abs(e) for e in result.errors.values()), default=0.0)
+
+    told = [r for r in results if r.group not in ("tangled", "untold") or not r.is_right]
+    ranked = sorted(told, key=badness, reverse=True)[:count]
+    return [
+        f"{r.family} seed {r.seed}: expected {r.expected}, said {r.verdict}, "
+        f"{''.join(f'{d}, ' for d in r.defects)}"
+        f"largest error {badness(r)[1]:.0%} of the window; "
+        f"python -m benchmarks.accuracy --case {r.family} {r.seed} --out case.sqlite "
+        "&& whyslow open case.sqlite"
+        for r in ranked
+    ]
+
+
+def real_lines(folder: Path, labels: Path) -> tuple[list[str], int]:
+    """Score labelled real recordings; return lines and how many were wrong."""
+    lines, wrong = [], 0
+    for label in json.loads(labels.read_text(encoding="utf-8")):
+        matches = sorted(folder.rglob(label["file"]))
+        if not matches:
+            lines.append(f"absent   {label['file']}")
+            continue
+        with tempfile.TemporaryDirectory(prefix="whyslow-accuracy-") as temporary:
+            report = analyze(open_trace(matches[0], Path(temporary)))
+        allowed = [*label["expected"], *label.get("allowed", [])]
+        right = report.verdict.cause in allowed
+        wrong += not right
+        lines.append(
+            f"{'right' if right else 'WRONG':<9}{label['file'][-60:]}: {report.verdict.cause}, "
+            f"expected {' or '.join(allowed)} ({label['reason']})"
+        )
+    return lines, wrong
+
+
+def print_results(results: Sequence[Result], seconds: float) -> Figures:
+    """Print every table and return the figures."""
+    for group in GROUPS:
+        members = [r for r in results if r.group == group]
+        if members:
+            print(f"\n{group}: expected (down) and verdict (across), {len(members)} cases")
+            print("\n".join(confusion(members)))
+    print("\nprecision and recall of single causes")
+    single = [r for r in results if r.group == "single"]
+    for cause, (precision, recall) in precision_and_recall(single).items():
+        print(f"{cause:<16}{precision:>8.1%}{recall:>8.1%}")
+    print("\nwhat the ledger books, beside what the program takes without the cause")
+    print("\n".join(_calibration([r for r in results if r.group in ("single", "mixed")])))
+    print("\nworst cases")
+    print("\n".join(_worst(results)))
+    found = figures(results)
+    print(f"\ncases                          {len(results)} in {seconds:.0f} s")
+    print(f"single: macro precision/recall {found.single[0]:.3f} / {found.single[1]:.3f}")
+    print(f"mixed: macro precision/recall  {found.mixed[0]:.3f} / {found.mixed[1]:.3f}")
+    print(f"false alarms on healthy        {found.false_alarms}")
+    print(f"abstained where due            {found.abstained:.1%}")
+    print(
+        f"error of the verdict's loss    {found.median_error:.1%} median, {found.p95_error:.1%} p95"
+    )
+    print(f"findings above their row       {found.over_row}")
+    print(f"cases with another defect      {found.defects}")
+    return found
+
+
+def main() -> int:
+    """Run, print and check; 1 when ``--check`` was given and a limit was not kept."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=500, help="cases to simulate")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a limit is not kept")
+    parser.add_argument("--case", nargs=2, metavar=("FAMILY", "SEED"), help="write one recording")
+    parser.add_argument("--out", type=Path, default=Path("case.sqlite"), help="where to")
+    parser.add_argument("--real", type=Path, metavar="DIR", help="score labelled recordings")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        default=Path(__file__).with_name("real_labels.json"),
+        help="of --real",
+    )
+    options = parser.parse_args()
+    if options.case:
+        family, seed = options.case[0], int(options.case[1])
+        print(record_case(make_case(family, seed), seed).write(options.out))
+        return 0
+    if options.real:
+        lines, wrong = real_lines(options.real, options.labels)
+        print("\n".join(lines))
+        return int(bool(wrong))
+    begin = time.perf_counter()
+    found = print_results(run(options.seeds), time.perf_counter() - begin)
+    misses = found.misses() if options.check else []
+    for miss in misses:
+        print(f"not kept: {miss}")
+    return int(bool(misses))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,436 @@
+"""Executes small GPU programs under CUDA's rules, and tells what each cause really costs them.
+
+A program is what host threads do, one operation after the other. ``execute`` runs it on a model of
+driver, streams and copy engines, and can write down what a profiler would have seen. Run again
+under rules that take one cause away (waits that do not block, launches that cost nothing …), the
+same program ends earlier: by how much is the truth that a diagnosis has to find.
+
+Every length stands in the program, so that two runs differ by the rule alone. Nothing here is
+shared with the analyzers: where both agree, they agree about CUDA.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.recorder import Recorder
+
+LAUNCH_LATENCY_NS = 2_000  # from the queue to the device
+DEVICE_GAP_NS = 1_000  # the device's own pause between two operations of a stream
+WAKE_UP_NS = 3_000  # until a thread runs again that waited for the device
+QUEUE_PLACES = 1_000  # a launch call blocks while so many operations of its stream wait
+STAGING_BYTES_PER_NS = 10  # the host copies pageable memory into pinned buffers this fast
+BUS_BYTES_PER_NS = 24
+START_NS = 1_000_000_000  # a program imports and allocates first
+
+TO_DEVICE, TO_HOST, PEER = 1, 2, 10  # directions, as CUPTI numbers them
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What costs time. Each cause of the ledger is one rule, so that it can be taken away."""
+
+    launch: bool = True  # calls, dispatching, latency and the device's pauses
+    sync: bool = True  # waits block the host, and copies do as CUDA documents it
+    bandwidth: bool = True  # copies and memsets take time
+    host: bool = True  # input, locks, garbage collection
+    communication: bool = True  # collectives take time
+    memory: bool = True  # allocating and freeing, loading modules
+    dependency: bool = True  # streams wait for events
+
+    def without(self, cause: str) -> Rules:
+        """Return the rules with one cause taken away."""
+        return dataclasses.replace(self, **{cause: False})
+
+
+CAUSES = tuple(f.name for f in dataclasses.fields(Rules))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream of a device."""
+
+    number: int = 7
+    device: int = 0
+
+
+MAIN = Stream()
+
+
+@dataclass(frozen=True)
+class Work:
+    """Host code between CUDA calls; ``os_call`` names the call of the system that it sits in."""
+
+    ns: int
+    os_call: str = ""
+    is_dispatch: bool = False
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel and its launch call."""
+
+    ns: int
+    name: str = "gemm_kernel"
+    stream: Stream = MAIN
+    call_ns: int = 4_000
+    is_collective: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A CUDA graph of kernels, launched by one call."""
+
+    kernels: Sequence[int]
+    stream: Stream = MAIN
+    call_ns: int = 9_000
+    as_a_whole: bool = False
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy between host and device, or between devices."""
+
+    size_bytes: int
+    direction: int = TO_DEVICE
+    stream: Stream = MAIN
+    pageable: bool = False
+    blocking: bool = False
+    call_ns: int = 4_000
+
+
+@dataclass(frozen=True)
+class Memset:
+    """A memset."""
+
+    ns: int
+    stream: Stream = MAIN
+    call_ns: int = 3_500
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A blocking call: for a stream, for an event by number, or for the whole device."""
+
+    function: str = "cudaStreamSynchronize"
+    stream: Stream = MAIN
+    event: int = -1
+    call_ns: int = 1_000
+
+
+@dataclass(frozen=True)
+class Poll:
+    """Event queries, until the stream is done (``until_done``) or just one."""
+
+    stream: Stream = MAIN
+    until_done: bool = True
+    every_ns: int = 3_000
+    call_ns: int = 800
+
+
+@dataclass(frozen=True)
+class Record:
+    """Records an event on a stream."""
+
+    event: int
+    stream: Stream = MAIN
+    call_ns: int = 900
+
+
+@dataclass(frozen=True)
+class StreamWait:
+    """Lets a stream wait for an event."""
+
+    event: int
+    stream: Stream = MAIN
+    call_ns: int = 900
+
+
+@dataclass(frozen=True)
+class Manage:
+    """Allocates, frees (which waits for the device) or loads a module."""
+
+    function: str
+    ns: int
+    waits: bool = False
+
+
+@dataclass(frozen=True)
+class Range:
+    """Begins an NVTX range, or ends the innermost one when it has no name."""
+
+    name: str = ""
+
+
+Operation = (
+    Work | Kernel | Graph | Copy | Memset | Wait | Poll | Record | StreamWait | Manage | Range
+)
+
+
+@dataclass(frozen=True)
+class Thread:
+    """What one host thread does, in order."""
+
+    operations: Sequence[Operation]
+    process: int = 1
+    number: int = 1
+
+
+@dataclass(frozen=True)
+class Program:
+    """Threads that run at the same time."""
+
+    threads: Sequence[Thread]
+    devices: int = 1
+
+
+@dataclass
+class _Lane:
+    free_ns: int = 0
+    starts: deque[int] = field(default_factory=deque)
+
+
+class _Machine:
+    """The state of every device while a program runs."""
+
+    def __init__(self, rules: Rules, recorder: Recorder | None) -> None:
+        self.rules = rules
+        self.recorder = recorder
+        self.first_ns, self.last_ns = 1 << 62, 0
+        self._streams: dict[tuple[int, Stream], _Lane] = {}
+        self._engines: dict[tuple[int, int], int] = {}
+        self._events: dict[tuple[int, int], int] = {}
+
+    def lane(self, process: int, stream: Stream) -> _Lane:
+        return self._streams.setdefault((process, stream), _Lane())
+
+    def device_free_ns(self, process: int, device: int) -> int:
+        lanes = (
+            lane.free_ns
+            for (its_process, stream), lane in self._streams.items()
+            if its_process == process and stream.device == device
+        )
+        return max(lanes, default=0)
+
+    def ran(self, start_ns: int, end_ns: int) -> None:
+        self.first_ns = min(self.first_ns, start_ns)
+        self.last_ns = max(self.last_ns, end_ns)
+
+
+class _Runner:
+    """One host thread on the machine."""
+
+    def __init__(self, machine: _Machine, thread: Thread) -> None:
+        self.machine = machine
+        self.rules = machine.rules
+        self.thread = thread
+        self.now_ns = START_NS
+        self._next = iter(thread.operations)
+        self._number = 1_000 * thread.number
+        self._ranges: list[tuple[str, int]] = []
+
+    def step(self) -> bool:
+        """Do the next operation; False when there is none."""
+        operation = next(self._next, None)
+        if operation is None:
+            return False
+        getattr(self, f"_{type(operation).__name__.lower()}")(operation)
+        return True
+
+    # --- host -----------------------------------------------------------------------------
+
+    def _work(self, work: Work) -> None:
+        counts = self.rules.launch if work.is_dispatch else self.rules.host
+        begin = self.now_ns
+        self.now_ns += work.ns if counts else 0
+        if work.os_call and self.machine.recorder and counts:
+            self.machine.recorder.os_call(self.thread, work.os_call, begin, self.now_ns)
+
+    def _range(self, mark: Range) -> None:
+        if mark.name:
+            self._ranges.append((mark.name, self.now_ns))
+            return
+        name, begin = self._ranges.pop()
+        if self.machine.recorder:
+            self.machine.recorder.nvtx(self.thread, name, begin, self.now_ns)
+
+    def _manage(self, call: Manage) -> None:
+        if not self.rules.memory:
+            return
+        begin, number = self._begin()
+        if call.waits and self.rules.sync:
+            self.now_ns = max(self.now_ns, self.machine.device_free_ns(self.thread.process, 0))
+        self.now_ns += call.ns
+        self._called(call.function, begin, number)
+
+    # --- work for the device --------------------------------------------------------------
+
+    def _kernel(self, kernel: Kernel) -> None:
+        number, arrival = self._submit("cudaLaunchKernel", kernel.call_ns, kernel.stream)
+        if kernel.is_collective and not self.rules.communication:
+            return
+        self._occupy(kernel.stream, arrival, kernel.ns, number, kernel.name)
+
+    def _graph(self, graph: Graph) -> None:
+        number, arrival = self._submit("cudaGraphLaunch", graph.call_ns, graph.stream)
+        recorder, self.machine.recorder = self.machine.recorder, None
+        spans = [
+            self._occupy(graph.stream, arrival, ns, number, "graph_node") for ns in graph.kernels
+        ]
+        self.machine.recorder = recorder
+        if recorder and graph.as_a_whole:
+            whole = spans[0][0], spans[-1][1]
+            recorder.graph(self.thread, graph.stream, whole, number)
+        elif recorder:
+            for node, span in enumerate(spans):
+                recorder.kernel(self.thread, graph.stream, "graph_node", span, number, node + 1)
+
+    def _memset(self, memset: Memset) -> None:
+        number, arrival = self._submit("cudaMemsetAsync", memset.call_ns, memset.stream)
+        length = memset.ns if self.rules.bandwidth else 0
+        lane = self.machine.lane(self.thread.process, memset.stream)
+        start = max(arrival, lane.free_ns + self._gap())
+        lane.free_ns = start + length
+        if length:
+            self.machine.ran(start, lane.free_ns)
+            if self.machine.recorder:
+                span = start, lane.free_ns
+                self.machine.recorder.memset(self.thread, memset.stream, span, number)
+
+    def _copy(self, copy: Copy) -> None:
+        blocks = self.rules.sync and (copy.blocking or copy.pageable)
+        blocks = blocks and copy.direction != PEER
+        staging = copy.size_bytes // STAGING_BYTES_PER_NS
+        staging = staging if blocks and copy.pageable and self.rules.bandwidth else 0
+        begin, number = self._begin()
+        self.now_ns += copy.call_ns if self.rules.launch else 0
+        to_device = copy.direction == TO_DEVICE
+        self.now_ns += staging if to_device else 0
+        lane = self.machine.lane(self.thread.process, copy.stream)
+        engine = (copy.stream.device, copy.direction)
+        free = max(lane.free_ns + self._gap(), self.machine._engines.get(engine, 0))
+        start = max(self.now_ns + self._latency(), free)
+        length = copy.size_bytes // BUS_BYTES_PER_NS + 1_200 if self.rules.bandwidth else 0
+        end = start + length
+        lane.free_ns = self.machine._engines[engine] = end
+        if blocks:
+            done = start if to_device and copy.pageable else end
+            self.now_ns = max(self.now_ns, done) + WAKE_UP_NS + (0 if to_device else staging)
+        name = "cudaMemcpy" if copy.blocking else "cudaMemcpyAsync"
+        self._called(name, begin, number)
+        if length:
+            self.machine.ran(start, end)
+            if self.machine.recorder:
+                self.machine.recorder.copy(self.thread, copy, (start, end), number)
+
+    def _occupy(
+        self, stream: Stream, arrival: int, length: int, number: int, name: str
+    ) -> tuple[int, int]:
+        lane = self.machine.lane(self.thread.process, stream)
+        start = max(arrival, lane.free_ns + self._gap())
+        lane.free_ns = start + length
+        lane.starts.append(start)
+        self.machine.ran(start, lane.free_ns)
+        if self.machine.recorder:
+            self.machine.recorder.kernel(
+                self.thread, stream, name, (start, lane.free_ns), number, 0
+            )
+        return start, lane.free_ns
+
+    def _submit(self, function: str, call_ns: int, stream: Stream) -> tuple[int, int]:
+        """Make a call that enqueues; return its number and when the device sees it."""
+        begin, number = self._begin()
+        starts = self.machine.lane(self.thread.process, stream).starts
+        while starts and starts[0] <= self.now_ns:
+            starts.popleft()
+        if len(starts) >= QUEUE_PLACES:  # the queue is full
+            self.now_ns = starts[len(starts) - QUEUE_PLACES]
+        self.now_ns += call_ns if self.rules.launch else 0
+        self._called(function, begin, number)
+        written = self.now_ns - (call_ns // 4 if self.rules.launch else 0)
+        return number, written + self._latency()
+
+    def _latency(self) -> int:
+        return LAUNCH_LATENCY_NS if self.rules.launch else 0
+
+    def _gap(self) -> int:
+        return DEVICE_GAP_NS if self.rules.launch else 0
+
+    # --- waits ----------------------------------------------------------------------------
+
+    def _wait(self, wait: Wait) -> None:
+        begin, number = self._begin()
+        process = self.thread.process
+        if wait.event >= 0:
+            done = self.machine._events.get((process, wait.event), 0)
+        elif wait.function == "cudaDeviceSynchronize":
+            done = self.machine.device_free_ns(process, wait.stream.device)
+        else:
+            done = self.machine.lane(process, wait.stream).free_ns
+        if self.rules.sync:
+            self.now_ns = max(self.now_ns + wait.call_ns, done) + WAKE_UP_NS
+        self._called(wait.function, begin, number)
+        if self.machine.recorder:
+            self.machine.recorder.sync(self.thread, wait, (begin, self.now_ns), number)
+
+    def _poll(self, poll: Poll) -> None:
+        lane = self.machine.lane(self.thread.process, poll.stream)
+        while True:
+            begin, number = self._begin()
+            self.now_ns += poll.call_ns if self.rules.sync else 0
+            ready = lane.free_ns <= self.now_ns or not self.rules.sync
+            self._called("cudaEventQuery", begin, number, 0 if ready else 600)
+            if ready or not poll.until_done:
+                return
+            self.now_ns += poll.every_ns
+
+    def _record(self, record: Record) -> None:
+        _, arrival = self._submit("cudaEventRecord", record.call_ns, record.stream)
+        process = self.thread.process
+        free = self.machine.lane(process, record.stream).free_ns
+        self.machine._events[process, record.event] = max(free, arrival)
+
+    def _streamwait(self, wait: StreamWait) -> None:
+        self._submit("cudaStreamWaitEvent", wait.call_ns, wait.stream)
+        if self.rules.dependency:
+            process = self.thread.process
+            lane = self.machine.lane(process, wait.stream)
+            lane.free_ns = max(lane.free_ns, self.machine._events.get((process, wait.event), 0))
+
+    # --- bookkeeping ----------------------------------------------------------------------
+
+    def _begin(self) -> tuple[int, int]:
+        self._number += 1
+        return self.now_ns, self._number
+
+    def _called(self, function: str, begin: int, number: int, status: int = 0) -> None:
+        if self.machine.recorder:
+            self.machine.recorder.api(self.thread, function, begin, self.now_ns, number, status)
+
+
+def execute(program: Program, rules: Rules | None = None, recorder: Recorder | None = None) -> int:
+    """Run ``program`` and return the ns from its first to its last GPU operation.
+
+    Args:
+        program: What to run.
+        rules: What costs time; everything, unless given.
+        recorder: Writes down what a profiler would have seen.
+    """
+    machine = _Machine(rules or Rules(), recorder)
+    runners = [_Runner(machine, thread) for thread in program.threads]
+    ready = [(runner.now_ns, place) for place, runner in enumerate(runners)]
+    while ready:  # the thread that is furthest behind goes on
+        _, place = heapq.heappop(ready)
+        if runners[place].step():
+            heapq.heappush(ready, (runners[place].now_ns, place))
+    return max(machine.last_ns - machine.first_ns, 0)
+
+
+def true_losses(program: Program) -> dict[str, int]:
+    """Return how many ns shorter the program is without each cause."""
+    whole = execute(program)
+    return {c: whole - execute(program, Rules().without(c)) for c in CAUSES}

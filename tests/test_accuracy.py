@@ -1,0 +1,104 @@
+"""Programs of known trouble get the right verdict; ``python -m benchmarks.accuracy`` has more."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from benchmarks import accuracy, mutations
+from benchmarks.families import FAMILIES, HEALTHY
+from benchmarks.simulator import (
+    CAUSES,
+    Copy,
+    Kernel,
+    Program,
+    Rules,
+    Thread,
+    Wait,
+    Work,
+    execute,
+    true_losses,
+)
+
+REAL = Path(__file__).parents[2] / "shared" / "real"
+
+
+@pytest.fixture(scope="module")
+def results():
+    return accuracy.run(len(FAMILIES), workers=1)
+
+
+def test_every_family_once_keeps_the_published_limits(results):
+    assert accuracy.figures(results).misses() == []
+
+
+def test_every_family_is_in_one_group(results):
+    assert {r.group for r in results} == set(accuracy.GROUPS)
+
+
+def test_no_finding_claims_more_than_its_row(results):
+    assert not [r.family for r in results if r.over_row]
+
+
+def test_a_wrong_verdict_would_be_seen(results):
+    wrong = [r for r in results if r.expected == HEALTHY]
+    turned = [dataclasses.replace(r, verdict="sync") for r in wrong]
+    others = [r for r in results if r.expected != HEALTHY]
+    assert accuracy.figures([*others, *turned]).misses()
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real recordings")
+def test_labelled_real_recordings_get_their_verdict():
+    lines, wrong = accuracy.real_lines(REAL, Path(accuracy.__file__).with_name("real_labels.json"))
+    assert not wrong, "\n".join(lines)
+
+
+# --- the simulator itself -------------------------------------------------------------------
+
+
+def thread(*operations):
+    return Program([Thread(operations)])
+
+
+def test_a_kernel_takes_its_time():
+    assert execute(thread(Kernel(50_000))) == 50_000
+
+
+def test_queued_kernels_follow_each_other_after_the_devices_pause():
+    assert execute(thread(*[Kernel(50_000)] * 3)) == 3 * 50_000 + 2 * 1_000
+
+
+def test_without_waits_the_host_is_ahead():
+    program = thread(*[o for _ in range(5) for o in (Kernel(50_000), Wait(), Work(30_000))])
+    assert execute(program, Rules().without("sync")) < execute(program)
+    assert true_losses(program)["sync"] > 4 * 30_000
+
+
+def test_what_does_not_happen_costs_nothing():
+    losses = true_losses(thread(*[Kernel(50_000)] * 5))
+    assert {c for c in CAUSES if losses[c]} == {"launch"}
+
+
+def test_a_pageable_copy_holds_the_host_and_a_pinned_one_does_not():
+    pinned = thread(Copy(24_000_000), *[Kernel(10_000)] * 3)
+    pageable = thread(Copy(24_000_000, pageable=True), *[Kernel(10_000)] * 3)
+    assert execute(pageable) >= execute(pinned)
+    assert true_losses(pinned)["sync"] == 0
+
+
+# --- the proof would notice -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mutation", mutations.MUTATIONS, ids=lambda m: m.name)
+def test_taking_a_rule_away_is_noticed(mutation):
+    with mutation.applied():
+        results = [accuracy.judge(f, s) for f, s in mutation.shown_by]
+    assert [r for r in results if not r.is_right or mutations.is_far_off(r)]
+
+
+@pytest.mark.parametrize("mutation", mutations.MUTATIONS, ids=lambda m: m.name)
+def test_with_the_rule_the_same_cases_are_right(mutation):
+    for family, seed in mutation.shown_by:
+        result = accuracy.judge(family, seed)
+        assert result.is_right
+        assert not mutations.is_far_off(result)
