@@ -25,8 +25,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from collectors import input_file, nsys_export
-from collectors.nsys_rows import PROCESS_SHIFT, Ingest, Rows
-from collectors.sqlite_file import SqliteFile, is_sqlite
+from collectors.nsys_rows import (
+    NOTED,
+    REPAIRED,
+    Ingest,
+    Rows,
+    process_of,
+    process_of_one,
+)
+from collectors.sqlite_file import SqliteFile, integers, is_sqlite, text_of
 from collectors.trace import (
     NOT_RECORDED,
     READER_VERSION,
@@ -61,12 +68,13 @@ DESCRIBED_BY = ("TARGET_INFO_SYSTEM_ENV", "TARGET_INFO_SESSION_START_TIME", "TAR
 BACKTRACE_CLASS = 67  # --cudabacktrace writes a second row of each call, marked by this class
 PUSH_POP, START_END = 59, 60
 MARK, CATEGORY, THREAD_NAME, DOMAIN = 34, 33, 39, 75
+NAMES_OF_CUDA_OBJECTS = (97, 98, 99)  # of a device, a context, a stream
 
 _ON_DEVICE = ("start", "end", "deviceId", "streamId", "correlationId", "globalPid")
 
-# 'cudaLaunchKernel_v7000', 'cudaMemcpyAsync_ptsz_v7000' and 'cuMemcpyHtoD_v2' are one function
-# each in every version of CUDA; the suffix names the version of the interface.
-_VERSION_SUFFIX = re.compile(r"(?:_(?:ptsz|ptds))?(?:_v\d+)?$")
+# 'cudaLaunchKernel_v7000', 'cudaMemcpyAsync_ptsz_v7000' and 'cuMemcpyHtoD_v2_ptds' are one
+# function each in every version of CUDA; the suffix names the version of the interface.
+_VERSION_SUFFIX = re.compile(r"(?:_v\d+)?(?:_(?:ptsz|ptds))?(?:_v\d+)?$")
 
 
 def recognizes(path: Path) -> bool:
@@ -140,7 +148,7 @@ def _read_export(
             for step in _STEPS:
                 step(job)
             job.finish()
-            source = _source(file, original, digest.result())
+            source = _source(job, original, digest.result())
             original.check_unchanged()
             return writer.finish(f"{source.sha256[:16]}-{READER_VERSION}", source)
     except BaseException as error:
@@ -198,13 +206,13 @@ def _check_is_export(file: SqliteFile, name: str) -> None:
         raise RefusedError(f"{name}: no StringIds table, so nothing has a name. Export it again")
 
 
-def _source(file: SqliteFile, original: _Original, sha256: str) -> Source:
-    meta: dict[str, str] = {}
+def _source(job: Ingest, original: _Original, sha256: str) -> Source:
+    file, meta = job.file, dict[str, str]()
     for table in ("EXPORT_META_DATA", "META_DATA_EXPORT"):
         if file.has(table, "name", "value"):
             sql = f"SELECT name, value FROM {table} WHERE name IN (?, ?)"
             keys = ("EXPORT_PRODUCT_VERSION", "EXPORT_SCHEMA_VERSION")
-            meta |= {str(k): str(v)[:40] for k, v in file.rows(sql, *keys)}
+            meta |= {text_of(k): text_of(v)[:40] for k, v in file.rows(sql, *keys)}
     return Source(
         name=input_file.name_of(original.path),
         format="nsys-sqlite" if is_sqlite(original.path) else "nsys-rep",
@@ -213,7 +221,7 @@ def _source(file: SqliteFile, original: _Original, sha256: str) -> Source:
         sha256=sha256,
         size_bytes=original.before.st_size,
         start_utc_ns=_number(file, "TARGET_INFO_SESSION_START_TIME", "utcEpochNs"),
-        duration_ns=_number(file, "ANALYSIS_DETAILS", "duration"),
+        duration_ns=job.capture.duration_ns,
     )
 
 
@@ -226,49 +234,95 @@ def _number(file: SqliteFile, table: str, column: str) -> int:
 
 def _read_api_calls(job: Ingest) -> None:
     columns = ("start", "end", "globalTid", "correlationId", "nameId", "eventClass", "returnValue")
+    twins = _Twins(job.file)
     for rows in job.stream(RUNTIME, columns):
         rows.drop(
-            rows["eventClass"] == BACKTRACE_CLASS,
+            twins.among(rows),
             "api_backtrace_duplicate",
             "second rows of calls recorded with --cudabacktrace",
         )
         rows.drop_bad_spans("api")
+        rows.drop_threadless("api")
+        rows.note(
+            rows["nameId"] == NOT_RECORDED, "string_missing", REPAIRED, "calls without a name"
+        )
         rows.write(
             "api_calls",
             correlation_id=rows["correlationId"],
             name_id=job.strings.canonical(rows["nameId"], _plain_function),
-            status=rows["returnValue"],
+            status=rows.small("returnValue"),
             **rows.span(),
             **rows.on_thread(),
         )
+
+
+class _Twins:
+    """Tells rows that repeat a call because its backtrace was recorded from calls of their own."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+        self._calls: dict[int, Array] | None = None
+
+    def among(self, rows: Rows) -> Array:
+        """Return which rows repeat a call that another row of the table records in full."""
+        result: Array = rows["eventClass"] == BACKTRACE_CLASS
+        if result.any():
+            calls = self._all_calls()
+            process, call = process_of(rows["globalTid"]), rows["correlationId"]
+            for key in np.unique(process[result]).tolist():
+                mine = result & (process == key)
+                result[mine] = np.isin(call[mine], calls.get(key, ()))
+        return result
+
+    def _all_calls(self) -> dict[int, Array]:
+        """Return the correlation ids of the rows of all other classes, by process."""
+        if self._calls is None:
+            pieces = []
+            for columns in self._file.batches(
+                RUNTIME, ("globalTid", "correlationId", "eventClass")
+            ):
+                thread, call, kind = (integers(c) for c in columns.values())
+                other = kind != BACKTRACE_CLASS
+                pieces.append((process_of(thread[other]), call[other]))
+            process, call = (np.concatenate(p) for p in zip(*pieces, strict=True))
+            self._calls = {k: call[process == k] for k in np.unique(process).tolist()}
+        return self._calls
 
 
 def _plain_function(name: str) -> str:
     return _VERSION_SUFFIX.sub("", name)
 
 
+_SHAPE = {  # limits of CUDA, or well beyond them where they grow with the hardware
+    **{"gridX": (1, (1 << 31) - 1), "gridY": (1, 1 << 16), "gridZ": (1, 1 << 16)},
+    **dict.fromkeys(("blockX", "blockY", "blockZ"), (1, 1 << 12)),
+    "registersPerThread": (0, 1 << 12),
+    **dict.fromkeys(("staticSharedMemory", "dynamicSharedMemory"), (0, 1 << 26)),
+}
+_SHAPE_COLUMNS = (
+    *("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z"),
+    *("registers_per_thread", "static_shared_bytes", "dynamic_shared_bytes"),
+)
+
+
 def _read_kernels(job: Ingest) -> None:
     columns = (
         *_ON_DEVICE,
-        *("demangledName", "shortName", "gridX", "gridY", "gridZ", "blockX", "blockY", "blockZ"),
-        *("registersPerThread", "staticSharedMemory", "dynamicSharedMemory", "graphNodeId"),
+        *("demangledName", "shortName", "graphNodeId"),
+        *_SHAPE,
     )
     for rows in job.stream(KERNEL, columns):
         rows.drop_bad_spans("kernel")
+        rows.drop_unplaced("kernel")
+        instant = rows["start"] == rows["end"]
+        rows.note(instant, "kernel_zero_duration", NOTED, "kernels that took no time")
         short, full = rows["shortName"], rows["demangledName"]
+        shape = rows.within(_SHAPE, "launch_geometry_invalid", "launches of an impossible shape")
         rows.write(
             "kernels",
             name_id=job.strings.use(np.where(full == NOT_RECORDED, short, full)),
             short_name_id=job.strings.use(np.where(short == NOT_RECORDED, full, short)),
-            grid_x=rows.small("gridX"),
-            grid_y=rows.small("gridY"),
-            grid_z=rows.small("gridZ"),
-            block_x=rows.small("blockX"),
-            block_y=rows.small("blockY"),
-            block_z=rows.small("blockZ"),
-            registers_per_thread=rows.small("registersPerThread"),
-            static_shared_bytes=rows["staticSharedMemory"],
-            dynamic_shared_bytes=rows["dynamicSharedMemory"],
+            **dict(zip(_SHAPE_COLUMNS, shape, strict=True)),
             graph_node=_positive(rows["graphNodeId"]),
             **rows.span(),
             **rows.on_device(),
@@ -285,7 +339,8 @@ def _read_copies(job: Ingest) -> None:
     kinds = _memory_kinds(job.file)
     for rows in job.stream(MEMCPY, columns):
         rows.drop_bad_spans("memcpy")
-        rows.drop(rows["bytes"] < NOT_RECORDED, "memcpy_invalid", "copies of negative size")
+        rows.drop_unplaced("memcpy")
+        rows.drop_bad_sizes("memcpy")
         rows.write(
             "copies",
             kind=rows.tiny("copyKind"),
@@ -325,6 +380,8 @@ def _read_memsets(job: Ingest) -> None:
     kinds = _memory_kinds(job.file)
     for rows in job.stream(MEMSET, (*_ON_DEVICE, "bytes", "memKind", "graphNodeId")):
         rows.drop_bad_spans("memset")
+        rows.drop_unplaced("memset")
+        rows.drop_bad_sizes("memset")
         rows.write(
             "memsets",
             bytes=rows["bytes"],
@@ -338,6 +395,7 @@ def _read_memsets(job: Ingest) -> None:
 def _read_graph_launches(job: Ingest) -> None:
     for rows in job.stream(GRAPH_TRACE, (*_ON_DEVICE, "graphId", "graphExecId")):
         rows.drop_bad_spans("graph")
+        rows.drop_unplaced("graph")
         rows.write(
             "graph_launches",
             graph=rows["graphId"],
@@ -351,6 +409,7 @@ def _read_graph_nodes(job: Ingest) -> None:
     for table in ("CUDA_GRAPH_EVENTS", "CUDA_GRAPH_NODE_EVENTS"):
         for rows in job.stream(table, ("start", "end", "globalTid", "graphNodeId")):
             rows.drop_bad_spans("graph_node")
+            rows.drop_threadless("graph_node")
             rows.write(
                 "graph_nodes", graph_node=rows["graphNodeId"], **rows.span(), **rows.on_thread()
             )
@@ -380,6 +439,7 @@ def _read_nvtx(job: Ingest) -> None:
 
 def _write_marks(job: Ingest, marks: Rows, names: _NvtxNames) -> None:
     marks.drop_bad_times("mark")
+    marks.drop_threadless("mark")
     marks.write(
         "marks",
         time_ns=marks["start"],
@@ -391,12 +451,20 @@ def _write_marks(job: Ingest, marks: Rows, names: _NvtxNames) -> None:
 
 def _write_ranges(job: Ingest, rows: Rows, names: _NvtxNames) -> None:
     rows.drop(
-        ~np.isin(rows["eventType"], (PUSH_POP, START_END)),
+        np.isin(rows["eventType"], NAMES_OF_CUDA_OBJECTS),
         "nvtx_other_event",
-        "NVTX rows of a kind that is not a range",
+        "NVTX rows that only name a device, context or stream",
+    )
+    rows.drop(
+        ~np.isin(rows["eventType"], (PUSH_POP, START_END)),
+        "nvtx_unknown_kind",
+        "NVTX rows that do not say whether they are a range or a mark",
     )
     is_open = rows.close_open_ranges(job.capture_end_ns)
     rows.drop_bad_spans("nvtx")
+    rows.drop_threadless("nvtx")
+    message = "NVTX ranges that were never closed; they end with the capture"
+    rows.note(rows.of(is_open), "nvtx_unclosed", REPAIRED, message)
     ended = rows["endGlobalTid"]
     rows.write(
         "ranges",
@@ -429,7 +497,7 @@ class _NvtxNames:
         for kind, thread, domain, number, name in job.file.rows(sql):
             if not isinstance(thread, int) or not isinstance(domain, int) or name is None:
                 continue
-            process, name_id = thread >> PROCESS_SHIFT, job.strings.intern(str(name))
+            process, name_id = process_of_one(thread), job.strings.intern(text_of(name))
             if kind == DOMAIN:
                 self._domains[process, domain] = name_id
             elif isinstance(number, int):
@@ -438,7 +506,7 @@ class _NvtxNames:
     def domains(self, rows: Rows) -> Array:
         """Return the name of each row's domain."""
         result = np.full(len(rows), NOT_RECORDED, dtype=np.int64)
-        process, domain = rows["globalTid"] >> PROCESS_SHIFT, rows["domainId"]
+        process, domain = process_of(rows["globalTid"]), rows["domainId"]
         for (its_process, its_domain), name_id in self._domains.items():
             result[(process == its_process) & (domain == its_domain)] = name_id
         return result
@@ -446,7 +514,7 @@ class _NvtxNames:
     def categories(self, rows: Rows) -> Array:
         """Return the name of each row's category."""
         result = np.full(len(rows), NOT_RECORDED, dtype=np.int64)
-        process, domain = rows["globalTid"] >> PROCESS_SHIFT, rows["domainId"]
+        process, domain = process_of(rows["globalTid"]), rows["domainId"]
         for (its_process, its_domain, number), name_id in self._categories.items():
             here = (process == its_process) & (domain == its_domain)
             result[here & (rows["category"] == number)] = name_id
@@ -463,6 +531,7 @@ def _nvtx_text(file: SqliteFile) -> str | None:
 def _read_os_calls(job: Ingest) -> None:
     for rows in job.stream("OSRT_API", ("start", "end", "globalTid", "nameId")):
         rows.drop_bad_spans("os_call")
+        rows.drop_threadless("os_call")
         rows.write(
             "os_calls",
             name_id=job.strings.use(rows["nameId"]),
@@ -474,6 +543,7 @@ def _read_os_calls(job: Ingest) -> None:
 def _read_thread_switches(job: Ingest) -> None:
     for rows in job.stream("SCHED_EVENTS", ("start", "globalTid", "cpu", "isSchedIn")):
         rows.drop_bad_times("switch")
+        rows.drop_threadless("switch")
         rows.write(
             "thread_switches",
             time_ns=rows["start"],
@@ -495,6 +565,7 @@ def _read_cpu_samples(job: Ingest) -> None:
     known, symbol = known[order], symbol[order]
     for rows in job.stream("COMPOSITE_EVENTS", ("id", "start", "globalTid", "cpu")):
         rows.drop_bad_times("sample")
+        rows.drop_threadless("sample")
         rows.write(
             "cpu_samples",
             time_ns=rows["start"],
@@ -518,17 +589,20 @@ def _read_gpu_metrics(job: Ingest) -> None:
         sql = "SELECT typeId, metricId, metricName FROM TARGET_INFO_GPU_METRICS"
         for kind, metric, name in job.file.rows(sql):
             if isinstance(kind, int) and isinstance(metric, int):
-                names[kind, metric] = job.strings.intern(str(name))
+                names[kind, metric] = job.strings.intern(text_of(name))
     for rows in job.stream("GPU_METRICS", ("timestamp", "typeId", "metricId", "value")):
         rows.drop_bad_times("metric", column="timestamp")
+        rows.drop_nulls("value", "metric_not_numeric", "samples whose value is not an integer")
         name_ids = np.full(len(rows), NOT_RECORDED, dtype=np.int64)
         for (kind, metric), name_id in names.items():
             name_ids[(rows["typeId"] == kind) & (rows["metricId"] == metric)] = name_id
+        unknown = name_ids == NOT_RECORDED
+        rows.drop(unknown, "metric_unknown", "samples of a metric that the export does not name")
         rows.write(
             "gpu_metrics",
             time_ns=rows["timestamp"],
             gpu=(rows["typeId"] & 0xFF).astype(np.int32),
-            name_id=name_ids,
+            name_id=name_ids[~unknown],
             value=rows["value"].astype(np.float64),
         )
 
@@ -586,7 +660,6 @@ _STEPS: tuple[Callable[[Ingest], None], ...] = (
     _read_graph_launches,
     _read_graph_nodes,
     _read_syncs,
-    _read_nvtx,
     _read_os_calls,
     _read_thread_switches,
     _read_cpu_samples,
@@ -594,4 +667,5 @@ _STEPS: tuple[Callable[[Ingest], None], ...] = (
     _read_page_faults,
     _read_overheads,
     _read_diagnostics,
+    _read_nvtx,  # last: a range that was never closed ends with the last event of any kind
 )

@@ -7,7 +7,8 @@ the counts become the data-quality ledger of the trace.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,13 +16,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors.sqlite_file import SqliteFile, integers, is_null
+from collectors.nsys_times import capture_of
+from collectors.sqlite_file import SqliteFile, integers, is_null, text_of
 from collectors.trace import NOT_RECORDED, Array, DataNote, RowCount, TraceWriter
 
 PROCESS_SHIFT = 24  # a global thread number is machine, process and 24 bits of thread
 NUMBER_MASK = 0xFFFFFF
-MAX_TIME_NS = 1 << 60  # 36 years: no capture lasts so long, and sums stay within 64 bits
+MAX_DEVICE = 1_023  # CUDA counts from 0; MIG slices included, no machine has as many
+MAX_BYTES = 1 << 42  # no device holds more; 2 million copies of that size still have a sum
 MAX_TEXT = 65_536  # characters of one name; 5,000 were seen
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 EXCLUDED, REPAIRED, NOTED = "excluded", "repaired", "noted"
 
 # Device information was renamed twice; the first name that the file has is read.
@@ -36,6 +40,7 @@ _DEVICE_FACTS = {
     "memory_bytes": ("totalMemory", "globalMemorySize"),
     "memory_bytes_per_s": ("memoryBandwidth", "globalMemoryBandwidth"),
 }
+_SMALL_FACTS = tuple(_DEVICE_FACTS)[:5]  # 32 bits; the others are registers and bytes
 
 
 @dataclass
@@ -67,9 +72,10 @@ class Ingest:
         self.strings = Strings(file)
         self._on_progress = on_progress
         self._tallies: dict[str, _Tally] = {}
-        self._total_rows = max(1, sum(_last_row(file, t) for t in _STREAMED if file.has(t)))
+        self._total_rows = max(1, sum(_last_row(file, t) for t in _STREAMED))
         self._done_rows = 0
-        self._last_end_ns = 0
+        self.capture = capture_of(file, _STREAMED)
+        self._last_end_ns = NOT_RECORDED
         self.processes: set[int] = set()
         self.threads: set[int] = set()
         self.devices: set[tuple[int, int]] = set()
@@ -98,12 +104,16 @@ class Ingest:
 
     @functools.cached_property
     def capture_end_ns(self) -> int:
-        """End of the capture as stated, else of the last event read before NVTX."""
-        if self.file.has("ANALYSIS_DETAILS", "duration"):
-            value = self.file.rows("SELECT max(duration) FROM ANALYSIS_DETAILS")[0][0]
-            if isinstance(value, int) and value > 0:
-                return value
-        return self._last_end_ns
+        """End of the capture as stated, else of the last event; ask when all else was read."""
+        if self.capture.duration_ns > 0:
+            return self.capture.duration_ns
+        last = self._last_end_ns
+        for column in ("start", "end"):  # NVTX itself may go on after everything else
+            if self.file.has("NVTX_EVENTS", column):
+                sql = f"SELECT max({column}) FROM NVTX_EVENTS WHERE {column} <= ?"
+                value = self.file.rows(sql, self.capture.high_ns)[0][0]
+                last = max(last, value if isinstance(value, int) else last)
+        return last
 
     @functools.cached_property
     def only_process(self) -> int:
@@ -117,11 +127,42 @@ class Ingest:
 
     def processes_of(self, global_pids: Array) -> Array:
         """Return process keys; rows that name no process get the only one there is."""
-        keys = np.where(
-            global_pids == NOT_RECORDED, self.only_process, global_pids >> PROCESS_SHIFT
-        )
+        silent = global_pids == NOT_RECORDED
+        keys = np.where(silent, self.only_process, process_of(global_pids))
         self.processes.update(pd.unique(keys).tolist())
         return keys
+
+    def only_device(self, process: int) -> int:
+        """Return the one device that the process uses; -1 when there are several or none."""
+        devices = self._devices_named.get(process) or self._devices_listed(process)
+        return next(iter(devices)) if len(devices) == 1 else NOT_RECORDED
+
+    @functools.cached_property
+    def _devices_named(self) -> dict[int, set[int]]:
+        """Devices by process, as the rows that do name one say."""
+        found: dict[int, set[int]] = {}
+        for table in _ON_DEVICE:
+            if not self.file.has(table, "deviceId"):
+                continue
+            pid = "globalPid" if self.file.has(table, "globalPid") else "NULL"
+            sql = f"SELECT DISTINCT {pid}, deviceId FROM {table} WHERE deviceId BETWEEN 0 AND ?"
+            for global_pid, device in self.file.rows(sql, MAX_DEVICE):
+                if isinstance(device, int):
+                    key = self.only_process
+                    if isinstance(global_pid, int):
+                        key = process_of_one(global_pid)
+                    found.setdefault(key, set()).add(device)
+        return found
+
+    def _devices_listed(self, process: int) -> set[int]:
+        """Return the devices of the process that the export describes."""
+        described = {d for pid, d in self._physical_gpus() if pid == process & NUMBER_MASK}
+        if described:
+            return described
+        facts, _ = _gpu_facts(self.file)
+        by_cuda = {number for key, number in facts if key == "cuda"}
+        by_id = {number for key, number in facts if key == "id"}
+        return by_cuda or by_id
 
     def finish(self) -> None:
         """Write what is known only at the end: names, processes, threads, devices, notes."""
@@ -134,7 +175,21 @@ class Ingest:
             )
             for oddity, count in tally.oddities.items():
                 self.note(table, oddity, count)
+        self._note_unread_tables()
         self.strings.write(self)
+
+    def _note_unread_tables(self) -> None:
+        """Say which tables hold events that nothing here reads."""
+        rows = {}
+        for table, columns in self.file.tables.items():
+            if table not in _STREAMED and not {"start", "timestamp"}.isdisjoint(columns):
+                rows[table] = _last_row(self.file, table)
+        names = sorted(t for t, count in rows.items() if count)
+        if names:
+            shown = ", ".join("".join(c for c in t if c.isprintable())[:40] for t in names[:4])
+            more = f" and {len(names) - 4} more tables" if len(names) > 4 else ""
+            message = f"events of a kind that is not analysed, in {shown}{more}"
+            self.note("", ("schema_unknown_tables", NOTED, message), sum(rows.values()))
 
     def note(self, table: str, oddity: tuple[str, str, str], count: int) -> None:
         """Add a line to the data-quality ledger.
@@ -163,7 +218,7 @@ class Ingest:
             sql = "SELECT globalPid, substr(name, 1, 200) FROM PROCESSES"
             for key, name in self.file.rows(sql):
                 if isinstance(key, int):
-                    names[key >> PROCESS_SHIFT] = str(name or "")
+                    names[process_of_one(key)] = text_of(name)
         keys = sorted(self.processes)
         self.writer.write(
             "processes",
@@ -183,13 +238,13 @@ class Ingest:
                 "SELECT t.globalTid, substr(s.value, 1, 200) FROM ThreadNames AS t "
                 f"JOIN StringIds AS s ON s.id = t.nameId ORDER BY t.{order}"
             )
-            names = {int(str(k)): str(v) for k, v in self.file.rows(sql) if isinstance(k, int)}
+            names = {int(str(k)): text_of(v) for k, v in self.file.rows(sql) if isinstance(k, int)}
         keys = sorted(self.threads)
         self.writer.write(
             "threads",
             {
                 "thread": np.array(keys, dtype=np.int64),
-                "process": np.array([k >> PROCESS_SHIFT for k in keys], dtype=np.int64),
+                "process": np.array([process_of_one(k) for k in keys], dtype=np.int64),
                 "tid": np.array([k & NUMBER_MASK for k in keys], dtype=np.int64),
                 "name": pa.array([names.get(k, "") for k in keys], pa.string()),
             },
@@ -197,7 +252,10 @@ class Ingest:
 
     def _write_devices(self) -> None:
         physical = self._physical_gpus()
-        facts = _gpu_facts(self.file)
+        facts, invalid = _gpu_facts(self.file)
+        if invalid:
+            message = "facts about a GPU that are no plausible number; they count as not recorded"
+            self.note("TARGET_INFO_GPU", ("gpu_info_invalid", REPAIRED, message), invalid)
         rows = []
         for process, device in sorted(self.devices):
             gpu = physical.get((process & NUMBER_MASK, device), NOT_RECORDED)
@@ -216,8 +274,15 @@ class Ingest:
         if not self.file.has("TARGET_INFO_CUDA_DEVICE", "gpuId", "cudaId", "pid"):
             return {}
         sql = "SELECT pid, cudaId, gpuId FROM TARGET_INFO_CUDA_DEVICE"
-        rows = [r for r in self.file.rows(sql) if all(isinstance(v, int) for v in r)]
-        return {(int(str(p)), int(str(c))): int(str(g)) for p, c, g in rows}
+        return {
+            (pid, device): gpu
+            for pid, device, gpu in self.file.rows(sql)
+            if isinstance(pid, int)
+            and isinstance(device, int)
+            and isinstance(gpu, int)
+            and 0 <= device <= MAX_DEVICE
+            and 0 <= gpu <= MAX_DEVICE
+        }
 
 
 def _excluded(tally: _Tally) -> int:
@@ -225,12 +290,27 @@ def _excluded(tally: _Tally) -> int:
 
 
 def _last_row(file: SqliteFile, table: str) -> int:
-    value = file.rows(f"SELECT max(rowid) FROM {table}")[0][0]
-    return value if isinstance(value, int) else 0
+    span = file.row_numbers(table)
+    return max(0, span[1]) if span else 0
 
 
-def _gpu_facts(file: SqliteFile) -> dict[tuple[str, int], dict[str, object]]:
-    """Return what is known of each GPU, by its number, its CUDA number, and when it is alone."""
+def process_of(ids: Array) -> Array:
+    """Return the process keys of global process or thread numbers; they use all 64 bits."""
+    keys: Array = (ids.astype(np.uint64) >> np.uint64(PROCESS_SHIFT)).astype(np.int64)
+    return keys
+
+
+def process_of_one(number: int) -> int:
+    """Return the process key of one global process or thread number."""
+    return (number % (1 << 64)) >> PROCESS_SHIFT
+
+
+def _gpu_facts(file: SqliteFile) -> tuple[dict[tuple[str, int], dict[str, object]], int]:
+    """Return what is known of each GPU, by its number, its CUDA number, and when it is alone.
+
+    The second value counts what is recorded but cannot be.
+    """
+    invalid = 0
     # Where both exist, the old CUDA table has the details and the other has only a name.
     for table in ("TARGET_INFO_CUDA_GPU", "TARGET_INFO_GPU"):
         if not file.has(table):
@@ -247,14 +327,20 @@ def _gpu_facts(file: SqliteFile) -> dict[tuple[str, int], dict[str, object]]:
         for values in rows:
             row = dict(zip(wanted, values, strict=True))
             keys = [("id", row.pop("id")), ("cuda", row.pop("cuda"))]
-            known = {k: v for k, v in row.items() if isinstance(v, int) or k == "name"}
-            known["name"] = str(known.get("name") or "")[:200]
+            known = {k: v for k, v in row.items() if k in _DEVICE_FACTS and _is_plausible(k, v)}
+            invalid += sum(row[k] is not None for k in _DEVICE_FACTS) - len(known)
+            known["name"] = text_of(row["name"])[:200]
             facts |= {(k, n): known for k, n in keys if isinstance(n, int)}
             if len(rows) == 1:
                 facts["only", 0] = known
         if facts:
-            return facts
-    return {}
+            return facts, invalid
+    return {}, invalid
+
+
+def _is_plausible(fact: str, value: object) -> bool:
+    limit = 1 << 31 if fact in _SMALL_FACTS else 1 << 62
+    return isinstance(value, int) and 0 <= value < limit
 
 
 class Rows:
@@ -292,12 +378,31 @@ class Rows:
         )
 
     def small(self, name: str) -> Array:
-        """Return a column as 32-bit integers, out of range as -1."""
-        return _clipped(self[name], np.int32)
+        """Return a column as 32-bit integers, out of range as -1, which is counted."""
+        return self._clipped(name, np.int32)
 
     def tiny(self, name: str) -> Array:
-        """Return a column as 8-bit integers, out of range as -1."""
-        return _clipped(self[name], np.int8)
+        """Return a column as 8-bit integers, out of range as -1, which is counted."""
+        return self._clipped(name, np.int8)
+
+    def within(self, limits: Mapping[str, tuple[int, int]], code: str, message: str) -> list[Array]:
+        """Return columns with what is outside their limits as -1, counting such rows."""
+        columns, odd = [], np.zeros(len(self), dtype=bool)
+        for name, (low, high) in limits.items():
+            values = self[name]
+            outside = (values < low) | (values > high)
+            if outside.any():
+                odd |= outside & ~self._missing(name)
+                values = np.where(outside, NOT_RECORDED, values)
+            columns.append(values)
+        self.note(odd, code, REPAIRED, message)
+        return columns
+
+    def note(self, where: Array, code: str, effect: str, message: str) -> None:
+        """Count rows that stay in use, yet are odd."""
+        count = int(np.count_nonzero(where))
+        if count:
+            self._tally.note(code, effect, message, count)
 
     def drop(self, where: Array, code: str, message: str) -> None:
         """Exclude rows, and count them under ``code``."""
@@ -310,9 +415,7 @@ class Rows:
         """Exclude rows without a usable begin and end."""
         bad = self._missing("start") | self._missing("end")
         self.drop(bad, f"{prefix}_bad_type", "rows whose begin or end is not an integer")
-        start, end = self["start"], self["end"]
-        far = (np.abs(start) >= MAX_TIME_NS) | (np.abs(end) >= MAX_TIME_NS)
-        self.drop(far, f"{prefix}_out_of_range", "rows whose time is beyond any recording")
+        self._drop_far(prefix, "start", "end")
         start, end = self["start"], self["end"]
         self.drop(
             (start == 0) & (end == 0), f"{prefix}_no_time", "rows for which no time was recorded"
@@ -325,8 +428,43 @@ class Rows:
         """Exclude rows without a usable moment."""
         bad = self._missing(column)
         self.drop(bad, f"{prefix}_bad_type", "rows whose time is not an integer")
-        far = np.abs(self[column]) >= MAX_TIME_NS
-        self.drop(far, f"{prefix}_out_of_range", "rows whose time is beyond any recording")
+        self._drop_far(prefix, column)
+        self._job.saw_end(self[column])
+
+    def drop_nulls(self, column: str, code: str, message: str) -> None:
+        """Exclude rows in which ``column`` is absent or of another type."""
+        self.drop(self._missing(column), code, message)
+
+    def drop_bad_sizes(self, prefix: str) -> None:
+        """Exclude rows with a size that no copy has."""
+        size = self["bytes"]
+        bad = ((size < 0) & ~self._missing("bytes")) | (size > MAX_BYTES)
+        self.drop(bad, f"{prefix}_invalid", "rows of a negative or impossible size")
+
+    def drop_threadless(self, prefix: str) -> None:
+        """Exclude rows that do not say on which thread they happened."""
+        self.drop(
+            self["globalTid"] == NOT_RECORDED, f"{prefix}_no_thread", "rows that name no thread"
+        )
+
+    def drop_unplaced(self, prefix: str) -> None:
+        """Give rows that name no device the only one of their process; exclude the others."""
+        named = self["deviceId"]
+        bad = (named < 0) | (named > MAX_DEVICE)
+        if not bad.any():
+            return
+        processes = self._job.processes_of(self["globalPid"])
+        device = named.copy()
+        for process in pd.unique(processes[bad]).tolist():
+            device[bad & (processes == process)] = self._job.only_device(process)
+        whole = self._full["deviceId"].copy()
+        whole[self._positions()] = device
+        self._full["deviceId"] = whole
+        found = bad & (device != NOT_RECORDED)
+        message = "rows that name no usable device; they get the only one of their process"
+        self.note(found, f"{prefix}_device_unknown", REPAIRED, message)
+        message = "rows that name no usable device"
+        self.drop(device == NOT_RECORDED, f"{prefix}_device_unknown", message)
 
     def count_described(self, where: Array) -> None:
         """Take rows out that only describe others: they were read elsewhere, so they are used."""
@@ -352,16 +490,13 @@ class Rows:
         """
         nulls = is_null(self._columns["end"])
         end = integers(self._columns["end"])
-        is_open: Array = end == capture_end_ns
+        stated = capture_end_ns == self._job.capture.duration_ns
+        is_open: Array = (end == capture_end_ns) & stated
         if nulls is not None:
             end = np.where(nulls, np.maximum(capture_end_ns, integers(self._columns["start"])), end)
             is_open = is_open | nulls
             self._columns = {**self._columns, "end": pa.array(end)}
         self._full["end"] = end
-        count = int(np.count_nonzero(self.of(is_open)))
-        if count:
-            message = "NVTX ranges that were never closed; they end with the capture"
-            self._tally.note("nvtx_unclosed", REPAIRED, message, count)
         return is_open
 
     def span(self) -> dict[str, Array]:
@@ -371,9 +506,9 @@ class Rows:
     def on_thread(self) -> dict[str, Array]:
         """Return the columns process and thread."""
         thread = self["globalTid"]
-        process = thread >> PROCESS_SHIFT
-        self._job.threads.update(pd.unique(thread).tolist())
-        self._job.processes.update(pd.unique(process).tolist())
+        process = np.where(thread == NOT_RECORDED, NOT_RECORDED, process_of(thread))
+        self._job.threads |= set(pd.unique(thread).tolist()) - {NOT_RECORDED}
+        self._job.processes |= set(pd.unique(process).tolist()) - {NOT_RECORDED}
         return {"process": process, "thread": thread}
 
     def on_device(self) -> dict[str, Array]:
@@ -381,9 +516,8 @@ class Rows:
         columns = self.about_device()
         process, device = columns["process"], columns["device"]
         # Few pairs, many rows: one number per pair is unique far faster than pairs are.
-        for key in pd.unique((process << 16) | (device.astype(np.int64) & 0xFFFF)).tolist():
-            number = key & 0xFFFF
-            self._job.devices.add((key >> 16, number if number != 0xFFFF else NOT_RECORDED))
+        for key in pd.unique(process * (MAX_DEVICE + 1) + device).tolist():
+            self._job.devices.add(divmod(key, MAX_DEVICE + 1))
         return columns
 
     def about_device(self) -> dict[str, Array]:
@@ -400,6 +534,20 @@ class Rows:
         self._tally.used += len(self)
         self._job.writer.write(table, columns)
 
+    def _drop_far(self, prefix: str, *columns: str) -> None:
+        low, high = self._job.capture.low_ns, self._job.capture.high_ns
+        far = np.zeros(len(self), dtype=bool)
+        for values in map(self.__getitem__, columns):
+            far |= (values < low) | (values > high)
+        self.drop(far, f"{prefix}_out_of_range", "rows whose time is far outside the recording")
+
+    def _clipped(self, name: str, dtype: type[np.signedinteger]) -> Array:
+        values = self[name]
+        inside = (values >= NOT_RECORDED) & (values <= np.iinfo(dtype).max)
+        message = "numbers that are negative or too large; they count as not recorded"
+        self.note(~inside, "number_out_of_range", REPAIRED, message)
+        return np.where(inside, values, NOT_RECORDED).astype(dtype)
+
     def _missing(self, name: str) -> Array:
         nulls = is_null(self._columns[name])
         return np.zeros(len(self), dtype=bool) if nulls is None else self.of(nulls)
@@ -413,12 +561,6 @@ class Rows:
         self._keep = keep
 
 
-def _clipped(values: Array, dtype: type[np.signedinteger]) -> Array:
-    limit = np.iinfo(dtype).max
-    inside = (values >= NOT_RECORDED) & (values <= limit)
-    return np.where(inside, values, NOT_RECORDED).astype(dtype)
-
-
 class Strings:
     """Names by number. Only names that an event refers to are kept: the rest may be private.
 
@@ -430,6 +572,8 @@ class Strings:
         self._used: set[int] = set()
         self._own: dict[str, int] = {}
         self._canonical: dict[int, int] = {}
+        self._missing: set[int] = set()
+        self._cut = 0
 
     def use(self, ids: Array) -> Array:
         """Mark ``ids`` as used and return them."""
@@ -438,13 +582,19 @@ class Strings:
 
     def intern(self, text: str) -> int:
         """Return the number of a text of our own."""
-        return self._own.setdefault(text[:MAX_TEXT], -2 - len(self._own))
+        if len(text) > MAX_TEXT:
+            self._cut += 1
+            text = text[:MAX_TEXT]
+        return self._own.setdefault(text, -2 - len(self._own))
 
     def canonical(self, ids: Array, plain: Callable[[str], str]) -> Array:
         """Return one number for all of ``ids`` whose ``plain`` name is the same."""
         codes, unique = pd.factorize(ids)
         mapped = []
         for number in unique.tolist():
+            if number == NOT_RECORDED:
+                mapped.append(number)
+                continue
             if number not in self._canonical:
                 self._canonical[number] = self.intern(plain(self._look_up(number)))
             mapped.append(self._canonical[number])
@@ -468,20 +618,27 @@ class Strings:
         texts: dict[int, str] = {number: text for text, number in self._own.items()}
         wanted = {n for n in self._used if n >= 0}
         repeated = 0
-        for number, text in self._file.rows("SELECT id, value FROM StringIds"):
+        for number, value in self._file.rows("SELECT id, value FROM StringIds"):
             if number in wanted and isinstance(number, int):
                 repeated += number in texts
-                texts.setdefault(number, str(text)[:MAX_TEXT])
-        missing = wanted - texts.keys()
+                self._missing |= {number} if value is None and number not in texts else set()
+                text = text_of(value)
+                self._cut += len(text) > MAX_TEXT
+                texts.setdefault(number, text[:MAX_TEXT])
+        absent = wanted - texts.keys()
+        self._missing |= absent
         broken = sum("\ufffd" in text for text in texts.values())
-        for count, code, message in (
-            (len(missing), "string_missing", "names that events refer to but the export lacks"),
-            (repeated, "string_duplicate", "names given twice for a number; the first counts"),
-            (broken, "text_not_utf8", "names that are not UTF-8; those bytes show as U+FFFD"),
+        odd = sum(_CONTROL.search(text) is not None for text in texts.values())
+        for count, code, effect, message in (
+            (len(self._missing), "string_missing", REPAIRED, "names that the export lacks"),
+            (repeated, "string_duplicate", REPAIRED, "names given twice; the first counts"),
+            (broken, "text_not_utf8", REPAIRED, "names with bytes that are not UTF-8, now U+FFFD"),
+            (self._cut, "text_truncated", REPAIRED, f"names cut to {MAX_TEXT:,} characters"),
+            (odd, "text_control_chars", NOTED, "names that hold control characters"),
         ):
             if count:
-                job.note("StringIds", (code, REPAIRED, message), count)
-        texts |= {number: f"(name {number} is missing)" for number in missing}
+                job.note("StringIds", (code, effect, message), count)
+        texts |= {number: _missing_name(number) for number in absent}
         job.writer.write(
             "strings",
             {
@@ -494,10 +651,16 @@ class Strings:
 
     def _look_up(self, number: int) -> str:
         rows = self._file.rows("SELECT value FROM StringIds WHERE id = ? LIMIT 1", number)
-        return str(rows[0][0]) if rows else f"(name {number} is missing)"
+        if not rows or rows[0][0] is None:
+            self._missing.add(number)
+        return text_of(rows[0][0]) if rows else _missing_name(number)
 
     def _decode(self, raw: bytes) -> str:
         return raw.decode("utf-8", "replace")
+
+
+def _missing_name(number: int) -> str:
+    return f"(name {number} is missing)"
 
 
 # Rows concerned by these are no loss: what they say is in other rows, or was never closed.
@@ -524,3 +687,6 @@ _BECOMES = {
     "DIAGNOSTIC_EVENT": ("diagnostics",),
 }
 _STREAMED = tuple(_BECOMES)
+_ON_DEVICE = tuple(
+    f"CUPTI_ACTIVITY_KIND_{t}" for t in ("KERNEL", "MEMCPY", "MEMSET", "GRAPH_TRACE")
+)

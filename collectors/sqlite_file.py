@@ -122,6 +122,22 @@ class SqliteFile:
         except READ_ERRORS as error:
             raise self._damaged(error) from error
 
+    def row_numbers(self, table: str) -> tuple[int, int] | None:
+        """Return the first and the last row number; None for a table without rows or numbers."""
+        if table not in self.tables or "rowid" in map(str.lower, self.tables[table]):
+            return None  # a column of that name hides the number
+        try:
+            # Each alone is a step down the tree; both in one query would be a scan.
+            low, high = (
+                self._plain.execute(f'SELECT {f}(rowid) FROM "{table}"').fetchone()[0]
+                for f in ("min", "max")
+            )
+        except sqlite3.OperationalError:  # WITHOUT ROWID
+            return None
+        except READ_ERRORS as error:
+            raise self._damaged(error) from error
+        return None if low is None else (low, high)
+
     def batches(
         self, table: str, columns: Sequence[str], texts: Sequence[str] = ()
     ) -> Iterator[dict[str, pa.Array]]:
@@ -169,16 +185,10 @@ class SqliteFile:
 
     def _stripes(self, table: str) -> list[tuple[int, int]] | None:
         """Cut a table's row numbers; None for a table without, or with far more than rows."""
-        try:
-            # Each alone is a step down the tree; both in one query would be a scan.
-            low, high = (
-                self._plain.execute(f'SELECT {f}(rowid) FROM "{table}"').fetchone()[0]
-                for f in ("min", "max")
-            )
-        except sqlite3.OperationalError:  # WITHOUT ROWID
+        span = self.row_numbers(table)
+        if span is None:
             return None
-        if low is None:
-            return []
+        low, high = span
         if high - low > self.path.stat().st_size // MIN_ROW_BYTES:
             return None
         return [(at, at + STRIPE_ROWS) for at in range(low, high + 1, STRIPE_ROWS)]
@@ -234,6 +244,13 @@ class _Wanted(NamedTuple):
 
 class _MixedTypesError(Exception):
     """A column holds values of more than one type."""
+
+
+def text_of(value: object) -> str:
+    """Return a value of a text column as text; null as empty, bytes as the text they encode."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return "" if value is None else str(value)
 
 
 def integers(column: pa.Array) -> Array:
