@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from benchmarks.recorder import PREFIX, Recorder
 from benchmarks.simulator import (
@@ -35,6 +36,7 @@ from benchmarks.simulator import (
 MB = 1_000_000
 HEALTHY, UNKNOWN = "healthy", "unknown"
 COLLECTIVE = "ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevKernelArgsStorage<4096ul>)"
+UNIFIED_TO_DEVICE, MANAGED = 11, 3  # as CUPTI numbers unified memory
 SIDE = Stream(13)
 PAGEABLE_COPIES, MISSING_GRAPH = "bandwidth.pageable_copies", "launch.missing_graph"
 PARTS = ("launch", "sync", "bandwidth", "host", "communication")
@@ -53,6 +55,7 @@ class Case:
         also_right: Other causes that an expert would accept as the verdict.
         tweaks: Changes to the recording, such as leaving tables out.
         never: Findings that would be wrong.
+        spoil: Damages the file.
     """
 
     program: Program
@@ -60,6 +63,7 @@ class Case:
     also_right: tuple[str, ...] = ()
     tweaks: tuple[Tweak, ...] = field(default=())
     never: tuple[str, ...] = ()
+    spoil: Callable[[Path], None] | None = None
 
 
 class Maker:
@@ -368,6 +372,33 @@ def confounder_call_stacks(make: Maker) -> Case:
     return Case(case.program, "sync", tweaks=(Recorder.repeat_calls,))
 
 
+def confounder_copy_waits_for_kernel(make: Maker) -> Case:
+    """``cudaMemcpy`` of a few bytes only waits for a kernel, while others keep the GPU busy."""
+    ns = make.between(200_000, 500_000)
+    copy = Copy(64, TO_HOST, blocking=True)
+    steps = [[*make.launches(4, ns, stream=SIDE), make.kernel(ns), copy] for _ in range(60)]
+    ahead = make.launches(6, ns, stream=SIDE)
+    return Case(one_thread([*ahead, *loop(steps)]), HEALTHY)
+
+
+def confounder_pinned_memcpy(make: Maker) -> Case:
+    """``cudaMemcpy``, but of pinned memory: synchronous, and not pageable."""
+    size, ns = round(make.between(10, 100) * MB), make.between(100_000, 400_000)
+    steps = [[Copy(size, blocking=True), *make.launches(4, ns)] for _ in range(60)]
+    return Case(one_thread(loop(steps)), "bandwidth", never=(PAGEABLE_COPIES,))
+
+
+def confounder_migrations(make: Maker) -> Case:
+    """Pages of unified memory that move while a kernel runs: rows of copies without a call."""
+    case = healthy_deep_queue(make)
+    return Case(case.program, HEALTHY, tweaks=(_migrate_inside_kernels,))
+
+
+def confounder_one_iteration(make: Maker) -> Case:
+    """A single pass through the loop."""
+    return Case(one_thread(loop([make.launches(200, make.between(60_000, 200_000))])), HEALTHY)
+
+
 def confounder_warm_up(make: Maker) -> Case:
     """Modules are loaded in the first step; the rest is fine and much longer."""
     ns = make.between(200_000, 500_000)
@@ -415,6 +446,34 @@ def untold_lost_kernels(make: Maker) -> Case:
     """A third of the kernels was dropped."""
     case = sync_every_kernel(make)
     return Case(case.program, UNKNOWN, tweaks=(_drop_kernels,))
+
+
+def untold_truncated(make: Maker) -> Case:
+    """The file ends in the middle."""
+    return Case(sync_every_kernel(make).program, UNKNOWN, spoil=_cut_in_half)
+
+
+def _cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _migrate_inside_kernels(recorder: Recorder) -> None:
+    for kernel in recorder.rows(PREFIX + "KERNEL")[::10]:
+        place = {k: kernel[k] for k in ("deviceId", "contextId", "globalPid")}
+        middle = (kernel["start"] + kernel["end"]) // 2
+        recorder.rows(PREFIX + "MEMCPY").append(
+            {
+                **place,
+                "start": middle,
+                "end": middle + 2_000,
+                "correlationId": 0,
+                "streamId": 0,
+                "bytes": 65_536,
+                "copyKind": UNIFIED_TO_DEVICE,
+                "srcKind": MANAGED,
+                "dstKind": MANAGED,
+            }
+        )
 
 
 def _forget_first_calls(recorder: Recorder) -> None:
@@ -475,11 +534,21 @@ CONFOUNDERS = (
     confounder_orphans,
     confounder_open_range,
     confounder_call_stacks,
+    confounder_copy_waits_for_kernel,
+    confounder_pinned_memcpy,
+    confounder_migrations,
+    confounder_one_iteration,
     confounder_warm_up,
     confounder_whole_graphs,
     confounder_memsets,
 )
-UNTOLD = (untold_no_gpu, untold_no_calls, untold_no_correlation, untold_lost_kernels)
+UNTOLD = (
+    untold_no_gpu,
+    untold_no_calls,
+    untold_no_correlation,
+    untold_lost_kernels,
+    untold_truncated,
+)
 
 FAMILIES: tuple[Callable[[Maker], Case], ...] = (
     *SINGLE,
