@@ -36,6 +36,7 @@ from benchmarks.families import (
 )
 from benchmarks.recorder import Recorder
 from benchmarks.simulator import execute, true_losses
+from benchmarks.torch_recorder import TorchRecorder
 from collectors import open_trace
 from collectors.trace import RefusedError
 from traces.nsys_writer import GENERATIONS
@@ -120,6 +121,14 @@ def record_case(case: Case, seed: int) -> Recorder:
     for tweak in case.tweaks:
         tweak(recorder)
     return recorder
+
+
+def _write(case: Case, seed: int, path: Path) -> Path:
+    if path.suffix == ".sqlite":
+        return record_case(case, seed).write(path)
+    recorder = TorchRecorder(case.program.devices)
+    execute(case.program, recorder=recorder)
+    return recorder.write(path)
 
 
 def judge(family: str, seed: int) -> Result:
@@ -375,8 +384,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=500, help="cases to simulate")
     parser.add_argument("--check", action="store_true", help="exit 1 when a limit is not kept")
-    parser.add_argument("--case", nargs=2, metavar=("FAMILY", "SEED"), help="write one recording")
-    parser.add_argument("--out", type=Path, default=Path("case.sqlite"), help="where to")
+    parser.add_argument("--case", nargs=2, metavar=("FAMILY", "SEED"), help="write one case")
+    out = "where to: .sqlite as nsys exports, .json or .json.gz as the torch profiler writes"
+    parser.add_argument("--out", type=Path, default=Path("case.sqlite"), help=out)
     parser.add_argument("--real", type=Path, metavar="DIR", help="score labelled recordings")
     parser.add_argument(
         "--labels",
@@ -387,7 +397,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.case:
         family, seed = options.case[0], int(options.case[1])
-        print(record_case(make_case(family, seed), seed).write(options.out))
+        print(_write(make_case(family, seed), seed, options.out))
         return 0
     if options.real:
         lines, wrong = real_lines(options.real, options.labels)

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.recorder import Recorder
+from benchmarks.torch_recorder import TorchRecorder
 
 LAUNCH_LATENCY_NS = 2_000  # from the queue to the device
 DEVICE_GAP_NS = 1_000  # the device's own pause between two operations of a stream
@@ -197,7 +198,7 @@ class _Lane:
 class _Machine:
     """The state of every device while a program runs."""
 
-    def __init__(self, rules: Rules, recorder: Recorder | None) -> None:
+    def __init__(self, rules: Rules, recorder: Recorder | TorchRecorder | None) -> None:
         self.rules = rules
         self.recorder = recorder
         self.first_ns, self.last_ns = 1 << 62, 0
@@ -412,7 +413,9 @@ class _Runner:
             self.machine.recorder.api(self.thread, function, begin, self.now_ns, number, status)
 
 
-def execute(program: Program, rules: Rules | None = None, recorder: Recorder | None = None) -> int:
+def execute(
+    program: Program, rules: Rules | None = None, recorder: Recorder | TorchRecorder | None = None
+) -> int:
     """Run ``program`` and return the ns from its first to its last GPU operation.
 
     Args:

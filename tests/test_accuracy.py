@@ -1,12 +1,16 @@
 """Programs of known trouble get the right verdict; ``python -m benchmarks.accuracy`` has more."""
 
 import dataclasses
+import gzip
+import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from benchmarks import accuracy, mutations
 from benchmarks.families import FAMILIES, HEALTHY
+from benchmarks.recorder import Recorder
 from benchmarks.simulator import (
     CAUSES,
     Copy,
@@ -19,6 +23,7 @@ from benchmarks.simulator import (
     execute,
     true_losses,
 )
+from benchmarks.torch_recorder import TorchRecorder
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 
@@ -84,6 +89,22 @@ def test_a_pageable_copy_holds_the_host_and_a_pinned_one_does_not():
     pageable = thread(Copy(24_000_000, pageable=True), *[Kernel(10_000)] * 3)
     assert execute(pageable) >= execute(pinned)
     assert true_losses(pinned)["sync"] == 0
+
+
+@pytest.mark.parametrize("suffix", [".json", ".json.gz"])
+def test_a_torch_trace_of_a_program_holds_the_same_operations(tmp_path, suffix):
+    program = thread(Copy(1_000_000), *[o for _ in range(3) for o in (Kernel(50_000), Wait())])
+    nsys, torch = Recorder(), TorchRecorder()
+    for recorder in (nsys, torch):
+        execute(program, recorder=recorder)
+    path = torch.write(tmp_path / f"trace{suffix}")
+    opened = gzip.open if suffix.endswith("gz") else open
+    with opened(path, "rt") as file:
+        events = json.load(file)["traceEvents"]
+    kinds = Counter(e["cat"] for e in events if e["ph"] == "X")
+    assert kinds == {"kernel": 3, "gpu_memcpy": 1, "cuda_runtime": 7}
+    assert nsys.count("RUNTIME") == kinds["cuda_runtime"]
+    assert sum(e["dur"] for e in events if e.get("cat") == "kernel" and "dur" in e) == 150
 
 
 # --- the proof would notice -----------------------------------------------------------------

@@ -1,0 +1,126 @@
+"""Writes what the simulator did as a trace of the torch profiler (Kineto's JSON)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.recorder import PAGEABLE, PINNED, Span
+from traces.nsys_writer import SYNTHETIC_H100
+
+if TYPE_CHECKING:
+    from benchmarks.simulator import Copy, Stream, Thread, Wait
+
+FIRST_PID, FIRST_TID = 4_242, 5_000
+HOST_MEMORY = {PAGEABLE: "Pageable", PINNED: "Pinned"}
+DIRECTIONS = {1: ("HtoD", "{host} -> Device"), 2: ("DtoH", "Device -> {host}")}
+
+
+class TorchRecorder:
+    """Collects events while a program runs; has the methods of ``benchmarks.recorder.Recorder``.
+
+    Calls of the operating system and the records of waits are left out, as the profiler does.
+
+    Args:
+        devices: GPUs.
+    """
+
+    def __init__(self, devices: int = 1) -> None:
+        self._devices = devices
+        self._events: list[dict[str, Any]] = []
+
+    def kernel(
+        self, _: Thread, stream: Stream, name: str, span: Span, number: int, node: int
+    ) -> None:
+        """Add a kernel; ``node`` numbers it within a graph, 0 for none."""
+        shape: dict[str, Any] = {"grid": [4_224, 1, 1], "block": [256, 1, 1]}
+        shape |= {"registers per thread": 32, "shared memory": 0}
+        graph = {"graph node id": node} if node else {}
+        self._on_device("kernel", name, stream, span, number, shape | graph)
+
+    def graph(self, _: Thread, stream: Stream, span: Span, number: int) -> None:
+        """Add a graph as one kernel: the profiler has no row for a whole graph."""
+        self._on_device("kernel", "graph", stream, span, number, {})
+
+    def memset(self, _: Thread, stream: Stream, span: Span, number: int) -> None:
+        """Add a memset."""
+        size = {"bytes": (span[1] - span[0]) * 2_000}
+        self._on_device("gpu_memset", "Memset (Device)", stream, span, number, size)
+
+    def copy(self, _: Thread, copy: Copy, span: Span, number: int) -> None:
+        """Add a copy."""
+        host = HOST_MEMORY[PAGEABLE if copy.pageable else PINNED]
+        short, ends = DIRECTIONS.get(copy.direction, ("PtoP", "Device -> Device"))
+        name = f"Memcpy {short} ({ends.format(host=host)})"
+        size = {"bytes": copy.size_bytes}
+        self._on_device("gpu_memcpy", name, copy.stream, span, number, size)
+
+    def sync(self, thread: Thread, wait: Wait, span: Span, number: int) -> None:
+        """Do nothing: the call itself is recorded."""
+
+    def os_call(self, thread: Thread, function: str, begin: int, end: int) -> None:
+        """Do nothing."""
+
+    def api(self, thread: Thread, function: str, begin: int, end: int, number: int, _: int) -> None:
+        """Add an API call, and the arrow to what it launched."""
+        self._on_host("cuda_runtime", thread, function, (begin, end), {"correlation": number})
+        place = self._host(thread)
+        self._events.append(
+            {"ph": "s", "id": number, "cat": "ac2g", "name": "ac2g", "ts": begin / 1e3, **place}
+        )
+
+    def nvtx(self, thread: Thread, name: str, begin: int, end: int) -> None:
+        """Add a user annotation."""
+        self._on_host("user_annotation", thread, name, (begin, end), {})
+
+    def write(self, path: Path) -> Path:
+        """Write the file, compressed if its name ends in ``.gz``, and return ``path``."""
+        gpu = {"name": SYNTHETIC_H100.name, "numSms": SYNTHETIC_H100.sm_count}
+        gpu |= {"totalGlobalMem": SYNTHETIC_H100.memory_bytes}
+        major, minor = SYNTHETIC_H100.compute
+        trace = {
+            "schemaVersion": 1,
+            "deviceProperties": [
+                {"id": n, **gpu, "computeMajor": major, "computeMinor": minor, "warpSize": 32}
+                for n in range(self._devices)
+            ],
+            "displayTimeUnit": "ms",
+            "traceEvents": sorted(self._events, key=lambda e: float(e["ts"])),
+        }
+        text = json.dumps(trace).encode()
+        path.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+        return path
+
+    def _on_device(
+        self,
+        category: str,
+        name: str,
+        stream: Stream,
+        span: Span,
+        number: int,
+        more: dict[str, Any],
+    ) -> None:
+        place = {"pid": stream.device, "tid": stream.number}
+        ids = {"device": stream.device, "context": stream.device + 1, "stream": stream.number}
+        self._complete(category, name, span, place, ids | {"correlation": number} | more)
+        arrow = {"ph": "f", "id": number, "cat": "ac2g", "name": "ac2g", "bp": "e"}
+        self._events.append({**arrow, "ts": span[0] / 1e3, **place})
+
+    def _on_host(
+        self, category: str, thread: Thread, name: str, span: Span, more: dict[str, Any]
+    ) -> None:
+        self._complete(category, name, span, self._host(thread), more)
+
+    def _complete(
+        self, category: str, name: str, span: Span, place: dict[str, int], more: dict[str, Any]
+    ) -> None:
+        times = {"ts": span[0] / 1e3, "dur": (span[1] - span[0]) / 1e3}
+        self._events.append(
+            {"ph": "X", "cat": category, "name": name, **place, **times, "args": more}
+        )
+
+    def _host(self, thread: Thread) -> dict[str, int]:
+        pid = FIRST_PID + thread.process - 1
+        return {"pid": pid, "tid": FIRST_TID + 100 * thread.process + thread.number}
