@@ -28,7 +28,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from library import analyses, cache
 
@@ -37,13 +37,18 @@ if TYPE_CHECKING:
     from library.analyses import Stored
 
 GIB = 1 << 30
+MAX_LIMIT = 1e9  # GB or seconds; more does not fit into what the system counts with
 POLL_S = 0.05
 PROGRESS_EVERY_S = 0.1
 READING_SHARE = 0.75  # of the time from file to verdict; the rest is the analysis
 MAX_ANSWER_BYTES = 1 << 20
 TIGHT, TIGHT_SHARE = "memory-is-tight", 0.85  # of the address space; the rest goes in one piece
 MAX_LINE = 300  # characters; longer ones are names that someone made up
-OUT_OF_MEMORY, OUT_OF_SPACE = 86, 87  # exit status when not even the answer could be written
+OUT_OF_MEMORY, OUT_OF_SPACE, FILE_TOO_LARGE = (
+    86,
+    87,
+    88,
+)  # exit status when not even the answer could be written
 
 _CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 _COMMAND = (sys.executable, str(Path(__file__).resolve()))
@@ -74,16 +79,19 @@ _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "VIR
 _KEPT_PREFIXES = ("LC_", "WHYSLOW_", "XDG_", "COV_")
 
 
+Answer = TypeVar("Answer")
+
+
 def _limit(name: str, default: float) -> float:
     variable = f"WHYSLOW_LIMIT_{name}"
     try:
         value = float(os.environ.get(variable) or default)
     except ValueError:
         value = -1.0
-    if not 0 < value < float("inf"):
+    if not 0 < value <= MAX_LIMIT:
         from collectors.trace import EnvironmentFailedError
 
-        raise EnvironmentFailedError(f"{variable}: not a number above 0")
+        raise EnvironmentFailedError(f"{variable}: not a number above 0, at most {MAX_LIMIT:g}")
     return value
 
 
@@ -156,6 +164,33 @@ def open_recording(
     job = start(path, window=window, limits=limits)
     stored = job.wait(on_progress)
     return Opened(trace=cache.named(cache.get(stored.trace_id), stored.name), stored=stored)
+
+
+def use_recording(
+    path: Path,
+    use: Callable[[Opened], Answer],
+    *,
+    window: str = "",
+    limits: Limits | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Answer:
+    """Open the recording at ``path`` and return what ``use`` makes of it.
+
+    What was stored may turn out to be damaged only while it is read. Then the recording is opened
+    anew, and ``use`` is called a second time.
+
+    Raises:
+        DamagedError: What was stored anew is damaged again.
+        TraceError: As ``open_recording``.
+    """
+    from collectors.trace import DamagedError
+
+    opened = open_recording(path, window=window, limits=limits, on_progress=on_progress)
+    try:
+        return use(opened)
+    except DamagedError:
+        cache.remove(opened.trace.id)
+    return use(open_recording(path, window=window, limits=limits, on_progress=on_progress))
 
 
 def start(path: Path, *, window: str = "", limits: Limits | None = None) -> Job:
@@ -384,6 +419,9 @@ def _explain_death(status: int, log: str, name: str, limits: Limits) -> tuple[st
         return _explain({"error": "OutOfMemory"}, name, limits)
     if status == OUT_OF_SPACE:
         return "EnvironmentFailedError", str(cache.storage_error(OSError(errno.ENOSPC, "")))
+    if status == FILE_TOO_LARGE:
+        limit = f"{limits.file_gb:g} GB (WHYSLOW_LIMIT_FILE_GB)"
+        return "EnvironmentFailedError", f"{name}: a file on disk reached the size limit of {limit}"
     if status == -signal.SIGXCPU:
         return "EnvironmentFailedError", (
             f"{name}: needs more processor time than the limit of {limits.cpu_s:g} s "
@@ -446,7 +484,9 @@ def main() -> int:
     except MemoryError:
         return OUT_OF_MEMORY
     except OSError as error:  # no room for the answer itself
-        return OUT_OF_MEMORY if _is_memory(error) else OUT_OF_SPACE
+        if _is_memory(error):
+            return OUT_OF_MEMORY
+        return FILE_TOO_LARGE if error.errno == errno.EFBIG else OUT_OF_SPACE
     return 0
 
 
@@ -553,10 +593,9 @@ def _open(path: Path, window: str, report: _Reporter) -> Stored:
 
 def _is_damage(error: Exception) -> bool:
     """Tell whether a table of the cache could not be read back."""
-    import pyarrow as pa
+    from collectors.trace import is_damage
 
-    damaged = isinstance(error, (OSError, pa.ArrowException)) and not isinstance(error, MemoryError)
-    return damaged and (not isinstance(error, OSError) or cache.storage_error(error) is None)
+    return is_damage(error)
 
 
 def _read(path: Path, report: _Reporter) -> Trace:

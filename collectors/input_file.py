@@ -39,7 +39,8 @@ def name_of(path: Path) -> str:
 
 def shown_name(path: Path) -> str:
     """Return the file's name for a message: printable and of bounded length."""
-    name = "".join(c if c.isprintable() else "\ufffd" for c in name_of(path))
+    name = name_of(path).replace("\n", " ")
+    name = "".join(c if c.isprintable() else "\ufffd" for c in name)
     return name if len(name) <= MAX_SHOWN else f"{name[: MAX_SHOWN - 1]}…"
 
 

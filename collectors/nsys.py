@@ -44,6 +44,7 @@ from collectors.trace import (
     Source,
     Trace,
     TraceWriter,
+    file_size_limit,
 )
 
 if TYPE_CHECKING:
@@ -94,9 +95,10 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
         return _read_report(_Original(path, before), root, on_progress)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+            too_large = error.errno == errno.EFBIG
+            trouble = file_size_limit() if too_large else f"cannot be written ({error.strerror})"
             raise EnvironmentFailedError(
-                f"{root}: cannot be written ({error.strerror}). Free disk space or choose another "
-                "folder with WHYSLOW_DATA_DIR"
+                f"{root}: {trouble}. Free disk space or choose another folder with WHYSLOW_DATA_DIR"
             ) from error
         raise
 

@@ -18,10 +18,11 @@ import time
 from pathlib import Path
 
 from collectors.input_file import shown_name
-from collectors.trace import EnvironmentFailedError, RefusedError
+from collectors.trace import EnvironmentFailedError, RefusedError, file_size_limit
 
 TIMEOUT_VARIABLE = "WHYSLOW_LIMIT_NSYS_S"
 TIMEOUT_S = 1_800.0  # nsys writes about half a million rows a second: 30 minutes are 900 M rows
+MAX_TIMEOUT_S = 1e9  # 30 years
 GRACE_S = 3.0  # between asking nsys to stop and stopping it
 POLL_S = 0.05
 MAX_OUTPUT_BYTES = 65_536  # of what nsys prints; the sentence that matters comes first
@@ -94,8 +95,10 @@ def _timeout_s() -> float:
         seconds = float(text or TIMEOUT_S)
     except ValueError:
         seconds = -1.0
-    if not 0 < seconds < float("inf"):
-        raise EnvironmentFailedError(f"{TIMEOUT_VARIABLE}: not a number of seconds above 0")
+    if not 0 < seconds <= MAX_TIMEOUT_S:
+        raise EnvironmentFailedError(
+            f"{TIMEOUT_VARIABLE}: not a number of seconds above 0, at most {MAX_TIMEOUT_S:g}"
+        )
     return seconds
 
 
@@ -162,7 +165,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _failure(name: str, code: int, printed: str) -> EnvironmentFailedError | RefusedError:
     """Put the failure of nsys into one line."""
-    if code == -signal.SIGXFSZ or any(text in printed for text in _DISK_FULL):
+    if code == -signal.SIGXFSZ:
+        return EnvironmentFailedError(
+            f"{name}: what nsys exports does not fit: {file_size_limit()}"
+        )
+    if any(text in printed for text in _DISK_FULL):
         return EnvironmentFailedError(
             f"{name}: no disk space left for what nsys exports. Free some, or choose another "
             "folder with --data-dir"

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
+import hashlib
 import json
 import os
+import resource
 import shutil
 import uuid
 from collections import deque
@@ -52,6 +55,10 @@ class EnvironmentFailedError(TraceError):
     """The machine, not the input, stopped us: disk full, tool missing, out of time."""
 
     exit_code = 3
+
+
+class DamagedError(EnvironmentFailedError):
+    """What was stored cannot be read back; opening the recording again makes it anew."""
 
 
 class CopyKind(enum.IntEnum):
@@ -362,6 +369,7 @@ class Trace:
         counts: Rows of every table that was recorded; an absent table is not a key.
         notes: The data-quality ledger.
         row_counts: Use of the rows of each input table.
+        footers: Digest of each file's footer, which has no checksum of its own.
     """
 
     folder: Path
@@ -369,13 +377,14 @@ class Trace:
     counts: dict[str, int]
     notes: tuple[DataNote, ...] = ()
     row_counts: tuple[RowCount, ...] = ()
+    footers: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Open the trace in ``folder``; reads the manifest only.
 
         Raises:
-            EnvironmentFailedError: The manifest is absent or damaged; ingest the file again.
+            DamagedError: The manifest is absent or damaged; ingest the file again.
         """
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -388,9 +397,10 @@ class Trace:
                 manifest["counts"],
                 tuple(DataNote(**n) for n in manifest["notes"]),
                 tuple(RowCount(**r) for r in manifest["row_counts"]),
+                dict(manifest.get("footers", {})),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EnvironmentFailedError(
+            raise DamagedError(
                 f"{folder.name}: the cached copy is damaged ({error}); open the recording again"
             ) from error
 
@@ -408,7 +418,11 @@ class Trace:
         return self.counts.get(table, 0)
 
     def arrow(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read ``columns`` (default: all) of ``table``; an absent table reads as empty."""
+        """Read ``columns`` (default: all) of ``table``; an absent table reads as empty.
+
+        Raises:
+            DamagedError: The file is damaged or gone; this trace is not found any more.
+        """
         wanted = schema(table)
         if columns is not None:
             wanted = pa.schema([wanted.field(c) for c in columns])
@@ -447,11 +461,23 @@ class Trace:
         named: Array = values[inverse]
         return named
 
-    def _open(self, table: str) -> pq.ParquetFile:
-        # The checksum turns a flipped bit into an error; without it 10 of 40 flips were served.
-        return pq.ParquetFile(
-            self.folder / f"{table}.parquet", page_checksum_verification=True, memory_map=True
-        )
+    @contextlib.contextmanager
+    def _open(self, table: str) -> Iterator[pq.ParquetFile]:
+        path = self.folder / f"{table}.parquet"
+        try:
+            if footer_digest(path) != self.footers.get(path.name):
+                raise pa.ArrowInvalid("the footer is damaged")
+            # The checksum turns a flipped bit into an error; without it 10 of 40 flips were served.
+            with pq.ParquetFile(path, page_checksum_verification=True, memory_map=True) as file:
+                yield file
+        except (OSError, pa.ArrowException) as error:
+            if not is_damage(error):
+                raise
+            with contextlib.suppress(OSError):  # so that the next look makes it again
+                (self.folder / MANIFEST).unlink()
+            raise DamagedError(
+                f"{self.source.name}: its cached copy is damaged ({table}); open it again"
+            ) from error
 
 
 @dataclass
@@ -527,6 +553,7 @@ class TraceWriter:
             "notes": [asdict(n) for n in self.notes],
             "row_counts": [asdict(r) for r in self.row_counts],
             "sizes": {f.name: f.stat().st_size for f in files},
+            "footers": {f.name: footer_digest(f) for f in files},
         }
         path = self._folder / MANIFEST
         path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -553,6 +580,7 @@ class TraceWriter:
 
 
 ROW_GROUP_ROWS = 262_144  # large enough to compress and to read well; about 30 MB in memory
+MAX_FOOTER_BYTES = 16 << 20  # 1 kB a column and row group; a damaged length reads no more
 MAX_PENDING_PIECES = 4  # pieces of 65,536 rows waiting to be compressed: about 50 MB
 
 
@@ -570,6 +598,32 @@ def _parquet_writer(path: Path, table: str) -> pq.ParquetWriter:
         write_page_checksum=True,
         write_statistics=False,
     )
+
+
+def footer_digest(path: Path) -> str:
+    """Return a digest of a Parquet file's footer, which says where everything in it is."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8))
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(max(0, size - 8 - min(length, MAX_FOOTER_BYTES)))
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def is_damage(error: Exception) -> bool:
+    """Tell whether a stored file could not be read because of what is, or is not, in it."""
+    if isinstance(error, MemoryError) or "annot allocate memory" in str(error):
+        return False
+    if isinstance(error, OSError):
+        return error.errno in (None, errno.ENOENT)
+    return isinstance(error, (pa.ArrowException, DamagedError))
+
+
+def file_size_limit() -> str:
+    """Say which limit a file reached that may not grow any further."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    size = "" if limit == resource.RLIM_INFINITY else f"of {limit / (1 << 30):.3g} GB "
+    return f"a file on disk reached the size limit {size}(WHYSLOW_LIMIT_FILE_GB)"
 
 
 def _flush(path: Path) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from analyzers.analysis import Analysis
     from analyzers.facts import Facts
     from analyzers.report import Report
-    from collectors.trace import Array, EnvironmentFailedError, Trace
+    from collectors.trace import Array, DamagedError, Trace
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
@@ -106,20 +106,27 @@ class Stored:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        from collectors.trace import footer_digest, is_damage
+
         path = self.folder / f"{name}.parquet"
         try:
+            manifest = json.loads((self.folder / MANIFEST).read_bytes())
+            if manifest["footers"][path.name] != footer_digest(path):
+                raise pa.ArrowInvalid("the footer is damaged")
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 frame: pd.DataFrame = file.read().to_pandas()
                 return frame
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, (OSError, MemoryError)) and not is_damage(error):
+                raise
             raise self._damaged(error) from error
 
-    def _damaged(self, error: Exception) -> EnvironmentFailedError:
-        from collectors.trace import EnvironmentFailedError
+    def _damaged(self, error: Exception) -> DamagedError:
+        from collectors.trace import DamagedError
 
         shutil.rmtree(self.folder, ignore_errors=True)  # so that the next look makes it again
-        return EnvironmentFailedError(
-            f"{self.trace_id}: the stored analysis is damaged or gone "
+        return DamagedError(
+            f"{self.name or self.trace_id}: the stored analysis is damaged or gone "
             f"({type(error).__name__}); open the recording again"
         )
 
@@ -270,11 +277,14 @@ def _write(folder: Path, window: str, report: Report, tables: Mapping[str, pd.Da
         list(threads.map(_write_table, paths, tables.values()))
     text = report.to_json().encode()
     (folder / REPORT).write_bytes(text)
+    from collectors.trace import footer_digest
+
     manifest: dict[str, Any] = {
         "window": window,
         "version": analyzer_version(),
         "report_sha256": hashlib.sha256(text).hexdigest(),
         "sizes": {f.name: f.stat().st_size for f in sorted(folder.iterdir())},
+        "footers": {f.name: footer_digest(f) for f in sorted(folder.glob("*.parquet"))},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     for path in (*folder.iterdir(), folder):

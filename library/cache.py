@@ -37,7 +37,6 @@ KEPT_FAILED_JOBS = 20  # logs of our own defects, for a bug report
 _STORAGE_ERRORS = {
     errno.ENOSPC: "no disk space left",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "a file on disk may not grow any further (file-size limit)",
     errno.EROFS: "the disk is read-only",
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
@@ -265,8 +264,10 @@ def writing() -> Iterator[None]:
 
 def storage_error(error: OSError) -> EnvironmentFailedError | None:
     """Return the line for an error of the disk; None when it is about something else."""
-    from collectors.trace import EnvironmentFailedError
+    from collectors.trace import EnvironmentFailedError, file_size_limit
 
+    if error.errno == errno.EFBIG:
+        return EnvironmentFailedError(f"{data_dir()}: {file_size_limit()}. Set a higher one")
     trouble = _STORAGE_ERRORS.get(error.errno or 0)
     if trouble is None:
         return None

@@ -15,8 +15,8 @@ import pytest
 import worker
 from analyzers.facts import WindowError
 from collectors import open_trace
-from collectors.trace import EnvironmentFailedError, RefusedError, TraceError
-from library import analyses, cache
+from collectors.trace import DamagedError, EnvironmentFailedError, RefusedError, TraceError
+from library import analyses, cache, export_tables
 from tests import scenarios
 
 ROOT = Path(__file__).parents[1]
@@ -201,6 +201,7 @@ DEATHS = [
     ("exit 0", TraceError, "stopped (exit status 0) without an answer"),
     ("exit 86", RefusedError, "limit of 8 GB (WHYSLOW_LIMIT_MEMORY_GB)"),
     ("exit 87", EnvironmentFailedError, "no disk space left"),
+    ("exit 88", EnvironmentFailedError, "size limit of 64 GB (WHYSLOW_LIMIT_FILE_GB)"),
     (
         "echo \"after throwing an instance of 'std::bad_alloc'\" >&2; kill -ABRT $$",
         RefusedError,
@@ -279,19 +280,33 @@ def test_too_little_memory_is_named_with_the_limit(memory_gb):
 
 
 def test_a_file_that_may_not_grow_is_an_error_of_the_disk(recording, data_dir):
-    with pytest.raises(EnvironmentFailedError) as caught:
-        worker.open_recording(recording, limits=worker.Limits(file_gb=1e-6))
-    assert "disk" in str(caught.value)
-    assert str(data_dir) in str(caught.value)
+    for file_gb in (3e-6, 1e-6, 1e-9):
+        with pytest.raises(EnvironmentFailedError) as caught:
+            worker.open_recording(recording, limits=worker.Limits(file_gb=file_gb))
+        assert "a file on disk reached the size limit of " in str(caught.value)
+        assert "(WHYSLOW_LIMIT_FILE_GB)" in str(caught.value)
+        assert len(str(caught.value)) < worker.MAX_LINE + len(str(data_dir))
     assert cache.traces() == []
     assert worker.open_recording(recording).trace.count("kernels")
 
 
-@pytest.mark.parametrize("value", ["many", "-1", "0", "nan", "inf"])
-def test_a_limit_that_is_no_number_is_named(monkeypatch, recording, value):
-    monkeypatch.setenv("WHYSLOW_LIMIT_MEMORY_GB", value)
-    with pytest.raises(EnvironmentFailedError, match="WHYSLOW_LIMIT_MEMORY_GB"):
+@pytest.mark.parametrize("value", ["many", "-1", "0", "nan", "inf", "1e300", "1e10"])
+@pytest.mark.parametrize("limit", ["MEMORY_GB", "CPU_S", "FILE_GB", "WALL_S"])
+def test_a_limit_that_cannot_be_is_named(monkeypatch, recording, value, limit):
+    monkeypatch.setenv(f"WHYSLOW_LIMIT_{limit}", value)
+    with pytest.raises(EnvironmentFailedError, match=f"^WHYSLOW_LIMIT_{limit}: not a number"):
         worker.open_recording(recording)
+
+
+def test_limits_as_large_as_they_may_be_work(monkeypatch, recording):
+    for limit in ("MEMORY_GB", "CPU_S", "FILE_GB", "WALL_S"):
+        monkeypatch.setenv(f"WHYSLOW_LIMIT_{limit}", "1e9")
+    assert worker.open_recording(recording).trace.count("kernels")
+
+
+def test_a_byte_of_memory_is_too_little(recording):
+    with pytest.raises(RefusedError, match=r"limit of 1e-09 GB \(WHYSLOW_LIMIT_MEMORY_GB\)"):
+        worker.open_recording(recording, limits=worker.Limits(memory_gb=1e-9))
 
 
 def test_limits_come_from_the_environment(monkeypatch):
@@ -344,6 +359,57 @@ def test_flipped_bytes_in_a_cached_table_are_noticed_and_the_file_is_read_again(
         for kept in (opened.trace.folder / "analysis").iterdir():
             (kept / "report.json").unlink()
         assert worker.open_recording(recording).stored.report == golden
+
+
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    for place in range(at, at + 8):
+        content[place % len(content)] ^= 0x55
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("at", [8, -6, -40], ids=["page", "length of the footer", "footer"])
+@pytest.mark.parametrize(
+    "table", ["kernels", "strings", "analysis/*/launches", "analysis/*/kernels", "gone"]
+)
+def test_whoever_reads_damage_gets_the_recording_read_again(recording, tmp_path, table, at):
+    def tables(opened):
+        calls.append(opened)
+        folder = tmp_path / str(len(calls))
+        return [p.read_bytes() for p in export_tables.export_csv(*vars(opened).values(), folder)]
+
+    calls = []
+    golden = worker.use_recording(recording, tables)
+    assert len(calls) == 1
+    (folder,) = (f for f in cache.cache_root().iterdir() if f.name != "tmp")
+    if table == "gone":
+        (folder / "kernels.parquet").unlink()
+        (folder / "kernels.parquet").write_bytes(b"")
+        calls.pop()
+    else:
+        (file,) = folder.glob(f"{table}.parquet")
+        flip(file, at)
+    assert worker.use_recording(recording, tables) == golden
+    assert len(calls) == (1 if table == "gone" else 3)
+
+
+def test_damage_is_said_once_and_healed_by_the_next_look(recording):
+    opened = worker.open_recording(recording)
+    flip(opened.trace.folder / "kernels.parquet", 8)
+    with pytest.raises(DamagedError, match=r"^run\.sqlite: its cached copy is damaged \(kernels\)"):
+        opened.trace.arrow("kernels")
+    assert cache.find_folder(recording) is None
+    again = worker.open_recording(recording)
+    assert again.trace.arrow("kernels").num_rows == opened.trace.count("kernels")
+
+
+def test_what_a_user_does_wrong_with_the_result_is_no_damage(recording):
+    def full_disk(_opened):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        worker.use_recording(recording, full_disk)
+    assert cache.find_folder(recording) is not None
 
 
 def test_a_trace_cut_short_is_made_again(recording):
