@@ -19,6 +19,11 @@ MADE_BEFORE_RULES = {
     f"analyzers.{p.stem}" for p in (ROOT / "analyzers").glob("*.py") if p.stem not in USES_RULES
 }
 
+# What tells whether the analysis is right must know nothing of it.
+JUDGES = tuple(
+    f"benchmarks.{name}" for name in ("simulator", "families", "recorder", "torch_recorder")
+)
+
 # For each group of files, most special first: the modules of ours and the libraries they may
 # import; a folder stands for everything in it. What is not named is forbidden; the standard
 # library is not listed.
@@ -43,6 +48,10 @@ BORDERS = (
     ("app.py", {"analyzers", "collectors", "library", "views", "worker"}, {"streamlit"}),
     ("worker.py", {"analyzers", "collectors", "library"}, {"pyarrow"}),
     ("cli.py", {"analyzers", "collectors", "library", "worker"}, set()),
+    *(
+        (f"{name.replace('.', '/')}.py", {*JUDGES, "traces.nsys_writer"}, {"numpy"})
+        for name in JUDGES
+    ),
     ("workloads/*.py", {"workloads.harness"}, {"nvtx", "numpy", "torch", "triton"}),
 )
 
