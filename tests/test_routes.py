@@ -8,6 +8,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from collectors import open_trace
+from collectors.trace import RefusedError
 from tests.view_fakes import library, open_sample
 from views import _routes
 from views._routes import ROUTES, SQLITE_MAGIC, TOKEN_HEADER, inbox, mint_token, uploaded_file
@@ -108,10 +110,14 @@ def test_a_request_from_elsewhere_is_refused(client, origin):
     assert files() == []
 
 
-def test_junk_is_refused_by_content_and_leaves_nothing(client):
+def test_junk_is_refused_by_content_and_leaves_nothing(client, tmp_path):
     answer = put(client, b"<html>" + BODY, name="report.sqlite")
     assert answer.status_code == 415
-    assert answer.json()["error"].startswith("report.sqlite: not a recording")
+    junk = tmp_path / "report.sqlite"
+    junk.write_bytes(b"<html>" + BODY)
+    with pytest.raises(RefusedError) as refused:  # in the words of the command line
+        open_trace(junk, tmp_path / "cache")
+    assert answer.json()["error"] == str(refused.value)
     assert files() == []
 
 

@@ -33,6 +33,13 @@ def begin(path: Path) -> None:
     st.query_params[JOB] = job.id
 
 
+def forget() -> None:
+    """Let the answer of a job that has ended make room for a newer one."""
+    job = _jobs().get(st.query_params.get(JOB, ""))
+    if job is not None and job.progress().done:
+        del st.query_params[JOB]
+
+
 def follow() -> None:
     """Show the job that the address names, until it is done; then show its recording."""
     job = _jobs().get(st.query_params.get(JOB, ""))

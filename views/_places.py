@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from collectors import input_file
 from collectors.trace import RefusedError
 from views._units import visible
 
@@ -80,7 +81,7 @@ def check_path(text: str, address: str) -> Path:
             any file of its user; any other only what lies in a watched folder.
 
     Raises:
-        RefusedError: No such file, or not allowed.
+        RefusedError: No such file, or not allowed, in the words of the command line.
     """
     path = Path(text.strip().strip("'\"")).expanduser()
     shown = visible(path.name, 80) or visible(text, 80)
@@ -88,14 +89,7 @@ def check_path(text: str, address: str) -> Path:
         raise RefusedError(
             f"{shown}: this server opens files of its watched folders only ({ROOTS_VARIABLE})"
         )
-    try:
-        exists, is_file = path.exists(), path.is_file()
-    except (OSError, ValueError):  # too long, or not a path at all
-        exists = is_file = False
-    if not exists:
-        raise RefusedError(f"{shown}: no such file on the machine that runs whyslow")
-    if not is_file:
-        raise RefusedError(f"{shown}: not a file. Give the path of a .nsys-rep or .sqlite")
+    input_file.look_at(path)
     return path
 
 

@@ -28,6 +28,7 @@ from starlette.routing import BaseRoute, Route
 
 from analyzers.facts import WindowError
 from analyzers.words import size_text
+from collectors import input_file
 from collectors.trace import TraceError
 from library import cache
 from views._lanes import BINS, MIN_VIEW_NS, pack
@@ -226,8 +227,9 @@ def _sniff(part: Path, name: str) -> None:
     with part.open("rb") as file:
         head = file.read(SNIFFED_BYTES)
     if not any(m.startswith(head[: len(m)]) for m in (SQLITE_MAGIC, REPORT_MAGIC)):
+        line = input_file.unknown(part, FORMATS).partition(": ")[2]  # the command's own words
         part.unlink()
-        raise UploadError(415, f"{name}: not a recording that whyslow knows. Known are {FORMATS}.")
+        raise UploadError(415, f"{name}: {line}")
 
 
 def _finish(key: str, part: Path, name: str) -> None:

@@ -13,7 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 from analyzers.words import count_text, size_text
 from collectors.trace import TraceError
 from library import cache
-from views._jobs import begin, follow
+from views._jobs import begin, follow, forget
 from views._places import (
     ROOTS_VARIABLE,
     SAMPLES,
@@ -32,12 +32,15 @@ from views.components.upload import upload
 SHOWN_RECENT = 8
 SHOWN_NAME = 64
 LOOK_AGAIN = "5s"
+REFUSAL = "refusal"
+SYNTHETIC = "synthetic"  # in the names of samples that show GPU work; they come first
 
 
 def page() -> None:
     """Draw the page."""
     st.header("Open a recording", anchor=False)
     follow()
+    _refusal()
     _by_path()
     _by_upload()
     left, right = st.columns(2, gap="large")
@@ -48,6 +51,19 @@ def page() -> None:
         _how_to_record()
     with right:
         _samples()
+
+
+def _refusal() -> None:
+    """Show why the last attempt failed, until the reader does something else."""
+    if line := st.session_state.pop(REFUSAL, ""):
+        show_error(line)
+
+
+def _refuse(line: str) -> None:
+    """Make ``line`` the one answer that the page shows."""
+    forget()
+    st.session_state[REFUSAL] = line
+    st.rerun()
 
 
 def _by_path() -> None:
@@ -61,27 +77,30 @@ def _by_path() -> None:
         pressed = right.form_submit_button("Open", type="primary", width="stretch")
     if pressed and text:
         try:
-            begin(check_path(text, str(st.get_option("server.address") or "")))
+            path = check_path(text, str(st.get_option("server.address") or ""))
         except TraceError as error:
-            show_error(str(error))
+            _refuse(str(error))
         else:
-            st.rerun()
+            _open(path)
 
 
 def _by_upload() -> None:
-    key = upload("upload")
-    if key:
-        _open(uploaded_file(key))
-
-
-def _open(path: Path | None) -> None:
-    try:
+    uploaded = upload("upload", on_begin=forget)
+    if uploaded.refused:
+        _refuse(uploaded.refused)
+    elif uploaded.key:
+        path = uploaded_file(uploaded.key)
         if path is None:
-            show_error("The upload is gone; send it again.")
-            return
+            _refuse("The upload is gone; send it again.")
+        else:
+            _open(path)
+
+
+def _open(path: Path) -> None:
+    try:
         begin(path)
     except TraceError as error:
-        show_error(str(error))
+        _refuse(str(error))
     else:
         st.rerun()
 
@@ -106,7 +125,10 @@ def _samples() -> None:
     st.markdown("**Samples**")
     st.caption("Those called synthetic were generated to show one verdict each; no GPU ran.")
     order = {name: place for place, name in enumerate(words)}
-    _listing(sorted(found, key=lambda p: order.get(p.shown, len(order))), words)
+    _listing(
+        sorted(found, key=lambda p: (SYNTHETIC not in p.shown, order.get(p.shown, len(order)))),
+        words,
+    )
 
 
 def _listing(found: Sequence[Place], words: dict[str, str]) -> None:

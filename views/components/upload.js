@@ -9,6 +9,7 @@ export default function (component) {
   const state = (box.state ??= { running: false });
   state.data = data;
   state.done = setTriggerValue;
+  const hint = (box.hint ??= line.textContent);
   choose.onclick = () => (state.running ? (state.stop = true) : input.click());
   input.onchange = () => start(input.files[0]);
   box.ondragover = (event) => { event.preventDefault(); box.classList.add("over"); };
@@ -22,6 +23,7 @@ export default function (component) {
   async function start(file) {
     if (!file || state.running) return;
     Object.assign(state, { running: true, stop: false });
+    state.done("began", file.name);
     choose.textContent = "Stop";
     bar.style.display = "block";
     try {
@@ -29,7 +31,8 @@ export default function (component) {
       line.textContent = `${file.name} is uploaded.`;
       state.done("uploaded", key);
     } catch (error) {
-      line.textContent = error.message;
+      line.textContent = error.stopped ? error.message : hint;
+      if (!error.stopped) state.done("refused", error.message);  // the page shows the newest answer
     }
     state.running = false;
     choose.textContent = "Choose a file";
@@ -42,7 +45,7 @@ export default function (component) {
     let { off } = await ask("GET", { key });
     if (off > file.size) off = 0;
     for (let tries = 0; ;) {
-      if (state.stop) throw new Error(`${file.name}: stopped; choose it again to go on.`);
+      if (state.stop) throw stopped(file.name);
       try {
         const slice = file.slice(off, off + state.data.slice);
         const answer = await ask("PUT", { key, name: file.name, size: file.size, off }, slice);
@@ -67,6 +70,10 @@ export default function (component) {
     const said = kind.includes("json") ? await answer.json() : { error: `No answer from ${state.data.url}.` };
     if (answer.ok && said.error === undefined) return said;
     throw Object.assign(new Error(said.error), { off: said.off, final: true });
+  }
+
+  function stopped(name) {
+    return Object.assign(new Error(`${name}: stopped; choose it again to go on.`), { stopped: true });
   }
 
   async function digest(text) {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import streamlit as st
 
 from views._routes import SLICE_BYTES, api_path, mint_token
@@ -14,6 +17,7 @@ HTML = """<div class="upload">
   <input type="file" accept=".nsys-rep,.qdrep,.sqlite,.db" hidden>
 </div>"""
 
+MAX_LINE = 500
 LABEL = "00"  # begins the browser's name of every upload, so that keys of other kinds can follow
 
 _component = st.components.v2.component(
@@ -21,8 +25,20 @@ _component = st.components.v2.component(
 )
 
 
-def upload(key: str) -> str:
-    """Show the field; return the key of an upload that has just ended, else an empty text."""
+class Uploaded(NamedTuple):
+    """What has just happened; texts are empty when it has not.
+
+    Attributes:
+        key: Of an upload that is complete.
+        refused: Why one was refused, or lost.
+    """
+
+    key: str
+    refused: str
+
+
+def upload(key: str, *, on_begin: Callable[[], None]) -> Uploaded:
+    """Show the field and return what just happened; ``on_begin`` is called when one begins."""
     result = _component(
         key=key,
         data={
@@ -32,6 +48,10 @@ def upload(key: str) -> str:
             "label": LABEL,
         },
         on_uploaded_change=lambda: None,
+        on_refused_change=lambda: None,
+        on_began_change=on_begin,
     )
-    uploaded = result.get("uploaded")
-    return uploaded if isinstance(uploaded, str) else ""
+    return Uploaded(
+        str(result.get("uploaded") or ""),
+        str(result.get("refused") or "")[:MAX_LINE],
+    )
