@@ -6,6 +6,8 @@ Conversions from nanoseconds for columns and axes happen here, once; those for s
 
 from __future__ import annotations
 
+import itertools
+import operator
 import re
 
 import pandas as pd
@@ -17,6 +19,8 @@ NOT_RECORDED_TEXT = "not recorded"
 
 # Punctuation to which Markdown or Streamlit's additions (:red[…], $…$) give a meaning.
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~$:&^=@/\"'])")
+ROOM = 56  # characters of a name that the column shows
+HEAD, BEFORE = 36, 12  # of a name whose difference comes later: its begin, what precedes that
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
 
 
@@ -69,6 +73,20 @@ def visible(text: str, limit: int = 0) -> str:
         head = (limit - 1) * 2 // 3
         shown = f"{shown[:head]}…{shown[len(shown) - (limit - 1 - head) :]}"
     return shown
+
+
+def apart(names: list[str]) -> list[str]:
+    """Return ``names``, each with its difference from the most similar one in its first part."""
+    shared = dict.fromkeys(names, 0)
+    for one, other in itertools.pairwise(sorted(shared)):
+        length = sum(1 for _ in itertools.takewhile(bool, map(operator.eq, one, other)))
+        shared[one], shared[other] = max(shared[one], length), max(shared[other], length)
+    return [
+        f"{name[:HEAD]}…{name[shared[name] - BEFORE :]}"
+        if ROOM < shared[name] < len(name)
+        else name
+        for name in names
+    ]
 
 
 def md_escape(text: str) -> str:

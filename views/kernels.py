@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -15,6 +13,7 @@ from views._charts import duration_histogram
 from views._session import Session, current, digest
 from views._units import (
     NOT_RECORDED_TEXT,
+    apart,
     csv_text,
     md_escape,
     ns_to_ms,
@@ -28,8 +27,14 @@ SHOWN_NAME = 600  # characters; template arguments can fill pages
 SHOWN_KERNELS = 5_000  # a longer table helps nobody; filter it
 
 COLUMNS = {
-    "kernel": st.column_config.TextColumn("kernel", width="large"),
+    "kernel": st.column_config.TextColumn("kernel", width=486),
     "count": st.column_config.NumberColumn("launches", format="localized", width="small"),
+    "share": st.column_config.NumberColumn(
+        "share",
+        format="%.1f %%",
+        width="small",
+        help="Of the time of all kernels in the window, each counted in full.",
+    ),
     "total": st.column_config.NumberColumn("total (ms)", format="%.3f", width="small"),
     "min": st.column_config.NumberColumn("min (µs)", format="%.1f", width="small"),
     "median": st.column_config.NumberColumn("median (µs)", format="%.1f", width="small"),
@@ -60,29 +65,37 @@ def page() -> None:
     if not len(kernels):
         _no_kernels(session)
         return
-    left, right = st.columns([6, 1])
-    text = left.text_input(
-        "Filter", placeholder="Filter by name", key="kernel_filter", label_visibility="collapsed"
-    )
-    shown = matching(kernels, text or "").head(SHOWN_KERNELS)
-    right.download_button(
-        "Download CSV",
-        lambda: csv(shown),
-        "kernels.csv",
-        "text/csv",
-        key="kernel_csv",
-        width="stretch",
-    )
+    text = _filter()
+    shown = matching(kernels, text).head(SHOWN_KERNELS)
     if not len(shown):
-        st.text(f"No kernel's name contains “{visible(text or '', 80)}”.")
+        st.text(f"No kernel's name contains “{visible(text, 80)}”.")
         return
     row = _table(shown, session)
     _kernel(session, shown.iloc[row])
 
 
+def _filter() -> str:
+    """Ask for a part of the names; the address keeps it, so that a reload does too."""
+    st.session_state.setdefault("kernel_filter", st.query_params.get("filter", ""))
+    text = st.text_input(
+        "Filter", placeholder="Filter by name", key="kernel_filter", label_visibility="collapsed"
+    )
+    if text:
+        st.query_params["filter"] = text
+    else:
+        st.query_params.pop("filter", None)
+    return text or ""
+
+
 def _no_kernels(session: Session) -> None:
     st.header("No kernels", anchor=False)
-    if session.trace.has("kernels") or session.trace.count("graph_launches"):
+    if len(session.kernels()):
+        where = " on this GPU" if session.device >= 0 else ""
+        when = "in this window" if session.window else "in this recording"
+        st.write(f"No kernel ran {when}{where}; the recording has others.")
+        # A link to the page that is shown would leave the window in the address.
+        st.button("Kernels of the whole recording", key="all_kernels", on_click=_show_all)
+    elif session.trace.has("kernels") or session.trace.count("graph_launches"):
         st.write(
             "CUDA was traced, but no single kernel was recorded. For CUDA graphs, record with:"
         )
@@ -90,6 +103,11 @@ def _no_kernels(session: Session) -> None:
     else:
         st.write("CUDA was not traced. Record with:")
         st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
+
+
+def _show_all() -> None:
+    for key in ("window", "device"):
+        st.query_params.pop(key, None)
 
 
 def selected_kernels(session: Session) -> pd.DataFrame:
@@ -155,28 +173,18 @@ def table(kernels: pd.DataFrame) -> pd.DataFrame:
 
 
 def telling_names(kernels: pd.DataFrame) -> list[str]:
-    """Return short names; where several kernels share one, with what follows it in the full."""
+    """Return short names; where several kernels share one, with what tells them apart."""
     repeated = kernels["short_name"].duplicated(keep=False).to_numpy()
-    return [
+    names = [
         visible(function_first(full) if again else short, SHOWN_NAME)
         for full, short, again in zip(kernels["name"], kernels["short_name"], repeated, strict=True)
     ]
+    return apart(names)
 
 
 def _known(values: Array) -> Array:
     result: Array = np.where(values >= 0, values, np.nan)
     return result
-
-
-def _share_column(largest: float) -> Any:
-    return st.column_config.ProgressColumn(
-        "share",
-        format="%.1f %%",
-        min_value=0,
-        max_value=largest,  # else every bar of a long table would be too short to compare
-        width="small",
-        help="Of the time of all kernels, each counted in full. The longest bar is the largest.",
-    )
 
 
 def _table(kernels: pd.DataFrame, session: Session) -> int:
@@ -185,7 +193,8 @@ def _table(kernels: pd.DataFrame, session: Session) -> int:
     event = st.dataframe(
         shown,
         hide_index=True,
-        column_config=COLUMNS | {"share": _share_column(float(shown["share"].max()))},
+        column_config=COLUMNS,
+        placeholder="",
         key="kernel_table",
         on_select="rerun",
         selection_mode="single-row",
@@ -193,10 +202,15 @@ def _table(kernels: pd.DataFrame, session: Session) -> int:
         alt="Kernels by total time",
     )
     rows = event["selection"]["rows"]
-    st.caption(
-        f"{count_text(len(kernels), 'kernel')}, {md_escape(session.report.window.label)}. "
-        "Click a heading to sort, the box before a row to pick it."
-    )
+    # Below the table: above it, the table's own tools cover the button when the mouse is near.
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            f"{count_text(len(kernels), 'kernel')}, {md_escape(session.report.window.label)}. "
+            "Click a heading to sort, the box before a row to pick it."
+        )
+        st.download_button(
+            "Download CSV", lambda: csv(kernels), "kernels.csv", "text/csv", key="kernel_csv"
+        )
     return int(rows[0]) if rows and rows[0] < len(kernels) else 0
 
 
