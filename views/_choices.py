@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -11,12 +13,14 @@ from analyzers.words import time_text
 from collectors.trace import Trace
 from library import cache
 from views._charts import device_labels
-from views._session import load
+from views._session import load, parse_span, zero_ns
 from views._units import visible
 
 SHOWN_ITERATIONS = 200  # of a longer loop the first; any other can be typed
 SHOWN_RANGES = 60  # names, those that cover most time
 LABEL_LENGTH = 44
+MAX_DIGITS = 9
+WHOLE = "All GPU work"  # first to last operation; less than all that was recorded
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
@@ -26,11 +30,28 @@ def window_choices(trace_id: str) -> dict[str, str]:
     Raises:
         TraceError: The recording is gone or damaged.
     """
+    report = load(trace_id, "").report
     return {
-        "": "Whole recording",
-        **_iteration_choices(load(trace_id, "").report.iterations),
+        "": WHOLE if report.devices else "All recorded",
+        **_iteration_choices(report.iterations),
         **_range_choices(cache.get(trace_id)),
     }
+
+
+def window_label(trace_id: str, window: str) -> str:
+    """Return what to call a window that is not among the choices.
+
+    Raises:
+        TraceError: The recording is gone or damaged.
+    """
+    if (span := parse_span(window.removeprefix("span:"))) is None or span[0] == span[1]:
+        return visible(window, LABEL_LENGTH)
+    start, end = (moment - zero_ns(trace_id) for moment in span)
+    # As many digits as it takes to see that the begin is not the end.
+    ratio = max(abs(start), abs(end)) / (end - start)
+    digits = min(max(math.ceil(math.log10(max(ratio, 1))) + 2, 3), MAX_DIGITS)
+    begin, until = time_text(start, digits), time_text(end, digits)
+    return f"{begin} \N{EN DASH} {until} ({time_text(end - start)})"
 
 
 def _iteration_choices(iterations: tuple[Iteration, ...]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, nesting_
 from analyzers.finding import Row
 from analyzers.ledger import DETAILS, ROWS
 from analyzers.words import function_first
-from collectors.trace import Array, CopyKind, Trace
+from collectors.trace import DEVICE_TABLES, Array, CopyKind, Trace
 from library.analyses import Stored
 from views._charts import ROW_COLORS, device_labels
 from views._units import visible
@@ -36,11 +36,13 @@ MAX_DEPTH = 6
 MAX_NAME = 300  # characters sent to the browser
 MIN_BINS_A_MARK = 3  # events closer than this overlap on the screen and would overstate
 MIN_VIEW_NS = 100
-SELECTED_GROUP = "Selected kernel"
+SELECTED_GROUP, NVTX_GROUP = "Selected kernel", "NVTX"
 
 # Colours by number: the ledger's rows first, so that a call that waits has the colour of waiting.
-PALETTE = (*(ROW_COLORS[row] for row in ROWS), "#8A94A0", "#6C8EAD")
-OTHER_CALL, RANGE = len(ROWS), len(ROWS) + 1
+# The others differ in lightness from the row "unexplained" and from each other, whatever colours
+# the reader can tell.
+PALETTE = (*(ROW_COLORS[row] for row in ROWS), "#4B5A69", "#8C96E8", "#782DA5")
+OTHER_CALL, RANGE, OS_CALL = range(len(ROWS), len(PALETTE))
 _CODE = {row: place for place, row in enumerate(ROWS)}
 _KIND_COLOR = {
     KERNEL: _CODE[Row.KERNEL],
@@ -163,8 +165,8 @@ class Lanes:
     """Every line of the timeline of one window.
 
     Attributes:
-        origin_ns: Time zero of all other times, on the recording's clock.
-        duration_ns: Length of what was recorded.
+        origin_ns: Time zero of all other times, on the recording's clock: ``first_event_ns``.
+        duration_ns: From there to the last event that is shown.
         lanes: The lines, from the ledger at the top to NVTX.
         names: Text of each name's number.
         notes: What is not shown, in words.
@@ -250,18 +252,19 @@ def build_lanes(trace: Trace, stored: Stored, keys: Sequence[int]) -> Lanes:
     names, notes = _Names(), list[str]()
     launches = stored.launches()
     launches = launches[np.isin(launches["device"].to_numpy(), keys)]
+    threads = _launching_threads(trace, launches)
     report = stored.report
     device_names = device_labels(report.devices)
     lanes = [
         *_ledger_lanes(stored, keys, device_labels(report.devices, product=False), names),
         *_stream_lanes(trace, launches, device_names, names, notes),
-        *_call_lanes(trace, launches, names, notes),
+        *_call_lanes(trace, threads, names, notes),
+        *_os_lanes(trace, threads, names, notes),
         *_range_lanes(trace, names, notes),
     ]
     filled = [lane for lane in lanes if len(lane.spans.start)]
-    window = report.window
-    origin = min((int(lane.spans.start[0]) for lane in filled), default=window.start_ns)
-    end = max((int(lane.spans.reach[-1]) for lane in filled), default=window.end_ns)
+    origin = first_event_ns(trace)
+    end = max((int(lane.spans.reach[-1]) for lane in filled), default=report.window.end_ns)
     return Lanes(
         origin_ns=origin,
         duration_ns=max(end - origin, MIN_VIEW_NS),
@@ -269,6 +272,23 @@ def build_lanes(trace: Trace, stored: Stored, keys: Sequence[int]) -> Lanes:
         names=tuple(names.numbers),
         notes=tuple(notes),
     )
+
+
+def first_event_ns(trace: Trace) -> int:
+    """Return the begin of the first event, which is zero on every timeline of the recording."""
+    begins = [
+        int(trace.columns(table, ["start_ns"])["start_ns"].min())
+        for table in (*DEVICE_TABLES, "api_calls", "os_calls", "ranges")
+        if trace.count(table)
+    ]
+    return min(begins, default=0)
+
+
+def operation_name(trace: Trace, launches: pd.DataFrame) -> str:
+    """Return what the one operation in ``launches`` is called."""
+    names = _Names()
+    code = int(_operation_codes(trace, launches, names)[0])
+    return list(names.numbers)[code]
 
 
 def _rebased(lane: Lane, origin: int) -> Lane:
@@ -356,33 +376,65 @@ def _operation_codes(trace: Trace, launches: pd.DataFrame, names: _Names) -> Arr
     return code
 
 
-def _call_lanes(
-    trace: Trace, launches: pd.DataFrame, names: _Names, notes: list[str]
-) -> Iterator[Lane]:
+def _call_lanes(trace: Trace, threads: Array, names: _Names, notes: list[str]) -> Iterator[Lane]:
     if not trace.count("api_calls"):
         return
     calls = trace.frame("api_calls", ["start_ns", "end_ns", "thread", "name_id"])
-    launching = launches["api_row"].to_numpy()
-    threads = calls["thread"].to_numpy()[launching[launching >= 0]]
-    counts = pd.Series(threads).value_counts()
-    if len(counts) > MAX_THREADS:
-        notes.append(f"CUDA calls: the {MAX_THREADS} of {len(counts)} threads that launch most")
+    if len(threads) > MAX_THREADS:
+        notes.append(f"CUDA calls: the {MAX_THREADS} of {len(threads)} threads that launch most")
     places, ids = pd.factorize(calls["name_id"].to_numpy())
     texts = [str(t) for t in trace.names(ids)]
     code, colors = (
         names.codes(texts)[places],
         np.array([_CALL_COLOR.get(classify(t), OTHER_CALL) for t in texts], np.uint8)[places],
     )
-    labels = _thread_labels(trace)
-    for thread in counts.index[:MAX_THREADS]:
+    calls = calls.assign(name=code, color=colors)
+    yield from _lanes_by_thread("CUDA calls", calls, threads, thread_labels(trace))
+
+
+def _os_lanes(trace: Trace, threads: Array, names: _Names, notes: list[str]) -> Iterator[Lane]:
+    """Return the calls of the operating system that kept the threads which launch work."""
+    if not trace.count("os_calls"):
+        return
+    calls = trace.frame("os_calls", ["start_ns", "end_ns", "thread", "name_id"])
+    which = "launch most"
+    if not len(threads):  # no GPU work: those that the program marked are the ones to look at
+        threads, which = _marked_threads(trace), "have most NVTX ranges"
+    if len(threads) > MAX_THREADS:
+        notes.append(f"OS runtime: the {MAX_THREADS} of {len(threads)} threads that {which}")
+    code = names.of_ids(trace, calls["name_id"].to_numpy())
+    calls = calls.assign(name=code, color=np.uint8(OS_CALL))
+    yield from _lanes_by_thread("OS runtime", calls, threads, thread_labels(trace))
+
+
+def _launching_threads(trace: Trace, launches: pd.DataFrame) -> Array:
+    """Return the threads that submitted ``launches``, the one with most first."""
+    if not trace.count("api_calls"):
+        return np.empty(0, np.int64)
+    rows = launches["api_row"].to_numpy()
+    threads = trace.columns("api_calls", ["thread"])["thread"][rows[rows >= 0]]
+    return pd.Series(threads).value_counts().index.to_numpy()
+
+
+def _marked_threads(trace: Trace) -> Array:
+    threads = trace.columns("ranges", ["thread"])["thread"]
+    return pd.Series(threads).value_counts().index.to_numpy()
+
+
+def _lanes_by_thread(
+    group: str, calls: pd.DataFrame, threads: Array, labels: dict[int, str]
+) -> Iterator[Lane]:
+    """Return one lane a thread; ``calls`` also has ``name`` and ``color``."""
+    for thread in threads[:MAX_THREADS]:
         rows = np.flatnonzero(calls["thread"].to_numpy() == thread)
         rows = rows[np.argsort(calls["start_ns"].to_numpy()[rows], kind="stable")]
+        mine = calls.iloc[rows]
         yield Lane(
-            group="CUDA calls",
+            group=group,
             label=labels.get(int(thread), "thread"),
-            spans=Spans(calls["start_ns"].to_numpy()[rows], calls["end_ns"].to_numpy()[rows]),
-            name=code[rows],
-            color=colors[rows],
+            spans=Spans(mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy()),
+            name=mine["name"].to_numpy(),
+            color=mine["color"].to_numpy(),
             row=rows,
         )
 
@@ -393,11 +445,11 @@ def _range_lanes(trace: Trace, names: _Names, notes: list[str]) -> Iterator[Lane
     ranges = trace.frame("ranges", ["start_ns", "end_ns", "thread", "name_id"])
     code = names.of_ids(trace, ranges["name_id"].to_numpy())
     start, end = ranges["start_ns"].to_numpy(), ranges["end_ns"].to_numpy()
-    labels = _thread_labels(trace)
-    counts = ranges["thread"].value_counts()
-    if len(counts) > MAX_THREADS:
-        notes.append(f"NVTX: the {MAX_THREADS} of {len(counts)} threads with most ranges")
-    for thread in counts.index[:MAX_THREADS]:
+    labels = thread_labels(trace)
+    threads = _marked_threads(trace)
+    if len(threads) > MAX_THREADS:
+        notes.append(f"NVTX: the {MAX_THREADS} of {len(threads)} threads with most ranges")
+    for thread in threads[:MAX_THREADS]:
         rows = np.flatnonzero(ranges["thread"].to_numpy() == thread)
         rows = rows[np.lexsort((-end[rows], start[rows]))]
         depth = nesting_depth(start[rows], end[rows])
@@ -407,7 +459,7 @@ def _range_lanes(trace: Trace, names: _Names, notes: list[str]) -> Iterator[Lane
         for level in range(min(deepest + 1, MAX_DEPTH)):
             at_level = rows[depth == level]
             yield Lane(
-                group="NVTX",
+                group=NVTX_GROUP,
                 label=labels.get(int(thread), "thread") if level == 0 else "",
                 spans=Spans(start[at_level], end[at_level]),
                 name=code[at_level],
@@ -416,7 +468,8 @@ def _range_lanes(trace: Trace, names: _Names, notes: list[str]) -> Iterator[Lane
             )
 
 
-def _thread_labels(trace: Trace) -> dict[int, str]:
+def thread_labels(trace: Trace) -> dict[int, str]:
+    """Return what to call each thread, by key."""
     threads = trace.frame("threads", ["thread", "tid", "name"])
     return {
         int(key): f"{visible(name, 18)} {tid}" if name else f"thread {tid}"

@@ -8,6 +8,7 @@ by all readers, and never copied.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,12 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.facts import WindowError
+from analyzers.finding import Evidence, Finding
 from analyzers.report import DeviceLedger, Report
 from collectors.trace import Trace, TraceError
 from library import analyses, cache
 from library.analyses import Stored
-from views._lanes import Lanes, build_lanes
+from views._lanes import Lanes, build_lanes, first_event_ns
 from views._units import md_escape, md_prose
 
 SELECTION = "selection"
@@ -78,9 +80,40 @@ class Session:
         frame = _table(self.stored.folder, "launches")
         return frame if self.device < 0 else frame[(frame["device"] == self.device).to_numpy()]
 
+    def segments(self) -> pd.DataFrame:
+        """Return the ledger, one row per stretch of a device's time."""
+        return _table(self.stored.folder, "segments")
+
     def lanes(self, selected: str = "") -> Lanes:
         """Return the lanes of the timeline; ``selected`` is the digest of a kernel's name."""
         return lanes(self.trace.id, self.window, self.device, selected)
+
+
+def finding_places(finding: Finding) -> list[Evidence]:
+    """Return the stretches of the timeline that show a finding, each once."""
+    places: dict[tuple[int, int], Evidence] = {}
+    for evidence in finding.evidence:
+        if evidence.start_ns >= 0:
+            places.setdefault((evidence.start_ns, evidence.end_ns), evidence)
+    return list(places.values())
+
+
+def parse_span(text: str) -> tuple[int, int] | None:
+    """Return the two moments of ``START-END`` in an address, on the recording's clock."""
+    found = re.fullmatch(r"(-?\d{1,18})-(-?\d{1,18})", text)
+    if not found or int(found[1]) > int(found[2]):
+        return None
+    return int(found[1]), int(found[2])
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def zero_ns(trace_id: str) -> int:
+    """Return the moment that every timeline of the recording counts from.
+
+    Raises:
+        TraceError: The recording is gone or damaged.
+    """
+    return first_event_ns(cache.get(trace_id))
 
 
 def choose(selection: Selection) -> None:
@@ -136,9 +169,13 @@ def load(trace_id: str, window: str) -> Session:
 def no_recording() -> None:
     """Say what to do when nothing was opened yet."""
     st.header("No recording yet", anchor=False)
-    st.write("Open one, or make one of your program and open that:")
+    st.write(
+        "To look around first, open one of the samples of `traces/`: each shows one cause, and "
+        "takes a second."
+    )
+    st.page_link("open.py", label="Open a sample or a recording of yours")
+    st.write("To record your program:")
     st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
-    st.page_link("open.py", label="Open a recording")
 
 
 def show_error(line: str) -> None:

@@ -45,6 +45,7 @@ class Timeline {
     this.toMark.style.display = data.mark ? "" : "none";
     if (other) this.tile = null;
     if (fresh) this.view = data.view.slice();
+    if (fresh || other) this.picked = data.picked;  // [lane, begin, end]
     this.canvas.setAttribute("aria-label", data.summary);
     this.legend.replaceChildren(...data.legend.map((color) => {
       const entry = document.createElement("span"), swatch = document.createElement("i");
@@ -173,6 +174,7 @@ class Timeline {
     g.clip();
     if (this.tile) for (const row of this.rows) if (row.lane) this.drawLane(g, row);
     this.drawBands(g, css("--st-primary-color") || "#37f", text);
+    this.drawPicked(g, text, css("--st-background-color") || "#fff");
     g.restore();
     const length = format(this.view[1] - this.view[0]);
     this.status.textContent = this.stats.error
@@ -252,6 +254,17 @@ class Timeline {
       g.globalAlpha = 1;
       g.fillRect(x0, AXIS - 4, 1.5, this.height);
       g.fillRect(x1 - 1.5, AXIS - 4, 1.5, this.height);
+    }
+  }
+
+  drawPicked(g, ink, paper) {
+    const row = this.picked && this.rows.find((r) => r.index === this.picked[0]);
+    if (!row) return;
+    const x0 = this.x(this.picked[1]), w = Math.max(this.x(this.picked[2]) - x0, 2);
+    for (const [color, out] of [[paper, 1], [ink, 2.5]]) {  // seen upon every colour
+      g.strokeStyle = color;
+      g.lineWidth = 1.5;
+      g.strokeRect(x0 - out, row.y - out + 1, w + 2 * out, row.h + 2 * out - 2);
     }
   }
 
@@ -353,6 +366,8 @@ class Timeline {
     const hit = this.at(event.offsetX, event.offsetY);
     if (hit?.lane.exact) {
       const { i, row } = hit, middle = (this.tile.start[i] + this.tile.end[i]) / 2;
+      this.picked = [row.index, this.tile.start[i], this.tile.end[i]];
+      this.draw();
       this.trigger("pick", { lane: row.index, time: Math.floor(middle) });
     }
   }

@@ -16,7 +16,7 @@ HTML = """<div class="timeline">
     <button class="in" title="Zoom in (W, or the wheel)">Zoom in</button>
     <button class="out" title="Zoom out (S, or the wheel)">Zoom out</button>
     <button class="window">Analysed window</button>
-    <button class="all" title="Everything that was recorded (0)">Whole recording</button>
+    <button class="all" title="From the first event to the last (0)">All recorded</button>
     <button class="mark">Finding</button>
     <span class="status" aria-live="polite"></span>
   </div>
@@ -25,11 +25,19 @@ HTML = """<div class="timeline">
   <div class="tip"></div>
 </div>"""
 
-COLOR_WORDS = (*(row.value for row in ROWS), "other call", "NVTX range")
+COLOR_WORDS = (*(row.value for row in ROWS), "other call", "NVTX range", "OS runtime call")
 
 _component = st.components.v2.component(
     "whyslow.timeline", html=HTML, css=source("timeline.css"), js=source("timeline.js")
 )
+
+
+class Picked(NamedTuple):
+    """An event: its lane, begin and end, in ns since ``Lanes.origin_ns``."""
+
+    lane: int
+    start: int
+    end: int
 
 
 class Shown(NamedTuple):
@@ -53,6 +61,7 @@ def timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
     view_key: str,
     window: tuple[int, int],
     mark: tuple[int, int] | None,
+    picked: Picked | None,
     selected: int,
     key: str,
 ) -> Shown:
@@ -65,6 +74,7 @@ def timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
         view_key: The canvas jumps to ``view`` whenever this changes, and only then.
         window: The analysed window; what is outside is shaded.
         mark: A stretch to point at.
+        picked: The event to outline first; the canvas outlines what is clicked from then on.
         selected: Number of the kernel name to outline, -1 for none.
         key: Widget key.
     """
@@ -87,6 +97,7 @@ def timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
             "view_key": view_key,
             "window_span": window,
             "mark": mark,
+            "picked": picked,
             "selected": selected,
             "summary": f"Timeline with {len(lanes.lanes)} lanes. Keys W, A, S, D zoom and move.",
         },
