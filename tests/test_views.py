@@ -12,12 +12,35 @@ from hypothesis import strategies as st
 from analyzers.finding import Row
 from analyzers.report import DeviceLedger
 from analyzers.words import time_text
+from library import analyses
 from tests.view_fakes import ROOT, draw, library, open_sample, words
 from views import _places, _units
-from views._charts import ROW_COLORS, ROW_MEANINGS, duration_histogram, ledger_figure, log_ticks
-from views._lanes import Lane, Lanes, Spans, build_lanes, marks, pack
+from views._charts import (
+    ROW_COLORS,
+    ROW_MEANINGS,
+    duration_histogram,
+    ledger_figure,
+    legend_entries,
+    log_ticks,
+)
+from views._choices import window_label
+from views._lanes import (
+    OTHER_CALL,
+    PALETTE,
+    RANGE,
+    Lane,
+    Lanes,
+    Spans,
+    build_lanes,
+    first_event_ns,
+    marks,
+    pack,
+)
+from views._session import finding_places
+from views.components.timeline import COLOR_WORDS
 
 PAGES = ("overview", "timeline", "kernels", "open")
+PICKERS = ["pick_recording", "pick_window"]
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +54,18 @@ def launch(data):
 
 
 @pytest.fixture(scope="module")
+def sync(data):
+    return open_sample("synthetic/synthetic_sync.sqlite", data)
+
+
+@pytest.fixture(scope="module")
 def two_gpus(data):
     return open_sample("synthetic/synthetic_dependency.sqlite", data)
+
+
+@pytest.fixture(scope="module")
+def host(data):
+    return open_sample("synthetic/synthetic_host.sqlite", data)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +92,8 @@ def test_without_a_recording_each_page_says_what_to_run(page, tmp_path):
         app = draw(page)
     assert not app.exception
     assert "No recording yet" in words(app)
+    assert "samples of `traces/`" in words(app)
+    assert app.get("page_link")[0].proto.page == "open"
     assert "nsys profile" in words(app)
 
 
@@ -66,8 +101,9 @@ def test_without_a_recording_the_open_page_offers_samples(tmp_path):
     with library(tmp_path):
         app = draw("open")
     assert not app.exception
-    assert "synthetic_launch.sqlite" in words(app)
-    assert "Nothing yet" in words(app)
+    text = words(app)
+    assert text.index("synthetic_healthy.sqlite") < text.index("cpu_training.sqlite")
+    assert "Nothing yet" in text
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -98,7 +134,6 @@ def test_the_overview_says_what_it_could_not_tell_and_why(pages, launch):
     text = words(draw(trace=launch.trace.id)).replace("`", "")
     assert launch.stored.report.skipped
     for skipped in launch.stored.report.skipped:
-        assert skipped.id in text
         assert skipped.reason.replace("`", "") in text
 
 
@@ -127,6 +162,76 @@ def test_the_timeline_of_a_cpu_recording_still_shows_its_ranges(pages, no_gpu):
     app = draw("timeline", trace=no_gpu.trace.id)
     assert not app.exception
     assert not app.error
+    assert "The longest NVTX ranges" in words(app)
+    listed = app.dataframe[0].value
+    assert listed["name"].iloc[0] == "step"
+    assert listed["where"].iloc[0].endswith(" · NVTX")
+    assert listed["duration"].is_monotonic_decreasing
+
+
+def test_a_finding_leads_from_place_to_place(pages, launch):
+    finding = launch.stored.report.findings[0]
+    places = finding_places(finding)
+    marks = [f"{p.start_ns}-{p.end_ns}" for p in places]
+    assert len(marks) == len(set(marks)) > 1
+    app = draw("timeline", trace=launch.trace.id, mark=marks[0], finding=finding.id, view="1-2")
+    assert f"1 of {len(marks)}" in words(app)
+    app.button(key="place_next").click().run()
+    assert not app.exception
+    assert app.query_params["mark"] == marks[1]
+    assert "view" not in app.query_params
+    assert f"2 of {len(marks)}" in words(app)
+    app.button(key="place_back").click().run()
+    app.button(key="place_back").click().run()
+    assert app.query_params["mark"] == marks[-1]
+
+
+def picked(opened, lane, place):
+    """Draw the timeline after a click on an event and return its details."""
+    lanes = build_lanes(opened.trace, opened.stored, [0])
+    spans = lanes.lanes[lane].spans
+    moment = int(spans.start[place] + spans.end[place]) // 2
+    app = draw("timeline", trace=opened.trace.id)
+    app.session_state["picked_event"] = (f"{opened.trace.id}  -1  ", (lane, moment))
+    app.run()
+    assert not app.exception
+    return app.dataframe[0].value.iloc[0].to_dict()
+
+
+def test_the_details_tell_a_late_launch_from_a_queued_one(pages, sync):
+    launches = sync.stored.launches()
+    before = launches["start_ns"] - launches["api_start_ns"]
+    for place in (int(np.argmax(launches["queue_ns"] == 0)), int(launches["queue_ns"].argmax())):
+        details = picked(sync, 1, place)
+        assert details["launch call began"] == f"{time_text(int(before[place]))} before it"
+        assert ("waited in queue" in details) == (launches["queue_ns"][place] > 0)
+
+
+def test_a_block_of_the_ledger_tells_what_ended_it_and_what_blocked(pages, sync):
+    segments, launches = sync.stored.segments(), sync.stored.launches()
+    place = int(np.flatnonzero((segments["wait"] >= 0) & (segments["launch"] >= 0))[5])
+    details = picked(sync, 0, place)
+    wait = {
+        k: v[segments["wait"][place]]
+        for k, v in sync.trace.columns("api_calls", ["start_ns", "end_ns", "name_id"]).items()
+    }
+    name = sync.trace.names(np.array([wait["name_id"]]))[0]
+    assert details["blocked in"] == f"{name}, {time_text(int(wait['end_ns'] - wait['start_ns']))}"
+    launch = launches.loc[segments["launch"][place]]
+    assert details["ended by"][:12] in sync.trace.names(np.array([launch["name_id"]]))[0]
+    assert details["launched by"] == "synthetic_sync 4242"
+    assert details["NVTX"] == "step"
+
+
+def test_a_window_without_kernels_leads_to_those_of_the_recording(pages, launch):
+    first = launch.stored.launches().iloc[0]
+    window = f"span:{first['api_start_ns']}-{first['start_ns']}"
+    app = draw("kernels", trace=launch.trace.id, window=window)
+    assert "No kernel ran in this window" in words(app)
+    assert "nsys profile" not in words(app)
+    app.button(key="all_kernels").click().run()
+    assert "window" not in app.query_params
+    assert app.dataframe[0].value["count"].sum() == 2_000
 
 
 def test_an_unknown_recording_is_one_line_without_a_path(pages, launch):
@@ -166,12 +271,60 @@ def test_picking_an_iteration_analyses_it(pages, launch):
 
 
 def test_a_device_picker_appears_for_several_devices_only(pages, launch, two_gpus):
-    one, two = draw(trace=launch.trace.id), draw(trace=two_gpus.trace.id)
-    assert [s.key for s in one.selectbox] == ["pick_recording", "pick_window"]
-    assert "pick_device" in [s.key for s in two.selectbox]
-    two.selectbox(key="pick_device").select(1).run()
-    spec = json.loads(two.get("plotly_chart")[0].proto.spec)
-    assert [len(trace["y"]) for trace in spec["data"]] == [1] * len(spec["data"])
+    for page in ("timeline", "kernels"):
+        one, two = draw(page, trace=launch.trace.id), draw(page, trace=two_gpus.trace.id)
+        assert [s.key for s in one.selectbox if s.key.startswith("pick")] == PICKERS
+        assert [s.key for s in two.selectbox][: len(PICKERS) + 1] == [*PICKERS, "pick_device"]
+
+
+def test_the_overview_is_always_about_all_devices(pages, two_gpus):
+    app = draw(trace=two_gpus.trace.id, device="1")
+    assert [s.key for s in app.selectbox] == PICKERS
+    spec = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert {len(trace["y"]) for trace in spec["data"]} == {2}
+
+
+def test_choosing_a_device_keeps_the_view_of_the_address(pages, two_gpus):
+    app = draw("timeline", trace=two_gpus.trace.id, view="1000-2000", kernel="0123")
+    app.selectbox(key="pick_device").select(1).run()
+    assert app.query_params["device"] == "1"
+    assert app.query_params["view"] == "1000-2000"
+    assert app.query_params["kernel"] == "0123"
+    app.selectbox(key="pick_window").select("iteration:2").run()
+    assert "view" not in app.query_params
+
+
+def test_the_header_counts_what_ran_in_the_window(pages, launch):
+    app = draw(trace=launch.trace.id, window="iteration:2")
+    inside = analyses.load(launch.trace, "iteration:2").report.operations["kernels"]
+    assert 0 < inside < 2_000
+    assert f"{inside} kernel launches" in words(app)
+    assert "2,000 kernel launches" not in words(app)
+
+
+def test_a_span_is_called_by_its_times_on_the_timeline(pages, launch):
+    zero = first_event_ns(launch.trace)
+    window = f"span:{zero + 1_100_000}-{zero + 12_800_000}"
+    app = draw(trace=launch.trace.id, window=window)
+    assert "1.10 ms \N{EN DASH} 12.8 ms (11.7 ms)" in app.selectbox(key="pick_window").options
+    assert "All GPU work" in app.selectbox(key="pick_window").options
+
+
+def test_begin_and_end_of_a_short_span_read_differently(pages, launch):
+    zero = first_event_ns(launch.trace)
+    label = window_label(launch.trace.id, f"span:{zero + 20_000_000}-{zero + 20_000_100}")
+    assert label == "20 ms \N{EN DASH} 20.000100 ms (100 ns)"
+
+
+def test_rules_with_one_reason_share_a_line(pages, no_gpu):
+    skipped = no_gpu.stored.report.skipped
+    reasons = {s.reason for s in skipped}
+    lines = [m.value for m in draw(trace=no_gpu.trace.id).markdown]
+    lines = [
+        x.replace("\\", "") for x in lines if any(s.id in x.replace("\\", "") for s in skipped)
+    ]
+    assert len(lines) == len(reasons) < len(skipped)
+    assert any(re.search(r" and \d+ more: no GPU work was recorded", line) for line in lines)
 
 
 def test_the_choice_survives_a_change_of_page(pages, launch, two_gpus):
@@ -188,6 +341,14 @@ def test_a_path_that_is_no_file_is_one_line(pages):
     assert not app.exception
     error = app.error[0].value.replace("\\", "")
     assert error.startswith("recording.sqlite: no such file")
+
+
+def test_the_newest_answer_replaces_an_older_one(pages):
+    app = draw("open")
+    for name in ("first", "second"):
+        app.text_input(key="path").set_value(f"/no/such/{name}.sqlite")
+        app.button[0].click().run()
+        assert [e.value.split(":")[0].replace("\\", "") for e in app.error] == [f"{name}.sqlite"]
 
 
 def test_opening_a_sample_ends_on_its_overview(pages, launch):
@@ -215,6 +376,19 @@ def test_the_filter_keeps_matching_kernels_and_says_when_none_match(pages, launc
     assert "No kernel's name contains" in words(app)
 
 
+def test_the_filter_of_the_address_is_applied_and_kept(pages, launch):
+    app = draw("kernels", trace=launch.trace.id, filter="no such kernel")
+    assert "No kernel's name contains" in words(app)
+    app.text_input(key="kernel_filter").set_value("kernel").run()
+    assert app.query_params["filter"] == "kernel"
+    app.text_input(key="kernel_filter").set_value("").run()
+    assert "filter" not in app.query_params
+
+
+def test_what_a_kernel_has_not_is_empty(pages, launch):
+    assert draw("kernels", trace=launch.trace.id).dataframe[0].proto.placeholder == ""
+
+
 def test_kernels_of_a_window_count_that_window_only(pages, launch):
     app = draw("kernels", trace=launch.trace.id, window="iteration:2")
     assert 0 < app.dataframe[0].value["count"].sum() < 2_000
@@ -236,7 +410,7 @@ def test_a_ledger_bar_sums_to_the_ledger(values):
     rows = dict(zip((r.value for r in Row), values, strict=True))
     figure = ledger_figure([ledger(**rows)])
     assert sum(sum(bar.x) for bar in figure.data) == sum(values)
-    assert all(bar.marker.color == ROW_COLORS[Row(bar.name.split()[0])] for bar in figure.data)
+    assert all(bar.marker.color == ROW_COLORS[Row(bar.name)] for bar in figure.data)
 
 
 def test_every_row_has_a_colour_of_its_own_and_a_meaning():
@@ -248,6 +422,20 @@ def test_the_ledger_of_a_recording_is_drawn_to_the_nanosecond(launch):
     devices = launch.stored.report.devices
     figure = ledger_figure(devices)
     assert sum(sum(bar.x) for bar in figure.data) == sum(d.duration_ns for d in devices)
+
+
+def test_the_bar_has_no_axis_that_reads_like_time():
+    figure = ledger_figure([ledger(kernel=10, sync=5)])
+    assert figure.layout.xaxis.visible is False
+    assert figure.layout.showlegend is False
+
+
+def test_the_legend_names_what_the_bars_show():
+    devices = [ledger(kernel=30, sync=10), ledger(kernel=40)]
+    assert legend_entries(devices) == [
+        (ROW_COLORS[Row.KERNEL], "kernel 87.5 %"),
+        (ROW_COLORS[Row.SYNC], "sync 12.5 %"),
+    ]
 
 
 def test_names_reach_a_chart_escaped():
@@ -362,6 +550,51 @@ def test_the_lanes_hold_every_operation_of_the_recording(launch):
     assert "NVTX" in groups
 
 
+def test_calls_of_the_operating_system_are_drawn_for_the_threads_that_matter(no_gpu, host):
+    lanes = build_lanes(no_gpu.trace, no_gpu.stored, [])
+    shown = {x.label for x in lanes.lanes if x.group == "OS runtime"}
+    assert shown == {x.label for x in lanes.lanes if x.group == "NVTX" and x.label}
+    lanes = build_lanes(host.trace, host.stored, [0])
+    shown = [x for x in lanes.lanes if x.group == "OS runtime"]
+    assert [x.label for x in shown] == [x.label for x in lanes.lanes if x.group == "CUDA calls"]
+    names = {lanes.names[n] for x in shown for n in x.name}
+    assert names & set(host.trace.names(host.trace.columns("os_calls", ["name_id"])["name_id"]))
+
+
+def test_every_window_and_device_counts_time_from_the_same_moment(two_gpus):
+    zero = first_event_ns(two_gpus.trace)
+    for keys in ([0], [1], [0, 1]):
+        assert build_lanes(two_gpus.trace, two_gpus.stored, keys).origin_ns == zero
+    assert zero <= two_gpus.stored.launches()["api_start_ns"].min()
+
+
+def test_every_colour_of_the_timeline_has_a_word():
+    assert len(COLOR_WORDS) == len(PALETTE) == len(set(PALETTE))
+
+
+# What each kind of colour vision makes of linear red, green and blue (Machado et al., 2009).
+VISION = {
+    "full": np.eye(3),
+    "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritan": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+def lightness(color, vision):
+    values = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    luminance = [0.2126, 0.7152, 0.0722] @ np.clip(np.array(vision) @ linear, 0, 1)
+    return 116 * np.cbrt(luminance) - 16
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_what_is_no_cause_tells_apart_by_lightness_alone(vision):
+    colors = (PALETTE[OTHER_CALL], PALETTE[RANGE], ROW_COLORS[Row.UNEXPLAINED])
+    values = sorted(lightness(c, VISION[vision]) for c in colors)
+    assert np.diff(values).min() > 10
+
+
 def test_a_selected_kernel_gets_a_lane_with_all_its_launches(launch):
     lanes = build_lanes(launch.trace, launch.stored, [0])
     kernel = launch.stored.kernels().iloc[0]
@@ -401,6 +634,22 @@ def test_visible_text_is_printable_and_one_line(text):
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\0x"])
 def test_a_cell_never_starts_a_formula(text):
     assert _units.csv_text(text) == f"'{text}"
+
+
+def test_similar_names_show_where_they_differ():
+    arguments = ", ".join(["Buffer<double> &"] * 20)
+    names = [f"ranged<advance({arguments})::[lambda {n}]>(Range)" for n in (1, 12)]
+    short = _units.apart([*names, "other"])
+    assert short[0].startswith("ranged<advance(")
+    assert short[0].endswith("[lambda 1]>(Range)")
+    assert short[1].endswith("[lambda 12]>(Range)")
+    assert short[2] == "other"
+    assert all(len(name) < 80 for name in short)
+
+
+@given(st.lists(st.text(max_size=120), unique=True, max_size=8))
+def test_telling_names_apart_keeps_their_number_and_never_fails(names):
+    assert len(_units.apart(names)) == len(names)
 
 
 def test_a_small_share_never_reads_as_nothing():
@@ -459,7 +708,7 @@ def test_a_server_others_can_reach_opens_watched_folders_only(tmp_path, monkeypa
 
 
 def test_a_folder_is_not_a_recording(tmp_path):
-    with pytest.raises(_places.RefusedError, match="not a file"):
+    with pytest.raises(_places.RefusedError, match="a folder, not a recording"):
         _places.check_path(str(tmp_path), "localhost")
 
 

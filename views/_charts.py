@@ -50,10 +50,7 @@ ROW_MEANINGS: dict[Row, str] = {
 # In the order of design.md's ledger: what runs first, then what the device waits for.
 ROW_ORDER = tuple(ROW_COLORS)
 
-MIN_LABELLED_SHARE = 0.09  # a narrower stretch has no room for its name
-BAR_HEIGHT_PX = 46
-LEGEND_LINE_PX = 24
-LEGEND_ENTRIES_A_LINE = 5
+BAR_HEIGHT_PX = 52
 FEWEST_BINS, MOST_BINS = 12, 60
 LOG_FROM_RATIO = 8  # longest to shortest; below, equal bins show the shape better
 MIN_COUNT_FOR_TICKS = 5  # fewer would get ticks between whole numbers
@@ -61,28 +58,26 @@ HISTOGRAM_HEIGHT_PX = 210
 
 
 def ledger_figure(devices: Sequence[DeviceLedger]) -> go.Figure:
-    """Return one stacked bar a device; the parts of a bar sum to its window."""
+    """Return one stacked bar a device; the parts of a bar sum to its window.
+
+    It has no axis: the parts stand in the order of the ledger, not of time.
+    """
     names = device_labels(devices)
     labels = [names[d.key] for d in devices]
-    total_ns = sum(d.duration_ns for d in devices)
     figure = go.Figure()
-    shown = [row for row in ROW_ORDER if any(d.rows.get(row, 0) for d in devices)]
-    for row in shown:
+    for row in _shown_rows(devices):
         row_ns = [d.rows.get(row, 0) for d in devices]
         shares = [ns / max(d.duration_ns, 1) for ns, d in zip(row_ns, devices, strict=True)]
         figure.add_bar(
             y=[plotly_escape(label) for label in labels],
             x=row_ns,
             orientation="h",
-            name=f"{row.value} {format_share(sum(row_ns) / max(total_ns, 1))}",
+            name=row.value,
             marker={"color": ROW_COLORS[row], "line": {"width": 0}},
-            text=[
-                f"{row.value} {format_share(s)}" if s >= MIN_LABELLED_SHARE else "" for s in shares
-            ],
+            text=[f"{row.value} {format_share(s)}" if s else "" for s in shares],
             textposition="inside",
             insidetextanchor="middle",
             textangle=0,
-            constraintext="none",
             textfont={"color": ink_on(ROW_COLORS[row]), "size": 14},
             customdata=[
                 [time_text(ns), format_share(s), ROW_MEANINGS[row]]
@@ -94,39 +89,38 @@ def ledger_figure(devices: Sequence[DeviceLedger]) -> go.Figure:
             ),
         )
     longest_ns = max((d.duration_ns for d in devices), default=0)
-    ticks = time_ticks(0, longest_ns)
-    legend_lines = -(-len(shown) // LEGEND_ENTRIES_A_LINE)
     figure.update_layout(
         barmode="stack",
-        height=BAR_HEIGHT_PX * len(devices) + LEGEND_LINE_PX * legend_lines + 42,
-        bargap=0.24,
-        margin={"l": 0, "r": 0, "t": 4, "b": 26},
-        legend={
-            "orientation": "h",
-            "y": 1.0,
-            "yanchor": "bottom",
-            "x": 0,
-            "traceorder": "normal",
-            "itemclick": False,
-            "itemdoubleclick": False,
-        },
-        xaxis={
-            "range": [0, longest_ns],
-            "tickvals": ticks,
-            "ticktext": [time_text(t) if t else "0" for t in ticks],
-            "showgrid": False,
-            "zeroline": False,
-            "fixedrange": True,
-        },
+        height=BAR_HEIGHT_PX * len(devices) + 8,
+        bargap=0.14,
+        margin={"l": 0, "r": 0, "t": 4, "b": 4},
+        uniformtext={"mode": "hide", "minsize": 12},  # a narrow stretch has no room for its name
+        xaxis={"range": [0, longest_ns], "visible": False, "fixedrange": True},
         yaxis={
             "autorange": "reversed",
             "fixedrange": True,
             "showticklabels": len(devices) > 1,
             "automargin": True,
         },
-        showlegend=True,
+        showlegend=False,
     )
     return figure
+
+
+def legend_entries(devices: Sequence[DeviceLedger]) -> list[tuple[str, str]]:
+    """Return the colour of each row that occurs, and the row with its share of all devices."""
+    total_ns = max(sum(d.duration_ns for d in devices), 1)
+    return [
+        (
+            ROW_COLORS[row],
+            f"{row.value} {format_share(sum(d.rows.get(row, 0) for d in devices) / total_ns)}",
+        )
+        for row in _shown_rows(devices)
+    ]
+
+
+def _shown_rows(devices: Sequence[DeviceLedger]) -> list[Row]:
+    return [row for row in ROW_ORDER if any(d.rows.get(row, 0) for d in devices)]
 
 
 def device_labels(devices: Sequence[DeviceLedger], *, product: bool = True) -> dict[int, str]:

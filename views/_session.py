@@ -17,7 +17,7 @@ import streamlit as st
 
 from analyzers.facts import WindowError
 from analyzers.finding import Evidence, Finding
-from analyzers.report import DeviceLedger, Report
+from analyzers.report import Report
 from collectors.trace import Trace, TraceError
 from library import analyses, cache
 from library.analyses import Stored
@@ -64,12 +64,6 @@ class Session:
     def report(self) -> Report:
         """Everything the analysis says."""
         return self.stored.report
-
-    @property
-    def devices(self) -> tuple[DeviceLedger, ...]:
-        """The chosen device, or all of them."""
-        chosen = tuple(d for d in self.report.devices if d.key == self.device)
-        return chosen or self.report.devices
 
     def kernels(self) -> pd.DataFrame:
         """Return one row per kernel name, counting the whole recording on all devices."""

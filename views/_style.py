@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -22,6 +24,19 @@ def apply_style() -> None:
     if st.context.theme.type == "dark":
         link = f":root {{ --link: {st.get_option('theme.dark.linkColor')}; }}"
     st.html(f"<style>{link}{_PAGE}{''.join(rules)}</style>")
+
+
+def show_legend(entries: Sequence[tuple[str, str]]) -> None:
+    """Show what each colour means, on as many lines as the page's width asks for.
+
+    Args:
+        entries: ``#RRGGBB`` and words, both ours.
+    """
+    shown = "".join(
+        f'<span><i style="background:{html.escape(color)}"></i>{html.escape(words)}</span>'
+        for color, words in entries
+    )
+    st.html(f'<div class="whyslow-legend">{shown}</div>')
 
 
 def tint_verdict(cause: str) -> None:

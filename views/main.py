@@ -12,7 +12,7 @@ import streamlit as st
 from analyzers.facts import WindowError
 from collectors.trace import Trace, TraceError
 from library import cache
-from views._choices import device_choices, window_choices
+from views._choices import WHOLE, device_choices, window_choices, window_label
 from views._session import Selection, choose, chosen, load
 from views._style import apply_style
 from views._units import visible
@@ -23,6 +23,9 @@ LOG = logging.getLogger(__name__)
 ORDER = ("overview", "timeline", "kernels", "compare", "capture", "reviews")
 LAST = "open"
 WITHOUT_PICKERS = ("open",)
+WITH_DEVICE = ("timeline", "kernels")  # only there does all that is shown follow the device
+OF_RECORDING = ("kernel", "filter")  # what the address says about a recording, whatever window
+OF_WINDOW = (*OF_RECORDING, "view", "mark", "finding")
 SHOWN_RECORDINGS = 50
 LABEL_LENGTH = 60
 
@@ -36,7 +39,7 @@ def main() -> None:
     recordings = cache.traces()
     _adopt_address(recordings)
     if recordings and page.url_path not in WITHOUT_PICKERS:
-        _pickers(recordings)
+        _pickers(recordings, with_device=page.url_path in WITH_DEVICE)
     try:
         page.run()
     except Exception:  # a defect of ours; the reader gets a line, the log the rest
@@ -88,12 +91,15 @@ def _write_address(selection: Selection) -> None:
             del st.query_params[key]
 
 
-def _pickers(recordings: list[Trace]) -> None:
+def _pickers(recordings: list[Trace], *, with_device: bool) -> None:
     selection = chosen()
-    windows, devices = {"": "Whole recording"}, dict[int, str]()
+    windows, devices = {"": WHOLE}, dict[int, str]()
     with contextlib.suppress(TraceError, WindowError, OSError):  # the page says what is wrong
-        windows = window_choices(selection.trace_id)
-        devices = device_choices(load(selection.trace_id, "").report)
+        windows = dict(window_choices(selection.trace_id))
+        if selection.window not in windows:
+            windows[selection.window] = window_label(selection.trace_id, selection.window)
+        if with_device:
+            devices = device_choices(load(selection.trace_id, "").report)
     columns = st.columns([5, 4, 3] if devices else [5, 4], gap="small")
     with columns[0]:
         _recording_picker(recordings, selection)
@@ -127,7 +133,6 @@ def _recording_labels(recordings: list[Trace]) -> dict[str, str]:
 
 
 def _window_picker(windows: dict[str, str], selection: Selection) -> None:
-    windows = dict(windows)
     windows.setdefault(selection.window, visible(selection.window, LABEL_LENGTH))
     st.session_state["pick_window"] = selection.window
     st.selectbox(
@@ -155,23 +160,25 @@ def _device_picker(devices: dict[int, str], selection: Selection) -> None:
 
 
 def _picked_recording() -> None:
-    _change(Selection(trace_id=str(st.session_state["pick_recording"])))
+    _change(Selection(trace_id=str(st.session_state["pick_recording"])), keep=())
 
 
 def _picked_window() -> None:
     old = chosen()
     window = str(st.session_state["pick_window"] or "")
-    _change(Selection(trace_id=old.trace_id, window=window, device=old.device))
+    _change(Selection(trace_id=old.trace_id, window=window, device=old.device), keep=OF_RECORDING)
 
 
 def _picked_device() -> None:
     old, device = chosen(), int(st.session_state["pick_device"])
-    _change(Selection(trace_id=old.trace_id, window=old.window, device=device))
+    _change(Selection(trace_id=old.trace_id, window=old.window, device=device), keep=OF_WINDOW)
 
 
-def _change(selection: Selection) -> None:
+def _change(selection: Selection, *, keep: tuple[str, ...]) -> None:
+    """Show ``selection``; of what else the address says, ``keep`` still holds."""
     choose(selection)
-    st.query_params.clear()  # what else the address says is about the former selection
+    for key in set(st.query_params) - set(keep):
+        del st.query_params[key]
     _write_address(selection)
 
 

@@ -7,12 +7,19 @@ import streamlit as st
 from analyzers.finding import Evidence, Failed, Finding, Skipped
 from analyzers.report import QualityNote, Report
 from analyzers.words import count_text, size_text, time_text
-from views._charts import device_labels, ledger_figure
-from views._session import Session, current, show_prose
-from views._style import tint_verdict
+from views._charts import device_labels, ledger_figure, legend_entries
+from views._session import Session, current, finding_places, show_prose
+from views._style import show_legend, tint_verdict
 from views._units import format_share, format_value, md_escape, md_prose, visible
 
 SHOWN_EVIDENCE = 4
+NAMED_RULES = 3  # of those with one reason; the help names all
+OPERATIONS = {
+    "kernels": "kernel launch",
+    "graph_launches": "graph launch",
+    "copies": "copy",
+    "memsets": "memset",
+}
 QUALITY_ORDER = ("error", "warning", "info")
 
 
@@ -54,7 +61,7 @@ def split_sentence(text: str) -> tuple[str, str]:
 
 
 def _facts(session: Session) -> list[str]:
-    """Return what was recorded, in a few words."""
+    """Return what was recorded and what ran in the window, in a few words."""
     report = session.report
     window = report.window
     facts = [
@@ -62,9 +69,9 @@ def _facts(session: Session) -> list[str]:
         ", ".join(visible(str(g), 40) for g in report.source["gpus"][:3]),
         f"{window.label}, {time_text(window.duration_ns)}" if report.devices else "",
         *(
-            count_text(report.counts[table], noun)
-            for table, noun in (("kernels", "kernel launch"), ("copies", "copy"))
-            if report.counts.get(table)
+            count_text(report.operations[table], noun)
+            for table, noun in OPERATIONS.items()
+            if report.operations.get(table)
         ),
         f"recorded by {visible(_tool(report), 40)}",
     ]
@@ -83,8 +90,9 @@ def _no_gpu_work() -> None:
 
 
 def _ledger(session: Session) -> None:
-    devices = session.devices
+    devices = session.report.devices
     labels = device_labels(devices)
+    show_legend(legend_entries(devices))
     st.plotly_chart(
         ledger_figure(devices),
         key="ledger",
@@ -121,10 +129,14 @@ def _finding(session: Session, finding: Finding, share: float) -> None:
         st.markdown(f"**up to {time_text(finding.lost_ns)}** · {format_share(share)}")
         over = f"over {devices} GPUs · " if devices > 1 else ""
         st.caption(f"{over}{finding.cause.value} · {finding.confidence.value}")
-        place = next((e for e in finding.evidence if e.start_ns >= 0), None)
-        if place is not None:
+        places = finding_places(finding)
+        if places:
             st.page_link(
-                "timeline.py", label="Show on timeline", query_params=_address(session, place)
+                "timeline.py",
+                label=f"Show on timeline · {count_text(len(places), 'place')}"
+                if len(places) > 1
+                else "Show on timeline",
+                query_params=_address(session, finding, places[0]),
             )
 
 
@@ -147,12 +159,12 @@ def _evidence(finding: Finding) -> str:
     return "Evidence: " + " · ".join(shown) if shown else ""
 
 
-def _address(session: Session, place: Evidence) -> dict[str, str]:
+def _address(session: Session, finding: Finding, place: Evidence) -> dict[str, str]:
     address = {
         "trace": session.trace.id,
         "window": session.window,
-        "device": str(session.device) if session.device >= 0 else "",
         "mark": f"{place.start_ns}-{place.end_ns}",
+        "finding": finding.id,
     }
     return {key: value for key, value in address.items() if value}
 
@@ -191,11 +203,24 @@ def _rows(session: Session) -> None:
             show_prose(words.strip())
 
 
+def by_reason(skipped: tuple[Skipped, ...]) -> dict[str, list[str]]:
+    """Return the rules that could not tell, by the reason they give."""
+    grouped: dict[str, list[str]] = {}
+    for outcome in skipped:
+        grouped.setdefault(outcome.reason, []).append(outcome.id)
+    return grouped
+
+
 def _not_told(skipped: tuple[Skipped, ...], failed: tuple[Failed, ...]) -> None:
     if skipped:
         st.subheader("Could not tell", anchor=False)
-        for outcome in skipped:
-            show_prose(f"`{outcome.id}` {outcome.reason}")
+        for reason, ids in by_reason(skipped).items():
+            more = len(ids) - NAMED_RULES if len(ids) > NAMED_RULES + 1 else 0
+            named = ", ".join(f"`{i}`" for i in ids[: len(ids) - more])
+            st.markdown(
+                md_prose(f"{named}{f' and {more} more' if more else ''}: {reason}"),
+                help=md_prose(", ".join(ids)) if more else None,
+            )
     if failed:
         st.subheader("Rules that failed", anchor=False)
         st.caption("A defect of whyslow; the other answers hold.")

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from tests.view_fakes import SAMPLES
+from views._lanes import first_event_ns
 
 pytestmark = pytest.mark.browser
 
@@ -136,7 +137,7 @@ def test_junk_is_refused_in_one_line(page, tmp_path):
     junk.write_bytes(b"<html>" * 100)
     page.goto("/open")
     page.locator(".upload input").set_input_files(junk)
-    page.get_by_text("report.sqlite: not a recording that whyslow knows").wait_for()
+    page.get_by_text("report.sqlite: not a recording that whyslow reads").wait_for()
 
 
 def test_a_new_file_in_a_watched_folder_appears_by_itself(page, watched):
@@ -156,6 +157,97 @@ def test_a_broken_recording_is_one_line_without_a_traceback(page, tmp_path):
     alert.wait_for()
     assert alert.inner_text().startswith("broken.sqlite: ")
     assert "Traceback" not in page.content()
+
+
+def test_the_newest_answer_replaces_an_older_refusal(page, tmp_path):
+    broken, junk = tmp_path / "broken.sqlite", tmp_path / "junk.sqlite"
+    broken.write_bytes((SAMPLES / "synthetic" / "synthetic_host.sqlite").read_bytes()[:9_000])
+    junk.write_bytes(b"<html>" * 100)
+    page.goto("/open")
+    page.get_by_label("Path on the machine that runs whyslow").fill(str(broken))
+    page.get_by_role("button", name="Open", exact=True).first.click()
+    page.get_by_role("alert").filter(has_text="broken.sqlite: ").wait_for()
+    page.locator(".upload input").set_input_files(junk)
+    page.get_by_role("alert").filter(has_text="junk.sqlite: not a recording").wait_for()
+    assert page.get_by_role("alert").count() == 1
+    assert "job=" not in page.url
+
+
+def test_the_table_s_own_tools_do_not_cover_the_download(page, launch):
+    page.goto(f"/kernels?trace={launch.trace.id}")
+    table = page.locator(".stDataFrame")
+    table.hover()
+    page.locator("[data-testid=stElementToolbar]").first.wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    assert download.value.suggested_filename == "kernels.csv"
+
+
+def test_the_kernel_filter_survives_a_reload(page, launch):
+    page.goto(f"/kernels?trace={launch.trace.id}")
+    page.get_by_label("Filter").fill("no such kernel")
+    page.get_by_label("Filter").press("Enter")
+    page.wait_for_url("**filter=no**")
+    page.reload()
+    page.get_by_text("No kernel's name contains").wait_for()
+    assert page.get_by_label("Filter").input_value() == "no such kernel"
+
+
+def test_kernels_of_the_whole_recording_are_one_click_from_an_empty_window(page, launch):
+    first = launch.stored.launches().iloc[0]
+    window = f"span:{first['api_start_ns']}-{first['start_ns']}"
+    page.goto(f"/kernels?trace={launch.trace.id}&window={window}")
+    page.get_by_role("button", name="Kernels of the whole recording").click()
+    page.locator(".stDataFrame").wait_for()
+    page.wait_for_url(lambda address: "window=" not in address)
+
+
+def test_the_next_place_of_a_finding_is_one_click_away(page, launch):
+    page.goto(f"/?trace={launch.trace.id}")
+    page.get_by_role("link", name="Show on timeline").first.click()
+    timeline_ready(page)
+    before = page.evaluate("window.__whyslow_timeline.data.mark")
+    page.get_by_role("button", name="Next place").click()
+    page.wait_for_function(
+        "(before) => window.__whyslow_timeline.data.mark[0] !== before[0]", arg=before
+    )
+    mark, view = page.evaluate(
+        "[window.__whyslow_timeline.data.mark, window.__whyslow_timeline.view]"
+    )
+    assert view[0] < mark[0] < mark[1] < view[1]
+
+
+def test_a_picked_block_of_the_ledger_is_outlined_and_explained(page, launch):
+    segments = launch.stored.segments()
+    gap = segments[(segments["launch"] >= 0).to_numpy()].iloc[50]
+    view = f"{gap['start_ns'] - 50_000}-{gap['end_ns'] + 50_000}"
+    page.goto(f"/timeline?trace={launch.trace.id}&view={view}")
+    timeline_ready(page)
+    x, y = page.evaluate(
+        """(at) => {
+          const t = window.__whyslow_timeline, row = t.rows.find((r) => r.lane?.stacked);
+          return [t.x(at), row.y + row.h / 2];
+        }""",
+        int(gap["start_ns"] + gap["end_ns"]) // 2 - first_event_ns(launch.trace),
+    )
+    box = page.locator(".timeline canvas").bounding_box()
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.locator(".st-key-event_details").wait_for()
+    picked = page.evaluate("window.__whyslow_timeline.picked")
+    assert picked[2] - picked[1] == gap["end_ns"] - gap["start_ns"]
+    page.reload()  # a new session has no pick
+    timeline_ready(page)
+    assert page.evaluate("window.__whyslow_timeline.picked") is None
+
+
+def test_the_legend_covers_no_bar_on_a_narrow_screen(page, launch):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"/?trace={launch.trace.id}")
+    bar = page.locator(".st-key-ledger .js-plotly-plot .barlayer")
+    bar.wait_for(state="attached")
+    legend = page.locator(".whyslow-legend").bounding_box()
+    assert legend["y"] + legend["height"] <= bar.bounding_box()["y"] + 1
+    assert legend["x"] + legend["width"] <= 390
 
 
 def test_both_themes_colour_the_page(chromium, server, launch, scheme):
