@@ -233,7 +233,7 @@ class Ingest:
         names: dict[int, str] = {}
         if self.file.has("ThreadNames", "globalTid", "nameId"):
             # The program's own name for a thread beats the system's: it has the higher priority.
-            order = "priority" if self.file.has("ThreadNames", "priority") else "rowid"
+            order = "priority" if self.file.has("ThreadNames", "priority") else "globalTid"
             sql = (
                 "SELECT t.globalTid, substr(s.value, 1, 200) FROM ThreadNames AS t "
                 f"JOIN StringIds AS s ON s.id = t.nameId ORDER BY t.{order}"

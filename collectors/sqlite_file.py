@@ -202,14 +202,16 @@ class SqliteFile:
     def _scan(self, wanted: _Wanted, where: str, *, strict: bool) -> Iterator[pa.RecordBatch]:
         """Run one scan. The driver fixes each column's type by its first rows.
 
-        Where a later value has another type it fails; ``strict`` has SQLite itself turn such
-        values into nulls, at about a third of the speed.
+        Those may all be null, so a row of ours comes first, which is cut off again. Where a later
+        value has another type the driver fails; ``strict`` has SQLite itself turn such values
+        into nulls, at about a third of the speed.
         """
         with self._connection().cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)})
             try:
                 cursor.execute(wanted.query(where, strict=strict))
-                for batch in cursor.fetch_record_batch():
+                for number, with_ours in enumerate(cursor.fetch_record_batch()):
+                    batch = with_ours if number else with_ours.slice(1)
                     if not strict and not _all_integers(batch, wanted.columns):
                         raise _MixedTypesError
                     yield batch
@@ -239,7 +241,9 @@ class _Wanted(NamedTuple):
         checked = 'CASE WHEN typeof("{0}")=\'integer\' THEN "{0}" END AS "{0}"'
         parts = [(checked if strict else plain).format(c) for c in self.columns]
         parts += [f'CAST("{c}" AS BLOB) AS "{c}"' for c in self.texts]
-        return f'SELECT {", ".join(parts) or "1"} FROM "{self.table}" {where}'
+        ours = [f'0 AS "{c}"' for c in self.columns] + [f"X'' AS \"{c}\"" for c in self.texts]
+        rows = f'SELECT {", ".join(parts) or "1"} FROM "{self.table}" {where}'
+        return f"SELECT {', '.join(ours) or '1'} UNION ALL {rows}"
 
 
 class _MixedTypesError(Exception):

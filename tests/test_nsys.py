@@ -140,6 +140,60 @@ def test_a_text_among_integers_far_into_the_table_loses_one_row(tmp_path):
     assert trace.frame("kernels")["start_ns"].tolist() == left.tolist()
 
 
+@pytest.mark.parametrize("numbers", ["dense", "sparse"])
+def test_a_first_text_far_into_the_table_is_read(tmp_path, numbers):
+    made = Recording()
+    start = np.arange(2 * BATCH_ROWS) * 10
+    row = {"start": start, "end": start + 5, "eventType": 59, "globalTid": made.tid}
+    made.bulk("NVTX_EVENTS", {**row, "textId": made.string("by number")})
+    path = made.write(tmp_path / "a.sqlite")
+    late = f"UPDATE NVTX_EVENTS SET text = 'inline', textId = NULL WHERE rowid > {len(start) - 5}"
+    far = f"UPDATE NVTX_EVENTS SET rowid = 1 << 60 WHERE rowid = {len(start)}"
+    change(path, late, *([far] if numbers == "sparse" else []))
+    trace = open_trace(path, tmp_path / "cache")
+    names = trace.names(trace.frame("ranges")["name_id"].to_numpy())
+    assert names.tolist() == ["by number"] * (len(start) - 5) + ["inline"] * 5
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ("CUPTI_ACTIVITY_KIND_KERNEL", "start, correlationId"),
+        ("CUPTI_ACTIVITY_KIND_RUNTIME", "start, correlationId"),
+        ("NVTX_EVENTS", "start, globalTid"),
+        ("StringIds", "id"),
+        ("ThreadNames", "globalTid"),
+        ("PROCESSES", "globalPid"),
+    ],
+)
+def test_tables_without_row_numbers_read_the_same(tmp_path, table, key):
+    made = recording()
+    made.nvtx("range", 5, 10, eventType=59)
+    path = made.write(tmp_path / "a.sqlite")
+    golden = open_trace(path, tmp_path / "golden")
+    with sqlite3.connect(path) as file:
+        names = [str(row[1]) for row in file.execute(f"PRAGMA table_info({table})")]
+    file.close()
+    kept = ", ".join(n for n in names if n != "priority")
+    change(
+        path,
+        f"ALTER TABLE {table} RENAME TO old",
+        f"CREATE TABLE {table} ({kept}, PRIMARY KEY ({key})) WITHOUT ROWID",
+        f"INSERT INTO {table} SELECT {kept} FROM old",
+        "DROP TABLE old",
+    )
+    trace = open_trace(path, tmp_path / "cache")
+    assert trace.counts == golden.counts
+    for name in ("kernels", "api_calls", "ranges", "threads", "processes"):
+        assert trace.frame(name).equals(golden.frame(name))
+
+
+def test_a_column_named_like_the_row_number_hides_no_rows(tmp_path):
+    path = recording().write(tmp_path / "a.sqlite")
+    change(path, "ALTER TABLE CUPTI_ACTIVITY_KIND_KERNEL ADD COLUMN rowid INTEGER DEFAULT 5")
+    assert open_trace(path, tmp_path / "cache").count("kernels") == 3
+
+
 def test_nvtx_texts_inline_and_by_number_are_both_read(tmp_path):
     made = recording()
     made.nvtx("inline", 0, 10, eventType=59)
