@@ -43,6 +43,7 @@ PROGRESS_EVERY_S = 0.1
 READING_SHARE = 0.75  # of the time from file to verdict; the rest is the analysis
 MAX_ANSWER_BYTES = 1 << 20
 TIGHT, TIGHT_SHARE = "memory-is-tight", 0.85  # of the address space; the rest goes in one piece
+JOB_VARIABLE = "WHYSLOW_JOB"  # marks every process that is started for a job
 MAX_LINE = 300  # characters; longer ones are names that someone made up
 OUT_OF_MEMORY, OUT_OF_SPACE, FILE_TOO_LARGE = (
     86,
@@ -279,6 +280,8 @@ class Job:
         try:
             with running, process:
                 late = self._outlast(process, time.monotonic() + limits.wall_s)
+                if process.returncode:  # it died, and could not stop what it had started
+                    kill_session(process.pid, self._folder)
                 answer = _read_answer(self._folder, process.returncode)
                 if late and not answer.get("trace"):
                     answer = late
@@ -300,7 +303,7 @@ class Job:
                 stopped = {"error": "Late"}
             else:
                 continue
-            kill_session(process.pid)
+            kill_session(process.pid, self._folder)
             process.wait()
             return stopped
 
@@ -344,10 +347,10 @@ def one_line(error: BaseException | str) -> str:
     return text if len(text) <= MAX_LINE else text[: MAX_LINE - 1] + "…"
 
 
-def kill_session(session: int) -> None:
-    """Stop every process of ``session``, among them programs that the child started."""
+def kill_session(session: int, folder: Path) -> None:
+    """Stop every process of ``session``, and what left it but was started for ``folder``."""
     for _ in range(3):  # one that was being born while we looked is found the next time
-        members = _members(session)
+        members = _members(session, f"{JOB_VARIABLE}={folder}")
         for pid in set(members) - {os.getpid()}:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -355,16 +358,26 @@ def kill_session(session: int) -> None:
             return
 
 
-def _members(session: int) -> list[int]:
+def _members(session: int, mark: str) -> list[int]:
     members = []
+    marked = os.fsencode(mark)
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 # The name in brackets may hold anything; state, parent, group, session follow it.
                 after_name = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                if int(after_name[3]) == session and after_name[0] != "Z":
+                if after_name[0] == "Z":
+                    continue
+                if int(after_name[3]) == session or marked in _environment(entry):
                     members.append(int(entry.name))
     return members
+
+
+def _environment(process: Path) -> list[bytes]:
+    try:
+        return (process / "environ").read_bytes().split(b"\0")
+    except OSError:  # of someone else, or gone
+        return []
 
 
 def _start_child(folder: Path, path: Path, window: str, limits: Limits) -> subprocess.Popen[bytes]:
@@ -375,7 +388,11 @@ def _start_child(folder: Path, path: Path, window: str, limits: Limits) -> subpr
     kept = {
         k: v for k, v in os.environ.items() if k in _KEPT_VARIABLES or k.startswith(_KEPT_PREFIXES)
     }
-    chosen = {"TMPDIR": str(temporary), cache.DATA_DIR_VARIABLE: str(cache.data_dir())}
+    chosen = {
+        "TMPDIR": str(temporary),
+        JOB_VARIABLE: str(folder),
+        cache.DATA_DIR_VARIABLE: str(cache.data_dir()),
+    }
     with (folder / "log.txt").open("wb") as log:
         return subprocess.Popen(
             [*_COMMAND, str(folder)],
@@ -500,7 +517,7 @@ def _keep_watch(folder: Path, limits: Limits) -> NoReturn:
             if int(Path("/proc/self/statm").read_text().split()[0]) > tight_pages:
                 (folder / TIGHT).touch()
     if os.getsid(0) == os.getpid():  # not when started by hand, in the session of a shell
-        kill_session(os.getpid())
+        kill_session(os.getpid(), folder)
     os._exit(1)
 
 

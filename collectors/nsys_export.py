@@ -7,6 +7,7 @@ it said that it succeeded, because a failed export can leave a readable database
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -31,7 +32,12 @@ EXPORTED = "report.sqlite"
 WAY_OUT = "nsys export --type sqlite --output report.sqlite report.nsys-rep"
 
 _SQLITE_MAGIC = b"SQLite format 3\x00"
-_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "TZ")  # no tokens, nothing that loads code
+_KEPT_VARIABLES = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "TZ",
+    "WHYSLOW_JOB",
+)  # no tokens, nothing that loads code
 _NEWER = ("newer than your current version", "Version number is invalid", "missing required fields")
 _DISK_FULL = ("No space left", "disk is full", "disk full")
 _PATH = re.compile(r"(?:/[^\s:\"']+)+")
@@ -119,7 +125,7 @@ def _finish(command: list[str], private: Path, timeout_s: float) -> tuple[int | 
         printed = _listen(process, time.monotonic() + timeout_s)
         late = not _has_ended(process)
     finally:
-        _stop(process)
+        _stop(process, private)
     return (None if late else process.returncode), printed
 
 
@@ -150,17 +156,34 @@ def _has_ended(process: subprocess.Popen[bytes]) -> bool:
     return process.returncode is not None or os.waitid(os.P_PID, process.pid, flags) is not None
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End ``process`` and whatever it started."""
+def _stop(process: subprocess.Popen[bytes], private: Path) -> None:
+    """End ``process`` and whatever it started, in whatever session that is now."""
     if not _has_ended(process):
         os.killpg(process.pid, signal.SIGTERM)
         patience = time.monotonic() + GRACE_S
         while time.monotonic() < patience and not _has_ended(process):
             time.sleep(POLL_S)
     os.killpg(process.pid, signal.SIGKILL)
+    for _ in range(3):  # one that was being born while we looked is found the next time
+        for pid in _started_in(private):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
     process.wait()
     if process.stdout is not None:
         process.stdout.close()
+
+
+def _started_in(private: Path) -> list[int]:
+    """Return the processes that work in ``private``, or were told to keep their files there."""
+    told = os.fsencode(f"TMPDIR={private}")
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):  # of someone else, or gone
+                works_there = (entry / "cwd").readlink().is_relative_to(private.resolve())
+                if works_there or told in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
 
 
 def _failure(name: str, code: int, printed: str) -> EnvironmentFailedError | RefusedError:

@@ -129,6 +129,16 @@ def test_a_helper_that_outlives_nsys_is_stopped_too(fake_nsys, tmp_path, report,
     assert not is_running(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.parametrize("leave", ["setsid sleep", "setsid env -i sleep", "cd /; setsid sleep"])
+def test_a_helper_that_leaves_the_session_is_stopped_too(
+    fake_nsys, tmp_path, report, folder, leave
+):
+    helper = f"sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000'"
+    fake_nsys(f"({leave.replace('sleep', helper)} &)\nsleep 0.3\n" + IN_FULL)
+    nsys_export.export(report, folder)
+    assert not is_running(int((tmp_path / "pid").read_text()))
+
+
 @pytest.mark.parametrize(
     ("script", "error", "words"),
     [

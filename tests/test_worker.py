@@ -481,6 +481,16 @@ def test_when_we_are_killed_the_programs_that_the_child_started_end_too(
     assert eventually(lambda: not processes_about(str(data_dir)))
 
 
+def test_a_killed_child_takes_what_left_its_session_along(recording, fake_child, tmp_path):
+    fake_child(
+        f"setsid sh -c 'echo $$ > {tmp_path}/helper; exec sleep 1000' & sleep 0.3; kill -KILL $$"
+    )
+    with pytest.raises(EnvironmentFailedError, match="the system stopped the reader"):
+        worker.open_recording(recording)
+    helper = int((tmp_path / "helper").read_text())
+    assert eventually(lambda: helper not in processes_about("sleep"))
+
+
 def test_a_child_that_the_system_kills_leaves_no_trace(recording, data_dir):
     job = worker.start(recording)
     assert eventually(lambda: processes_about(str(data_dir)))
