@@ -28,6 +28,7 @@ from collectors import input_file, nsys_export
 from collectors.nsys_rows import (
     NOTED,
     REPAIRED,
+    STREAMED,
     Ingest,
     Rows,
     process_of,
@@ -63,7 +64,6 @@ GRAPH_TRACE = "CUPTI_ACTIVITY_KIND_GRAPH_TRACE"
 RUNTIME = "CUPTI_ACTIVITY_KIND_RUNTIME"
 SYNCHRONIZATION = "CUPTI_ACTIVITY_KIND_SYNCHRONIZATION"
 
-EVENT_TABLES = (KERNEL, MEMCPY, MEMSET, GRAPH_TRACE, RUNTIME, "NVTX_EVENTS", "OSRT_API")
 DESCRIBED_BY = ("TARGET_INFO_SYSTEM_ENV", "TARGET_INFO_SESSION_START_TIME", "TARGET_INFO_GPU")
 
 BACKTRACE_CLASS = 67  # --cudabacktrace writes a second row of each call, marked by this class
@@ -191,12 +191,12 @@ def _check_space(export: Path, root: Path) -> None:
 
 
 def _check_is_export(file: SqliteFile, name: str) -> None:
-    if not any(file.has(t) for t in (*EVENT_TABLES, *DESCRIBED_BY, "StringIds")):
+    if not any(file.has(t) for t in (*STREAMED, *DESCRIBED_BY, "StringIds")):
         raise RefusedError(
             f"{name}: an SQLite database, but not an Nsight Systems export. "
             "Make one with: nsys export --type sqlite REPORT.nsys-rep"
         )
-    if not any(file.has(t) for t in (*EVENT_TABLES, *DESCRIBED_BY)):
+    if not any(file.has(t) for t in (*STREAMED, *DESCRIBED_BY)):
         raise RefusedError(
             f"{name}: half an export: no event and no target tables. The nsys that exported it was "
             "probably older than the report; export it again with the nsys that recorded it"

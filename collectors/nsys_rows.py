@@ -72,9 +72,9 @@ class Ingest:
         self.strings = Strings(file)
         self._on_progress = on_progress
         self._tallies: dict[str, _Tally] = {}
-        self._total_rows = max(1, sum(_last_row(file, t) for t in _STREAMED))
+        self._total_rows = max(1, sum(_last_row(file, t) for t in STREAMED))
         self._done_rows = 0
-        self.capture = capture_of(file, _STREAMED)
+        self.capture = capture_of(file, STREAMED)
         self._last_end_ns = NOT_RECORDED
         self.processes: set[int] = set()
         self.threads: set[int] = set()
@@ -182,7 +182,7 @@ class Ingest:
         """Say which tables hold events that nothing here reads."""
         rows = {}
         for table, columns in self.file.tables.items():
-            if table not in _STREAMED and not {"start", "timestamp"}.isdisjoint(columns):
+            if table not in STREAMED and not {"start", "timestamp"}.isdisjoint(columns):
                 rows[table] = _last_row(self.file, table)
         names = sorted(t for t, count in rows.items() if count)
         if names:
@@ -686,7 +686,7 @@ _BECOMES = {
     "PROFILER_OVERHEAD": ("overheads",),
     "DIAGNOSTIC_EVENT": ("diagnostics",),
 }
-_STREAMED = tuple(_BECOMES)
+STREAMED = tuple(_BECOMES)
 _ON_DEVICE = tuple(
     f"CUPTI_ACTIVITY_KIND_{t}" for t in ("KERNEL", "MEMCPY", "MEMSET", "GRAPH_TRACE")
 )

@@ -608,6 +608,16 @@ def test_half_an_export_is_refused_not_called_idle(tmp_path):
     assert "half an export" in refused(path, tmp_path)
 
 
+@pytest.mark.parametrize("table", ["SCHED_EVENTS", "GPU_METRICS", "CUDA_GRAPH_NODE_EVENTS"])
+def test_an_export_of_one_kind_of_event_is_a_whole_one(tmp_path, table):
+    path = change(
+        tmp_path / "a.sqlite",
+        "CREATE TABLE StringIds (id INTEGER, value TEXT)",
+        f"CREATE TABLE {table} (start INTEGER, timestamp INTEGER)",
+    )
+    assert analyze(open_trace(path, tmp_path / "cache")).verdict.cause == "unknown"
+
+
 def test_a_cut_off_file_is_refused(tmp_path):
     path = recording(kernels=2_000).write(tmp_path / "a.sqlite")
     path.write_bytes(path.read_bytes()[:-5_000])
