@@ -119,7 +119,8 @@ def doing_in_calls(facts: Facts, rows: Array) -> Array:
     doing: Array = _DOING_OF_CALL[facts.api_call[rows]]
     length = facts.api["end_ns"].to_numpy()[rows] - facts.api["start_ns"].to_numpy()[rows]
     lazy = (facts.api_call[rows] == Call.LAUNCH) & (length >= LAZY_LOADING_MIN_NS)
-    doing[lazy & facts.is_first_use[rows]] = Doing.SETTING_UP
+    if lazy.any():
+        doing[lazy & facts.is_first_use[rows]] = Doing.SETTING_UP
     return doing
 
 
@@ -149,9 +150,9 @@ def _join_polls(facts: Facts, rows: Array, calls: Spans) -> tuple[Spans, Array]:
         The calls, and which of them are polls alone.
     """
     polls = facts.api_call[rows] == Call.POLL
-    repeats = polls[:-1] & polls[1:] & (calls.start[1:] - calls.end[:-1] <= DISPATCH_MAX_NS)
     if not polls.any():
         return calls, polls
+    repeats = polls[:-1] & polls[1:] & (calls.start[1:] - calls.end[:-1] <= DISPATCH_MAX_NS)
     status = facts.trace.columns("api_calls", ["status"])["status"]
     repeats &= status[rows[:-1]] != SUCCESS
     first = np.concatenate(([True], ~repeats))

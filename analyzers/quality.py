@@ -218,11 +218,13 @@ def _without_kernel(facts: Facts, launches: Array) -> int:
         done = mine[ran[mine]] if of_launch else calls[ran[calls]]
         if not len(done):
             continue
-        name = facts.api["name"].to_numpy()[calls]
-        capturing = np.cumsum(begins[name] - ends[name]) > 0
-        captured = np.isin(mine, calls[capturing])
-        missing = ~ran[mine] & ~captured & (status[mine] <= 0)  # -1 is not recorded
-        lost += int(np.count_nonzero(missing & (start[mine] < start[done].max())))
+        missing = mine[~ran[mine]]
+        missing = missing[(status[missing] <= 0) & (start[missing] < start[done].max())]
+        if len(missing) and begins.any():
+            name = facts.api["name"].to_numpy()[calls]
+            capturing = np.cumsum(begins[name] - ends[name]) > 0
+            missing = missing[~np.isin(missing, calls[capturing])]
+        lost += len(missing)
     return lost
 
 
