@@ -209,7 +209,12 @@ def _table(kernels: pd.DataFrame, session: Session) -> int:
             "Click a heading to sort, the box before a row to pick it."
         )
         st.download_button(
-            "Download CSV", lambda: csv(kernels), "kernels.csv", "text/csv", key="kernel_csv"
+            "Download CSV",
+            lambda: csv(kernels),
+            "kernels.csv",
+            "text/csv",
+            key="kernel_csv",
+            on_click="ignore",  # a run of the page would forget the file that is being made
         )
     return int(rows[0]) if rows and rows[0] < len(kernels) else 0
 

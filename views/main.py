@@ -100,7 +100,7 @@ def _pickers(recordings: list[Trace], *, with_device: bool) -> None:
             windows[selection.window] = window_label(selection.trace_id, selection.window)
         if with_device:
             devices = device_choices(load(selection.trace_id, "").report)
-    columns = st.columns([5, 4, 3] if devices else [5, 4], gap="small")
+    columns = st.columns([4, 3, 3] if devices else [5, 4], gap="small")
     with columns[0]:
         _recording_picker(recordings, selection)
     with columns[1]:

@@ -175,9 +175,9 @@ def test_the_newest_answer_replaces_an_older_refusal(page, tmp_path):
 
 def test_the_table_s_own_tools_do_not_cover_the_download(page, launch):
     page.goto(f"/kernels?trace={launch.trace.id}")
-    table = page.locator(".stDataFrame")
-    table.hover()
-    page.locator("[data-testid=stElementToolbar]").first.wait_for()
+    page.locator(".st-key-kernel_histogram .js-plotly-plot").wait_for()  # nothing moves any more
+    page.locator(".stDataFrame").hover()
+    page.locator("[data-testid=stElementToolbar]").first.wait_for(state="attached")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download CSV").click()
     assert download.value.suggested_filename == "kernels.csv"
