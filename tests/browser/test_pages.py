@@ -220,7 +220,8 @@ def test_the_next_place_of_a_finding_is_one_click_away(page, launch):
 def test_a_picked_block_of_the_ledger_is_outlined_and_explained(page, launch):
     segments = launch.stored.segments()
     gap = segments[(segments["launch"] >= 0).to_numpy()].iloc[50]
-    view = f"{gap['start_ns'] - 50_000}-{gap['end_ns'] + 50_000}"
+    around = int(gap["end_ns"] - gap["start_ns"])  # the block is a third of the view
+    view = f"{gap['start_ns'] - around}-{gap['end_ns'] + around}"
     page.goto(f"/timeline?trace={launch.trace.id}&view={view}")
     timeline_ready(page)
     x, y = page.evaluate(
