@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import json
 import os
 import signal
@@ -31,12 +32,16 @@ if TYPE_CHECKING:
 DEFECT, INTERRUPTED = 70, 130
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 BAR_CELLS = 30
+MAX_PATH = 120  # characters of a path in a message; its end tells most
 SERVER_WAIT_S = 30.0  # a cold start takes 2 s; a busy disk may need a lot longer
 HOST = "127.0.0.1"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a plain terminal may not know every character
+            stream.reconfigure(errors="backslashreplace")
     chosen = _parser().parse_args(arguments)
     if chosen.data_dir:
         os.environ[cache.DATA_DIR_VARIABLE] = str(Path(chosen.data_dir).absolute())
@@ -149,25 +154,34 @@ def _report_text(path: Path, window: str) -> str:
 
 
 def _export(chosen: argparse.Namespace) -> None:
-    opened = _opened(chosen.path, chosen.window)
     target: Path = chosen.perfetto or chosen.csv or chosen.parquet
+    with _bar(chosen.path.name) as show:
+        what = worker.use_recording(
+            chosen.path,
+            lambda opened: _written(opened, chosen, target, show),
+            window=chosen.window,
+            on_progress=show,
+        )
+    print(f"{_shown(str(target))}: {what}")
+
+
+def _written(opened: Opened, chosen: argparse.Namespace, target: Path, show: Any) -> str:
+    """Write the files that were asked for, and say how much that is."""
     options: dict[str, Any] = {"only_window": bool(chosen.window)}
-    with _writing_to(target), _bar(target.name) as show:
+    with _writing_to(target):
         if chosen.perfetto:
             from library import export_perfetto
 
             if show is not None:
                 options["on_progress"] = lambda part: show(_step(part, "writing events"))
             count = export_perfetto.export(opened.trace, opened.stored, target, **options)
-            what = f"{count:,} events"
-        else:
-            from library import export_tables
+            return f"{count:,} events"
+        from library import export_tables
 
-            if show is not None:
-                options["on_progress"] = lambda table: show(_step(0.5, f"writing {table}"))
-            write = export_tables.export_csv if chosen.csv else export_tables.export_parquet
-            what = f"{len(write(opened.trace, opened.stored, target, **options))} files"
-    print(f"{_shown(str(target))}: {what}")
+        if show is not None:
+            options["on_progress"] = lambda table: show(_step(0.5, f"writing {table}"))
+        write = export_tables.export_csv if chosen.csv else export_tables.export_parquet
+        return f"{len(write(opened.trace, opened.stored, target, **options))} files"
 
 
 def _step(fraction: float, stage: str) -> Progress:
@@ -188,8 +202,9 @@ def _writing_to(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None or isinstance(error, TimeoutError):
             raise
+        trouble = f"cannot be written ({os.strerror(error.errno)})"
         raise EnvironmentFailedError(
-            f"{target}: cannot be written ({os.strerror(error.errno)}). Choose another place"
+            f"{_short(str(target))}: {trouble}. Choose another place"
         ) from error
 
 
@@ -345,6 +360,10 @@ def _finding_lines(number: int, finding: dict[str, Any], devices: int) -> list[s
 def _section(title: str, entries: Iterator[str]) -> list[str]:
     lines = [f"  {entry}" for entry in entries]
     return [title, *lines, ""] if lines else []
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_PATH else f"…{text[-MAX_PATH + 1 :]}"
 
 
 def _shown(text: str) -> str:

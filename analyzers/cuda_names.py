@@ -63,7 +63,7 @@ _COMMUNICATION = re.compile(
 
 def classify(function: str) -> Call:
     """Return what a thread does inside ``function`` (version suffix stripped)."""
-    if not function:
+    if not function or function.startswith("("):  # "(name 7 is missing)"
         return Call.UNNAMED
     return next((call for call, pattern in _CALLS if pattern.search(function)), Call.OTHER)
 

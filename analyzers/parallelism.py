@@ -122,7 +122,7 @@ def _patterns(table: pd.DataFrame, facts: Facts) -> tuple[Array, Array]:
         [small, tail, low],
         [
             1 - grid / np.maximum(sms, 1),
-            (1 - last / np.maximum(sms, 1)) / (full + 1),
+            (1 - last / np.maximum(sms, 1)) / (np.maximum(full, 0) + 1),  # -1 is not known
             1 - occupancy / ENOUGH_OCCUPANCY_PCT,
         ],
         0.0,

@@ -179,6 +179,20 @@ def _orphans(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Quality
     )
 
 
+def _unnamed_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Forbid a verdict when too many API calls have lost their names: any could be a wait."""
+    per_function = np.bincount(facts.api["name"].to_numpy(), minlength=len(facts.functions))
+    unnamed = int(per_function[facts.calls == Call.UNNAMED].sum())
+    if not unnamed or unnamed < MIN_ORPHAN_SHARE * len(facts.api):
+        return None
+    return _note(
+        "error" if unnamed >= MAX_UNEXPLAINED_SHARE * len(facts.api) else "warning",
+        "unnamed_calls",
+        f"{unnamed:,} of {len(facts.api):,} API calls have lost their names, so launches cannot be "
+        "told from waits. Export the report again.",
+    )
+
+
 def _lost_kernels(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     """Say that kernels are missing whose launches were recorded: their time reads as idle."""
     launches = np.flatnonzero(facts.api_call == Call.LAUNCH) if len(facts.api) else np.empty(0, int)
@@ -442,6 +456,7 @@ _CHECKS: tuple[Check, ...] = (
     _one_operation,
     _unexplained,
     _orphans,
+    _unnamed_calls,
     _lost_kernels,
     _shared_calls,
     _left_out,

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -348,3 +349,33 @@ def test_rules_that_could_not_tell_for_one_reason_share_a_line():
 
 def test_the_version_is_told():
     assert re.fullmatch(r"whyslow \d+\.\d+\.\d+\n", whyslow("--version").stdout)
+
+
+def test_a_plain_terminal_gets_the_answer_in_its_own_characters():
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "cli.py"), "diagnose", str(scenarios.sync())],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("Sync-bound")
+
+
+def test_an_export_heals_a_damaged_copy_of_the_recording(data_dir, tmp_path):
+    path = scenarios.sync()
+    whyslow("diagnose", path)
+    table = next((data_dir / "cache").glob("*/kernels.parquet"))
+    content = bytearray(table.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    table.write_bytes(content)
+    ran = whyslow("export", path, "--csv", tmp_path / "out")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (tmp_path / "out" / "kernels.csv").exists()
+
+
+def test_an_export_never_replaces_a_recording(tmp_path):
+    path = shutil.copy(scenarios.sync(), tmp_path / "mine.sqlite")
+    before = Path(path).read_bytes()
+    one_error_line(whyslow("export", path, "--perfetto", path), 2)
+    assert Path(path).read_bytes() == before

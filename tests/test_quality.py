@@ -268,3 +268,12 @@ def test_kernels_that_share_a_call_which_launches_only_one_are_said(tmp_path):
     assert "2 of 10 kernels" in notes(tmp_path, **tables)["correlation_ambiguous"].message
     tables["api_calls"]["name"] = "cudaGraphLaunch"  # one call, many kernels
     assert "correlation_ambiguous" not in notes(tmp_path / "graph", **tables)
+
+
+@pytest.mark.parametrize(("unnamed", "level"), [(1, "warning"), (3, "error")])
+def test_calls_without_names_are_said_and_many_forbid_a_verdict(tmp_path, unnamed, level):
+    tables = launched(20)
+    tables["api_calls"]["name"] = ["(name 7 is missing)"] * unnamed + ["cudaLaunchKernel"] * (
+        20 - unnamed
+    )
+    assert notes(tmp_path, **tables)["unnamed_calls"].level == level
