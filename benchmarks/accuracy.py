@@ -372,7 +372,7 @@ def print_results(results: Sequence[Result], seconds: float) -> Figures:
     print(f"false alarms on healthy        {found.false_alarms}")
     print(f"abstained where due            {found.abstained:.1%}")
     print(
-        f"error of the verdict's loss    {found.median_error:.1%} median, {found.p95_error:.1%} p95"
+        f"error of the losses            {found.median_error:.1%} median, {found.p95_error:.1%} p95"
     )
     print(f"findings above their row       {found.over_row}")
     print(f"cases with another defect      {found.defects}")
