@@ -230,6 +230,24 @@ def memory_in_the_loop(make: Maker) -> Case:
     return Case(one_thread(loop(steps)), "memory", also_right=("sync",))
 
 
+def dependency_between_gpus(make: Maker) -> Case:
+    """Two GPUs take turns: each waits for an event of the other."""
+    ns = make.between(100_000, 600_000)
+    far = Stream(7, 1)
+    steps = [
+        [
+            *make.launches(2, ns),
+            Record(2 * n),
+            StreamWait(2 * n, far),
+            *make.launches(2, ns, stream=far),
+            Record(2 * n + 1, far),
+            StreamWait(2 * n + 1),
+        ]
+        for n in range(60)
+    ]
+    return Case(Program([Thread(loop(steps))], devices=2), "dependency")
+
+
 # --- several causes -------------------------------------------------------------------------
 
 
@@ -516,6 +534,7 @@ SINGLE = (
     host_pauses,
     communication_exposed,
     memory_in_the_loop,
+    dependency_between_gpus,
 )
 MIXED = (mixed_phases,)
 TANGLED = (tangled_steps,)
