@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from analyzers import analyze
 from benchmarks import accuracy, mutations
 from benchmarks.families import FAMILIES, HEALTHY
 from benchmarks.recorder import Recorder
@@ -24,6 +25,7 @@ from benchmarks.simulator import (
     true_losses,
 )
 from benchmarks.torch_recorder import TorchRecorder
+from collectors import open_trace
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 
@@ -56,6 +58,18 @@ def test_a_wrong_verdict_would_be_seen(results):
 def test_labelled_real_recordings_get_their_verdict():
     lines, wrong = accuracy.real_lines(REAL, Path(accuracy.__file__).with_name("real_labels.json"))
     assert not wrong, "\n".join(lines)
+
+
+def test_a_written_case_comes_with_its_truth(tmp_path, monkeypatch):
+    out = tmp_path / "case.sqlite"
+    monkeypatch.setattr("sys.argv", ["accuracy", "--case", "host_input", "3", "--out", str(out)])
+    assert accuracy.main() == 0
+    truth = json.loads((tmp_path / "case.sqlite.truth.json").read_text())
+    assert truth["planted"] == "host" == max(truth["lost_ns"], key=truth["lost_ns"].get)
+    report = analyze(open_trace(out, tmp_path / "cache"))
+    assert sum(d.rows["host"] for d in report.devices) == pytest.approx(
+        truth["lost_ns"]["host"], rel=0.02
+    )
 
 
 # --- the simulator itself -------------------------------------------------------------------
