@@ -17,7 +17,7 @@ from analyzers.finding import Row
 from analyzers.intervals import Spans, empty, intersect, subtract, union
 from analyzers.ledger import Ledger
 from analyzers.losses import TransferLoss, ran_in, spans_of, transfers
-from collectors.trace import CopyKind
+from collectors.trace import CopyKind, MigrationCause
 
 NOTABLE_KERNEL_SHARE = 0.05  # of the time in use; an estimate inside kernels must be worth a look
 SATURATED_PCT = 80.0  # of the peak; where Nsight Compute, too, begins to speak of high throughput
@@ -34,16 +34,29 @@ def is_notable(ledger: Ledger, lost_ns: int) -> bool:
 
 @functools.lru_cache(maxsize=2)
 def migrating(facts: Facts, ledger: Ledger) -> TransferLoss:
-    """Return the kernel time in which pages came to the GPU that no API call asked for."""
+    """Return the kernel time in which pages came to the GPU that kernels touched.
+
+    Where the recording does not say why pages moved, those count that no API call asked for.
+    """
     moves = transfers(facts, ledger)
-    asked_for = facts.launches["api_row"].to_numpy()[moves.index] >= 0
-    moves = moves[(moves["kind"] == CopyKind.MANAGED_HOST_TO_DEVICE).to_numpy() & ~asked_for]
-    return ran_in(spans_of(ledger, Row.KERNEL), moves)
+    if says_why(facts):
+        faulted = (moves["migration_cause"] == MigrationCause.PAGE_FAULT).to_numpy()
+    else:
+        faulted = facts.launches["api_row"].to_numpy()[moves.index] < 0
+    to_device = (moves["kind"] == CopyKind.MANAGED_HOST_TO_DEVICE).to_numpy()
+    return ran_in(spans_of(ledger, Row.KERNEL), moves[to_device & faulted])
+
+
+def says_why(facts: Facts) -> bool:
+    """Tell whether the recording knows why pages of unified memory moved."""
+    causes = facts.trace.columns("copies", ["migration_cause"])["migration_cause"]
+    return bool((causes > MigrationCause.UNKNOWN).any())
 
 
 def prefetches(facts: Facts) -> bool:
-    """Tell whether the program asks for pages; no column tells which migrations that made."""
-    return any("MemPrefetch" in str(name) for name in facts.functions)
+    """Tell whether the program asks for pages and nothing tells which migrations that made."""
+    asks = any("MemPrefetch" in str(name) for name in facts.functions)
+    return asks and not says_why(facts)
 
 
 def claims_migrations(facts: Facts, ledger: Ledger) -> bool:

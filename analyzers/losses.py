@@ -336,9 +336,10 @@ def transfer_losses(facts: Facts, ledger: Ledger) -> dict[TransferPattern, Trans
 
 def transfers(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     """Return the copies and memsets of the window."""
-    copies = facts.of_table("copies", ["kind", "bytes", "source_kind", "destination_kind"])
+    of_copies = ["source_kind", "destination_kind", "migration_cause"]
+    copies = facts.of_table("copies", ["kind", "bytes", *of_copies])
     sets = facts.of_table("memsets", ["bytes"]).assign(
-        kind=np.int8(MEMSET_KIND), source_kind=np.int8(UNKNOWN), destination_kind=np.int8(UNKNOWN)
+        kind=np.int8(MEMSET_KIND), **dict.fromkeys(of_copies, np.int8(UNKNOWN))
     )
     rows = pd.concat([copies, sets])
     places = facts.launches.loc[rows.index, ["device", "start_ns", "end_ns"]]

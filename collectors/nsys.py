@@ -337,9 +337,9 @@ def _positive(ids: Array) -> Array:
 
 
 def _read_copies(job: Ingest) -> None:
-    columns = (*_ON_DEVICE, "copyKind", "srcKind", "dstKind", "bytes", "graphNodeId")
+    columns = ("copyKind", "srcKind", "dstKind", "bytes", "migrationCause", "graphNodeId")
     kinds = _memory_kinds(job.file)
-    for rows in job.stream(MEMCPY, columns):
+    for rows in job.stream(MEMCPY, (*_ON_DEVICE, *columns)):
         rows.drop_bad_spans("memcpy")
         rows.drop_unplaced("memcpy")
         rows.drop_bad_sizes("memcpy")
@@ -349,6 +349,7 @@ def _read_copies(job: Ingest) -> None:
             source_kind=_translated(rows.tiny("srcKind"), kinds),
             destination_kind=_translated(rows.tiny("dstKind"), kinds),
             bytes=rows["bytes"],
+            migration_cause=rows.tiny("migrationCause"),
             graph_node=_positive(rows["graphNodeId"]),
             **rows.span(),
             **rows.on_device(),

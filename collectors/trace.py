@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 Array = np.ndarray[Any, Any]
 
 NOT_RECORDED = -1  # no id, count or size of a recording is negative
-READER_VERSION = 3  # part of every cache key: raise it when a table changes its meaning
+READER_VERSION = 4  # part of every cache key: raise it when a table changes its meaning
 MANIFEST = "manifest.json"
 
 
@@ -84,6 +84,17 @@ MANAGED_COPIES = (
     CopyKind.MANAGED_DEVICE_TO_HOST,
     CopyKind.MANAGED_DEVICE_TO_DEVICE,
 )
+
+
+class MigrationCause(enum.IntEnum):
+    """Why unified memory moved, as CUPTI numbers it."""
+
+    UNKNOWN = 0
+    USER_PREFETCH = 1
+    PAGE_FAULT = 2
+    SPECULATIVE_PREFETCH = 3
+    EVICTION = 4
+    ACCESS_COUNTERS = 5
 
 
 class MemoryKind(enum.IntEnum):
@@ -163,6 +174,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("source_kind", _I8, "MemoryKind"),
         Column("destination_kind", _I8, "MemoryKind"),
         Column("bytes", _I64, "bytes moved"),
+        Column("migration_cause", _I8, "MigrationCause, of unified memory"),
         _GRAPH_NODE,
     ),
     "memsets": (

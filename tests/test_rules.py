@@ -3,12 +3,14 @@
 import inspect
 import types
 
+import numpy as np
 import pytest
 
 from analyzers import analyze, diagnose
 from analyzers.analysis import investigate
 from analyzers.finding import CAUSE_OF_ROW, Cause, Confidence, Finding, Row, Skipped
 from collectors import open_trace
+from collectors.trace import CopyKind, MemoryKind, MigrationCause
 from tests import scenarios
 from tests.traces_in_memory import make_trace
 
@@ -141,6 +143,35 @@ def test_faulted_migrations_inside_a_kernel_are_named_prefetched_ones_are_not(tm
     faulted = make_trace(tmp_path / "b", **tables, api_calls={**calls, "correlation_id": 8})
     assert "bandwidth.migrations_in_kernels" not in ids(analyze(asked))
     assert "bandwidth.migrations_in_kernels" in ids(analyze(faulted))
+
+
+@pytest.mark.parametrize(
+    ("cause", "named"),
+    [(MigrationCause.PAGE_FAULT, True), (MigrationCause.USER_PREFETCH, False)],
+    ids=["page fault", "prefetch"],
+)
+def test_a_recording_that_says_why_pages_moved_is_believed(tmp_path, cause, named):
+    # Neither has an API call, and the program prefetches now and then.
+    trace = make_trace(
+        tmp_path,
+        kernels={"start_us": [0, 1_100], "duration_us": 1_000, "correlation_id": [1, 2]},
+        copies={
+            "start_us": 100 * np.arange(10),
+            "duration_us": 80,
+            "kind": CopyKind.MANAGED_HOST_TO_DEVICE,
+            "source_kind": MemoryKind.MANAGED,
+            "destination_kind": MemoryKind.MANAGED,
+            "migration_cause": cause,
+            "stream": 16,
+        },
+        api_calls={
+            "name": ["cudaLaunchKernel", "cudaLaunchKernel", "cudaMemPrefetchAsync"],
+            "start_us": [-20, -10, -40],
+            "duration_us": 5,
+            "correlation_id": [1, 2, 77],
+        },
+    )
+    assert ("bandwidth.migrations_in_kernels" in ids(analyze(trace))) == named
 
 
 def test_migrations_between_kernels_are_named(tmp_path):

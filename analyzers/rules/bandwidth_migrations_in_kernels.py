@@ -1,9 +1,9 @@
 """Kernels that wait for unified memory to arrive.
 
 What it looks for:
-    Migrations of managed memory to the GPU at the same time as a kernel, which no API call is known
-    to have asked for: page faults of the kernel are the likely reason, and then it waits for them.
-    Pages that go back to the host make no kernel wait.
+    Migrations of managed memory to the GPU at the same time as a kernel, caused by page faults; or,
+    where the recording does not say why pages moved, those that no API call is known to have asked
+    for. Pages that go back to the host make no kernel wait.
 
 Why it is slow:
     Each fault stops the warps that touched the page until it has come over the link, in pieces of
@@ -15,8 +15,8 @@ What to try:
 
 When it does not apply:
     When the pages were prefetched: a recording does not always say so, and this rule gives no
-    answer for a program that prefetches. Or when the kernel touches so little of the data that
-    moving it in advance costs more.
+    answer then for a program that prefetches. Or when the kernel touches so little of the data
+    that moving it in advance costs more.
 
 Shown by:
     tests/scenarios.py, managed_memory
