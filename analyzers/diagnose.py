@@ -173,7 +173,7 @@ def give_verdict(
     kernels = _inside_kernels(facts, ledger)
     worst = _largest_inside(ledger, findings)
     if share >= HEALTHY_BELOW:
-        sentence = f"{_TITLES[cause]}: during {ledger.share(booked[cause])} {_LOSSES[cause]}."
+        sentence = f"{_TITLES[cause]}: during {ledger.share(booked[cause])} {_loss(cause, ledger)}."
         if worst is not None and worst.lost_ns > booked[cause]:
             sentence += f" Inside kernels there is more to win: {worst.title}."
         sentence = f"{sentence} {kernels}".strip()
@@ -199,6 +199,11 @@ def _cannot_tell(
     share = unexplained / max(ledger.in_use_ns, 1)
     sentence = f"Could not tell: {why}" if why else "Could not tell why the GPU idled."
     return Verdict(cause="unknown", share=share, sentence=sentence, **parts)
+
+
+def _loss(cause: Cause, ledger: Ledger) -> str:
+    several = len(ledger.devices) > 1
+    return _LOSSES[cause].replace("the GPU idles", "the GPUs idle") if several else _LOSSES[cause]
 
 
 def _largest_inside(ledger: Ledger, findings: tuple[Finding, ...]) -> Finding | None:
