@@ -63,7 +63,7 @@ DETAILS = (
     "the operation that ended the gap has no API call in the recording",
     "no API calls were recorded",
     "unified-memory migrations have no API call",
-    "other GPUs had work, this one had none yet",
+    "nothing had been submitted to this GPU yet",
     "inside an API call whose name the recording has lost",
 )
 """Each ``Detail`` in words."""

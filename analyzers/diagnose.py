@@ -24,14 +24,15 @@ from analyzers.finding import (
     Skipped,
 )
 from analyzers.ledger import Ledger
+from analyzers.parallelism import why_not_told
 from analyzers.report import QualityNote, Verdict
-from analyzers.words import share_text
+from analyzers.words import share_text, time_text
 
 THREADS = 2  # rules at a time; each may hold some columns of a large recording
 
 LOG = logging.getLogger(__name__)
 
-HEALTHY_BELOW = 0.10  # of the window; a reader would not act on a smaller loss
+HEALTHY_BELOW = 0.10  # of the time in use; a reader would not act on a smaller loss
 
 # What each cause needs to be answered from a timeline. Divergence, and bandwidth inside kernels,
 # need hardware counters of Nsight Compute.
@@ -67,6 +68,7 @@ _NOUNS = {
     Cause.COMMUNICATION: "exposed communication",
     Cause.MEMORY: "memory management and set-up",
     Cause.DEPENDENCY: "dependencies",
+    Cause.PARALLELISM: "too little parallel work",
 }
 
 
@@ -148,6 +150,8 @@ def examined_causes(facts: Facts) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]
         examined += [Cause.BANDWIDTH, Cause.COMMUNICATION]
         if len(facts.api):
             examined += _NEEDS_CALLS
+        if not why_not_told(facts):
+            examined.append(Cause.PARALLELISM)
     return tuple(c for c in _NOUNS if c in examined), tuple(c for c in _NOUNS if c not in examined)
 
 
@@ -181,8 +185,9 @@ def give_verdict(
     limit = share_text(HEALTHY_BELOW, 1)
     if worst is not None:
         sentence = (
-            f"{_TITLES[worst.cause]} inside kernels: {worst.title}. Around kernels, no cause "
-            f"costs {limit} of {ledger.whole}. {kernels}"
+            f"{_TITLES[worst.cause]} inside kernels: {worst.title}. Up to "
+            f"{time_text(worst.lost_ns)}, {ledger.share(worst.lost_ns)}, can be won back there; "
+            f"around kernels, no cause costs {limit}."
         )
         share = worst.lost_ns / max(ledger.in_use_ns, 1)
         return Verdict(cause=worst.cause.value, share=share, sentence=sentence.strip(), **parts)

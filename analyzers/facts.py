@@ -25,6 +25,11 @@ _KIND_OF_TABLE = {"kernels": KERNEL, "graph_launches": GRAPH, "copies": COPY, "m
 
 UNKNOWN = NOT_RECORDED
 
+_HOST_SIDE = {
+    CopyKind.HOST_TO_DEVICE: "source_kind",
+    CopyKind.DEVICE_TO_HOST: "destination_kind",
+}
+NO_HOST_SIDE = -2
 UNSTAGED_MAX_BYTES = 65_536  # pageable copies up to here travel with the command
 MAX_TABLE_SPREAD = 8  # a look-up table of ids may have this many places for each id
 
@@ -77,13 +82,18 @@ class Facts:
         api_row = self.launches["api_row"].to_numpy()[rows]
         ends = self.launches["end_ns"].to_numpy()[rows]
         outlasts = (api_row >= 0) & (self.api["end_ns"].to_numpy()[api_row] >= ends)
-        to_host = of_copies["kind"].to_numpy() == CopyKind.DEVICE_TO_HOST
-        host_side = np.where(to_host, of_copies["destination_kind"], of_copies["source_kind"])
+        kind = of_copies["kind"].to_numpy()
+        host_side = np.full(len(kind), NO_HOST_SIDE)
+        for direction, side in _HOST_SIDE.items():
+            host_side[kind == direction] = of_copies[side].to_numpy()[kind == direction]
         staged = np.isin(host_side, (MemoryKind.PAGEABLE, NOT_RECORDED))
-        long = (host_side == MemoryKind.PAGEABLE) & (of_copies["bytes"] > UNSTAGED_MAX_BYTES)
+        long = (host_side == MemoryKind.PAGEABLE) & (
+            of_copies["bytes"].to_numpy() > UNSTAGED_MAX_BYTES
+        )
         calls = calls.copy()
-        held = api_row[(api_row >= 0) & staged & (outlasts | long.to_numpy())]
-        released = api_row[(api_row >= 0) & ~outlasts & ~staged]
+        held = api_row[(api_row >= 0) & staged & (outlasts | long)]
+        between_devices = np.isin(kind, (CopyKind.DEVICE_TO_DEVICE, CopyKind.PEER_TO_PEER))
+        released = api_row[(api_row >= 0) & ~outlasts & between_devices]
         calls[held[calls[held] == Call.ENQUEUE]] = Call.COPY
         calls[released[calls[released] == Call.COPY]] = Call.ENQUEUE
         return calls
@@ -107,13 +117,17 @@ class Facts:
 
     @functools.cached_property
     def is_first_use(self) -> Array:
-        """Whether each row of ``api`` was the first of its process to launch a kernel's name."""
+        """Whether each row of ``api`` was the first to launch a kernel's name on a device.
+
+        Kernels are loaded for each context.
+        """
         first = np.zeros(len(self.api), dtype=bool)
         rows = np.flatnonzero(
             np.isin(self.launches["kind"].to_numpy(), (KERNEL, COMMUNICATION, GRAPH))
             & (self.launches["api_row"].to_numpy() >= 0)
         )
-        launched = self.launches[["process", "name_id"]].iloc[rows]
+        rows = rows[np.argsort(self.api_start_ns[rows], kind="stable")]
+        launched = self.launches[["process", "device", "name_id"]].iloc[rows]
         rows = rows[~launched.duplicated().to_numpy()]
         first[self.launches["api_row"].to_numpy()[rows]] = True
         return first

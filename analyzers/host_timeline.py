@@ -15,6 +15,8 @@ from analyzers.intervals import Array, Spans, clip, covered, empty, union
 # operator. A longer pause is something else: input, locks, garbage collection, plain Python.
 DISPATCH_MAX_NS = 100_000
 
+_WAITS = (Call.WAIT, Call.POLL, Call.COPY, Call.FREE)
+NO_WAIT = -1
 SUCCESS = 0  # what a query returns when the device has come to the point asked about
 
 # A launch call takes 2 to 20 µs. One that takes a millisecond while the device idles is loading
@@ -98,8 +100,9 @@ def host_timeline(facts: Facts, thread: int, asked: Spans) -> HostTimeline:
     order, bounds = facts.call_order
     rows = order[bounds[thread] : bounds[thread + 1]]
     calls = Spans(facts.api["start_ns"].to_numpy()[rows], facts.api["end_ns"].to_numpy()[rows])
-    calls, is_poll_alone = _join_polls(facts, rows, calls)
-    owed = _owed(facts, rows, calls, is_poll_alone, asked)
+    calls, is_poll_alone, head = _join_polls(facts, rows, calls)
+    owed = _owed(facts.api_call[rows], calls, np.where(is_poll_alone, NO_WAIT, head), asked)
+    owed = owed[0], np.where(owed[1] >= 0, rows[owed[1]], NO_WAIT)
     chosen = _around(calls, asked)
     rows, calls = rows[chosen], Spans(calls.start[chosen], calls.end[chosen])
     doing = doing_in_calls(facts, rows)
@@ -140,51 +143,61 @@ def _around(calls: Spans, asked: Spans) -> Array:
     return np.unique(np.concatenate(around))
 
 
-def _join_polls(facts: Facts, rows: Array, calls: Spans) -> tuple[Spans, Array]:
-    """Let each poll stretch over the run of polls it belongs to: a loop of them is a wait.
+def _join_polls(facts: Facts, rows: Array, calls: Spans) -> tuple[Spans, Array, Array]:
+    """Let the first poll of a run stretch over all of it: a loop of polls is a wait.
 
     A loop asks again soon after it was told "not ready". Frameworks also ask now and then, between
     other work, whether something is done; such polls alone wait for nothing.
 
     Returns:
-        The calls, and which of them are polls alone.
+        The calls; which of them are polls alone; and the place of the first poll of each one's
+        run, its own for other calls.
     """
-    polls = facts.api_call[rows] == Call.POLL
+    call = facts.api_call[rows]
+    polls = call == Call.POLL
+    head = np.arange(len(rows))
     if not polls.any():
-        return calls, polls
-    repeats = polls[:-1] & polls[1:] & (calls.start[1:] - calls.end[:-1] <= DISPATCH_MAX_NS)
-    status = facts.trace.columns("api_calls", ["status"])["status"]
-    repeats &= status[rows[:-1]] != SUCCESS
+        return calls, polls, head
+    kept = np.flatnonzero(call != Call.OTHER)  # what only asks may stand between two polls
+    poll, begin, end = polls[kept], calls.start[kept], calls.end[kept]
+    status = facts.trace.columns("api_calls", ["status"])["status"][rows[kept]]
+    repeats = poll[:-1] & poll[1:] & (begin[1:] - end[:-1] <= DISPATCH_MAX_NS)
+    repeats &= status[:-1] != SUCCESS
     first = np.concatenate(([True], ~repeats))
     run = np.cumsum(first) - 1
-    latest = np.maximum.reduceat(calls.end, np.flatnonzero(first))
-    joined = Spans(
-        np.where(polls, calls.start[first][run], calls.start),
-        np.where(polls, latest[run], calls.end),
-    )
-    return joined, polls & (np.bincount(run)[run] == 1)
+    latest = np.maximum.reduceat(end, np.flatnonzero(first))
+    stop = calls.end.copy()
+    stop[kept[first & poll]] = latest[poll[first]]  # the first poll of a run covers all of it
+    head[kept] = kept[np.flatnonzero(first)[run]]
+    alone = np.zeros(len(rows), dtype=bool)
+    alone[kept] = poll & (np.bincount(run)[run] == 1)
+    return Spans(calls.start, stop), alone, head
 
 
-def _owed(
-    facts: Facts, rows: Array, calls: Spans, is_poll_alone: Array, asked: Spans
-) -> tuple[Array, Array]:
-    """Return ``owed_ns`` and ``owed_api_row`` of ``HostTimeline``."""
-    call = facts.api_call[rows]
-    waits = np.isin(call, (Call.WAIT, Call.POLL, Call.COPY, Call.FREE)) & ~is_poll_alone
-    waited = np.flatnonzero(waits)
+def _owed(call: Array, calls: Spans, head: Array, asked: Spans) -> tuple[Array, Array]:
+    """Return ``owed_ns`` of ``HostTimeline``, and the place of each wait in ``calls``.
+
+    Args:
+        call: ``Call`` of each.
+        calls: A thread's calls, by begin.
+        head: Place of the call with which each one's wait began; -1 where it is none.
+        asked: The intervals.
+    """
+    waited = np.flatnonzero(np.isin(call, _WAITS) & (head >= 0))
+    nothing = np.zeros(len(asked.start), np.int64)
     if not len(waited):
-        nothing = np.zeros(len(asked.start), np.int64)
-        return nothing, nothing - 1
+        return nothing, nothing + NO_WAIT
     launched = np.flatnonzero(np.isin(call, (Call.LAUNCH, Call.ENQUEUE, Call.COPY)))
     before = np.searchsorted(calls.start, asked.start, side="left")
     place = np.searchsorted(waited, before, side="left") - 1
     wait = waited[np.maximum(place, 0)]
+    begun = head[wait]
     last_launch = np.searchsorted(launched, before, side="left") - 1
-    since = launched[np.maximum(last_launch, 0)] if len(launched) else np.zeros_like(wait) - 1
-    owes = (place >= 0) & (calls.end[wait] <= asked.start)
+    since = launched[np.maximum(last_launch, 0)] if len(launched) else nothing - 1
+    end = np.maximum(calls.end[wait], calls.end[begun])
+    owes = (place >= 0) & (end <= asked.start)
     owes &= (last_launch < 0) | (since <= wait)
-    length = np.where(owes, calls.end[wait] - calls.start[wait], 0)
-    return length, np.where(owes, rows[wait], -1)
+    return np.where(owes, end - calls.start[begun], 0), np.where(owes, begun, NO_WAIT)
 
 
 def _flat(calls: Spans, chosen: Array) -> Spans:

@@ -63,7 +63,7 @@ class Ledger:
     @property
     def whole(self) -> str:
         """What shares are parts of, in words; with several devices, their time adds up."""
-        count = len(self.devices)
+        count = sum(d.unused_ns < d.duration_ns for d in self.devices)
         if self.in_use_ns < self.duration_ns:
             return f"the time {'the GPU was' if count == 1 else f'{count} GPUs were'} in use"
         return "the window" if count <= 1 else f"the time of {count} GPUs"
@@ -157,8 +157,19 @@ def _device_segments(
     device_gap_ns = ordinary_gap_ns(facts, rows, ended)
     unended = Spans(idle.start[~ends], idle.end[~ends])
     pieces.append(as_one(unended, Row.HOST, Detail.NO_MORE_WORK))
-    pieces.extend(book_gaps(facts, ended, device_gap_ns))
+    pieces.extend(_nobody_asked(p, begun) for p in book_gaps(facts, ended, device_gap_ns))
     return as_frame(pieces), device_gap_ns
+
+
+def _nobody_asked(booked: Piece, begun: int) -> Piece:
+    """Turn what the host did outside CUDA before any operation into time nobody wanted a GPU."""
+    early = booked["end_ns"] <= begun
+    early &= np.isin(booked["row"], (ROW_CODE[Row.HOST], ROW_CODE[Row.UNEXPLAINED]))
+    if not early.any():
+        return booked
+    row = np.where(early, ROW_CODE[Row.HOST], booked["row"]).astype(np.int8)
+    detail = np.where(early, Detail.NOT_YET_USED, booked["detail"]).astype(np.int8)
+    return {**booked, "row": row, "detail": detail}
 
 
 def _busy(facts: Facts, rows: Array) -> tuple[Spans, list[Piece]]:

@@ -16,7 +16,7 @@ from analyzers.booking import DETAILS, Detail
 from analyzers.cuda_names import Call
 from analyzers.facts import GRAPH, KERNEL, Facts
 from analyzers.finding import Row
-from analyzers.intervals import Array, by_key
+from analyzers.intervals import Array, Spans, by_key, covered, empty, union
 from analyzers.ledger import Ledger
 from analyzers.report import Iteration, QualityNote
 from analyzers.words import share_text, time_text
@@ -94,9 +94,7 @@ def _nothing_wanted(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Q
 
 
 def _unused_devices(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
-    """Say which of several devices the verdict leaves out, and for how long."""
-    if len(ledger.devices) < 2:
-        return None
+    """Say which devices the verdict leaves out, and for how long."""
     told = [
         f"GPU {d.device} had none during {share_text(d.unused_ns, d.duration_ns)} of it"
         for d in ledger.devices
@@ -105,13 +103,17 @@ def _unused_devices(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> 
     if not told:
         return None
     more = f", and {len(told) - MAX_NAMED} more" if len(told) > MAX_NAMED else ""
+    advice = (
+        " Give each GPU its share of the work, or hide it with CUDA_VISIBLE_DEVICES."
+        if len(ledger.devices) > 1
+        else ""
+    )
     return _note(
         "info",
         "unused_devices",
-        f"Not every GPU had work throughout the window: {', '.join(told[:MAX_NAMED])}{more}. The "
-        "time before a GPU's first and after its last operation is booked to host (nobody wanted "
-        "anything of it) and left out of the verdict. Give each GPU its share of the work, or "
-        "hide it with CUDA_VISIBLE_DEVICES.",
+        f"There was not work throughout the window: {', '.join(told[:MAX_NAMED])}{more}. The time "
+        "before a GPU's first and after its last operation is booked to host (nobody wanted "
+        f"anything of it) and left out of the verdict.{advice}",
     )
 
 
@@ -195,7 +197,9 @@ def _unnamed_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Q
 
 def _lost_kernels(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     """Say that kernels are missing whose launches were recorded: their time reads as idle."""
-    launches = np.flatnonzero(facts.api_call == Call.LAUNCH) if len(facts.api) else np.empty(0, int)
+    launching = facts.calls == Call.LAUNCH
+    launching &= np.array(["Graph" not in str(name) for name in facts.functions], dtype=bool)
+    launches = np.flatnonzero(launching[facts.api["name"].to_numpy()])
     if not len(facts.launches) or not len(launches):
         return None
     lost = _without_kernel(facts, launches)
@@ -214,45 +218,60 @@ def _without_kernel(facts: Facts, launches: Array) -> int:
     """Return how many launch calls lack their kernel and cannot merely be late or captured.
 
     Calls at the end of a recording may still be queued: only those count that come before
-    another call of the same thread whose work did run.
+    another call of the same thread whose work did run. A call inside another is the same launch,
+    and a graph may hold nothing for the device.
     """
     ran = np.zeros(len(facts.api), dtype=bool)
     api_row = facts.launches["api_row"].to_numpy()
     ran[api_row[api_row >= 0]] = True
     status = facts.trace.columns("api_calls", ["status"])["status"]
-    start = facts.api["start_ns"].to_numpy()
+    start, end = facts.api["start_ns"].to_numpy(), facts.api["end_ns"].to_numpy()
     order, bounds = facts.call_order
-    names = [str(n) for n in facts.functions]
-    begins = np.array([n.endswith("StreamBeginCapture") for n in names], dtype=np.int8)
-    ends = np.array([n.endswith("StreamEndCapture") for n in names], dtype=np.int8)
+    capturing = _captures(facts)
     lost = 0
     for thread, mine in by_key(facts.api["thread"].to_numpy()[launches], launches):
         calls = order[bounds[thread] : bounds[thread + 1]]
-        of_launch = ran[mine].any()
-        done = mine[ran[mine]] if of_launch else calls[ran[calls]]
+        done = mine[ran[mine]] if ran[mine].any() else calls[ran[calls]]
         if not len(done):
             continue
-        missing = mine[~ran[mine]]
-        missing = missing[(status[missing] <= 0) & (start[missing] < start[done].max())]
-        if len(missing) and begins.any():
-            name = facts.api["name"].to_numpy()[calls]
-            capturing = np.cumsum(begins[name] - ends[name]) > 0
-            missing = missing[~np.isin(missing, calls[capturing])]
-        lost += len(missing)
+        mine = mine[np.argsort(start[mine], kind="stable")]
+        nested = start[mine[1:]] < end[mine[:-1]]
+        alone = ~np.append(nested, False) & ~np.insert(nested, 0, False)
+        missing = mine[alone & ~ran[mine] & (status[mine] <= 0)]  # -1 is not recorded
+        missing = missing[start[missing] < start[done].max()]
+        lost += int(np.count_nonzero(covered(Spans(start[missing], end[missing]), capturing) == 0))
     return lost
+
+
+def _captures(facts: Facts) -> Spans:
+    """Return when streams were captured into graphs, by whatever thread."""
+    names = [str(n) for n in facts.functions]
+    begins = [n.endswith("StreamBeginCapture") for n in names]
+    ends = [n.endswith("StreamEndCapture") for n in names]
+    name = facts.api["name"].to_numpy()
+    opened = np.flatnonzero(np.array(begins, dtype=bool)[name])
+    closed = np.flatnonzero(np.array(ends, dtype=bool)[name])
+    if not len(opened):
+        return empty()
+    start = np.sort(facts.api["start_ns"].to_numpy()[opened])
+    end = np.sort(facts.api["end_ns"].to_numpy()[closed])
+    after = np.searchsorted(end, start)
+    last = facts.api["end_ns"].max()
+    return union(start, np.append(end, last)[np.minimum(after, len(end))])
 
 
 def _shared_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     """Say that several kernels name one call that launches only one."""
-    rows = facts.launches["api_row"].to_numpy()
-    rows = rows[(facts.launches["kind"].to_numpy() == KERNEL) & (rows >= 0)]
+    kernels = facts.launches[(facts.launches["kind"] == KERNEL).to_numpy()]
+    kernels = kernels[(kernels["api_row"] >= 0).to_numpy()]
+    rows = kernels["api_row"].to_numpy()
     if not len(rows):
         return None
-    single = np.array(["Graph" not in str(name) for name in facts.functions])
+    single = np.array(["Graph" not in str(name) for name in facts.functions], dtype=bool)
     single &= facts.calls == Call.LAUNCH
-    per_call = np.bincount(rows, minlength=len(facts.api))
-    shared = (per_call > 1) & single[facts.api["name"].to_numpy()]
-    count = int(per_call[shared].sum())
+    # A cooperative launch may start one kernel on each of several devices.
+    shared = kernels.duplicated(["api_row", "device"], keep=False).to_numpy()
+    count = int(np.count_nonzero(shared & single[facts.api["name"].to_numpy()[rows]]))
     if count < MIN_ORPHAN_SHARE * len(rows):
         return None
     return _note(

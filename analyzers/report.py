@@ -44,7 +44,7 @@ class DeviceLedger:
         busy_ns: Time in which at least one operation ran.
         rows: Nanoseconds by row; absent rows are 0.
         unused_ns: Part of the row ``host`` before the first and after the last operation of this
-            device, while others worked; no verdict is drawn from it.
+            device; no verdict is drawn from it.
         unexplained: Nanoseconds by reason; sums to the row ``unexplained``.
     """
 
@@ -65,7 +65,7 @@ class Verdict:
 
     Attributes:
         cause: A ``Cause``, ``healthy`` or ``unknown``.
-        share: Part of the window that the cause costs, 0 to 1.
+        share: Part of the time in use that the cause costs, 0 to 1.
         sentence: The verdict in words.
         examined: Causes that the recording could answer.
         not_examined: The others.

@@ -108,8 +108,8 @@ def _where_work_ran(facts: Facts, ranges: pd.DataFrame) -> tuple[Array, Array]:
 
     Work counts for a range when its process submitted it during the range, on any thread: the
     backward pass of a training step runs on a thread of its own. A range without work keeps the
-    host's times. Of several streams the one with most of the launches tells: what runs beside it,
-    a copy or a kernel that never ends, moves no border.
+    host's times. Of several streams one tells, the main one: what runs beside it, a copy or a
+    kernel that never ends, moves no border.
     """
     start, end = ranges["start_ns"].to_numpy(), ranges["end_ns"].to_numpy()
     begins, ends = start.copy(), end.copy()
@@ -135,7 +135,7 @@ def _where_work_ran(facts: Facts, ranges: pd.DataFrame) -> tuple[Array, Array]:
 
 
 def _on_main_stream(facts: Facts, rows: Array, start: Array, end: Array) -> Array:
-    """Return the launches of the stream on which most of the ranges' launches ran.
+    """Return the launches of the stream that most of the ranges use, and use longest.
 
     Args:
         facts: The recording.
@@ -143,16 +143,18 @@ def _on_main_stream(facts: Facts, rows: Array, start: Array, end: Array) -> Arra
         start: Begins of the ranges.
         end: Their ends.
     """
+    order = np.argsort(start, kind="stable")
     called = facts.api_start_ns[rows]
-    steps = np.zeros(len(rows) + 1, np.int64)
-    np.add.at(steps, np.searchsorted(called, start), 1)
-    np.add.at(steps, np.searchsorted(called, end), -1)
-    inside = np.cumsum(steps[:-1]) > 0
+    place = np.searchsorted(start[order], called, side="right") - 1
+    inside = (place >= 0) & (called < end[order][np.maximum(place, 0)])
     if not inside.any():
         return rows[:0]
     streams = facts.launches[["device", "stream"]].iloc[rows]
     code = streams.groupby(["device", "stream"], sort=False).ngroup().to_numpy()
-    main = np.bincount(code[inside]).argmax()
+    pairs = np.unique(code[inside] * len(start) + place[inside])
+    ranges = np.bincount(pairs // len(start), minlength=code.max() + 1)
+    busy = np.bincount(code[inside], facts.duration_ns[rows[inside]], minlength=code.max() + 1)
+    main = np.lexsort((busy, ranges))[-1]
     chosen: Array = rows[code == main]
     return chosen
 

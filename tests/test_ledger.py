@@ -240,6 +240,25 @@ def test_a_loop_of_event_queries_is_a_wait(tmp_path):
     assert booked(account(facts)) == {"kernel": 20, "sync": 30}
 
 
+def test_a_loop_that_asks_for_errors_between_its_queries_is_a_wait_all_the_same(tmp_path):
+    queries = [
+        call
+        for t in range(5, 30, 2)
+        for call in (("cudaStreamQuery", t, t + 1, 100 + t), ("cudaGetLastError", t + 1, t + 2, t))
+    ]
+    facts = build(
+        tmp_path,
+        kernels=launched([0, 40], 10),
+        api_calls=calls(
+            ("cudaLaunchKernel", -5, 0, 1),
+            *queries,
+            ("cudaLaunchKernel", 32, 38, 2),
+            status=[0, *[NOT_READY, 0] * (len(queries) // 2), 0],
+        ),
+    )
+    assert booked(account(facts)) == {"kernel": 20, "sync": 30}
+
+
 @pytest.mark.parametrize(
     ("pause_us", "status"), [(20_000, 0), (20_000, NOT_READY), (50, 0)], ids=str
 )
@@ -557,6 +576,44 @@ def test_a_gpu_is_not_waiting_before_its_first_and_after_its_last_operation(tmp_
     assert ledger.in_use_ns == 110_000
 
 
+def test_what_the_host_did_before_any_operation_is_nobodys_loss(tmp_path):
+    facts = build(
+        tmp_path,
+        kernels=launched([1_000], [10]),
+        api_calls=calls(("cudaLaunchKernel", 990, 995, 1)),
+    )
+    ledger = account(facts, 0)
+    assert booked(ledger) == {"kernel": 10, "host": 990, "launch": 10}
+    assert ledger.devices[0].unused_ns == 990_000
+
+
+def test_a_copy_that_outlasts_itself_between_devices_needs_no_staging(tmp_path):
+    facts = build(
+        tmp_path,
+        kernels=launched([0], 10),
+        copies={
+            "start_us": [30],
+            "end_us": [31],
+            "kind": CopyKind.DEVICE_TO_DEVICE,
+            "source_kind": -1,
+            "destination_kind": -1,
+            "correlation_id": 2,
+        },
+        api_calls=calls(("cudaLaunchKernel", -5, 0, 1), ("cudaMemcpyAsync", 20, 35, 2)),
+    )
+    assert "sync" not in booked(account(facts))
+
+
+def test_a_synchronous_copy_is_one_even_if_the_clocks_disagree_a_little(tmp_path):
+    facts = build(
+        tmp_path,
+        kernels=launched([0], 10),
+        copies={"start_us": [30], "end_us": [62], "correlation_id": 2},
+        api_calls=calls(("cudaLaunchKernel", -5, 0, 1), ("cudaMemcpy", 15, 60, 2)),
+    )
+    assert booked(account(facts))["sync"] >= 15
+
+
 def test_before_any_operation_a_gpu_waits_for_the_first(tmp_path):
     facts = build(
         tmp_path,
@@ -743,19 +800,20 @@ def asks_on(a, b):
 
 def stretches(rows):
     """What each call is, and from when to when; a loop of queries is one wait."""
-    found = []
-    for place, (name, begin, end, _) in enumerate(rows):
+    kept = [row for row in rows if WORDS[row[0]] != "other"]  # these may stand between queries
+    found = [("other", begin, end) for name, begin, end, _ in rows if WORDS[name] == "other"]
+    for place, (name, begin, end, _) in enumerate(kept):
         word = WORDS[name]
         if name in QUERIES:
             first = last = place
-            while first and asks_on(rows[first - 1], rows[first]):
+            while first and asks_on(kept[first - 1], kept[first]):
                 first -= 1
-            while last + 1 < len(rows) and asks_on(rows[last], rows[last + 1]):
+            while last + 1 < len(kept) and asks_on(kept[last], kept[last + 1]):
                 last += 1
             word = "wait" if last > first else "other"
-            begin, end = rows[first][1], rows[last][2]
+            begin, end = kept[first][1], kept[last][2]
         found.append((word, begin, end))
-    return found
+    return sorted(found, key=lambda f: f[1])
 
 
 def owed_before(rows, moment):

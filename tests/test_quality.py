@@ -277,3 +277,30 @@ def test_calls_without_names_are_said_and_many_forbid_a_verdict(tmp_path, unname
         20 - unnamed
     )
     assert notes(tmp_path, **tables)["unnamed_calls"].level == level
+
+
+def test_launches_that_another_thread_captures_are_not_lost_kernels(tmp_path):
+    tables = lossy({5, 6, 7})
+    calls = tables["api_calls"]
+    tables["api_calls"] = {
+        "name": ["cudaLaunchKernel"] * 20 + ["cudaStreamBeginCapture", "cudaStreamEndCapture"],
+        "start_us": [*calls["start_us"], 98, 158],
+        "duration_us": 1,
+        "thread": [11] * 20 + [12] * 2,
+        "correlation_id": np.arange(22),
+    }
+    assert "launch_no_kernel" not in notes(tmp_path, **tables)
+
+
+def test_a_driver_call_inside_a_runtime_call_is_the_same_launch(tmp_path):
+    ids = np.arange(20)
+    tables = {
+        "kernels": {"start_us": 20 * ids + 9, "duration_us": 10, "correlation_id": ids},
+        "api_calls": {
+            "name": ["cudaLaunchKernel"] * 20 + ["cuLaunchKernel"] * 20,
+            "start_us": [*(20 * ids), *(20 * ids + 1)],
+            "duration_us": [6] * 20 + [3] * 20,
+            "correlation_id": [*ids, *(100 + ids)],
+        },
+    }
+    assert "launch_no_kernel" not in notes(tmp_path, **tables)

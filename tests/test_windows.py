@@ -182,3 +182,29 @@ def test_iterations_are_found_however_many_processes_run(tmp_path, ranks):
 def test_a_span_in_which_nothing_was_recorded_is_refused(tmp_path, span):
     with pytest.raises(WindowError, match="nothing was recorded there"):
         analyze(loop(tmp_path), span)
+
+
+def test_small_copies_beside_long_work_do_not_become_the_main_stream(tmp_path):
+    # Each step: one kernel of 900 µs on stream 7, and three copies of 3 µs on stream 8.
+    step = 1_000 * np.arange(6)
+    copies = np.concatenate([step + 20, step + 30, step + 40])
+    report = analyze(
+        make_trace(
+            tmp_path,
+            kernels={"start_us": step + 50, "duration_us": 900, "correlation_id": np.arange(6)},
+            copies={
+                "start_us": copies,
+                "duration_us": 3,
+                "stream": 8,
+                "correlation_id": 100 + np.arange(18),
+            },
+            api_calls={
+                "name": ["cudaLaunchKernel"] * 6 + ["cudaMemcpyAsync"] * 18,
+                "start_us": [*(step + 45), *(copies - 5)],
+                "duration_us": 3,
+                "correlation_id": [*range(6), *range(100, 118)],
+            },
+            ranges={"start_us": step, "duration_us": 60, "name": "step"},
+        )
+    )
+    assert all(i.end_ns - i.start_ns >= 900_000 for i in report.iterations)
