@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import worker
-from analyzers.words import time_text
+from analyzers.words import by_reason, time_text
 from library import cache
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ def _in_words(report: dict[str, Any]) -> str:
     lines += _section(
         "Capture quality", (f"{q['level']}: {q['message']}" for q in report["quality"])
     )
-    lines += _section("Could not tell", _by_reason(report["skipped"]))
+    lines += _section("Could not tell", _told(report["skipped"]))
     lines += _section("Failed", (f"{f['id']}: {f['error']}" for f in report["failed"]))
     window = report["window"]
     length = time_text(window["duration_ns"])
@@ -328,12 +328,9 @@ def _in_words(report: dict[str, Any]) -> str:
     return "\n".join(_shown(line) for line in lines) + "\n"
 
 
-def _by_reason(skipped: list[dict[str, str]]) -> Iterator[str]:
+def _told(skipped: list[dict[str, str]]) -> Iterator[str]:
     """Say each reason once, with the rules that could not tell for it."""
-    ids: dict[str, list[str]] = {}
-    for rule in skipped:
-        ids.setdefault(rule["reason"], []).append(rule["id"])
-    for reason, names in ids.items():
+    for reason, names in by_reason((s["reason"], s["id"]) for s in skipped).items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield f"{names[0]}{more}: {reason}"
 

@@ -50,7 +50,7 @@ class Ledger:
     @property
     def in_use_ns(self) -> int:
         """The part of it between each device's first and last operation: what is judged."""
-        return self.duration_ns - sum(d.unused_ns for d in self.devices)
+        return sum(d.in_use_ns for d in self.devices)
 
     def total_ns(self, row: Row) -> int:
         """Sum of one row over all devices."""
@@ -164,9 +164,9 @@ def _device_segments(
 def _nobody_asked(booked: Piece, begun: int) -> Piece:
     """Turn what the host did outside CUDA before any operation into time nobody wanted a GPU."""
     early = booked["end_ns"] <= begun
-    early &= np.isin(booked["row"], (ROW_CODE[Row.HOST], ROW_CODE[Row.UNEXPLAINED]))
     if not early.any():
         return booked
+    early &= np.isin(booked["row"], (ROW_CODE[Row.HOST], ROW_CODE[Row.UNEXPLAINED]))
     row = np.where(early, ROW_CODE[Row.HOST], booked["row"]).astype(np.int8)
     detail = np.where(early, Detail.NOT_YET_USED, booked["detail"]).astype(np.int8)
     return {**booked, "row": row, "detail": detail}

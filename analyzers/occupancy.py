@@ -23,6 +23,7 @@ import pandas as pd
 
 from analyzers.facts import UNKNOWN, Facts
 from analyzers.intervals import Array
+from collectors.trace import LAUNCH_SHAPE
 
 THREADS_PER_WARP = 32
 REGISTER_UNIT = 256  # registers are handed out to a warp in multiples of it
@@ -141,25 +142,12 @@ class Shapes:
     table: pd.DataFrame
 
 
-_SHAPE_COLUMNS = (
-    "grid_x",
-    "grid_y",
-    "grid_z",
-    "block_x",
-    "block_y",
-    "block_z",
-    "registers_per_thread",
-    "static_shared_bytes",
-    "dynamic_shared_bytes",
-)
-
-
 @functools.lru_cache(maxsize=2)
 def launch_shapes(facts: Facts) -> Shapes:
     """Return the launch configuration of every kernel of the recording."""
-    columns = facts.of_table("kernels", list(_SHAPE_COLUMNS))
+    columns = facts.of_table("kernels", list(LAUNCH_SHAPE))
     rows = columns.index.to_numpy()
-    raw = {c: columns[c].to_numpy() for c in _SHAPE_COLUMNS}
+    raw = {c: columns[c].to_numpy() for c in LAUNCH_SHAPE}
     device = facts.launches["device"].to_numpy()[rows]
     code, unique = pd.factorize(_combined([*raw.values(), device]))
     first = first_of_each(code, len(unique))

@@ -58,6 +58,11 @@ class DeviceLedger:
     unused_ns: int = 0
     unexplained: dict[str, int] = dataclasses.field(default_factory=dict)
 
+    @property
+    def in_use_ns(self) -> int:
+        """The time between its first and last operation: what is judged."""
+        return self.duration_ns - self.unused_ns
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:

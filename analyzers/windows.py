@@ -26,8 +26,6 @@ MAX_LOOP_DEPTH = 3  # "main", "epoch" and the loop itself
 _OPERATOR = re.compile(r"^(?:aten|autograd|at|nccl|torch|void)\b|op_id|, ?seq ?=|::")
 _NUMBERED = re.compile(r"\s*[#:_=-]?\s*\(?\d+\)?$")
 
-NO_GPU_WORK = "no GPU work was recorded, so there is no window to analyse"
-
 
 def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...]) -> Window:
     """Return the window that ``request`` names.

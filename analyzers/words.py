@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _TIMES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
@@ -19,19 +20,23 @@ def size_text(size_bytes: float) -> str:
     return _scaled(size_bytes, _SIZES, 3)
 
 
-def share_text(part: float, whole: float) -> str:
+def share_text(part: float, whole: float, *, exact: bool = False) -> str:
     """Write ``part`` of ``whole`` in percent: ``97 %``, ``0.9 %``, ``< 0.1 %``.
 
     A part never reads as nothing or as all unless it is.
+
+    Args:
+        part: What to write.
+        whole: All of it.
+        exact: Always with a decimal place, for numbers below each other.
     """
-    if not whole:
-        return "0 %"
-    percent = 100 * part / whole
+    percent = 100 * part / whole if whole else 0.0
     if 0 < percent < 0.1:
         return "< 0.1 %"
     if 99.95 <= percent < 100:
         return "> 99.9 %"
-    return f"{percent:.0f} %" if 9.95 <= percent < 99.5 or percent >= 100 else f"{percent:.1f} %"
+    whole_number = 9.95 <= percent < 99.5 or percent >= 100
+    return f"{percent:.0f} %" if whole_number and not exact else f"{percent:.1f} %"
 
 
 def count_text(count: int, noun: str) -> str:
@@ -54,6 +59,14 @@ def name_text(name: str) -> str:
     """Shorten a function name to what identifies it."""
     name = function_first(name)
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+
+
+def by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return the rules that could not tell, by the reason they give; from (reason, rule)."""
+    grouped: dict[str, list[str]] = {}
+    for reason, rule in skipped:
+        grouped.setdefault(reason, []).append(rule)
+    return grouped
 
 
 def _scaled(value: float, units: tuple[tuple[float, str], ...], digits: int) -> str:

@@ -282,6 +282,12 @@ TABLES: dict[str, tuple[Column, ...]] = {
 }
 """Every table a trace may hold. The first level of documentation for rule and page authors."""
 
+LAUNCH_SHAPE = (
+    *("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z"),
+    *("registers_per_thread", "static_shared_bytes", "dynamic_shared_bytes"),
+)
+"""Columns of ``kernels`` that tell how one was launched."""
+
 DEVICE_TABLES = ("kernels", "graph_launches", "copies", "memsets")
 """Tables whose rows occupy a device."""
 

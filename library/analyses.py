@@ -188,15 +188,8 @@ _RECORDED = {
         for c in (
             "name_id",
             "short_name_id",
-            "grid_x",
-            "grid_y",
-            "grid_z",
-            "block_x",
-            "block_y",
-            "block_z",
-            "registers_per_thread",
-            "static_shared_bytes",
-            "dynamic_shared_bytes",
+            *("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z"),
+            *("registers_per_thread", "static_shared_bytes", "dynamic_shared_bytes"),
             "graph_node",
         )
     },

@@ -24,7 +24,7 @@ from analyzers.facts import COPY, MEMSET
 from analyzers.finding import Finding
 from analyzers.ledger import DETAILS, ROWS
 from analyzers.report import Report
-from collectors.trace import DEVICE_TABLES, Array, CopyKind, MemoryKind, Trace
+from collectors.trace import DEVICE_TABLES, LAUNCH_SHAPE, Array, CopyKind, MemoryKind, Trace
 from library.analyses import Stored
 from library.export_target import check_files
 
@@ -38,15 +38,7 @@ Place = tuple[int, int]  # numbers of a process and of one of its rows
 
 _KINDS = ("kernel", "communication", "copy", "memset", "graph")
 _SHOWN = (  # columns of a GPU operation that are worth a line in Perfetto's details
-    "grid_x",
-    "grid_y",
-    "grid_z",
-    "block_x",
-    "block_y",
-    "block_z",
-    "registers_per_thread",
-    "static_shared_bytes",
-    "dynamic_shared_bytes",
+    *LAUNCH_SHAPE,
     "bytes",
     "queue_ns",
     "idle_before_ns",

@@ -61,7 +61,6 @@ ESCAPERS = {"md_escape", "md_prose"}
 FORMATTERS = {
     "size_text",
     "time_text",
-    "format_share",
     "format_value",
     "ns_to_us",
     "share_text",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from analyzers.finding import Row
 from analyzers.report import DeviceLedger
-from analyzers.words import time_text
+from analyzers.words import share_text, time_text
 from library import analyses
 from tests.view_fakes import ROOT, draw, library, open_sample, words
 from views import _places, _units
@@ -246,6 +246,19 @@ def test_an_unknown_window_is_one_line(pages, launch):
     app = draw(trace=launch.trace.id, window="nvtx:no such range#1")
     assert not app.exception
     assert "no such range" in app.error[0].value.replace("\\", "")
+
+
+def test_the_share_beside_a_finding_is_the_one_in_its_title(pages, launch):
+    # Half of this window comes before any GPU work, which is nobody's loss.
+    window = launch.stored.report.window
+    span = f"span:{window.start_ns - window.duration_ns}-{window.end_ns}"
+    app = draw(trace=launch.trace.id, window=span)
+    report = analyses.load(launch.trace, span).report
+    assert report.devices[0].unused_ns > 0
+    accounted = sum(d.in_use_ns for d in report.devices)
+    for finding in report.findings:
+        share = share_text(finding.lost_ns, accounted, exact=True)
+        assert f"up to {time_text(finding.lost_ns)}** · {share}" in words(app)
 
 
 def test_the_window_of_the_address_is_the_window_that_is_shown(pages, launch):
@@ -650,12 +663,6 @@ def test_similar_names_show_where_they_differ():
 @given(st.lists(st.text(max_size=120), unique=True, max_size=8))
 def test_telling_names_apart_keeps_their_number_and_never_fails(names):
     assert len(_units.apart(names)) == len(names)
-
-
-def test_a_small_share_never_reads_as_nothing():
-    assert _units.format_share(0.0001) == "< 0.1 %"
-    assert _units.format_share(0.99999) == "> 99.9 %"
-    assert _units.format_share(0) == "0.0 %"
 
 
 def test_markup_is_written_in_one_place_only():

@@ -208,3 +208,9 @@ def test_small_copies_beside_long_work_do_not_become_the_main_stream(tmp_path):
         )
     )
     assert all(i.end_ns - i.start_ns >= 900_000 for i in report.iterations)
+
+
+def test_the_operations_of_a_window_are_those_that_ran_in_it(tmp_path):
+    trace = loop(tmp_path)
+    whole, one = analyze(trace).operations, analyze(trace, "iteration:2").operations
+    assert 0 < one["kernels"] < whole["kernels"] == trace.count("kernels")

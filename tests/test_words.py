@@ -68,3 +68,12 @@ def test_counts_take_the_right_plural():
 )
 def test_a_function_is_named_without_what_stands_before_it(name, shown):
     assert function_first(name) == shown
+
+
+@pytest.mark.parametrize(("part", "shown"), [(43.4, "43.4 %"), (99.99, "> 99.9 %"), (0, "0.0 %")])
+def test_shares_below_each_other_have_a_decimal_place(part, shown):
+    assert share_text(part, 100, exact=True) == shown
+
+
+def test_a_part_of_nothing_is_nothing():
+    assert share_text(0, 0) == "0.0 %"

@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 
 from analyzers.finding import Row
 from analyzers.report import DeviceLedger
-from analyzers.words import count_text, time_text
+from analyzers.words import count_text, share_text, time_text
 from collectors.trace import Array
-from views._units import format_share, plotly_escape, visible
+from views._units import plotly_escape, visible
 
 # Distinguishable with the common colour-vision deficiencies (built around the Okabe-Ito set) and
 # of middle lightness, so that one palette serves a light and a dark page.
@@ -74,13 +74,13 @@ def ledger_figure(devices: Sequence[DeviceLedger]) -> go.Figure:
             orientation="h",
             name=row.value,
             marker={"color": ROW_COLORS[row], "line": {"width": 0}},
-            text=[f"{row.value} {format_share(s)}" if s else "" for s in shares],
+            text=[f"{row.value} {share_text(s, 1, exact=True)}" if s else "" for s in shares],
             textposition="inside",
             insidetextanchor="middle",
             textangle=0,
             textfont={"color": ink_on(ROW_COLORS[row]), "size": 14},
             customdata=[
-                [time_text(ns), format_share(s), ROW_MEANINGS[row]]
+                [time_text(ns), share_text(s, 1, exact=True), ROW_MEANINGS[row]]
                 for ns, s in zip(row_ns, shares, strict=True)
             ],
             hovertemplate=(
@@ -113,10 +113,14 @@ def legend_entries(devices: Sequence[DeviceLedger]) -> list[tuple[str, str]]:
     return [
         (
             ROW_COLORS[row],
-            f"{row.value} {format_share(sum(d.rows.get(row, 0) for d in devices) / total_ns)}",
+            f"{row.value} {share_text(_row_ns(devices, row), total_ns, exact=True)}",
         )
         for row in _shown_rows(devices)
     ]
+
+
+def _row_ns(devices: Sequence[DeviceLedger], row: Row) -> int:
+    return sum(d.rows.get(row, 0) for d in devices)
 
 
 def _shown_rows(devices: Sequence[DeviceLedger]) -> list[Row]:

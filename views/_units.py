@@ -24,15 +24,6 @@ HEAD, BEFORE = 36, 12  # of a name whose difference comes later: its begin, what
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
 
 
-def format_share(share: float) -> str:
-    """Return a part of one as percent; a small one never reads as nothing."""
-    if 0 < share < 0.0005:
-        return "< 0.1 %"
-    if 0.9995 <= share < 1:
-        return "> 99.9 %"
-    return f"{share * 100:.1f} %"
-
-
 def format_value(value: float, unit: str) -> str:
     """Return a number of a finding's evidence in its unit."""
     if unit == "ns":

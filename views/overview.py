@@ -6,11 +6,11 @@ import streamlit as st
 
 from analyzers.finding import Evidence, Failed, Finding, Skipped
 from analyzers.report import QualityNote, Report
-from analyzers.words import count_text, size_text, time_text
+from analyzers.words import by_reason, count_text, share_text, size_text, time_text
 from views._charts import device_labels, ledger_figure, legend_entries
 from views._session import Session, current, finding_places, show_prose
 from views._style import show_legend, tint_verdict
-from views._units import format_share, format_value, md_escape, md_prose, visible
+from views._units import format_value, md_escape, md_prose, visible
 
 SHOWN_EVIDENCE = 4
 NAMED_RULES = 3  # of those with one reason; the help names all
@@ -110,13 +110,13 @@ def _findings(session: Session) -> None:
     st.subheader("What to change, the largest loss first", anchor=False)
     if not report.findings:
         st.write("No rule found a loss worth your time.")
-    accounted = sum(d.duration_ns for d in report.devices)
+    accounted = sum(d.in_use_ns for d in report.devices)  # what the titles' shares are parts of
     for number, finding in enumerate(report.findings, start=1):
         with st.container(border=True, key=f"finding-{finding.row.value}-{number}", gap="xsmall"):
-            _finding(session, finding, finding.lost_ns / max(accounted, 1))
+            _finding(session, finding, accounted)
 
 
-def _finding(session: Session, finding: Finding, share: float) -> None:
+def _finding(session: Session, finding: Finding, accounted: int) -> None:
     devices = len(session.report.devices)
     left, right = st.columns([7, 2], gap="medium")
     with left, st.container(gap="xxsmall"):
@@ -126,7 +126,8 @@ def _finding(session: Session, finding: Finding, share: float) -> None:
         if finding.does_not_apply_when:
             st.caption(md_prose(_capital(f"does not apply {_when(finding.does_not_apply_when)}")))
     with right, st.container(gap="xxsmall"):
-        st.markdown(f"**up to {time_text(finding.lost_ns)}** · {format_share(share)}")
+        share = share_text(finding.lost_ns, accounted, exact=True)
+        st.markdown(f"**up to {time_text(finding.lost_ns)}** · {share}")
         over = f"over {devices} GPUs · " if devices > 1 else ""
         st.caption(f"{over}{finding.cause.value} · {finding.confidence.value}")
         places = finding_places(finding)
@@ -203,18 +204,10 @@ def _rows(session: Session) -> None:
             show_prose(words.strip())
 
 
-def by_reason(skipped: tuple[Skipped, ...]) -> dict[str, list[str]]:
-    """Return the rules that could not tell, by the reason they give."""
-    grouped: dict[str, list[str]] = {}
-    for outcome in skipped:
-        grouped.setdefault(outcome.reason, []).append(outcome.id)
-    return grouped
-
-
 def _not_told(skipped: tuple[Skipped, ...], failed: tuple[Failed, ...]) -> None:
     if skipped:
         st.subheader("Could not tell", anchor=False)
-        for reason, ids in by_reason(skipped).items():
+        for reason, ids in by_reason((s.reason, s.id) for s in skipped).items():
             more = len(ids) - NAMED_RULES if len(ids) > NAMED_RULES + 1 else 0
             named = ", ".join(f"`{i}`" for i in ids[: len(ids) - more])
             st.markdown(
