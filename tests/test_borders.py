@@ -1,11 +1,15 @@
 """Who may import whom, and that no recording's text is ever read as Markdown or HTML."""
 
 import ast
+import errno
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from analyzers.diagnose import all_rules
+from collectors import collectors
 from tests.markdown_calls import CheckedFile, Pages
 
 ROOT = Path(__file__).parents[1]
@@ -212,3 +216,15 @@ def test_the_checker_sees_unescaped_text(text, tmp_path):
 )
 def test_the_checker_lets_escaped_text_pass(text, tmp_path):
     assert check_text(text, tmp_path) == []
+
+
+@pytest.mark.parametrize("scan", [collectors, all_rules], ids=lambda f: f.__name__)
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(monkeypatch, scan):
+    assert scan()
+
+    def listdir(*_):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(OSError, match="allocate"):
+        scan()
