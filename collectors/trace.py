@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 Array = np.ndarray[Any, Any]
 
 NOT_RECORDED = -1  # no id, count or size of a recording is negative
-READER_VERSION = 4  # part of every cache key: raise it when a table changes its meaning
+READER_VERSION = 5  # part of every cache key: raise it when a table changes its meaning
 MANIFEST = "manifest.json"
 
 
@@ -117,6 +117,13 @@ class RangeKind(enum.IntEnum):
     START_END = 1
 
 
+class ProfiledKind(enum.IntEnum):
+    """What the counters of one profiled result belong to."""
+
+    KERNEL = 0
+    RANGE = 1
+
+
 class Column(NamedTuple):
     """One column: name, Arrow type, meaning. A name's ending is its unit."""
 
@@ -150,6 +157,17 @@ _ON_THREAD = (
     Column("process", _I64, "process key"),
     Column("thread", _I64, "thread key; `threads` has its tid and name"),
 )
+_LAUNCH_SHAPE = (
+    Column("grid_x", _I32, "blocks in x"),
+    Column("grid_y", _I32, "blocks in y"),
+    Column("grid_z", _I32, "blocks in z"),
+    Column("block_x", _I32, "threads in x"),
+    Column("block_y", _I32, "threads in y"),
+    Column("block_z", _I32, "threads in z"),
+    Column("registers_per_thread", _I32, "registers allocated to each thread"),
+    Column("static_shared_bytes", _I64, "shared memory fixed at compile time, per block"),
+    Column("dynamic_shared_bytes", _I64, "shared memory asked for at launch, per block"),
+)
 _GRAPH_NODE = Column("graph_node", _I64, "CUDA graph node that ran, else -1")
 
 TABLES: dict[str, tuple[Column, ...]] = {
@@ -157,15 +175,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *_ON_DEVICE,
         Column("name_id", _I64, "full (demangled) name"),
         Column("short_name_id", _I64, "name without template arguments and parameters"),
-        Column("grid_x", _I32, "blocks in x"),
-        Column("grid_y", _I32, "blocks in y"),
-        Column("grid_z", _I32, "blocks in z"),
-        Column("block_x", _I32, "threads in x"),
-        Column("block_y", _I32, "threads in y"),
-        Column("block_z", _I32, "threads in z"),
-        Column("registers_per_thread", _I32, "registers allocated to each thread"),
-        Column("static_shared_bytes", _I64, "shared memory fixed at compile time, per block"),
-        Column("dynamic_shared_bytes", _I64, "shared memory asked for at launch, per block"),
+        *_LAUNCH_SHAPE,
         _GRAPH_NODE,
     ),
     "copies": (
@@ -234,6 +244,31 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("name_id", _I64, "metric"),
         Column("value", _F64, "percent, or Hz for clocks"),
     ),
+    "profiled_kernels": (
+        Column("number", _I64, "the profiler's own number of it; may repeat"),
+        Column("kind", _I8, "ProfiledKind"),
+        Column("process", _I64, "process key"),
+        Column("device", _I32, "CUDA device number, as this process counts"),
+        Column("context", _I64, "CUDA context number"),
+        Column("stream", _I64, "CUDA stream number"),
+        Column("duration_ns", _I64, "time it ran, alone and under the profiler's clock settings"),
+        Column("name_id", _I64, "full (demangled) name"),
+        Column("short_name_id", _I64, "name without template arguments and parameters"),
+        *_LAUNCH_SHAPE,
+    ),
+    "counters": (
+        Column("profiled", _I64, "row in `profiled_kernels`"),
+        Column("name_id", _I64, "metric, under its exact name"),
+        Column("value", _F64, "in base units: ns, bytes, Hz, percent …; a text has none"),
+        Column("text_id", _I64, "text of a metric that is no number, else -1"),
+    ),
+    "counter_instances": (
+        Column("profiled", _I64, "row in `profiled_kernels`"),
+        Column("name_id", _I64, "metric that is made of these parts"),
+        Column("place", _I64, "what the part stands for: an address, a unit; -1 when text"),
+        Column("place_id", _I64, "the same as text, else -1"),
+        Column("value", _F64, "in base units"),
+    ),
     "page_faults": (
         *_SPAN,
         Column("process", _I64, "process key"),
@@ -282,10 +317,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
 }
 """Every table a trace may hold. The first level of documentation for rule and page authors."""
 
-LAUNCH_SHAPE = (
-    *("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z"),
-    *("registers_per_thread", "static_shared_bytes", "dynamic_shared_bytes"),
-)
+LAUNCH_SHAPE = tuple(column.name for column in _LAUNCH_SHAPE)
 """Columns of ``kernels`` that tell how one was launched."""
 
 DEVICE_TABLES = ("kernels", "graph_launches", "copies", "memsets")

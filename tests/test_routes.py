@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from collectors import open_trace
 from collectors.trace import RefusedError
 from tests.view_fakes import library, open_sample
+from traces.ncu_writer import Launch, raw_page, report
 from views import _routes
 from views._routes import ROUTES, SQLITE_MAGIC, TOKEN_HEADER, inbox, mint_token, uploaded_file
 
@@ -118,6 +119,19 @@ def test_junk_is_refused_by_content_and_leaves_nothing(client, tmp_path):
     with pytest.raises(RefusedError) as refused:  # in the words of the command line
         open_trace(junk, tmp_path / "cache")
     assert answer.json()["error"] == str(refused.value)
+    assert files() == []
+
+
+@pytest.mark.parametrize("data", [report([Launch()]), raw_page([Launch()]).encode()])
+def test_counters_are_taken_as_a_report_and_as_text(client, data):
+    for off in (0, 20):
+        answer = put(client, data[off : off + 20 if not off else None], off=off, size=len(data))
+        assert answer.status_code == 200
+    assert uploaded_file(KEY).read_bytes() == data
+
+
+def test_other_text_is_refused_when_it_is_whole(client):
+    assert put(client, b"a,b\n" * 10).status_code == 415
     assert files() == []
 
 

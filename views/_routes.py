@@ -28,7 +28,7 @@ from starlette.routing import BaseRoute, Route
 
 from analyzers.facts import WindowError
 from analyzers.words import size_text
-from collectors import input_file
+from collectors import collectors, input_file, known_formats
 from collectors.trace import TraceError
 from library import cache
 from views._lanes import BINS, MIN_VIEW_NS, pack
@@ -42,9 +42,9 @@ QUOTA_VARIABLE, QUOTA_GB = "WHYSLOW_LIMIT_UPLOADS_GB", 64.0
 MIN_FREE_BYTES = 1 << 30  # on the disk, after the upload: ingest needs room too
 MAX_NAME = 80
 SQLITE_MAGIC = b"SQLite format 3\0"
-REPORT_MAGIC = b"NVIDIA Tegra Profiler Report"
+MAGICS = (SQLITE_MAGIC, b"NVIDIA Tegra Profiler Report", b"NVR\0")
 SNIFFED_BYTES = 32
-FORMATS = "Nsight Systems reports (.nsys-rep) and their SQLite exports (.sqlite)"
+MIN_BYTES = 16  # nothing shorter is a recording
 NEVER_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 _SECRET = secrets.token_bytes(32)
@@ -155,8 +155,9 @@ async def _take(request: Request) -> dict[str, int | str | bool]:
     size, off = _number(query.get("size")), _number(query.get("off"))
     if not _KEY.fullmatch(key):
         raise UploadError(400, "The upload has no valid key.")
-    if size < len(SQLITE_MAGIC):
-        raise UploadError(415, f"{name}: too short to be a recording. Known are {FORMATS}.")
+    if size < MIN_BYTES:
+        known = known_formats()
+        raise UploadError(415, f"{name}: too short to be a recording. Known are {known}.")
     if key in _busy:
         raise UploadError(409, f"{name}: is being uploaded already", off=_size_so_far(key))
     _busy.add(key)
@@ -164,7 +165,7 @@ async def _take(request: Request) -> dict[str, int | str | bool]:
         part = await anyio.to_thread.run_sync(_part_at, key, name, size, off)
         await _append(request, part, name, size, off)
         there = part.stat().st_size
-        await anyio.to_thread.run_sync(_sniff, part, name)
+        await anyio.to_thread.run_sync(_sniff, part, name, there == size)
         if there == size:
             await anyio.to_thread.run_sync(_finish, key, part, name)
         return {"off": there, "done": there == size, "key": key}
@@ -222,14 +223,24 @@ def _part_at(key: str, name: str, size: int, off: int) -> Path:
     return _folder(key).with_suffix(".part")
 
 
-def _sniff(part: Path, name: str) -> None:
-    """Refuse by content, as soon as the content can be told."""
+def _sniff(part: Path, name: str, whole: bool) -> None:
+    """Refuse by content, as soon as the content can be told; a text only when it is whole."""
     with part.open("rb") as file:
         head = file.read(SNIFFED_BYTES)
-    if not any(m.startswith(head[: len(m)]) for m in (SQLITE_MAGIC, REPORT_MAGIC)):
-        line = input_file.unknown(part, FORMATS).partition(": ")[2]  # the command's own words
+    known = any(m.startswith(head[: len(m)]) for m in MAGICS)
+    text = not known and _may_be_text(head)
+    if text and whole:
+        known = any(collector.recognizes(part) for collector in collectors())
+    if not known and (whole or not text):
+        line = input_file.unknown(part, known_formats()).partition(": ")[2]  # the command's words
         part.unlink()
         raise UploadError(415, f"{name}: {line}")
+
+
+def _may_be_text(head: bytes) -> bool:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16, as PowerShell writes
+        return True
+    return all(byte >= 0x20 or byte in b"\t\r\n" for byte in head)
 
 
 def _finish(key: str, part: Path, name: str) -> None:

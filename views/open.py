@@ -111,7 +111,7 @@ def _watched(root: Path) -> None:
     if not root.is_dir():
         st.caption(f"No such folder; {ROOTS_VARIABLE} names it.")
     elif not found:
-        st.caption("No .nsys-rep or .sqlite in it yet; new ones appear by themselves.")
+        st.caption("No .nsys-rep, .ncu-rep or .sqlite in it yet; new ones appear by themselves.")
     _listing(found, {})
     if len(found) > SHOWN_FILES:
         st.caption(f"The newest {SHOWN_FILES} of {len(found):,}.")

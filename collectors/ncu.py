@@ -1,0 +1,143 @@
+"""Nsight Compute: ``.ncu-rep`` reports, and the CSV of its pages ``raw`` and ``details``.
+
+What comes out is one row per profiled launch and one per metric of each, in base units, under the
+metric's exact name. Nothing here knows what a metric means, but for a launch's duration, its
+configuration and its GPU.
+
+Ignored on purpose: the program's binaries and source code, stored results of the tool's own
+rules, host and user names, and the layout of sections.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from collectors import input_file, ncu_csv, ncu_report
+from collectors.ncu_launches import Launches
+from collectors.trace import (
+    NOT_RECORDED,
+    READER_VERSION,
+    EnvironmentFailedError,
+    RefusedError,
+    RowCount,
+    Source,
+    Trace,
+    TraceWriter,
+    file_size_limit,
+)
+
+KNOWN_AS = "Nsight Compute reports (.ncu-rep) and the CSV of its raw and details pages (.csv)"
+
+REPORT_SUFFIX = ".ncu-rep"
+NS_PER_S = 1_000_000_000
+FIELD_LIMIT = 64 << 20  # characters of one cell; the default of 131,072 is less than a long name
+
+PERMISSION = (
+    "counters were not permitted (ERR_NVGPUCTRPERM). Run ncu as root or with CAP_SYS_ADMIN, or let "
+    "the administrator load the driver with NVreg_RestrictProfilingToAdminUsers=0"
+)
+
+
+def recognizes(path: Path) -> bool:
+    """Tell whether ``path`` looks like a report of Nsight Compute, or what it prints."""
+    if path.suffix == REPORT_SUFFIX:
+        return True
+    with path.open("rb") as file:
+        if file.read(len(ncu_report.MAGIC)) == ncu_report.MAGIC:
+            return True
+    return ncu_csv.looks_like(path)
+
+
+def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:
+    """Read a report or a page into the cache folder ``root``; see ``open_trace``."""
+    try:
+        return _read(path, root, on_progress)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+            too_large = error.errno == errno.EFBIG
+            trouble = file_size_limit() if too_large else f"cannot be written ({error.strerror})"
+            raise EnvironmentFailedError(
+                f"{root}: {trouble}. Free disk space or choose another folder with WHYSLOW_DATA_DIR"
+            ) from error
+        raise
+
+
+def _read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:
+    before = input_file.look_at(path)
+    name = input_file.shown_name(path)
+    is_report = _is_report(path, name)
+    root.mkdir(parents=True, exist_ok=True)
+    writer = TraceWriter(root)
+    try:
+        launches = Launches(writer)
+        file: ncu_report.Report | ncu_csv.Table
+        file = (ncu_report.Report if is_report else ncu_csv.Table)(path, launches.note)
+        csv.field_size_limit(FIELD_LIMIT)
+        for launch in file:
+            launches.add(launch)
+            on_progress(min(file.done, 0.99), "reading counters")
+        _check_some(launches, file, name)
+        with path.open("rb") as digested:
+            sha256 = hashlib.file_digest(digested, "sha256").hexdigest()
+        launches.finish(
+            RowCount(
+                table="results" if is_report else "rows",
+                rows=file.rows,
+                used=file.used,
+                excluded=file.rows - file.used,
+            )
+        )
+        session = file.session if isinstance(file, ncu_report.Report) else ncu_report.Session()
+        source = Source(
+            name=input_file.name_of(path),
+            format="ncu-rep" if is_report else "ncu-csv",
+            tool_version=session.tool_version,
+            sha256=sha256,
+            size_bytes=before.st_size,
+            start_utc_ns=session.created_s * NS_PER_S if session.created_s > 0 else NOT_RECORDED,
+        )
+        input_file.check_unchanged(path, before)
+        return writer.finish(f"{sha256[:16]}-{READER_VERSION}", source)
+    except BaseException as error:
+        writer.discard()
+        if isinstance(error, RefusedError):
+            input_file.check_unchanged(path, before)  # that is why it looks damaged
+        raise
+
+
+def _is_report(path: Path, name: str) -> bool:
+    with path.open("rb") as file:
+        head = file.read(len(ncu_report.MAGIC))
+    if head == ncu_report.MAGIC:
+        return True
+    if path.suffix == REPORT_SUFFIX:
+        raise RefusedError(
+            f"{name}: does not begin like an Nsight Compute report; its head is damaged or cut "
+            "off. Copy it again, or profile again"
+        )
+    return False
+
+
+def _check_some(launches: Launches, file: ncu_report.Report | ncu_csv.Table, name: str) -> None:
+    if not launches.count:
+        raise RefusedError(f"{name}: {_why_nothing(file)}")
+
+
+def _why_nothing(file: ncu_report.Report | ncu_csv.Table) -> str:
+    """Say why a file holds no launch, and the way out."""
+    if isinstance(file, ncu_report.Report):
+        return (
+            "no profiled kernel in this report: it is cut off or damaged, or no launch matched. "
+            "Profile again, without --kernel-name or --launch-skip"
+        )
+    if file.said.no_permission:
+        return PERMISSION
+    said = f" (it says: {file.said.errors[0]})" if file.said.errors else ""
+    return (
+        f"no profiled kernel in this text{said}. Profile again, or print a report with: "
+        "ncu --import REPORT.ncu-rep --csv --page raw"
+    )
