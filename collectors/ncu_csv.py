@@ -50,7 +50,6 @@ _DESCRIBING = frozenset(
     )
 )
 _NVTX = re.compile(r"(?:Push/Pop|Start/End)", re.IGNORECASE)
-_SIZE = re.compile(r"\d[\d.,\u00a0\u202f']*(?=\s*[,)x]|\s*$)")
 _PERMISSION = "ERR_NVGPUCTRPERM"
 
 Note = Callable[[str, str, str], None]
@@ -158,6 +157,8 @@ class Table:
         for cells in rows:
             if not cells[0].strip():
                 self.rows -= 1
+                if factors:  # the units were told: this is something that the program printed
+                    continue
                 factors = {i: scale(unit) for i, unit in enumerate(cells) if unit.strip()}
                 unknown = {u for i, u in enumerate(cells) if u.strip() and factors[i] is None}
                 continue

@@ -253,7 +253,7 @@ class Launches:
         _write_tuples(
             self._writer, "counters", ("profiled", "name_id", "value", "text_id"), self._counters
         )
-        names_of_parts = ("profiled", "name_id", "place", "place_id", "value")
+        names_of_parts = ("profiled", "name_id", "place", "place_text_id", "value")
         _write_tuples(self._writer, "counter_instances", names_of_parts, self._instances)
         self._rows, self._counters, self._instances = [], [], []
 

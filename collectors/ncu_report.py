@@ -12,11 +12,10 @@ what came before it is kept.
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from collectors.ncu_launches import Profiled
 from collectors.trace import NOT_RECORDED, ProfiledKind
@@ -33,7 +32,7 @@ _DOUBLE, _FLOAT, _SIZE = struct.Struct("<d"), struct.Struct("<f"), struct.Struct
 _TARGET = "Nsight Compute Target"
 
 Note = Callable[[str, str, str], None]
-View = memoryview  # of the mapped file: nothing is copied
+View = memoryview  # of a block: nothing is copied
 
 
 class WireError(ValueError):
@@ -76,27 +75,23 @@ class Report:
 
     def __iter__(self) -> Iterator[Profiled]:
         with self._path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            view = memoryview(mapped)
+            size = self._path.stat().st_size
             try:
-                yield from self._launches(view)
-            finally:
-                del view  # the map stays as long as a part of it is referred to
+                file.seek(len(MAGIC))
+                _header(file)
+                while file.tell() < size:
+                    block = self._block(file)
+                    self.done = file.tell() / size
+                    yield from self._results(block)
+            except WireError as error:
+                self._cut(error)
 
-    def _launches(self, view: View) -> Iterator[Profiled]:
-        try:
-            place = len(MAGIC)
-            _header, place = _sized(view, place, "the file's header")
-            while place < len(view):
-                block, place = self._block(view, place)
-                self.done = place / len(view)
-                yield from self._results(block)
-        except WireError as error:
-            message = f"the report is cut off or damaged, {error}; what comes before was read"
-            self._note("report_damaged", "excluded", message)
+    def _cut(self, error: WireError) -> None:
+        message = f"the report is cut off or damaged, {error}; what comes before was read"
+        self._note("report_damaged", "excluded", message)
 
-    def _block(self, view: View, place: int) -> tuple[_Block, int]:
-        header, place = _sized(view, place, "a block's header", MAX_HEADER_BYTES)
+    def _block(self, file: BinaryIO) -> _Block:
+        header = _header(file)
         counts = {1: 0, 2: 0, 7: 0, 8: 0, 9: 0}
         size, process, process_name = 0, NOT_RECORDED, ""
         for number, value in _fields(header):
@@ -110,14 +105,10 @@ class Report:
                 size = value
             elif number == 6 and isinstance(value, View):
                 process, process_name = _process(value)
-        end = place + size
         # A block that was cut off still holds the entries that are whole.
-        payload = view[place : min(end, len(view))]
+        payload = memoryview(file.read(size))
         others = counts[8] + counts[9]
-        return (
-            _Block(counts[1], counts[2], counts[7], others, process, process_name, payload),
-            end,
-        )
+        return _Block(counts[1], counts[2], counts[7], others, process, process_name, payload)
 
     def _read_session(self, message: View) -> None:
         version, created = self.session
@@ -246,14 +237,25 @@ def _process(message: View) -> tuple[int, str]:
     return pid, name
 
 
-def _sized(view: View, place: int, what: str, at_most: int = 1 << 32) -> tuple[View, int]:
+def _header(file: BinaryIO) -> View:
+    """Read the header of the file or of a block, which begins with its own size."""
+    place = file.tell()
+    head = file.read(_SIZE.size)
+    size = int(_SIZE.unpack(head)[0]) if len(head) == _SIZE.size else -1
+    message = file.read(size) if 0 <= size <= MAX_HEADER_BYTES else b""
+    if len(message) != size:
+        raise WireError(f"within a header at byte {place:,}")
+    return memoryview(message)
+
+
+def _sized(view: View, place: int, what: str) -> tuple[View, int]:
     """Return the message at ``place``, which begins with its own size, and where it ends."""
     start = place + _SIZE.size
     if start > len(view):
-        raise WireError(f"within {what} at byte {place:,}")
+        raise WireError(f"within {what}")
     size = int(_SIZE.unpack_from(view, place)[0])
-    if size > at_most or start + size > len(view):
-        raise WireError(f"within {what} at byte {place:,}")
+    if start + size > len(view):
+        raise WireError(f"within {what}")
     return view[start : start + size], start + size
 
 
@@ -292,6 +294,9 @@ def _varint(message: View, place: int) -> tuple[int, int]:
     """Return a number of one to ten bytes, and where it ends."""
     result = shift = 0
     try:
+        byte = message[place]
+        if byte < 0x80:  # as most are: names of fields, sizes, small numbers
+            return byte, place + 1
         while True:
             byte = message[place]
             place += 1

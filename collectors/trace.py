@@ -266,7 +266,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("profiled", _I64, "row in `profiled_kernels`"),
         Column("name_id", _I64, "metric that is made of these parts"),
         Column("place", _I64, "what the part stands for: an address, a unit; -1 when text"),
-        Column("place_id", _I64, "the same as text, else -1"),
+        Column("place_text_id", _I64, "the same as text, else -1"),
         Column("value", _F64, "in base units"),
     ),
     "page_faults": (
