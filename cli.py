@@ -347,6 +347,9 @@ def _ledger_lines(device: dict[str, Any]) -> list[str]:
 def _finding_lines(number: int, finding: dict[str, Any], devices: int) -> list[str]:
     over = f" over {devices} GPUs" if devices > 1 else ""
     loss = f"{time_text(finding['lost_ns'])} at most{over}, {finding['confidence']}"
+    if finding["low_ns"] >= 0:
+        low, high = time_text(finding["low_ns"]), time_text(finding["high_ns"])
+        loss = f"{time_text(finding['lost_ns'])} estimated, {low} to {high}"
     lines = [f"  {number}. {finding['title']} ({finding['cause']}: {loss})"]
     lines.append(f"     Try: {finding['advice']}")
     if finding["does_not_apply_when"]:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from analyzers import rules
+from analyzers.counter_verdict import examined_by_counters, verdict_of_counters
 from analyzers.facts import GRAPH, KERNEL, Facts
 from analyzers.finding import (
     CAUSE_OF_ROW,
@@ -24,11 +25,17 @@ from analyzers.finding import (
     Skipped,
 )
 from analyzers.ledger import Ledger
+from analyzers.ncu_command import why_no_counters
 from analyzers.parallelism import why_not_told
 from analyzers.report import QualityNote, Verdict
 from analyzers.words import share_text, time_text
 
 THREADS = 2  # rules at a time; each may hold some columns of a large recording
+
+NO_TIMELINE = (
+    "the recording holds counters of single launches and no timeline; record one with "
+    "`nsys profile -t cuda,nvtx,osrt`"
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +55,7 @@ _TITLES = {
     Cause.MEMORY: "Held up by memory management and set-up",
     Cause.DEPENDENCY: "Held up by dependencies",
     Cause.PARALLELISM: "Too little parallel work",
+    Cause.COMPUTE: "Compute-bound on a slow unit",
 }
 _LOSSES = {
     Cause.LAUNCH: "the GPU idles while work is being launched",
@@ -69,6 +77,7 @@ _NOUNS = {
     Cause.MEMORY: "memory management and set-up",
     Cause.DEPENDENCY: "dependencies",
     Cause.PARALLELISM: "too little parallel work",
+    Cause.COMPUTE: "arithmetic on slow units",
 }
 
 
@@ -98,7 +107,7 @@ def run_rules(facts: Facts, ledger: Ledger) -> list[Outcome]:
 def _ask(rule: ModuleType, facts: Facts, ledger: Ledger) -> Outcome:
     name = rule_id(rule)
     try:
-        outcome: Outcome = _without_its_tables(rule, facts) or rule.check(facts, ledger)
+        outcome = _without_its_tables(rule, facts, ledger) or rule.check(facts, ledger)
     except Exception as error:  # a defect in one rule must not hide what the others found
         LOG.exception("rule %s failed", name)
         return Failed(f"{type(error).__name__} in this rule; the others are not affected", id=name)
@@ -109,11 +118,16 @@ def _ask(rule: ModuleType, facts: Facts, ledger: Ledger) -> Outcome:
     return outcome
 
 
-def _without_its_tables(rule: ModuleType, facts: Facts) -> Outcome | None:
+def _without_its_tables(rule: ModuleType, facts: Facts, ledger: Ledger) -> Outcome | None:
     """Return the answer for a recording that lacks what the rule needs; None when it does not."""
-    missing = [t for t in getattr(rule, "NEEDS", ()) if not facts.trace.count(t)]
+    needs = getattr(rule, "NEEDS", ())
+    missing = [t for t in needs if not facts.trace.count(t)]
     if not len(facts.launches):
         return Skipped("no GPU work was recorded")
+    if facts.counters_only and "counters" not in needs:
+        return Skipped(NO_TIMELINE)
+    if "counters" in missing:
+        return Skipped(why_no_counters(facts, ledger))
     if "api_calls" in missing:
         return Skipped("no CUDA API calls were recorded; record with `nsys profile -t cuda`")
     return Clear() if missing else None  # CUDA was traced, and nothing of this kind happened
@@ -147,6 +161,9 @@ def booked_by_cause(ledger: Ledger) -> dict[Cause, int]:
 
 def examined_causes(facts: Facts) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:
     """Return the causes that the recording could answer, and the others."""
+    if facts.counters_only:
+        inside = examined_by_counters(facts)
+        return tuple(c for c in _NOUNS if c in inside), tuple(c for c in _NOUNS if c not in inside)
     examined: list[Cause] = []
     if len(facts.launches):
         examined += [Cause.BANDWIDTH, Cause.COMMUNICATION]
@@ -170,6 +187,8 @@ def give_verdict(
     if blocker:
         sentence = f"Could not tell: {blocker.message}"
         return Verdict(cause="unknown", share=0.0, sentence=sentence, **parts)
+    if facts.counters_only:
+        return verdict_of_counters(facts, ledger, findings, examined, not_examined)
     booked = booked_by_cause(ledger)
     cause = max(booked, key=lambda c: booked[c])
     share = booked[cause] / max(ledger.in_use_ns, 1)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyzers.counters import COUNTER_TABLES, Counters
 from analyzers.cuda_names import Call, classify, is_communication
 from analyzers.intervals import Array
-from collectors.trace import NOT_RECORDED, CopyKind, MemoryKind, Trace
+from collectors.trace import DEVICE_TABLES, NOT_RECORDED, CopyKind, MemoryKind, Trace
 
 KERNEL, COMMUNICATION, COPY, MEMSET, GRAPH = range(5)
 """Kinds of launches."""
@@ -65,6 +66,20 @@ class Facts:
     threads: Array
     functions: Array
     calls: Array
+
+    @property
+    def counters_only(self) -> bool:
+        """Whether the recording holds profiled launches and no timeline.
+
+        Its launches then stand end to end, each device's from 0 on, in the order in which they
+        were profiled: their begins say nothing about when they ran.
+        """
+        return holds_counters_only(self.trace)
+
+    @functools.cached_property
+    def counters(self) -> Counters:
+        """What Nsight Compute counted, for each profiled launch."""
+        return Counters(self.trace)
 
     @functools.cached_property
     def api_call(self) -> Array:
@@ -211,7 +226,8 @@ class Facts:
         """Return further columns of launches from their own table, indexed by launch row."""
         kinds = (KERNEL, COMMUNICATION) if table == "kernels" else (_KIND_OF_TABLE[table],)
         rows = np.flatnonzero(np.isin(self.launches["kind"].to_numpy(), kinds))
-        frame = self.trace.frame(table, columns)
+        recorded = table if not self.counters_only else "profiled_kernels"
+        frame = self.trace.frame(recorded, columns)
         source = self.launches["source_row"].to_numpy()[rows]
         return frame.take(source).set_axis(rows, axis=0)
 
@@ -264,6 +280,8 @@ def _parents(ends: Array) -> Array:
 
 def build_facts(trace: Trace) -> Facts:
     """Join everything known about each launch."""
+    if holds_counters_only(trace):
+        return _of_counters(trace)
     api, threads, functions = _api(trace)
     thread_process = _processes_of(trace, threads)
     process, processes = _coded(trace, tuple(_KIND_OF_TABLE), "process", thread_process)
@@ -282,6 +300,39 @@ def build_facts(trace: Trace) -> Facts:
     names = trace.names(functions)
     calls = np.array([classify(n) for n in names], dtype=np.int8)
     return Facts(trace, devices, launches, api, processes, threads, names, calls)
+
+
+def holds_counters_only(trace: Trace) -> bool:
+    """Tell whether a recording holds profiled launches and no timeline."""
+    timeline = any(trace.count(table) for table in DEVICE_TABLES)
+    return all(trace.has(table) for table in COUNTER_TABLES) and not timeline
+
+
+def _of_counters(trace: Trace) -> Facts:
+    """Return facts whose launches are the profiled ones that took time, end to end."""
+    api, threads, functions = _api(trace)
+    profiled = trace.frame("profiled_kernels")
+    profiled = profiled[(profiled["duration_ns"] > 0).to_numpy()]
+    devices, key_of = _devices(trace)
+    processes = np.unique(profiled["process"])
+    keys = [key_of[p, d] for p, d in zip(profiled["process"], profiled["device"], strict=True)]
+    launches = pd.DataFrame(
+        {
+            "device": np.array(keys, np.int16),
+            "kind": np.full(len(profiled), KERNEL, np.int8),
+            "process": np.searchsorted(processes, profiled["process"]).astype(np.int32),
+            "stream": profiled["stream"].to_numpy(),
+            "name_id": profiled["name_id"].to_numpy(),
+            "source_row": profiled.index.to_numpy().astype(np.int32),
+            "api_row": np.full(len(profiled), UNKNOWN, np.int32),
+        }
+    )
+    duration = profiled["duration_ns"].reset_index(drop=True)
+    end = duration.groupby(launches["device"]).cumsum()
+    launches = launches.assign(start_ns=end - duration, end_ns=end)
+    launches = launches.sort_values("start_ns", kind="stable", ignore_index=True)
+    names = trace.names(functions)
+    return Facts(trace, devices, launches, api, processes, threads, names, np.empty(0, np.int8))
 
 
 def _processes_of(trace: Trace, threads: Array) -> Array:

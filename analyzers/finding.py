@@ -21,6 +21,7 @@ class Cause(enum.StrEnum):
     MEMORY = "memory"
     DEPENDENCY = "dependency"
     PARALLELISM = "parallelism"  # time inside kernels that fill too little of the GPU
+    COMPUTE = "compute"  # arithmetic that a faster unit of the GPU could do
 
 
 class Row(enum.StrEnum):
@@ -100,6 +101,9 @@ class Finding:
         advice: The first thing to try, in the imperative.
         does_not_apply_when: When to ignore this finding.
         evidence: Observations, the most telling first.
+        low_ns: The least it may cost, where the loss is an estimate with a range; else -1.
+        high_ns: The most it may cost, by the same estimate.
+        formula: How the estimate was made, in words; empty where the loss was measured.
         id: ``<cause>.<pattern>``; filled in from the rule's file name.
         cause: Filled in from the rule's file name.
     """
@@ -111,6 +115,9 @@ class Finding:
     advice: str
     does_not_apply_when: str
     evidence: tuple[Evidence, ...] = ()
+    low_ns: int = -1
+    high_ns: int = -1
+    formula: str = ""
     id: str = ""
     cause: Cause = Cause.HOST
 

@@ -16,8 +16,9 @@ from analyzers.booking import DETAILS, ROW_CODE, ROWS, UNUSED, Detail, Piece, as
 from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
 from analyzers.finding import BUSY_ROWS, NOTABLE_SHARE, Row
 from analyzers.gaps import Gaps, book_gaps, ordinary_gap_ns
+from analyzers.inside import account_of
 from analyzers.intervals import Array, Spans, clip, empty, gaps, subtract, union
-from analyzers.report import DeviceLedger, Window
+from analyzers.report import PROFILED, DeviceLedger, Window
 from analyzers.words import share_text
 
 __all__ = ["DETAILS", "ROWS", "ROW_CODE", "Detail", "Ledger", "build_ledger"]
@@ -63,6 +64,8 @@ class Ledger:
     @property
     def whole(self) -> str:
         """What shares are parts of, in words; with several devices, their time adds up."""
+        if self.window.label == PROFILED:
+            return "the profiled time"
         count = sum(d.unused_ns < d.duration_ns for d in self.devices)
         if self.in_use_ns < self.duration_ns:
             return f"the time {'the GPU was' if count == 1 else f'{count} GPUs were'} in use"
@@ -83,6 +86,8 @@ class Ledger:
 
 def build_ledger(facts: Facts, window: Window) -> Ledger:
     """Book every nanosecond of ``window`` on every device to one row."""
+    if facts.counters_only:
+        return _of_counters(facts, window)
     parts, device_gaps = [], []
     begun = int(facts.launches["start_ns"].iloc[0]) if len(facts.launches) else 0
     for key in range(len(facts.devices)):
@@ -94,6 +99,33 @@ def build_ledger(facts: Facts, window: Window) -> Ledger:
     )
     devices = tuple(_sums(facts, key, segments, window) for key in range(len(facts.devices)))
     return Ledger(window, devices, segments, tuple(device_gaps))
+
+
+def _of_counters(facts: Facts, window: Window) -> Ledger:
+    """Book the time of profiled launches: useful, lost to divergence, lost to memory.
+
+    Each device's account is as long as its launches took.
+    """
+    inside = account_of(facts.counters)
+    source = facts.launches["source_row"].to_numpy()
+    start = facts.launches["start_ns"].to_numpy()
+    device = facts.launches["device"].to_numpy()
+    pieces, owners = [], []
+    for row in (Row.KERNEL, Row.DIVERGENCE, Row.BANDWIDTH):
+        end = start + inside.row_ns(row)[source]
+        booked = as_one(Spans(start, end), row, Detail.NONE)
+        pieces.append(booked)
+        owners.append(device[end > start])
+        start = end
+    segments = pd.DataFrame({c: np.concatenate([p[c] for p in pieces]) for c in pieces[0]})
+    segments = segments.assign(device=np.concatenate(owners))
+    segments = segments.sort_values(["device", "start_ns"], kind="stable", ignore_index=True)
+    keys = range(len(facts.devices))
+    totals = [int(facts.duration_ns[device == key].sum()) for key in keys]
+    devices = tuple(
+        _sums(facts, key, segments, Window(start_ns=0, end_ns=totals[key])) for key in keys
+    )
+    return Ledger(window, devices, segments, (0,) * len(devices))
 
 
 def _sums(facts: Facts, key: int, segments: pd.DataFrame, window: Window) -> DeviceLedger:

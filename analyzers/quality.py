@@ -19,7 +19,7 @@ from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, covered, empty, union
 from analyzers.ledger import Ledger
 from analyzers.report import Iteration, QualityNote
-from analyzers.words import share_text, time_text
+from analyzers.words import count_text, share_text, time_text
 
 MIN_ORPHAN_SHARE = 0.01  # below 1 % they change no number that a reader would act on
 MAX_UNEXPLAINED_SHARE = 0.10  # as much as a cause needs to become the verdict
@@ -45,7 +45,8 @@ def check_quality(
     facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]
 ) -> tuple[QualityNote, ...]:
     """Return every note about the capture, the worst first."""
-    notes = [n for check in _CHECKS if (n := check(facts, ledger, iterations)) is not None]
+    checks = _COUNTER_CHECKS if facts.counters_only else _CHECKS
+    notes = [n for check in checks if (n := check(facts, ledger, iterations)) is not None]
     notes += _data_notes(facts)
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(notes, key=lambda n: order[n.level]))
@@ -456,6 +457,30 @@ def _lanes(launches: pd.DataFrame) -> Array:
     return narrow
 
 
+def _no_duration(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    if len(facts.launches):
+        return None
+    return _note(
+        "error",
+        "no_duration",
+        f"{count_text(len(facts.counters), 'profiled launch')} without a duration, so nothing can "
+        "be weighed. Collect it with: ncu --section SpeedOfLight, or --metrics "
+        "gpu__time_duration.sum",
+    )
+
+
+def _no_timeline(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    if not len(facts.launches):
+        return None
+    return _note(
+        "info",
+        "counters_only",
+        f"Counters of {count_text(len(facts.launches), 'profiled launch')}, measured alone, and "
+        "with the clocks held at their base unless ncu ran with --clock-control none. What happens "
+        "between launches was not recorded. Record it with: nsys profile -t cuda,nvtx,osrt",
+    )
+
+
 def _data_notes(facts: Facts) -> list[QualityNote]:
     """Return the data-quality ledger of the collector: what was left out or repaired."""
     notes = []
@@ -468,6 +493,7 @@ def _data_notes(facts: Facts) -> list[QualityNote]:
     return notes
 
 
+_COUNTER_CHECKS: tuple[Check, ...] = (_no_duration, _no_timeline)
 _CHECKS: tuple[Check, ...] = (
     _no_gpu_work,
     _nothing_wanted,

@@ -9,6 +9,9 @@ from typing import Any
 
 from analyzers.finding import Cause, Confidence, Evidence, Failed, Finding, Row, Skipped
 
+PROFILED = "profiled launches, end to end"
+"""Label of the window of a recording that holds counters and no timeline."""
+
 SCHEMA = 1  # of the JSON contract; keys may be added, never renamed
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from analyzers.facts import Facts, WindowError, nesting_depth
 from analyzers.intervals import Array, by_key
-from analyzers.report import Iteration, Window
+from analyzers.report import PROFILED, Iteration, Window
 
 MIN_ITERATIONS = 3  # two equal ranges may be coincidence
 MIN_COVERED_SHARE = 0.5  # a loop that submits less than half of the work is not the main loop
@@ -40,6 +40,8 @@ def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...])
         WindowError: The recording has no such window.
     """
     kind, _, rest = request.partition(":")
+    if facts.counters_only:
+        return _profiled(facts, request)
     if not request:
         return _whole(facts)
     if kind == "nvtx" and rest:
@@ -64,6 +66,15 @@ def _whole(facts: Facts) -> Window:
     return Window(
         start_ns=int(start[0]), end_ns=int(end.max()), label="first to last GPU operation"
     )
+
+
+def _profiled(facts: Facts, request: str) -> Window:
+    if request:
+        raise WindowError(
+            f"{request[:80]!r}: the recording holds counters of single launches and no timeline, "
+            "so there is nothing to choose a window from"
+        )
+    return Window(start_ns=0, end_ns=int(facts.duration_ns.sum()), label=PROFILED)
 
 
 def _span(facts: Facts, start_ns: int, end_ns: int) -> Window:
@@ -164,6 +175,8 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
     whose name repeats, a number at its end aside, and whose instances submit at least half of the
     GPU work. Nothing is invented from gaps in the work.
     """
+    if facts.counters_only:
+        return (), ""
     if not facts.trace.count("ranges"):
         return (), "No iterations: the recording has no NVTX ranges to mark them."
     ranges = facts.ranges

@@ -223,6 +223,7 @@ def _with_recorded(narrow: pd.DataFrame, trace: Trace) -> pd.DataFrame:
     import numpy as np
 
     from analyzers import facts
+    from collectors.trace import schema
 
     kinds = {
         "kernels": (facts.KERNEL, facts.COMMUNICATION),
@@ -238,7 +239,12 @@ def _with_recorded(narrow: pd.DataFrame, trace: Trace) -> pd.DataFrame:
             rows, sources = narrow["kind"].isin(kinds[table]), narrow["source_row"]
         chosen, source = rows.to_numpy(), sources.to_numpy()[rows.to_numpy()]
         for name, new_name in columns.items():  # one at a time: a table has up to 300 MB
-            recorded = trace.columns(table, [name])[name]
+            if table == "kernels" and facts.holds_counters_only(trace):
+                if name not in schema("profiled_kernels").names:
+                    continue
+                recorded = trace.columns("profiled_kernels", [name])[name]
+            else:
+                recorded = trace.columns(table, [name])[name]
             column = added.setdefault(new_name, np.full(len(narrow), -1, recorded.dtype))
             column[chosen] = recorded[source]
     added["range_row"] = _range_rows(trace, narrow, added)

@@ -20,11 +20,19 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import COPY, MEMSET
+from analyzers.facts import COPY, MEMSET, holds_counters_only
 from analyzers.finding import Finding
 from analyzers.ledger import DETAILS, ROWS
 from analyzers.report import Report
-from collectors.trace import DEVICE_TABLES, LAUNCH_SHAPE, Array, CopyKind, MemoryKind, Trace
+from collectors.trace import (
+    DEVICE_TABLES,
+    LAUNCH_SHAPE,
+    Array,
+    CopyKind,
+    MemoryKind,
+    RefusedError,
+    Trace,
+)
 from library.analyses import Stored
 from library.export_target import check_files
 
@@ -77,9 +85,15 @@ def export(
         The number of events written.
 
     Raises:
-        RefusedError: ``target`` is a recording, or no plain file; see ``check_files``.
+        RefusedError: The recording has no timeline, or ``target`` is a recording, or no plain
+            file; see ``check_files``.
         OSError: The file cannot be written.
     """
+    if holds_counters_only(trace):
+        raise RefusedError(
+            f"{trace.source.name}: counters of single launches, without a timeline to draw. "
+            "Write tables instead: --csv DIR or --parquet DIR"
+        )
     check_files([target], trace.source)
     report = stored.report
     span = (report.window.start_ns, report.window.end_ns) if only_window else None

@@ -46,7 +46,10 @@ _FORMULA = "^[\\pZ\\s\\pC]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\x00]"
 _CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 _CONTROLS = re.compile(_CONTROL)
 _MOMENTS = ("start_ns", "end_ns", "time_ns")  # -1 ns is a time, elsewhere it is "not recorded"
-_TEXT_IDS = ("name_id", "short_name_id", "domain_id", "category_id", "symbol_id")
+_TEXT_IDS = (
+    *("name_id", "short_name_id", "domain_id", "category_id", "symbol_id"),
+    *("text_id", "place_text_id"),
+)
 _LAUNCH_KINDS = ("kernel", "communication", "copy", "memset", "graph")
 
 

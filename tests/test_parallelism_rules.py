@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzers.finding import Clear, Confidence, Finding, Row, Skipped
+from analyzers.ncu_command import base_name
 from analyzers.parallelism import _alone
 from analyzers.rules import (
     bandwidth_dram_saturation,
@@ -342,7 +343,7 @@ def test_a_name_no_compiler_makes_is_not_put_into_a_command(tmp_path):
     ],
 )
 def test_the_base_name_is_the_function_alone(name, base):
-    assert divergence_idle_lanes.base_name(name) == base
+    assert base_name(name) == base
 
 
 # --- all of them ----------------------------------------------------------------------------

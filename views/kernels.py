@@ -95,6 +95,9 @@ def _no_kernels(session: Session) -> None:
         st.write(f"No kernel ran {when}{where}; the recording has others.")
         # A link to the page that is shown would leave the window in the address.
         st.button("Kernels of the whole recording", key="all_kernels", on_click=_show_all)
+    elif session.trace.count("profiled_kernels"):
+        st.write("The profiled launches have no duration, so nothing can be weighed. Collect it:")
+        st.code("ncu --section SpeedOfLight -o counters your_program", language=None)
     elif session.trace.has("kernels") or session.trace.count("graph_launches"):
         st.write(
             "CUDA was traced, but no single kernel was recorded. For CUDA graphs, record with:"

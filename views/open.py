@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analyzers.words import count_text, size_text
-from collectors.trace import TraceError
+from collectors.trace import Trace, TraceError
 from library import cache
 from views._jobs import begin, follow, forget
 from views._places import (
@@ -163,9 +163,15 @@ def _recent() -> None:
         st.caption("Nothing yet. Open a sample to see an answer in a second.")
     for trace in traces:
         size = size_text(max(trace.source.size_bytes, 0))
-        about = f"{size} · {count_text(trace.count('kernels'), 'kernel launch')}"
+        about = f"{size} · {_launches(trace)}"
         with _line(trace.source.name, about, f"recent {trace.id}"):
             st.page_link("overview.py", label="Show", query_params={"trace": trace.id})
+
+
+def _launches(trace: Trace) -> str:
+    if trace.has("profiled_kernels"):
+        return count_text(trace.count("profiled_kernels"), "profiled launch")
+    return count_text(trace.count("kernels"), "kernel launch")
 
 
 def _how_to_record() -> None:

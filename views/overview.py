@@ -79,7 +79,8 @@ def _facts(session: Session) -> list[str]:
 
 
 def _tool(report: Report) -> str:
-    tool = "Nsight Systems" if str(report.source["format"]).startswith("nsys") else "a profiler"
+    tools = {"nsys": "Nsight Systems", "ncu": "Nsight Compute"}
+    tool = tools.get(str(report.source["format"]).partition("-")[0], "a profiler")
     return f"{tool} {report.source['tool_version']}".strip()
 
 
@@ -123,11 +124,14 @@ def _finding(session: Session, finding: Finding, accounted: int) -> None:
         st.markdown(f"**{md_prose(finding.title)}**")
         show_prose(finding.advice)
         st.caption(_evidence(finding))
+        if finding.formula:
+            st.caption(md_prose(_estimate(finding)))
         if finding.does_not_apply_when:
             st.caption(md_prose(_capital(f"does not apply {_when(finding.does_not_apply_when)}")))
     with right, st.container(gap="xxsmall"):
         share = share_text(finding.lost_ns, accounted, exact=True)
-        st.markdown(f"**up to {time_text(finding.lost_ns)}** · {share}")
+        about = "about" if finding.low_ns >= 0 and finding.lost_ns < finding.high_ns else "up to"
+        st.markdown(f"**{about} {time_text(finding.lost_ns)}** · {share}")
         over = f"over {devices} GPUs · " if devices > 1 else ""
         st.caption(f"{over}{finding.cause.value} · {finding.confidence.value}")
         places = finding_places(finding)
@@ -158,6 +162,12 @@ def _evidence(finding: Finding) -> str:
         for e in finding.evidence[:SHOWN_EVIDENCE]
     ]
     return "Evidence: " + " · ".join(shown) if shown else ""
+
+
+def _estimate(finding: Finding) -> str:
+    """Say how the loss was estimated, and between what it lies."""
+    low, high = time_text(finding.low_ns), time_text(finding.high_ns)
+    return f"Estimate: {finding.formula}; between {low} and {high}."
 
 
 def _address(session: Session, finding: Finding, place: Evidence) -> dict[str, str]:

@@ -1,9 +1,12 @@
 """Lanes of running warps that do nothing, because threads of a warp take different paths.
 
 What it looks for:
-    Nothing, in a timeline: neither Nsight Systems nor torch.profiler records which lanes were
-    active, so this rule never guesses. It names the Nsight Compute command that would tell, for
-    the kernels that hold most of the time.
+    Counters of Nsight Compute by which fewer than 24 of a warp's 32 lanes are active, or not
+    predicated off, on average: ``smsp__thread_inst_executed_per_inst_executed.ratio`` and
+    ``smsp__thread_inst_executed_pred_on_per_inst_executed.ratio``. Why they idle is checked
+    against the block size, predication, and how uniform branches are. In a timeline it looks for
+    nothing: neither Nsight Systems nor torch.profiler records which lanes were active, so this
+    rule never guesses, and names the command that would tell.
 
 Why it is slow:
     A warp's 32 threads share one instruction. Where they branch apart, the paths run one after
@@ -14,110 +17,98 @@ What to try:
     branches by selects, make loop counts equal within a warp.
 
 When it does not apply:
-    When the kernel waits for memory anyway: idle lanes then cost little. That is why the command
-    also collects how busy memory and multiprocessors are.
+    When the kernel waits for memory anyway: idle lanes then cost little, and the estimate is
+    small. All lanes active is no aim in itself, either: a kernel that computes both sides of a
+    branch keeps them busy for nothing, so the time of both versions decides.
+
+The loss is (1 - lanes / 32) × the launch's time × how much it is bound by compute.
 
 Shown by:
-    traces/synthetic/synthetic_divergence.sqlite
+    traces/synthetic/synthetic_divergence.sqlite, tests/counter_scenarios.py, ``idle_lanes``
 """
 
 from __future__ import annotations
 
-import re
-import shlex
-
 import numpy as np
-import pandas as pd
 
-from analyzers.facts import GRAPH, KERNEL, Facts
-from analyzers.finding import Cause, Outcome, Skipped
+from analyzers.examined import Losing, finding, losing, why_not_told
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
+from analyzers.inside import FEW_LANES, Part
+from analyzers.intervals import Array
 from analyzers.ledger import Ledger
-from analyzers.words import count_text, share_text
+from analyzers.limits import ACTIVE_LANES, LIVE_LANES, THREADS_PER_WARP, Limits
 
 CAUSE = Cause.DIVERGENCE
+NEEDS = ("counters",)
 
-MOST_OF_THE_TIME = 0.80  # of kernel time; the next kernels add little and profiling is slow
-MAX_KERNELS = 8  # the command should stay one line
-LAUNCHES_OF_EACH = 3  # one could be an exception
-MAX_LAUNCHES = 200  # each is run several times over
+METRICS = (*ACTIVE_LANES, *LIVE_LANES)
 SECTIONS = ("WarpStateStats", "SourceCounters", "SpeedOfLight")
+SAME = 0.5  # lanes; a difference within it says nothing
+UNIFORM_PCT = 99.0  # branches that part so few warps are not what idles lanes
 
-_TEMPLATE = re.compile(r"<[^<>]*>")
-_PLAIN_NAME = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
+BRANCHES = "threads of a warp branch apart"
+PREDICATED = "instructions are predicated off"
+PARTIAL_WARPS = "blocks do not fill their last warp"
+EARLY_EXIT = "threads leave early or work less than others"
+UNKNOWN = "what parts the threads was not counted"
+ADVICE = {
+    BRANCHES: "Let neighbouring threads take the same path: sort or bucket the work by kind.",
+    PREDICATED: "Move work out of short conditions, so that fewer lanes compute for nothing.",
+    PARTIAL_WARPS: "Choose a block size that is a multiple of 32.",
+    EARLY_EXIT: "Give every thread of a warp as much to do: compact what is left, or loop over it.",
+    UNKNOWN: "Let neighbouring threads take the same path: sort or bucket the work by kind.",
+}
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
-    """Name the command that examines the kernels of the window."""
-    kinds = facts.launches["kind"].to_numpy()
-    if not (kinds == KERNEL).any():
-        hidden = (kinds == GRAPH).any()
-        how = "--cuda-graph-trace=node" if hidden else "-t cuda"
-        what = "the kernels of whole CUDA graphs" if hidden else "no kernels"
-        verb = "were not recorded" if hidden else "were recorded"
-        return Skipped(f"{what} {verb}; record with `nsys profile {how}`")
-    times = _time_by_base_name(facts, ledger)
-    chosen = _chosen(times) if len(times) else times
-    if chosen.empty:
-        return Skipped(
-            "a timeline does not show which lanes of a warp were active, and no kernel that a "
-            "command could name ran in the window; record counters with "
-            f"`{_command([], LAUNCHES_OF_EACH)}`"
-        )
-    covered = share_text(float(chosen["ns"].sum()), float(times["ns"].sum()))
-    return Skipped(
-        "a timeline does not show which lanes of a warp were active; to examine "
-        f"{count_text(len(chosen), 'kernel')} with {covered} of kernel time, run "
-        f"`{_command(list(chosen.index), _launches_to_count(chosen))}`"
+    """Report launches with few active lanes, and why they are few."""
+    if reason := why_not_told(facts, ledger, Part.IDLE_LANES, METRICS, SECTIONS):
+        return Skipped(reason)
+    found = losing(facts, ledger, Part.IDLE_LANES)
+    if found is None:
+        return Clear()
+    limits = found.inside.limits
+    why = found.most(reasons(limits))
+    lanes = found.mean(limits.lanes)
+    return finding(
+        found,
+        ledger,
+        f"keep {lanes:.1f} of a warp's {THREADS_PER_WARP} lanes busy (few is below "
+        f"{FEW_LANES:.0f}), because {why}",
+        formula="time * (1 - lanes / 32) * weight of compute, between c and c / max(c, m)",
+        advice=ADVICE[why],
+        does_not_apply_when=(
+            "the kernel waits for memory anyway, or both sides of a branch would have to be "
+            "computed instead; compare the times of both versions."
+        ),
+        evidence=(Evidence(name="lanes busy", value=lanes, unit="count"), *_evidence(found)),
     )
 
 
-def _launches_to_count(chosen: pd.DataFrame) -> int:
-    """Return how many launches of these kernels to profile, so that each has its turn."""
-    turns = int(np.ceil(chosen["count"].sum() / chosen["count"].min()))
-    return min(LAUNCHES_OF_EACH * max(turns, int(chosen["variants"].sum())), MAX_LAUNCHES)
+def reasons(limits: Limits) -> Array:
+    """Return why lanes of each launch idle: what explains most of them."""
+    threads = limits.block_threads
+    warps = np.ceil(threads / THREADS_PER_WARP)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        filled = threads / warps  # lanes that a block of this size can use
+    return np.select(
+        [
+            filled < np.minimum(limits.active_lanes + SAME, FEW_LANES),
+            (limits.active_lanes >= FEW_LANES) & (limits.live_lanes < FEW_LANES),
+            limits.uniform_pct < UNIFORM_PCT,
+            limits.uniform_pct >= UNIFORM_PCT,
+        ],
+        [PARTIAL_WARPS, PREDICATED, BRANCHES, EARLY_EXIT],
+        UNKNOWN,
+    ).astype(object)
 
 
-def base_name(kernel: str) -> str:
-    """Return a kernel's name without return type, namespaces, template arguments and parameters.
-
-    That is the name which ncu compares with unless told otherwise.
-    """
-    name = kernel.replace("(anonymous namespace)::", "")
-    while (shorter := _TEMPLATE.sub("", name)) != name:
-        name = shorter
-    return name.partition("(")[0].strip().rpartition(" ")[2].rpartition("::")[2]
-
-
-def _time_by_base_name(facts: Facts, ledger: Ledger) -> pd.DataFrame:
-    """Return the window's kernels by base name, most time first.
-
-    Columns: ``ns`` (summed time in the window), ``count`` (launches) and ``variants`` (full names).
-    """
-    rows = facts.inside(ledger.window.start_ns, ledger.window.end_ns)
-    rows = rows[facts.launches["kind"].to_numpy()[rows] == KERNEL]
-    start = np.maximum(facts.launches["start_ns"].to_numpy()[rows], ledger.window.start_ns)
-    end = np.minimum(facts.launches["end_ns"].to_numpy()[rows], ledger.window.end_ns)
-    code, ids = pd.factorize(facts.launches["name_id"].to_numpy()[rows])
-    frame = pd.DataFrame({"ns": end - start, "count": 1}).groupby(code).sum()
-    names = pd.Index([base_name(str(n)) for n in facts.trace.names(ids)])
-    named: pd.DataFrame = frame.assign(variants=1).set_axis(names).groupby(level=0).sum()
-    return named.sort_values("ns", ascending=False)
-
-
-def _chosen(times: pd.DataFrame) -> pd.DataFrame:
-    """Return the kernels to examine; a name that no compiler makes is not put into a command."""
-    plain = np.array([_PLAIN_NAME.fullmatch(str(name)) is not None for name in times.index])
-    time = times["ns"].to_numpy()
-    needed = np.cumsum(time) - time < MOST_OF_THE_TIME * time.sum()
-    chosen: pd.DataFrame = times[needed & plain]
-    return chosen.head(MAX_KERNELS)
-
-
-def _command(names: list[str], launches: int) -> str:
-    parts = ["ncu", "--clock-control", "none"]
-    for section in SECTIONS:
-        parts += ["--section", section]
-    if names:
-        parts += ["--kernel-name", f"regex:^({'|'.join(re.escape(n) for n in names)})$"]
-    parts += ["--launch-count", str(launches), "-o", "counters", "PROGRAM"]
-    return shlex.join(parts)
+def _evidence(found: Losing) -> tuple[Evidence, ...]:
+    limits = found.inside.limits
+    told = (
+        ("uniform branches", found.mean(limits.uniform_pct)),
+        ("compute throughput", 100 * found.mean(limits.compute)),
+        ("memory throughput", 100 * found.mean(limits.memory)),
+    )
+    return tuple(Evidence(name=n, value=v, unit="pct") for n, v in told if not np.isnan(v))

@@ -12,7 +12,7 @@ from views.components import source
 
 HTML = """<div class="upload">
   <button type="button">Choose a file</button>
-  <span class="line">or drop a .nsys-rep, .ncu-rep or .sqlite here; any size, straight to disk</span>
+  <span class="line">or drop a .nsys-rep, .ncu-rep or .sqlite here; any size, goes to disk</span>
   <progress max="1" value="0"></progress>
   <input type="file" accept=".nsys-rep,.qdrep,.sqlite,.db,.ncu-rep,.csv" hidden>
 </div>"""

@@ -1,0 +1,157 @@
+"""What a rule about the inside of kernels asks: which launches lose, how much, and why not told.
+
+Rules see launches that were profiled, weighed with the time that they stand for. In a recording
+that holds counters only, that is their own duration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analyzers.facts import Facts
+from analyzers.finding import Confidence, Evidence, Finding, Row
+from analyzers.inside import ROW_OF_PART, Inside, Part, account_of
+from analyzers.intervals import Array
+from analyzers.kernel_memory import is_notable
+from analyzers.ledger import Ledger
+from analyzers.ncu_command import base_name, why_missing, why_no_counters
+from analyzers.words import count_text, name_text, time_text
+
+EVIDENCE_KERNELS = 3
+NAMED_KERNELS = 1  # in a title; the evidence has more
+
+
+def account_in(facts: Facts) -> Inside | None:
+    """Return the account of the time inside kernels; None when no counters belong to them."""
+    return account_of(facts.counters) if facts.counters_only else None
+
+
+@dataclass(frozen=True, eq=False)
+class Losing:
+    """The launches that lose time for one reason.
+
+    Attributes:
+        part: The reason.
+        inside: The account that it is taken from.
+        rows: Profiled launches that lose.
+    """
+
+    part: Part
+    inside: Inside
+    rows: Array
+
+    @property
+    def lost_ns(self) -> int:
+        """What is claimed."""
+        return int(self.inside.booked_ns[self.part].sum())
+
+    @property
+    def time_ns(self) -> int:
+        """How long these launches took."""
+        return int(self.inside.ns[self.rows].sum())
+
+    def mean(self, values: Array) -> float:
+        """Return the mean of a value of each launch, weighed with what it loses."""
+        weights = self.inside.booked_ns[self.part][self.rows]
+        known = ~np.isnan(values[self.rows].astype(float))
+        if not known.any() or not weights[known].sum():
+            return float("nan")
+        return float(np.average(values[self.rows][known].astype(float), weights=weights[known]))
+
+    def most(self, words: Array) -> str:
+        """Return the word that most of the loss stands for."""
+        lost = pd.Series(self.inside.booked_ns[self.part][self.rows])
+        return str(lost.groupby(words[self.rows]).sum().idxmax())
+
+    @property
+    def kernels(self) -> pd.DataFrame:
+        """Return ``name`` and ``lost_ns`` of each kernel, the largest loss first."""
+        names = self.inside.limits.counters.profiled["name"].to_numpy()[self.rows]
+        lost = pd.Series(self.inside.booked_ns[self.part][self.rows], name="lost_ns")
+        sums = lost.groupby(pd.Series(names, name="name"), sort=False).sum()
+        return sums.sort_values(ascending=False, kind="stable").reset_index()
+
+    @property
+    def who(self) -> str:
+        """Name the kernels that lose, for the begin of a sentence."""
+        names = list(dict.fromkeys(base_name(str(n)) or str(n) for n in self.kernels["name"]))
+        more = len(names) - NAMED_KERNELS
+        also = (
+            f" and {count_text(more, 'more kernel').replace('1 more', 'one more')}" if more else ""
+        )
+        return f"Launches of {name_text(names[0])}{also}"
+
+
+def why_not_told(
+    facts: Facts,
+    ledger: Ledger,
+    part: Part,
+    metrics: Iterable[str],
+    sections: Iterable[str],
+) -> str:
+    """Return why the recording does not tell this part; empty when it does.
+
+    Args:
+        facts: The recording.
+        ledger: Its account.
+        part: The reason for a loss.
+        metrics: What tells it, by exact names.
+        sections: Sections of Nsight Compute that collect that.
+    """
+    inside = account_in(facts)
+    if inside is None:
+        return why_no_counters(facts, ledger)
+    if inside.told[part].any():
+        return ""
+    return why_missing(facts, ledger, metrics, sections)
+
+
+def losing(facts: Facts, ledger: Ledger, part: Part) -> Losing | None:
+    """Return the launches that lose time for this reason; None when it is too little to tell."""
+    inside = account_in(facts)
+    if inside is None:
+        return None
+    found = Losing(part, inside, np.flatnonzero(inside.booked_ns[part] > 0))
+    return found if is_notable(ledger, found.lost_ns) else None
+
+
+def finding(found: Losing, ledger: Ledger, what: str, *, formula: str, **more: Any) -> Finding:
+    """Return the finding about launches that lose.
+
+    Args:
+        found: The launches.
+        ledger: The account.
+        what: What they do, in words that follow their names.
+        formula: How the loss was estimated.
+        more: ``advice``, ``does_not_apply_when`` and ``evidence`` of the finding.
+    """
+    inside, part = found.inside, found.part
+    low, high = (int(ns[part][found.rows].sum()) for ns in (inside.low_ns, inside.high_ns))
+    row = ROW_OF_PART.get(part, Row.KERNEL)
+    about = "about" if row is not Row.KERNEL else "up to"
+    title = (
+        f"{found.who} {what}: {about} {time_text(found.lost_ns)} of {time_text(found.time_ns)}, "
+        f"{ledger.share(found.lost_ns)}"
+    )
+    range_ = (Evidence(name="launches concerned", value=len(found.rows), unit="count"),)
+    kernels = tuple(
+        Evidence(name=f"lost in {name_text(str(name))}", value=float(lost), unit="ns")
+        for name, lost in found.kernels.head(EVIDENCE_KERNELS).itertuples(index=False)
+    )
+    evidence = (*more.pop("evidence", ()), *range_, *kernels)
+    return Finding(
+        title=title,
+        row=row,
+        lost_ns=found.lost_ns,
+        confidence=Confidence.INFERRED,
+        evidence=evidence,
+        low_ns=low,
+        high_ns=high,
+        formula=formula,
+        **more,
+    )

@@ -1,0 +1,58 @@
+"""Kernels that move as many bytes per second as device memory delivers, by their counters.
+
+What it looks for:
+    Launches with device memory at 80 % of its peak or above
+    (``gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed``), and busier than the caches.
+
+Why it is slow:
+    No kernel gets more bytes per second than the memory delivers. More threads, more blocks and
+    faster arithmetic change nothing then.
+
+What to try:
+    Move fewer bytes: fuse neighbouring element-wise operations, use smaller types, keep in
+    registers or shared memory what is read twice, read only what is needed.
+
+When it does not apply:
+    When the kernels already move each byte once: then the memory is well used, and only a
+    different algorithm helps.
+
+The loss lies between what the next busiest part of the GPU would leave free, and all the time in
+which memory was busy.
+
+Shown by:
+    tests/counter_scenarios.py, ``dram_bound``
+"""
+
+from __future__ import annotations
+
+from analyzers.examined import finding, losing, why_not_told
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
+from analyzers.inside import AT_ROOF, Part
+from analyzers.ledger import Ledger
+from analyzers.limits import DRAM
+
+CAUSE = Cause.BANDWIDTH
+NEEDS = ("counters",)
+
+SECTIONS = ("SpeedOfLight",)
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report launches at the limit of device memory."""
+    if reason := why_not_told(facts, ledger, Part.DRAM, DRAM[:1], SECTIONS):
+        return Skipped(reason)
+    found = losing(facts, ledger, Part.DRAM)
+    if found is None:
+        return Clear()
+    busy = 100 * found.mean(found.inside.limits.dram)
+    return finding(
+        found,
+        ledger,
+        f"use {busy:.0f} % of device memory's bandwidth (the limit is near from "
+        f"{100 * AT_ROOF:.0f} % on)",
+        formula="time * device memory's part of its peak; at least what the next part leaves free",
+        advice="Move fewer bytes: fuse element-wise kernels, or use smaller types.",
+        does_not_apply_when="the kernels already move each byte only once.",
+        evidence=(Evidence(name="device memory", value=busy, unit="pct"),),
+    )

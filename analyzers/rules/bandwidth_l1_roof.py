@@ -1,0 +1,58 @@
+"""Kernels whose accesses keep the data stages of the L1 cache busy all the time.
+
+What it looks for:
+    Launches with a data stage of L1 and shared memory at 80 % of its peak or above, such as
+    ``l1tex__data_pipe_lsu_wavefronts.avg.pct_of_peak_sustained_elapsed``, and busier than what
+    lies behind it. Taking in instructions does not count: that is the multiprocessor's part.
+
+Why it is slow:
+    An access of a warp is served in wavefronts. Uncoalesced accesses and bank conflicts need
+    several for one instruction, and the stage is then full although few bytes arrive.
+
+What to try:
+    Collect the sections SourceCounters and MemoryWorkloadAnalysis_Tables, which tell whether
+    accesses are uncoalesced or conflict; read each value once and keep it in a register.
+
+When it does not apply:
+    When the kernel lives in shared memory by design and each wavefront is full.
+
+The loss lies between what the next busiest part of the GPU would leave free, and all the time in
+which the stage was busy.
+
+Shown by:
+    tests/counter_scenarios.py, ``l1_bound``
+"""
+
+from __future__ import annotations
+
+from analyzers.examined import finding, losing, why_not_told
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
+from analyzers.inside import AT_ROOF, Part
+from analyzers.ledger import Ledger
+from analyzers.limits import L1_STAGES
+
+CAUSE = Cause.BANDWIDTH
+NEEDS = ("counters",)
+
+SECTIONS = ("SpeedOfLight", "MemoryWorkloadAnalysis_Tables")
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report launches at the limit of L1's data stages."""
+    if reason := why_not_told(facts, ledger, Part.L1, L1_STAGES[:1], SECTIONS):
+        return Skipped(reason)
+    found = losing(facts, ledger, Part.L1)
+    if found is None:
+        return Clear()
+    busy = 100 * found.mean(found.inside.limits.l1)
+    return finding(
+        found,
+        ledger,
+        f"keep a data stage of L1 and shared memory {busy:.0f} % busy (the limit is near from "
+        f"{100 * AT_ROOF:.0f} % on)",
+        formula="time * the stage's part of its peak; at least what the next part leaves free",
+        advice="Make each access serve more bytes: coalesce it, or keep values in registers.",
+        does_not_apply_when="each wavefront is full, as in a tuned matrix multiplication.",
+        evidence=(Evidence(name="L1 data stage", value=busy, unit="pct"),),
+    )

@@ -1,0 +1,57 @@
+"""Kernels that move as many bytes per second as the L2 cache delivers.
+
+What it looks for:
+    Launches with the L2 cache at 80 % of its peak or above
+    (``lts__throughput.avg.pct_of_peak_sustained_elapsed``), and busier than device memory.
+
+Why it is slow:
+    All multiprocessors share one L2 cache. What misses L1 comes from there, and it has a limit,
+    even when every access hits.
+
+What to try:
+    Read it less often: larger tiles in shared memory or registers, an order of blocks that shares
+    what is read, wider loads, fewer atomics on one address.
+
+When it does not apply:
+    When the accesses are uncoalesced: mend those first, which another rule counts before this.
+
+The loss lies between what the next busiest part of the GPU would leave free, and all the time in
+which L2 was busy.
+
+Shown by:
+    tests/counter_scenarios.py, ``l2_bound``
+"""
+
+from __future__ import annotations
+
+from analyzers.examined import finding, losing, why_not_told
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
+from analyzers.inside import AT_ROOF, Part
+from analyzers.ledger import Ledger
+from analyzers.limits import L2
+
+CAUSE = Cause.BANDWIDTH
+NEEDS = ("counters",)
+
+SECTIONS = ("SpeedOfLight",)
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report launches at the limit of the L2 cache."""
+    if reason := why_not_told(facts, ledger, Part.L2, L2, SECTIONS):
+        return Skipped(reason)
+    found = losing(facts, ledger, Part.L2)
+    if found is None:
+        return Clear()
+    busy = 100 * found.mean(found.inside.limits.l2)
+    return finding(
+        found,
+        ledger,
+        f"use {busy:.0f} % of the L2 cache's bandwidth (the limit is near from "
+        f"{100 * AT_ROOF:.0f} % on)",
+        formula="time * the L2 cache's part of its peak; at least what the next part leaves free",
+        advice="Read L2 less often: keep tiles in shared memory or registers.",
+        does_not_apply_when="each byte is already read once per block.",
+        evidence=(Evidence(name="L2 cache", value=busy, unit="pct"),),
+    )

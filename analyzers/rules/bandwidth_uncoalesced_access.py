@@ -1,0 +1,68 @@
+"""Global memory that is read or written in pieces of which most bytes are not used.
+
+What it looks for:
+    Counters by which global accesses move more 32-byte sectors than their instructions need:
+    ``memory_l2_theoretical_sectors_global`` against ``…_ideal``. Where those were not collected,
+    the bytes that each sector is used for, or the sectors of a request.
+
+Why it is slow:
+    Memory moves sectors of 32 bytes. When neighbouring threads read far apart, a sector is moved
+    for 4 bytes of it, and the bus is busy with the other 28.
+
+What to try:
+    Let neighbouring threads read neighbouring addresses: swap the loops or the thread's indices,
+    turn an array of structures into a structure of arrays, or go through shared memory.
+
+When it does not apply:
+    When the kernel is bound by compute: moving fewer bytes then wins little, and the estimate is
+    small. Look-ups in a small table stay in the caches.
+
+The loss is (1 - ideal / actual sectors) × the launch's time × how much it is bound by memory.
+
+Shown by:
+    tests/counter_scenarios.py, ``uncoalesced``
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyzers.examined import finding, losing, why_not_told
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
+from analyzers.inside import Part, wasted_sectors
+from analyzers.ledger import Ledger
+from analyzers.limits import IDEAL_SECTORS, SECTORS
+
+CAUSE = Cause.BANDWIDTH
+NEEDS = ("counters",)
+
+METRICS = (*SECTORS, *IDEAL_SECTORS)
+SECTIONS = ("SourceCounters", "SpeedOfLight")
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report launches whose global accesses move sectors in vain."""
+    if reason := why_not_told(facts, ledger, Part.UNCOALESCED, METRICS, SECTIONS):
+        return Skipped(reason)
+    found = losing(facts, ledger, Part.UNCOALESCED)
+    if found is None:
+        return Clear()
+    limits = found.inside.limits
+    with np.errstate(divide="ignore", invalid="ignore"):
+        wasted = 100 * found.mean(np.mean(wasted_sectors(limits), axis=0))
+    memory = 100 * found.mean(limits.memory)
+    return finding(
+        found,
+        ledger,
+        f"move {wasted:.0f} % of the sectors of global memory in vain, because neighbouring "
+        "threads do not access neighbouring addresses",
+        formula="time * (1 - ideal / actual sectors) * weight of memory, m to m / max(c, m)",
+        advice="Let neighbouring threads access neighbouring addresses, or go through shared "
+        "memory.",
+        does_not_apply_when="the accesses are look-ups in a table that stays in the caches.",
+        evidence=(
+            Evidence(name="sectors in vain", value=wasted, unit="pct"),
+            Evidence(name="memory throughput", value=memory, unit="pct"),
+        ),
+    )

@@ -1,0 +1,83 @@
+"""Profiled kernels that keep neither compute nor memory busy, because warps wait.
+
+What it looks for:
+    Launches below 60 % of the peak on both sides (``sm__throughput`` and
+    ``gpu__compute_memory_throughput``, each ``.avg.pct_of_peak_sustained_elapsed``). What most
+    warps wait for comes from ``smsp__average_warps_issue_stalled_*_per_issue_active.ratio``.
+
+Why it is slow:
+    An instruction needs the result of another, or of memory, and no other warp has anything to
+    do meanwhile. The time is latency that nothing hides.
+
+What to try:
+    More independent work per thread (unroll, several loads before their use), more warps, fewer
+    barriers, shorter chains of dependent loads.
+
+When it does not apply:
+    When the kernel takes a few microseconds: starting and ending it is then most of its time.
+
+The loss is at most the launch's time × (1 - busiest side / 60 %).
+
+Shown by:
+    tests/counter_scenarios.py, ``latency_bound``
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyzers.examined import Losing, finding, losing, why_not_told
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
+from analyzers.inside import BUSY, Part
+from analyzers.ledger import Ledger
+from analyzers.limits import COMPUTE, MEMORY
+
+CAUSE = Cause.PARALLELISM
+NEEDS = ("counters",)
+
+METRICS = (COMPUTE[0], MEMORY[0])
+SECTIONS = ("SpeedOfLight", "WarpStateStats", "SchedulerStats")
+STALLED = ("smsp__average_warps_issue_stalled_", "_per_issue_active.ratio")
+LATENCY = "smsp__average_warp_latency_per_inst_issued.ratio"
+MIN_STALL = 0.30  # of a warp's time between two instructions; NVIDIA's rule names it from there on
+WORKING = ("selected", "not_selected")  # a warp that could go on does not wait
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report profiled launches that keep nothing busy."""
+    if reason := why_not_told(facts, ledger, Part.LATENCY, METRICS, SECTIONS):
+        return Skipped(reason)
+    found = losing(facts, ledger, Part.LATENCY)
+    if found is None:
+        return Clear()
+    limits = found.inside.limits
+    compute, memory = (100 * found.mean(v) for v in (limits.compute, limits.memory))
+    stall, part = main_stall(found)
+    why = f"; warps wait for {stall.replace('_', ' ')} {100 * part:.0f} % of the time"
+    return finding(
+        found,
+        ledger,
+        f"keep compute {compute:.0f} % and memory {memory:.0f} % busy (waiting is hidden from "
+        f"{100 * BUSY:.0f} % on){why if stall else ''}",
+        formula="time * (1 - max(c, m) / 60 %)",
+        advice="Give each thread more independent work, or keep more warps resident.",
+        does_not_apply_when="a launch takes only a few microseconds.",
+        evidence=(
+            Evidence(name="compute throughput", value=compute, unit="pct"),
+            Evidence(name="memory throughput", value=memory, unit="pct"),
+        ),
+    )
+
+
+def main_stall(found: Losing) -> tuple[str, float]:
+    """Return what warps wait for most, and its part of their time; empty when it is nothing."""
+    counters = found.inside.limits.counters
+    latency = counters.metric(LATENCY)
+    parts = {
+        name: found.mean(values / latency)
+        for name, values in counters.starting_with(*STALLED).items()
+        if name not in WORKING
+    }
+    told = {name: part for name, part in parts.items() if part > MIN_STALL}
+    return max(told.items(), key=lambda item: item[1]) if told else ("", float(np.nan))

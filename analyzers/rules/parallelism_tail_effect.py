@@ -1,0 +1,56 @@
+"""Profiled kernels whose last wave of blocks is not full.
+
+What it looks for:
+    One to four full waves of blocks and a partial one (``launch__waves_per_multiprocessor``),
+    while the occupancy that was reached stays below 80 % of what is possible.
+
+Why it is slow:
+    While the last, partial wave runs, multiprocessors have nothing left to do. With few
+    waves in all, that is a large part of the kernel.
+
+What to try:
+    Choose a grid that is a multiple of what fits, make blocks smaller so that waves are many, or
+    let a grid that fits exactly loop over the work (a persistent, grid-stride kernel).
+
+When it does not apply:
+    When blocks differ much in length, so that they do not run in waves, or when other kernels
+    fill the gap.
+
+The loss is at most the launch's time × (1 - waves / waves rounded up).
+
+Shown by:
+    tests/counter_scenarios.py, ``tail``
+"""
+
+from __future__ import annotations
+
+from analyzers.examined import finding, losing, why_not_told
+from analyzers.facts import Facts
+from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
+from analyzers.inside import Part
+from analyzers.ledger import Ledger
+from analyzers.limits import WAVES
+
+CAUSE = Cause.PARALLELISM
+NEEDS = ("counters",)
+
+SECTIONS = ("LaunchStats", "Occupancy")
+
+
+def check(facts: Facts, ledger: Ledger) -> Outcome:
+    """Report profiled launches with few waves, the last of them partial."""
+    if reason := why_not_told(facts, ledger, Part.TAIL, WAVES, SECTIONS):
+        return Skipped(reason)
+    found = losing(facts, ledger, Part.TAIL)
+    if found is None:
+        return Clear()
+    waves = found.mean(found.inside.limits.waves)
+    return finding(
+        found,
+        ledger,
+        f"run in {waves:.2f} waves of blocks, the last of which leaves multiprocessors idle",
+        formula="time * (1 - waves / waves rounded up)",
+        advice="Choose a grid that fills whole waves, or loop over the work in a grid that fits.",
+        does_not_apply_when="blocks differ much in length, so that they do not run in waves.",
+        evidence=(Evidence(name="waves", value=waves, unit="count"),),
+    )

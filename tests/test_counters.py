@@ -1,0 +1,436 @@
+"""What counters of profiled launches are made of: the account, the findings, the verdict."""
+
+import csv
+import inspect
+import json
+import shlex
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cli
+from analyzers import analyze, diagnose
+from analyzers.analysis import investigate
+from analyzers.facts import WindowError
+from analyzers.finding import Cause, Finding, Row
+from analyzers.inside import Part
+from analyzers.report import Report
+from collectors import open_trace
+from collectors.trace import TraceError
+from tests import counter_scenarios as scenes
+from tests.counter_scenarios import DURATION_NS, GOOD, SHORT, launch, written
+from tests.view_fakes import draw, library, open_sample, words
+from traces.ncu_writer import Launch, details_page, raw_page
+
+SCENARIOS = [
+    name
+    for name, function in vars(scenes).items()
+    if isinstance(function, types.FunctionType)
+    and function.__module__ == scenes.__name__
+    and not name.startswith("_")
+    and not inspect.signature(function).parameters
+]
+REAL = Path(__file__).parents[2] / "shared" / "real"
+FILES = sorted([*(REAL / "ncu_rep").glob("*.ncu-rep"), *(REAL / "ncu_csv").glob("*.csv")])
+INSIDE = [rule for rule in diagnose.all_rules() if "counters" in getattr(rule, "NEEDS", ())]
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory):
+    """Return a function that analyses a scenario once."""
+    root, known = tmp_path_factory.mktemp("cache"), {}
+
+    def get(name):
+        if name not in known:
+            known[name] = investigate(open_trace(getattr(scenes, name)(), root))
+        return known[name]
+
+    return get
+
+
+def of(path, tmp_path):
+    return investigate(open_trace(path, tmp_path / "cache"))
+
+
+def found(result, rule):
+    return next(f for f in result.report.findings if f.id == rule)
+
+
+def ids(result):
+    return {f.id for f in result.report.findings}
+
+
+# The account.
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_account_sums_to_the_time_of_the_profiled_launches(analysis, name):
+    result = analysis(name)
+    report = result.report
+    total = int(result.facts.counters.profiled["duration_ns"].sum())
+    assert report.window.duration_ns == total
+    assert report.window.span == (0, total)
+    for device in report.devices:
+        rows = {row for row, ns in device.rows.items() if ns}
+        assert rows <= {Row.KERNEL, Row.DIVERGENCE, Row.BANDWIDTH}
+        assert sum(device.rows.values()) == device.duration_ns == device.busy_ns
+    assert sum(d.duration_ns for d in report.devices) == total
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_no_rule_fails_and_none_about_a_timeline_answers(analysis, name):
+    report = analysis(name).report
+    assert report.failed == ()
+    skipped = {s.id: s.reason for s in report.skipped}
+    for rule in diagnose.all_rules():
+        if rule not in INSIDE:
+            assert "no timeline" in skipped[diagnose.rule_id(rule)]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_findings_divide_their_rows_without_help(analysis, name):
+    result = analysis(name)
+    outcomes = diagnose.run_rules(result.facts, result.ledger)
+    findings = [o for o in outcomes if isinstance(o, Finding)]
+    for row in Row:
+        claimed = sum(f.lost_ns for f in findings if f.row is row)
+        assert claimed <= result.ledger.total_ns(row)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_estimate_has_a_range_and_a_formula(analysis, name):
+    for finding in analysis(name).report.findings:
+        assert 0 <= finding.low_ns <= finding.high_ns
+        assert finding.lost_ns <= finding.high_ns
+        assert finding.formula
+        assert finding.advice.endswith(".")
+        assert all(e.start_ns == -1 for e in finding.evidence), "there is no timeline to show"
+
+
+def test_segments_follow_each_other_without_hole_or_overlap(analysis):
+    segments = analysis("idle_lanes").ledger.segments
+    start, end = segments["start_ns"].to_numpy(), segments["end_ns"].to_numpy()
+    assert start[0] == 0
+    assert np.array_equal(start[1:], end[:-1])
+    assert end[-1] == 2 * DURATION_NS
+
+
+def test_launches_of_several_processes_are_accounted_apart(tmp_path):
+    page = details_page([Launch(metrics={"gpu__time_duration.sum": 700})])
+    header, row = page.splitlines()
+    path = tmp_path / "two.csv"
+    path.write_text("\n".join([header, row, row.replace('"4242"', '"77"')]))
+    report = of(path, tmp_path).report
+    assert [(d.process, d.duration_ns) for d in report.devices] == [(4_242, 700), (77, 700)]
+    assert report.window.duration_ns == 1_400
+
+
+# Each scenario is named by what was changed.
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "cause"),
+    [
+        ("idle_lanes", "divergence.idle_lanes", "divergence"),
+        ("predicated", "divergence.idle_lanes", "divergence"),
+        ("partial_warps", "divergence.idle_lanes", "divergence"),
+        ("early_exit", "divergence.idle_lanes", "divergence"),
+        ("uncoalesced", "bandwidth.uncoalesced_access", "bandwidth"),
+        ("bank_conflicts", "bandwidth.bank_conflicts", "bandwidth"),
+        ("dram_bound", "bandwidth.dram_roof", "bandwidth"),
+        ("l2_bound", "bandwidth.l2_roof", "bandwidth"),
+        ("l1_bound", "bandwidth.l1_roof", "bandwidth"),
+        ("few_blocks", "parallelism.few_blocks", "parallelism"),
+        ("tail", "parallelism.tail_effect", "parallelism"),
+        ("imbalance", "parallelism.imbalance", "parallelism"),
+        ("achieved_occupancy", "parallelism.achieved_occupancy", "parallelism"),
+        ("latency_bound", "parallelism.latency_bound", "parallelism"),
+        ("fp64", "compute.fp64", "healthy"),
+        ("idle_tensor_cores", "compute.idle_tensor_cores", "healthy"),
+        ("idle_lanes_behind_memory", "bandwidth.dram_roof", "bandwidth"),
+    ],
+)
+def test_trouble_is_found_by_its_rule_and_gives_the_verdict(analysis, name, rule, cause):
+    report = analysis(name).report
+    assert rule in ids(analysis(name))
+    assert report.findings[0].id == rule
+    assert report.verdict.cause == cause
+
+
+def test_a_good_kernel_has_no_findings_and_is_healthy(analysis):
+    report = analysis("good").report
+    assert report.findings == ()
+    assert report.verdict.cause == "healthy"
+    assert Cause.DIVERGENCE in report.verdict.examined
+    assert "between kernels was not recorded" in report.verdict.sentence
+
+
+def test_divergence_costs_idle_lanes_times_the_weight_of_compute(analysis):
+    result = analysis("idle_lanes")
+    finding = found(result, "divergence.idle_lanes")
+    idle = 1 - 15.5 / 32  # of one launch of two; compute at 90 %, memory below it
+    assert finding.low_ns == pytest.approx(idle * 0.9 * DURATION_NS, abs=1)
+    assert finding.high_ns == pytest.approx(idle * DURATION_NS, abs=1)
+    assert finding.lost_ns == pytest.approx(idle * 0.95 * DURATION_NS, abs=1)
+    assert result.ledger.total_ns(Row.DIVERGENCE) == finding.lost_ns
+    assert "Launches of march_rays keep 15.5 of a warp's 32 lanes busy" in finding.title
+    assert result.report.verdict.share == pytest.approx(finding.lost_ns / (2 * DURATION_NS))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("idle_lanes", "threads of a warp branch apart"),
+        ("predicated", "instructions are predicated off"),
+        ("partial_warps", "blocks do not fill their last warp"),
+        ("early_exit", "threads leave early or work less than others"),
+    ],
+)
+def test_why_lanes_idle_is_checked_against_other_counters(analysis, name, why):
+    assert why in found(analysis(name), "divergence.idle_lanes").title
+
+
+def test_idle_lanes_cost_little_where_memory_holds_the_kernel_up(analysis):
+    result = analysis("idle_lanes_behind_memory")
+    assert result.ledger.total_ns(Row.DIVERGENCE) < 0.1 * DURATION_NS
+    assert result.ledger.total_ns(Row.BANDWIDTH) > 0.5 * DURATION_NS
+
+
+@pytest.mark.parametrize(("lanes", "named"), [(24.0, False), (23.9, True)])
+def test_fewer_than_24_lanes_are_few(tmp_path, lanes, named):
+    result = of(written(f"lanes{lanes}", launch(active=lanes, live=lanes, uniform=50)), tmp_path)
+    assert ("divergence.idle_lanes" in ids(result)) == named
+    assert bool(result.ledger.total_ns(Row.DIVERGENCE)) == named
+
+
+def test_a_branch_efficiency_of_zero_branches_is_no_divergence(tmp_path):
+    path = written("no_branches", launch(active=16, live=16, uniform=0))
+    title = found(of(path, tmp_path), "divergence.idle_lanes").title
+    assert "what parts the threads was not counted" in title
+
+
+def test_uncoalesced_access_costs_sectors_in_vain_times_the_weight_of_memory(analysis):
+    finding = found(analysis("uncoalesced"), "bandwidth.uncoalesced_access")
+    assert finding.low_ns == pytest.approx(0.75 * 0.70 * DURATION_NS, abs=1)
+    assert finding.high_ns == pytest.approx(0.75 * DURATION_NS, abs=1)
+    assert "75 % of the sectors" in finding.title
+
+
+SECTORS = (SHORT["ideal_sectors"], "memory_l2_theoretical_sectors_global")
+
+
+def test_without_ideal_sectors_the_bytes_used_of_each_tell(tmp_path):
+    metrics = dict(launch(without=SECTORS, compute=15, memory=70, l2=70).metrics)
+    metrics |= {
+        "smsp__sass_average_data_bytes_per_sector_mem_global_op_ld.ratio": 8.0,
+        "l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum": 4_000.0,
+    }
+    finding = found(of(written("used", Launch(metrics=metrics)), tmp_path), UNCOALESCED)
+    assert "75 % of the sectors" in finding.title
+
+
+UNCOALESCED = "bandwidth.uncoalesced_access"
+
+
+@pytest.mark.parametrize(("per_request", "low", "high"), [(32, 0.5, 0.875), (16, 0, 0.75)])
+def test_sectors_per_request_leave_open_how_much_a_thread_reads(tmp_path, per_request, low, high):
+    metrics = dict(launch(without=SECTORS, compute=15, memory=100, l2=70).metrics)
+    metrics |= {
+        "l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum": per_request * 100.0,
+        "l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum": 100.0,
+    }
+    path = written(f"requests{per_request}", Launch(metrics=metrics))
+    finding = found(of(path, tmp_path), UNCOALESCED)
+    assert finding.low_ns == pytest.approx(low * DURATION_NS, abs=1)
+    assert finding.high_ns == pytest.approx(high * DURATION_NS, abs=1)
+
+
+def test_a_roof_costs_between_what_the_next_part_leaves_free_and_all_it_was_busy(analysis):
+    finding = found(analysis("dram_bound"), "bandwidth.dram_roof")
+    assert finding.low_ns == pytest.approx((0.92 - 0.40) * DURATION_NS, abs=1)
+    assert finding.high_ns == pytest.approx(0.92 * DURATION_NS, abs=1)
+
+
+def test_multiprocessors_that_take_in_instructions_are_not_memory(tmp_path):
+    # A tuned matrix product: both throughputs at 97 % because of one pipe, no data stage full.
+    both = launch("gemm(float *)", compute=97, memory=97, l1=50)
+    result = of(written("both", both), tmp_path)
+    assert result.report.verdict.cause == "healthy"
+    assert result.ledger.total_ns(Row.BANDWIDTH) == 0
+
+
+def test_a_tail_costs_what_the_last_wave_leaves_empty(analysis):
+    finding = found(analysis("tail"), "parallelism.tail_effect")
+    assert finding.lost_ns == pytest.approx((1 - 2.25 / 3) * DURATION_NS, abs=1)
+
+
+def test_a_tail_that_occupancy_does_not_show_is_none(tmp_path):
+    waves = launch(waves=2.25, achieved=48, possible=50, compute=65, memory=40)
+    assert "parallelism.tail_effect" not in ids(of(written("full", waves), tmp_path))
+
+
+def test_what_warps_wait_for_is_named(analysis):
+    title = found(analysis("latency_bound"), "parallelism.latency_bound").title
+    assert "warps wait for long scoreboard 80 % of the time" in title
+
+
+def test_a_small_grid_is_not_called_imbalance_or_low_occupancy_as_well(tmp_path):
+    small = launch(grid=(25, 1, 1), waves=0.05, mean_cycles=250_000, achieved=10, compute=5)
+    result = of(written("small", small), tmp_path)
+    assert {"parallelism.imbalance", "parallelism.achieved_occupancy"}.isdisjoint(ids(result))
+
+
+def test_fp64_costs_by_how_slow_it_is_on_this_gpu(analysis):
+    finding = found(analysis("fp64"), "compute.fp64")
+    assert finding.lost_ns == pytest.approx(0.90 * (1 - 1 / 64) * DURATION_NS, abs=1)
+
+
+def test_time_decides_which_launch_matters(tmp_path):
+    short = launch("short(int)", duration=20_000, active=4, live=4, uniform=50)
+    result = of(written("weights", launch(), short), tmp_path)
+    assert "divergence.idle_lanes" not in ids(result)
+    assert result.ledger.total_ns(Row.DIVERGENCE) > 0
+
+
+# What was not collected.
+
+
+@pytest.mark.parametrize("rule", INSIDE, ids=diagnose.rule_id)
+def test_a_missing_metric_gives_the_command_that_collects_it(rule, tmp_path):
+    path = written("bare", Launch(metrics={"gpu__time_duration.sum": 5.0}, grid=(0, 0, 0)))
+    skipped = {s.id: s.reason for s in of(path, tmp_path).report.skipped}
+    reason = skipped[diagnose.rule_id(rule)]
+    command = shlex.split(reason.split("`")[1])
+    assert command[0] == "ncu"
+    assert "--section" in command or "--metrics" in command
+    assert command[command.index("--kernel-name") + 1] == "regex:^(kernel)$"
+    assert int(command[command.index("--launch-count") + 1]) > 0
+    assert "not collected" in reason
+
+
+def test_with_nothing_but_durations_the_verdict_is_unknown(tmp_path):
+    path = written("bare", Launch(metrics={"gpu__time_duration.sum": 5.0}))
+    verdict = of(path, tmp_path).report.verdict
+    assert verdict.cause == "unknown"
+    assert "run `ncu" in verdict.sentence
+    assert Cause.DIVERGENCE in verdict.not_examined
+
+
+def test_without_a_duration_nothing_is_weighed_and_the_way_out_is_told(tmp_path):
+    metrics = {k: v for k, v in GOOD.items() if k != SHORT["duration"]}
+    del metrics["sm__cycles_elapsed.max"]
+    report = of(written("timeless", Launch(metrics=metrics)), tmp_path).report
+    assert report.verdict.cause == "unknown"
+    assert "gpu__time_duration.sum" in report.verdict.sentence
+    assert report.window.duration_ns == 0
+    assert report.failed == ()
+
+
+def test_there_is_no_window_to_choose(tmp_path):
+    trace = open_trace(scenes.good(), tmp_path)
+    for request in ("span:0-100", "nvtx:step", "iteration:1"):
+        with pytest.raises(WindowError, match="no timeline"):
+            analyze(trace, request)
+
+
+def test_a_report_of_counters_survives_being_written_and_read(analysis):
+    report = analysis("idle_lanes").report
+    assert Report.from_dict(json.loads(report.to_json())) == report
+
+
+@pytest.mark.parametrize("page", [raw_page, details_page], ids=["raw", "details"])
+def test_a_page_gives_the_same_answer_as_the_report(page, analysis, tmp_path):
+    path = tmp_path / "page.csv"
+    march = launch("void march_rays<float>(float *)", active=16, live=15.5, uniform=60)
+    path.write_text(page([launch(), march]))
+    ours, theirs = of(path, tmp_path).report, analysis("idle_lanes").report
+    assert ours.verdict == theirs.verdict
+    assert [d.rows for d in ours.devices] == [d.rows for d in theirs.devices]
+
+
+def test_all_parts_of_a_launch_together_are_never_more_than_the_launch(tmp_path):
+    chance = np.random.default_rng(7)
+    keys = [k for k in SHORT if k != "duration"]
+    launches = [
+        launch(
+            f"k{i}(int)",
+            grid=(int(chance.integers(1, 400)), 1, 1),
+            block=(int(chance.integers(1, 1_025)), 1, 1),
+            **{k: float(chance.uniform(0, 100)) for k in chance.choice(keys, 8, replace=False)},
+        )
+        for i in range(200)
+    ]
+    result = of(written("random", *launches), tmp_path)
+    from analyzers.inside import account_of
+
+    inside = account_of(result.facts.counters)
+    assert (inside.booked_ns.sum(axis=0) <= inside.ns).all()
+    assert (inside.low_ns <= inside.high_ns).all()
+    assert (inside.booked_ns <= inside.high_ns).all()
+    assert (inside.booked_ns >= 0).all()
+    assert inside.told.shape == (len(Part), 200)
+
+
+# Real recordings.
+
+
+@pytest.mark.skipif(not FILES, reason="the real recordings are not here")
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name[-44:])
+def test_every_real_file_is_answered_and_its_account_sums(path, tmp_path):
+    try:
+        result = of(path, tmp_path)
+    except TraceError:
+        assert "pooling" in path.name
+        return
+    report = result.report
+    assert report.failed == ()
+    for device in report.devices:
+        assert sum(device.rows.values()) == device.duration_ns
+    assert sum(d.duration_ns for d in report.devices) == report.window.duration_ns
+
+
+@pytest.mark.skipif(not FILES, reason="the real recordings are not here")
+@pytest.mark.parametrize(
+    ("part", "cause"),
+    [("be34af6", "bandwidth"), ("8fce663", "healthy"), ("JAX", "parallelism")],
+)
+def test_real_reports_of_known_trouble_are_called_by_it(part, cause, tmp_path):
+    path = next(p for p in FILES if part in p.name)
+    assert of(path, tmp_path).report.verdict.cause == cause
+
+
+# Around the analysis.
+
+
+def test_the_command_line_answers_with_the_verdict_and_the_range(tmp_path, capsys):
+    path = scenes.idle_lanes()
+    assert cli.main(["diagnose", str(path), "--data-dir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Divergence-bound")
+    assert "490 µs estimated, 464 µs to 516 µs" in said
+
+
+def test_there_is_nothing_for_perfetto_but_tables_can_be_written(tmp_path, capsys):
+    path, data = scenes.idle_lanes(), ["--data-dir", str(tmp_path / "data")]
+    assert cli.main(["export", str(path), "--perfetto", str(tmp_path / "o.json"), *data]) == 2
+    assert "without a timeline" in capsys.readouterr().err
+    assert cli.main(["export", str(path), "--csv", str(tmp_path / "tables"), *data]) == 0
+    with (tmp_path / "tables" / "counters.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {"profiled": "0", "name": SHORT["active"], "value": "32", "text": ""} in rows
+
+
+@pytest.mark.parametrize("page", ["overview", "kernels", "timeline", "open"])
+def test_each_page_draws_counters(page, tmp_path):
+    opened = open_sample(str(scenes.idle_lanes()), tmp_path)
+    with library(tmp_path):
+        app = draw(page, trace=opened.trace.id)
+    assert not app.exception
+    assert not app.error
+    if page == "overview":
+        assert "Divergence-bound: 24 % of the profiled time" in words(app)
+        assert "between 464 µs and 516 µs" in words(app)
+    if page == "open":
+        assert "2 profiled launches" in words(app)
