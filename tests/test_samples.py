@@ -14,13 +14,14 @@ import analyzers
 from benchmarks.ingest import KERNEL, RUNTIME, make_export
 from collectors import open_trace
 from tests import scenarios
+from traces.counter_programs import COUNTED
 from traces.generate import FOLDER, generate
 from traces.nsys_writer import GENERATIONS, SYNTHETIC, Recording, layout, short_name
 from traces.programs import PROGRAMS
 
 TRACES = FOLDER.parent
 SAMPLES = sorted(
-    p for p in TRACES.rglob("*") if p.suffix in (".sqlite", ".nsys-rep", ".gz", ".csv")
+    p for p in TRACES.rglob("*") if p.suffix in (".sqlite", ".nsys-rep", ".ncu-rep", ".gz", ".csv")
 )
 HEALTHY_TIMELINE = ("healthy", "divergence")
 MAX_BYTES = 2_000_000
@@ -95,6 +96,22 @@ def test_synthetic_sample_says_so_wherever_a_reader_looks(name, root):
     # The oldest layout has no names of processes.
     assert set(processes.column("name").to_pylist()) <= {f"synthetic_{name}", ""}
     assert not trace.source.tool_version or trace.source.tool_version.startswith(SYNTHETIC)
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_committed_counters_are_what_the_generator_makes(made, name):
+    file = f"synthetic_counters_{name}.ncu-rep"
+    assert (FOLDER / file).read_bytes() == made[file].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"), [("divergence", "divergence"), ("uncoalesced", "bandwidth")]
+)
+def test_counters_say_that_they_are_synthetic_and_show_their_cause(name, cause, root):
+    trace = open_trace(FOLDER / f"synthetic_counters_{name}.ncu-rep", root)
+    assert all(SYNTHETIC in n for n in trace.frame("devices")["name"])
+    assert trace.source.tool_version == SYNTHETIC
+    assert analyzers.analyze(trace).verdict.cause == cause
 
 
 def test_real_sample_holds_nothing_private():

@@ -1,4 +1,4 @@
-"""Writes the synthetic samples: one recording for each cause, and a healthy one.
+"""Writes the synthetic samples: one recording for each cause, a healthy one, and counters.
 
 Run ``python -m traces.generate [--out DIR]``. The same version gives the same tables every time.
 """
@@ -8,15 +8,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from traces.counter_programs import COUNTED, write
 from traces.programs import PROGRAMS, record
 
 FOLDER = Path(__file__).parent / "synthetic"
 
 
 def generate(folder: Path) -> list[Path]:
-    """Write ``synthetic_<cause>.sqlite`` for every program into ``folder``."""
+    """Write ``synthetic_<cause>.sqlite`` for every program into ``folder``, and the counters."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [record(name).write(folder / f"synthetic_{name}.sqlite") for name in PROGRAMS]
+    timelines = [record(name).write(folder / f"synthetic_{name}.sqlite") for name in PROGRAMS]
+    return timelines + [write(name, folder) for name in COUNTED]
 
 
 def main() -> None:
