@@ -8,7 +8,9 @@ of ``Part``: what comes later gets only what is left of the launch.
 How much a loss weighs depends on what the launch is bound by. With ``c`` and ``m`` the parts of
 peak compute and memory throughput, a loss of instructions weighs between ``c`` (only the time in
 which issuing was busy) and ``c / max(c, m)`` (all of it, unless memory is busier); a loss of bytes
-between ``m`` and ``m / max(c, m)``. A kernel that is bound by the other one gains little.
+between ``m`` and ``m / max(c, m)``. A kernel that is bound by the other one gains little. And no
+loss is larger than what mending it can win: a launch never gets shorter than what the parts that
+are not mended were busy for.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ SHARED_PCT = (
 ACCESS = "l1tex__t_{}_pipe_lsu_mem_global_op_{}.sum"
 PER_SECTOR = "smsp__sass_average_data_bytes_per_sector_mem_global_op_{}.ratio"
 SECTOR_BYTES = 32.0
+DRAM_BYTES = ("dram__bytes_read.sum", "dram__bytes_write.sum")
 
 FP64_PIPE = (
     f"sm__pipe_fp64_cycles_active{PEAK}",
@@ -165,6 +168,7 @@ def account(counters: Counters, ns: Array) -> Inside:
     left = ns.astype(np.int64).copy()
     for part in Part:
         at_least, at_most = (np.nan_to_num(np.clip(s, 0.0, 1.0)) for s in shares[part])
+        at_least = np.minimum(at_least, at_most)
         told[part] = ~np.isnan(shares[part][1])
         claim = (at_least + at_most) / 2 if part in ROW_OF_PART else at_most
         booked[part] = np.minimum((ns * claim).astype(np.int64), left)
@@ -211,19 +215,35 @@ def _weighed(loss: Array, own: Array, other: Array) -> Range:
     return loss * np.nan_to_num(own), loss * np.where(np.isnan(high), 1.0, high)
 
 
+def _capped(share: Range, *busy: Array) -> Range:
+    """Return a share of time that leaves what other parts were busy for; unknown ones are free."""
+    room = 1 - np.nan_to_num(np.stack(busy)).max(axis=0)
+    return np.minimum(share[0], room), np.minimum(share[1], room)
+
+
 def _idle_lanes(limits: Limits) -> Range:
     lanes = limits.lanes
     idle = np.where(lanes < FEW_LANES, 1 - lanes / THREADS_PER_WARP, lanes * 0)
-    return _weighed(idle, limits.compute, limits.memory)
+    # Full warps move as many bytes, though in fewer instructions.
+    return _capped(_weighed(idle, limits.compute, limits.memory), limits.dram, limits.l2)
 
 
 def _uncoalesced(limits: Limits) -> Range:
     near, far = wasted_sectors(limits)
-    low, _ = _weighed(near, limits.memory, limits.compute)
+    l2 = np.where(np.isnan(limits.l2), limits.memory, limits.l2)
+    low, _ = _weighed(near, l2, limits.compute)
     _, high = _weighed(far, limits.memory, limits.compute)
+    # Sectors that L2 serves twice were fetched from device memory once: coalescing saves there
+    # only what is fetched beyond the need.
+    needed = SECTOR_BYTES * limits.sectors[1] / limits.counters.total(*DRAM_BYTES)
+    needed, known = np.minimum(needed, 1.0), ~np.isnan(needed)
+    all_of_it, least = np.where(known, needed, 1.0), np.where(known, needed, 1 - far)
+    low, _ = _capped((low, low), limits.compute, limits.dram * all_of_it)
+    _, high = _capped((high, high), limits.compute, limits.dram * least)
     return low, high
 
 
+@np.errstate(divide="ignore", invalid="ignore")
 def wasted_sectors(limits: Limits) -> Range:
     """Return the least and largest part of the sectors of global accesses that are in vain.
 
@@ -255,9 +275,11 @@ def _bank_conflicts(limits: Limits) -> Range:
     loss = np.where(ratio >= MIN_CONFLICTS, ratio, ratio * 0)
     busy = np.clip(limits.counters.metric(*SHARED_PCT) / 100, 0, 1)
     low = loss * np.where(np.isnan(busy), np.nan_to_num(limits.memory), busy)
-    return low, _weighed(loss, limits.memory, limits.compute)[1]
+    share = low, _weighed(loss, limits.memory, limits.compute)[1]
+    return _capped(share, limits.compute, limits.dram, limits.l2)
 
 
+@np.errstate(divide="ignore", invalid="ignore")
 def conflict_ratio(limits: Limits) -> Array:
     """Return the part of shared-memory wavefronts that only bank conflicts made necessary."""
     counters = limits.counters
@@ -318,9 +340,10 @@ def _fp64(limits: Limits) -> Range:
     fp32 = np.nan_to_num(np.clip(limits.counters.metric(*FMA_PIPE) / 100, 0, 1))
     saved = 1 - 1 / fp64_ratio(limits)
     high = np.where((fp64 > FP64_BUSY) & (fp32 < FP32_BUSY), fp64 * saved, fp64 * 0)
-    return high * 0, high
+    return _capped((high * 0, high), limits.memory)
 
 
+@np.errstate(divide="ignore", invalid="ignore")
 def fp64_ratio(limits: Limits) -> Array:
     """Return how many times as fast 32-bit arithmetic is on the GPU of each launch."""
     counters = limits.counters
@@ -350,7 +373,7 @@ def _tensor(limits: Limits) -> Range:
     multiplies = np.array([bool(_PRODUCT.search(n)) for n in counters.profiled["name"]], dtype=bool)
     eligible = able & multiplies & (tensor < TENSOR_IDLE)
     high = np.where(eligible, fma * TENSOR_GAIN, fma * 0)
-    return high * 0, np.where(np.isnan(tensor), np.nan, high)
+    return _capped((high * 0, np.where(np.isnan(tensor), np.nan, high)), limits.memory)
 
 
 def _fused_share(counters: Counters, kind: str) -> Array:

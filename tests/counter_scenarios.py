@@ -166,7 +166,9 @@ def latency_bound() -> Path:
 
 def fp64() -> Path:
     """The 64-bit pipe at 90 %, on a GPU that has few of these units."""
-    metrics = dict(launch("double_step(double *)", compute=90, fp64=90, fma=5).metrics)
+    metrics = dict(
+        launch("double_step(double *)", memory=5, dram=2, l2=5, l1=5, fp64=90, fma=5).metrics
+    )
     metrics["device__attribute_compute_capability_minor"] = 6
     metrics["device__attribute_compute_capability_major"] = 8
     return written("fp64", Launch(name="double_step(double *)", metrics=metrics))

@@ -218,6 +218,21 @@ def test_uncoalesced_access_costs_sectors_in_vain_times_the_weight_of_memory(ana
     assert "75 % of the sectors" in finding.title
 
 
+def test_sectors_that_the_cache_serves_again_are_not_won_back_from_device_memory(tmp_path):
+    # Three reads of one sector: L2 moves it three times, device memory once. That stays.
+    metrics = dict(launch(compute=37, memory=73, dram=73, l2=56, ideal_sectors=333).metrics)
+    metrics |= {"dram__bytes_read.sum": 32.0 * 333, "dram__bytes_write.sum": 0.0}
+    finding = found(of(written("cached", Launch(metrics=metrics)), tmp_path), UNCOALESCED)
+    assert finding.high_ns == pytest.approx((1 - 0.73) * DURATION_NS, abs=1)
+
+
+def test_a_64_bit_pipe_in_a_kernel_at_the_limit_of_memory_costs_little(tmp_path):
+    both = launch(compute=50, memory=92, dram=92, fp64=50, fma=1)
+    assert "compute.fp64" not in {
+        f.id for f in of(written("both64", both), tmp_path).report.findings if f.lost_ns > 80_000
+    }
+
+
 SECTORS = (SHORT["ideal_sectors"], "memory_l2_theoretical_sectors_global")
 
 
@@ -236,7 +251,7 @@ UNCOALESCED = "bandwidth.uncoalesced_access"
 
 @pytest.mark.parametrize(("per_request", "low", "high"), [(32, 0.5, 0.875), (16, 0, 0.75)])
 def test_sectors_per_request_leave_open_how_much_a_thread_reads(tmp_path, per_request, low, high):
-    metrics = dict(launch(without=SECTORS, compute=15, memory=100, l2=70).metrics)
+    metrics = dict(launch(without=SECTORS, compute=10, memory=100, l2=100).metrics)
     metrics |= {
         "l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum": per_request * 100.0,
         "l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum": 100.0,

@@ -87,6 +87,8 @@ COUNTED = {
             f"gpu__dram_throughput{PEAK}": 91.0,
             f"lts__throughput{PEAK}": 55.0,
             "memory_l2_theoretical_sectors_global_ideal": 250,
+            "dram__bytes_read.sum": 21_000.0,
+            "dram__bytes_write.sum": 11_000.0,
         },
         shows="counters of the kernel of `synthetic_dram`: three of four sectors are not used",
     ),

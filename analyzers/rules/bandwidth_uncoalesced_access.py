@@ -17,7 +17,8 @@ When it does not apply:
     When the kernel is bound by compute: moving fewer bytes then wins little, and the estimate is
     small. Look-ups in a small table stay in the caches.
 
-The loss is (1 - ideal / actual sectors) × the launch's time × how much it is bound by memory.
+The loss is (1 - ideal / actual sectors) × the launch's time × how much it is bound by memory, and
+never more than what compute and device memory leave free: what L2 serves twice was fetched once.
 
 Shown by:
     tests/counter_scenarios.py, ``uncoalesced``
@@ -57,7 +58,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         ledger,
         f"move {wasted:.0f} % of the sectors of global memory in vain, because neighbouring "
         "threads do not access neighbouring addresses",
-        formula="time * (1 - ideal / actual sectors) * weight of memory, m to m / max(c, m)",
+        formula="time * (1 - ideal / actual sectors) * weight of memory, from L2's part to "
+        "m / max(c, m), at most 1 - max(c, device memory that is needed)",
         advice="Let neighbouring threads access neighbouring addresses, or go through shared "
         "memory.",
         does_not_apply_when="the accesses are look-ups in a table that stays in the caches.",

@@ -16,7 +16,7 @@ When it does not apply:
     When the result needs the precision.
 
 The loss is at most the launch's time × the 64-bit pipe's part of its peak × (1 - 1 / how many
-times as fast 32-bit arithmetic is).
+times as fast 32-bit arithmetic is), and never more than what memory leaves free.
 
 Shown by:
     tests/counter_scenarios.py, ``fp64``

@@ -21,7 +21,8 @@ When it does not apply:
     small. All lanes active is no aim in itself, either: a kernel that computes both sides of a
     branch keeps them busy for nothing, so the time of both versions decides.
 
-The loss is (1 - lanes / 32) × the launch's time × how much it is bound by compute.
+The loss is (1 - lanes / 32) × the launch's time × how much it is bound by compute, and never more
+than what device memory and L2 leave free.
 
 Shown by:
     traces/synthetic/synthetic_divergence.sqlite, tests/counter_scenarios.py, ``idle_lanes``
