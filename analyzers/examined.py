@@ -143,7 +143,8 @@ def finding(found: Losing, ledger: Ledger, what: str, *, formula: str, **more: A
         Evidence(name=f"lost in {name_text(str(name))}", value=float(lost), unit="ns")
         for name, lost in found.kernels.head(EVIDENCE_KERNELS).itertuples(index=False)
     )
-    evidence = (*more.pop("evidence", ()), *range_, *kernels)
+    observed = (e for e in more.pop("evidence", ()) if np.isfinite(e.value))
+    evidence = (*observed, *range_, *kernels)
     return Finding(
         title=title,
         row=row,

@@ -21,6 +21,7 @@ from collectors import open_trace
 from collectors.trace import TraceError
 from tests import counter_scenarios as scenes
 from tests.counter_scenarios import DURATION_NS, GOOD, SHORT, launch, written
+from tests.test_ncu import metrics_of
 from tests.view_fakes import draw, library, open_sample, words
 from traces.ncu_writer import Launch, details_page, raw_page
 
@@ -363,6 +364,23 @@ def test_a_page_gives_the_same_answer_as_the_report(page, analysis, tmp_path):
     ours, theirs = of(path, tmp_path).report, analysis("idle_lanes").report
     assert ours.verdict == theirs.verdict
     assert [d.rows for d in ours.devices] == [d.rows for d in theirs.devices]
+
+
+@pytest.mark.parametrize("name", [n for n in SCENARIOS if n != "good"])
+def test_whatever_else_is_missing_no_number_is_made_up(name, tmp_path):
+    chance = np.random.default_rng(11)
+    trace = open_trace(getattr(scenes, name)(), tmp_path)
+    metrics = metrics_of(trace)[-1]
+    table = trace.frame("profiled_kernels").iloc[-1]
+    grid, block = (tuple(int(table[f"{s}_{a}"]) for a in "xyz") for s in ("grid", "block"))
+    for number in range(12):
+        kept = {n: v for n, v in metrics.items() if chance.random() < 0.5 or n == SHORT["duration"]}
+        part = Launch(name="part(int)", metrics=kept, grid=grid, block=block)
+        report = of(written(f"{name}{number}", part), tmp_path).report
+        assert report.failed == ()
+        text = json.dumps(report.to_dict(), allow_nan=False)
+        assert " nan" not in text
+        assert sum(report.devices[0].rows.values()) == DURATION_NS
 
 
 def test_all_parts_of_a_launch_together_are_never_more_than_the_launch(tmp_path):

@@ -52,11 +52,11 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     limiter = found.most(limits.limiter)
     could = possible - achieved > 100 * OCCUPANCY_GAP
     by = f", limited by {limiter}" if limiter and not could else ""
+    where = f", where {possible:.0f} % could be" if possible > 0 else ""
     return finding(
         found,
         ledger,
-        f"keep {achieved:.0f} % of a multiprocessor's warps resident, where {possible:.0f} % "
-        f"could be{by}",
+        f"keep {achieved:.0f} % of a multiprocessor's warps resident{where}{by}",
         formula="time * (1 - achieved / possible warps), at most 1 - max(c, m)",
         advice=(
             "Make blocks equally long, or launch more of them."
