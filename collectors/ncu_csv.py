@@ -113,9 +113,9 @@ class Table:
                 header = found
             elif header is not None and is_row(line, header.delimiter):
                 self.rows += 1
-                cells = next(csv.reader([line], delimiter=header.delimiter, strict=False), [])
-                if len(cells) > len(header.columns) + 1:
-                    note("row_ragged", "excluded", "rows with more cells than their header")
+                cells = cells_of(line, header.delimiter)
+                if not 0 < len(cells) <= len(header.columns) + 1:
+                    note("row_ragged", "excluded", "rows that do not fit their header")
                 else:
                     yield header, cells
             else:
@@ -148,7 +148,7 @@ class Table:
         for line in lines:
             read += len(line)
             self.done = (self._passes + min(read / total, 1.0)) / 2
-            yield line.rstrip("\r\n").replace("\0", "")
+            yield line.rstrip("\r\n").replace("\0", "").replace("\r", " ")
 
     def _raw(self, header: Header, rows: Iterator[list[str]]) -> Iterator[Profiled]:
         """Yield the launches of a raw page; the row without an ID holds the units."""
@@ -276,10 +276,18 @@ def header_of(line: str) -> Header | None:
     delimiter = text.strip('"').removeprefix("ID").lstrip('"')[:1]
     if not delimiter or delimiter not in DELIMITERS:
         return None
-    columns = [c.strip() for c in next(csv.reader([text], delimiter=delimiter), [])]
+    columns = [c.strip() for c in cells_of(text, delimiter)]
     if _KERNEL not in columns or len(columns) > MAX_COLUMNS:
         return None
     return Header(columns, delimiter)
+
+
+def cells_of(line: str, delimiter: str) -> list[str]:
+    """Return the cells of a row; none when its quotes are damaged."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return []
 
 
 def is_row(line: str, delimiter: str) -> bool:

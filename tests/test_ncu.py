@@ -215,8 +215,30 @@ def test_no_damage_to_a_report_is_worse_than_a_refusal(tmp_path):
         shutil.rmtree(trace.folder)
 
 
+def test_no_damage_to_a_page_is_worse_than_a_refusal(tmp_path):
+    pages = [page([ONE, Launch(name='f<(int)3>("x, y")', metrics=ONE.metrics)]) for page in PRINTED]
+    path = tmp_path / "damaged.csv"
+    for seed in range(300):
+        chance = random.Random(seed)
+        text = pages[seed % 2]
+        for _ in range(chance.randint(1, 8)):
+            place = chance.randrange(len(text))
+            junk = chance.choice(['"', "\n", ",", "\r", "9" * 30, "-1", "nan", "\0", "\ufeff"])
+            text = text[:place] + junk + text[place + chance.randint(0, 20) :]
+        path.write_text(text, newline="")
+        if not ncu.recognizes(path):
+            continue
+        try:
+            trace = opened(path, tmp_path)
+        except RefusedError:
+            continue
+        assert all(c.rows == c.used + c.excluded for c in trace.row_counts)
+        shutil.rmtree(trace.folder)
+
+
 # Pages of text.
 
+PRINTED = (raw_page, details_page)
 ONE = Launch(metrics={DURATION: "2,500", LANES: "31.50"})
 
 

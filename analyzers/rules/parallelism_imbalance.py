@@ -23,6 +23,8 @@ Shown by:
 
 from __future__ import annotations
 
+import numpy as np
+
 from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
@@ -44,7 +46,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     if found is None:
         return Clear()
     counters = facts.counters
-    mean = 100 * found.mean(counters.metric(MEAN) / counters.metric(LONGEST))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = 100 * found.mean(counters.metric(MEAN) / counters.metric(LONGEST))
     return finding(
         found,
         ledger,

@@ -70,6 +70,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     )
 
 
+@np.errstate(divide="ignore", invalid="ignore")
 def main_stall(found: Losing) -> tuple[str, float]:
     """Return what warps wait for most, and its part of their time; empty when it is nothing."""
     counters = found.inside.limits.counters
