@@ -84,6 +84,8 @@ TENSOR_PIPE = (
     f"sm__pipe_tensor_cycles_active{PEAK}",
     f"sm__pipe_tensor_cycles_active{ACTIVE}",
     f"sm__inst_executed_pipe_tensor{ACTIVE}",
+    f"sm__pipe_tensor_op_hmma_cycles_active{ACTIVE}",  # before compute capability 8.6
+    f"sm__inst_executed_pipe_tensor_op_hmma{ACTIVE}",
 )
 TENSOR_INSTRUCTIONS = (
     "sm__inst_executed_pipe_tensor.sum",

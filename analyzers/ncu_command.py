@@ -22,7 +22,13 @@ MAX_LAUNCHES = 200  # each is run several times over
 # What all rules about the inside of kernels need together.
 SECTIONS = (
     *("SpeedOfLight", "WarpStateStats", "SourceCounters", "MemoryWorkloadAnalysis_Tables"),
-    *("ComputeWorkloadAnalysis", "SchedulerStats", "Occupancy", "LaunchStats"),
+    *("ComputeWorkloadAnalysis", "SpeedOfLight_RooflineChart", "SchedulerStats", "Occupancy"),
+    "LaunchStats",
+)
+# What no section of every version collects: the longest of the multiprocessors, and bytes.
+METRICS = (
+    *("sm__cycles_active.avg", "sm__cycles_active.max", "sm__cycles_elapsed.max"),
+    *("dram__bytes_read.sum", "dram__bytes_write.sum"),
 )
 
 _TEMPLATE = re.compile(r"<[^<>]*>")
@@ -71,7 +77,8 @@ def why_missing(
     times = _time_by_base_name(facts, ledger)
     chosen = _chosen(times) if len(times) else times
     count = _launches_to_count(chosen) if len(chosen) else LAUNCHES_OF_EACH
-    run = command(list(chosen.index), count, tuple(sections), names)
+    by_section = tuple(sections)
+    run = command(list(chosen.index), count, by_section, () if by_section else names)
     return f"{' and '.join(names)} {_verb(names)} not collected; run `{run}`"
 
 
@@ -83,16 +90,24 @@ def command(
     names: Iterable[str],
     launches: int,
     sections: tuple[str, ...] = SECTIONS,
-    metrics: Iterable[str] = (),
+    metrics: Iterable[str] = METRICS,
     *,
     skip: int = 0,
 ) -> str:
-    """Return the command that collects ``sections``, or ``metrics``, of kernels of these names."""
+    """Return the command that collects sections and metrics of kernels of these names.
+
+    Args:
+        names: Base names of the kernels; without any, of all kernels.
+        launches: How many launches to profile.
+        sections: Sections of Nsight Compute.
+        metrics: Metrics under their exact names.
+        skip: How many launches to let pass first.
+    """
     parts = ["ncu", "--clock-control", "none"]
     for section in sections:
         parts += ["--section", section]
-    if not sections:
-        parts += ["--metrics", ",".join(metrics)]
+    if wanted := ",".join(metrics):
+        parts += ["--metrics", wanted]
     named = list(names)
     if named:
         parts += ["--kernel-name", f"regex:^({'|'.join(re.escape(n) for n in named)})$"]

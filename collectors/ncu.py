@@ -81,6 +81,8 @@ def _read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> 
             launches.add(launch)
             on_progress(min(file.done, 0.99), "reading counters")
         _check_some(launches, file, name)
+        if isinstance(file, ncu_csv.Table) and file.said.no_permission:
+            launches.note("counters_not_permitted", "excluded", f"for some launches, {PERMISSION}")
         with path.open("rb") as digested:
             sha256 = hashlib.file_digest(digested, "sha256").hexdigest()
         launches.finish(

@@ -22,6 +22,7 @@ from collectors.trace import TraceError
 from tests import counter_scenarios as scenes
 from tests.counter_scenarios import DURATION_NS, GOOD, SHORT, launch, written
 from tests.test_ncu import metrics_of
+from tests.traces_in_memory import make_trace
 from tests.view_fakes import draw, library, open_sample, words
 from traces.ncu_writer import Launch, details_page, raw_page
 
@@ -311,6 +312,15 @@ def test_time_decides_which_launch_matters(tmp_path):
 
 
 # What was not collected.
+
+
+def test_launches_before_the_window_are_skipped_by_the_command(tmp_path):
+    kernels = {"start_us": [0, 100, 200, 300], "duration_us": 50, "name": "k(int)"}
+    trace = make_trace(tmp_path, kernels=kernels, api_calls={"start_us": [0], "duration_us": 1})
+    reasons = {s.id: s.reason for s in analyze(trace, "span:190000-400000").skipped}
+    command = shlex.split(reasons["divergence.idle_lanes"].split("`")[1])
+    assert command[command.index("--launch-skip") + 1] == "2"
+    assert reasons["bandwidth.uncoalesced_access"] == reasons["divergence.idle_lanes"]
 
 
 @pytest.mark.parametrize("rule", INSIDE, ids=diagnose.rule_id)

@@ -423,6 +423,11 @@ def test_without_permission_the_way_out_is_told(tmp_path):
     assert "\n" not in str(refusal.value)
 
 
+def test_launches_that_were_not_permitted_beside_others_are_told(tmp_path):
+    text = details_page([ONE]) + "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission\n"
+    assert "counters_not_permitted" in notes(from_text(text, tmp_path))
+
+
 def test_without_a_duration_it_is_computed_from_cycles_and_said_so(tmp_path):
     metrics = {"sm__cycles_elapsed.max": 3_000.0, "sm__cycles_elapsed.avg.per_second": 1.5e9}
     trace = opened(write_report(tmp_path / "a.ncu-rep", [Launch(metrics=metrics)]), tmp_path)
