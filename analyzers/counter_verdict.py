@@ -72,18 +72,22 @@ def _told(
     booked = {cause: ledger.total_ns(row) for cause, row in _ROWS.items()}
     cause = max(booked, key=lambda c: booked[c])
     share = booked[cause] / in_use
+    worst = _largest_in_kernel_row(findings)
     if share >= HEALTHY_BELOW:
         told = f"{_TITLES[cause]}: {ledger.share(booked[cause])} {_LOSSES[cause]}."
         first = next((f for f in findings if f.cause is cause), None)
-        return cause.value, share, f"{told} {first.title}." if first else told
-    worst = _largest_in_kernel_row(findings)
+        told += f" {first.title}." if first else ""
+        if worst is not None and worst.lost_ns > booked[cause]:
+            told += f" There may be more to win: {worst.title}."
+        return cause.value, share, told
     if worst is not None and worst.lost_ns >= HEALTHY_BELOW * in_use:
         told = f"{_TITLES[worst.cause]}: up to {ledger.share(worst.lost_ns)} can be won back."
         return worst.cause.value, worst.lost_ns / in_use, f"{told} {worst.title}."
     if not set(_ROWS) & set(examined):
         return "unknown", 0.0, f"Could not tell: {_unexamined(facts, ledger, examined)}"
     limit = share_text(HEALTHY_BELOW, 1)
-    told = f"Healthy inside kernels: no cause costs {limit} of {ledger.whole}."
+    how = "inside kernels" if set(_ROWS) <= set(examined) else "as far as was counted"
+    told = f"Healthy {how}: no cause costs {limit} of {ledger.whole}."
     return "healthy", share, f"{told} {_busy(facts)}".strip()
 
 
