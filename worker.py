@@ -628,11 +628,14 @@ def _read(path: Path, report: _Reporter) -> Trace:
 
 def _analyse(trace: Trace, window: str, report: _Reporter) -> Stored:
     from analyzers.analysis import investigate
+    from library.timeline_lanes import recording_index
 
     if (stored := analyses.load(trace, window)) is not None:
         return stored
     report(READING_SHARE, "analysing")
     analysis = investigate(trace, window)
+    report(0.9, "sorting the timeline")
+    recording_index(trace, analysis.facts)
     report(0.95, "storing the analysis")
     return analyses.save(analysis, trace, window)
 
