@@ -26,6 +26,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -628,16 +629,20 @@ def _read(path: Path, report: _Reporter) -> Trace:
 
 def _analyse(trace: Trace, window: str, report: _Reporter) -> Stored:
     from analyzers.analysis import investigate
+    from analyzers.facts import build_facts
     from library.timeline_lanes import recording_index
 
     if (stored := analyses.load(trace, window)) is not None:
         return stored
     report(READING_SHARE, "analysing")
-    analysis = investigate(trace, window)
-    report(0.9, "sorting the timeline")
-    recording_index(trace, analysis.facts)
-    report(0.95, "storing the analysis")
-    return analyses.save(analysis, trace, window)
+    facts = build_facts(trace)
+    with ThreadPoolExecutor(1) as thread:  # whole columns at a time, so both cores work
+        timeline = thread.submit(recording_index, trace, facts)
+        analysis = investigate(trace, window, facts)
+        report(0.95, "storing the analysis")
+        stored = analyses.save(analysis, trace, window)
+        timeline.result()
+        return stored
 
 
 if __name__ == "__main__":

@@ -195,8 +195,11 @@ def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
     fresh = target.with_name(f".{uuid.uuid4().hex}")
     fresh.mkdir(parents=True)
     try:
-        _write(fresh, window, analysis.report, tables)
-        add_window_index(fresh, analysis.ledger.segments, analysis.report, origin_ns)
+        with ThreadPoolExecutor(1) as thread:
+            segments, report = analysis.ledger.segments, analysis.report
+            index = thread.submit(add_window_index, fresh, segments, report, origin_ns)
+            _write(fresh, window, report, tables)
+            index.result()
         _publish(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -324,11 +327,11 @@ def _write(folder: Path, window: str, report: Report, tables: Mapping[str, pd.Da
         "window": window,
         "version": analyzer_version(),
         "report_sha256": hashlib.sha256(text).hexdigest(),
-        "sizes": {f.name: f.stat().st_size for f in sorted(folder.iterdir())},
+        "sizes": {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.is_file()},
         "footers": {f.name: footer_digest(f) for f in sorted(folder.glob("*.parquet"))},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    for path in (*folder.iterdir(), folder):
+    for path in (*(folder / name for name in (*manifest["sizes"], MANIFEST)), folder):
         _flush(path)
 
 
