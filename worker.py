@@ -630,14 +630,14 @@ def _read(path: Path, report: _Reporter) -> Trace:
 def _analyse(trace: Trace, window: str, report: _Reporter) -> Stored:
     from analyzers.analysis import investigate
     from analyzers.facts import build_facts
-    from library.timeline_lanes import recording_index
+    from library.timeline_lanes import add_recording_index
 
     if (stored := analyses.load(trace, window)) is not None:
         return stored
     report(READING_SHARE, "analysing")
     facts = build_facts(trace)
     with ThreadPoolExecutor(1) as thread:  # whole columns at a time, so both cores work
-        timeline = thread.submit(recording_index, trace, facts)
+        timeline = thread.submit(add_recording_index, facts)
         analysis = investigate(trace, window, facts)
         report(0.95, "storing the analysis")
         stored = analyses.save(analysis, trace, window)

@@ -196,7 +196,7 @@ def _open(path: str) -> dict[str, Any]:
     with mock.patch.object(timeline_lanes, "add_window_index", lambda *given: later.append(given)):
         stored = analyses.save(investigate(trace, "", facts), trace, "")
     opened = time.perf_counter()
-    timeline_lanes.recording_index(trace, facts)
+    timeline_lanes.add_recording_index(facts)
     timeline_lanes.add_window_index(stored.folder, *later[0][1:])
     index_s = time.perf_counter() - opened
     return {"trace": trace.id, "open_s": opened - begin, "index_s": index_s}
@@ -209,7 +209,7 @@ def _ask(trace_id: str) -> dict[str, Any]:
     if stored is None:
         raise SystemExit(f"{trace_id}: not analysed")
     index = timeline_lanes.recording_index(trace)
-    window = timeline_lanes.window_index(stored, timeline_lanes.first_event_ns(trace))
+    window = timeline_lanes.window_index(stored, index.meta["origin_ns"])
     shown = Timeline(index, window, {0: "GPU 0"})
     return {
         "events": len(index.start),

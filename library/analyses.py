@@ -190,7 +190,7 @@ def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
         "kernels": kernel_table(analysis.facts),
         "launches": _narrow_launches(analysis.facts),
     }
-    origin_ns = first_event_ns(trace)
+    origin_ns = first_event_ns(analysis.facts)
     target = _folder(trace.folder, window)
     fresh = target.with_name(f".{uuid.uuid4().hex}")
     fresh.mkdir(parents=True)

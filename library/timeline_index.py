@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -254,6 +253,7 @@ class IndexWriter:
     events: int = 0
     samples: int = 0
     _files: dict[str, IO[bytes]] = field(default_factory=dict)
+    _checksums: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COLUMNS, 0))
     _covered: int = 0
 
     def __post_init__(self) -> None:
@@ -325,16 +325,16 @@ class IndexWriter:
 
     def finish(self, **meta: Any) -> None:
         """Complete the index; ``meta`` is kept beside the lanes."""
-        for file in self._files.values():
-            file.close()
+        for name in ("sums", "value"):
+            self._files[name].flush()  # the peaks are taken from what was written
         self._write_peaks()
-        checksums = {name: checksum(self.folder / name) for name in COLUMNS}
+        self.close()
         content = {
             "events": self.events,
             "samples": self.samples,
             "lanes": [asdict(lane) for lane in self.lanes],
             "groups": [asdict(group) for group in self.groups],
-            "checksums": checksums,
+            "checksums": self._checksums,
             **meta,
         }
         (self.folder / META).write_text(json.dumps(content), encoding="utf-8")
@@ -347,9 +347,10 @@ class IndexWriter:
             link = np.memmap(self.folder / "link", EVENT_COLUMNS["link"], mode="r+")
             change(link, _mapped(self.folder / "row", EVENT_COLUMNS["row"]))
             link.flush()
+            self._checksums["link"] = zlib.crc32(link.data)
 
     def close(self) -> None:
-        """Close what is still open, when the index is not going to be finished."""
+        """Close every file."""
         for file in self._files.values():
             file.close()
 
@@ -361,13 +362,13 @@ class IndexWriter:
             ("highest", self.samples, lambda at: value[at]),
             ("lowest", self.samples, lambda at: -value[at]),
         ):
-            with (self.folder / name).open("wb") as file:
-                for level in Peaks.build(count, value_at):
-                    file.write(level.tobytes())
+            for level in Peaks.build(count, value_at):
+                self._put(name, level)
 
     def _put(self, column: str, values: Array) -> None:
         kept = np.ascontiguousarray(values, COLUMNS[column])
         self._files[column].write(kept.data)
+        self._checksums[column] = zlib.crc32(kept.data, self._checksums[column])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -502,15 +503,11 @@ def checksum(path: Path) -> int:
 def publish(fresh: Path, target: Path) -> None:
     """Make a finished index appear as ``target``; what was there gives way.
 
+    Nothing waits for the disk: what a crash tears does not have its checksum, and is made again.
+
     Raises:
         OSError: The disk cannot be written.
     """
-    for path in (*fresh.iterdir(), fresh):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
     try:
         fresh.replace(target)
     except OSError:

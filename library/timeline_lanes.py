@@ -32,7 +32,7 @@ from analyzers.facts import (
 from analyzers.finding import CAUSE_OF_ROW, Row
 from analyzers.intervals import by_key
 from analyzers.ledger import DETAILS, ROWS
-from collectors.trace import DEVICE_TABLES, Array, CopyKind, Trace
+from collectors.trace import Array, CopyKind, Trace
 from library.cache import fingerprint
 from library.timeline_index import (
     NOTHING,
@@ -60,6 +60,7 @@ PROGRAM = Group(id="program", kind="program", title="Program")
 OPEN_THREADS = 6  # of those that matter most; the others are there, folded
 OPEN_METRICS = 6
 MIN_DURATION_NS = 100
+MAX_TABLE_SPREAD, MIN_TABLE = 8, 1 << 16  # places of a look-up table for each id
 WINDOW_INDEX = "timeline"  # folder beside the tables of an analysis
 
 _CODE = {row: place for place, row in enumerate(ROWS)}
@@ -91,17 +92,17 @@ _COPY_WORDS = {
     CopyKind.MANAGED_DEVICE_TO_HOST: "managed memory DtoH",
     CopyKind.MANAGED_DEVICE_TO_DEVICE: "managed memory DtoD",
 }
+_TELLING = ("launches", "ranges", "api_calls")  # what makes a thread worth a look at once
 _NO_NAME = "(name not recorded)"
 _UNIT = re.compile(r"\[(?:.*\s)?([^\]\s]+)\]\s*$")  # "SM Active [Throughput %]"
 
 
-def first_event_ns(trace: Trace) -> int:
+def first_event_ns(facts: Facts) -> int:
     """Return the begin of the first event, which is zero on every timeline of the recording."""
-    begins = [
-        int(trace.columns(table, ["start_ns"])["start_ns"].min())
-        for table in (*DEVICE_TABLES, "api_calls", "os_calls", "ranges")
-        if trace.count(table)
-    ]
+    frames = (facts.launches, facts.api, facts.ranges)
+    begins = [int(frame["start_ns"].to_numpy().min()) for frame in frames if len(frame)]
+    if facts.trace.count("os_calls"):
+        begins.append(int(facts.trace.columns("os_calls", ["start_ns"])["start_ns"].min()))
     return min(begins, default=0)
 
 
@@ -125,25 +126,38 @@ def thread_labels(trace: Trace) -> dict[int, str]:
     }
 
 
-def recording_index(trace: Trace, facts: Facts | None = None) -> Index:
+def recording_index(trace: Trace) -> Index:
     """Return the index of what devices and threads did; makes it when it is not there or damaged.
-
-    Args:
-        trace: The recording.
-        facts: What is known about it, if the caller has that already.
 
     Raises:
         OSError: The disk cannot be written.
         TraceError: A table of the trace is damaged.
     """
-    key = fingerprint("library.timeline_index", "library.timeline_lanes", "analyzers.facts")
-    target = trace.folder / "timeline" / key[:24]
+    target = _recording_folder(trace)
     try:
         return Index.open(target)
     except IndexDamagedError:
-        shutil.rmtree(target.parent, ignore_errors=True)  # with those of older versions
-    _make(target, lambda writer: write_recording(facts or build_facts(trace), writer))
+        shutil.rmtree(target, ignore_errors=True)
+    add_recording_index(build_facts(trace))
     return Index.open(target)
+
+
+def add_recording_index(facts: Facts) -> None:
+    """Write the index of a recording beside its tables, unless there is one.
+
+    Raises:
+        OSError: The disk cannot be written.
+        TraceError: A table of the trace is damaged.
+    """
+    target = _recording_folder(facts.trace)
+    if not target.exists():
+        shutil.rmtree(target.parent, ignore_errors=True)  # those of older versions
+        _make(target, lambda writer: write_recording(facts, writer))
+
+
+def _recording_folder(trace: Trace) -> Path:
+    key = fingerprint("library.timeline_index", "library.timeline_lanes", "analyzers.facts")
+    return trace.folder / "timeline" / key[:24]
 
 
 def window_index(stored: Stored, origin_ns: int) -> Index:
@@ -197,10 +211,7 @@ class _Names:
     own: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        ids = self.strings["id"].to_numpy()
-        self._is_dense = bool(np.array_equal(ids, np.arange(len(ids))))
-        self._order = np.argsort(ids, kind="stable") if not self._is_dense else ids
-        self._sorted = ids[self._order] if not self._is_dense else ids
+        self._ids = self.strings["id"].to_numpy()
 
     @classmethod
     def of(cls, trace: Trace) -> _Names:
@@ -208,17 +219,21 @@ class _Names:
 
     def words(self, text: str) -> int:
         """Return the number of a text of ours."""
-        return self.own.setdefault(text, len(self._sorted) + len(self.own))
+        return self.own.setdefault(text, len(self._ids) + len(self.own))
 
     def codes(self, ids: Array) -> Array:
         """Return the number of each string id's text."""
         unknown = self.words(_NO_NAME)
-        count = len(self._sorted)
-        if self._is_dense:
-            return np.where((ids >= 0) & (ids < count), ids, unknown).astype(np.uint32)
-        place = np.minimum(np.searchsorted(self._sorted, ids), max(count - 1, 0))
-        known = self._sorted[place] == ids if count else np.zeros(len(ids), bool)
-        return np.where(known, self._order[place] if count else 0, unknown).astype(np.uint32)
+        low, high = (int(self._ids.min()), int(self._ids.max())) if len(self._ids) else (0, -1)
+        if high - low < MAX_TABLE_SPREAD * max(len(self._ids), MIN_TABLE):
+            table = np.full(high - low + 2, unknown, np.uint32)  # the last stands for all others
+            table[self._ids - low] = np.arange(len(self._ids))
+            known = (ids >= low) & (ids <= high)
+            return table[np.where(known, ids - low, -1)]
+        place, unique = pd.factorize(ids)
+        at = dict(zip(self._ids.tolist(), range(len(self._ids)), strict=True))
+        codes = np.array([at.get(i, unknown) for i in unique.tolist()], np.uint32)
+        return codes[place]
 
     def texts(self) -> pa.Array:
         """Return all texts by number."""
@@ -257,7 +272,7 @@ class _Recording:
 def write_recording(facts: Facts, writer: IndexWriter) -> None:
     """Write everything that devices and threads did."""
     trace = facts.trace
-    at = _Recording(facts, writer, _Names.of(trace), first_event_ns(trace))
+    at = _Recording(facts, writer, _Names.of(trace), first_event_ns(facts))
     writer.group(PROGRAM)
     _write_devices(at)
     _write_threads(at)
@@ -269,13 +284,10 @@ def write_recording(facts: Facts, writer: IndexWriter) -> None:
 
 
 def _last_event_ns(facts: Facts) -> int:
-    frames = (facts.launches, facts.api)
+    frames = (facts.launches, facts.api, facts.ranges)
     ends = [int(frame["end_ns"].to_numpy().max()) for frame in frames if len(frame)]
-    ends += [
-        int(facts.trace.columns(table, ["end_ns"])["end_ns"].max())
-        for table in ("os_calls", "ranges")
-        if facts.trace.count(table)
-    ]
+    if facts.trace.count("os_calls"):
+        ends.append(int(facts.trace.columns("os_calls", ["end_ns"])["end_ns"].max()))
     return max(ends, default=0)
 
 
@@ -355,20 +367,23 @@ def _operation_names(at: _Recording) -> Array:
 
 def _write_threads(at: _Recording) -> None:
     """Write what each host thread did, those that launch most first."""
-    threads = _threads_by_weight(at)
-    labels = thread_labels(at.trace)
-    group_of = {}
-    for place, thread in enumerate(threads):
+    counts = _thread_counts(at)
+    matters = (counts[[c for c in _TELLING if c in counts]] > 0).any(axis=1)
+    is_open = (matters | ~matters.any()) & (np.arange(len(counts)) < OPEN_THREADS)
+    labels, group_of = _thread_titles(at.trace), {}
+    for place, thread in enumerate(counts.index.tolist()):
         title = labels.get(thread, "thread")
-        group = Group(id=f"thread:{place}", kind="thread", title=title, open=place < OPEN_THREADS)
+        group = Group(
+            id=f"thread:{place}", kind="thread", title=title, open=bool(is_open.iloc[place])
+        )
         group_of[thread] = at.writer.group(group)
     for table, write in _HOST_TRACKS.items():
         if at.trace.count(table):
             write(at, group_of)
 
 
-def _threads_by_weight(at: _Recording) -> list[int]:
-    """Return the threads of which anything was recorded, the one to look at first first."""
+def _thread_counts(at: _Recording) -> pd.DataFrame:
+    """Return how often each thread launched, and its rows by table; the busiest first."""
     api = at.facts.threads[at.facts.api["thread"].to_numpy()]
     api_row = at.facts.launches["api_row"].to_numpy()
     keys = {"launches": api[api_row[api_row >= 0]]}
@@ -378,8 +393,20 @@ def _threads_by_weight(at: _Recording) -> list[int]:
                 api if table == "api_calls" else at.trace.columns(table, ["thread"])["thread"]
             )
     counts = pd.DataFrame({name: pd.Series(k).value_counts() for name, k in keys.items()})
-    counts = counts.fillna(0).sort_values(list(keys), ascending=False, kind="stable")
-    return [int(thread) for thread in counts.index]
+    return counts.fillna(0).sort_values(list(keys), ascending=False, kind="stable")
+
+
+def _thread_titles(trace: Trace) -> dict[int, str]:
+    """Return what to call each thread; with its process when there are several."""
+    labels = thread_labels(trace)
+    processes = trace.frame("processes", ["process", "pid", "name"]).set_index("process")
+    if len(processes) < 2:
+        return labels
+    threads = trace.columns("threads", ["thread", "process"])
+    return {
+        int(thread): f"{labels[int(thread)]} · process {processes['pid'].get(process, process)}"
+        for thread, process in zip(threads["thread"], threads["process"], strict=True)
+    }
 
 
 def _by_thread(threads: Array, starts: Array) -> Iterator[tuple[int, Array]]:
@@ -394,7 +421,8 @@ def _by_thread(threads: Array, starts: Array) -> Iterator[tuple[int, Array]]:
 
 def _write_ranges(at: _Recording, group_of: Mapping[int, int]) -> None:
     """Write NVTX ranges by domain and depth."""
-    ranges = at.trace.columns("ranges", ["start_ns", "end_ns", "thread", "name_id", "domain_id"])
+    ranges = {str(name): column.to_numpy() for name, column in at.facts.ranges.items()}
+    ranges |= at.trace.columns("ranges", ["domain_id"])
     name = at.names.codes(ranges["name_id"])
     domains = {int(d): str(t) for d, t in _texts_of(at.trace, ranges["domain_id"])}
     for thread, rows in _by_thread(ranges["thread"], ranges["start_ns"]):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analyzers.facts import build_facts
 from analyzers.finding import Row
 from analyzers.ledger import ROWS
 from library import timeline_lanes
@@ -334,7 +335,7 @@ def rich(tmp_path_factory):
             "value": [0.0, 50.0, 100.0],
         },
     )
-    index = recording_index(facts.trace, facts)
+    index = recording_index(facts.trace)
     return facts, index, Timeline(index, write(folder / "window"), {0: "GPU 0"})
 
 
@@ -469,9 +470,10 @@ def opened(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shown(opened):
-    origin = first_event_ns(opened.trace)
+    recording = recording_index(opened.trace)
+    window = window_index(opened.stored, recording.meta["origin_ns"])
     devices = {d.key: f"GPU {d.device}" for d in opened.stored.report.devices}
-    return Timeline(recording_index(opened.trace), window_index(opened.stored, origin), devices)
+    return Timeline(recording, window, devices)
 
 
 def test_the_ledger_lane_holds_every_nanosecond_of_the_window(shown, opened):
@@ -514,7 +516,7 @@ def test_findings_and_iterations_have_lanes(shown, opened):
 
 
 def test_every_window_counts_time_from_the_same_moment(opened):
-    zero = first_event_ns(opened.trace)
+    zero = first_event_ns(build_facts(opened.trace))
     assert recording_index(opened.trace).meta["origin_ns"] == zero
     assert window_index(opened.stored, zero).meta["origin_ns"] == zero
 

@@ -12,7 +12,7 @@ from analyzers.finding import Row
 from analyzers.report import DeviceLedger
 from analyzers.words import share_text, time_text
 from library import analyses
-from library.timeline_lanes import COLORS, OPERATIONS, SEGMENTS, first_event_ns
+from library.timeline_lanes import COLORS, OPERATIONS, SEGMENTS
 from tests.view_fakes import ROOT, draw, library, open_sample, words
 from views import _places, _units
 from views._charts import (
@@ -25,7 +25,7 @@ from views._charts import (
     log_ticks,
 )
 from views._choices import window_label
-from views._session import finding_places
+from views._session import finding_places, zero_ns
 
 PAGES = ("overview", "timeline", "kernels", "open")
 PICKERS = ["pick_recording", "pick_window"]
@@ -318,7 +318,7 @@ def test_the_header_counts_what_ran_in_the_window(pages, launch):
 
 
 def test_a_span_is_called_by_its_times_on_the_timeline(pages, launch):
-    zero = first_event_ns(launch.trace)
+    zero = zero_ns(launch.trace.id)
     window = f"span:{zero + 1_100_000}-{zero + 12_800_000}"
     app = draw(trace=launch.trace.id, window=window)
     assert "1.10 ms \N{EN DASH} 12.8 ms (11.7 ms)" in app.selectbox(key="pick_window").options
@@ -326,7 +326,7 @@ def test_a_span_is_called_by_its_times_on_the_timeline(pages, launch):
 
 
 def test_begin_and_end_of_a_short_span_read_differently(pages, launch):
-    zero = first_event_ns(launch.trace)
+    zero = zero_ns(launch.trace.id)
     label = window_label(launch.trace.id, f"span:{zero + 20_000_000}-{zero + 20_000_100}")
     assert label == "20 ms \N{EN DASH} 20.000100 ms (100 ns)"
 

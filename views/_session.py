@@ -22,7 +22,7 @@ from collectors.trace import Trace, TraceError
 from library import analyses, cache
 from library.analyses import Stored
 from library.timeline_index import Index
-from library.timeline_lanes import first_event_ns, recording_index, window_index
+from library.timeline_lanes import recording_index, window_index
 from library.timeline_view import Timeline
 from views._charts import device_labels
 from views._units import md_escape, md_prose
@@ -104,14 +104,13 @@ def parse_span(text: str) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
 def zero_ns(trace_id: str) -> int:
     """Return the moment that every timeline of the recording counts from.
 
     Raises:
         TraceError: The recording is gone or damaged.
     """
-    return first_event_ns(cache.get(trace_id))
+    return int(_recording_index(trace_id).meta["origin_ns"])
 
 
 def choose(selection: Selection) -> None:

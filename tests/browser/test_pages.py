@@ -5,7 +5,6 @@ import shutil
 import pytest
 
 from tests.view_fakes import SAMPLES
-from views._lanes import first_event_ns
 
 pytestmark = pytest.mark.browser
 
@@ -229,7 +228,7 @@ def test_a_picked_block_of_the_ledger_is_outlined_and_explained(page, launch):
           const t = window.__whyslow_timeline, row = t.rows.find((r) => r.lane?.stacked);
           return [t.x(at), row.y + row.h / 2];
         }""",
-        int(gap["start_ns"] + gap["end_ns"]) // 2 - first_event_ns(launch.trace),
+        int(gap["start_ns"] + gap["end_ns"]) // 2 - zero_ns,
     )
     box = page.locator(".timeline canvas").bounding_box()
     page.mouse.click(box["x"] + x, box["y"] + y)

@@ -25,6 +25,7 @@ class Tiles {
     return {
       start, end, level, find, bins: (end - start) / bin,
       from: Math.max(a - near, 0), to: Math.min(b + near, this.duration),
+      seenFrom: Math.max(a, 0), seenTo: Math.min(b, this.duration),
     };
   }
 

@@ -114,10 +114,9 @@ class Gutter {
     return item;
   }
 
-  scale({ low, high, unit, mirror }) {
-    const scale = element("span", "scale"), ends = [amount(high, unit), amount(low, "")];
-    if (mirror) ends.reverse();
-    scale.append(...ends.map((text) => element("span", "", text)));
+  scale({ low, high, unit }) {
+    const scale = element("span", "scale");
+    scale.append(element("span", "", amount(high, unit)), element("span", "", amount(low, "")));
     return scale;
   }
 

@@ -39,7 +39,7 @@ class Marks {
   events(g, segment, at) {
     const { part } = segment, stacked = at.info.kind === "ledger" && !part.exact;
     const used = stacked ? this.stack(segment, at) : this.line(segment, at);
-    this.fill(g, used, part.answer.hits, SPECIAL[at.info.kind] || 1);
+    this.fill(g, used, searched(part, at), SPECIAL[at.info.kind] || 1);
     if (at.info.kind === "iterations") this.dividers(g, segment, at);
     if (at.h >= LABEL_HEIGHT && !stacked) this.names(g, segment, at);
   }
@@ -123,7 +123,7 @@ class Marks {
   names(g, { part, from, to }, at) {
     const { start, end, color, fill, name, event, hit } = part.answer.columns;
     const { inks, theme } = this.timeline, right = this.timeline.width, words = part.answer.head.names;
-    const plain = at.info.kind === "iterations", middle = at.y + at.h / 2 + 0.5;
+    const plain = at.info.kind === "iterations", hits = searched(part, at), middle = at.y + at.h / 2 + 0.5;
     for (let i = above(end, part.first, part.last, from); i < part.last && start[i] < to; i++) {
       const first = i;
       if (!part.exact) {
@@ -135,8 +135,8 @@ class Marks {
       const shown = Math.max(x, at.left + 4);
       const text = fit(g, shorten(words[name[first]] || ""), Math.min(this.x(at, end[i]), right) - shown - 4);
       if (!text) continue;
-      g.globalAlpha = part.answer.hits && !hit[first] ? 0.6 : 1;
-      g.fillStyle = plain || (part.answer.hits && !hit[first]) ? theme.text : inks[color[first]];
+      g.globalAlpha = hits && !hit[first] ? 0.6 : 1;
+      g.fillStyle = plain || (hits && !hit[first]) ? theme.text : inks[color[first]];
       g.fillText(text, shown, middle);
     }
     g.globalAlpha = 1;
@@ -146,10 +146,7 @@ class Marks {
   counter(g, { part, from, to }, at) {
     const { time, until, low, high } = part.answer.columns, { info } = at, range = info.high - info.low || 1;
     const first = above(until, part.first, part.last, from);
-    const y = (value) => {
-      const h = clamp((value - info.low) / range, 0, 1) * (at.h - 2);
-      return info.mirror ? at.y + 1 + h : at.y + at.h - 1 - h;
-    };
+    const y = (value) => at.y + at.h - 1 - clamp((value - info.low) / range, 0, 1) * (at.h - 2);
     const foot = y(info.low), area = new Path2D(), band = new Path2D();
     for (let i = first; i < part.last && time[i] < to; i++) {
       const x = this.snap(this.x(at, Math.max(time[i], from)));
@@ -167,3 +164,6 @@ class Marks {
     g.globalAlpha = 1;
   }
 }
+
+// Only events are searched; what the analysis says about them is not dimmed.
+function searched(part, at) { return part.answer.hits && at.info.kind === "events"; }
