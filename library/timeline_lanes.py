@@ -368,14 +368,13 @@ def _operation_names(at: _Recording) -> Array:
 def _write_threads(at: _Recording) -> None:
     """Write what each host thread did, those that launch most first."""
     counts = _thread_counts(at)
-    matters = (counts[[c for c in _TELLING if c in counts]] > 0).any(axis=1)
-    is_open = (matters | ~matters.any()) & (np.arange(len(counts)) < OPEN_THREADS)
+    matters = (counts[[c for c in _TELLING if c in counts]] > 0).any(axis=1).to_numpy()
+    first = np.arange(len(counts)) < OPEN_THREADS
+    is_open = first & matters if matters.any() else first
     labels, group_of = _thread_titles(at.trace), {}
     for place, thread in enumerate(counts.index.tolist()):
         title = labels.get(thread, "thread")
-        group = Group(
-            id=f"thread:{place}", kind="thread", title=title, open=bool(is_open.iloc[place])
-        )
+        group = Group(id=f"thread:{place}", kind="thread", title=title, open=bool(is_open[place]))
         group_of[thread] = at.writer.group(group)
     for table, write in _HOST_TRACKS.items():
         if at.trace.count(table):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+import worker
 from analyzers.facts import WindowError
 from analyzers.finding import Evidence, Finding
 from analyzers.report import Report
@@ -30,6 +31,7 @@ from views._units import md_escape, md_prose
 SELECTION = "selection"
 KEPT_SESSIONS = 8  # windows whose tables stay in memory
 KEPT_TIMELINES = 16  # files that are mapped, not read
+MAX_ROWS_IN_SERVER = 200_000  # analysed in less time than a child process takes to start
 KEPT_JOBS = 64
 
 
@@ -223,6 +225,8 @@ def _recording_index(trace_id: str) -> Index:
 
 
 def _analyse(trace: Trace, window: str) -> Stored:
+    if sum(trace.counts.values()) > MAX_ROWS_IN_SERVER:
+        return worker.analyse(trace, window)
     from analyzers.analysis import investigate
 
     return analyses.save(investigate(trace, window), trace, window)

@@ -13,7 +13,7 @@ class Painter {
     const { timeline } = this, { theme, width, gutter } = timeline;
     g.setTransform(timeline.ratio, 0, 0, timeline.ratio, 0, 0);
     g.fillStyle = theme.paper;
-    g.fillRect(0, 0, width, timeline.height);
+    g.fillRect(0, 0, timeline.outer, timeline.height);
     g.textBaseline = "middle";
     g.lineWidth = 1;
     timeline.minimap.draw(g);

@@ -3,6 +3,7 @@ const MIN_VIEW = 100;         // ns
 const SLACK = 0.05;           // of the recording, beyond its ends
 const FETCH_AFTER = 40, FETCH_EVERY = 120, TELL_AFTER = 350, SAY_AFTER = 250;  // ms
 const GUTTER = 190, GUTTER_SHARE = 0.27, LEAST_GUTTER = 96;                     // px
+const BAR = 11;  // px on the right, for the scrollbars
 const HEIGHT_SHARE = 0.62, LEAST_HEIGHT_PX = 320, LEAST_LIST = 160;
 
 class Timeline {
@@ -145,8 +146,9 @@ class Timeline {
 
   measureRoom() {
     const ratio = window.devicePixelRatio || 1, width = Math.max(this.root.clientWidth, 240);
-    if (width !== this.width || ratio !== this.ratio) this.minimap.forget();
-    this.width = width;
+    if (width !== this.outer || ratio !== this.ratio) this.minimap.forget();
+    this.outer = width;
+    this.width = width - BAR;
     this.ratio = ratio;
     this.gutter = Math.round(clamp(width * GUTTER_SHARE, LEAST_GUTTER, GUTTER));
     this.share();
@@ -168,12 +170,12 @@ class Timeline {
       pane.top = y;
       y += pane.height;
     }
-    if (y !== this.height || this.canvas.width !== Math.round(this.width * this.ratio)) this.resize(y);
+    if (y !== this.height || this.canvas.width !== Math.round(this.outer * this.ratio)) this.resize(y);
   }
 
   resize(height) {
     this.height = height;
-    this.canvas.width = Math.round(this.width * this.ratio);
+    this.canvas.width = Math.round(this.outer * this.ratio);
     this.canvas.height = Math.round(height * this.ratio);
     this.canvas.style.height = height + "px";
     if (this.given && this.panes.length) this.draw();  // a canvas that was resized is blank
@@ -358,10 +360,12 @@ class Timeline {
     if (error) this.status.textContent = "The timeline could not be loaded: " + error;
     else {
       // Only when it rests; it is read aloud.
+      const first = this.ready !== this.saidReady;
+      this.saidReady = this.ready;
       this.saying = setTimeout(() => {
         const text = this.ready ? duration(this.view[1] - this.view[0]) + " in view" : "Preparing the timeline …";
         if (this.status.textContent !== text) this.status.textContent = text;
-      }, this.status.textContent ? SAY_AFTER : 0);
+      }, first ? 0 : SAY_AFTER);
     }
   }
 }
