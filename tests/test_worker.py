@@ -288,7 +288,9 @@ def test_progress_is_what_the_child_wrote_last_and_garbage_is_ignored(fake_child
     job = worker.start(recording)
     assert eventually(lambda: job.progress().fraction == 0.5)
     assert job.progress().stage == "half"
-    assert eventually(lambda: job.progress().stage == "starting")
+    said = cache.jobs_root() / job.id / "progress.json"
+    assert eventually(lambda: said.read_text() == "{")
+    assert job.progress().stage == "half"
     job.cancel()
 
 
