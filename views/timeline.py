@@ -108,7 +108,10 @@ def _timeline(looked: Looked) -> None:
     view_key = " ".join(_identity(x) for x in both) + st.query_params.get("mark", "")
     first = _remembered(view_key, looked) or (_around(mark) if mark else _first(looked))
     shown = canvas(
-        [_drawn(x, mark if x is looked else None, _offset(both, align)) for x in both],
+        [
+            _drawn(x, mark if x is looked else None, 0 if x is looked else _offset(both, align))
+            for x in both
+        ],
         view=first,
         view_key=view_key,
         find=_find(looked),
@@ -140,7 +143,7 @@ def _drawn(looked: Looked, mark: Span | None, offset_ns: int) -> Drawn:
         name=visible(session.trace.source.name, SHOWN_FACT),
         window=looked.window,
         mark=mark,
-        offset_ns=0 if mark is not None else offset_ns,
+        offset_ns=offset_ns,
     )
 
 
@@ -228,13 +231,13 @@ def _alignment(both: list[Looked]) -> Aligned | None:
 
 
 def _offset(both: list[Looked], align: Aligned | None) -> int:
-    """Return what the lower recording's times are moved by."""
+    """Return how much later a moment is on the lower recording's clock than on the axis."""
     if len(both) < 2:
         return 0
     upper, lower = both
     if align is None:
-        return upper.window[0] - lower.window[0]
-    return upper.iterations[align.chosen] - lower.iterations[align.chosen]
+        return lower.window[0] - upper.window[0]
+    return lower.iterations[align.chosen] - upper.iterations[align.chosen]
 
 
 def _find(looked: Looked) -> str:

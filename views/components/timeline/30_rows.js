@@ -82,7 +82,10 @@ function place(layout, group, track, rows, y, pinned) {
     y += h;
   }
   Object.assign(rows[first], { track: track.key, trackHeight: y - rows[first].y, isPinned: pinned });
-  for (let i = first; i < rows.length; i++) rows[i].head = rows[first];
+  for (let i = first; i < rows.length; i++) {
+    rows[i].head = rows[first];
+    rows[i].deeper = i + 1 < rows.length;
+  }
   return y + TRACK_GAP;
 }
 

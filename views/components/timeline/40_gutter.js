@@ -37,7 +37,7 @@ class Gutter {
     const { pane } = this, { gutter: width } = pane.timeline;
     this.title.hidden = !pane.titleHeight;
     this.title.style.top = pane.top + "px";
-    this.box.style.cssText = `top:${pane.top + pane.titleHeight}px;width:${width}px;`
+    this.box.style.cssText = `top:${pane.top + pane.titleHeight}px;--gutter:${width}px;`
       + `height:${Math.max(pane.height - pane.titleHeight, 0)}px`;
     const split = pane.headHeight - pane.titleHeight;
     this.pinned.style.height = split + "px";
@@ -75,8 +75,10 @@ class Gutter {
   }
 
   mark(item, head) {
-    if (head.heading) item.firstElementChild.setAttribute("aria-expanded", String(head.open));
-    else item.lastElementChild.setAttribute("aria-pressed", String(head.isPinned));
+    if (head.heading) {
+      item.firstElementChild.setAttribute("aria-expanded", String(head.open));
+      item.classList.toggle("open", head.open);
+    } else item.lastElementChild.setAttribute("aria-pressed", String(head.isPinned));
   }
 
   heading({ group, h }) {

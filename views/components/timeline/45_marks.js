@@ -25,6 +25,7 @@ class Marks {
     const info = pane.layout.lanes[lane], a = view[0] + offset, b = view[1] + offset;
     const at = { y: item.y, h: item.h, offset, info, scale: timeline.scale(), a, left: timeline.gutter };
     if (item.row.heading) { at.y += 6; at.h -= 12; }
+    else if (item.row.deeper) at.h -= 1;  // a line between it and what it holds
     for (const segment of pane.tiles.segments(lane, a, b, pane.current)) {
       if (segment.part.last === segment.part.first) continue;
       if (segment.part.counter) this.counter(g, segment, at);
@@ -147,20 +148,27 @@ class Marks {
     const { time, until, low, high } = part.answer.columns, { info } = at, range = info.high - info.low || 1;
     const first = above(until, part.first, part.last, from);
     const y = (value) => at.y + at.h - 1 - clamp((value - info.low) / range, 0, 1) * (at.h - 2);
-    const foot = y(info.low), area = new Path2D(), band = new Path2D();
+    const foot = y(info.low), area = new Path2D(), band = new Path2D(), steps = new Path2D();
+    let right = NaN;
     for (let i = first; i < part.last && time[i] < to; i++) {
       const x = this.snap(this.x(at, Math.max(time[i], from)));
       const w = Math.max(this.snap(this.x(at, Math.min(until[i], to))) - x, 1 / this.timeline.ratio);
       const top = y(high[i]), bottom = y(low[i]);
       area.rect(x, Math.min(top, foot), w, Math.abs(foot - top));
-      band.rect(x, Math.min(top, bottom) - 0.5, w, Math.abs(bottom - top) + 1);
+      if (!part.exact) band.rect(x, top, w, Math.max(bottom - top, 1));
+      else if (x === right) steps.lineTo(x, top);
+      else steps.moveTo(x, top);
+      if (part.exact) steps.lineTo(right = x + w, top);
       this.drawn += 1;
     }
     g.fillStyle = this.timeline.theme.text;
-    g.globalAlpha = 0.13;
+    g.globalAlpha = 0.12;
     g.fill(area);
-    g.globalAlpha = 0.6;
+    g.globalAlpha = 0.34;
     g.fill(band);
+    g.strokeStyle = this.timeline.theme.text;
+    g.globalAlpha = 0.7;
+    g.stroke(steps);
     g.globalAlpha = 1;
   }
 }

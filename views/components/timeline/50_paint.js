@@ -1,5 +1,6 @@
 // Draws a frame: axis, rows, bands, the picked event and its arrows.
-const AXIS = 26, TICKS = 7;   // px
+const AXIS = 28, TICKS = 7;   // px; the ticks of a search are in the axis' foot
+const TIMES = 11;             // px from its top to the middle of its times
 const LABEL_EVERY = 110;      // px between times on the axis
 const ARROW = 6;
 
@@ -38,19 +39,19 @@ class Painter {
     g.globalAlpha = 0.75;
     if (base) {
       const text = moment(base, smallestIn(base)), w = g.measureText(text).width;
-      if (w < gutter - 12) g.fillText(text, gutter - w - 8, y + AXIS / 2);
+      if (w < gutter - 12) g.fillText(text, gutter - w - 8, y + TIMES);
     }
     for (let t = Math.ceil(a / step) * step; t < b; t += step) {
       const x = Math.round(timeline.x(t));
       grid.push(x);
       const label = base ? "+" + axisLabel(t - base, step, b - base) : axisLabel(t, step, b);
-      if (x + g.measureText(label).width + 6 < width) g.fillText(label, x + 4, y + AXIS / 2);
+      if (x + g.measureText(label).width + 6 < width) g.fillText(label, x + 4, y + TIMES);
     }
     g.globalAlpha = 1;
     g.fillStyle = theme.line;
-    for (const x of grid) g.fillRect(x, y + AXIS - 9, 1, 9);
+    for (const x of grid) g.fillRect(x, y, 1, AXIS);
     g.fillRect(gutter, y + AXIS - 1, width - gutter, 1);
-    if (timeline.find) this.ticks(g, y + AXIS);
+    if (timeline.find) this.ticks(g, y + AXIS - 1 - TICKS);
     return grid;
   }
 
@@ -81,7 +82,7 @@ class Painter {
   pane(g, pane, grid) {
     const { timeline } = this, { theme, gutter, width } = timeline;
     g.save();
-    clip(g, gutter, pane.top, width - gutter, pane.height);
+    clip(g, gutter, pane.top, timeline.outer - gutter, pane.height);
     g.globalAlpha = 0.5;
     g.fillStyle = theme.line;
     for (const x of grid) g.fillRect(x, pane.top, 1, pane.height);
@@ -106,12 +107,12 @@ class Painter {
   rows(g, pane, items, top, height) {
     const { theme, gutter, width } = this.timeline;
     g.save();
-    clip(g, gutter, top, width - gutter, height);
+    clip(g, gutter, top, this.timeline.outer - gutter, height);
     g.font = "11px " + theme.font;
     for (const { row, y, h } of items) {
       if (row.heading) {
         g.fillStyle = theme.soft;
-        g.fillRect(gutter, y, width - gutter, h);
+        g.fillRect(gutter, y, this.timeline.outer - gutter, h);
       } else if (row.trackHeight) {
         g.fillStyle = theme.line;
         g.globalAlpha = 0.55;
@@ -147,17 +148,17 @@ class Painter {
     const a = timeline.x(Math.min(...span)), b = timeline.x(Math.max(...span));
     g.save();
     clip(g, gutter, top, width - gutter, timeline.height - top);
-    band(g, a, b, top, timeline.height - top, theme.accent, 0.16);
+    band(g, a, b, top, timeline.height - top, theme.accent, 0.1);
     const text = duration(Math.abs(span[1] - span[0]));
     g.font = "600 11px " + theme.font;
     const w = g.measureText(text).width + 12, left = Math.max(a, gutter), right = Math.min(b, width);
     const x = clamp((left + right - w) / 2, gutter + 2, Math.max(width - w - 2, gutter + 2));
     g.fillStyle = theme.accent;
     g.beginPath();
-    g.roundRect(x, top + 4, w, AXIS - 9, 4);
+    g.roundRect(x, top + 3, w, 17, 4);
     g.fill();
     g.fillStyle = theme.onAccent;
-    g.fillText(text, x + 6, top + AXIS / 2);
+    g.fillText(text, x + 6, top + TIMES + 0.5);
     g.restore();
   }
 

@@ -36,7 +36,7 @@ class Hover {
     this.cursor.hidden = this.moment.hidden = false;
     this.cursor.style.cssText = `transform:translateX(${Math.round(x)}px);top:${top}px;height:${timeline.height - top}px`;
     this.moment.textContent = moment(t, 1 / timeline.scale());
-    this.moment.style.top = top + 4 + "px";
+    this.moment.style.top = top + 3 + "px";
     const w = this.moment.offsetWidth;
     this.moment.style.transform = `translateX(${clamp(x - w / 2, timeline.gutter, Math.max(timeline.width - w, 0))}px)`;
   }
@@ -49,7 +49,7 @@ class Hover {
     const where = `${hit.row.group.title} · ${(hit.row.head || hit.row).info?.label || info.label}`;
     const place = element("span", "where", where);
     if (part.exact) return [name, line(`${duration(length)}, from ${moment(hit.start, 1)}`), place];
-    if (info.kind === "ledger") return [`${duration(length)} here`, this.shares(hit), place];
+    if (info.kind === "ledger") return [`${duration(length)} from ${moment(hit.start, length / 10)}`, this.shares(hit), place];
     const busy = percent(columns.fill[i] / 255);
     return [name, line(`longest of this ${duration(length)}; the lane is ${busy} busy in it`), place];
   }

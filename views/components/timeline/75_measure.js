@@ -124,10 +124,16 @@ class Measure {
       const both = timeline.panes.length > 1;
       const analyse = element("button", "", both ? `Analyse in ${pane.given.name}` : "Analyse this window");
       analyse.title = analyse.textContent;
-      analyse.onclick = () => timeline.trigger("analyse", { recording: pane.place, span: this.stretchOf(pane) });
+      analyse.onclick = () => this.analyse(pane);
       box.append(analyse);
     }
     return box;
+  }
+
+  analyse(pane) {
+    const last = pane.layout?.duration ?? Infinity;
+    const span = this.stretchOf(pane).map((t) => clamp(t, 0, last));
+    this.timeline.trigger("analyse", { recording: pane.place, span });
   }
 
   // Beside the band where there is room, so that it hides little of what was measured.

@@ -164,7 +164,7 @@ class Timeline {
       waiting[0].height = Math.min(waiting[0].wanted, Math.floor(left / waiting.length));
       left -= waiting[0].height;
     }
-    this.top = this.minimap.height + AXIS + (this.find ? TICKS : 0);
+    this.top = this.minimap.height + AXIS;
     let y = this.top;
     for (const pane of this.panes) {
       pane.top = y;

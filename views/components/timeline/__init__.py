@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
+from collectors.trace import TraceError
 from library.timeline_lanes import COLORS
 from views._charts import PALETTE
 from views._routes import api_path, mint_token
+from views._units import visible
 
 _FOLDER = Path(__file__).parent
 
@@ -37,7 +39,7 @@ class Drawn:
         name: What to call it.
         window: The analysed window; what is outside is shaded.
         mark: A stretch to point at.
-        offset_ns: Its times plus this are those of the axis.
+        offset_ns: How much later a moment is on its clock than on the axis.
     """
 
     query: Mapping[str, str]
@@ -164,8 +166,8 @@ def _asked(state: Any, answer: Callable[[Mapping[str, str]], bytes]) -> tuple[in
     query = {str(k): str(v) for k, v in dict(asked["query"]).items()}
     try:
         return int(asked["n"]), answer(query)
-    except ValueError:
-        return int(asked["n"]), b""
+    except (ValueError, TraceError) as error:
+        return int(asked["n"]), json.dumps({"error": visible(str(error))}).encode()
 
 
 def _understood(result: Any, view_key: str, recordings: int) -> Shown:
