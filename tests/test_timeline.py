@@ -596,6 +596,14 @@ def test_measuring_tells_the_ledger_of_exactly_that_span(shown):
     assert head["duration"] == "2 ms"
 
 
+def test_what_lies_outside_the_window_is_a_row_of_its_own(shown):
+    query = {"what": "measure", "start": "-5000", "end": str(shown.duration_ns + 5_000)}
+    head, _ = decoded(answer(shown, query))
+    rows = {r["word"]: r["ns"] for r in head["devices"][0]["rows"]}
+    assert rows["outside the analysed window"] >= 10_000
+    assert sum(rows.values()) == head["end"] - head["start"]
+
+
 def test_an_event_leads_to_its_chain_and_an_arrow(shown):
     operation = shown.event_at(OPERATIONS, 3)
     head, _ = decoded(answer(shown, {"what": "event", "event": str(operation)}))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -535,6 +536,13 @@ def test_prose_keeps_code_and_nothing_else():
 @given(st.text())
 def test_visible_text_is_printable_and_one_line(text):
     assert _units.visible(text).isprintable()
+
+
+@given(st.integers(-(1 << 62), 1 << 62))
+def test_a_moment_is_told_to_the_nanosecond(ns):
+    number, unit = _units.moment_text(ns).replace(",", "").split(" ")
+    scale = {"s": 9, "ms": 6, "µs": 3, "ns": 0}[unit]
+    assert Decimal(number).scaleb(scale) == ns
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\0x"])

@@ -32,6 +32,7 @@ MAX_NAME = 300  # characters sent to the browser
 MAX_LABEL = 60
 MAX_FIND = 2_000
 MINIMAP_LANES = 4
+OUTSIDE = "outside the analysed window"
 COLUMN_ALIGNMENT = 8
 _FARTHEST_NS = 1 << 61
 
@@ -247,22 +248,25 @@ def _measure(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Column
         sums = timeline.ledger(number, start, end)
         total = max(end - start, 1)
         device = placed.index.groups[placed.lane.group].device
+        rows = [_row(color, COLORS[color], ns, total) for color, ns in sums.items() if ns]
+        if outside := end - start - sum(sums.values()):
+            rows.append(_row(-1, OUTSIDE, outside, total))
         devices.append(
             {
                 "label": short(timeline.devices.get(device, ""), MAX_LABEL),
                 "lane": number,
                 "busy": sum(ns for color, ns in sums.items() if ROWS[color] in BUSY_ROWS),
-                "rows": [_row(color, ns, total) for color, ns in sums.items() if ns],
+                "rows": rows,
             }
         )
     duration = time_text(end - start)
     return {"start": start, "end": end, "duration": duration, "devices": devices}, {}
 
 
-def _row(color: int, ns: int, total: int) -> Head:
+def _row(color: int, word: str, ns: int, total: int) -> Head:
     return {
         "color": color,
-        "word": COLORS[color],
+        "word": word,
         "ns": ns,
         "share": ns / total,
         "text": time_text(ns),

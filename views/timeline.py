@@ -24,7 +24,7 @@ from library.timeline_view import EXACTLY, Timeline
 from views._routes import timeline_answer
 from views._session import Session, current, digest, finding_places, load, parse_span, timeline
 from views._tiles import MAX_FIND, MIN_VIEW_NS, short
-from views._units import format_value, md_prose, ns_to_us, visible
+from views._units import format_value, md_prose, moment_text, ns_to_us, visible
 from views.components.timeline import Aligned, Drawn, Event, Shown, Span
 from views.components.timeline import timeline as canvas
 
@@ -305,7 +305,7 @@ def _details(looked: Looked, event: int) -> None:
     shown = looked.timeline
     table, row = shown.row_of(event)
     start, end = shown.span(event)
-    facts = {"duration": time_text(end - start), "begins at": time_text(start, 9)}
+    facts = {"duration": time_text(end - start), "begins at": moment_text(start)}
     chain = shown.chain(event)
     if table == OPERATIONS:
         facts |= _operation(looked, row)
@@ -337,7 +337,7 @@ def _link(shown: Timeline, role: str, event: int) -> dict[str, str]:
         "where": short(
             f"{where} · {placed.lane.label}" if placed.lane.label else where, SHOWN_FACT
         ),
-        "begins at": time_text(start, 9),
+        "begins at": moment_text(start),
         "duration": time_text(end - start),
     }
 

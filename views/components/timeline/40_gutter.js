@@ -43,32 +43,30 @@ class Gutter {
     this.pinned.style.height = split + "px";
     this.pinned.hidden = !split;
     this.list.style.top = split + "px";
-    const kept = new Set();
-    this.follow(this.pinned, pane.shown.filter((item) => item.pinned), kept, pane.top + pane.titleHeight);
-    this.follow(this.list, pane.shown.filter((item) => !item.pinned), kept, pane.listTop);
+    const pinned = labelled(pane.shown.filter((item) => item.pinned), pane.top + pane.titleHeight);
+    const listed = labelled(pane.shown.filter((item) => !item.pinned), pane.listTop);
+    // What left the screen goes first, so that what stays need not move: moving takes the focus.
     for (const [key, item] of this.items) {
-      if (kept.has(key)) continue;
+      if (pinned.has(key) || listed.has(key)) continue;
       item.remove();
       this.items.delete(key);
     }
+    this.follow(this.pinned, pinned);
+    this.follow(this.list, listed);
     this.syncScrollbar();
   }
 
-  follow(box, shown, kept, top) {
+  follow(box, labels) {
     let next = box.firstElementChild;
-    for (const { row, y, pinned } of shown) {
-      const head = row.heading ? row : row.head, key = (pinned ? "p " : "") + (head.track ?? "g " + head.group.id);
-      if (kept.has(key)) continue;  // a deeper level of the same track
-      kept.add(key);
+    for (const [key, { head, y, pinned }] of labels) {
       let item = this.items.get(key);
       if (!item) {
         item = head.heading ? this.heading(head) : this.track(head, pinned);
         this.items.set(key, item);
       }
-      item.style.transform = `translateY(${y - top + head.y - row.y}px)`;
+      item.style.transform = `translateY(${y}px)`;
       item.style.height = (head.heading ? head.h : head.trackHeight) + "px";
       this.mark(item, head);
-      // Elements are moved only when they must be: moving one takes the focus from it.
       if (item === next) next = next.nextElementSibling;
       else box.insertBefore(item, next);
     }
@@ -150,7 +148,9 @@ class Gutter {
       const item = event.target.closest(".rows:not(.pinned) > *");
       const key = [...this.items].find(([, one]) => one === item)?.[0];
       const row = key && pane.rows.list.find((r) => key === (r.track ?? (r.heading && "g " + r.group.id)));
-      if (row && event.target.matches(":focus-visible")) pane.scrollTo(row.y, row.trackHeight || row.h);
+      if (!row || !event.target.matches(":focus-visible")) return;
+      pane.scrollTo(row.y, row.trackHeight || row.h);
+      pane.timeline.draw();  // now, so that the next row is there for the next Tab
     });
     this.box.addEventListener("keydown", (event) => {
       const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -193,31 +193,30 @@ class Gutter {
 
   // A group is dragged by its heading; a line shows where it would go.
   dragging(item, id) {
-    let from = null, place = -1;
-    item.addEventListener("pointerdown", (event) => {
-      from = event.button === 0 ? event.clientY : null;
+    item.addEventListener("pointerdown", (down) => {
+      if (down.button !== 0) return;
+      let place = -1;
       this.dragged = false;
-    });
-    item.addEventListener("pointermove", (event) => {
-      if (from === null || (!this.dragged && Math.abs(event.clientY - from) < DRAG_FROM)) return;
-      if (!this.dragged) item.setPointerCapture(event.pointerId);
-      this.dragged = true;
-      place = this.dropPlace(event.clientY);
-    });
-    for (const end of ["pointerup", "pointercancel"]) {
-      item.addEventListener(end, (event) => {
+      // Listened for on the window, because a heading that holds the pointer would lose its click.
+      const done = new AbortController(), { signal } = done;
+      window.addEventListener("pointermove", (event) => {
+        this.dragged ||= Math.abs(event.clientY - down.clientY) >= DRAG_FROM;
+        if (this.dragged) place = this.dropPlace(event.clientY);
+      }, { signal });
+      const end = (event) => {
+        done.abort();
         this.line.hidden = true;
-        if (this.dragged && end === "pointerup" && place >= 0) {
-          this.pane.arrangement.move(id, place);
-          this.pane.arrange();
-        }
-        from = null;
-        place = -1;
-        // The click that ends a drag comes after this.
-        if (this.dragged) setTimeout(() => { this.dragged = false; });
-        if (end === "pointerup") event.stopPropagation();
-      });
-    }
+        if (!this.dragged) return;
+        setTimeout(() => { this.dragged = false; });  // the click that ends a drag comes first
+        if (event.type === "pointerup") this.drop(id, place);
+      };
+      for (const type of ["pointerup", "pointercancel"]) window.addEventListener(type, end, { signal });
+    });
+  }
+
+  drop(id, place) {
+    this.pane.arrangement.move(id, place);
+    this.pane.arrange();
   }
 
   dropPlace(clientY) {
@@ -229,4 +228,15 @@ class Gutter {
     this.line.style.top = (heads[place]?.y ?? pane.rows.height) - pane.scroll - 3 + "px";
     return place;
   }
+}
+
+// One label for each heading and track of the rows on screen, with its place below `top`.
+function labelled(shown, top) {
+  const labels = new Map();
+  for (const { row, y, pinned } of shown) {
+    const head = row.heading ? row : row.head;
+    const key = (pinned ? "p " : "") + (head.track ?? "g " + head.group.id);
+    if (!labels.has(key)) labels.set(key, { head, pinned, y: y - top + head.y - row.y });
+  }
+  return labels;
 }

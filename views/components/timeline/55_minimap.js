@@ -1,13 +1,14 @@
 // The whole recording above the axis, and the box that says what of it is in view.
-const MINIMAP = 46, MINIMAP_PAD = 4, LEAST_LANE = 3;  // px
+const MINIMAP = 46, MINIMAP_BOTH = 64, MINIMAP_PAD = 4, LEAST_LANE = 3;  // px
 const GRIP = 6, LEAST_BOX = 4;                        // px
 
 class Minimap {
   constructor(timeline) {
     this.timeline = timeline;
-    this.height = MINIMAP;
     this.picture = null;
   }
+
+  get height() { return this.timeline.panes.length > 1 ? MINIMAP_BOTH : MINIMAP; }
 
   forget() { this.picture = null; }
 
