@@ -8,6 +8,7 @@ visible at every zoom.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -237,6 +238,7 @@ class Timeline:
     window: Index
     devices: Mapping[int, str]
     _searches: dict[str, Hits] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def origin_ns(self) -> int:
@@ -423,10 +425,12 @@ class Timeline:
 
     def hits(self, text: str) -> Hits:
         """Return the events whose names contain ``text``, whatever the case; kept for a while."""
-        found = self._searches.pop(text, None) or Hits(self, text)
-        self._searches[text] = found
-        while len(self._searches) > KEPT_SEARCHES:
-            self._searches.pop(next(iter(self._searches)), None)
+        found = self._searches.get(text) or Hits(self, text)
+        with self._lock:  # requests come on several threads
+            self._searches.pop(text, None)
+            self._searches[text] = found
+            while len(self._searches) > KEPT_SEARCHES:
+                self._searches.pop(next(iter(self._searches)))
         return found
 
     # --- what belongs together --------------------------------------------------------------

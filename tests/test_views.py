@@ -219,6 +219,15 @@ def test_one_operation_reads_the_same_alone_as_among_all(sync):
         }
 
 
+def test_a_second_recording_is_shown_below_or_named_as_missing(pages, launch, sync):
+    app = draw("timeline", trace=launch.trace.id, below=sync.trace.id, align="2")
+    assert not app.exception
+    assert app.selectbox(key="pick_below").value == sync.trace.id
+    app = draw("timeline", trace=launch.trace.id, below="gone", align="x")
+    assert not app.exception
+    assert "No second recording: gone: not in the library" in words(app)
+
+
 @pytest.mark.parametrize("event", ["nonsense", "operations:", "operations:99999999", "below:x:1"])
 def test_an_event_that_is_not_there_is_no_trouble(pages, sync, event):
     app = draw("timeline", trace=sync.trace.id, event=event)

@@ -124,7 +124,7 @@ class Pane {
 
   fail(error) {
     this.error = error ? String(error.message || error) : "";
-    this.timeline.note(this);
+    this.timeline.words.note(this);
     clearTimeout(this.retrying);
     if (!error) this.tried = 0;
     else if (this.tried < RETRIES) this.retrySoon(FIRST_RETRY * 2 ** this.tried++);

@@ -2,7 +2,7 @@
 const AXIS = 28, TICKS = 7;   // px; the ticks of a search are in the axis' foot
 const TIMES = 11;             // px from its top to the middle of its times
 const LABEL_EVERY = 110;      // px between times on the axis
-const ARROW = 6;
+const ARROW = 6, FAR = 60;    // px: its head, and the width of its turn
 
 class Painter {
   constructor(timeline) {
@@ -168,7 +168,7 @@ class Painter {
     const { timeline } = this, { picked, theme } = timeline;
     if (!picked || picked.recording !== pane.place || picked.start === undefined) return;
     g.lineWidth = 1.5;
-    for (const [from, to] of this.arrows(pane)) arrow(g, from, to, theme);
+    const arrows = this.arrows(pane);
     const offset = pane.given.offset || 0;
     const places = pane.shown.filter(({ row }) => row.lane === picked.lane || (row.heading && row.summary === picked.lane));
     for (const { y, h, pinned } of places) {
@@ -183,6 +183,7 @@ class Painter {
       }
       g.restore();
     }
+    for (const [from, to] of arrows) arrow(g, from, to, theme);
     g.lineWidth = 1;
   }
 
@@ -195,35 +196,39 @@ class Painter {
     for (const [source, target] of picked.arrows || []) {
       const one = events.get(source), other = events.get(target);
       const from = one && pane.whereIs(one.lane), to = other && pane.whereIs(other.lane);
-      if (!from || !to) continue;
+      if (!from || !to || from.row === to.row) continue;
       const leaves = one.end <= other.start ? one.end : one.start;
+      // From the edge of one row to the facing edge of the other, so that names stay legible.
+      const up = to.y < from.y;
       drawn.push([
-        [timeline.x(leaves - offset), from.y + from.h / 2],
-        [timeline.x(other.start - offset), to.y + to.h / 2],
+        [timeline.x(leaves - offset), up ? from.y : from.y + from.h],
+        [timeline.x(other.start - offset), up ? to.y + to.h : to.y],
       ]);
     }
     return drawn;
   }
 }
 
+// Along the row where it starts, then across to the row where it ends.
 function arrow(g, [x0, y0], [x1, y1], theme) {
-  const bend = clamp(Math.abs(x1 - x0) / 2, 24, 120);
-  for (const [color, width] of [[theme.paper, 4], [theme.text, 1.5]]) {
+  const turn = Math.sign(x1 - x0) * Math.min(Math.abs(x1 - x0), FAR), down = Math.sign(y1 - y0);
+  const bend = down * Math.min(Math.abs(y1 - y0) * 0.6, FAR), neck = y1 - down * ARROW;
+  const line = new Path2D(), head = new Path2D();
+  line.moveTo(x0, y0);
+  line.lineTo(x1 - turn, y0);
+  line.bezierCurveTo(x1 - turn / 3, y0, x1, neck - bend, x1, neck);
+  head.moveTo(x1, y1);
+  head.lineTo(x1 - ARROW * 0.65, neck - down);
+  head.lineTo(x1 + ARROW * 0.65, neck - down);
+  head.closePath();
+  head.moveTo(x0 + 2.5, y0);
+  head.arc(x0, y0, 2.5, 0, 7);
+  for (const [color, width, edge] of [[theme.paper, 4, 2], [theme.text, 1.5, 0]]) {
     g.strokeStyle = g.fillStyle = color;
     g.lineWidth = width;
-    g.beginPath();
-    g.moveTo(x0, y0);
-    g.bezierCurveTo(x0 + bend, y0, x1 - bend, y1, x1 - ARROW, y1);
-    g.stroke();
-    const size = width > 2 ? ARROW + 1 : ARROW;
-    g.beginPath();
-    g.moveTo(x1, y1);
-    g.lineTo(x1 - size - 1, y1 - size * 0.6);
-    g.lineTo(x1 - size - 1, y1 + size * 0.6);
-    g.fill();
-    g.beginPath();
-    g.arc(x0, y0, width > 2 ? 3.5 : 2.5, 0, 7);
-    g.fill();
+    g.stroke(line);
+    if (edge) g.stroke(head);
+    g.fill(head);
   }
 }
 

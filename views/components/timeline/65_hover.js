@@ -65,7 +65,7 @@ class Hover {
 
   // The rows of the ledger that share one bin, the one under the pointer in bold.
   shares({ part, i }) {
-    const { start, color, fill } = part.answer.columns, { palette, words } = this.timeline;
+    const { start, color, fill } = part.answer.columns, { palette, colors } = this.timeline;
     let first = i, last = i;
     while (first > part.first && start[first - 1] === start[i]) first -= 1;
     while (last + 1 < part.last && start[last + 1] === start[i]) last += 1;
@@ -74,7 +74,7 @@ class Hover {
       if (!fill[k]) continue;
       const entry = element("span", k === i ? "this" : ""), swatch = element("i");
       swatch.style.background = palette[color[k]];
-      entry.append(swatch, element("span", "", words[color[k]]), element("em", "", percent(fill[k] / 255)));
+      entry.append(swatch, element("span", "", colors[color[k]]), element("em", "", percent(fill[k] / 255)));
       list.append(entry);
     }
     return list;

@@ -93,7 +93,7 @@ class Picking {
       then?.(this.picked);
       this.timeline.redraw();
     } catch (error) {
-      if (round === this.round && error.name !== "AbortError") this.timeline.note(pane, String(error.message || error));
+      if (round === this.round && error.name !== "AbortError") this.timeline.words.note(pane, String(error.message || error));
     }
   }
 

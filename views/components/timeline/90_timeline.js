@@ -1,7 +1,7 @@
 // The timeline: what is in view, and the order in which everything happens.
 const MIN_VIEW = 100;         // ns
 const SLACK = 0.05;           // of the recording, beyond its ends
-const FETCH_AFTER = 40, FETCH_EVERY = 120, TELL_AFTER = 350, SAY_AFTER = 250;  // ms
+const FETCH_AFTER = 40, FETCH_EVERY = 120, TELL_AFTER = 350;  // ms
 const GUTTER = 190, GUTTER_SHARE = 0.27, LEAST_GUTTER = 96;                     // px
 const BAR = 11;  // px on the right, for the scrollbars
 const HEIGHT_SHARE = 0.62, LEAST_HEIGHT_PX = 320, LEAST_LIST = 160;
@@ -12,7 +12,6 @@ class Timeline {
     this.frame = this.root.querySelector(".frame");
     this.canvas = this.root.querySelector("canvas");
     this.g = this.canvas.getContext("2d", { alpha: false });
-    this.status = this.root.querySelector(".status");
     this.stats = {
       loads: 0, draws: 0, marks: 0, error: "", lastInput: 0, lastPixels: 0, frameTime: 0,
     };
@@ -20,7 +19,7 @@ class Timeline {
     Object.defineProperty(this.stats, "transport", { enumerable: true, get: () => this.transport.mode });
     this.transport = new Transport();
     this.panes = [];
-    this.palette = this.inks = this.words = [];
+    this.palette = this.inks = this.colors = [];
     this.view = [0, 1];
     this.gutter = GUTTER;
     this.width = this.height = this.top = 0;
@@ -30,6 +29,7 @@ class Timeline {
     this.measure = new Measure(this);
     this.search = new Search(this);
     this.hover = new Hover(this);
+    this.words = new Words(this);
     this.input = new Input(this);
     this.buttons();
     this.watch();
@@ -67,7 +67,7 @@ class Timeline {
     this.transport.bring = (asked) => setStateValue("ask", asked);
     if (given.answer_to !== null && given.answer_to !== undefined) this.transport.receive(given.answer_to, answer);
     this.palette = given.palette;
-    this.words = given.colors;
+    this.colors = given.colors;
     this.inks = given.palette.map(inkOn);
     this.theme = readTheme(this.root);
     this.minimap.forget();
@@ -75,7 +75,7 @@ class Timeline {
     if (given.view_key !== before.view_key) this.jump(given.view);
     if (given.find_key !== before.find_key) this.search.set(given.find || "", false);
     if (given.picked_key !== before.picked_key) this.pickGiven(given.picked);
-    this.dress();
+    this.words.dress();
     this.measureRoom();
     window.__whyslow_timeline = this;
   }
@@ -108,36 +108,10 @@ class Timeline {
   // A pane's layout has come.
   opened() {
     this.takeGiven();
-    this.dress();
+    this.words.dress();
     this.minimap.forget();
     this.view = this.clamped(...this.view);
     this.moved();
-  }
-
-  // The parts around the canvas.
-  dress() {
-    const { align } = this.given, find = (name) => this.root.querySelector(name);
-    find(".bar .mark").hidden = !this.panes.some((pane) => pane.given.mark);
-    find(".align").hidden = !align;
-    if (align) {
-      find(".align .chosen").textContent = align.label;
-      find(".align .chosen").title = "Both recordings begin together here";
-      find(".align .earlier").disabled = align.chosen <= 0;
-      find(".align .later").disabled = align.chosen >= align.choices - 1;
-    }
-    const used = new Set(this.panes.flatMap((pane) => pane.layout?.colors_used || []));
-    find(".legend").replaceChildren(...[...used].sort((a, b) => a - b).map((color) => {
-      const entry = element("span"), swatch = element("i");
-      swatch.style.background = this.palette[color];
-      entry.append(swatch, this.words[color]);
-      return entry;
-    }));
-    const both = this.panes.length > 1;
-    find(".notes").replaceChildren(...this.panes.flatMap((pane) => (pane.layout?.notes || [])
-      .map((note) => element("p", "", both ? `${pane.given.name}: ${note}` : note))));
-    const lanes = this.panes.map((pane) => `${pane.given.name}, ${counted(pane.layout?.lanes.length || 0)} lanes`);
-    this.canvas.setAttribute("aria-label", `Timeline of ${lanes.join(" and ")}. W and S zoom, A and D move, `
-      + "arrow up and down scroll, slash searches, M measures, 0 shows all, F fits the picked event.");
   }
 
   // --- room ---------------------------------------------------------------------------------
@@ -331,7 +305,7 @@ class Timeline {
     stats.draws += 1;
     stats.frameTime = performance.now() - began;
     if (stats.lastPixels < stats.lastInput && this.sharp()) stats.lastPixels = performance.now();
-    this.say();
+    this.words.say();
   }
 
   // Whether everything on screen is drawn at the resolution that is right for the view.
@@ -343,41 +317,4 @@ class Timeline {
       return tiles.has(lane, plan);
     }));
   }
-
-  // --- words --------------------------------------------------------------------------------
-
-  note(pane, trouble = pane.error) {
-    this.stats.error = this.panes.map((one) => one.error).find(Boolean) || trouble || "";
-    pane.gutter.trouble.textContent = pane.error;
-    this.redraw();
-    this.say();
-  }
-
-  say() {
-    const { error } = this.stats;
-    this.status.classList.toggle("wrong", !!error);
-    clearTimeout(this.saying);
-    if (error) this.status.textContent = "The timeline could not be loaded: " + error;
-    else {
-      // Only when it rests; it is read aloud.
-      const first = this.ready !== this.saidReady;
-      this.saidReady = this.ready;
-      this.saying = setTimeout(() => {
-        const text = this.ready ? duration(this.view[1] - this.view[0]) + " in view" : "Preparing the timeline …";
-        if (this.status.textContent !== text) this.status.textContent = text;
-      }, first ? 0 : SAY_AFTER);
-    }
-  }
-}
-
-// The page's colours; they change with its theme.
-function readTheme(root) {
-  const style = getComputedStyle(root);
-  const css = (name, otherwise) => style.getPropertyValue(name).trim() || otherwise;
-  const accent = css("--st-primary-color", "#0B62B8");
-  return {
-    text: style.color, accent, onAccent: /^#[0-9a-f]{6}$/i.test(accent) ? inkOn(accent) : "#FFFFFF",
-    paper: css("--st-background-color", "#FFFFFF"), soft: css("--st-secondary-background-color", "#F4F6F8"),
-    line: css("--st-border-color", "#D9DEE3"), font: css("--st-font", "sans-serif"),
-  };
 }
