@@ -41,11 +41,11 @@ def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -
         if collector.recognizes(path):
             trace: Trace = collector.read(path, root, on_progress or _silent)
             return trace
-    raise RefusedError(input_file.unknown(path, known_formats()))
+    raise RefusedError(input_file.unknown(path, known_as()))
 
 
-def known_formats() -> str:
-    """Name every format that is read, for a message."""
+def known_as() -> str:
+    """Return the words for everything that is read, for a message."""
     return "; ".join(str(c.KNOWN_AS) for c in collectors())
 
 

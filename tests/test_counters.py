@@ -465,6 +465,16 @@ def test_there_is_nothing_for_perfetto_but_tables_can_be_written(tmp_path, capsy
     assert {"profiled": "0", "name": SHORT["active"], "value": "32", "text": ""} in rows
 
 
+def test_a_stored_launch_is_the_profiled_one(tmp_path):
+    opened = open_sample(str(scenes.idle_lanes()), tmp_path)
+    with library(tmp_path):
+        all_of_them, second = opened.stored.launches(), opened.stored.launch(1)
+    assert all_of_them["end_ns"].tolist() == [DURATION_NS, 2 * DURATION_NS]
+    assert (second["grid_x"], second["block_x"]) == (8_000, 256)
+    names = opened.trace.names(np.array([second["short_name_id"]]))
+    assert names.tolist() == ["march_rays"]
+
+
 @pytest.mark.parametrize("page", ["overview", "kernels", "timeline", "open"])
 def test_each_page_draws_counters(page, tmp_path):
     opened = open_sample(str(scenes.idle_lanes()), tmp_path)

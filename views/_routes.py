@@ -16,7 +16,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,11 +28,11 @@ from starlette.routing import BaseRoute, Route
 
 from analyzers.facts import WindowError
 from analyzers.words import size_text
-from collectors import collectors, input_file, known_formats
+from collectors import collectors, input_file, known_as
 from collectors.trace import TraceError
 from library import cache
-from views._lanes import BINS, MIN_VIEW_NS, pack
-from views._session import lanes
+from views import _session
+from views._tiles import AskedWronglyError, answer
 from views._units import visible
 
 TOKEN_HEADER = "x-whyslow-token"
@@ -156,8 +156,7 @@ async def _take(request: Request) -> dict[str, int | str | bool]:
     if not _KEY.fullmatch(key):
         raise UploadError(400, "The upload has no valid key.")
     if size < MIN_BYTES:
-        known = known_formats()
-        raise UploadError(415, f"{name}: too short to be a recording. Known are {known}.")
+        raise UploadError(415, f"{name}: too short to be a recording. Known are {known_as()}.")
     if key in _busy:
         raise UploadError(409, f"{name}: is being uploaded already", off=_size_so_far(key))
     _busy.add(key)
@@ -232,7 +231,7 @@ def _sniff(part: Path, name: str, whole: bool) -> None:
     if text and whole:
         known = any(collector.recognizes(part) for collector in collectors())
     if not known and (whole or not text):
-        line = input_file.unknown(part, known_formats()).partition(": ")[2]  # the command's words
+        line = input_file.unknown(part, known_as()).partition(": ")[2]  # the command's words
         part.unlink()
         raise UploadError(415, f"{name}: {line}")
 
@@ -251,28 +250,34 @@ def _finish(key: str, part: Path, name: str) -> None:
 
 
 async def timeline(request: Request) -> Response:
-    """Return the part of the timeline that a view shows, as ``views._lanes.pack`` packs it."""
+    """Answer what the timeline's canvas asks, as ``views._tiles`` packs it."""
     if (forbidden := _forbidden(request, "timeline")) is not None:
         return forbidden
-    query = request.query_params
+    query = dict(request.query_params)
     try:
-        start, end = int(float(query["start"])), int(float(query["end"]))
-        device = int(query.get("device", -1))
-        bins = min(max(int(query.get("bins", BINS)), 50), 4 * BINS)
-    except (KeyError, ValueError, OverflowError):
-        return _refusal(400, "The view has no valid begin and end.")
-    if not 0 < end - start < 1 << 62:
-        end = start + MIN_VIEW_NS
-
-    def view() -> bytes:
-        trace, window = query.get("trace", ""), query.get("window", "")
-        return pack(lanes(trace, window, device, query.get("selected", "")), start, end, bins)
-
-    try:
-        body = await anyio.to_thread.run_sync(view)
+        body = await anyio.to_thread.run_sync(timeline_answer, query)
+    except AskedWronglyError as error:
+        return _refusal(400, str(error))
     except (TraceError, WindowError) as error:
         return _refusal(404, visible(str(error)))
     return Response(body, media_type="application/octet-stream", headers=NEVER_STORE)
+
+
+def timeline_answer(query: Mapping[str, str]) -> bytes:
+    """Return the answer to one question of the canvas.
+
+    Args:
+        query: ``trace``, ``window`` and ``device``, and what ``views._tiles.answer`` takes.
+
+    Raises:
+        AskedWronglyError: The question makes no sense.
+        TraceError: The recording is gone or damaged.
+        WindowError: It has no such window.
+    """
+    device = query.get("device", "-1")
+    key = int(device) if re.fullmatch(r"-1|\d{1,4}", device) else -1
+    shown = _session.timeline(query.get("trace", ""), query.get("window", ""), key)
+    return answer(shown, query)
 
 
 @contextlib.asynccontextmanager
