@@ -44,7 +44,6 @@ MAX_NAME = 80
 SQLITE_MAGIC = b"SQLite format 3\0"
 MAGICS = (SQLITE_MAGIC, b"NVIDIA Tegra Profiler Report", b"NVR\0")
 SNIFFED_BYTES = 32
-MIN_BYTES = 16  # nothing shorter is a recording
 NEVER_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 _SECRET = secrets.token_bytes(32)
@@ -155,7 +154,7 @@ async def _take(request: Request) -> dict[str, int | str | bool]:
     size, off = _number(query.get("size")), _number(query.get("off"))
     if not _KEY.fullmatch(key):
         raise UploadError(400, "The upload has no valid key.")
-    if size < MIN_BYTES:
+    if size < len(SQLITE_MAGIC):
         raise UploadError(415, f"{name}: too short to be a recording. Known are {known_as()}.")
     if key in _busy:
         raise UploadError(409, f"{name}: is being uploaded already", off=_size_so_far(key))
