@@ -219,6 +219,14 @@ def test_one_operation_reads_the_same_alone_as_among_all(sync):
         }
 
 
+def test_counters_have_no_timeline_and_the_page_says_why(pages, data):
+    opened = open_sample("synthetic/synthetic_counters_divergence.ncu-rep", data)
+    app = draw("timeline", trace=opened.trace.id)
+    assert not app.exception
+    assert app.header[0].value == "No timeline"
+    assert "nsys profile" in words(app)
+
+
 def test_a_second_recording_is_shown_below_or_named_as_missing(pages, launch, sync):
     app = draw("timeline", trace=launch.trace.id, below=sync.trace.id, align="2")
     assert not app.exception

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from analyzers.facts import WindowError
+from analyzers.facts import WindowError, holds_counters_only
 from analyzers.finding import Evidence
 from analyzers.words import function_first, size_text, time_text
 from collectors.trace import TraceError
@@ -88,6 +88,14 @@ def page() -> None:
     """Draw the page."""
     session = current()
     if session is None:
+        return
+    if holds_counters_only(session.trace):
+        st.header("No timeline", anchor=False)
+        st.write(
+            "Nsight Compute measures one kernel at a time and does not record when each ran. To see "
+            "when, record the program with Nsight Systems:"
+        )
+        st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
         return
     with st.spinner("Preparing the timeline …"):
         looked = Looked(session=session, timeline=session.timeline())
