@@ -32,6 +32,7 @@ import pandas as pd
 from analyzers.facts import GRAPH, KERNEL, Facts
 from analyzers.finding import Cause, Outcome, Skipped
 from analyzers.ledger import Ledger
+from analyzers.recorder import recorder_of
 from analyzers.words import count_text, share_text
 
 CAUSE = Cause.DIVERGENCE
@@ -49,12 +50,18 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Name the command that examines the kernels of the window."""
     kinds = facts.launches["kind"].to_numpy()
+    recorder = recorder_of(facts.trace)
+    if (kinds == GRAPH).any() and not (kinds == KERNEL).any():
+        return Skipped(
+            "the kernels of whole CUDA graphs were not recorded; record with "
+            "`nsys profile --cuda-graph-trace=node`"
+        )
     if not (kinds == KERNEL).any():
-        hidden = (kinds == GRAPH).any()
-        how = "--cuda-graph-trace=node" if hidden else "-t cuda"
-        what = "the kernels of whole CUDA graphs" if hidden else "no kernels"
-        verb = "were not recorded" if hidden else "were recorded"
-        return Skipped(f"{what} {verb}; record with `nsys profile {how}`")
+        return Skipped(f"no kernels were recorded; {recorder.calls}")
+    if recorder.counters != "ncu":
+        return Skipped(
+            f"a timeline does not show which lanes of a wavefront were active; {recorder.metrics}"
+        )
     times = _time_by_base_name(facts, ledger)
     chosen = _chosen(times) if len(times) else times
     if chosen.empty:
