@@ -41,8 +41,12 @@ def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -
         if collector.recognizes(path):
             trace: Trace = collector.read(path, root, on_progress or _silent)
             return trace
-    known = "; ".join(str(c.KNOWN_AS) for c in collectors())
-    raise RefusedError(input_file.unknown(path, known))
+    raise RefusedError(input_file.unknown(path, known_as()))
+
+
+def known_as() -> str:
+    """Return the words for everything that is read, for a message."""
+    return "; ".join(str(c.KNOWN_AS) for c in collectors())
 
 
 def _silent(_done: float, _doing: str) -> None:

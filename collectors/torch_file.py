@@ -37,6 +37,8 @@ def begins_like_json(path: Path) -> bool:
             head = zlib.decompressobj(wbits=31).decompress(head, SNIFFED_BYTES)
         except zlib.error:
             return False
+        if not head:  # an upload of which little is there yet
+            return True
     return _JSON_BEGINS.match(head) is not None
 
 

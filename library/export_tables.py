@@ -30,6 +30,7 @@ from collectors.trace import (
     TABLES,
     CopyKind,
     MemoryKind,
+    OperatorKind,
     RangeKind,
     Trace,
     schema,
@@ -46,7 +47,10 @@ _FORMULA = "^[\\pZ\\s\\pC]*[=+\\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\x00]"
 _CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 _CONTROLS = re.compile(_CONTROL)
 _MOMENTS = ("start_ns", "end_ns", "time_ns")  # -1 ns is a time, elsewhere it is "not recorded"
-_TEXT_IDS = ("name_id", "short_name_id", "domain_id", "category_id", "symbol_id")
+_TEXT_IDS = (
+    *("name_id", "short_name_id", "domain_id", "category_id", "symbol_id"),
+    *("shapes_id", "type_id", "group_id", "range_id"),
+)
 _LAUNCH_KINDS = ("kernel", "communication", "copy", "memset", "graph")
 
 
@@ -60,6 +64,7 @@ _WORDS: dict[tuple[str, str], dict[int, str]] = {
     ("copies", "destination_kind"): _words(MemoryKind),
     ("memsets", "memory_kind"): _words(MemoryKind),
     ("ranges", "kind"): _words(RangeKind),
+    ("operators", "kind"): _words(OperatorKind),
     ("launches", "kind"): dict(enumerate(_LAUNCH_KINDS)),
     ("launches", "copy_kind"): _words(CopyKind),
     ("launches", "source_kind"): _words(MemoryKind),

@@ -28,7 +28,8 @@ from starlette.routing import BaseRoute, Route
 
 from analyzers.facts import WindowError
 from analyzers.words import size_text
-from collectors import input_file
+from collectors import input_file, known_as
+from collectors.torch_file import begins_like_json
 from collectors.trace import TraceError
 from library import cache
 from views._lanes import BINS, MIN_VIEW_NS, pack
@@ -44,7 +45,6 @@ MAX_NAME = 80
 SQLITE_MAGIC = b"SQLite format 3\0"
 REPORT_MAGIC = b"NVIDIA Tegra Profiler Report"
 SNIFFED_BYTES = 32
-FORMATS = "Nsight Systems reports (.nsys-rep) and their SQLite exports (.sqlite)"
 NEVER_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 _SECRET = secrets.token_bytes(32)
@@ -156,7 +156,7 @@ async def _take(request: Request) -> dict[str, int | str | bool]:
     if not _KEY.fullmatch(key):
         raise UploadError(400, "The upload has no valid key.")
     if size < len(SQLITE_MAGIC):
-        raise UploadError(415, f"{name}: too short to be a recording. Known are {FORMATS}.")
+        raise UploadError(415, f"{name}: too short to be a recording. Known are {known_as()}.")
     if key in _busy:
         raise UploadError(409, f"{name}: is being uploaded already", off=_size_so_far(key))
     _busy.add(key)
@@ -226,8 +226,9 @@ def _sniff(part: Path, name: str) -> None:
     """Refuse by content, as soon as the content can be told."""
     with part.open("rb") as file:
         head = file.read(SNIFFED_BYTES)
-    if not any(m.startswith(head[: len(m)]) for m in (SQLITE_MAGIC, REPORT_MAGIC)):
-        line = input_file.unknown(part, FORMATS).partition(": ")[2]  # the command's own words
+    known = any(m.startswith(head[: len(m)]) for m in (SQLITE_MAGIC, REPORT_MAGIC))
+    if not known and not begins_like_json(part):
+        line = input_file.unknown(part, known_as()).partition(": ")[2]  # the command's own words
         part.unlink()
         raise UploadError(415, f"{name}: {line}")
 

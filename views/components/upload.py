@@ -12,9 +12,9 @@ from views.components import source
 
 HTML = """<div class="upload">
   <button type="button">Choose a file</button>
-  <span class="line">or drop a .nsys-rep or .sqlite here; any size, it goes straight to disk</span>
+  <span class="line">or drop a .nsys-rep, .sqlite or .json here; any size, straight to disk</span>
   <progress max="1" value="0"></progress>
-  <input type="file" accept=".nsys-rep,.qdrep,.sqlite,.db" hidden>
+  <input type="file" accept=".nsys-rep,.qdrep,.sqlite,.db,.json,.gz" hidden>
 </div>"""
 
 MAX_LINE = 500
