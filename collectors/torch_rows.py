@@ -315,7 +315,7 @@ class Rows:
         columns, odd = [], np.zeros(len(values), dtype=bool)
         for place, limit in enumerate(limits):
             column, _ = integers([v[place] for v in shown])
-            odd |= ((column < 1) | (column > limit)) & np.array([v is not None for v in values])
+            odd |= ((column < 1) | (column > limit)) & np.array([v is not None for v in values], dtype=bool)
             columns.append(column)
         message = "launches of an impossible shape"
         self.note(int(np.count_nonzero(odd)), "launch_geometry_invalid", message)

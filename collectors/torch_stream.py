@@ -223,7 +223,8 @@ class EventStream:
                 break
             if depth == 0:
                 # What stands between members but is neither a comma nor space is one of its own.
-                members.skipped += bool(text[members.end : token.start()].strip(b" \t\r\n,"))
+                between = text[members.end : token.start()].split(b",")
+                members.skipped += sum(bool(part.strip()) for part in between)
                 members.end = token.start()
                 if mark == b"]":
                     members.end, members.closed = token.end(), True
