@@ -168,7 +168,7 @@ def nanoseconds(texts: Iterable[msgspec.Raw]) -> Array:
     """Return decimal microseconds as whole nanoseconds; ``NO_TIME`` for what is no number."""
     raw = list(map(bytes, texts))
     try:
-        exact = pc.cast(pa.array(raw, pa.string()), pa.decimal128(34, 9))
+        exact = pc.cast(pa.array(raw, pa.string()), pa.decimal128(30, 9))
         times = pc.round(pc.multiply(exact, _THOUSAND)).cast(pa.int64())
     except pa.ArrowInvalid:
         return np.array([_nanoseconds(text) for text in raw], dtype=np.int64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from collectors.torch_events import (
     MAX_TIME_NS,
     NO_ARGUMENTS,
     NO_TIME,
+    Arguments,
     Event,
     integers,
     nanoseconds,
@@ -244,6 +246,7 @@ class Rows:
     def __init__(self, prefix: str, tally: Tally, events: list[Event], bounds: Bounds) -> None:
         self.tally, self.events = tally, events
         self._prefix = prefix
+        self._arguments: list[Arguments] | None = None  # of each event; None: look again
         self._bounds = bounds
         self.start_ns = self.end_ns = np.empty(0, np.int64)
         tally.rows += len(events)
@@ -253,7 +256,8 @@ class Rows:
 
     def take_spans(self) -> None:
         """Read begins and ends; exclude events without usable ones."""
-        start, length = (nanoseconds(getattr(e, c) for e in self.events) for c in ("ts", "dur"))
+        start = nanoseconds(map(attrgetter("ts"), self.events))
+        length = nanoseconds(map(attrgetter("dur"), self.events))
         bad = (start == NO_TIME) | (length == NO_TIME)
         end = np.where(bad, 0, start) + np.where(bad, 0, length)
         far = ~bad & (
@@ -269,7 +273,7 @@ class Rows:
 
     def take_moments(self) -> None:
         """Read moments; exclude events without a usable one."""
-        start = nanoseconds(e.ts for e in self.events)
+        start = nanoseconds(map(attrgetter("ts"), self.events))
         bad = start == NO_TIME
         self.start_ns = self.end_ns = start
         self.drop(
@@ -289,6 +293,7 @@ class Rows:
             self.tally.note(f"{self._prefix}_{code}", EXCLUDED, message, count)
             gone |= where
         if gone.any():
+            self._arguments = None
             self.events = [e for e, out in zip(self.events, gone.tolist(), strict=True) if not out]
             self.start_ns, self.end_ns = self.start_ns[~gone], self.end_ns[~gone]
 
@@ -298,7 +303,9 @@ class Rows:
 
     def argument(self, name: str) -> list[Any]:
         """Return one argument of every event, None where it is absent."""
-        return [getattr(e.args or NO_ARGUMENTS, name) for e in self.events]
+        if self._arguments is None:
+            self._arguments = [e.args or NO_ARGUMENTS for e in self.events]
+        return list(map(attrgetter(name), self._arguments))
 
     def number(self, name: str, low: int = -(1 << 63), high: int = (1 << 63) - 1) -> Array:
         """Return an argument as a column of whole numbers; what is none, or not within, is -1."""
@@ -315,7 +322,9 @@ class Rows:
         columns, odd = [], np.zeros(len(values), dtype=bool)
         for place, limit in enumerate(limits):
             column, _ = integers([v[place] for v in shown])
-            odd |= ((column < 1) | (column > limit)) & np.array([v is not None for v in values], dtype=bool)
+            odd |= ((column < 1) | (column > limit)) & np.array(
+                [v is not None for v in values], dtype=bool
+            )
             columns.append(column)
         message = "launches of an impossible shape"
         self.note(int(np.count_nonzero(odd)), "launch_geometry_invalid", message)

@@ -7,6 +7,7 @@ import os
 import random
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from benchmarks.recorder import Recorder
 from benchmarks.simulator import Graph, Poll, execute
 from benchmarks.torch_recorder import TorchRecorder
 from collectors import open_trace, torch_profiler
+from collectors.torch_events import nanoseconds
 from collectors.torch_names import short_name
 from collectors.trace import CopyKind, MemoryKind, OperatorKind, RefusedError
 
@@ -243,6 +245,13 @@ def test_no_nanosecond_is_lost(opened, text, ns):
     event = json.dumps(call(0, 1)).replace('"ts": 0', f'"ts": {text}')
     trace = opened(f'{{"traceEvents": [{event}]}}')
     assert trace.frame("api_calls")["start_ns"].tolist() == [ns]
+
+
+def test_plain_times_are_read_by_the_column(monkeypatch):
+    monkeypatch.setattr("collectors.torch_events._nanoseconds", None)  # would read them one by one
+    texts = [b"1712195495681393.499", b"100", b"-3.25", b"0.000000001", b"1e3"]
+    found = nanoseconds([msgspec.Raw(t) for t in texts]).tolist()
+    assert found == [1_712_195_495_681_393_499, 100_000, -3_250, 0, 1_000_000]
 
 
 @pytest.mark.parametrize("unit", ["ms", "ns"])
