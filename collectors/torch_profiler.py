@@ -138,6 +138,9 @@ def _grouped(events: list[Event]) -> dict[tuple[Any, Any], list[Event]]:
 def _check_is_trace(name: str, stream: EventStream, job: Job) -> None:
     """Refuse JSON that is something else, or that holds no event."""
     damage = stream.damage
+    exported = stream.head.get("otherData")
+    if isinstance(exported, dict) and "origin_ns" in exported:
+        raise RefusedError(f"{name}: an export of whyslow. Open the recording it was made from")
     if job.is_known or (damage.lists and not (job.seen or damage.skipped or damage.lost_bytes > 0)):
         return
     for key, what in _OTHER_TOOLS.items():

@@ -319,12 +319,11 @@ class Rows:
         """Return an argument of three numbers, such as a grid, as three columns."""
         values = self.argument(name)
         shown = [v if isinstance(v, list) and len(v) == 3 else (None, None, None) for v in values]
+        given = np.array([v is not None for v in values], dtype=bool)
         columns, odd = [], np.zeros(len(values), dtype=bool)
         for place, limit in enumerate(limits):
             column, _ = integers([v[place] for v in shown])
-            odd |= ((column < 1) | (column > limit)) & np.array(
-                [v is not None for v in values], dtype=bool
-            )
+            odd |= given & ((column < 1) | (column > limit))
             columns.append(column)
         message = "launches of an impossible shape"
         self.note(int(np.count_nonzero(odd)), "launch_geometry_invalid", message)

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+import worker
 from analyzers import analyze
 from benchmarks.families import FAMILIES, Maker
 from benchmarks.recorder import Recorder
@@ -20,6 +21,9 @@ from collectors import open_trace, torch_profiler
 from collectors.torch_events import nanoseconds
 from collectors.torch_names import short_name
 from collectors.trace import CopyKind, MemoryKind, OperatorKind, RefusedError
+from library.export_tables import export_csv
+from tests.view_fakes import draw, library
+from views import _places
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "torch_trace"
 REAL = REAL if REAL.is_dir() else Path("/work/shared/real/torch_trace")
@@ -399,6 +403,7 @@ def test_several_compressed_parts_are_one_file(opened, tmp_path):
         ('{"traceEvents": ' + "[" * 300 + "]" * 300 + "}", "more than 200 deep"),
         ('{"a": ' + "[" * 100_000, "more than 200 deep"),
         ("{", "without a list of events"),
+        ('{"otherData": {"origin_ns": "0"}, "traceEvents": []}', "an export of whyslow"),
     ],
 )
 def test_other_json_is_refused_in_one_line(opened, text, trouble):
@@ -615,6 +620,41 @@ def test_steps_are_divided_by_what_runs(opened):
 
 
 _NOT_PARTS = ("start_ns", "duration_ns")
+
+
+# --- everywhere else ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    data = tmp_path_factory.mktemp("data")
+    path = tmp_path_factory.mktemp("traces") / "trace.pt.trace.json.gz"
+    steps = [x("user_annotation", f"ProfilerStep#{n}", 100 * n - 5, 90) for n in (1, 2, 3)]
+    text = _text([*steps, *launches()], {"deviceProperties": [GPU]})
+    path.write_bytes(gzip.compress(text.encode()))
+    with library(data):
+        return data, path, worker.open_recording(path)
+
+
+@pytest.mark.parametrize("page", ["overview", "timeline", "kernels", "open"])
+def test_each_page_draws_a_torch_trace(page, shown):
+    data, _, opened_trace = shown
+    with library(data):
+        app = draw(page, trace=opened_trace.trace.id)
+    assert not app.exception
+
+
+def test_a_torch_trace_is_found_in_a_watched_folder(shown):
+    _, path, _ = shown
+    assert [p.path for p in _places.recordings(path.parent)] == [path]
+
+
+def test_a_torch_trace_can_be_exported(tmp_path, shown):
+    data, _, opened_trace = shown
+    with library(data):
+        export_csv(opened_trace.trace, opened_trace.stored, tmp_path / "csv")
+    written = {p.stem for p in (tmp_path / "csv").iterdir()}
+    assert {"kernels", "ranges", "launches"} <= written
 
 
 # --- the simulator writes both formats ----------------------------------------------------

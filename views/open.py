@@ -172,8 +172,8 @@ def _how_to_record() -> None:
     st.markdown("**Record your own program**")
     st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
     st.caption(
-        "Mark the loop's steps with NVTX ranges, and whyslow compares its iterations. Traces of the "
-        "torch profiler will do, too; its step() marks them."
+        "Mark the loop's steps with NVTX ranges, and whyslow compares its iterations. Traces of "
+        "the torch profiler will do, too; its step() marks them."
     )
 
 
