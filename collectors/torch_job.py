@@ -123,6 +123,7 @@ class Job:
         given = zip(rows.argument("stream"), rows.events, strict=True)
         stream = np.array([stream_number(s, e.tid) for s, e in given], dtype=np.int64)
         number = rows.number("correlation")
+        number = np.where(number == 0, NOT_RECORDED, number)  # ids begin with 1
         place = {
             **rows.span(),
             "device": device[~unknown],

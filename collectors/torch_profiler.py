@@ -176,6 +176,9 @@ def _note_damage(file: TorchFile, stream: EventStream, job: Job) -> None:
     elif damage.unclosed:
         message = "the file ends behind the list of events, before its own end"
         tally.note("json_unclosed", NOTED, message, 1)
+    if damage.has_more:
+        message = "something else stands behind the end of the trace; it was not read"
+        tally.note("json_trailing", NOTED, message, 1)
     if damage.lists > 1:
         message = f"lists of events beyond the first; all {damage.lists} were read"
         tally.note("json_duplicate_key", REPAIRED, message, damage.lists - 1)

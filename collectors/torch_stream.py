@@ -48,12 +48,14 @@ class Damage:
         lost_bytes: Length of what stands behind the last whole event of a file that ends early;
             -1 when it does not.
         unclosed: Whether the file ends behind the list, but before the object around it is closed.
+        has_more: Whether more than space stands behind the end of what the file holds.
         lists: Lists of events in the file; one, unless a key stands there twice.
     """
 
     skipped: int = 0
     lost_bytes: int = -1
     unclosed: bool = False
+    has_more: bool = False
     lists: int = 0
 
 
@@ -103,7 +105,16 @@ class EventStream:
         elif first == b"{":
             self._at += 1
             yield from self._members_of_object()
+        self._go_past_the_rest()
         self.damage.unclosed |= self._file.cut_off and self.damage.lost_bytes < 0
+
+    def _go_past_the_rest(self) -> None:
+        """Read to the end of the file, so that its digest is that of all of it."""
+        if self.damage.lost_bytes >= 0 or self.damage.unclosed:
+            return
+        while self._next():
+            self.damage.has_more = True
+            self._at = len(self._text)
 
     # --- the outermost object -------------------------------------------------------------
 
@@ -125,6 +136,7 @@ class EventStream:
                 break
         else:
             self.damage.unclosed |= first != b"}"
+            self._at += 1
             return
         self.damage.unclosed = True
 

@@ -377,6 +377,14 @@ def test_values_behind_the_events_count(opened):
     assert opened(text).frame("devices")["name"].tolist() == ["NVIDIA A100"]
 
 
+def test_what_stands_behind_the_end_belongs_to_the_file(opened, monkeypatch):
+    monkeypatch.setattr("collectors.torch_file.CHUNK_BYTES", 1_000)
+    text = _text(launches(), {})
+    one, two = opened(text + " " * 9_000 + "junk"), opened(text + " " * 9_000 + "other", "b.json")
+    assert one.source.sha256 != two.source.sha256
+    assert notes(one) == {"json_trailing": 1}
+
+
 def test_two_lists_of_events_are_both_read(opened):
     first, second = json.dumps(launches(2)), json.dumps([call(900, 9), kernel(910, 9)])
     trace = opened(f'{{"traceEvents": {first}, "traceEvents": {second}}}')
