@@ -8,6 +8,7 @@ until whole columns of them become integer nanoseconds.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -204,19 +205,22 @@ def integers(values: Sequence[Any]) -> tuple[Array, int]:
             pass
     if kinds <= {type(None)}:
         return np.full(len(values), NOT_RECORDED, np.int64), 0
-    numbers = [_integer(v) for v in values]
+    numbers = [whole_number(v) for v in values]
     odd = sum(n is None for n, v in zip(numbers, values, strict=True) if v is not None)
     return np.array([NOT_RECORDED if n is None else n for n in numbers], dtype=np.int64), odd
 
 
-def _integer(value: object) -> int | None:
+def whole_number(value: object) -> int | None:
+    """Return a whole number of 64 bits, which may stand as text; None for everything else."""
     if isinstance(value, str):
-        digits = value.strip()
-        value = int(digits) if digits.lstrip("-").isdecimal() and len(digits) < 24 else None
-    if isinstance(value, (float, Decimal)):
+        value = int(value) if _DIGITS.fullmatch(value) else None
+    elif isinstance(value, (float, Decimal)):
         value = int(value) if -(2.0**64) < value < 2.0**64 else None
     if not isinstance(value, int) or isinstance(value, bool):
         return None
     if -(1 << 63) <= value < 1 << 63:
         return value
-    return value - (1 << 64) if value < 1 << 64 and value > 0 else None
+    return value - (1 << 64) if 0 < value < 1 << 64 else None
+
+
+_DIGITS = re.compile(r"\s*-?[0-9]{1,20}\s*")

@@ -168,8 +168,8 @@ class Job:
 
     def main_process(self) -> int:
         """Return the process of what does not say its own; -1 when none is known."""
-        if self.places.host_processes:
-            return min(self.places.host_processes)
+        if hosts := self.places.host_processes:
+            return min((p for p in hosts if p >= 0), default=min(hosts))
         labels = self.places.process_labels
         return next((key for key, label in labels.items() if label == "CPU"), NOT_RECORDED)
 

@@ -23,10 +23,12 @@ from collectors.torch_events import (
     Event,
     integers,
     nanoseconds,
+    whole_number,
 )
 from collectors.trace import NOT_RECORDED, Array, DataNote, RowCount, TraceWriter
 
 MAX_TEXT = 65_536  # characters of one name; 5,000 were seen
+MAX_PID = 1 << 40  # systems stop at 2^22
 MAX_DEVICE = 1_023  # no machine has as many
 MAX_BYTES = 1 << 42  # no device holds more; 2 million copies of that size still have a sum
 SLACK_NS = 86_400_000_000_000  # a day around what the first events tell
@@ -123,12 +125,13 @@ class Places:
 
     def process(self, pid: Any) -> int:
         """Return the key of a process: its number, else one below -1."""
-        found = self._processes.get(pid) if isinstance(pid, (int, str)) else None
-        if found is None:
-            number = _number(pid)
-            found = number if number is not None and number >= 0 else -2 - len(self._processes)
-            self._processes[pid if isinstance(pid, (int, str)) else None] = found
-        return found
+        key = _plain(pid)
+        if key not in self._processes:
+            number = whole_number(key)
+            if number is None or not 0 <= number < MAX_PID:
+                number = -2 - len(self._processes)
+            self._processes[key] = number
+        return self._processes[key]
 
     def threads(self, events: Sequence[Event]) -> tuple[Array, Array]:
         """Return the process and thread keys of events on the host."""
@@ -146,7 +149,7 @@ class Places:
         return process, thread
 
     def _add(self, pair: tuple[Any, Any]) -> int:
-        number = _number(pair[1])
+        number = whole_number(pair[1])
         process = self.process(pair[0])
         plain = (process, pair[1] if number is None else number)
         if plain not in self._keys:
@@ -181,7 +184,7 @@ class Places:
         )
         plain = list(self._keys)
         used = sorted(self._used)
-        tids = [_number(plain[k][1]) for k in used]
+        tids = [whole_number(plain[k][1]) for k in used]
         columns: dict[str, Array | pa.Array] = {
             "thread": np.array(used, dtype=np.int64),
             "process": np.array([plain[k][0] for k in used], dtype=np.int64),
@@ -199,16 +202,6 @@ class Places:
 
 def _plain(value: Any) -> Any:
     return value if isinstance(value, (int, str, type(None))) else str(value)[:80]
-
-
-def _number(value: Any) -> int | None:
-    """Return a number that may stand as text."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal() and len(value) < 19:
-        value = int(value)
-    is_number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 62
-    return value if is_number else None
 
 
 class Bounds:
@@ -342,7 +335,7 @@ class Rows:
 def stream_number(stream: Any, tid: Any) -> int:
     """Return the number of a stream, which old traces write as "stream 7"."""
     for value in (stream, tid):
-        number = _number(value)
+        number = whole_number(value)
         if number is None and isinstance(value, str) and (found := _NUMBER_AT_END.search(value)):
             number = int(found[1][-18:])
         if number is not None:
@@ -353,7 +346,7 @@ def stream_number(stream: Any, tid: Any) -> int:
 def device_number(device: Any, pid: Any) -> int:
     """Return the number of a device, from the argument or the place of the event; -1 unknown."""
     for value in (device, pid):
-        number = _number(value)
+        number = whole_number(value)
         if number is not None and 0 <= number <= MAX_DEVICE:
             return number
     return NOT_RECORDED

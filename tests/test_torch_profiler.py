@@ -549,7 +549,9 @@ def test_devices_may_be_described_by_anything(opened, listed):
 
 def test_places_and_names_may_be_anything(opened):
     odd = [
-        {**call(1, 1), "pid": p, "tid": t} for p in (None, 1.5, [1], {}) for t in ("a", True, {})
+        {**call(1, 1), "pid": p, "tid": t}
+        for p in (None, 1.5, [1], {}, 1 << 61)
+        for t in ("--5", True, {})
     ]
     odd += [{**kernel(5, 1), "name": n} for n in (None, 5, ["a"], {})]
     odd += [{**call(7, 2), "name": 5}, {**call(7, 2), "ph": []}, {**call(7, 2), "cat": {}}]
