@@ -113,7 +113,8 @@ def _read_api_calls(job: Job, events: list[Event]) -> None:
     place = job.on_thread(rows)
     number = rows.number("correlation")
     job.callers.add(place["process"], number, place["start_ns"])
-    name_id = job.strings.ids(e.name for e in rows.events)
+    functions = {e.name: names.function_name(e.name) for e in rows.events if type(e.name) is str}
+    name_id = job.strings.ids(functions.get(str(e.name), "") for e in rows.events)
     job.write("api_calls", rows, {**place, "correlation_id": number, "name_id": name_id})
 
 

@@ -63,6 +63,14 @@ def is_annotation(operator: str) -> bool:
     return _ANNOTATION.match(operator) is not None
 
 
+_VERSION_SUFFIX = re.compile(r"(?:_v\d+)?(?:_(?:ptsz|ptds))?$")
+
+
+def function_name(call: object) -> str:
+    """Return the name of an API function without what tells versions of its interface apart."""
+    return _VERSION_SUFFIX.sub("", call) if isinstance(call, str) else ""
+
+
 _DIRECTION = re.compile(r"\b([HDAP])to([HDAP])\b")
 _DIRECTIONS = {
     "HtoD": CopyKind.HOST_TO_DEVICE,

@@ -13,6 +13,7 @@ import pytest
 
 import worker
 from analyzers import analyze
+from analyzers.cuda_names import Call
 from benchmarks.families import FAMILIES, Maker
 from benchmarks.recorder import Recorder
 from benchmarks.simulator import Graph, Poll, execute
@@ -483,6 +484,12 @@ def build(trace):
     from analyzers.facts import build_facts
 
     return build_facts(trace)
+
+
+@pytest.mark.parametrize("name", ["cuLaunchKernelEx_v2_ptsz", "hipExtModuleLaunchKernel"])
+def test_launches_of_every_interface_are_launches(opened, name):
+    facts = build(opened([call(0, 1, name), kernel(9, 1), *launches()]))
+    assert set(facts.calls) == {Call.LAUNCH}
 
 
 def test_arrows_join_what_has_no_id_of_its_own(opened):
