@@ -11,6 +11,7 @@ from analyzers.finding import Failed, Skipped
 from analyzers.ledger import Ledger, build_ledger
 from analyzers.quality import check_quality
 from analyzers.report import Report
+from analyzers.steps import step_breakdown
 from analyzers.totals import operations, totals
 from analyzers.windows import choose_window, find_iterations
 from collectors.trace import Trace
@@ -62,7 +63,7 @@ def investigate(trace: Trace, window: str = "", facts: Facts | None = None) -> A
         quality=quality,
         counts=trace.counts,
         operations=operations(facts, ledger.window),
-        totals=totals(facts),
+        totals={**totals(facts), "steps": step_breakdown(facts, iterations)},
         iterations=iterations,
         iterations_note=iterations_note,
     )

@@ -32,7 +32,8 @@ _CALLS: tuple[tuple[Call, re.Pattern[str]], ...] = tuple(
         (Call.ENQUEUE, r"^(?:cuda|cu|hip)LaunchHostFunc"),  # runs on the host, has no kernel
         (Call.POLL, r"^(?:cuda|cu|hip)(?:Event|Stream)Query$"),
         (Call.WAIT, r"^(?:cuda|cu|hip)\w*Synchronize$"),
-        (Call.LAUNCH, r"^(?:cuda|cu|hip)(?:Ext|Module|Graph)?Launch"),
+        (Call.LAUNCH, r"^(?:cuda|cu|hip)(?:Ext|Module|Graph)*Launch"),
+        (Call.LAUNCH, r"^runFunction - job_prep_and_submit"),  # of MTIA
         (Call.ENQUEUE, r"^(?:cuda|cu|hip)Graphics(?:Map|Unmap)Resources"),
         (Call.SET_UP, r"^(?:cuda|cu|hip)Graph(?!ics)"),
         (Call.ALLOCATE, r"^(?:cuda|cu|hip)\w*(?:Malloc|MemAlloc|MemPool|HostAlloc|HostRegister)"),

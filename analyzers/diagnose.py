@@ -27,6 +27,7 @@ from analyzers.finding import (
 from analyzers.ledger import Ledger
 from analyzers.ncu_command import why_no_counters
 from analyzers.parallelism import why_not_told
+from analyzers.recorder import recorder_of
 from analyzers.report import QualityNote, Verdict
 from analyzers.words import share_text, time_text
 
@@ -129,7 +130,8 @@ def _without_its_tables(rule: ModuleType, facts: Facts, ledger: Ledger) -> Outco
     if "counters" in missing:
         return Skipped(why_no_counters(facts, ledger))
     if "api_calls" in missing:
-        return Skipped("no CUDA API calls were recorded; record with `nsys profile -t cuda`")
+        recorder = recorder_of(facts.trace)
+        return Skipped(f"no {recorder.api} API calls were recorded; {recorder.calls}")
     return Clear() if missing else None  # CUDA was traced, and nothing of this kind happened
 
 
@@ -257,6 +259,6 @@ def _inside_kernels(facts: Facts, ledger: Ledger) -> str:
         )
     graphs = " and in whole CUDA graphs" if GRAPH in kinds else ""
     return (
-        f"{share} of the time is in kernels{graphs} that were not examined: run ncu (the "
-        'command is under "Could not tell").'
+        f"{share} of the time is in kernels{graphs} that were not examined: run "
+        f'{recorder_of(facts.trace).counters} (the command is under "Could not tell").'
     )

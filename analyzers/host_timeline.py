@@ -10,10 +10,15 @@ import numpy as np
 from analyzers.cuda_names import Call
 from analyzers.facts import Facts
 from analyzers.intervals import Array, Spans, clip, covered, empty, union
+from analyzers.operators import submitting
 
 # Between two CUDA calls of a thread that keeps submitting, frameworks spend 5 to 60 µs on an
 # operator. A longer pause is something else: input, locks, garbage collection, plain Python.
 DISPATCH_MAX_NS = 100_000
+
+# Inside an operator that is known to submit work, a pause may be longer: the thread lost its core
+# to others. From a millisecond on it is compiling, or waiting for something.
+OPERATOR_DISPATCH_MAX_NS = 1_000_000
 
 _WAITS = (Call.WAIT, Call.POLL, Call.COPY, Call.FREE)
 NO_WAIT = -1
@@ -32,7 +37,7 @@ class Doing(enum.IntEnum):
     """What a thread is doing; where calls nest, the larger number counts."""
 
     OUTSIDE = 0  # no CUDA call for longer than dispatching takes
-    DISPATCHING = 1  # between two calls
+    DISPATCHING = 1  # between two calls, or inside an operator that submits work
     OTHER_CALL = 2
     IN_UNNAMED_CALL = 3
     LAUNCHING = 4
@@ -109,6 +114,10 @@ def host_timeline(facts: Facts, thread: int, asked: Spans) -> HostTimeline:
     doing[is_poll_alone[chosen]] = Doing.OTHER_CALL
     spans = {int(d): _flat(calls, doing == d) for d in np.unique(doing)}
     spans[int(Doing.PROFILED)] = _profiler_at_work(facts, thread)
+    if facts.trace.count("operators"):
+        spans[int(Doing.DISPATCHING)] = submitting(
+            facts, thread, order[bounds[thread] : bounds[thread + 1]]
+        )
     start = min(int(asked.start[0]), int(calls.start[0])) if len(rows) else int(asked.start[0])
     parts, label = _cut(spans, start, int(asked.end[-1]))
     blocking = (doing == Doing.WAITING) | (doing == Doing.FREEING)
@@ -238,8 +247,8 @@ def _cut(spans: dict[int, Spans], start: int, end: int) -> tuple[Spans, Array]:
     stop = np.concatenate((begin[1:], [end]))
     begin, stop, mask = begin[begin < stop], stop[begin < stop], mask[begin < stop]
     label = _HIGHEST[mask]
-    free = mask == 0
-    label[free] = np.where(
-        stop[free] - begin[free] <= DISPATCH_MAX_NS, Doing.DISPATCHING, Doing.OUTSIDE
-    )
+    length = stop - begin
+    for known, limit in ((0, DISPATCH_MAX_NS), (1 << Doing.DISPATCHING, OPERATOR_DISPATCH_MAX_NS)):
+        free = mask == known
+        label[free] = np.where(length[free] <= limit, Doing.DISPATCHING, Doing.OUTSIDE)
     return Spans(begin, stop), label

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from analyzers.gaps import DEVICE_GAP_MAX_NS
 from analyzers.host_timeline import DISPATCH_MAX_NS
 from analyzers.intervals import Array, Spans, by_key, covered, intersect, overlaps, subtract, union
 from analyzers.ledger import Detail, Ledger
+from analyzers.operators import on_thread, operator_text
 from analyzers.words import name_text, size_text, time_text
 from collectors.trace import MANAGED_COPIES, CopyKind, MemoryKind
 
@@ -447,18 +449,20 @@ def largest_launches(facts: Facts, rows: Array, ns: Array) -> tuple[Evidence, ..
 Named = list[tuple[str, int]]
 
 
-def host_activity(facts: Facts, segments: pd.DataFrame) -> tuple[Named, Named]:
+def host_activity(facts: Facts, segments: pd.DataFrame) -> tuple[Named, Named, Named]:
     """Return what the submitting threads were doing during idle time outside CUDA.
 
     Returns:
-        Operating-system calls, and NVTX ranges (the innermost at each moment), each as name and
-        nanoseconds of idle time, the largest first; empty when none were recorded. Like the idle
-        time itself, they are summed over devices.
+        Operating-system calls, ranges that the program marked, and operators of its framework
+        (the innermost at each moment), each as name and nanoseconds of idle time, the largest
+        first; empty when none were recorded. Like the idle time itself, they are summed over
+        devices.
     """
     segments = segments[segments["launch"].to_numpy() >= 0]
     thread = facts.thread[segments["launch"].to_numpy()]
     calls: dict[int, int] = {}
     ranges: dict[int, int] = {}
+    operators: dict[int, int] = {}
     os_calls = facts.trace.frame("os_calls", ["start_ns", "end_ns", "thread", "name_id"])
     for place in np.unique(thread[thread >= 0]):
         key = facts.threads[place]
@@ -468,7 +472,12 @@ def host_activity(facts: Facts, segments: pd.DataFrame) -> tuple[Named, Named]:
             idle = _spans(segments[thread == place], device)
             _add_calls(calls, idle, called)
             _add_ranges(ranges, idle, marked)
-    return _names_of(facts, calls), _names_of(facts, ranges)
+            _add_ranges(operators, idle, on_thread(facts, int(place)))
+    return (
+        _names_of(facts, calls, name_text),
+        _names_of(facts, ranges, name_text),
+        _names_of(facts, operators, operator_text),
+    )
 
 
 def _add_calls(totals: dict[int, int], idle: Spans, calls: pd.DataFrame) -> None:
@@ -480,7 +489,7 @@ def _add_calls(totals: dict[int, int], idle: Spans, calls: pd.DataFrame) -> None
 
 
 def _add_ranges(totals: dict[int, int], idle: Spans, ranges: pd.DataFrame) -> None:
-    """Add how much of ``idle`` passed in NVTX ranges of each name, innermost ranges only."""
+    """Add how much of ``idle`` passed in ranges of each name, innermost ranges only."""
     start, end = ranges["start_ns"].to_numpy(), ranges["end_ns"].to_numpy()
     during = covered(Spans(start, end), idle) > 0
     start, end, names = start[during], end[during], ranges["name_id"].to_numpy()[during]
@@ -499,10 +508,10 @@ def _add(totals: dict[int, int], name_id: object, ns: int) -> None:
     totals[key] = totals.get(key, 0) + ns
 
 
-def _names_of(facts: Facts, totals: dict[int, int]) -> Named:
+def _names_of(facts: Facts, totals: dict[int, int], shown: Callable[[str], str]) -> Named:
     ordered = sorted((i for i in totals if totals[i] > 0), key=lambda i: -totals[i])
     names = facts.trace.names(np.array(ordered, dtype=np.int64))
-    return [(name_text(str(n)), totals[i]) for n, i in zip(names, ordered, strict=True)]
+    return [(shown(str(n)), totals[i]) for n, i in zip(names, ordered, strict=True)]
 
 
 def largest_gaps(facts: Facts, segments: pd.DataFrame, what: str) -> tuple[Evidence, ...]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from analyzers.facts import GRAPH, KERNEL, Facts
 from analyzers.ledger import Ledger
+from analyzers.recorder import recorder_of
 from analyzers.words import count_text, share_text
 
 MOST_OF_THE_TIME = 0.80  # of kernel time; the next kernels add little and profiling is slow
@@ -38,13 +39,17 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 @functools.lru_cache(maxsize=2)  # every rule about the inside of kernels asks
 def why_no_counters(facts: Facts, ledger: Ledger) -> str:
     """Say why a timeline does not answer what happens inside kernels, and which command would."""
-    kinds = facts.launches["kind"].to_numpy()
+    kinds, recorder = facts.launches["kind"].to_numpy(), recorder_of(facts.trace)
     if not (kinds == KERNEL).any():
         hidden = (kinds == GRAPH).any()
         how = "--cuda-graph-trace=node" if hidden else "-t cuda"
         what = "the kernels of whole CUDA graphs" if hidden else "no kernels"
         verb = "were not recorded" if hidden else "were recorded"
+        if not hidden:
+            return f"{what} {verb}; {recorder.calls}"
         return f"{what} {verb}; record with `nsys profile {how}`"
+    if recorder.counters != "ncu":
+        return f"a timeline does not show what happens inside kernels; {recorder.metrics}"
     times = _time_by_base_name(facts, ledger)
     chosen = _chosen(times) if len(times) else times
     if chosen.empty:

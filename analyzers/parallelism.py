@@ -22,6 +22,7 @@ from analyzers.intervals import Array
 from analyzers.kernel_memory import held_by_memory, is_notable
 from analyzers.ledger import Ledger
 from analyzers.occupancy import launch_shapes
+from analyzers.recorder import recorder_of
 from analyzers.words import name_text
 
 SHORTEST_KERNEL_NS = 2_000  # a kernel takes about this long however little it does
@@ -46,20 +47,20 @@ class Parallelism(enum.IntEnum):
 def why_not_told(facts: Facts) -> str:
     """Return why the recording can't say how kernels fill the GPU; empty when it can."""
     kinds = facts.launches["kind"].to_numpy()
+    recorder = recorder_of(facts.trace)
     if not np.isin(kinds, (KERNEL, COMMUNICATION)).any():
         if (kinds == GRAPH).any():
             return (
                 "the kernels of whole CUDA graphs were not recorded; record with "
                 "`nsys profile --cuda-graph-trace=node`"
             )
-        return "no kernels were recorded; record with `nsys profile -t cuda`"
+        return f"no kernels were recorded; {recorder.calls}"
     table = launch_shapes(facts).table
     if not (table["grid_blocks"] > 0).any():
-        return "the recording has no grid sizes; record with `nsys profile -t cuda`"
+        return f"the recording has no grid sizes; {recorder.details}"
     if not (facts.devices["sm_count"] > 0).any():
         return (
-            "the recording does not say how many multiprocessors the GPU has; record with "
-            "`nsys profile -t cuda` of a current version"
+            f"the recording does not say how many multiprocessors the GPU has; {recorder.details}"
         )
     return ""
 

@@ -18,9 +18,12 @@ from analyzers.facts import GRAPH, KERNEL, Facts
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, covered, empty, union
 from analyzers.ledger import Ledger
+from analyzers.recorder import recorder_of
 from analyzers.report import Iteration, QualityNote
+from analyzers.windows import SUBMITTED, WHOLE, left_over
 from analyzers.words import count_text, share_text, time_text
 
+NOTABLE_LEFT_OVER = 0.01  # of the window: from here on both figures are worth a warning
 MIN_ORPHAN_SHARE = 0.01  # below 1 % they change no number that a reader would act on
 MAX_UNEXPLAINED_SHARE = 0.10  # as much as a cause needs to become the verdict
 NOTABLE_PROFILER_SHARE = 0.05  # of the window; the closest peer warns from the same share
@@ -30,7 +33,6 @@ SPARSE_SPAN_FACTOR = 3  # capture this many times longer than the window: say so
 MAX_CLOCK_SKEW_SHARE = 0.001
 NOTABLE_UNUSED_SHARE = 0.02  # of the window, in which a GPU had no work
 MAX_NAMED = 4  # devices in one sentence
-RECORD_AGAIN = "nsys profile -t cuda,nvtx,osrt -o report PROGRAM"
 _GPU_WORK = ("kernel_", "memcpy_", "memset_", "graph_")  # codes of notes about GPU operations
 _LOSS = re.compile(
     r"\b(?:lost|loss|dropped|overflow\w*|not all|incomplete|discarded|could not be recorded)\b",
@@ -59,12 +61,13 @@ def _note(level: str, code: str, message: str) -> QualityNote:
 def _no_gpu_work(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     if len(facts.launches):
         return None
-    trace = facts.trace
+    trace, recorder = facts.trace, recorder_of(facts.trace)
     seen = [
         f"{trace.count(table):,} {words}"
         for table, words in (
-            ("api_calls", "CUDA API calls"),
-            ("ranges", "NVTX ranges"),
+            ("api_calls", f"{recorder.api} API calls"),
+            ("ranges", f"{recorder.ranges}s"),
+            ("operators", "operators"),
             ("os_calls", "operating-system calls"),
             ("cpu_samples", "CPU samples"),
         )
@@ -72,14 +75,14 @@ def _no_gpu_work(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     ]
     what = f"only {', '.join(seen)}" if seen else "no events at all"
     why = (
-        "CUDA was traced, but no kernel, copy or memset ran or was kept"
+        f"{recorder.api} was traced, but no kernel, copy or memset ran or was kept"
         if trace.count("api_calls")
-        else "CUDA was not traced, or the program did not use it"
+        else f"{recorder.api} was not traced, or the program did not use it"
     )
     return _note(
         "error",
         "no_gpu_work",
-        f"No GPU work was recorded: {what}. {why}. Record with: {RECORD_AGAIN}",
+        f"No GPU work was recorded: {what}. {why}. Record with: {recorder_of(facts.trace).again}",
     )
 
 
@@ -136,7 +139,7 @@ def _launches_inside(facts: Facts, ledger: Ledger) -> int:
     return int(np.count_nonzero(inside))
 
 
-def _unexplained(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+def _unexplained(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     if not ledger.in_use_ns:
         return None
     lost = ledger.total_ns(Row.UNEXPLAINED)
@@ -151,7 +154,7 @@ def _unexplained(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     advice = (
         "The bandwidth rules tell what the migrations cost."
         if main == DETAILS[Detail.MANAGED_MEMORY]
-        else f"Record again with: {RECORD_AGAIN}"
+        else f"Record again with: {recorder_of(facts.trace).again}"
     )
     return _note(
         "warning",
@@ -160,8 +163,43 @@ def _unexplained(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     )
 
 
+def _left_over(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say what the window leaves out: work that was queued before the recording began."""
+    left = left_over(facts)
+    if not left or ledger.window.label != SUBMITTED:
+        return None
+    start, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
+    whole = int(end.max() - start.min())
+    left_ns = whole - ledger.window.duration_ns
+    busy = sum(union(*spans).total for spans in _by_device(facts, start, end))
+    busy_in = sum(d.busy_ns for d in ledger.devices)
+    inside = ledger.duration_ns
+    level = "warning" if left_ns > NOTABLE_LEFT_OVER * whole else "info"
+    return _note(
+        level,
+        "left_over",
+        f"{left:,} of {len(facts.launches):,} GPU operations were submitted before the recording "
+        "of the host began, so nothing tells why they came when they did. The window begins "
+        f"behind them: {_busy_text(busy_in, inside)}. With them: "
+        f"{_busy_text(busy, whole * len(ledger.devices))}.",
+    )
+
+
+def _busy_text(busy_ns: int, whole_ns: int) -> str:
+    return (
+        f"{time_text(whole_ns, 4)}, busy for {time_text(busy_ns, 4)} "
+        f"({share_text(whole_ns - busy_ns, whole_ns, exact=True)} idle)"
+    )
+
+
+def _by_device(facts: Facts, start: Array, end: Array) -> list[tuple[Array, Array]]:
+    device = facts.launches["device"].to_numpy()
+    return [(start[device == k], end[device == k]) for k in range(len(facts.devices))]
+
+
 def _orphans(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     kinds = np.isin(facts.launches["kind"].to_numpy(), (KERNEL, GRAPH))
+    kinds[: left_over(facts)] = False
     without = kinds & (facts.launches["api_row"].to_numpy() < 0)
     count, total = int(np.count_nonzero(without)), int(np.count_nonzero(kinds))
     if not total or count / total < MIN_ORPHAN_SHARE:
@@ -170,8 +208,8 @@ def _orphans(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Quality
         return _note(
             "warning",
             "no_api_calls",
-            f"No CUDA API calls were recorded for {total:,} kernels, so idle time cannot be "
-            f"explained. Record with: {RECORD_AGAIN}",
+            f"No {recorder_of(facts.trace).api} API calls were recorded for {total:,} kernels, so "
+            f"idle time cannot be explained. Record with: {recorder_of(facts.trace).again}",
         )
     return _note(
         "warning",
@@ -192,7 +230,7 @@ def _unnamed_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Q
         "error" if unnamed >= MAX_UNEXPLAINED_SHARE * len(facts.api) else "warning",
         "unnamed_calls",
         f"{unnamed:,} of {len(facts.api):,} API calls have lost their names, so launches cannot be "
-        "told from waits. Export the report again.",
+        f"told from waits. {recorder_of(facts.trace).export}.",
     )
 
 
@@ -280,7 +318,8 @@ def _shared_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qu
         "correlation_ambiguous",
         f"{count:,} of {len(rows):,} kernels name a launch call that other kernels name, too "
         "(kernels that launch kernels, or damaged ids): the idle time before them may be booked "
-        "to the wrong call. Export the report again if the program launches from the host only.",
+        f"to the wrong call. {recorder_of(facts.trace).export} if the program launches from the "
+        "host only.",
     )
 
 
@@ -298,7 +337,7 @@ def _left_out(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qualit
         "error",
         "operations_left_out",
         f"{left:,} of {total:,} GPU operations could not be read, so their time looks idle. "
-        "Export the report again.",
+        f"{recorder_of(facts.trace).export}.",
     )
 
 
@@ -334,7 +373,7 @@ def _lost_events(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
 
 
 def _profiler_overhead(
-    _facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]
+    facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]
 ) -> QualityNote | None:
     if not ledger.in_use_ns:
         return None
@@ -344,14 +383,11 @@ def _profiler_overhead(
     return _note(
         "warning",
         "profiler_overhead",
-        f"The profiler itself cost {share:.0%} of {ledger.whole}. Trace less, for example "
-        "-t cuda,nvtx without --cudabacktrace.",
+        f"The profiler itself cost {share:.0%} of {ledger.whole}. {recorder_of(facts.trace).less}",
     )
 
 
-def _warm_up(
-    _facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]
-) -> QualityNote | None:
+def _warm_up(facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]) -> QualityNote | None:
     """Warn of start-up inside the window: a slow first iteration, or modules being loaded."""
     # The first iteration begins on the host, before the window's first GPU operation.
     low, high = ledger.window.start_ns, ledger.window.end_ns
@@ -369,7 +405,7 @@ def _warm_up(
     share = ledger.total_ns(Row.SETUP) / max(ledger.in_use_ns, 1)
     if share < NOTABLE_SETUP_SHARE:
         return None
-    advice = "Choose an iteration as the window" if iterations else "Mark iterations with NVTX"
+    advice = "Choose an iteration as the window" if iterations else recorder_of(facts.trace).mark
     return _note(
         "warning",
         "setup_inside",
@@ -394,7 +430,7 @@ def _one_iteration(
 def _window_is_small_part(
     facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]
 ) -> QualityNote | None:
-    if not len(facts.launches) or ledger.window.label != "first to last GPU operation":
+    if not len(facts.launches) or ledger.window.label not in (WHOLE, SUBMITTED):
         return None
     capture = facts.trace.source.duration_ns
     spans = [ledger.window.start_ns, ledger.window.end_ns]
@@ -500,6 +536,7 @@ _CHECKS: tuple[Check, ...] = (
     _unused_devices,
     _one_operation,
     _unexplained,
+    _left_over,
     _orphans,
     _unnamed_calls,
     _lost_kernels,

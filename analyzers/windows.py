@@ -16,8 +16,11 @@ import pandas as pd
 
 from analyzers.facts import Facts, WindowError, nesting_depth
 from analyzers.intervals import Array, by_key
+from analyzers.recorder import TORCH_FORMAT, recorder_of
 from analyzers.report import PROFILED, Iteration, Window
 
+WHOLE = "first to last GPU operation"
+SUBMITTED = "first GPU operation that was submitted in the recording to the last"
 MIN_ITERATIONS = 3  # two equal ranges may be coincidence
 MIN_COVERED_SHARE = 0.5  # a loop that submits less than half of the work is not the main loop
 MAX_LOOP_DEPTH = 3  # "main", "epoch" and the loop itself
@@ -51,7 +54,7 @@ def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...])
             raise WindowError(f"iteration {rest}: the recording has {len(iterations)}")
         chosen = iterations[int(rest) - 1]
         return Window(start_ns=chosen.start_ns, end_ns=chosen.end_ns, label=f"iteration {rest}")
-    span = re.fullmatch(r"(-?\d{1,18})-(-?\d{1,18})", rest) if kind == "span" else None
+    span = re.fullmatch(r"(-?\d{1,19})-(-?\d{1,19})", rest) if kind == "span" else None
     if span and int(span[1]) < int(span[2]):
         return _span(facts, int(span[1]), int(span[2]))
     raise WindowError(
@@ -63,9 +66,23 @@ def _whole(facts: Facts) -> Window:
     if not len(facts.launches):
         return Window(start_ns=0, end_ns=0, label="no GPU work")
     start, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
-    return Window(
-        start_ns=int(start[0]), end_ns=int(end.max()), label="first to last GPU operation"
-    )
+    left = left_over(facts)
+    if left:
+        return Window(start_ns=int(start[left]), end_ns=int(end.max()), label=SUBMITTED)
+    return Window(start_ns=int(start[0]), end_ns=int(end.max()), label=WHOLE)
+
+
+def left_over(facts: Facts) -> int:
+    """Return how many GPU operations at the beginning were submitted before the recording began.
+
+    The torch profiler begins to record devices earlier than hosts, so that what was still queued
+    then has no call; nobody can say why it came when it did. Other recorders begin everywhere at
+    once: what has no call there was dropped, anywhere in the recording.
+    """
+    submitted = np.flatnonzero(facts.launches["api_row"].to_numpy() >= 0)
+    if facts.trace.source.format != TORCH_FORMAT or not len(submitted):
+        return 0
+    return int(submitted[0])
 
 
 def _profiled(facts: Facts, request: str) -> Window:
@@ -94,9 +111,11 @@ def _nvtx_window(facts: Facts, rest: str) -> Window:
         name, number = rest, "1"
     rows = _ranges_named(facts, name)
     if not 1 <= int(number) <= len(rows):
-        raise WindowError(f"NVTX range {name[:80]!r} #{number}: the recording has {len(rows)}")
+        noun = recorder_of(facts.trace).ranges
+        raise WindowError(f"{noun} {name[:80]!r} #{number}: the recording has {len(rows)}")
     start, end = _where_work_ran(facts, rows.iloc[[int(number) - 1]])
-    return Window(start_ns=int(start[0]), end_ns=int(end[0]), label=f"NVTX range {name} #{number}")
+    label = f"{recorder_of(facts.trace).ranges} {name} #{number}"
+    return Window(start_ns=int(start[0]), end_ns=int(end[0]), label=label)
 
 
 def _ranges_named(facts: Facts, name: str) -> pd.DataFrame:
@@ -122,6 +141,8 @@ def _where_work_ran(facts: Facts, ranges: pd.DataFrame) -> tuple[Array, Array]:
     """
     start, end = ranges["start_ns"].to_numpy(), ranges["end_ns"].to_numpy()
     begins, ends = start.copy(), end.copy()
+    if left := left_over(facts):
+        begins = np.maximum(begins, facts.launches["end_ns"].to_numpy()[:left].max())
     for key in np.unique(ranges["process"]):
         mine = np.flatnonzero((ranges["process"] == key).to_numpy())
         rows = _launched_by(facts, int(key))
@@ -135,12 +156,11 @@ def _where_work_ran(facts: Facts, ranges: pd.DataFrame) -> tuple[Array, Array]:
         has_work = last > first
         earlier = has_work & (first > 0)
         before = done[np.maximum(first - 1, 0)]
-        begins[mine] = np.where(earlier, np.maximum(start[mine], before), start[mine])
+        begins[mine] = np.where(earlier, np.maximum(begins[mine], before), begins[mine])
         ends[mine] = np.where(
             has_work, np.maximum(end[mine], done[np.maximum(last - 1, 0)]), end[mine]
         )
-        ends[mine] = np.maximum(ends[mine], begins[mine] + 1)
-    return begins, ends
+    return begins, np.maximum(ends, begins + 1)
 
 
 def _on_main_stream(facts: Facts, rows: Array, start: Array, end: Array) -> Array:
@@ -177,8 +197,9 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
     """
     if facts.counters_only:
         return (), ""
+    noun = recorder_of(facts.trace).ranges
     if not facts.trace.count("ranges"):
-        return (), "No iterations: the recording has no NVTX ranges to mark them."
+        return (), f"No iterations: the recording has no {noun}s to mark them."
     ranges = facts.ranges
     launched = {
         int(key): np.sort(facts.api_start_ns[_launched_by(facts, int(key))])
@@ -192,7 +213,7 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
     ]
     if not candidates:
         return (), (
-            "No iterations: no top-level NVTX range repeats at least "
+            f"No iterations: no top-level {noun} repeats at least "
             f"{MIN_ITERATIONS} times and submits most of the GPU work."
         )
     loop = max(candidates, key=lambda c: c[1])[0]
@@ -203,7 +224,7 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
         Iteration(name=str(t), start_ns=int(b), end_ns=int(e))
         for t, b, e in zip(texts, begins, ends, strict=True)
     )
-    return iterations, f"{len(iterations)} iterations, from the repeated NVTX range {name!r}."
+    return iterations, f"{len(iterations)} iterations, from the repeated {noun} {name!r}."
 
 
 def _loop_on_thread(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import statistics
 import sys
@@ -127,6 +128,12 @@ def record_case(case: Case, seed: int) -> Recorder:
     return recorder
 
 
+def _record_torch(case: Case) -> TorchRecorder:
+    recorder = TorchRecorder(case.program.devices)
+    execute(case.program, recorder=recorder)
+    return recorder
+
+
 def _write(case: Case, seed: int, path: Path) -> Path:
     """Write a recording, and the truth about it beside it."""
     truth = true_losses(case.program)
@@ -139,17 +146,21 @@ def _write(case: Case, seed: int, path: Path) -> Path:
     path.with_name(f"{path.name}.truth.json").write_text(json.dumps(told, indent=1))
     if path.suffix == ".sqlite":
         return record_case(case, seed).write(path)
-    recorder = TorchRecorder(case.program.devices)
-    execute(case.program, recorder=recorder)
-    return recorder.write(path)
+    return _record_torch(case).write(path)
 
 
-def judge(family: str, seed: int) -> Result:
-    """Simulate one case, analyse its recording and compare."""
+def judge(family: str, seed: int, *, torch: bool = False) -> Result:
+    """Simulate one case, analyse its recording and compare.
+
+    Args:
+        family: Its name.
+        seed: Of the case.
+        torch: Let it be recorded by the torch profiler instead of Nsight Systems.
+    """
     case = make_case(family, seed)
     with tempfile.TemporaryDirectory(prefix="whyslow-accuracy-") as temporary:
-        recorder = record_case(case, seed)
-        path = recorder.write(Path(temporary) / "case.sqlite")
+        recorder = _record_torch(case) if torch else record_case(case, seed)
+        path = recorder.write(Path(temporary) / ("case.json" if torch else "case.sqlite"))
         if case.spoil is not None:
             case.spoil(path)
         try:
@@ -198,7 +209,7 @@ def _lost(report: Report) -> dict[str, int]:
     return dict(lost)
 
 
-def _defects(report: Report, recorder: Recorder, case: Case) -> Iterator[str]:
+def _defects(report: Report, recorder: Recorder | TorchRecorder, case: Case) -> Iterator[str]:
     if any(sum(d.rows.values()) != d.duration_ns for d in report.devices):
         yield "the ledger does not close"
     written = {table: recorder.count(table) for table in ("KERNEL", "MEMCPY", "RUNTIME")}
@@ -219,13 +230,24 @@ def _claims_more_than_a_row(report: Report) -> bool:
     return any(ns > sum(d.rows[row] for d in report.devices) for row, ns in claimed.items())
 
 
-def run(seeds: int, workers: int = WORKERS) -> list[Result]:
-    """Judge ``seeds`` cases, going round the families."""
-    chosen = [FAMILIES[seed % len(FAMILIES)].__name__ for seed in range(seeds)]
+def run(seeds: int, workers: int = WORKERS, *, torch: bool = False) -> list[Result]:
+    """Judge ``seeds`` cases, going round the families.
+
+    With ``torch``, cases are left out that only differ in what Nsight Systems wrote down.
+    """
+    chosen = [(FAMILIES[seed % len(FAMILIES)].__name__, seed) for seed in range(seeds)]
+    if torch:
+        chosen = [c for c in chosen if not (_is_about_nsys(make_case(*c)))]
+    names, numbers = zip(*chosen, strict=True)
+    ask = functools.partial(judge, torch=torch)
     if workers == 1:
-        return [judge(family, seed) for seed, family in enumerate(chosen)]
+        return list(map(ask, names, numbers))
     with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(judge, chosen, range(seeds), chunksize=4))
+        return list(pool.map(ask, names, numbers, chunksize=4))
+
+
+def _is_about_nsys(case: Case) -> bool:
+    return bool(case.tweaks) or case.spoil is not None
 
 
 def confusion(results: Iterable[Result]) -> list[str]:
@@ -415,6 +437,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=500, help="cases to simulate")
     parser.add_argument("--check", action="store_true", help="exit 1 when a limit is not kept")
+    parser.add_argument("--torch", action="store_true", help="as traces of the torch profiler")
     parser.add_argument("--case", nargs=2, metavar=("FAMILY", "SEED"), help="write one case")
     out = "where to: .sqlite as nsys exports, .json or .json.gz as the torch profiler writes"
     parser.add_argument("--out", type=Path, default=Path("case.sqlite"), help=out)
@@ -435,7 +458,7 @@ def main() -> int:
         print("\n".join(lines))
         return int(bool(wrong))
     begin = time.perf_counter()
-    found = print_results(run(options.seeds), time.perf_counter() - begin)
+    found = print_results(run(options.seeds, torch=options.torch), time.perf_counter() - begin)
     misses = found.misses() if options.check else []
     for miss in misses:
         print(f"not kept: {miss}")

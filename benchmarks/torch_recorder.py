@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from benchmarks.simulator import Copy, Stream, Thread, Wait
 
 FIRST_PID, FIRST_TID = 4_242, 5_000
+CATEGORIES = {"KERNEL": "kernel", "MEMCPY": "gpu_memcpy", "RUNTIME": "cuda_runtime"}
 HOST_MEMORY = {PAGEABLE: "Pageable", PINNED: "Pinned"}
 DIRECTIONS = {1: ("HtoD", "{host} -> Device"), 2: ("DtoH", "Device -> {host}")}
 
@@ -74,6 +75,10 @@ class TorchRecorder:
     def nvtx(self, thread: Thread, name: str, begin: int, end: int) -> None:
         """Add a user annotation."""
         self._on_host("user_annotation", thread, name, (begin, end), {})
+
+    def count(self, kind: str) -> int:
+        """Return how many events of a CUPTI activity a reader has to find."""
+        return sum(e.get("cat") == CATEGORIES[kind] for e in self._events)
 
     def write(self, path: Path) -> Path:
         """Write the file, compressed if its name ends in ``.gz``, and return ``path``."""

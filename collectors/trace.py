@@ -124,6 +124,13 @@ class ProfiledKind(enum.IntEnum):
     RANGE = 1
 
 
+class OperatorKind(enum.IntEnum):
+    """What an operator is."""
+
+    FRAMEWORK = 0  # such as aten::add
+    PYTHON = 1  # a Python function or module
+
+
 class Column(NamedTuple):
     """One column: name, Arrow type, meaning. A name's ending is its unit."""
 
@@ -215,6 +222,42 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("color", _I64, "ARGB, else -1"),
         Column("kind", _I8, "RangeKind"),
         Column("closed", _BOOL, "false: still open when the recording stopped"),
+    ),
+    "operators": (
+        *_ON_THREAD,
+        Column("name_id", _I64, "name, such as aten::add"),
+        Column("kind", _I8, "OperatorKind"),
+        Column("sequence", _I64, "number that a forward operator shares with its backward one"),
+        Column("forward_thread", _I64, "number of the thread that ran the forward one, else 0"),
+        Column("external_id", _I64, "the recorder's number of the operator"),
+        Column("shapes_id", _I64, "shapes of its inputs, as text"),
+    ),
+    "memory_events": (
+        Column("time_ns", _I64, "moment"),
+        Column("process", _I64, "process key"),
+        Column("thread", _I64, "thread key"),
+        Column("device", _I32, "device whose memory it is, -1 for the host"),
+        Column("address", _I64, "where the block begins"),
+        Column("bytes", _I64, "bytes taken, negative when they were given back"),
+        Column("allocated_bytes", _I64, "in use afterwards, as the framework counts"),
+        Column("reserved_bytes", _I64, "kept from the driver afterwards, in use or not"),
+    ),
+    "collectives": (
+        *_ON_DEVICE,
+        Column("name_id", _I64, "collective, such as allreduce"),
+        Column("type_id", _I64, "type of an element"),
+        Column("group_id", _I64, "name of the group of processes"),
+        Column("group_size", _I64, "processes in the group"),
+        Column("elements_in", _I64, "elements that each process gave"),
+        Column("elements_out", _I64, "elements that each process got"),
+    ),
+    "range_counters": (
+        *_SPAN,
+        Column("process", _I64, "process key"),
+        Column("device", _I32, "CUDA device number, as this process counts"),
+        Column("range_id", _I64, "kernel, or range of kernels, that was counted"),
+        Column("name_id", _I64, "counter, under the name that the hardware's maker gave it"),
+        Column("value", _F64, "count over the range"),
     ),
     "marks": (
         Column("time_ns", _I64, "moment"),

@@ -30,6 +30,7 @@ from collectors.trace import (
     TABLES,
     CopyKind,
     MemoryKind,
+    OperatorKind,
     RangeKind,
     Trace,
     schema,
@@ -49,6 +50,7 @@ _MOMENTS = ("start_ns", "end_ns", "time_ns")  # -1 ns is a time, elsewhere it is
 _TEXT_IDS = (
     *("name_id", "short_name_id", "domain_id", "category_id", "symbol_id"),
     *("text_id", "place_text_id"),
+    *("shapes_id", "type_id", "group_id", "range_id"),
 )
 _LAUNCH_KINDS = ("kernel", "communication", "copy", "memset", "graph")
 
@@ -63,6 +65,7 @@ _WORDS: dict[tuple[str, str], dict[int, str]] = {
     ("copies", "destination_kind"): _words(MemoryKind),
     ("memsets", "memory_kind"): _words(MemoryKind),
     ("ranges", "kind"): _words(RangeKind),
+    ("operators", "kind"): _words(OperatorKind),
     ("launches", "kind"): dict(enumerate(_LAUNCH_KINDS)),
     ("launches", "copy_kind"): _words(CopyKind),
     ("launches", "source_kind"): _words(MemoryKind),

@@ -121,6 +121,13 @@ def test_a_torch_trace_of_a_program_holds_the_same_operations(tmp_path, suffix):
     assert sum(e["dur"] for e in events if e.get("cat") == "kernel" and "dur" in e) == 150
 
 
+@pytest.mark.parametrize("family", ["launch_small_kernels", "host_input", "healthy_two_streams"])
+def test_torch_traces_of_known_trouble_are_judged_right(family):
+    result = accuracy.judge(family, 2, torch=True)
+    assert result.is_right
+    assert not result.defects
+
+
 # --- the proof would notice -----------------------------------------------------------------
 
 

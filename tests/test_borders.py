@@ -34,6 +34,7 @@ JUDGES = tuple(
 BORDERS = (
     ("collectors/trace.py", set(), NUMBERS),
     ("collectors/telemetry.py", {"collectors"}, {*NUMBERS, "psutil", "pynvml"}),
+    ("collectors/torch_*.py", {"collectors"}, {*NUMBERS, "msgspec"}),
     ("collectors/*.py", {"collectors"}, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("analyzers/rules/*.py", {*MADE_BEFORE_RULES, "collectors.trace"}, NUMBERS),
     ("analyzers/*.py", {"analyzers", "collectors.trace"}, {*NUMBERS, "duckdb"}),

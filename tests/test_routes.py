@@ -1,5 +1,6 @@
 """Uploads reach the disk whole or not at all, and only from pages of this server."""
 
+import gzip
 import hashlib
 import time
 
@@ -109,6 +110,15 @@ def test_without_a_fresh_token_of_this_server_nothing_is_taken(client, token):
 def test_a_request_from_elsewhere_is_refused(client, origin):
     assert put(client, BODY, origin=origin).status_code == 403
     assert files() == []
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_torch_trace_can_be_uploaded_in_slices(client, pack):
+    body = pack(b'{"traceEvents": []}')
+    first = put(client, body[:3], size=len(body), name="trace.json.gz")
+    assert first.json()["off"] == 3
+    rest = put(client, body[3:], off=3, size=len(body), name="trace.json.gz")
+    assert rest.json()["done"]
 
 
 def test_junk_is_refused_by_content_and_leaves_nothing(client, tmp_path):

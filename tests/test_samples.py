@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import sqlite3
@@ -118,8 +119,22 @@ def test_real_sample_holds_nothing_private():
     words = (b"/work/", b"TOKEN", b"SECRET", b"SSH_", b"AWS_", b"OLDPWD=", b"SSL_CERT")
     for path in TRACES.glob("cpu_training.*"):
         if path.suffix != ".py":
-            found = [w for w in words if w in path.read_bytes()]
+            raw = path.read_bytes()
+            raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+            found = [w for w in words if w in raw]
             assert not found, path.name
+
+
+def test_real_torch_sample_has_the_steps_and_operators_of_its_program(root):
+    trace = open_trace(TRACES / "cpu_training.json.gz", root)
+    operators = trace.names(trace.columns("operators", ["name_id"])["name_id"]).tolist()
+    ranges = trace.names(trace.columns("ranges", ["name_id"])["name_id"]).tolist()
+    assert operators.count("aten::linear") == 3 * 12
+    assert [r for r in ranges if r.startswith("ProfilerStep#")][:2] == [
+        *("ProfilerStep#0", "ProfilerStep#1")
+    ]
+    assert trace.count("memory_events")
+    assert not trace.notes
 
 
 def test_real_sample_has_the_ranges_of_its_program(root):

@@ -13,7 +13,7 @@ from collectors.trace import RefusedError
 from views._units import visible
 
 ROOTS_VARIABLE = "WHYSLOW_TRACE_ROOTS"
-SUFFIXES = (".sqlite", ".nsys-rep", ".qdrep", ".ncu-rep")
+SUFFIXES = (".sqlite", ".nsys-rep", ".qdrep", ".ncu-rep", ".json", ".json.gz")
 MAX_DEPTH = 3  # folders below a watched folder; a whole disk would take minutes to walk
 MAX_ENTRIES = 20_000  # looked at in all, for the same reason
 SHOWN_FILES = 40

@@ -29,6 +29,7 @@ from starlette.routing import BaseRoute, Route
 from analyzers.facts import WindowError
 from analyzers.words import size_text
 from collectors import collectors, input_file, known_as
+from collectors.torch_file import begins_like_json
 from collectors.trace import TraceError
 from library import cache
 from views import _session
@@ -225,7 +226,7 @@ def _sniff(part: Path, name: str, whole: bool) -> None:
     """Refuse by content, as soon as the content can be told; a text only when it is whole."""
     with part.open("rb") as file:
         head = file.read(SNIFFED_BYTES)
-    known = any(m.startswith(head[: len(m)]) for m in MAGICS)
+    known = any(m.startswith(head[: len(m)]) for m in MAGICS) or begins_like_json(part)
     text = not known and _may_be_text(head)
     if text and whole:
         known = any(collector.recognizes(part) for collector in collectors())

@@ -72,7 +72,7 @@ def _by_path() -> None:
         text = left.text_input(
             "Path on the machine that runs whyslow",
             key="path",
-            placeholder="/home/me/report.nsys-rep or report.sqlite",
+            placeholder="/home/me/report.nsys-rep, report.sqlite or trace.json.gz",
         )
         pressed = right.form_submit_button("Open", type="primary", width="stretch")
     if pressed and text:
@@ -111,7 +111,9 @@ def _watched(root: Path) -> None:
     if not root.is_dir():
         st.caption(f"No such folder; {ROOTS_VARIABLE} names it.")
     elif not found:
-        st.caption("No .nsys-rep, .ncu-rep or .sqlite in it yet; new ones appear by themselves.")
+        st.caption(
+            "No .nsys-rep, .ncu-rep, .sqlite or .json in it yet; new ones appear by themselves."
+        )
     _listing(found, {})
     if len(found) > SHOWN_FILES:
         st.caption(f"The newest {SHOWN_FILES} of {len(found):,}.")
@@ -177,7 +179,10 @@ def _launches(trace: Trace) -> str:
 def _how_to_record() -> None:
     st.markdown("**Record your own program**")
     st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
-    st.caption("Mark the loop's steps with NVTX ranges, and whyslow compares its iterations.")
+    st.caption(
+        "Mark the loop's steps with NVTX ranges, and whyslow compares its iterations. Traces of "
+        "the torch profiler will do, too; its step() marks them."
+    )
 
 
 page()

@@ -35,22 +35,22 @@ from analyzers.intervals import Spans, covered
 from analyzers.kernel_memory import SATURATED_PCT, highest_pct, is_notable, saturated, traffic
 from analyzers.ledger import Ledger
 from analyzers.parallelism import largest_kernels
+from analyzers.recorder import recorder_of
 from analyzers.words import time_text
 
 CAUSE = Cause.BANDWIDTH
 
-RECORD = "record with `nsys profile --gpu-metrics-devices=all`"
-
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report kernel time in samples at the limit of device memory."""
+    metrics = recorder_of(facts.trace).metrics
     if not facts.trace.count("gpu_metrics"):
-        return Skipped(f"the GPU's metrics were not sampled; {RECORD}")
+        return Skipped(f"the GPU's metrics were not sampled; {metrics}")
     if traffic(facts).empty:
-        return Skipped(f"no metric of device memory in percent was sampled; {RECORD}")
+        return Skipped(f"no metric of device memory in percent was sampled; {metrics}")
     at_limit = saturated(facts, ledger)
     if not at_limit:
-        return Skipped(f"which GPU the metrics belong to is not recorded; {RECORD}")
+        return Skipped(f"which GPU the metrics belong to is not recorded; {metrics}")
     lost_ns = sum(spans.total for spans in at_limit.values())
     if not is_notable(ledger, lost_ns):
         return Clear()

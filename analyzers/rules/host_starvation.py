@@ -3,8 +3,8 @@
 What it looks for:
     Idle time in which the submitting thread was outside CUDA for longer than dispatching takes:
     reading input, holding or waiting for locks, collecting garbage, running other code.
-    Operating-system calls and NVTX ranges that cover the time are named. Time before a GPU's first
-    and after its last operation is not counted.
+    Operating-system calls, ranges and operators that cover the time are named. Time before a
+    GPU's first and after its last operation is not counted.
 
 Why it is slow:
     No work is submitted meanwhile, so the GPU runs dry.
@@ -45,13 +45,13 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     lost_ns = int(segments["ns"].sum())
     if not ledger.is_notable(lost_ns):
         return Clear()
-    calls, ranges = host_activity(facts, segments)
+    calls, ranges, operators = host_activity(facts, segments)
     gaps = int(segments["launch"].nunique())
     return Finding(
         title=(
             f"The {gpus(ledger)} idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, in "
             f"{count_text(gaps, 'place')} where the host was outside CUDA"
-            f"{_during([*calls[:1], *ranges[:1]], lost_ns)}"
+            f"{_during([*calls[:1], *ranges[:1], *operators[:1]], lost_ns)}"
         ),
         row=Row.HOST,
         lost_ns=lost_ns,
@@ -64,6 +64,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
                 Evidence(name=f"in range {n}", value=float(ns), unit="ns")
                 for n, ns in ranges[:NAMED]
             ),
+            *(Evidence(name=f"in {n}", value=float(ns), unit="ns") for n, ns in operators[:NAMED]),
             *largest_gaps(facts, segments, "idle before"),
         ),
     )

@@ -25,6 +25,7 @@ from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
 from analyzers.losses import LaunchPattern, gpus, largest_gaps, launch_losses
+from analyzers.operators import mostly_in
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.LAUNCH
@@ -39,11 +40,12 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     # One call may have submitted several: all nodes of a CUDA graph.
     calls = facts.launches["api_row"].loc[segments["launch"]].nunique()
+    where, operators = mostly_in(facts, segments["launch"].to_numpy())
     return Finding(
         title=(
             f"The host submitted {count_text(calls, 'operation')} only after the "
             f"{gpus(ledger)} had run dry: {time_text(lost_ns)} of dispatching and launching, "
-            f"{ledger.share(lost_ns)}"
+            f"{ledger.share(lost_ns)}{where}"
         ),
         row=Row.LAUNCH,
         lost_ns=lost_ns,
@@ -52,6 +54,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         does_not_apply_when="the program has so little work that it never fills the queue.",
         evidence=(
             Evidence(name="operations concerned", value=calls, unit="count"),
+            *operators,
             *largest_gaps(facts, segments, "launch of"),
         ),
     )

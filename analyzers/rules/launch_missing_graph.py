@@ -29,6 +29,7 @@ from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
 from analyzers.losses import LaunchPattern, gpus, largest_gaps, launch_losses
+from analyzers.operators import mostly_in
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.LAUNCH
@@ -45,11 +46,12 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     period = int(np.median(launches["period"]))
     idle = float(np.median(launches["waited_ns"]))
     belong = "belongs" if len(launches) == 1 else "belong"
+    where, operators = mostly_in(facts, segments["launch"].to_numpy())
     return Finding(
         title=(
             f"{count_text(len(launches), 'launch')} {belong} to a sequence of about {period:,} "
             f"kernels that repeats, each launched on its own while the {gpus(ledger)} idled for "
-            f"{time_text(idle)} (median): {ledger.share(lost_ns)}"
+            f"{time_text(idle)} (median): {ledger.share(lost_ns)}{where}"
         ),
         row=Row.LAUNCH,
         lost_ns=lost_ns,
@@ -62,6 +64,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             Evidence(name="launches concerned", value=len(launches), unit="count"),
             Evidence(name="kernels in one repetition", value=period, unit="count"),
             Evidence(name="median idle time for the launch", value=idle, unit="ns"),
+            *operators,
             *largest_gaps(facts, segments, "launch of"),
         ),
     )

@@ -27,6 +27,7 @@ from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
 from analyzers.losses import LaunchPattern, gpus, largest_gaps, launch_losses
+from analyzers.operators import mostly_in
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.LAUNCH
@@ -42,12 +43,13 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     launches = segments.drop_duplicates("launch")
     duration = float(np.median(facts.duration_ns[launches["launch"]]))
     idle = float(np.median(launches["waited_ns"]))
+    where, operators = mostly_in(facts, segments["launch"].to_numpy())
     return Finding(
         title=(
             f"{count_text(len(launches), 'launch')} ran shorter than the {gpus(ledger)} had idled "
             f"before {'it' if len(launches) == 1 else 'them'}: median {time_text(duration)} of "
             f"work after {time_text(idle)} of waiting for the launch, "
-            f"{ledger.share(lost_ns)}"
+            f"{ledger.share(lost_ns)}{where}"
         ),
         row=Row.LAUNCH,
         lost_ns=lost_ns,
@@ -58,6 +60,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             Evidence(name="launches concerned", value=len(launches), unit="count"),
             Evidence(name="median duration", value=duration, unit="ns"),
             Evidence(name="median idle time for the launch", value=idle, unit="ns"),
+            *operators,
             *largest_gaps(facts, segments, "launch of"),
         ),
     )

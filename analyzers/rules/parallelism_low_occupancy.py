@@ -41,6 +41,7 @@ from analyzers.parallelism import (
     occupancy_is_known,
     why_not_told,
 )
+from analyzers.recorder import recorder_of
 from analyzers.words import count_text
 
 CAUSE = Cause.PARALLELISM
@@ -58,8 +59,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Skipped(reason)
     if not occupancy_is_known(facts):
         return Skipped(
-            "the recording does not have the registers or the GPU's limits; record with "
-            "`nsys profile -t cuda` of a current version"
+            "the recording does not have the registers or the GPU's limits; "
+            f"{recorder_of(facts.trace).details}"
         )
     losses = kernel_losses(facts, ledger, Parallelism.LOW_OCCUPANCY)
     lost_ns = int(losses["lost_ns"].sum())

@@ -46,6 +46,7 @@ from analyzers.parallelism import (
     occupancy_is_known,
     why_not_told,
 )
+from analyzers.recorder import recorder_of
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.PARALLELISM
@@ -58,7 +59,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     if not occupancy_is_known(facts):
         return Skipped(
             "the recording does not have the registers or the GPU's limits, so how many blocks "
-            "fit is not known; record with `nsys profile -t cuda` of a current version"
+            f"fit is not known; {recorder_of(facts.trace).details}"
         )
     losses = kernel_losses(facts, ledger, Parallelism.TAIL_WAVE)
     lost_ns = int(losses["lost_ns"].sum())

@@ -12,9 +12,9 @@ from views.components import source
 
 HTML = """<div class="upload">
   <button type="button">Choose a file</button>
-  <span class="line">or drop a .nsys-rep, .ncu-rep or .sqlite here; any size, goes to disk</span>
+  <span class="line">or drop a .nsys-rep, .ncu-rep, .sqlite or .json here, of any size</span>
   <progress max="1" value="0"></progress>
-  <input type="file" accept=".nsys-rep,.qdrep,.sqlite,.db,.ncu-rep,.csv" hidden>
+  <input type="file" accept=".nsys-rep,.qdrep,.sqlite,.db,.ncu-rep,.csv,.json,.gz" hidden>
 </div>"""
 
 MAX_LINE = 500

@@ -1,0 +1,78 @@
+"""How to record again, or more, with the tool that made a recording; for the end of sentences.
+
+A note that tells the user of one profiler to run another is no way out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from collectors.trace import Trace
+
+TORCH_FORMAT = "torch-json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorder:
+    """Words about one tool.
+
+    Attributes:
+        again: The command or call that records what whyslow wants to see.
+        calls: How to get GPU operations and API calls, as the end of a sentence.
+        details: How to get facts that old versions leave out, as the end of a sentence.
+        metrics: How to get samples of the GPU's metrics, as the end of a sentence.
+        less: How to record less, as a sentence.
+        ranges: What the tool calls ranges that the program marks, in the singular.
+        mark: How to mark iterations, in the imperative.
+        export: How to make the file anew, in the imperative.
+        api: Whose API calls it records.
+        counters: The program that reads hardware counters of the same GPU.
+    """
+
+    again: str
+    calls: str
+    details: str
+    metrics: str
+    less: str
+    ranges: str
+    mark: str
+    export: str
+    api: str = "CUDA"
+    counters: str = "ncu"
+
+
+_NSYS = Recorder(
+    again="nsys profile -t cuda,nvtx,osrt -o report PROGRAM",
+    calls="record with `nsys profile -t cuda`",
+    details="record with `nsys profile -t cuda` of a current version",
+    metrics="record with `nsys profile --gpu-metrics-devices=all`",
+    less="Trace less, for example -t cuda,nvtx without --cudabacktrace.",
+    ranges="NVTX range",
+    mark="Mark iterations with NVTX",
+    export="Export the report again",
+)
+_TORCH = Recorder(
+    again="torch.profiler.profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA])",
+    calls="record with torch.profiler and both ProfilerActivity.CPU and ProfilerActivity.CUDA",
+    details="record with a current version of PyTorch",
+    metrics=_NSYS.metrics,
+    less="Trace less, for example without with_stack and profile_memory.",
+    ranges="annotation",
+    mark="Call the profiler's step() after each iteration",
+    export="Export the trace again",
+)
+_TORCH_ON_AMD = dataclasses.replace(
+    _TORCH,
+    details="the torch profiler does not record it on AMD GPUs",
+    metrics="examine kernels with `rocprof-compute profile -n counters -- PROGRAM`",
+    api="HIP",
+    counters="rocprof-compute",
+)
+
+
+def recorder_of(trace: Trace) -> Recorder:
+    """Return the words about the tool that made ``trace``."""
+    if trace.source.format != TORCH_FORMAT:
+        return _NSYS
+    return _TORCH_ON_AMD if trace.source.tool_version.startswith("HIP") else _TORCH

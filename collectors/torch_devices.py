@@ -1,0 +1,176 @@
+"""The devices of a torch profiler trace, and which process put what on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from collectors.torch_rows import MAX_DEVICE, Rows
+from collectors.trace import NOT_RECORDED, Array, TraceWriter
+
+_FACTS = {  # the first name that is there counts; AMD and NVIDIA differ
+    "sm_count": ("numSms",),
+    "compute_major": ("computeMajor",),
+    "compute_minor": ("computeMinor",),
+    "max_registers_per_sm": ("regsPerMultiprocessor",),
+    "max_shared_bytes_per_sm": (
+        *("sharedMemPerMultiprocessor", "maxSharedMemoryPerMultiProcessor"),
+    ),
+    "memory_bytes": ("totalGlobalMem",),
+}
+_NVIDIA_WARP = 32
+_AMD_WARP = 64
+
+# Resident blocks of a multiprocessor by compute capability, which traces leave out: CUDA C++
+# Programming Guide, "Technical Specifications per Compute Capability".
+_MAX_BLOCKS = {
+    **dict.fromkeys(((7, 0), (7, 2), (8, 0), (9, 0), (10, 0), (10, 3)), 32),
+    **dict.fromkeys(((8, 6), (8, 7)), 16),
+    **dict.fromkeys(((8, 9), (11, 0), (12, 0), (12, 1)), 24),
+    (7, 5): 16,
+}
+
+
+def write_devices(
+    writer: TraceWriter, used: Iterable[tuple[int, int]], head: Mapping[str, Any]
+) -> int:
+    """Write a row for each (process, device) in use; return how many facts were no number."""
+    known, odd = _known_devices(head)
+    rows = []
+    for process, device in sorted(used):
+        alone = next(iter(known.values())) if len(known) == 1 else {}
+        rows.append({"process": process, "device": device, **known.get(device, alone)})
+    columns = ("process", "device", *_FACTS, "max_warps_per_sm", "max_blocks_per_sm")
+    table: dict[str, Array | pa.Array] = {
+        c: np.array([r.get(c, NOT_RECORDED) for r in rows], dtype=np.int64) for c in columns
+    }
+    names = [str(r.get("name") or "")[:200] for r in rows]
+    writer.write("devices", table | {"name": pa.array(names, pa.string())})
+    return odd
+
+
+def _known_devices(head: Mapping[str, Any]) -> tuple[dict[int, dict[str, Any]], int]:
+    listed = head.get("deviceProperties")
+    known: dict[int, dict[str, Any]] = {}
+    odd = 0
+    for place, given in enumerate(listed if isinstance(listed, list) else ()):
+        if not isinstance(given, dict):
+            odd += 1
+            continue
+        facts: dict[str, Any] = {}
+        for fact, names in _FACTS.items():
+            value = next((given[n] for n in names if n in given), None)
+            if _is_plausible(value):
+                facts[fact] = value
+            odd += value is not None and fact not in facts
+        facts |= _per_multiprocessor(given, facts)
+        facts["name"] = given.get("name")
+        number = given.get("id", place)
+        known[number if _is_plausible(number) else place] = facts
+    return known, odd
+
+
+def _per_multiprocessor(given: Mapping[str, Any], facts: dict[str, Any]) -> dict[str, int]:
+    """Return what has to be computed; takes away what would be mistaken for CUDA's."""
+    warp = given.get("warpSize")
+    threads = given.get("maxThreadsPerMultiprocessor")
+    if warp == _AMD_WARP:
+        # "9.4" is an architecture of AMD here, and its multiprocessors share other limits.
+        for fact in ("compute_major", "compute_minor"):
+            facts.pop(fact, None)
+    found = {}
+    if _is_plausible(threads) and warp in (_NVIDIA_WARP, _AMD_WARP):
+        found["max_warps_per_sm"] = int(str(threads)) // int(str(warp))
+    capability = facts.get("compute_major"), facts.get("compute_minor")
+    if capability in _MAX_BLOCKS:
+        found["max_blocks_per_sm"] = _MAX_BLOCKS[capability]
+    return found
+
+
+def _is_plausible(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 50
+
+
+class Callers:
+    """Finds the process that put an operation on a device, which the operation does not say.
+
+    Nearly every trace is of one process. In a merged one, the ids of calls tell; several processes
+    may use the same id, then the call that began last before the operation counts.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[Array, Array, Array]] = []
+        self._processes: set[int] = set()
+
+    def add(self, process: Array, correlation_id: Array, start_ns: Array) -> None:
+        """Remember calls."""
+        self._calls.append((process, correlation_id, start_ns))
+        self._processes.update(np.unique(process).tolist())
+
+    def of(self, correlation_id: Array, start_ns: Array, otherwise: int) -> Array:
+        """Return the process of each operation.
+
+        Args:
+            correlation_id: Of the operations.
+            start_ns: Their begins.
+            otherwise: Process of those that no call is known of.
+        """
+        if len(self._processes) <= 1:
+            only = next(iter(self._processes), otherwise)
+            return np.full(len(correlation_id), only, np.int64)
+        process, number, begin = (
+            np.concatenate(column) for column in zip(*self._calls, strict=True)
+        )
+        order = np.lexsort((begin, number))
+        process, number, begin = process[order], number[order], begin[order]
+        first = np.searchsorted(number, correlation_id, side="left")
+        behind = np.searchsorted(number, correlation_id, side="right")
+        known = (behind > first) & (correlation_id != NOT_RECORDED)
+        place = first.copy()
+        for row in np.flatnonzero(known & (behind - first > 1)).tolist():
+            before = np.searchsorted(begin[first[row] : behind[row]], start_ns[row], side="right")
+            place[row] += max(int(before) - 1, 0)
+        return np.where(known, process[np.minimum(place, len(process) - 1)], otherwise)
+
+
+class Arrows:
+    """Flow events, which join an operation to its call where its own id is missing."""
+
+    def __init__(self) -> None:
+        self._ends: dict[tuple[Any, Any, int], int] = {}
+
+    def add(self, rows: Rows) -> None:
+        """Remember where arrows end."""
+        numbers = [e.id for e in rows.events]
+        for event, at, number in zip(rows.events, rows.start_ns.tolist(), numbers, strict=True):
+            if isinstance(number, int) and isinstance(event.pid, (int, str)) and _fits(number):
+                self._ends[event.pid, str(event.tid), at] = number
+
+    def joined(self, correlation_id: Array, lane: Array, start_ns: Array) -> Array:
+        """Return the ids of operations; where one has none, that of the arrow that ends there.
+
+        Args:
+            correlation_id: Of the operations, -1 where it is not recorded.
+            lane: Process and thread of each, as the trace writes them.
+            start_ns: Their begins.
+        """
+        found: Array = correlation_id.copy()
+        for row in np.flatnonzero(correlation_id == NOT_RECORDED).tolist():
+            pid, tid = lane[row]
+            if isinstance(pid, (int, str)):
+                found[row] = self._ends.get((pid, str(tid), int(start_ns[row])), NOT_RECORDED)
+        return found
+
+
+def _fits(number: int) -> bool:
+    return -(1 << 63) <= number < 1 << 63
+
+
+def devices_in(process: Array, device: Array) -> set[tuple[int, int]]:
+    """Return the (process, device) pairs that occur."""
+    pairs = np.unique(process * (MAX_DEVICE + 2) + device + 1) if len(process) else process
+    found = {divmod(p, MAX_DEVICE + 2) for p in pairs.tolist()}
+    return {(process, device - 1) for process, device in found}

@@ -1,0 +1,188 @@
+"""One torch profiler trace on its way into tables: what was seen so far, and where it goes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from collectors import torch_names as names
+from collectors.torch_devices import Arrows, Callers, devices_in, write_devices
+from collectors.torch_events import Event, joined
+from collectors.torch_rows import (
+    EXCLUDED,
+    REPAIRED,
+    Bounds,
+    Places,
+    Rows,
+    Strings,
+    Tally,
+    device_number,
+    stream_number,
+    write_ledger,
+)
+from collectors.trace import NOT_RECORDED, Array, TraceWriter
+
+DEVICE_TABLES = ("kernels", "copies", "memsets", "collectives")
+_PREFIXES = {
+    names.KERNEL: "kernel",
+    names.COPY: "memcpy",
+    names.MEMSET: "memset",
+    names.API: "api",
+    names.OPERATOR: "operator",
+    names.PYTHON: "python",
+    names.ANNOTATION: "range",
+    names.SYNC: "sync",
+    names.OVERHEAD: "overhead",
+    names.COUNTERS: "counter",
+    names.MEMORY: "memory_event",
+    names.ARROW: "arrow",
+}
+"""How the codes of oddities begin, by kind of event."""
+
+
+class Job:
+    """The trace being written.
+
+    Attributes:
+        writer: The trace.
+        strings: Names, written at the end.
+        places: Processes and threads, written at the end.
+        callers: Calls, by which operations find their process.
+        arrows: Flows, by which operations without an id find their call.
+        needs_arrows: Set once there is such an operation.
+        duration_ns: Length of the recording as it says itself, -1 when it does not.
+    """
+
+    def __init__(self, writer: TraceWriter) -> None:
+        self.writer = writer
+        self.strings, self.places = Strings(), Places()
+        self.callers, self.arrows = Callers(), Arrows()
+        self.needs_arrows = False
+        self.duration_ns = NOT_RECORDED
+        self._bounds = Bounds()
+        self._tallies: dict[str, Tally] = defaultdict(Tally)
+        self._held: dict[str, list[dict[str, Array]]] = defaultdict(list)
+        self._begun: dict[tuple[str, str], list[Event]] = defaultdict(list)
+
+    def tally(self, kind: str) -> Tally:
+        """Return the tally of a kind of event."""
+        return self._tallies[kind]
+
+    @property
+    def seen(self) -> int:
+        """Events of every kind, but metadata."""
+        return sum(t.rows for kind, t in self._tallies.items() if kind != names.METADATA)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any event is of a kind that the torch profiler writes."""
+        return any(self._tallies[k].rows for k in _PREFIXES if k in self._tallies)
+
+    def learn_bounds(self, events: list[Event]) -> None:
+        """Learn from the first events when the recording took place."""
+        self._bounds.learn(events)
+
+    def rows(self, kind: str, events: list[Event]) -> Rows:
+        """Return events of a kind, to be checked; they are counted."""
+        return Rows(_PREFIXES.get(kind, "event"), self._tallies[kind], events, self._bounds)
+
+    def paired(self, events: list[Event]) -> list[Event]:
+        """Return whole events for those that only begin and only end, in order of the file."""
+        whole, tally = [], self._tallies["begins and ends"]
+        tally.rows += len(events)
+        for event in events:
+            begun = self._begun[str(event.pid), str(event.tid)]
+            if event.ph == "B":
+                begun.append(event)
+            elif begun:
+                whole.append(joined(begun.pop(), event))
+                tally.used += 2
+            else:
+                message = "ends of events whose begin is not there"
+                tally.note("json_unbalanced_begin_end", EXCLUDED, message, 1)
+        return whole
+
+    # --- writing --------------------------------------------------------------------------
+
+    def on_thread(self, rows: Rows) -> dict[str, Array]:
+        """Read where on the host, and when, something happened; drops what does not tell when."""
+        rows.take_spans()
+        process, thread = self.places.threads(rows.events)
+        return {**rows.span(), "process": process, "thread": thread}
+
+    def on_device(self, rows: Rows) -> dict[str, Array]:
+        """Read where on a device, and when, operations ran; drops those that do not tell."""
+        rows.take_spans()
+        given = zip(rows.argument("device"), rows.events, strict=True)
+        device = np.array([device_number(d, e.pid) for d, e in given], dtype=np.int64)
+        unknown = device == NOT_RECORDED
+        rows.drop((unknown, "device_unknown", "events that name no usable device"))
+        given = zip(rows.argument("stream"), rows.events, strict=True)
+        stream = np.array([stream_number(s, e.tid) for s, e in given], dtype=np.int64)
+        number = rows.number("correlation")
+        number = np.where(number == 0, NOT_RECORDED, number)  # ids begin with 1
+        place = {
+            **rows.span(),
+            "device": device[~unknown],
+            "stream": stream,
+            "correlation_id": number,
+        }
+        if (number == NOT_RECORDED).any():
+            self.needs_arrows = True
+            lanes = np.empty((len(rows), 2), dtype=object)
+            lanes[:, 0], lanes[:, 1] = [e.pid for e in rows.events], [e.tid for e in rows.events]
+            place["_lane"] = lanes
+        return place
+
+    def write(self, table: str, rows: Rows, columns: Mapping[str, Any]) -> None:
+        """Append the rows in use to ``table``."""
+        rows.tally.used += len(rows)
+        self.writer.write(table, columns)
+
+    def hold(self, table: str, columns: dict[str, Array]) -> None:
+        """Keep operations until it is known which process put them on their device."""
+        self._held[table].append(columns)
+
+    # --- the end --------------------------------------------------------------------------
+
+    def finish(self, head: Mapping[str, Any]) -> None:
+        """Write what is known only at the end.
+
+        Args:
+            head: The values that stand beside the events.
+        """
+        used = self._write_held()
+        self.places.write(self.writer, {process for process, _ in used})
+        odd = write_devices(self.writer, used, head)
+        message = "facts about a GPU that are no plausible number; they count as not recorded"
+        self._tallies["deviceProperties"].note("gpu_info_invalid", REPAIRED, message, odd)
+        left = sum(map(len, self._begun.values()))
+        message = "begins of events whose end is not there"
+        tally = self._tallies["begins and ends"]
+        tally.note("json_unbalanced_begin_end", EXCLUDED, message, left)
+        self.strings.write(self.writer, self._tallies["names"])
+        write_ledger(self.writer, self._tallies)
+
+    def main_process(self) -> int:
+        """Return the process of what does not say its own; -1 when none is known."""
+        if hosts := self.places.host_processes:
+            return min((p for p in hosts if p >= 0), default=min(hosts))
+        labels = self.places.process_labels
+        return next((key for key, label in labels.items() if label == "CPU"), NOT_RECORDED)
+
+    def _write_held(self) -> set[tuple[int, int]]:
+        used: set[tuple[int, int]] = set()
+        otherwise = self.main_process()
+        for table in DEVICE_TABLES:
+            for columns in self._held.pop(table, []):
+                lane = columns.pop("_lane", None)
+                number = columns["correlation_id"]
+                if lane is not None:
+                    number = self.arrows.joined(number, lane, columns["start_ns"])
+                process = self.callers.of(number, columns["start_ns"], otherwise)
+                used |= devices_in(process, columns["device"])
+                self.writer.write(table, {**columns, "correlation_id": number, "process": process})
+        return used

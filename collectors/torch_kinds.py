@@ -1,0 +1,313 @@
+"""How each kind of event of a torch profiler trace becomes rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from collectors import torch_names as names
+from collectors.torch_events import CounterRange, Event
+from collectors.torch_job import Job
+from collectors.torch_rows import EXCLUDED, MAX_BYTES, MAX_DEVICE, Rows, stream_number
+from collectors.trace import NOT_RECORDED, Array, OperatorKind, RangeKind
+
+MAX_SHAPES = 1_000  # characters of the shapes of one operator's inputs
+_GRID_LIMITS = ((1 << 31) - 1, 1 << 16, 1 << 16)
+_BLOCK_LIMITS = (1 << 12, 1 << 12, 1 << 12)
+_MAX_REGISTERS, _MAX_SHARED_BYTES = 1 << 12, 1 << 26
+_DEVICE_MEMORY = 1  # "Device Type" of a GPU, as PyTorch numbers kinds of devices; 0 is the host
+
+
+def take(job: Job, kind: str, events: list[Event]) -> None:
+    """Read events of one kind."""
+    _READERS[kind](job, events)
+
+
+def _read_kernels(job: Job, events: list[Event]) -> None:
+    rows = job.rows(names.KERNEL, events)
+    place = job.on_device(rows)
+    texts = [e.name if isinstance(e.name, str) else "" for e in rows.events]
+    short = {text: names.short_name(text) for text in set(texts)}
+    shared = rows.number("shared_memory", 0, _MAX_SHARED_BYTES)
+    grid, block = rows.triple("grid", _GRID_LIMITS), rows.triple("block", _BLOCK_LIMITS)
+    instant = int(np.count_nonzero(rows.start_ns == rows.end_ns))
+    rows.tally.note("kernel_zero_duration", "noted", "kernels that took no time", instant)
+    _hold(
+        job,
+        "kernels",
+        rows,
+        place,
+        name_id=job.strings.ids(texts),
+        short_name_id=job.strings.ids([short[t] for t in texts]),
+        **dict(zip(("grid_x", "grid_y", "grid_z"), grid, strict=True)),
+        **dict(zip(("block_x", "block_y", "block_z"), block, strict=True)),
+        registers_per_thread=rows.number("registers", 0, _MAX_REGISTERS),
+        # Only the sum of both is recorded.
+        static_shared_bytes=np.where(shared < 0, NOT_RECORDED, 0),
+        dynamic_shared_bytes=shared,
+        graph_node=_positive(rows.number("graph_node")),
+    )
+    _hold_collectives(job, rows, place)
+
+
+def _hold_collectives(job: Job, rows: Rows, place: dict[str, Array]) -> None:
+    called = rows.argument("collective")
+    told = np.array([name is not None for name in called], dtype=bool)
+    if not told.any():
+        return
+    columns = {
+        "name_id": job.strings.optional(called),
+        "type_id": job.strings.optional(rows.argument("data_type")),
+        "group_id": job.strings.optional(rows.argument("group")),
+        "group_size": rows.number("group_size", 0),
+        "elements_in": rows.number("elements_in", 0),
+        "elements_out": rows.number("elements_out", 0),
+    }
+    job.hold("collectives", {c: v[told] for c, v in {**place, **columns}.items()})
+
+
+def _read_copies(job: Job, events: list[Event]) -> None:
+    rows = job.rows(names.COPY, events)
+    place = job.on_device(rows)
+    texts = [str(e.name) for e in rows.events]
+    ends = np.array([names.ends_of(t) for t in texts], dtype=np.int8).reshape(-1, 2)
+    said = zip(texts, rows.argument("kind"), strict=True)
+    _hold(
+        job,
+        "copies",
+        rows,
+        place,
+        kind=np.array([names.direction(text, kind) for text, kind in said], dtype=np.int8),
+        source_kind=ends[:, 0],
+        destination_kind=ends[:, 1],
+        bytes=rows.number("bytes", 0, MAX_BYTES),
+        graph_node=_positive(rows.number("graph_node")),
+    )
+
+
+def _read_memsets(job: Job, events: list[Event]) -> None:
+    rows = job.rows(names.MEMSET, events)
+    place = job.on_device(rows)
+    kinds = [names.memory_of(str(e.name)) for e in rows.events]
+    _hold(
+        job,
+        "memsets",
+        rows,
+        place,
+        bytes=rows.number("bytes", 0, MAX_BYTES),
+        memory_kind=np.array(kinds, dtype=np.int8),
+        graph_node=_positive(rows.number("graph_node")),
+    )
+
+
+def _hold(job: Job, table: str, rows: Rows, place: dict[str, Array], **columns: Array) -> None:
+    rows.tally.used += len(rows)
+    job.hold(table, {**place, **columns})
+
+
+def _read_api_calls(job: Job, events: list[Event]) -> None:
+    for table in ("api_calls", "kernels", "copies", "memsets"):  # who records calls records these
+        job.writer.declare(table)
+    rows = job.rows(names.API, events)
+    place = job.on_thread(rows)
+    number = rows.number("correlation")
+    job.callers.add(place["process"], number, place["start_ns"])
+    functions = {e.name: names.function_name(e.name) for e in rows.events if type(e.name) is str}
+    name_id = job.strings.ids(functions.get(str(e.name), "") for e in rows.events)
+    job.write("api_calls", rows, {**place, "correlation_id": number, "name_id": name_id})
+
+
+def _read_operators(job: Job, events: list[Event]) -> None:
+    marks = [isinstance(e.name, str) and names.is_annotation(e.name) for e in events]
+    if any(marks):
+        _read_ranges(job, [e for e, mark in zip(events, marks, strict=True) if mark])
+        events = [e for e, mark in zip(events, marks, strict=True) if not mark]
+    _write_operators(job, job.rows(names.OPERATOR, events), OperatorKind.FRAMEWORK)
+
+
+def _read_python(job: Job, events: list[Event]) -> None:
+    _write_operators(job, job.rows(names.PYTHON, events), OperatorKind.PYTHON)
+
+
+def _write_operators(job: Job, rows: Rows, kind: OperatorKind) -> None:
+    columns = {
+        **job.on_thread(rows),
+        "name_id": job.strings.ids(e.name for e in rows.events),
+        "kind": np.full(len(rows), kind, np.int8),
+    }
+    if kind is OperatorKind.FRAMEWORK:
+        shapes = [_shapes(bytes(raw)) for raw in rows.argument("shapes")]
+        columns |= {
+            "sequence": rows.number("sequence"),
+            "forward_thread": rows.number("forward_thread"),
+            "external_id": rows.number("external_id"),
+            "shapes_id": job.strings.optional(shapes),
+        }
+    job.write("operators", rows, columns)
+
+
+def _shapes(raw: bytes) -> str | None:
+    """Return the shapes of inputs as text; None when they were not recorded or there are none."""
+    return raw.decode("utf-8", "replace")[:MAX_SHAPES] if len(raw) > len("[]") else None
+
+
+def _read_ranges(job: Job, events: list[Event]) -> None:
+    rows = job.rows(names.ANNOTATION, events)
+    place = job.on_thread(rows)
+    columns = {
+        "name_id": job.strings.ids(e.name for e in rows.events),
+        "kind": np.full(len(rows), RangeKind.PUSH_POP, np.int8),
+        "closed": np.ones(len(rows), dtype=bool),
+    }
+    job.write("ranges", rows, {**place, **columns})
+
+
+def _read_overheads(job: Job, events: list[Event]) -> None:
+    rows = job.rows(names.OVERHEAD, events)
+    place = job.on_thread(rows)
+    name_id = job.strings.ids(e.name for e in rows.events)
+    job.write("overheads", rows, {**place, "name_id": name_id})
+
+
+def _read_syncs(job: Job, events: list[Event]) -> None:
+    rows = job.rows(names.SYNC, events)
+    rows.take_spans()
+    kinds = [names.SYNC_TYPES.get(str(k).lower(), -1) for k in rows.argument("sync_kind")]
+    streams = [stream_number(s, None) for s in rows.argument("stream")]
+    columns = {
+        **rows.span(),
+        "process": np.full(len(rows), job.main_process(), np.int64),
+        "device": rows.number("device", 0, MAX_DEVICE),
+        "stream": np.array(streams, dtype=np.int64),
+        "correlation_id": rows.number("correlation"),
+        "sync_type": np.array(kinds, dtype=np.int64),
+    }
+    job.write("syncs", rows, columns)
+
+
+def _read_moments(job: Job, events: list[Event]) -> None:
+    memory = [e for e in events if e.name == names.MEMORY_EVENT]
+    tally = job.tally(names.INSTANT)  # the others say when the recording began and ended
+    tally.rows += len(events) - len(memory)
+    tally.used += len(events) - len(memory)
+    if not memory:
+        return
+    rows = job.rows(names.MEMORY, memory)
+    rows.take_moments()
+    process, thread = job.places.threads(rows.events)
+    is_device = rows.number("device_type", 0) == _DEVICE_MEMORY
+    device = rows.number("device_id", NOT_RECORDED, MAX_DEVICE)
+    columns = {
+        "time_ns": rows.start_ns,
+        "process": process,
+        "thread": thread,
+        "device": np.where(is_device, device, NOT_RECORDED),
+        "address": rows.number("address"),
+        "bytes": rows.number("size_bytes"),
+        "allocated_bytes": rows.number("allocated"),
+        "reserved_bytes": rows.number("reserved"),
+    }
+    job.write("memory_events", rows, columns)
+
+
+def read_counters(job: Job, events: list[Event], said: list[CounterRange]) -> None:
+    """Read hardware counters of kernels, which stand under their own names.
+
+    Args:
+        job: The trace being written.
+        events: Events of any kind.
+        said: All arguments of each of them; none when they could not be decoded.
+    """
+    arguments = {id(e): more.args for e, more in zip(events, said, strict=False)}
+    chosen = [e for e in events if names.kind_of(e.ph, e.cat) == names.COUNTERS]
+    rows = job.rows(names.COUNTERS, chosen)
+    place = job.on_device(rows)
+    found = [
+        (row, job.strings.id(counter), float(value))
+        for row, event in enumerate(rows.events)
+        for counter, value in arguments.get(id(event), {}).items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    ]
+    row = np.array([place for place, _, _ in found], dtype=np.int64)
+    columns = {
+        "start_ns": rows.start_ns[row],
+        "end_ns": rows.end_ns[row],
+        "process": np.full(len(row), job.main_process(), np.int64),
+        "device": place["device"][row],
+        "range_id": job.strings.ids(e.name for e in rows.events)[row],
+        "name_id": np.array([name for _, name, _ in found], dtype=np.int64),
+        "value": np.array([value for _, _, value in found], dtype=np.float64),
+    }
+    job.write("range_counters", rows, columns)
+
+
+# --- what describes other events ----------------------------------------------------------
+
+
+def _read_arrows(job: Job, events: list[Event]) -> None:
+    ends = [e for e in events if e.ph == "f"] if job.needs_arrows else []
+    tally = job.tally(names.ARROW)
+    tally.rows += len(events) - len(ends)
+    tally.used += len(events) - len(ends)
+    if ends:
+        rows = job.rows(names.ARROW, ends)
+        rows.take_moments()
+        job.arrows.add(rows)
+        tally.used += len(rows)
+
+
+def _read_metadata(job: Job, events: list[Event]) -> None:
+    tally = job.tally(names.METADATA)
+    tally.rows += len(events)
+    tally.used += len(events)
+    for event in events:
+        job.places.describe(event)
+
+
+def _read_said_twice(job: Job, events: list[Event]) -> None:
+    rows = job.rows(names.SAID_TWICE, events)
+    rows.tally.used += len(events)
+    whole = [e for e in events if e.ph == "X" and str(e.cat).lower() == "trace"]
+    if whole:
+        job.duration_ns = max(job.duration_ns, *(rows.length_of(e) for e in whole))
+
+
+def _count_other(job: Job, kind: str, code: str, shown: set[str], count: int) -> None:
+    words = ", ".join("".join(c for c in s if c.isprintable())[:40] for s in sorted(shown)[:4])
+    tally = job.tally(kind)
+    tally.rows += count
+    tally.note(code, EXCLUDED, f"events of a kind that is not analysed ({words})", count)
+
+
+def _count_other_phases(job: Job, events: list[Event]) -> None:
+    shown = {f"phase {e.ph}" for e in events}
+    _count_other(job, names.OTHER_PHASE, "json_unknown_phase", shown, len(events))
+
+
+def _count_other_categories(job: Job, events: list[Event]) -> None:
+    shown = {str(e.cat) if e.cat is not None else "without a category" for e in events}
+    _count_other(job, names.OTHER_CATEGORY, "unknown_category", shown, len(events))
+
+
+def _positive(ids: Array) -> Array:
+    return np.where(ids > 0, ids, NOT_RECORDED)
+
+
+_READERS: dict[str, Callable[[Job, list[Event]], None]] = {
+    names.KERNEL: _read_kernels,
+    names.COPY: _read_copies,
+    names.MEMSET: _read_memsets,
+    names.API: _read_api_calls,
+    names.OPERATOR: _read_operators,
+    names.PYTHON: _read_python,
+    names.ANNOTATION: _read_ranges,
+    names.SYNC: _read_syncs,
+    names.OVERHEAD: _read_overheads,
+    names.INSTANT: _read_moments,
+    names.ARROW: _read_arrows,
+    names.METADATA: _read_metadata,
+    names.SAID_TWICE: _read_said_twice,
+    names.OTHER_PHASE: _count_other_phases,
+    names.OTHER_CATEGORY: _count_other_categories,
+}

@@ -1,0 +1,211 @@
+"""The torch profiler's traces (Kineto's Chrome JSON), as ``export_chrome_trace`` writes them.
+
+Read as a stream: a batch of events is decoded, sorted by kind and becomes columns, then the next.
+Only what runs on a device is kept until the end, because such an event does not say which process
+put it there.
+
+Times are microseconds whatever ``displayTimeUnit`` says: that is for the viewer only. The clock is
+the recording's own; ``baseTimeNanoseconds`` tells when its zero was. What Kineto writes is known
+from its source (``output_json.cpp``, ``ActivityType.h``) and from recordings of 2021 to 2026 on
+CUDA, HIP and MTIA.
+
+Ignored on purpose: call stacks, module hierarchies, values of arguments and environment of the
+program (they may be private and nothing here uses them).
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from collectors import input_file
+from collectors import torch_names as names
+from collectors.torch_events import Event, decode_counters
+from collectors.torch_file import TorchFile, begins_like_json
+from collectors.torch_job import Job
+from collectors.torch_kinds import read_counters, take
+from collectors.torch_rows import EXCLUDED, NOTED, REPAIRED
+from collectors.torch_stream import EventStream
+from collectors.trace import (
+    NOT_RECORDED,
+    READER_VERSION,
+    EnvironmentFailedError,
+    RefusedError,
+    Source,
+    Trace,
+    TraceWriter,
+    file_size_limit,
+)
+
+KNOWN_AS = "traces of the torch profiler (.json, .json.gz)"
+
+EVENTS = "traceEvents"
+_OTHER_TOOLS = {
+    "nodes": "an execution trace of PyTorch, which has no times on a device",
+    "rocprofiler-sdk-tool": "a recording of rocprof",
+}
+_RECORD = "Write one with torch.profiler: profile(...).export_chrome_trace(FILE)"
+
+
+def recognizes(path: Path) -> bool:
+    """Tell whether ``path``, unpacked if need be, begins like JSON."""
+    return begins_like_json(path)
+
+
+def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:
+    """Read a trace into the cache folder ``root``; see ``open_trace``."""
+    before = input_file.look_at(path)
+    root.mkdir(parents=True, exist_ok=True)
+    _check_space(before.st_size, root)
+    writer = TraceWriter(root)
+    try:
+        file = TorchFile(path)
+        stream, job = EventStream(file), Job(writer)
+        for events, array in stream.batches():
+            _take(job, events, array)
+            on_progress(min(0.99, file.read_bytes / file.size_bytes), "reading events")
+        _check_is_trace(file.name, stream, job)
+        _note_damage(file, stream, job)
+        job.finish(stream.head)
+        source = _source(input_file.name_of(path), file, stream.head, job)
+        input_file.check_unchanged(path, before)
+        return writer.finish(f"{source.sha256[:16]}-{READER_VERSION}", source)
+    except BaseException as error:
+        writer.discard()
+        if isinstance(error, RefusedError):
+            input_file.check_unchanged(path, before)  # that is why it looks damaged
+        if isinstance(error, OSError):
+            raise _storage_error(error, root) from error
+        raise
+
+
+def _check_space(need: int, root: Path) -> None:
+    have = shutil.disk_usage(root).free
+    if have < need:  # our copy of a plain file takes a tenth of it, of a packed one its size
+        raise EnvironmentFailedError(
+            f"{root}: {have:,} bytes free, {need:,} wanted. Free disk space or choose another "
+            "folder with WHYSLOW_DATA_DIR"
+        )
+
+
+def _storage_error(error: OSError, root: Path) -> BaseException:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+        return error
+    too_large = error.errno == errno.EFBIG
+    trouble = file_size_limit() if too_large else f"cannot be written ({error.strerror})"
+    return EnvironmentFailedError(
+        f"{root}: {trouble}. Free disk space or choose another folder with WHYSLOW_DATA_DIR"
+    )
+
+
+def _take(job: Job, events: list[Event], array: bytes) -> None:
+    """Sort one batch by kind, and read kind by kind."""
+    job.learn_bounds(events)
+    kinds: dict[str, list[Event]] = defaultdict(list)
+    halves = []
+    for (phase, category), members in _grouped(events).items():
+        if phase in ("B", "E"):
+            halves = [e for e in events if e.ph in ("B", "E")]
+        else:
+            kinds[names.kind_of(phase, category)] += members
+    for event in job.paired(halves) if halves else ():
+        kinds[names.kind_of(event.ph, event.cat)].append(event)
+    if kinds.pop(names.COUNTERS, None):
+        read_counters(job, events, decode_counters(array))
+    arrows = kinds.pop(names.ARROW, None)  # last: then it is known whether any is needed
+    for kind, members in kinds.items():
+        take(job, kind, members)
+    if arrows:
+        take(job, names.ARROW, arrows)
+
+
+def _grouped(events: list[Event]) -> dict[tuple[Any, Any], list[Event]]:
+    groups: dict[tuple[Any, Any], list[Event]] = defaultdict(list)
+    try:
+        for event in events:
+            groups[event.ph, event.cat].append(event)
+    except TypeError:  # a list or an object where a word should be
+        groups.clear()
+        for event in events:
+            groups[str(event.ph), str(event.cat)].append(event)
+    return groups
+
+
+def _check_is_trace(name: str, stream: EventStream, job: Job) -> None:
+    """Refuse JSON that is something else, or that holds no event."""
+    damage = stream.damage
+    exported = stream.head.get("otherData")
+    if isinstance(exported, dict) and "origin_ns" in exported:
+        raise RefusedError(f"{name}: an export of whyslow. Open the recording it was made from")
+    if job.is_known or (damage.lists and not (job.seen or damage.skipped or damage.lost_bytes > 0)):
+        return
+    for key, what in _OTHER_TOOLS.items():
+        if key in stream.keys:
+            raise RefusedError(f"{name}: {what}, not a trace of the profiler. {_RECORD}")
+    if job.seen:
+        raise RefusedError(
+            f"{name}: a timeline of another tool: none of its {job.seen:,} events is of a kind "
+            f"that the torch profiler writes. {_RECORD}"
+        )
+    if damage.lost_bytes > 0:
+        raise RefusedError(f"{name}: ends before its first event does. Copy or export it again")
+    raise RefusedError(
+        f"{name}: JSON, but without a list of events ({EVENTS}), so no trace of the torch "
+        f"profiler. {_RECORD}"
+    )
+
+
+def _note_damage(file: TorchFile, stream: EventStream, job: Job) -> None:
+    """Say what of the file could not be read."""
+    damage, tally = stream.damage, job.tally(EVENTS)
+    message = "members of the list of events that are no events, or damaged"
+    tally.rows += damage.skipped
+    tally.note("json_member_skipped", EXCLUDED, message, damage.skipped)
+    if damage.lost_bytes >= 0 or file.cut_off:
+        lost = max(damage.lost_bytes, 0)
+        where = "its compressed data ends" if file.cut_off else "the file ends"
+        message = (
+            f"{where} inside the list of events, {lost:,} bytes behind the last whole one; what "
+            "came after it is lost, so totals are too low"
+        )
+        tally.note("json_truncated", NOTED, message, 1)
+    elif damage.unclosed:
+        message = "the file ends behind the list of events, before its own end"
+        tally.note("json_unclosed", NOTED, message, 1)
+    if damage.has_more:
+        message = "something else stands behind the end of the trace; it was not read"
+        tally.note("json_trailing", NOTED, message, 1)
+    if damage.lists > 1:
+        message = f"lists of events beyond the first; all {damage.lists} were read"
+        tally.note("json_duplicate_key", REPAIRED, message, damage.lists - 1)
+
+
+def _source(name: str, file: TorchFile, head: dict[str, Any], job: Job) -> Source:
+    base = head.get("baseTimeNanoseconds")
+    usable = isinstance(base, int) and not isinstance(base, bool) and 0 <= base < 1 << 62
+    return Source(
+        name=name,
+        format="torch-json",
+        tool_version=_toolkit(head),
+        schema_version=str(head.get("schemaVersion", ""))[:40],
+        sha256=file.sha256,
+        size_bytes=file.size_bytes,
+        start_utc_ns=int(str(base)) if usable else NOT_RECORDED,
+        duration_ns=job.duration_ns,
+    )
+
+
+def _toolkit(head: dict[str, Any]) -> str:
+    """Return the version of the toolkit that recorded the device; the file has no other."""
+    for key, name, major, minor in (
+        ("cuda_runtime_version", "CUDA", 1_000, 10),
+        ("hip_runtime_version", "HIP", 10_000_000, 100_000),
+    ):
+        number = head.get(key)
+        if isinstance(number, int) and 0 < number < 1 << 31:
+            return f"{name} {number // major}.{number % major // minor}"
+    return ""
