@@ -26,6 +26,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -214,6 +215,18 @@ def start(path: Path, *, window: str = "", limits: Limits | None = None) -> Job:
     return job
 
 
+def analyse(trace: Trace, window: str) -> Stored:
+    """Analyse a further window of a recording that the library has, in a child process.
+
+    Raises:
+        WindowError: The recording has no such window.
+        TraceError: As ``open_recording``.
+    """
+    job = Job(name=trace.source.name)
+    job._launch(trace.folder, window, Limits())
+    return job.wait()
+
+
 class Job:
     """A recording that is being opened by a child process.
 
@@ -230,6 +243,7 @@ class Job:
         self._cancelled = threading.Event()
         self._done = threading.Event()
         self._folder = cache.jobs_root() / self.id
+        self._reached = Progress(fraction=0.0, stage="starting")
         if stored is not None:
             self._done.set()
 
@@ -335,9 +349,10 @@ class Job:
     def _last_words(self) -> Progress:
         try:
             said = json.loads((self._folder / "progress.json").read_text(encoding="utf-8"))
-            return Progress(fraction=float(said["fraction"]), stage=str(said["stage"]))
+            self._reached = Progress(fraction=float(said["fraction"]), stage=str(said["stage"]))
         except (OSError, ValueError, KeyError, TypeError):
-            return Progress(fraction=0.0, stage="starting")
+            pass  # not there yet, or not any more: its folder goes before the answer is there
+        return self._reached
 
 
 def one_line(error: BaseException | str) -> str:
@@ -594,8 +609,9 @@ def _is_memory(error: Exception) -> bool:
 
 def _open(path: Path, window: str, report: _Reporter) -> Stored:
     """Read and analyse, and read once more when the cached copy turns out to be damaged."""
-    trace = cache.find(path)
-    for last_try in (False, True):
+    in_library = path.parent == cache.cache_root()
+    trace = cache.get(path.name) if in_library else cache.find(path)
+    for last_try in (in_library, True):  # the library does not know where its recordings lie
         if trace is None:
             trace = _read(path, report)
         try:
@@ -628,13 +644,20 @@ def _read(path: Path, report: _Reporter) -> Trace:
 
 def _analyse(trace: Trace, window: str, report: _Reporter) -> Stored:
     from analyzers.analysis import investigate
+    from analyzers.facts import build_facts
+    from library.timeline_lanes import add_recording_index
 
     if (stored := analyses.load(trace, window)) is not None:
         return stored
     report(READING_SHARE, "analysing")
-    analysis = investigate(trace, window)
-    report(0.95, "storing the analysis")
-    return analyses.save(analysis, trace, window)
+    facts = build_facts(trace)
+    with ThreadPoolExecutor(1) as thread:  # whole columns at a time, so both cores work
+        timeline = thread.submit(add_recording_index, facts)
+        analysis = investigate(trace, window, facts)
+        report(0.95, "storing the analysis")
+        stored = analyses.save(analysis, trace, window)
+        timeline.result()
+        return stored
 
 
 if __name__ == "__main__":

@@ -26,9 +26,15 @@ class Analysis:
     ledger: Ledger
 
 
-def investigate(trace: Trace, window: str = "") -> Analysis:
-    """Like ``analyzers.analyze``, and keep the facts and the ledger for further questions."""
-    facts = build_facts(trace)
+def investigate(trace: Trace, window: str = "", facts: Facts | None = None) -> Analysis:
+    """Like ``analyzers.analyze``, and keep the facts and the ledger for further questions.
+
+    Args:
+        trace: The recording.
+        window: Part of it, as ``analyzers.analyze`` takes it.
+        facts: What is known about the recording, if the caller has that already.
+    """
+    facts = facts or build_facts(trace)
     with ThreadPoolExecutor(1) as thread:
         # The ledger needs the iterations only to look one of them up.
         pending = thread.submit(find_iterations, facts)

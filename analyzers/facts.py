@@ -18,7 +18,7 @@ from analyzers.cuda_names import Call, classify, is_communication
 from analyzers.intervals import Array
 from collectors.trace import NOT_RECORDED, CopyKind, MemoryKind, Trace
 
-KERNEL, COMMUNICATION, COPY, MEMSET, GRAPH = range(5)
+KINDS = KERNEL, COMMUNICATION, COPY, MEMSET, GRAPH = tuple(range(5))
 """Kinds of launches."""
 
 _KIND_OF_TABLE = {"kernels": KERNEL, "graph_launches": GRAPH, "copies": COPY, "memsets": MEMSET}

@@ -512,6 +512,18 @@ class Trace:
         with self._open(table) as file:
             yield from file.iter_batches(batch_size=rows, columns=columns)
 
+    def row(self, table: str, row: int, columns: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return one row of ``table``, reading no more than the piece of the file it lies in.
+
+        Raises:
+            IndexError: The table has no such row.
+            DamagedError: The file is damaged or gone.
+        """
+        if not 0 <= row < self.count(table):
+            raise IndexError(row)
+        with self._open(table) as file:
+            return row_of(file, row, columns)
+
     def names(self, ids: Array) -> Array:
         """Return the text of each id; an unknown id reads as an empty text."""
         unique, inverse = np.unique(ids, return_inverse=True)
@@ -659,6 +671,16 @@ def _parquet_writer(path: Path, table: str) -> pq.ParquetWriter:
         write_page_checksum=True,
         write_statistics=False,
     )
+
+
+def row_of(file: pq.ParquetFile, row: int, columns: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return one row of a Parquet file, reading only its row group."""
+    group = 0
+    while row >= (rows := file.metadata.row_group(group).num_rows):
+        row -= rows
+        group += 1
+    found: dict[str, Any] = file.read_row_group(group, columns).slice(row, 1).to_pylist()[0]
+    return found
 
 
 def footer_digest(path: Path) -> str:

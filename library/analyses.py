@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +24,7 @@ from library.cache import cache_root, fingerprint
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow.parquet as pq
 
     from analyzers.analysis import Analysis
     from analyzers.facts import Facts
@@ -102,7 +103,47 @@ class Stored:
         except (TraceError, OSError) as error:
             raise self._damaged(error) from error
 
+    def launch(self, row: int) -> dict[str, int]:
+        """Return one row of ``launches``, but ``range_row``, without reading the others.
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        from collectors.trace import Trace
+
+        narrow = self._row("launches", row)
+        trace = Trace.load(self.folder.parent.parent)
+        found = dict(narrow)
+        for table, columns in _RECORDED.items():
+            source = narrow["api_row" if table == "api_calls" else "source_row"]
+            if narrow["kind"] in _kinds_of(table) and source >= 0:
+                recorded = trace.row(table, source, list(columns))
+                found |= {columns[name]: value for name, value in recorded.items()}
+        return {name: int(value) for name, value in found.items()}
+
+    def segment(self, row: int) -> dict[str, int]:
+        """Return one row of ``segments`` without reading the others.
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        return {name: int(value) for name, value in self._row("segments", row).items()}
+
     def _frame(self, name: str) -> pd.DataFrame:
+        with self._open(name) as file:
+            frame: pd.DataFrame = file.read().to_pandas()
+            return frame
+
+    def _row(self, name: str, row: int) -> dict[str, int]:
+        from collectors.trace import row_of
+
+        with self._open(name) as file:
+            if not 0 <= row < file.metadata.num_rows:
+                raise IndexError(row)
+            return row_of(file, row)
+
+    @contextlib.contextmanager
+    def _open(self, name: str) -> Iterator[pq.ParquetFile]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -114,8 +155,7 @@ class Stored:
             if manifest["footers"][path.name] != footer_digest(path):
                 raise pa.ArrowInvalid("the footer is damaged")
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                frame: pd.DataFrame = file.read().to_pandas()
-                return frame
+                yield file
         except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
             if isinstance(error, (OSError, MemoryError)) and not is_damage(error):
                 raise
@@ -143,17 +183,23 @@ def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
         OSError: The disk is full or cannot be written.
     """
     from analyzers.kernels import kernel_table
+    from library.timeline_lanes import add_window_index, first_event_ns
 
     tables = {
         "segments": analysis.ledger.segments,
         "kernels": kernel_table(analysis.facts),
         "launches": _narrow_launches(analysis.facts),
     }
+    origin_ns = first_event_ns(analysis.facts)
     target = _folder(trace.folder, window)
     fresh = target.with_name(f".{uuid.uuid4().hex}")
     fresh.mkdir(parents=True)
     try:
-        _write(fresh, window, analysis.report, tables)
+        with ThreadPoolExecutor(1) as thread:
+            segments, report = analysis.ledger.segments, analysis.report
+            index = thread.submit(add_window_index, fresh, segments, report, origin_ns)
+            _write(fresh, window, report, tables)
+            index.result()
         _publish(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -222,20 +268,12 @@ def _with_recorded(narrow: pd.DataFrame, trace: Trace) -> pd.DataFrame:
     """Add to each launch what its own tables hold."""
     import numpy as np
 
-    from analyzers import facts
-
-    kinds = {
-        "kernels": (facts.KERNEL, facts.COMMUNICATION),
-        "copies": (facts.COPY,),
-        "memsets": (facts.MEMSET,),
-        "graph_launches": (facts.GRAPH,),
-    }
     added: dict[str, Array] = {}
     for table, columns in _RECORDED.items():
         if table == "api_calls":
             rows, sources = narrow["api_row"] >= 0, narrow["api_row"]
         else:
-            rows, sources = narrow["kind"].isin(kinds[table]), narrow["source_row"]
+            rows, sources = narrow["kind"].isin(_kinds_of(table)), narrow["source_row"]
         chosen, source = rows.to_numpy(), sources.to_numpy()[rows.to_numpy()]
         for name, new_name in columns.items():  # one at a time: a table has up to 300 MB
             recorded = trace.columns(table, [name])[name]
@@ -243,6 +281,19 @@ def _with_recorded(narrow: pd.DataFrame, trace: Trace) -> pd.DataFrame:
             column[chosen] = recorded[source]
     added["range_row"] = _range_rows(trace, narrow, added)
     return narrow.drop(columns="source_row").assign(**added)
+
+
+def _kinds_of(table: str) -> tuple[int, ...]:
+    """Return the kinds of launches that ``table`` knows something about."""
+    from analyzers import facts
+
+    return {
+        "kernels": (facts.KERNEL, facts.COMMUNICATION),
+        "copies": (facts.COPY,),
+        "memsets": (facts.MEMSET,),
+        "graph_launches": (facts.GRAPH,),
+        "api_calls": facts.KINDS,
+    }[table]
 
 
 def _range_rows(trace: Trace, narrow: pd.DataFrame, added: Mapping[str, Array]) -> Array:
@@ -276,11 +327,11 @@ def _write(folder: Path, window: str, report: Report, tables: Mapping[str, pd.Da
         "window": window,
         "version": analyzer_version(),
         "report_sha256": hashlib.sha256(text).hexdigest(),
-        "sizes": {f.name: f.stat().st_size for f in sorted(folder.iterdir())},
+        "sizes": {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.is_file()},
         "footers": {f.name: footer_digest(f) for f in sorted(folder.glob("*.parquet"))},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    for path in (*folder.iterdir(), folder):
+    for path in (*(folder / name for name in (*manifest["sizes"], MANIFEST)), folder):
         _flush(path)
 
 

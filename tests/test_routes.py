@@ -189,7 +189,8 @@ def test_the_timeline_is_served_to_its_own_token_only(tmp_path):
     opened = open_sample("synthetic/synthetic_launch.sqlite", tmp_path)
     with library(tmp_path):
         client = Client()
-        view = {"trace": opened.trace.id, "start": "0", "end": "1000000", "device": "-1"}
+        view = {"trace": opened.trace.id, "device": "-1", "what": "tile", "lanes": "0"}
+        view |= {"start": "0", "end": "1000000"}
         assert client.get("/api/timeline", params=view).status_code == 403
         headers = {TOKEN_HEADER: mint_token("upload")}
         assert client.get("/api/timeline", params=view, headers=headers).status_code == 403
@@ -200,6 +201,10 @@ def test_the_timeline_is_served_to_its_own_token_only(tmp_path):
         missing = client.get("/api/timeline", params=view | {"trace": "nope"}, headers=headers)
         assert missing.status_code == 404
         assert "not in the library" in missing.json()["error"]
-        for wrong in ({"start": "x"}, {"end": "inf"}, {"device": "two"}):
+        outside = client.get("/api/timeline", params=view | {"trace": "../x"}, headers=headers)
+        assert outside.status_code == 404
+        elsewhere = headers | {"origin": "https://evil.example"}
+        assert client.get("/api/timeline", params=view, headers=elsewhere).status_code == 403
+        for wrong in ({"start": "x"}, {"end": "inf"}, {"what": "all"}, {"lanes": "a"}):
             answer = client.get("/api/timeline", params=view | wrong, headers=headers)
             assert answer.status_code == 400

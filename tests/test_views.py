@@ -2,9 +2,9 @@
 
 import json
 import re
+from decimal import Decimal
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +13,11 @@ from analyzers.finding import Row
 from analyzers.report import DeviceLedger
 from analyzers.words import share_text, time_text
 from library import analyses
+from library.timeline_lanes import COLORS, OPERATIONS, SEGMENTS
 from tests.view_fakes import ROOT, draw, library, open_sample, words
 from views import _places, _units
 from views._charts import (
+    PALETTE,
     ROW_COLORS,
     ROW_MEANINGS,
     duration_histogram,
@@ -24,20 +26,7 @@ from views._charts import (
     log_ticks,
 )
 from views._choices import window_label
-from views._lanes import (
-    OTHER_CALL,
-    PALETTE,
-    RANGE,
-    Lane,
-    Lanes,
-    Spans,
-    build_lanes,
-    first_event_ns,
-    marks,
-    pack,
-)
-from views._session import finding_places
-from views.components.timeline import COLOR_WORDS
+from views._session import finding_places, zero_ns
 
 PAGES = ("overview", "timeline", "kernels", "open")
 PICKERS = ["pick_recording", "pick_window"]
@@ -165,7 +154,7 @@ def test_the_timeline_of_a_cpu_recording_still_shows_its_ranges(pages, no_gpu):
     assert "The longest NVTX ranges" in words(app)
     listed = app.dataframe[0].value
     assert listed["name"].iloc[0] == "step"
-    assert listed["where"].iloc[0].endswith(" · NVTX")
+    assert listed["where"].iloc[0].startswith("NVTX · ")
     assert listed["duration"].is_monotonic_decreasing
 
 
@@ -186,31 +175,28 @@ def test_a_finding_leads_from_place_to_place(pages, launch):
     assert app.query_params["mark"] == marks[-1]
 
 
-def picked(opened, lane, place):
-    """Draw the timeline after a click on an event and return its details."""
-    lanes = build_lanes(opened.trace, opened.stored, [0])
-    spans = lanes.lanes[lane].spans
-    moment = int(spans.start[place] + spans.end[place]) // 2
-    app = draw("timeline", trace=opened.trace.id)
-    app.session_state["picked_event"] = (f"{opened.trace.id}  -1  ", (lane, moment))
-    app.run()
+def picked(opened, event):
+    """Draw the timeline with an event of the address and return its details."""
+    app = draw("timeline", trace=opened.trace.id, event=event)
     assert not app.exception
-    return app.dataframe[0].value.iloc[0].to_dict()
+    return app.dataframe[0].value.iloc[0].to_dict(), app.dataframe[1].value
 
 
 def test_the_details_tell_a_late_launch_from_a_queued_one(pages, sync):
     launches = sync.stored.launches()
     before = launches["start_ns"] - launches["api_start_ns"]
     for place in (int(np.argmax(launches["queue_ns"] == 0)), int(launches["queue_ns"].argmax())):
-        details = picked(sync, 1, place)
+        details, chain = picked(sync, f"{OPERATIONS}:{place}")
         assert details["launch call began"] == f"{time_text(int(before[place]))} before it"
         assert ("waited in queue" in details) == (launches["queue_ns"][place] > 0)
+        assert chain[""].tolist() == ["NVTX range", "API call", "operation"]
+        assert chain["name"][0] == "step"
 
 
 def test_a_block_of_the_ledger_tells_what_ended_it_and_what_blocked(pages, sync):
     segments, launches = sync.stored.segments(), sync.stored.launches()
     place = int(np.flatnonzero((segments["wait"] >= 0) & (segments["launch"] >= 0))[5])
-    details = picked(sync, 0, place)
+    details, chain = picked(sync, f"{SEGMENTS}:{place}")
     wait = {
         k: v[segments["wait"][place]]
         for k, v in sync.trace.columns("api_calls", ["start_ns", "end_ns", "name_id"]).items()
@@ -220,7 +206,33 @@ def test_a_block_of_the_ledger_tells_what_ended_it_and_what_blocked(pages, sync)
     launch = launches.loc[segments["launch"][place]]
     assert details["ended by"][:12] in sync.trace.names(np.array([launch["name_id"]]))[0]
     assert details["launched by"] == "synthetic_sync 4242"
-    assert details["NVTX"] == "step"
+    assert chain["name"][0] == "step"
+
+
+def test_one_operation_reads_the_same_alone_as_among_all(sync):
+    launches = sync.stored.launches()
+    for row in (0, 17, len(launches) - 1):
+        alone = sync.stored.launch(row)
+        among = launches.loc[row].to_dict()
+        assert alone == {k: among[k] for k in alone if k in among} | {
+            "source_row": alone["source_row"]
+        }
+
+
+def test_a_second_recording_is_shown_below_or_named_as_missing(pages, launch, sync):
+    app = draw("timeline", trace=launch.trace.id, below=sync.trace.id, align="2")
+    assert not app.exception
+    assert app.selectbox(key="pick_below").value == sync.trace.id
+    app = draw("timeline", trace=launch.trace.id, below="gone", align="x")
+    assert not app.exception
+    assert "No second recording: gone: not in the library" in words(app)
+
+
+@pytest.mark.parametrize("event", ["nonsense", "operations:", "operations:99999999", "below:x:1"])
+def test_an_event_that_is_not_there_is_no_trouble(pages, sync, event):
+    app = draw("timeline", trace=sync.trace.id, event=event)
+    assert not app.exception
+    assert not app.error
 
 
 def test_a_window_without_kernels_leads_to_those_of_the_recording(pages, launch):
@@ -286,7 +298,7 @@ def test_picking_an_iteration_analyses_it(pages, launch):
 def test_a_device_picker_appears_for_several_devices_only(pages, launch, two_gpus):
     for page in ("timeline", "kernels"):
         one, two = draw(page, trace=launch.trace.id), draw(page, trace=two_gpus.trace.id)
-        assert [s.key for s in one.selectbox if s.key.startswith("pick")] == PICKERS
+        assert [s.key for s in one.selectbox if s.key != "pick_below"] == PICKERS
         assert [s.key for s in two.selectbox][: len(PICKERS) + 1] == [*PICKERS, "pick_device"]
 
 
@@ -316,7 +328,7 @@ def test_the_header_counts_what_ran_in_the_window(pages, launch):
 
 
 def test_a_span_is_called_by_its_times_on_the_timeline(pages, launch):
-    zero = first_event_ns(launch.trace)
+    zero = zero_ns(launch.trace.id)
     window = f"span:{zero + 1_100_000}-{zero + 12_800_000}"
     app = draw(trace=launch.trace.id, window=window)
     assert "1.10 ms \N{EN DASH} 12.8 ms (11.7 ms)" in app.selectbox(key="pick_window").options
@@ -324,7 +336,7 @@ def test_a_span_is_called_by_its_times_on_the_timeline(pages, launch):
 
 
 def test_begin_and_end_of_a_short_span_read_differently(pages, launch):
-    zero = first_event_ns(launch.trace)
+    zero = zero_ns(launch.trace.id)
     label = window_label(launch.trace.id, f"span:{zero + 20_000_000}-{zero + 20_000_100}")
     assert label == "20 ms \N{EN DASH} 20.000100 ms (100 ns)"
 
@@ -467,122 +479,7 @@ def test_logarithmic_ticks_are_round_and_inside():
     assert log_ticks(900, 120_000) == [1_000, 10_000, 100_000]
 
 
-# --- the timeline's lanes -------------------------------------------------------------------
-
-
-def lane(start, end, *, stacked=False, color=0):
-    size = len(start)
-    return Lane(
-        group="g",
-        label="l",
-        spans=Spans(np.array(start), np.array(end)),
-        name=np.arange(size, dtype=np.int32),
-        color=np.full(size, color, np.uint8) if np.isscalar(color) else np.array(color, np.uint8),
-        row=np.arange(size),
-        stacked=stacked,
-    )
-
-
-spans = st.lists(
-    st.tuples(st.integers(0, 10**6), st.integers(1, 10**5)), min_size=1, max_size=300
-).map(sorted)
-
-
-@given(spans, st.integers(0, 10**6), st.integers(1, 10**6))
-def test_busy_time_of_a_stretch_is_that_of_the_union(events, start, length):
-    flags = np.zeros(12 * 10**5, bool)
-    for begin, duration in events:
-        flags[begin : begin + duration] = True
-    both = Spans(np.array([b for b, _ in events]), np.array([b + d for b, d in events]))
-    edges = np.array([start, min(start + length, len(flags))])
-    assert int(np.diff(both.busy_until(edges))[0]) == int(flags[edges[0] : edges[1]].sum())
-
-
-def test_few_events_are_drawn_exactly():
-    drawn = marks(lane([0, 10, 30], [5, 20, 40]), 8, 35)
-    assert drawn.exact
-    assert drawn.start.tolist() == [10, 30]
-    assert drawn.end.tolist() == [20, 40]
-
-
-def test_many_events_become_shares_that_keep_the_busy_time():
-    start = np.arange(0, 1_000_000, 100)
-    drawn = marks(lane(start, start + 50), 0, 1_000_000, bins=100)
-    assert not drawn.exact
-    assert len(drawn.start) <= 101
-    assert np.all(np.abs(drawn.fill.astype(int) - 127)[:-1] <= 2)  # the last bin is half empty
-
-
-def test_a_rare_long_event_names_its_bin_among_many_short_ones():
-    start = np.arange(0, 1_000_000, 100)
-    end = start + 10
-    end[5_000] = start[5_000] + 95
-    drawn = marks(lane(start, end), 0, 1_000_000, bins=100)
-    shown = drawn.name[(drawn.start <= 500_000) & (drawn.end > 500_000)]
-    assert shown.tolist() == [5_000]
-
-
-def test_an_event_longer_than_a_bin_is_one_rectangle():
-    start = np.concatenate([np.arange(0, 400_000, 100), [400_000], np.arange(900_000, 10**6, 100)])
-    end = np.concatenate([start[:4_000] + 50, [900_000], start[4_001:] + 50])
-    drawn = marks(lane(start, end), 0, 1_000_000, bins=100)
-    widest = int(np.argmax(drawn.end - drawn.start))
-    assert drawn.name[widest] == 4_000
-    assert drawn.end[widest] - drawn.start[widest] > 470_000  # but the bins it shares
-
-
-def test_the_shares_of_a_ledger_fill_every_bin():
-    start = np.arange(0, 1_000_000, 100)
-    colors = np.arange(len(start)) % 3
-    drawn = marks(lane(start, start + 100, stacked=True, color=colors), 0, 10**6, bins=64)
-    full = pd.Series(drawn.fill.astype(int)).groupby(drawn.start).sum()
-    assert ((full >= 252) & (full <= 258)).iloc[:-1].all()
-
-
-def test_packed_marks_read_back(launch):
-    lanes = build_lanes(launch.trace, launch.stored, [0])
-    packed = pack(lanes, 0, lanes.duration_ns, bins=700)
-    size = int.from_bytes(packed[:4], "little")
-    head = json.loads(packed[4 : 4 + size])
-    count = head["count"]
-    start = np.frombuffer(packed, "<f8", count, 4 + size)
-    end = np.frombuffer(packed, "<f8", count, 4 + size + 8 * count)
-    assert len(packed) == 4 + size + count * (8 + 8 + 4 + 1 + 1)
-    assert (4 + size) % 8 == 0
-    assert np.all(end > start)
-    assert len(head["lanes"]) == len(lanes.lanes)
-
-
-def test_the_lanes_hold_every_operation_of_the_recording(launch):
-    lanes = build_lanes(launch.trace, launch.stored, [0])
-    on_device = [x for x in lanes.lanes if x.on_device]
-    assert sum(len(x.spans.start) for x in on_device) == launch.trace.count("kernels")
-    groups = [x.group for x in lanes.lanes]
-    assert groups[0] == "Ledger"
-    assert "CUDA calls" in groups
-    assert "NVTX" in groups
-
-
-def test_calls_of_the_operating_system_are_drawn_for_the_threads_that_matter(no_gpu, host):
-    lanes = build_lanes(no_gpu.trace, no_gpu.stored, [])
-    shown = {x.label for x in lanes.lanes if x.group == "OS runtime"}
-    assert shown == {x.label for x in lanes.lanes if x.group == "NVTX" and x.label}
-    lanes = build_lanes(host.trace, host.stored, [0])
-    shown = [x for x in lanes.lanes if x.group == "OS runtime"]
-    assert [x.label for x in shown] == [x.label for x in lanes.lanes if x.group == "CUDA calls"]
-    names = {lanes.names[n] for x in shown for n in x.name}
-    assert names & set(host.trace.names(host.trace.columns("os_calls", ["name_id"])["name_id"]))
-
-
-def test_every_window_and_device_counts_time_from_the_same_moment(two_gpus):
-    zero = first_event_ns(two_gpus.trace)
-    for keys in ([0], [1], [0, 1]):
-        assert build_lanes(two_gpus.trace, two_gpus.stored, keys).origin_ns == zero
-    assert zero <= two_gpus.stored.launches()["api_start_ns"].min()
-
-
-def test_every_colour_of_the_timeline_has_a_word():
-    assert len(COLOR_WORDS) == len(PALETTE) == len(set(PALETTE))
+# --- colours --------------------------------------------------------------------------------
 
 
 # What each kind of colour vision makes of linear red, green and blue (Machado et al., 2009).
@@ -592,34 +489,40 @@ VISION = {
     "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
     "tritan": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
 }
+# From linear red, green and blue to OKLab (Ottosson, 2020), whose distances are those we see.
+TO_CONES = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
+TO_OKLAB = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+SIDE_BY_SIDE = {
+    *("kernel", "communication", "transfer", "launch", "sync", "host", "dependency", "memory"),
+    "unexplained",
+}
 
 
-def lightness(color, vision):
-    values = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+def seen(colors, vision):
+    values = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colors]) / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    luminance = [0.2126, 0.7152, 0.0722] @ np.clip(np.array(vision) @ linear, 0, 1)
-    return 116 * np.cbrt(luminance) - 16
+    linear = np.clip(linear @ np.array(vision).T, 0, 1)
+    return np.cbrt(np.clip(linear @ np.array(TO_CONES).T, 0, None)) @ np.array(TO_OKLAB).T
+
+
+def closest(names, vision):
+    colors = [PALETTE[COLORS.index(n)] for n in names]
+    places = seen(colors, VISION[vision])
+    distance = np.linalg.norm(places[:, None] - places[None], axis=2)
+    return distance[np.triu_indices(len(names), 1)].min()
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_what_is_no_cause_tells_apart_by_lightness_alone(vision):
-    colors = (PALETTE[OTHER_CALL], PALETTE[RANGE], ROW_COLORS[Row.UNEXPLAINED])
-    values = sorted(lightness(c, VISION[vision]) for c in colors)
-    assert np.diff(values).min() > 10
+def test_colours_are_told_apart_whatever_colours_a_reader_sees(vision):
+    assert closest(sorted(SIDE_BY_SIDE), vision) > 0.09
+    assert closest(COLORS[: len(Row)], vision) > 0.06
+    assert closest(COLORS, vision) > 0.045
 
 
-def test_a_selected_kernel_gets_a_lane_with_all_its_launches(launch):
-    lanes = build_lanes(launch.trace, launch.stored, [0])
-    kernel = launch.stored.kernels().iloc[0]
-    chosen = lanes.with_selected(kernel["name"])
-    assert chosen.lanes[1].group == "Selected kernel"
-    assert len(chosen.lanes[1].spans.start) == kernel["count"]
-    assert lanes.with_selected("no such kernel") is lanes
-
-
-def test_a_recording_without_lanes_packs_to_nothing():
-    empty = Lanes(origin_ns=0, duration_ns=100, lanes=(), names=())
-    assert pack(empty, 0, 100)[4:].startswith(b'{"start": 0')
+def test_one_palette_serves_light_and_dark_pages():
+    lightness = seen(PALETTE, VISION["full"])[:, 0]
+    assert lightness.min() > 0.45
+    assert lightness.max() < 0.88
 
 
 # --- text of a recording --------------------------------------------------------------------
@@ -642,6 +545,13 @@ def test_prose_keeps_code_and_nothing_else():
 @given(st.text())
 def test_visible_text_is_printable_and_one_line(text):
     assert _units.visible(text).isprintable()
+
+
+@given(st.integers(-(1 << 62), 1 << 62))
+def test_a_moment_is_told_to_the_nanosecond(ns):
+    number, unit = _units.moment_text(ns).replace(",", "").split(" ")
+    scale = {"s": 9, "ms": 6, "µs": 3, "ns": 0}[unit]
+    assert Decimal(number).scaleb(scale) == ns
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\0x"])
@@ -678,6 +588,7 @@ def test_nothing_is_fetched_from_elsewhere():
     for file in (ROOT / "views").rglob("*"):
         if file.suffix in (".py", ".js", ".css"):
             text = file.read_text(encoding="utf-8")
+            text = text.replace("http://www.w3.org/2000/svg", "")  # a name, never fetched
             assert "http://" not in text
             assert "https://" not in text
             assert ":material/" not in text

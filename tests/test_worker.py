@@ -89,6 +89,27 @@ def test_a_recording_is_read_and_analysed_in_a_child(recording, data_dir):
     assert leftovers(data_dir) == []
 
 
+def test_a_further_window_needs_the_library_only(recording, data_dir):
+    opened = worker.open_recording(recording)
+    window = opened.stored.report.window
+    recording.unlink()
+    middle = (window.start_ns + window.end_ns) // 2
+    stored = worker.analyse(opened.trace, f"span:{window.start_ns}-{middle}")
+    assert stored.report.window.end_ns == middle
+    assert stored.name == "run.sqlite"
+    assert leftovers(data_dir) == []
+    with pytest.raises(WindowError):
+        worker.analyse(opened.trace, "nvtx:nothing is called this")
+
+
+def test_a_further_window_of_a_damaged_recording_is_one_line(recording):
+    opened = worker.open_recording(recording)
+    table = opened.trace.folder / "kernels.parquet"
+    table.write_bytes(table.read_bytes()[::-1])
+    with pytest.raises(TraceError, match=r"damaged"):
+        worker.analyse(opened.trace, "span:0-1000")
+
+
 def test_a_recording_that_may_not_be_read_is_refused_by_its_name(recording, monkeypatch):
     def denied(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -267,7 +288,9 @@ def test_progress_is_what_the_child_wrote_last_and_garbage_is_ignored(fake_child
     job = worker.start(recording)
     assert eventually(lambda: job.progress().fraction == 0.5)
     assert job.progress().stage == "half"
-    assert eventually(lambda: job.progress().stage == "starting")
+    said = cache.jobs_root() / job.id / "progress.json"
+    assert eventually(lambda: said.read_text() == "{")
+    assert job.progress().stage == "half"
     job.cancel()
 
 

@@ -13,23 +13,31 @@ from analyzers.words import count_text, share_text, time_text
 from collectors.trace import Array
 from views._units import plotly_escape, visible
 
-# Distinguishable with the common colour-vision deficiencies (built around the Okabe-Ito set) and
-# of middle lightness, so that one palette serves a light and a dark page.
+# Searched for by a program: as far apart as possible in OKLab, with full colour vision and with
+# each of the three deficiencies, rows that often stand side by side furthest; of middle lightness,
+# so that one palette serves a light and a dark page. ``tests/test_views.py`` holds the distances.
 ROW_COLORS: dict[Row, str] = {
-    Row.KERNEL: "#2B7BBA",
-    Row.DIVERGENCE: "#7FC4EC",
-    Row.BANDWIDTH: "#0E9AA7",
-    Row.COMMUNICATION: "#8A6FC4",
-    Row.TRANSFER: "#1B9E77",
-    Row.LAUNCH: "#E69F00",
-    Row.SYNC: "#D55E00",
-    Row.HOST: "#E3C934",
-    Row.DEPENDENCY: "#CC79A7",
-    Row.MEMORY: "#9C6A2F",
-    Row.SETUP: "#C9A582",
-    Row.PROFILER: "#B4BAC1",
-    Row.UNEXPLAINED: "#747C86",
+    Row.KERNEL: "#0EA4FF",
+    Row.DIVERGENCE: "#7DC6EF",
+    Row.BANDWIDTH: "#458096",
+    Row.COMMUNICATION: "#9C60C9",
+    Row.TRANSFER: "#289F68",
+    Row.LAUNCH: "#E7A01F",
+    Row.SYNC: "#D86B0D",
+    Row.HOST: "#E8D153",
+    Row.DEPENDENCY: "#C182B6",
+    Row.MEMORY: "#99581B",
+    Row.SETUP: "#CAA680",
+    Row.PROFILER: "#B9BDBE",
+    Row.UNEXPLAINED: "#666A68",
 }
+
+# Of the timeline, by number as ``library.timeline_lanes.COLORS`` counts: the rows, so that a call
+# that waits has the colour of waiting, then what is no cause.
+PALETTE = (
+    *(ROW_COLORS[row] for row in Row),
+    *("#4E5C6A", "#8A92DE", "#792FA6", "#66908A", "#A5ADBD", "#616BA9"),
+)
 
 ROW_MEANINGS: dict[Row, str] = {
     Row.KERNEL: "a kernel runs",

@@ -16,7 +16,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,8 +32,8 @@ from collectors import input_file, known_as
 from collectors.torch_file import begins_like_json
 from collectors.trace import TraceError
 from library import cache
-from views._lanes import BINS, MIN_VIEW_NS, pack
-from views._session import lanes
+from views import _session
+from views._tiles import AskedWronglyError, answer
 from views._units import visible
 
 TOKEN_HEADER = "x-whyslow-token"
@@ -241,28 +241,34 @@ def _finish(key: str, part: Path, name: str) -> None:
 
 
 async def timeline(request: Request) -> Response:
-    """Return the part of the timeline that a view shows, as ``views._lanes.pack`` packs it."""
+    """Answer what the timeline's canvas asks, as ``views._tiles`` packs it."""
     if (forbidden := _forbidden(request, "timeline")) is not None:
         return forbidden
-    query = request.query_params
+    query = dict(request.query_params)
     try:
-        start, end = int(float(query["start"])), int(float(query["end"]))
-        device = int(query.get("device", -1))
-        bins = min(max(int(query.get("bins", BINS)), 50), 4 * BINS)
-    except (KeyError, ValueError, OverflowError):
-        return _refusal(400, "The view has no valid begin and end.")
-    if not 0 < end - start < 1 << 62:
-        end = start + MIN_VIEW_NS
-
-    def view() -> bytes:
-        trace, window = query.get("trace", ""), query.get("window", "")
-        return pack(lanes(trace, window, device, query.get("selected", "")), start, end, bins)
-
-    try:
-        body = await anyio.to_thread.run_sync(view)
+        body = await anyio.to_thread.run_sync(timeline_answer, query)
+    except AskedWronglyError as error:
+        return _refusal(400, str(error))
     except (TraceError, WindowError) as error:
         return _refusal(404, visible(str(error)))
     return Response(body, media_type="application/octet-stream", headers=NEVER_STORE)
+
+
+def timeline_answer(query: Mapping[str, str]) -> bytes:
+    """Return the answer to one question of the canvas.
+
+    Args:
+        query: ``trace``, ``window`` and ``device``, and what ``views._tiles.answer`` takes.
+
+    Raises:
+        AskedWronglyError: The question makes no sense.
+        TraceError: The recording is gone or damaged.
+        WindowError: It has no such window.
+    """
+    device = query.get("device", "-1")
+    key = int(device) if re.fullmatch(r"-1|\d{1,4}", device) else -1
+    shown = _session.timeline(query.get("trace", ""), query.get("window", ""), key)
+    return answer(shown, query)
 
 
 @contextlib.asynccontextmanager

@@ -15,17 +15,23 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+import worker
 from analyzers.facts import WindowError
 from analyzers.finding import Evidence, Finding
 from analyzers.report import Report
 from collectors.trace import Trace, TraceError
 from library import analyses, cache
 from library.analyses import Stored
-from views._lanes import Lanes, build_lanes, first_event_ns
+from library.timeline_index import Index
+from library.timeline_lanes import recording_index, window_index
+from library.timeline_view import Timeline
+from views._charts import device_labels
 from views._units import md_escape, md_prose
 
 SELECTION = "selection"
 KEPT_SESSIONS = 8  # windows whose tables stay in memory
+KEPT_TIMELINES = 16  # files that are mapped, not read
+MAX_ROWS_IN_SERVER = 200_000  # analysed in less time than a child process takes to start
 KEPT_JOBS = 64
 
 
@@ -78,9 +84,9 @@ class Session:
         """Return the ledger, one row per stretch of a device's time."""
         return _table(self.stored.folder, "segments")
 
-    def lanes(self, selected: str = "") -> Lanes:
-        """Return the lanes of the timeline; ``selected`` is the digest of a kernel's name."""
-        return lanes(self.trace.id, self.window, self.device, selected)
+    def timeline(self) -> Timeline:
+        """Return the lanes of the timeline, of the chosen device."""
+        return timeline(self.trace.id, self.window, self.device)
 
 
 def finding_places(finding: Finding) -> list[Evidence]:
@@ -100,14 +106,13 @@ def parse_span(text: str) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
 def zero_ns(trace_id: str) -> int:
     """Return the moment that every timeline of the recording counts from.
 
     Raises:
         TraceError: The recording is gone or damaged.
     """
-    return first_event_ns(cache.get(trace_id))
+    return int(_recording_index(trace_id).meta["origin_ns"])
 
 
 def choose(selection: Selection) -> None:
@@ -193,40 +198,35 @@ def digest(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def lanes(trace_id: str, window: str, device: int, selected: str = "") -> Lanes:
-    """Return the lanes of one window; shared by the page and the route that feeds the canvas.
+@st.cache_resource(max_entries=KEPT_TIMELINES, show_spinner=False)
+def timeline(trace_id: str, window: str, device: int) -> Timeline:
+    """Return the timeline of one window; shared by the page and the route that feeds the canvas.
 
     Args:
         trace_id: The recording.
         window: As ``analyzers.analyze`` takes it.
         device: Key of the ledger device, -1 for all.
-        selected: Digest of the kernel name that gets a lane of its own, else empty.
 
     Raises:
         TraceError: The recording is gone or damaged.
         WindowError: It has no such window.
     """
-    found = _lanes(trace_id, window, device)
-    name = next((n for n in found.names if digest(n) == selected), "") if selected else ""
-    return found.with_selected(name) if name else found
+    session = load(trace_id, window)
+    recording = _recording_index(trace_id)
+    report = session.report
+    labels = device_labels(report.devices)
+    shown = {d.key: labels[d.key] for d in report.devices if device in (-1, d.key)}
+    return Timeline(recording, window_index(session.stored, recording.meta["origin_ns"]), shown)
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
-def _lanes(trace_id: str, window: str, device: int) -> Lanes:
-    """Return the lanes of one window.
-
-    Raises:
-        TraceError: The recording is gone or damaged.
-    """
-    trace = cache.get(trace_id)
-    stored = analyses.load(trace, window)
-    if stored is None:
-        stored = _analyse(trace, window)
-    keys = [d.key for d in stored.report.devices if device in (-1, d.key)]
-    return build_lanes(trace, stored, keys)
+@st.cache_resource(max_entries=KEPT_TIMELINES, show_spinner=False)
+def _recording_index(trace_id: str) -> Index:
+    return recording_index(cache.get(trace_id))
 
 
 def _analyse(trace: Trace, window: str) -> Stored:
+    if sum(trace.counts.values()) > MAX_ROWS_IN_SERVER:
+        return worker.analyse(trace, window)
     from analyzers.analysis import investigate
 
     return analyses.save(investigate(trace, window), trace, window)

@@ -38,6 +38,18 @@ def format_value(value: float, unit: str) -> str:
     return number if unit in ("", "count") else f"{number} {visible(unit)}"
 
 
+def moment_text(ns: int) -> str:
+    """Return a moment to the nanosecond, in the unit that suits it."""
+    for unit_ns, unit, digits in ((10**9, "s", 9), (10**6, "ms", 6), (10**3, "µs", 3)):
+        if abs(ns) >= unit_ns:
+            # Integers only: a float cannot hold the nanoseconds of a long recording.
+            whole, rest = divmod(abs(ns), unit_ns)
+            fraction = f"{rest:0{digits}d}".rstrip("0")
+            sign = "-" if ns < 0 else ""
+            return f"{sign}{whole:,}{'.' if fraction else ''}{fraction} {unit}"
+    return f"{ns} ns"
+
+
 def ns_to_us(values_ns: pd.Series) -> Array:
     """Return microseconds."""
     result: Array = values_ns.to_numpy() / 1_000

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
+from analyzers.facts import WindowError
 from analyzers.finding import Evidence
 from analyzers.words import function_first, size_text, time_text
-from collectors.trace import Array
-from views._lanes import (
-    MIN_VIEW_NS,
-    NVTX_GROUP,
-    SELECTED_GROUP,
-    Lane,
-    Lanes,
-    operation_name,
+from collectors.trace import TraceError
+from library import cache
+from library.timeline_lanes import (
+    FINDINGS,
+    OPERATIONS,
+    SEGMENTS,
+    operation_words,
     thread_labels,
 )
-from views._session import Session, current, digest, finding_places, parse_span
-from views._units import format_value, md_prose, ns_to_us, visible
-from views.components.timeline import Picked, timeline
+from library.timeline_view import EXACTLY, Timeline
+from views._routes import timeline_answer
+from views._session import Session, current, digest, finding_places, load, parse_span, timeline
+from views._tiles import MAX_FIND, MIN_VIEW_NS, short
+from views._units import format_value, md_prose, moment_text, ns_to_us, visible
+from views.components.timeline import Aligned, Drawn, Event, Shown, Span
+from views.components.timeline import timeline as canvas
 
 HELP = (
-    "Wheel or W and S: zoom. Drag or A and D: move. Shift and drag: zoom into a stretch. "
-    "Double click: zoom to an event. Click: its details. Where events are too many to draw, the "
-    "height of a column is their share of its time. Times count from the first event recorded."
+    "Wheel or W and S: zoom. Drag or A and D: move. Shift and drag: measure. Click: details; "
+    "double click: zoom to an event. / searches, N goes to the next match. Where events are too "
+    "many to draw, the height of a column is their share of its time. Times count from the first "
+    "event."
 )
+KEY = "timeline"
 ROOM_AROUND = 0.6  # of a finding's length, on both sides of it
 MARGIN = 0.02  # the same around all NVTX ranges
 SHOWN_LONGEST = 25
 SHOWN_NAME = 160
 SHOWN_FACT = 60
-CALL = ["start_ns", "end_ns", "name_id"]
+MAX_FIND_IN_ADDRESS = 200
+NO_SECOND = ""
 LONGEST_COLUMNS = {
     "name": st.column_config.TextColumn("name", width=520),
     "where": st.column_config.TextColumn("where", width=380),
@@ -43,53 +50,133 @@ LONGEST_COLUMNS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """One recording that the page shows."""
+
+    session: Session
+    timeline: Timeline
+
+    def to_axis(self, span: Span) -> Span:
+        """Return a stretch of the recording's clock as ns since its first event."""
+        origin = self.timeline.origin_ns
+        return span[0] - origin, span[1] - origin
+
+    def to_clock(self, span: Span) -> Span:
+        """Return a stretch in ns since the first event on the recording's clock."""
+        origin = self.timeline.origin_ns
+        return span[0] + origin, span[1] + origin
+
+    @property
+    def window(self) -> Span:
+        """The analysed window, in ns since the first event."""
+        window = self.session.report.window
+        return self.to_axis(window.span) if window.duration_ns > 0 else self.whole
+
+    @property
+    def whole(self) -> Span:
+        """Everything that was recorded."""
+        return 0, self.timeline.duration_ns
+
+    @property
+    def iterations(self) -> list[int]:
+        """Begins of the program's repetitions, in ns since the first event."""
+        return [i.start_ns - self.timeline.origin_ns for i in self.session.report.iterations]
+
+
 def page() -> None:
     """Draw the page."""
     session = current()
     if session is None:
         return
-    selected = st.query_params.get("kernel", "")
     with st.spinner("Preparing the timeline …"):
-        lanes = session.lanes(selected)
-    if not lanes.lanes:
+        looked = Looked(session=session, timeline=session.timeline())
+    if not looked.timeline.lanes:
         st.header("Nothing to show", anchor=False)
         st.write("The recording holds no GPU work, no CUDA calls and no NVTX ranges. Record with:")
         st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
         return
-    st.fragment(_timeline)(session, lanes, selected)
+    st.fragment(_timeline)(looked)
 
 
-def _timeline(session: Session, lanes: Lanes, selected: str) -> None:
-    _finding(session)
-    mark = _span(st.query_params.get("mark", ""), lanes)
-    query = {
-        "trace": session.trace.id,
-        "window": session.window,
-        "device": str(session.device),
-        "selected": selected,
-    }
-    view_key = " ".join((*query.values(), st.query_params.get("mark", "")))
-    window = _window(session, lanes)
-    first = _remembered(view_key, lanes) or (_around(mark) if mark else _first(session, lanes))
-    shown = timeline(
-        lanes,
-        query=query,
+def _timeline(looked: Looked) -> None:
+    _finding(looked.session)
+    below = _second()
+    both = [looked, *([below] if below else [])]
+    align = _alignment(both)
+    mark = _address_span("mark", looked)
+    view_key = " ".join(_identity(x) for x in both) + st.query_params.get("mark", "")
+    first = _remembered(view_key, looked) or (_around(mark) if mark else _first(looked))
+    shown = canvas(
+        [
+            _drawn(x, mark if x is looked else None, 0 if x is looked else _offset(both, align))
+            for x in both
+        ],
         view=first,
         view_key=view_key,
-        window=window,
-        mark=mark,
-        picked=_picked(lanes, view_key),
-        selected=_selected_code(lanes, selected),
-        key="timeline",
+        find=_find(looked),
+        picked=_picked(both),
+        align=align,
+        answer=timeline_answer,
+        key=KEY,
     )
-    view = shown.view or first
+    _obey(shown, both, view_key)
+    st.caption(HELP)
+    if (picked := _picked(both)) is not None:
+        _details(both[picked.recording], picked.event)
+    _in_view(looked, shown.view or first)
+
+
+def _identity(looked: Looked) -> str:
+    session = looked.session
+    return f"{session.trace.id} {session.window} {session.device} "
+
+
+def _drawn(looked: Looked, mark: Span | None, offset_ns: int) -> Drawn:
+    session = looked.session
+    return Drawn(
+        query={
+            "trace": session.trace.id,
+            "window": session.window,
+            "device": str(session.device),
+        },
+        name=visible(session.trace.source.name, SHOWN_FACT),
+        window=looked.window,
+        mark=mark,
+        offset_ns=offset_ns,
+    )
+
+
+def _obey(shown: Shown, both: list[Looked], view_key: str) -> None:
+    """Keep in the address what the reader did, and do what was asked for."""
     if shown.view is not None:
-        _remember(view_key, shown.view, lanes)
+        st.session_state["timeline_view"] = (view_key, shown.view)
+        start, end = both[0].to_clock(shown.view)
+        st.query_params["view"] = f"{start}-{end}"
+    if shown.find is not None:
+        _put("find", shown.find[:MAX_FIND_IN_ADDRESS])
+        st.query_params.pop("kernel", None)
     if shown.pick is not None:
-        st.session_state["picked_event"] = (view_key, shown.pick)
-    st.caption(" ".join((HELP, *(f"Shown: {md_prose(n)}." for n in lanes.notes))))
-    _details(session, lanes, view_key)
-    _in_view(session, lanes, view)
+        _put("event", _event_address(both, shown.pick))
+    if shown.align is not None:
+        _put("align", str(shown.align))
+        st.rerun(scope="app")
+    if shown.analyse is not None:
+        number, span = shown.analyse
+        looked = both[min(number, len(both) - 1)]
+        start, end = looked.to_clock(span)
+        for key in ("view", "mark", "finding", "event", "below", "align"):
+            st.query_params.pop(key, None)
+        st.query_params["trace"] = looked.session.trace.id
+        st.query_params["window"] = f"span:{start}-{end}"
+        st.rerun(scope="app")
+
+
+def _put(key: str, value: str) -> None:
+    if value:
+        st.query_params[key] = value
+    else:
+        st.query_params.pop(key, None)
 
 
 def _finding(session: Session) -> None:
@@ -120,97 +207,145 @@ def _go_to(place: Evidence) -> None:
     st.query_params.pop("view", None)
 
 
-def _selected_code(lanes: Lanes, selected: str) -> int:
-    if not selected:
-        return -1
-    return next((i for i, n in enumerate(lanes.names) if digest(n) == selected), -1)
+def _second() -> Looked | None:
+    """Return the recording that the address wants below the first, None when it names none."""
+    wanted = st.query_params.get("below", "")
+    if not wanted:
+        return None
+    try:
+        session = load(wanted, "")
+        return Looked(session=session, timeline=timeline(wanted, "", -1))
+    except (TraceError, WindowError, OSError) as error:
+        st.caption(md_prose(f"No second recording: {error}"))
+        return None
 
 
-def _span(text: str, lanes: Lanes) -> tuple[int, int] | None:
-    """Return a stretch of an address on the canvas's clock."""
-    span = parse_span(text)
-    return (span[0] - lanes.origin_ns, span[1] - lanes.origin_ns) if span else None
+def _alignment(both: list[Looked]) -> Aligned | None:
+    """Return the repetition that two recordings are aligned by, None when one has none."""
+    choices = min(len(x.iterations) for x in both)
+    if len(both) < 2 or not choices:
+        return None
+    asked = st.query_params.get("align", "")
+    chosen = int(asked) if asked.isdecimal() and len(asked) < 7 else 0
+    return Aligned(chosen=min(chosen, choices - 1), choices=choices)
 
 
-def _window(session: Session, lanes: Lanes) -> tuple[int, int]:
-    window = session.report.window
-    if window.duration_ns <= 0:
-        return 0, lanes.duration_ns
-    return window.start_ns - lanes.origin_ns, window.end_ns - lanes.origin_ns
+def _offset(both: list[Looked], align: Aligned | None) -> int:
+    """Return how much later a moment is on the lower recording's clock than on the axis."""
+    if len(both) < 2:
+        return 0
+    upper, lower = both
+    if align is None:
+        return lower.window[0] - upper.window[0]
+    return lower.iterations[align.chosen] - upper.iterations[align.chosen]
 
 
-def _first(session: Session, lanes: Lanes) -> tuple[int, int]:
+def _find(looked: Looked) -> str:
+    """Return what the address wants to be searched for: a text, or one kernel by its digest."""
+    if wanted := st.query_params.get("kernel", ""):
+        names = looked.session.kernels()["name"]
+        return next((f"{EXACTLY}{n}"[:MAX_FIND] for n in names if digest(n) == wanted), "")
+    return st.query_params.get("find", "")
+
+
+def _address_span(key: str, looked: Looked) -> Span | None:
+    span = parse_span(st.query_params.get(key, ""))
+    return looked.to_axis(span) if span else None
+
+
+def _first(looked: Looked) -> Span:
     """Return what to show first: the window, or without GPU work what the program marked."""
-    marked = [x.spans for x in lanes.lanes if x.group == NVTX_GROUP]
-    if session.report.devices or not marked:
-        return _window(session, lanes)
-    begin = min(int(x.start[0]) for x in marked)
-    return _around((begin, max(int(x.reach[-1]) for x in marked)), room=MARGIN)
+    shown = looked.timeline
+    marked = [p for p in shown.lanes if p.lane.table == "ranges"]
+    if looked.session.report.devices or not marked:
+        return looked.window
+    events = [(p.index, first, first + n - 1) for p in marked for first, n, _ in p.lane.parts]
+    begin = min(int(index.start[first]) for index, first, _ in events)
+    end = max(
+        int(index.start[last]) + int(index.sums[last + 1] - index.sums[last])
+        for index, _, last in events
+    )
+    return _around((begin, end), room=MARGIN)
 
 
-def _around(mark: tuple[int, int], room: float = ROOM_AROUND) -> tuple[int, int]:
+def _around(mark: Span, room: float = ROOM_AROUND) -> Span:
     room_ns = int(max(mark[1] - mark[0], MIN_VIEW_NS) * room)
     return mark[0] - room_ns, mark[1] + room_ns
 
 
-def _remembered(view_key: str, lanes: Lanes) -> tuple[int, int] | None:
+def _remembered(view_key: str, looked: Looked) -> Span | None:
     """Return where the reader was: what the address says, else the last view of this page."""
-    if (asked := _span(st.query_params.get("view", ""), lanes)) is not None:
+    if (asked := _address_span("view", looked)) is not None:
         return asked
     key, view = st.session_state.get("timeline_view", ("", None))
     return view if key == view_key else None
 
 
-def _remember(view_key: str, view: tuple[int, int], lanes: Lanes) -> None:
-    st.session_state["timeline_view"] = (view_key, view)
-    st.query_params["view"] = f"{view[0] + lanes.origin_ns}-{view[1] + lanes.origin_ns}"
+def _event_address(both: list[Looked], picked: Event) -> str:
+    """Return how the address names an event: by the row that it came from, which stays."""
+    try:
+        table, row = both[picked.recording].timeline.row_of(picked.event)
+    except KeyError:
+        return ""
+    return f"{'below:' if picked.recording else ''}{table}:{row}"
 
 
-def _picked(lanes: Lanes, view_key: str) -> Picked | None:
-    """Return the event that was clicked last in what is shown now."""
-    found = _picked_place(lanes, view_key)
-    if found is None:
+def _picked(both: list[Looked]) -> Event | None:
+    """Return the event that the address names."""
+    text = st.query_params.get("event", "")
+    number = int(text.startswith("below:"))
+    table, _, row = text.removeprefix("below:").partition(":")
+    if number >= len(both) or not row.isdecimal() or len(row) > 10:
         return None
-    spans = lanes.lanes[found[0]].spans
-    return Picked(found[0], int(spans.start[found[1]]), int(spans.end[found[1]]))
+    event = both[number].timeline.event_at(table, int(row))
+    return Event(number, event) if event >= 0 else None
 
 
-def _picked_place(lanes: Lanes, view_key: str) -> tuple[int, int] | None:
-    """Return that event's lane, and its place in the lane."""
-    key, pick = st.session_state.get("picked_event", ("", None))
-    if key != view_key or pick is None or not 0 <= pick[0] < len(lanes.lanes):
-        return None
-    place = _event_at(lanes.lanes[pick[0]], pick[1])
-    return (pick[0], place) if place >= 0 else None
-
-
-def _details(session: Session, lanes: Lanes, view_key: str) -> None:
-    found = _picked_place(lanes, view_key)
-    if found is None:
-        return
-    lane, place = lanes.lanes[found[0]], found[1]
-    start, end = int(lane.spans.start[place]), int(lane.spans.end[place])
-    facts = {"duration": time_text(end - start), "begins at": time_text(start, 9)}
-    if lane.on_device:
-        facts |= _operation(session, int(lane.row[place]))
-    elif lane.stacked:
-        facts |= _segment(session, int(lane.row[place]))
+def _details(looked: Looked, event: int) -> None:
+    shown = looked.timeline
+    table, row = shown.row_of(event)
+    start, end = shown.span(event)
+    facts = {"duration": time_text(end - start), "begins at": moment_text(start)}
+    chain = shown.chain(event)
+    if table == OPERATIONS:
+        facts |= _operation(looked, row)
+    elif table == SEGMENTS:
+        facts |= _segment(looked, row)
+        ended_by = looked.session.stored.segment(row)["launch"]
+        chain = shown.chain(shown.event_at(OPERATIONS, ended_by)) if ended_by >= 0 else []
+    elif table == FINDINGS:
+        finding = looked.session.report.findings[row]
+        facts |= {"costs": time_text(finding.lost_ns), "advice": visible(finding.advice)}
     with st.container(key="event_details"):
-        st.code(visible(lanes.names[lane.name[place]]), language=None, wrap_lines=True)
+        st.code(short(shown.name_of(event), SHOWN_NAME * 4), language=None, wrap_lines=True)
         st.dataframe(pd.DataFrame([facts]), hide_index=True)
+        if len(chain) > 1:
+            st.dataframe(
+                pd.DataFrame([_link(shown, link.role, link.event) for link in chain]),
+                hide_index=True,
+                key="event_chain",
+            )
 
 
-def _event_at(lane: Lane, moment: int) -> int:
-    """Return the last event that covers ``moment``, -1 for none."""
-    first, last = lane.spans.within(moment, moment + 1)
-    covering = np.flatnonzero(lane.spans.end[first:last] >= moment)
-    return first + int(covering[-1]) if len(covering) else -1
+def _link(shown: Timeline, role: str, event: int) -> dict[str, str]:
+    start, end = shown.span(event)
+    placed = shown.lanes[shown.lane_of(event)]
+    where = shown.title(placed.index.groups[placed.lane.group])
+    return {
+        "": role,
+        "name": short(function_first(shown.name_of(event)), SHOWN_NAME),
+        "where": short(
+            f"{where} · {placed.lane.label}" if placed.lane.label else where, SHOWN_FACT
+        ),
+        "begins at": moment_text(start),
+        "duration": time_text(end - start),
+    }
 
 
-def _operation(session: Session, row: int) -> dict[str, str]:
+def _operation(looked: Looked, row: int) -> dict[str, str]:
     """Return what is known about one GPU operation, in words."""
-    launch = {str(k): int(v) for k, v in session.launches().loc[row].to_dict().items()}
-    facts = {"stream": str(launch["stream"]), **_launch_call(session, launch)}
+    launch = looked.session.stored.launch(row)
+    facts = {"stream": str(launch["stream"]), **_launch_call(looked, launch)}
     if launch["queue_ns"] > 0:  # 0 too when the call had not returned: nothing was queued
         facts["waited in queue"] = time_text(launch["queue_ns"])
     facts["device idle before"] = time_text(launch["idle_before_ns"])
@@ -226,57 +361,56 @@ def _operation(session: Session, row: int) -> dict[str, str]:
     return facts
 
 
-def _segment(session: Session, row: int) -> dict[str, str]:
+def _segment(looked: Looked, row: int) -> dict[str, str]:
     """Return what the ledger knows about one of its stretches, in words."""
-    segment = session.segments().iloc[row]
-    ended_by, wait = int(segment["launch"]), int(segment["wait"])
-    facts = {}
-    if wait >= 0:
-        call = {k: v[[wait]] for k, v in session.trace.columns("api_calls", CALL).items()}
-        length = time_text(int(call["end_ns"][0] - call["start_ns"][0]))
-        facts["blocked in"] = f"{_name(session, call['name_id'])}, {length}"
-    if ended_by >= 0:
-        launches = session.launches().loc[[ended_by]]
-        launch = {str(k): int(v) for k, v in launches.iloc[0].to_dict().items()}
-        name = function_first(operation_name(session.trace, launches))
-        facts["ended by"] = visible(name, SHOWN_FACT)
-        facts |= _launch_call(session, launch)
+    segment = looked.session.stored.segment(row)
+    trace, facts = looked.session.trace, {}
+    if segment["wait"] >= 0:
+        call = trace.row("api_calls", segment["wait"], ["start_ns", "end_ns", "name_id"])
+        length = time_text(int(call["end_ns"] - call["start_ns"]))
+        facts["blocked in"] = f"{_name(looked, call['name_id'])}, {length}"
+    if segment["launch"] >= 0:
+        launch = looked.session.stored.launch(segment["launch"])
+        name = _name(looked, launch["name_id"], 0) if launch.get("name_id", -1) >= 0 else ""
+        words = operation_words(launch["kind"], launch.get("copy_kind", -1), name)
+        facts["ended by"] = short(function_first(words), SHOWN_FACT)
+        facts |= _launch_call(looked, launch)
     return facts
 
 
-def _launch_call(session: Session, launch: dict[str, int]) -> dict[str, str]:
+def _launch_call(looked: Looked, launch: Mapping[str, int]) -> dict[str, str]:
     """Return what is known about the call that launched an operation, in words."""
     facts = {}
     if launch["api_row"] >= 0:
         before = launch["start_ns"] - launch["api_start_ns"]
         if before >= 0:
             facts["launch call began"] = f"{time_text(before)} before it"
-        label = thread_labels(session.trace).get(launch["thread"], "thread")
+        label = thread_labels(looked.session.trace).get(launch["thread"], "thread")
         facts["launched by"] = visible(label, SHOWN_FACT)
-    if launch["range_row"] >= 0:
-        ranges = session.trace.columns("ranges", ["name_id"])["name_id"]
-        facts["NVTX"] = _name(session, ranges[[launch["range_row"]]])
     return facts
 
 
-def _name(session: Session, ids: Array) -> str:
-    return visible(str(session.trace.names(ids)[0]), SHOWN_FACT)
+def _name(looked: Looked, name_id: int, limit: int = SHOWN_FACT) -> str:
+    import numpy as np
+
+    text = str(looked.session.trace.names(np.array([name_id]))[0])
+    return short(text, limit) if limit else text
 
 
-def _in_view(session: Session, lanes: Lanes, view: tuple[int, int]) -> None:
-    start, end = view[0] + lanes.origin_ns, view[1] + lanes.origin_ns
-    with st.container(horizontal=True, gap="medium"):
-        address = {"trace": session.trace.id, "window": f"span:{start}-{end}"}
+def _in_view(looked: Looked, view: Span) -> None:
+    start, end = looked.to_clock(view)
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+        address = {"trace": looked.session.trace.id, "window": f"span:{start}-{end}"}
         st.page_link("overview.py", label="Analyse only what is in view", query_params=address)
+        _second_picker(looked)
     table = st.expander("Longest in view", expanded=True, on_change="rerun", key="longest")
     if not table.open:
         return
-    operations = [x for x in lanes.lanes if x.on_device and x.group != SELECTED_GROUP]
-    shown = longest(lanes, operations, view)
+    shown = longest(looked.timeline, view)
     if len(shown):
         table.caption("The longest GPU operations.")
     else:
-        shown = longest(lanes, [x for x in lanes.lanes if x.group == NVTX_GROUP], view)
+        shown = longest(looked.timeline, view, table="ranges")
         if not len(shown):
             table.caption("Neither GPU operations nor NVTX ranges are in view.")
             return
@@ -284,32 +418,41 @@ def _in_view(session: Session, lanes: Lanes, view: tuple[int, int]) -> None:
     table.dataframe(shown, hide_index=True, column_config=LONGEST_COLUMNS)
 
 
-def longest(lanes: Lanes, chosen: Sequence[Lane], view: tuple[int, int]) -> pd.DataFrame:
-    """Return the longest events of a view in some of ``lanes``, as text beside the canvas."""
-    found, label = [], ""
-    for lane in chosen:
-        label = lane.label or label  # the deeper levels of a thread have none
-        first, last = lane.spans.within(*view)
-        length = lane.spans.end[first:last] - lane.spans.start[first:last]
-        rows = first + np.argsort(-length, kind="stable")[:SHOWN_LONGEST]
-        found.append(
-            pd.DataFrame(
-                {
-                    "name": [function_first(lanes.names[n]) for n in lane.name[rows]],
-                    "where": f"{label} · {lane.group}",
-                    "duration": lane.spans.end[rows] - lane.spans.start[rows],
-                    "begins": lane.spans.start[rows],
-                }
-            )
-        )
-    if not found:
-        return pd.DataFrame({c: [] for c in LONGEST_COLUMNS})
-    table = pd.concat(found).sort_values("duration", ascending=False, kind="stable")
-    table = table.head(SHOWN_LONGEST)
-    return table.assign(
-        name=[visible(t, SHOWN_NAME) for t in table["name"]],
-        duration=ns_to_us(table["duration"]),
-        begins=ns_to_us(table["begins"]) / 1e3,
+def _second_picker(looked: Looked) -> None:
+    """Offer the other recordings of the library, to be shown below this one."""
+    others = {t.id: t for t in cache.traces() if t.id != looked.session.trace.id}
+    if not others:
+        return
+    chosen = st.query_params.get("below", NO_SECOND)
+    st.session_state["pick_below"] = chosen if chosen in others else NO_SECOND
+    st.selectbox(
+        "Second recording",
+        [NO_SECOND, *others],
+        format_func=lambda i: (
+            visible(others[i].source.name, SHOWN_FACT) if i else "No second recording"
+        ),
+        key="pick_below",
+        on_change=lambda: _put("below", st.session_state["pick_below"]),
+        label_visibility="collapsed",
+        width=320,
+    )
+
+
+def longest(shown: Timeline, view: Span, table: str = OPERATIONS) -> pd.DataFrame:
+    """Return the longest events of a view that came from a table, as text beside the canvas."""
+    numbers = [n for n, p in enumerate(shown.lanes) if p.lane.table == table and not p.lane.mirror]
+    rows = []
+    for event in shown.longest(numbers, *view, SHOWN_LONGEST):
+        start, end = shown.span(event)
+        placed = shown.lanes[shown.lane_of(event)]
+        group = shown.title(placed.index.groups[placed.lane.group])
+        rows.append((shown.name_of(event), f"{placed.lane.label} · {group}", end - start, start))
+    found = pd.DataFrame(rows, columns=list(LONGEST_COLUMNS))
+    return found.assign(
+        name=[short(function_first(text), SHOWN_NAME) for text in found["name"]],
+        where=[short(text.removeprefix(" · "), SHOWN_NAME) for text in found["where"]],
+        duration=ns_to_us(found["duration"]),
+        begins=ns_to_us(found["begins"]) / 1e3,
     )
 
 

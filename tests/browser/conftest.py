@@ -1,26 +1,14 @@
 """A server on a free port, a library of its own, and the system's Chromium."""
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
 
-from tests.view_fakes import ROOT, open_sample
+from benchmarks.served import serve
+from tests.view_fakes import open_sample
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-START_S = 60
 WAIT_MS = 30_000  # two shared cores
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
@@ -40,30 +28,8 @@ def launch(data):
 
 @pytest.fixture(scope="session")
 def server(data, watched, launch):
-    port = free_port()
-    variables = {"WHYSLOW_DATA_DIR": str(data), "WHYSLOW_TRACE_ROOTS": str(watched)}
-    log = (data / "server.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}"],
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        stdout=log,
-        stderr=log,
-    )
-    address = f"http://127.0.0.1:{port}"
-    until = time.monotonic() + START_S
-    while True:
-        try:
-            urllib.request.urlopen(f"{address}/api/health", timeout=2).close()
-            break
-        except OSError:
-            if time.monotonic() > until or process.poll() is not None:
-                pytest.fail((data / "server.log").read_text())
-            time.sleep(0.05)
-    yield address
-    process.terminate()
-    process.wait(timeout=20)
-    log.close()
+    with serve(data, {"WHYSLOW_TRACE_ROOTS": str(watched)}) as running:
+        yield running.address
 
 
 @pytest.fixture(scope="session")

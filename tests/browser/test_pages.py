@@ -5,16 +5,10 @@ import shutil
 import pytest
 
 from tests.view_fakes import SAMPLES
-from views._lanes import first_event_ns
 
 pytestmark = pytest.mark.browser
 
-LOADED = "() => !!window.__whyslow_timeline && window.__whyslow_timeline.stats.loads >= %d"
 FOLD_PX = 900
-
-
-def timeline_ready(page, loads=1):
-    page.wait_for_function(LOADED % loads)
 
 
 def test_the_verdict_and_the_first_finding_are_above_the_fold(page, launch):
@@ -37,89 +31,6 @@ def test_every_page_works_without_the_network(page, launch):
         page.locator("canvas, .st-key-verdict, .st-key-upload").first.wait_for()
     assert page.foreign == []
     assert page.defects == []
-
-
-def test_the_timeline_shows_marks_and_zooms(page, launch):
-    page.goto(f"/timeline?trace={launch.trace.id}")
-    timeline_ready(page)
-    before = page.evaluate("window.__whyslow_timeline.view")
-    assert page.evaluate("window.__whyslow_timeline.stats.marks") > 100
-    box = page.locator(".timeline canvas").bounding_box()
-    page.mouse.move(box["x"] + 700, box["y"] + 80)
-    page.mouse.wheel(0, -400)
-    timeline_ready(page, 2)
-    after = page.evaluate("window.__whyslow_timeline.view")
-    assert after[1] - after[0] < before[1] - before[0]
-    assert page.evaluate("window.__whyslow_timeline.stats.error") == ""
-
-
-def test_the_view_is_in_the_address_and_a_reload_restores_it(page, launch):
-    page.goto(f"/timeline?trace={launch.trace.id}")
-    timeline_ready(page)
-    page.get_by_role("button", name="Zoom in").click()
-    page.wait_for_url("**view=**")
-    view = page.evaluate("window.__whyslow_timeline.view.map(Math.round)")
-    page.reload()
-    timeline_ready(page)
-    assert page.evaluate("window.__whyslow_timeline.view.map(Math.round)") == view
-
-
-def test_a_finding_leads_to_its_place_on_the_timeline(page, launch):
-    page.goto(f"/?trace={launch.trace.id}")
-    page.get_by_role("link", name="Show on timeline").first.click()
-    page.wait_for_url("**/timeline?**mark=**")
-    timeline_ready(page)
-    mark, view = page.evaluate(
-        "[window.__whyslow_timeline.data.mark, window.__whyslow_timeline.view]"
-    )
-    assert view[0] < mark[0] < mark[1] < view[1]
-    assert page.get_by_role("button", name="Finding").is_visible()
-
-
-def test_hovering_names_what_is_there(page, launch):
-    page.goto(f"/timeline?trace={launch.trace.id}")
-    timeline_ready(page)
-    x, y = page.evaluate(
-        """() => {
-          const t = window.__whyslow_timeline, row = t.rows.find((r) => r.lane?.group === "NVTX");
-          const i = t.tile.lanes[row.index].first;
-          return [t.x((t.tile.start[i] + t.tile.end[i]) / 2), row.y + row.h - 2];
-        }"""
-    )
-    box = page.locator(".timeline canvas").bounding_box()
-    page.mouse.move(box["x"] + x, box["y"] + y)
-    tip = page.locator(".tip b")
-    tip.wait_for()
-    assert tip.inner_text()
-
-
-def test_a_click_tells_the_details_of_a_kernel(page, launch):
-    page.goto(f"/timeline?trace={launch.trace.id}")
-    timeline_ready(page)
-    first = launch.stored.launches().iloc[100]
-    origin = page.evaluate("window.__whyslow_timeline.data.window_span[0]")
-    start = int(first["start_ns"]) - launch.stored.report.window.start_ns + origin
-    page.evaluate(f"window.__whyslow_timeline.show({start - 20_000}, {start + 20_000})")
-    timeline_ready(page, 2)
-    x, y = page.evaluate(
-        """(at) => {
-          const t = window.__whyslow_timeline;
-          const row = t.rows.find((r) => r.lane?.label.startsWith("stream"));
-          return [t.x(at), row.y + row.h / 2];
-        }""",
-        start + 1_000,
-    )
-    box = page.locator(".timeline canvas").bounding_box()
-    page.mouse.click(box["x"] + x, box["y"] + y)
-    page.locator(".st-key-event_details").wait_for()
-
-
-def test_a_picked_kernel_is_highlighted_on_the_timeline(page, launch):
-    page.goto(f"/kernels?trace={launch.trace.id}")
-    page.get_by_role("link", name="Highlight on the timeline").click()
-    timeline_ready(page)
-    groups = page.evaluate("window.__whyslow_timeline.data.lanes.map((l) => l.group)")
-    assert "Selected kernel" in groups
 
 
 def test_an_upload_is_opened(page, tmp_path):
@@ -200,45 +111,6 @@ def test_kernels_of_the_whole_recording_are_one_click_from_an_empty_window(page,
     page.get_by_role("button", name="Kernels of the whole recording").click()
     page.locator(".stDataFrame").wait_for()
     page.wait_for_url(lambda address: "window=" not in address)
-
-
-def test_the_next_place_of_a_finding_is_one_click_away(page, launch):
-    page.goto(f"/?trace={launch.trace.id}")
-    page.get_by_role("link", name="Show on timeline").first.click()
-    timeline_ready(page)
-    before = page.evaluate("window.__whyslow_timeline.data.mark")
-    page.get_by_role("button", name="Next place").click()
-    page.wait_for_function(
-        "(before) => window.__whyslow_timeline.data.mark[0] !== before[0]", arg=before
-    )
-    mark, view = page.evaluate(
-        "[window.__whyslow_timeline.data.mark, window.__whyslow_timeline.view]"
-    )
-    assert view[0] < mark[0] < mark[1] < view[1]
-
-
-def test_a_picked_block_of_the_ledger_is_outlined_and_explained(page, launch):
-    segments = launch.stored.segments()
-    gap = segments[(segments["launch"] >= 0).to_numpy()].iloc[50]
-    around = int(gap["end_ns"] - gap["start_ns"])  # the block is a third of the view
-    view = f"{gap['start_ns'] - around}-{gap['end_ns'] + around}"
-    page.goto(f"/timeline?trace={launch.trace.id}&view={view}")
-    timeline_ready(page)
-    x, y = page.evaluate(
-        """(at) => {
-          const t = window.__whyslow_timeline, row = t.rows.find((r) => r.lane?.stacked);
-          return [t.x(at), row.y + row.h / 2];
-        }""",
-        int(gap["start_ns"] + gap["end_ns"]) // 2 - first_event_ns(launch.trace),
-    )
-    box = page.locator(".timeline canvas").bounding_box()
-    page.mouse.click(box["x"] + x, box["y"] + y)
-    page.locator(".st-key-event_details").wait_for()
-    picked = page.evaluate("window.__whyslow_timeline.picked")
-    assert picked[2] - picked[1] == gap["end_ns"] - gap["start_ns"]
-    page.reload()  # a new session has no pick
-    timeline_ready(page)
-    assert page.evaluate("window.__whyslow_timeline.picked") is None
 
 
 def test_the_legend_covers_no_bar_on_a_narrow_screen(page, launch):

@@ -1,0 +1,658 @@
+"""Which lanes a timeline has, and what stands in them.
+
+Two indexes make up a timeline. That of the *recording* holds what devices and threads did; it is
+written when the recording is read. That of a *window* holds what the analysis says about it:
+ledger, findings, iterations; it lies beside the analysis.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from analyzers.cuda_names import Call
+from analyzers.facts import (
+    COMMUNICATION,
+    COPY,
+    GRAPH,
+    KERNEL,
+    MEMSET,
+    Facts,
+    build_facts,
+)
+from analyzers.finding import CAUSE_OF_ROW, Row
+from analyzers.intervals import by_key
+from analyzers.ledger import DETAILS, ROWS
+from collectors.trace import Array, CopyKind, Trace
+from library.cache import fingerprint
+from library.timeline_index import (
+    NOTHING,
+    Group,
+    Index,
+    IndexDamagedError,
+    IndexWriter,
+    Lane,
+    publish,
+    without_overlap,
+)
+
+if TYPE_CHECKING:
+    from analyzers.report import Report
+    from library.analyses import Stored
+
+# Colours by number: the ledger's rows first, so that a call that waits has the colour of waiting.
+COLORS = (
+    *(row.value for row in ROWS),
+    *("other call", "NVTX range", "OS runtime call", "thread on a core", "iteration", "operator"),
+)
+OTHER_CALL, RANGE, OS_CALL, RUNNING, ITERATION, OPERATOR = range(len(ROWS), len(COLORS))
+OPERATIONS, SEGMENTS, FINDINGS, ITERATIONS = "operations", "segments", "findings", "iterations"
+PROGRAM = Group(id="program", kind="program", title="Program")
+OPEN_THREADS = 6  # of those that matter most; the others are there, folded
+OPEN_METRICS = 6
+MIN_DURATION_NS = 100
+MAX_TABLE_SPREAD, MIN_TABLE = 8, 1 << 16  # places of a look-up table for each id
+WINDOW_INDEX = "timeline"  # folder beside the tables of an analysis
+
+_CODE = {row: place for place, row in enumerate(ROWS)}
+_KIND_COLOR = {
+    KERNEL: _CODE[Row.KERNEL],
+    GRAPH: _CODE[Row.KERNEL],
+    COMMUNICATION: _CODE[Row.COMMUNICATION],
+    COPY: _CODE[Row.TRANSFER],
+    MEMSET: _CODE[Row.TRANSFER],
+}
+_COLOR_OF_KIND = np.array([_KIND_COLOR[kind] for kind in range(len(_KIND_COLOR))], np.uint8)
+_CALL_COLOR = {
+    Call.LAUNCH: _CODE[Row.LAUNCH],
+    Call.ENQUEUE: _CODE[Row.LAUNCH],
+    Call.WAIT: _CODE[Row.SYNC],
+    Call.POLL: _CODE[Row.SYNC],
+    Call.COPY: _CODE[Row.SYNC],
+    Call.FREE: _CODE[Row.MEMORY],
+    Call.ALLOCATE: _CODE[Row.MEMORY],
+    Call.SET_UP: _CODE[Row.SETUP],
+}
+_COPY_WORDS = {
+    CopyKind.HOST_TO_DEVICE: "copy HtoD",
+    CopyKind.DEVICE_TO_HOST: "copy DtoH",
+    CopyKind.DEVICE_TO_DEVICE: "copy DtoD",
+    CopyKind.HOST_TO_HOST: "copy HtoH",
+    CopyKind.PEER_TO_PEER: "copy peer to peer",
+    CopyKind.MANAGED_HOST_TO_DEVICE: "managed memory HtoD",
+    CopyKind.MANAGED_DEVICE_TO_HOST: "managed memory DtoH",
+    CopyKind.MANAGED_DEVICE_TO_DEVICE: "managed memory DtoD",
+}
+_TELLING = ("launches", "ranges", "api_calls")  # what makes a thread worth a look at once
+_NO_NAME = "(name not recorded)"
+_UNIT = re.compile(r"\[(?:.*\s)?([^\]\s]+)\]\s*$")  # "SM Active [Throughput %]"
+
+
+def first_event_ns(facts: Facts) -> int:
+    """Return the begin of the first event, which is zero on every timeline of the recording."""
+    frames = (facts.launches, facts.api, facts.ranges)
+    begins = [int(frame["start_ns"].to_numpy().min()) for frame in frames if len(frame)]
+    if facts.trace.count("os_calls"):
+        begins.append(int(facts.trace.columns("os_calls", ["start_ns"])["start_ns"].min()))
+    return min(begins, default=0)
+
+
+def operation_words(kind: int, copy_kind: int, name: str) -> str:
+    """Return what an operation is called: the kernel's name, or what was copied where."""
+    if kind in (KERNEL, COMMUNICATION):
+        return name or _NO_NAME
+    return {MEMSET: "memset", GRAPH: "CUDA graph"}.get(kind) or _copy_words(copy_kind)
+
+
+def _copy_words(kind: int) -> str:
+    return _COPY_WORDS.get(kind, "copy")  # type: ignore[call-overload, no-any-return]
+
+
+def thread_labels(trace: Trace) -> dict[int, str]:
+    """Return what to call each thread, by key."""
+    threads = trace.frame("threads", ["thread", "tid", "name"])
+    return {
+        int(key): f"{name} {tid}" if name else f"thread {tid}"
+        for key, tid, name in zip(threads["thread"], threads["tid"], threads["name"], strict=True)
+    }
+
+
+def recording_index(trace: Trace) -> Index:
+    """Return the index of what devices and threads did; makes it when it is not there or damaged.
+
+    Raises:
+        OSError: The disk cannot be written.
+        TraceError: A table of the trace is damaged.
+    """
+    target = _recording_folder(trace)
+    try:
+        return Index.open(target)
+    except IndexDamagedError:
+        shutil.rmtree(target, ignore_errors=True)
+    add_recording_index(build_facts(trace))
+    return Index.open(target)
+
+
+def add_recording_index(facts: Facts) -> None:
+    """Write the index of a recording beside its tables, unless there is one.
+
+    Raises:
+        OSError: The disk cannot be written.
+        TraceError: A table of the trace is damaged.
+    """
+    target = _recording_folder(facts.trace)
+    if not target.exists():
+        shutil.rmtree(target.parent, ignore_errors=True)  # those of older versions
+        _make(target, lambda writer: write_recording(facts, writer))
+
+
+def _recording_folder(trace: Trace) -> Path:
+    key = fingerprint("library.timeline_index", "library.timeline_lanes", "analyzers.facts")
+    return trace.folder / "timeline" / key[:24]
+
+
+def window_index(stored: Stored, origin_ns: int) -> Index:
+    """Return the index of what the analysis says; makes it when it is not there or damaged.
+
+    Args:
+        stored: The analysis of the window.
+        origin_ns: ``first_event_ns`` of its recording.
+
+    Raises:
+        OSError: The disk cannot be written.
+        TraceError: A table of the analysis is damaged.
+    """
+    target = stored.folder / WINDOW_INDEX
+    try:
+        return Index.open(target)
+    except IndexDamagedError:
+        shutil.rmtree(target, ignore_errors=True)
+    add_window_index(stored.folder, stored.segments(), stored.report, origin_ns)
+    return Index.open(target)
+
+
+def add_window_index(folder: Path, segments: pd.DataFrame, report: Report, origin_ns: int) -> None:
+    """Write the index of an analysis into its ``folder``.
+
+    Raises:
+        OSError: The disk cannot be written.
+    """
+    _make(folder / WINDOW_INDEX, lambda to: write_window(segments, report, origin_ns, to))
+
+
+def _make(target: Path, write: Callable[[IndexWriter], None]) -> None:
+    fresh = target.parent / f".{uuid.uuid4().hex}"
+    fresh.mkdir(parents=True)
+    try:
+        writer = IndexWriter(fresh)
+        try:
+            write(writer)
+        finally:
+            writer.close()
+        publish(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+@dataclass
+class _Names:
+    """Numbers for texts: those of the recording first, then words of ours."""
+
+    strings: pa.Table
+    own: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._ids = self.strings["id"].to_numpy()
+
+    @classmethod
+    def of(cls, trace: Trace) -> _Names:
+        return cls(trace.arrow("strings"))
+
+    def words(self, text: str) -> int:
+        """Return the number of a text of ours."""
+        return self.own.setdefault(text, len(self._ids) + len(self.own))
+
+    def codes(self, ids: Array) -> Array:
+        """Return the number of each string id's text."""
+        unknown = self.words(_NO_NAME)
+        low, high = (int(self._ids.min()), int(self._ids.max())) if len(self._ids) else (0, -1)
+        if high - low < MAX_TABLE_SPREAD * max(len(self._ids), MIN_TABLE):
+            table = np.full(high - low + 2, unknown, np.uint32)  # the last stands for all others
+            table[self._ids - low] = np.arange(len(self._ids))
+            known = (ids >= low) & (ids <= high)
+            return table[np.where(known, ids - low, -1)]
+        place, unique = pd.factorize(ids)
+        at = dict(zip(self._ids.tolist(), range(len(self._ids)), strict=True))
+        codes = np.array([at.get(i, unknown) for i in unique.tolist()], np.uint32)
+        return codes[place]
+
+    def texts(self) -> pa.Array:
+        """Return all texts by number."""
+        recorded = self.strings["value"].cast(pa.large_string()).chunks
+        return pa.concat_arrays([*recorded, pa.array(list(self.own), pa.large_string())])
+
+
+@dataclass
+class _Recording:
+    """What the lanes of a recording are made of."""
+
+    facts: Facts
+    writer: IndexWriter
+    names: _Names
+    origin: int
+
+    @property
+    def trace(self) -> Trace:
+        return self.facts.trace
+
+    def track(self, lane: Lane, color: int, columns: Mapping[str, Array]) -> None:
+        """Write a lane, and further ones where its events overlap; sorted by begin."""
+        start, end = columns["start"], columns["end"]
+        for level, places in enumerate(without_overlap(start, end)):
+            is_all = len(places) == len(start)
+            chosen = columns if is_all else {k: v[places] for k, v in columns.items()}
+            chosen = {
+                **chosen,
+                "start": chosen["start"] - self.origin,
+                "end": chosen["end"] - self.origin,
+            }
+            label = "" if level else lane.label
+            self.writer.lane(replace(lane, label=label, level=level), (color, chosen))
+
+
+def write_recording(facts: Facts, writer: IndexWriter) -> None:
+    """Write everything that devices and threads did."""
+    trace = facts.trace
+    at = _Recording(facts, writer, _Names.of(trace), first_event_ns(facts))
+    writer.group(PROGRAM)
+    _write_devices(at)
+    _write_threads(at)
+    _write_metrics(at)
+    writer.names(at.names.texts())
+    writer.relink(lambda link, row: _link(writer.lanes, facts, link, row))
+    end = _last_event_ns(facts)
+    writer.finish(origin_ns=at.origin, duration_ns=max(end - at.origin, MIN_DURATION_NS))
+
+
+def _last_event_ns(facts: Facts) -> int:
+    frames = (facts.launches, facts.api, facts.ranges)
+    ends = [int(frame["end_ns"].to_numpy().max()) for frame in frames if len(frame)]
+    if facts.trace.count("os_calls"):
+        ends.append(int(facts.trace.columns("os_calls", ["end_ns"])["end_ns"].max()))
+    return max(ends, default=0)
+
+
+def _write_devices(at: _Recording) -> None:
+    """Write a lane for each stream, then each direction of copies and the collectives once more."""
+    launches = at.facts.launches
+    name = _operation_names(at)
+    columns = {
+        "start": launches["start_ns"].to_numpy(),
+        "end": launches["end_ns"].to_numpy(),
+        "name": name,
+        "color": _COLOR_OF_KIND[launches["kind"].to_numpy()],
+        "link": launches["api_row"].to_numpy(),  # of the table; becomes the event's number
+    }
+    for device, rows in by_key(_small(launches["device"].to_numpy()), np.arange(len(launches))):
+        processes = launches["process"].to_numpy()[rows]
+        several = len(np.unique(processes)) > 1
+        for process, mine in by_key(_small(processes), rows):
+            group = at.writer.group(_device_group(at.facts, device, process if several else -1))
+            for stream, its in by_key(_small(launches["stream"].to_numpy()[mine]), mine):
+                label = f"stream {stream}" if stream >= 0 else "stream not recorded"
+                _write_operations(
+                    at, Lane(group=group, label=label, table=OPERATIONS), columns, its
+                )
+            _write_mirrors(at, group, columns, mine)
+
+
+def _small(keys: Array) -> Array:
+    """Return integers in the narrowest type; few bits sort many times faster."""
+    narrow: Array = keys.astype(np.int16) if len(keys) and _fits_16_bits(keys) else keys
+    return narrow
+
+
+def _fits_16_bits(keys: Array) -> bool:
+    return bool(keys.min() >= -(1 << 15) and keys.max() < 1 << 15)
+
+
+def _device_group(facts: Facts, device: int, process: int) -> Group:
+    if process < 0:
+        return Group(id=f"gpu:{device}", kind="device", title="", device=device)
+    pid = int(facts.processes[process]) & 0xFFFFFF
+    return Group(id=f"gpu:{device}:{pid}", kind="device", title=f" · process {pid}", device=device)
+
+
+def _write_operations(
+    at: _Recording, lane: Lane, columns: Mapping[str, Array], rows: Array
+) -> None:
+    at.track(lane, 0, {**{k: v[rows] for k, v in columns.items()}, "row": rows})
+
+
+def _write_mirrors(at: _Recording, group: int, columns: Mapping[str, Array], rows: Array) -> None:
+    kind = at.facts.launches["kind"].to_numpy()[rows]
+    lane = Lane(group=group, label="", table=OPERATIONS, mirror=True)
+    copies = rows[kind == COPY]
+    # The names of copies are words of ours: one for each direction.
+    for name, mine in by_key(columns["name"][copies], copies):
+        label = next(text for text, code in at.names.own.items() if code == name)
+        _write_operations(at, replace(lane, label=label), columns, mine)
+    if (collectives := rows[kind == COMMUNICATION]).size:
+        _write_operations(at, replace(lane, label="communication"), columns, collectives)
+
+
+def _operation_names(at: _Recording) -> Array:
+    """Return the number of each operation's name: the kernel's, or what was copied where."""
+    launches = at.facts.launches
+    kind = launches["kind"].to_numpy()
+    names = np.full(len(launches), at.names.words("memset"), np.uint32)
+    names[kind == GRAPH] = at.names.words("CUDA graph")
+    kernels = np.isin(kind, (KERNEL, COMMUNICATION))
+    names[kernels] = at.names.codes(launches["name_id"].to_numpy()[kernels])
+    copies = at.facts.of_table("copies", ["kind"]) if at.trace.count("copies") else None
+    if copies is not None:
+        for number, rows in by_key(copies["kind"].to_numpy(), copies.index.to_numpy()):
+            names[rows] = at.names.words(_copy_words(number))
+    return names
+
+
+def _write_threads(at: _Recording) -> None:
+    """Write what each host thread did, those that launch most first."""
+    counts = _thread_counts(at)
+    matters = (counts[[c for c in _TELLING if c in counts]] > 0).any(axis=1).to_numpy()
+    first = np.arange(len(counts)) < OPEN_THREADS
+    is_open = first & matters if matters.any() else first
+    labels, group_of = _thread_titles(at.trace), {}
+    for place, thread in enumerate(counts.index.tolist()):
+        title = labels.get(thread, "thread")
+        group = Group(id=f"thread:{place}", kind="thread", title=title, open=bool(is_open[place]))
+        group_of[thread] = at.writer.group(group)
+    for table, write in _HOST_TRACKS.items():
+        if at.trace.count(table):
+            write(at, group_of)
+
+
+def _thread_counts(at: _Recording) -> pd.DataFrame:
+    """Return how often each thread launched, and its rows by table; the busiest first."""
+    api = at.facts.threads[at.facts.api["thread"].to_numpy()]
+    api_row = at.facts.launches["api_row"].to_numpy()
+    keys = {"launches": api[api_row[api_row >= 0]]}
+    for table in _HOST_TRACKS:
+        if at.trace.count(table):
+            keys[table] = (
+                api if table == "api_calls" else at.trace.columns(table, ["thread"])["thread"]
+            )
+    counts = pd.DataFrame({name: pd.Series(k).value_counts() for name, k in keys.items()})
+    return counts.fillna(0).sort_values(list(keys), ascending=False, kind="stable")
+
+
+def _thread_titles(trace: Trace) -> dict[int, str]:
+    """Return what to call each thread; with its process when there are several."""
+    labels = thread_labels(trace)
+    processes = trace.frame("processes", ["process", "pid", "name"]).set_index("process")
+    if len(processes) < 2:
+        return labels
+    threads = trace.columns("threads", ["thread", "process"])
+    return {
+        int(thread): f"{labels[int(thread)]} · process {processes['pid'].get(process, process)}"
+        for thread, process in zip(threads["thread"], threads["process"], strict=True)
+    }
+
+
+def _by_thread(threads: Array, starts: Array) -> Iterator[tuple[int, Array]]:
+    """Yield each thread with its rows, sorted by begin."""
+    codes, keys = pd.factorize(threads)
+    for code, rows in by_key(_small(codes), np.arange(len(codes))):
+        begins = starts[rows]
+        if np.any(begins[1:] < begins[:-1]):
+            rows = rows[np.argsort(begins, kind="stable")]
+        yield int(keys[code]), rows
+
+
+def _write_ranges(at: _Recording, group_of: Mapping[int, int]) -> None:
+    """Write NVTX ranges by domain and depth."""
+    ranges = {str(name): column.to_numpy() for name, column in at.facts.ranges.items()}
+    ranges |= at.trace.columns("ranges", ["domain_id"])
+    name = at.names.codes(ranges["name_id"])
+    domains = {int(d): str(t) for d, t in _texts_of(at.trace, ranges["domain_id"])}
+    for thread, rows in _by_thread(ranges["thread"], ranges["start_ns"]):
+        for domain, mine in by_key(ranges["domain_id"][rows], rows):
+            label = f"NVTX {domains[domain]}" if domains.get(domain) else "NVTX"
+            lane = Lane(group=group_of[thread], label=label, table="ranges")
+            at.track(lane, RANGE, _columns(ranges, name, mine))
+
+
+def _texts_of(trace: Trace, ids: Array) -> Iterator[tuple[int, str]]:
+    unique = pd.unique(ids)
+    yield from zip(unique.tolist(), trace.names(unique).tolist(), strict=True)
+
+
+def _columns(table: Mapping[str, Array], name: Array, rows: Array) -> dict[str, Array]:
+    return {
+        "start": table["start_ns"][rows],
+        "end": table["end_ns"][rows],
+        "name": name[rows],
+        "row": rows,
+    }
+
+
+def _write_marks(at: _Recording, group_of: Mapping[int, int]) -> None:
+    marks = at.trace.columns("marks", ["time_ns", "thread", "name_id"])
+    spans = {"start_ns": marks["time_ns"], "end_ns": marks["time_ns"]}
+    name = at.names.codes(marks["name_id"])
+    for thread, rows in _by_thread(marks["thread"], marks["time_ns"]):
+        # Marks of one moment do not overlap: they have no length.
+        columns = _columns(spans, name, rows)
+        at.track(Lane(group=group_of[thread], label="NVTX marks", table="marks"), RANGE, columns)
+
+
+def _write_calls(at: _Recording, group_of: Mapping[int, int]) -> None:
+    """Write CUDA calls, coloured by the ledger row that they can cost."""
+    facts, api = at.facts, at.facts.api
+    paint = np.array([_CALL_COLOR.get(Call(c), OTHER_CALL) for c in facts.calls], np.uint8)
+    texts = [at.names.words(str(text) or _NO_NAME) for text in facts.functions]
+    code = api["name"].to_numpy()
+    spans = {column: api[column].to_numpy() for column in ("start_ns", "end_ns")}
+    order, bounds = facts.call_order
+    for place, thread in enumerate(facts.threads.tolist()):
+        rows = order[bounds[place] : bounds[place + 1]]
+        columns = _columns(spans, np.array(texts, np.uint32)[code], rows)
+        columns["color"] = paint[code[rows]]
+        at.track(Lane(group=group_of[thread], label="CUDA API", table="api_calls"), 0, columns)
+
+
+def _write_os_calls(at: _Recording, group_of: Mapping[int, int]) -> None:
+    calls = at.trace.columns("os_calls", ["start_ns", "end_ns", "thread", "name_id"])
+    name = at.names.codes(calls["name_id"])
+    for thread, rows in _by_thread(calls["thread"], calls["start_ns"]):
+        lane = Lane(group=group_of[thread], label="OS runtime", table="os_calls")
+        at.track(lane, OS_CALL, _columns(calls, name, rows))
+
+
+def _write_states(at: _Recording, group_of: Mapping[int, int]) -> None:
+    """Write when each thread had a core: from each switch to it until the next away from it."""
+    switches = at.trace.columns("thread_switches", ["time_ns", "thread", "cpu", "is_in"])
+    time, cpu = switches["time_ns"], switches["cpu"]
+    for thread, rows in _by_thread(switches["thread"], time):
+        is_in = switches["is_in"][rows].astype(bool)
+        begins = np.flatnonzero(is_in[:-1] & ~is_in[1:])
+        if not len(begins):
+            continue
+        core = cpu[rows[begins]]
+        words = {int(c): at.names.words(f"on core {c}" if c >= 0 else "running") for c in set(core)}
+        columns = {
+            "start": time[rows[begins]],
+            "end": time[rows[begins + 1]],
+            "name": np.array([words[int(c)] for c in core], np.uint32),
+            "row": rows[begins],
+        }
+        lane = Lane(group=group_of[thread], label="on a core", table="thread_switches")
+        at.track(lane, RUNNING, columns)
+
+
+_HOST_TRACKS: dict[str, Callable[[_Recording, Mapping[int, int]], None]] = {
+    "ranges": _write_ranges,
+    "marks": _write_marks,
+    "api_calls": _write_calls,
+    "os_calls": _write_os_calls,
+    "thread_switches": _write_states,
+}
+"""Tables of what host threads did, in the order of their lanes under a thread."""
+
+
+def _write_metrics(at: _Recording) -> None:
+    if not at.trace.count("gpu_metrics"):
+        return
+    metrics = at.trace.columns("gpu_metrics", ["time_ns", "gpu", "name_id", "value"])
+    known = np.isfinite(metrics["value"])
+    rows = np.flatnonzero(known)[np.argsort(metrics["time_ns"][known], kind="stable")]
+    labels = dict(_texts_of(at.trace, metrics["name_id"][rows]))
+    for gpu, mine in by_key(metrics["gpu"][rows], rows):
+        its = list(by_key(metrics["name_id"][mine], mine))
+        title = f"GPU {gpu} metrics"
+        group = Group(
+            id=f"metrics:{gpu}", kind="metrics", title=title, open=len(its) <= OPEN_METRICS
+        )
+        place = at.writer.group(group)
+        for name, samples in its:
+            label = labels[name]
+            unit = found[1] if (found := _UNIT.search(label)) else "%"
+            lane = Lane(group=place, label=_UNIT.sub("", label).strip() or label, unit=unit)
+            time = metrics["time_ns"][samples] - at.origin
+            at.writer.counter(lane, time, metrics["value"][samples])
+
+
+def _link(lanes: Sequence[Lane], facts: Facts, link: Array, row: Array) -> None:
+    """Turn the API row that each operation names into the call's event, and link that back."""
+    event_of_call = np.full(len(facts.api), NOTHING, np.int32)
+    calls = [part for lane in lanes if lane.table == "api_calls" for part in lane.parts]
+    for first, count, _ in calls:
+        event_of_call[row[first : first + count]] = np.arange(first, first + count)
+    event_of_launch = np.full(len(facts.launches), NOTHING, np.int32)
+    for lane in lanes:
+        for first, count, _ in lane.parts if lane.table == OPERATIONS else ():
+            here = slice(first, first + count)
+            target = link[here]
+            if len(event_of_call):
+                link[here] = np.where(target >= 0, event_of_call[np.maximum(target, 0)], NOTHING)
+            if not lane.mirror:
+                event_of_launch[row[here]] = np.arange(first, first + count)
+    api_row = facts.launches["api_row"].to_numpy()
+    called = np.flatnonzero(api_row >= 0)[::-1]  # of several operations the first stays
+    first_launch = np.full(len(facts.api), NOTHING, np.int32)
+    first_launch[api_row[called]] = called
+    for first, count, _ in calls:
+        launched = first_launch[row[first : first + count]]
+        found = event_of_launch[np.maximum(launched, 0)] if len(event_of_launch) else launched
+        link[first : first + count] = np.where(launched >= 0, found, NOTHING)
+
+
+def write_window(segments: pd.DataFrame, report: Report, origin: int, writer: IndexWriter) -> None:
+    """Write what the analysis says: the ledger of each device, findings, iterations."""
+    own: dict[str, int] = {}
+
+    def words(text: str) -> int:
+        return own.setdefault(text, len(own))
+
+    program = writer.group(PROGRAM)
+    _write_iterations(report, origin, writer, program, words)
+    groups = {
+        d.key: writer.group(Group(id=f"gpu:{d.key}", kind="device", title="", device=d.key))
+        for d in report.devices
+    }
+    _write_findings(report, origin, writer, {-1: program, **groups}, words)
+    _write_ledgers(segments, origin, writer, groups, words)
+    writer.names(pa.array(list(own), pa.large_string()))
+    writer.finish(origin_ns=origin)
+
+
+def _write_iterations(
+    report: Report, origin: int, writer: IndexWriter, group: int, words: Callable[[str], int]
+) -> None:
+    if not report.iterations:
+        return
+    count = len(report.iterations)
+    columns = {
+        "start": np.array([i.start_ns for i in report.iterations]) - origin,
+        "end": np.array([i.end_ns for i in report.iterations]) - origin,
+        "name": np.array([words(f"Iteration {n + 1} of {count}") for n in range(count)]),
+        "row": np.arange(count),
+    }
+    order = np.argsort(columns["start"], kind="stable")
+    columns = {k: v[order] for k, v in columns.items()}
+    lane = Lane(group=group, label="iterations", kind=ITERATIONS, table=ITERATIONS)
+    for level, places in enumerate(without_overlap(columns["start"], columns["end"])):
+        chosen = {k: v[places] for k, v in columns.items()}
+        writer.lane(
+            replace(lane, label="" if level else lane.label, level=level), (ITERATION, chosen)
+        )
+
+
+def _write_findings(
+    report: Report,
+    origin: int,
+    writer: IndexWriter,
+    groups: Mapping[int, int],
+    words: Callable[[str], int],
+) -> None:
+    """Write the places that findings point at, under the device that they concern."""
+    code_of = {f.id: _CODE[f.row] for f in report.findings}
+    for finding in report.findings:  # one about a kernel's time shows its cause
+        rows = [r for r, cause in CAUSE_OF_ROW.items() if cause == finding.cause]
+        if finding.row is Row.KERNEL and rows:
+            code_of[finding.id] = _CODE[rows[0]]
+    places = {
+        (finding.id, e.start_ns, e.end_ns, e.device): (number, finding)
+        for number, finding in reversed(list(enumerate(report.findings)))
+        for e in finding.evidence
+        if e.start_ns >= 0
+    }
+    found = pd.DataFrame(
+        [
+            (start - origin, end - origin, device, words(f.title), number, code_of[f.id])
+            for (_, start, end, device), (number, f) in places.items()
+        ],
+        columns=["start", "end", "device", "name", "row", "color"],
+    ).sort_values(["start", "end"], kind="stable")
+    for device, group in groups.items():
+        mine = {k: v.to_numpy() for k, v in found[found["device"] == device].items()}
+        if not len(mine["start"]):
+            continue
+        lane = Lane(group=group, label="findings", kind=FINDINGS, table=FINDINGS)
+        for level, at in enumerate(without_overlap(mine["start"], mine["end"])):
+            chosen = {str(k): v[at] for k, v in mine.items() if k != "device"}
+            writer.lane(replace(lane, label="" if level else lane.label, level=level), (0, chosen))
+
+
+def _write_ledgers(
+    segments: pd.DataFrame,
+    origin: int,
+    writer: IndexWriter,
+    groups: Mapping[int, int],
+    words: Callable[[str], int],
+) -> None:
+    """Write one lane for each device, with one part for each row of its ledger."""
+    texts = [words(_segment_words(row, d)) for row in ROWS for d in DETAILS]
+    code, detail = segments["row"].to_numpy(), segments["detail"].to_numpy()
+    name = np.array(texts, np.uint32)[code.astype(np.int64) * len(DETAILS) + detail]
+    start, end = segments["start_ns"].to_numpy() - origin, segments["end_ns"].to_numpy() - origin
+    for device, rows in by_key(segments["device"].to_numpy(), np.arange(len(segments))):
+        parts = [
+            (row, {"start": start[at], "end": end[at], "name": name[at], "row": at})
+            for row, at in by_key(code[rows], rows)
+        ]
+        lane = Lane(group=groups[device], label="ledger", kind="ledger", table=SEGMENTS)
+        writer.lane(lane, *parts)
+
+
+def _segment_words(row: Row, detail: str) -> str:
+    return f"{row.value}: {detail}" if detail else row.value

@@ -1,0 +1,138 @@
+// Finds events by name: how many, and from one to the next.
+const FIND_AFTER = 250;  // ms after the last letter
+
+class Search {
+  constructor(timeline) {
+    this.timeline = timeline;
+    const find = (name) => timeline.root.querySelector(".search ." + name);
+    [this.box, this.count, this.back, this.on] = ["find", "count", "previous", "next"].map(find);
+    this.text = "";
+    this.counts = [];     // matches of each recording
+    this.current = null;  // { recording, place, event, start }
+    this.round = 0;
+    this.box.addEventListener("input", () => {
+      clearTimeout(this.typing);
+      this.typing = setTimeout(() => this.set(this.box.value), FIND_AFTER);
+    });
+    this.box.addEventListener("keydown", (event) => this.key(event));
+    this.back.onclick = () => this.go(-1);
+    this.on.onclick = () => this.go(1);
+  }
+
+  key(event) {
+    event.stopPropagation();  // letters are letters here
+    if (event.key === "Enter") {
+      event.preventDefault();
+      this.set(this.box.value);
+      this.go(event.shiftKey ? -1 : 1);
+    } else if (event.key === "Escape") {
+      event.preventDefault();
+      if (this.box.value) this.clear();
+      else this.timeline.canvas.focus();
+    }
+  }
+
+  get pending() { return this.typing ? 1 : 0; }
+
+  clear() {
+    this.box.value = "";
+    this.set("");
+  }
+
+  // `tell`: the reader did it, Python does not know yet.
+  set(text, tell = true) {
+    clearTimeout(this.typing);
+    this.typing = null;
+    text = text.trim();
+    if (text === this.text) return;
+    this.text = text;
+    this.counts = [];
+    this.current = null;
+    this.trouble = "";
+    if (this.box.value.trim() !== text) this.box.value = text;
+    this.say();
+    this.timeline.moved();
+    if (tell) this.timeline.tellFind(text);
+    if (text) this.countAll();
+  }
+
+  async countAll() {
+    const round = ++this.round, { panes } = this.timeline;
+    try {
+      const found = await Promise.all(panes.map((pane) => this.ask(pane, 0, 0, -1)));
+      if (round !== this.round) return;
+      this.counts = found.map((answer) => answer.count);
+    } catch (error) {
+      if (round !== this.round || error.name === "AbortError") return;
+      this.trouble = String(error.message || error);
+    }
+    this.say();
+  }
+
+  async ask(pane, from, direction, event) {
+    const query = { text: this.text, from: Math.round(from), direction, event };
+    return (await pane.ask("find", query)).head;
+  }
+
+  // To the next match, or the one before: through the first recording, then through the second.
+  async go(direction) {
+    if (!this.text) return this.box.focus();
+    const text = this.text, round = ++this.round, { panes } = this.timeline;
+    let { recording, start, event } = this.from(direction);
+    try {
+      for (let tries = 0; tries <= panes.length; tries++) {
+        const found = await this.ask(panes[recording], start, direction, event);
+        if (round !== this.round || text !== this.text) return;
+        this.counts[recording] = found.count;
+        const place = this.current?.recording === recording ? this.current.place : null;
+        const wrapped = event >= 0 && place !== null && (found.place - place) * direction <= 0;
+        if (found.count && (!wrapped || panes.length === 1)) return this.arrive(recording, found);
+        recording = (recording + direction + panes.length) % panes.length;
+        [start, event] = [direction > 0 ? 0 : panes[recording].layout?.duration || 0, -1];
+        this.current = null;
+      }
+    } catch (error) {
+      if (round !== this.round || error.name === "AbortError") return;
+      this.trouble = String(error.message || error);
+    }
+    this.say();
+  }
+
+  // From the match shown last, else from the picked event, else from the edge of the view.
+  from(direction) {
+    const { picked, view, panes } = this.timeline;
+    if (this.current) return this.current;
+    if (picked?.start !== undefined) return { recording: picked.recording, start: picked.start, event: picked.event };
+    const recording = direction > 0 ? 0 : panes.length - 1, offset = panes[recording].given.offset || 0;
+    return { recording, start: (direction > 0 ? view[0] : view[1]) + offset, event: -1 };
+  }
+
+  arrive(recording, found) {
+    this.current = { recording, place: found.place, event: found.event, start: found.start };
+    this.trouble = "";
+    this.say();
+    this.timeline.go({ recording, ...found });
+    if (this.counts.filter((n) => n !== undefined).length < this.timeline.panes.length) this.countAll();
+  }
+
+  // What the tests and the reader see: { count, place }.
+  get found() {
+    if (!this.text || !this.counts.length) return null;
+    const count = this.counts.reduce((sum, n) => sum + (n || 0), 0), { current } = this;
+    if (!current) return { count, place: 0 };
+    const before = this.counts.slice(0, current.recording).reduce((sum, n) => sum + (n || 0), 0);
+    return { count, place: before + current.place, recording: current.recording, event: current.event };
+  }
+
+  say() {
+    const { found } = this;
+    this.count.title = this.trouble || "";
+    if (!this.text) this.count.textContent = "";
+    else if (this.trouble) this.count.textContent = "not searched";
+    else if (!found) this.count.textContent = "…";
+    else if (!found.count) this.count.textContent = "no match";
+    else if (found.place) this.count.textContent = `${counted(found.place)} of ${counted(found.count)}`;
+    else this.count.textContent = counted(found.count) + (found.count === 1 ? " match" : " matches");
+    this.back.disabled = this.on.disabled = !found?.count;
+  }
+}

@@ -1,0 +1,155 @@
+// Measures a stretch of time: how long, and what it went to on each device.
+class Measure {
+  constructor(timeline) {
+    this.timeline = timeline;
+    this.panel = timeline.root.querySelector(".panel");
+    this.span = null;  // on the axis
+    this.answers = [];
+    this.round = 0;
+    this.panel.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      this.close();
+      timeline.canvas.focus();
+    });
+  }
+
+  stretch(a, b) {
+    this.span = [Math.min(a, b), Math.max(a, b)];
+    this.panel.hidden = true;
+    this.timeline.redraw();
+  }
+
+  view() {
+    const [a, b] = this.timeline.view, [first, last] = this.timeline.extent();
+    this.stretch(Math.max(a, first), Math.min(b, last));
+    this.ask();
+  }
+
+  close() {
+    this.span = null;
+    this.answers = [];
+    this.round += 1;
+    this.panel.hidden = true;
+    this.timeline.redraw();
+  }
+
+  stretchOf(pane) {
+    const offset = pane.given.offset || 0;
+    return this.span.map((t) => Math.round(t + offset));
+  }
+
+  async ask() {
+    const round = ++this.round, { panes } = this.timeline;
+    this.answers = panes.map(() => null);
+    this.draw();
+    await Promise.all(panes.map(async (pane, n) => {
+      const [start, end] = this.stretchOf(pane);
+      let answer;
+      try {
+        answer = (await pane.ask("measure", { start, end })).head;
+      } catch (error) {
+        if (error.name === "AbortError") return;
+        answer = { trouble: String(error.message || error) };
+      }
+      if (round !== this.round) return;
+      this.answers[n] = answer;
+      this.draw();
+    }));
+  }
+
+  // --- the panel ----------------------------------------------------------------------------
+
+  draw() {
+    const { timeline, panel, span } = this;
+    const head = element("div", "head"), close = iconButton("close", "close", "Close (Escape)");
+    close.onclick = () => this.close();
+    const exact = this.answers.length === 1 && this.answers[0]?.duration;
+    head.append(element("b", "", exact || duration(span[1] - span[0])),
+      element("span", "", "from " + moment(span[0], (span[1] - span[0]) / 1000)), close);
+    const body = element("div", "body");
+    timeline.panes.forEach((pane, n) => body.append(...this.recording(pane, this.answers[n])));
+    panel.replaceChildren(head, body, this.buttons());
+    panel.hidden = false;
+    this.place();
+  }
+
+  recording(pane, answer) {
+    const parts = timelineTitle(this.timeline, pane);
+    if (!answer) return [...parts, element("p", "", "Measuring …")];
+    if (answer.trouble) return [...parts, element("p", "", answer.trouble)];
+    if (!answer.devices.length) parts.push(element("p", "", "No GPU work is recorded."));
+    const length = answer.end - answer.start || 1;
+    // One device has room for all its rows; of many, the bar tells, and the rows on demand.
+    const brief = this.timeline.panes.length * answer.devices.length > 2;
+    for (const device of answer.devices) {
+      const box = element(brief ? "details" : "section", "device"), title = element(brief ? "summary" : "div", "line");
+      const rows = device.rows.filter((row) => row.ns > 0);
+      title.append(element("b", "", device.label), element("span", "", percent(device.busy / length) + " busy"), this.bar(rows));
+      box.append(title, this.rows(rows));
+      parts.push(box);
+    }
+    return parts;
+  }
+
+  bar(rows) {
+    const bar = element("span", "shares-bar");
+    for (const row of rows) {
+      const part = element("i");
+      part.style.background = this.timeline.palette[row.color];
+      part.style.flex = `${row.share} 0 0`;
+      part.title = `${row.word} ${row.percent}`;
+      bar.append(part);
+    }
+    return bar;
+  }
+
+  rows(rows) {
+    const table = element("table");
+    for (const row of [...rows].sort((one, other) => other.ns - one.ns)) {
+      const entry = element("tr"), swatch = element("i"), word = element("td");
+      swatch.style.background = this.timeline.palette[row.color];
+      word.append(swatch, row.word);
+      entry.append(word, element("td", "", row.percent), element("td", "", row.text));
+      table.append(entry);
+    }
+    return table;
+  }
+
+  buttons() {
+    const { timeline } = this, box = element("div", "buttons"), zoom = element("button", "", "Zoom here");
+    zoom.onclick = () => timeline.show(...this.span);
+    box.append(zoom);
+    for (const pane of timeline.panes) {
+      const both = timeline.panes.length > 1;
+      const analyse = element("button", "", both ? `Analyse in ${pane.given.name}` : "Analyse this window");
+      analyse.title = analyse.textContent;
+      analyse.onclick = () => this.analyse(pane);
+      box.append(analyse);
+    }
+    return box;
+  }
+
+  analyse(pane) {
+    const last = pane.layout?.duration ?? Infinity;
+    const span = this.stretchOf(pane).map((t) => clamp(t, 0, last));
+    this.timeline.trigger("analyse", { recording: pane.place, span });
+  }
+
+  // Beside the band where there is room, so that it hides little of what was measured.
+  place() {
+    if (!this.span || this.panel.hidden) return;
+    const { timeline, panel } = this, { gutter, width } = timeline;
+    const w = panel.offsetWidth, left = timeline.x(this.span[0]), right = timeline.x(this.span[1]);
+    let x = right + 8;
+    if (x + w > width - 14) x = left - w - 8;
+    if (x < gutter + 4) x = Math.min(right, width) - w - 14;
+    panel.style.left = clamp(x, 4, Math.max(width - w - 14, 4)) + "px";
+    panel.style.top = timeline.top + 6 + "px";
+    panel.style.maxHeight = Math.max(timeline.height - timeline.top - 14, 120) + "px";
+  }
+}
+
+function timelineTitle(timeline, pane) {
+  return timeline.panes.length > 1 ? [element("h4", "", pane.given.name)] : [];
+}

@@ -1,0 +1,135 @@
+// What is where on the canvas, and the event that the reader picked.
+const REACH = 1.5;           // px beside a mark that still count as on it
+const LEAST_SHARE = 0.02;    // of the view, that an event fills after a jump to it
+
+// The mark at a point of the canvas: { pane, row, info, lane, part, i, start, end } on the axis.
+function markAt(timeline, x, y) {
+  if (x < timeline.gutter || x > timeline.width) return null;
+  for (const pane of timeline.panes) {
+    const item = itemAt(pane, y);
+    const lane = item && (item.row.heading ? item.row.summary : item.row.lane);
+    if (lane === null || lane === undefined || !pane.current) continue;
+    const offset = pane.given.offset || 0, t = timeline.time(x) + offset, reach = REACH / timeline.scale();
+    const info = pane.layout.lanes[lane], rough = { t, reach, share: (item.y + item.h - y) / item.h };
+    for (const { part } of pane.tiles.segments(lane, t - reach, t + reach, pane.current)) {
+      const i = part.counter ? sampleAt(part, rough) : eventAt(part, rough, info.kind === "ledger" && !part.exact);
+      if (i < 0) continue;
+      const { columns } = part.answer;
+      const [start, end] = part.counter ? [columns.time[i], columns.until[i]] : [columns.start[i], columns.end[i]];
+      return { pane, row: item.row, info, lane, part, i, start: start - offset, end: end - offset };
+    }
+  }
+  return null;
+}
+
+function itemAt(pane, y) {
+  if (y < pane.top + pane.titleHeight || y >= pane.top + pane.height) return null;
+  const pinned = y < pane.listTop;
+  return pane.shown.find((item) => !!item.pinned === pinned && y >= item.y && y < item.y + item.h);
+}
+
+function sampleAt({ answer, first, last }, { t }) {
+  const { time, until } = answer.columns, i = above(until, first, last, t);
+  return i < last && time[i] <= t ? i : -1;
+}
+
+function eventAt({ answer, first, last }, { t, reach, share }, stacked) {
+  const { start, end, fill } = answer.columns;
+  let i = above(end, first, last, stacked ? t : t - reach), best = -1, filled = 0;
+  for (; i < last && start[i] <= t + (stacked ? 0 : reach); i++) {
+    if (stacked) {
+      filled += fill[i] / 255;
+      best = i;
+      if (filled >= share) return i;
+    } else if (best < 0 || start[i] <= t) best = i;  // what covers the point, before what is near it
+  }
+  return best;
+}
+
+class Picking {
+  constructor(timeline) {
+    this.timeline = timeline;
+    this.picked = null;
+    this.round = 0;
+  }
+
+  // The reader clicked.
+  click(x, y) {
+    const { timeline } = this, hit = markAt(timeline, x, y);
+    if (!hit || hit.part.counter) {
+      const pane = hit?.pane || timeline.paneAt(y) || timeline.panes[0];
+      if (this.picked) this.clear();
+      timeline.trigger("pick", { recording: pane.place, event: -1 });
+      return;
+    }
+    const { columns, head } = hit.part.answer, offset = hit.pane.given.offset || 0;
+    this.take({
+      recording: hit.pane.place, event: columns.event[hit.i], lane: hit.lane,
+      start: hit.start + offset, end: hit.end + offset, name: head.names[columns.name[hit.i]],
+    });
+  }
+
+  take(picked, { tell = true, then } = {}) {
+    this.picked = picked;
+    this.timeline.redraw();
+    if (tell) this.timeline.trigger("pick", { recording: picked.recording, event: picked.event });
+    this.learn(picked, then);
+  }
+
+  clear() {
+    this.picked = null;
+    this.round += 1;
+    this.timeline.redraw();
+  }
+
+  // All about it: its exact times, the calls and ranges that it belongs to.
+  async learn(picked, then) {
+    const round = ++this.round, pane = this.timeline.panes[picked.recording];
+    if (!pane) return;
+    try {
+      const { head } = await pane.ask("event", { event: picked.event });
+      if (round !== this.round) return;
+      this.picked = { ...picked, ...head };
+      then?.(this.picked);
+      this.timeline.redraw();
+    } catch (error) {
+      if (round === this.round && error.name !== "AbortError") this.timeline.words.note(pane, String(error.message || error));
+    }
+  }
+
+  // To an event found elsewhere: pick it, show its lane, and its time.
+  go(found, options) {
+    this.take({ ...found }, options);
+    this.reveal(found);
+  }
+
+  reveal({ recording, lane, start, end }) {
+    const { timeline } = this, pane = timeline.panes[recording], offset = pane.given.offset || 0;
+    pane.reveal(lane);
+    timeline.active = pane;
+    const [a, b] = timeline.view, length = Math.max(end - start, 1), middle = (start + end) / 2 - offset;
+    let room = b - a;
+    if (length < LEAST_SHARE * room) room = Math.max(length / LEAST_SHARE, MIN_VIEW);
+    if (length > 0.9 * room) room = length * 1.25;
+    timeline.show(middle - room / 2, middle + room / 2);
+  }
+
+  // The event before or after the picked one in its lane, of those that are there.
+  neighbour(direction) {
+    const { timeline, picked } = this, pane = picked && timeline.panes[picked.recording];
+    if (!pane?.current || picked.start === undefined) return;
+    const parts = (pane.tiles.parts.get(picked.lane) || [])
+      .filter((part) => part.exact && part.start <= picked.start && part.end >= picked.end);
+    for (const { answer: { columns, head }, first, last } of parts) {
+      for (let i = first; i < last; i++) {
+        if (columns.event[i] !== picked.event) continue;
+        const k = i + direction;
+        if (k < first || k >= last) break;
+        return this.go({
+          recording: picked.recording, event: columns.event[k], lane: picked.lane,
+          start: columns.start[k], end: columns.end[k], name: head.names[columns.name[k]],
+        });
+      }
+    }
+  }
+}

@@ -1,0 +1,190 @@
+"""The timeline's canvas: its Python face."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from collectors.trace import TraceError
+from library.timeline_lanes import COLORS
+from views._charts import PALETTE
+from views._routes import api_path, mint_token
+from views._units import visible
+
+_FOLDER = Path(__file__).parent
+
+# The scripts are one module, cut into files by what they do.
+_component = st.components.v2.component(
+    "whyslow.timeline",
+    html=(_FOLDER / "timeline.html").read_text(encoding="utf-8"),
+    css=(_FOLDER / "timeline.css").read_text(encoding="utf-8"),
+    js="\n".join(f.read_text(encoding="utf-8") for f in sorted(_FOLDER.glob("*.js"))),
+)
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One recording on the canvas; times are ns since its first event.
+
+    Attributes:
+        query: Names its timeline to the route that serves it.
+        name: What to call it.
+        window: The analysed window; what is outside is shaded.
+        mark: A stretch to point at.
+        offset_ns: How much later a moment is on its clock than on the axis.
+    """
+
+    query: Mapping[str, str]
+    name: str
+    window: Span
+    mark: Span | None = None
+    offset_ns: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aligned:
+    """Which of its repetitions two recordings are aligned by."""
+
+    chosen: int
+    choices: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it in the canvas's words."""
+        label = f"Iteration {self.chosen + 1} of {self.choices}"
+        return {"chosen": self.chosen, "choices": self.choices, "label": label}
+
+
+class Event(NamedTuple):
+    """An event: which recording on the canvas, and its number there."""
+
+    recording: int
+    event: int
+
+
+class Shown(NamedTuple):
+    """What the reader did with the timeline.
+
+    Attributes:
+        view: Begin and end of what is in view, in ns since the upper recording's first event;
+            None before the first move.
+        find: What is searched for; None before anything was typed.
+        pick: Event that was clicked in this very run.
+        analyse: Recording and stretch that is to be analysed.
+        align: Repetition to align by.
+    """
+
+    view: Span | None = None
+    find: str | None = None
+    pick: Event | None = None
+    analyse: tuple[int, Span] | None = None
+    align: int | None = None
+
+
+def timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
+    recordings: Sequence[Drawn],
+    *,
+    view: Span,
+    view_key: str,
+    find: str,
+    picked: Event | None,
+    align: Aligned | None,
+    answer: Callable[[Mapping[str, str]], bytes],
+    key: str,
+) -> Shown:
+    """Draw one recording, or two below each other, and return what the reader did.
+
+    Args:
+        recordings: What to draw; the canvas fetches it view by view.
+        view: What to show first, in ns since the upper recording's first event.
+        view_key: The canvas takes ``view``, ``find`` and ``picked`` over whenever this changes,
+            and only then.
+        find: Text to search for.
+        picked: The event to outline first.
+        align: What two recordings are aligned by.
+        answer: Answers a question when the route cannot be reached; raises ``ValueError``.
+        key: Widget key.
+    """
+    number, body = _asked(st.session_state.get(key), answer)
+    setup = {
+        "url": api_path("timeline"),
+        "token": mint_token("timeline"),
+        "recordings": [_described(drawn) for drawn in recordings],
+        "view": view,
+        "view_key": view_key,
+        "find": find,
+        "find_key": view_key,
+        "picked": picked._asdict() if picked else None,
+        "picked_key": view_key,
+        "align": align.to_dict() if align else None,
+        "palette": PALETTE,
+        "colors": COLORS,
+        "answer_to": number,
+    }
+    result = _component(
+        key=key,
+        data=_packed(setup) + body,
+        on_view_change=lambda: None,
+        on_find_change=lambda: None,
+        on_ask_change=lambda: None,
+        on_pick_change=lambda: None,
+        on_analyse_change=lambda: None,
+        on_align_change=lambda: None,
+    )
+    return _understood(result, view_key, len(recordings))
+
+
+def _described(drawn: Drawn) -> dict[str, Any]:
+    return {
+        "query": dict(drawn.query),
+        "key": " ".join(drawn.query.values()),
+        "name": drawn.name,
+        "window": drawn.window,
+        "mark": drawn.mark,
+        "offset": drawn.offset_ns,
+    }
+
+
+def _packed(setup: Mapping[str, Any]) -> bytes:
+    text = json.dumps(setup, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 4) % 8)  # what follows begins where an answer's columns can
+    return struct.pack("<I", len(text)) + text
+
+
+def _asked(state: Any, answer: Callable[[Mapping[str, str]], bytes]) -> tuple[int | None, bytes]:
+    """Answer what the canvas asked through the page, because it could not reach the route."""
+    asked = state.get("ask") if state else None
+    if not asked:
+        return None, b""
+    query = {str(k): str(v) for k, v in dict(asked["query"]).items()}
+    try:
+        return int(asked["n"]), answer(query)
+    except (ValueError, TraceError) as error:
+        return int(asked["n"]), json.dumps({"error": visible(str(error))}).encode()
+
+
+def _understood(result: Any, view_key: str, recordings: int) -> Shown:
+    """Turn what the browser says into values; what makes no sense is not there."""
+    # What is left from another recording, or from before a jump, is not what is in view now.
+    view, find = result.get("view"), result.get("find")
+    view = view if view and view.get("key") == view_key else None
+    find = find if find and find.get("key") == view_key else None
+    pick, analyse, align = (result.get(n) for n in ("pick", "analyse", "align"))
+    if pick and not 0 <= int(pick["recording"]) < recordings:
+        pick = None
+    return Shown(
+        view=(int(view["at"][0]), int(view["at"][1])) if view else None,
+        find=str(find["text"]) if find else None,
+        pick=Event(int(pick["recording"]), int(pick["event"])) if pick else None,
+        analyse=(int(analyse["recording"]), (int(analyse["span"][0]), int(analyse["span"][1])))
+        if analyse
+        else None,
+        align=int(align) if align is not None else None,
+    )
