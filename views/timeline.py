@@ -92,8 +92,8 @@ def page() -> None:
     if holds_counters_only(session.trace):
         st.header("No timeline", anchor=False)
         st.write(
-            "Nsight Compute measures one kernel at a time and does not record when each ran. To see "
-            "when, record the program with Nsight Systems:"
+            "Nsight Compute measures one kernel at a time and does not record when each ran. "
+            "To see when, record the program with Nsight Systems:"
         )
         st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
         return
