@@ -124,6 +124,38 @@ def _covered_until(flat: Spans, moments: Array) -> Array:
     return sums[place] - np.where(place > 0, over, 0)
 
 
+def shares_of_union(start: Array, end: Array) -> Array:
+    """Divide the time that intervals cover among them: where n overlap, each gets one n-th.
+
+    Args:
+        start: Begins, in any order.
+        end: Ends, not before the begins.
+
+    Returns:
+        Whole nanoseconds, none more than the interval is long; their sum is the union's length.
+    """
+    if not len(start):
+        return np.empty(0, np.int64)
+    time = np.concatenate((start, end))
+    order = np.argsort(time, kind="stable")
+    time = time[order]
+    running = np.cumsum(np.repeat((1, -1), len(start))[order])[:-1]
+    lengths = np.diff(time)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    begin, until = place[: len(start)], place[len(start) :]
+    begin, until = np.minimum(begin, until), np.maximum(begin, until)  # of no length: any order
+    # Time with one interval is counted in integers, so that only what is shared is rounded.
+    alone = np.concatenate(([0], np.cumsum(np.where(running == 1, lengths, 0))))
+    shared = np.where(running > 1, lengths, 0)
+    parts = np.concatenate(([0.0], np.cumsum(shared / np.maximum(running, 1))))
+    mine = parts[until] - parts[begin]
+    borders = np.minimum(np.rint(np.cumsum(mine)), shared.sum()).astype(np.int64)
+    borders[-1] = shared.sum()
+    result: Array = alone[until] - alone[begin] + np.diff(borders, prepend=0)
+    return result
+
+
 def by_key(keys: Array, values: Array) -> Iterator[tuple[int, Array]]:
     """Yield each key with its values, in their order; one sort, however many keys there are."""
     order = np.argsort(keys, kind="stable")
