@@ -13,16 +13,19 @@ if TYPE_CHECKING:
     from collectors.trace import Trace
 
 
-def analyze(trace: Trace, window: str = "") -> Report:
+def analyze(trace: Trace, window: str = "", counters: Trace | None = None) -> Report:
     """Say why the program in ``trace`` is slow.
 
     Args:
         trace: A recording.
         window: What to analyse; ``analyzers.windows.choose_window`` lists the forms.
+        counters: A recording of Nsight Compute of the same program; what happens inside kernels
+            is told where it fits their launches.
 
     Raises:
         WindowError: The recording has no such window.
+        RefusedError: ``counters`` holds none, or ``trace`` holds nothing else.
     """
     from analyzers.analysis import investigate
 
-    return investigate(trace, window).report
+    return investigate(trace, window, counters=counters).report

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from analyzers.diagnose import give_verdict, rank, run_rules
 from analyzers.facts import Facts, build_facts
 from analyzers.finding import Failed, Skipped
+from analyzers.joining import join
 from analyzers.ledger import Ledger, build_ledger
 from analyzers.quality import check_quality
 from analyzers.report import Report
@@ -26,20 +27,24 @@ class Analysis:
     ledger: Ledger
 
 
-def investigate(trace: Trace, window: str = "", facts: Facts | None = None) -> Analysis:
+def investigate(
+    trace: Trace, window: str = "", facts: Facts | None = None, counters: Trace | None = None
+) -> Analysis:
     """Like ``analyzers.analyze``, and keep the facts and the ledger for further questions.
 
     Args:
         trace: The recording.
         window: Part of it, as ``analyzers.analyze`` takes it.
         facts: What is known about the recording, if the caller has that already.
+        counters: Counters of its kernels, as ``analyzers.analyze`` takes them.
     """
     facts = facts or build_facts(trace)
+    joined = join(facts, counters) if counters is not None else None
     with ThreadPoolExecutor(1) as thread:
         # The ledger needs the iterations only to look one of them up.
         pending = thread.submit(find_iterations, facts)
         known = pending.result()[0] if window.startswith("iteration") else ()
-        ledger = build_ledger(facts, choose_window(facts, window, known))
+        ledger = build_ledger(facts, choose_window(facts, window, known), joined)
         iterations, iterations_note = pending.result()
     outcomes = run_rules(facts, ledger)
     findings = rank(outcomes, ledger)
@@ -56,7 +61,7 @@ def investigate(trace: Trace, window: str = "", facts: Facts | None = None) -> A
         },
         window=ledger.window,
         devices=ledger.devices,
-        verdict=give_verdict(facts, ledger, quality, findings),
+        verdict=give_verdict(facts, ledger, quality, findings, iterations),
         findings=findings,
         skipped=tuple(o for o in outcomes if isinstance(o, Skipped)),
         failed=tuple(o for o in outcomes if isinstance(o, Failed)),
@@ -66,5 +71,6 @@ def investigate(trace: Trace, window: str = "", facts: Facts | None = None) -> A
         totals={**totals(facts), "steps": step_breakdown(facts, iterations)},
         iterations=iterations,
         iterations_note=iterations_note,
+        counters=ledger.examined.to_dict(facts) if ledger.examined is not None else {},
     )
     return Analysis(report, facts, ledger)

@@ -1,17 +1,19 @@
-"""The verdict on a recording that holds counters and no timeline."""
+"""The verdict on the inside of kernels, alone or joined to a timeline."""
 
 from __future__ import annotations
 
-import numpy as np
+import re
 
-from analyzers.examined import account_in
+import numpy as np
+import pandas as pd
+
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Finding, Row
 from analyzers.inside import Part
 from analyzers.ledger import Ledger
-from analyzers.ncu_command import why_missing
-from analyzers.report import Verdict
-from analyzers.words import share_text
+from analyzers.ncu_command import base_name, why_missing
+from analyzers.report import Iteration, Verdict
+from analyzers.words import count_text, name_text, share_text, time_text
 
 HEALTHY_BELOW = 0.10  # of the profiled time; a reader would not act on a smaller loss
 
@@ -28,18 +30,50 @@ _TITLES = {
     Cause.PARALLELISM: "Too little parallel work",
     Cause.COMPUTE: "Compute-bound on a slow unit",
 }
-_LOSSES = {
+LOSSES_INSIDE = {
     Cause.DIVERGENCE: "goes to lanes of running warps that are idle",
     Cause.BANDWIDTH: "goes to memory that is at its limit or moves bytes in vain",
 }
-_ROWS = {Cause.DIVERGENCE: Row.DIVERGENCE, Cause.BANDWIDTH: Row.BANDWIDTH}
+ROW_INSIDE = {Cause.DIVERGENCE: Row.DIVERGENCE, Cause.BANDWIDTH: Row.BANDWIDTH}
+_TOGETHER = {Cause.DIVERGENCE: "Divergence", Cause.BANDWIDTH: "Memory"}
+_NUMBERED = re.compile(r"[\W_]*\d+$")
+_WORD = re.compile(r"[A-Za-z][A-Za-z _-]{0,19}")
 BETWEEN = "What happens between kernels was not recorded: run nsys."
 
 
-def examined_by_counters(facts: Facts) -> tuple[Cause, ...]:
+def per_iteration(ledger: Ledger, iterations: tuple[Iteration, ...], cause: Cause) -> str:
+    """Say what a loss inside kernels costs in each iteration of the window, on one GPU."""
+    examined, window = ledger.examined, ledger.window
+    whole = [i for i in iterations if window.start_ns <= i.start_ns and i.end_ns <= window.end_ns]
+    used = [d for d in ledger.devices if d.unused_ns < d.duration_ns]
+    if examined is None or not whole or len(used) != 1:
+        return ""
+    begins, ends = (np.sort([getattr(i, of) for i in whole]) for of in ("start_ns", "end_ns"))
+    lost = examined.lost_ns(examined.inside.row_ns(ROW_INSIDE[cause]))
+    start = examined.start_ns
+    place = np.searchsorted(begins, start, side="right") - 1
+    within = (place >= 0) & (start < ends[np.maximum(place, 0)])
+    names = examined.joined.counters.profiled["name"].to_numpy()
+    row = examined.joined.row[examined.launches]
+    within &= (row >= 0) & (lost > 0)
+    if not within.any():
+        return ""
+    sums = pd.Series(lost[within]).groupby(names[row[within]]).sum().sort_values(ascending=False)
+    kernel = base_name(str(sums.index[0])) or str(sums.index[0])
+    others = f" and {count_text(len(sums) - 1, 'other kernel')}" if len(sums) > 1 else ""
+    each, length = sums.sum() / len(whole), (ends - begins).mean()
+    step = _NUMBERED.sub("", whole[0].name)
+    step = step if _WORD.fullmatch(step) else "iteration"
+    return (
+        f"{_TOGETHER[cause]} in `{name_text(kernel)}`{others} costs {time_text(each)} of each "
+        f"{time_text(length)} {step}."
+    )
+
+
+def examined_by_counters(ledger: Ledger) -> tuple[Cause, ...]:
     """Return the causes that the counters can answer."""
-    inside = account_in(facts)
-    if inside is None or not len(facts.launches):
+    inside = ledger.inside
+    if inside is None:
         return ()
     timed = inside.ns > 0
     return tuple(c for c, parts in _TOLD_BY.items() if inside.told[list(parts)][:, timed].any())
@@ -69,12 +103,12 @@ def _told(
 ) -> tuple[str, float, str]:
     """Return the cause, its share, and what to say about it."""
     in_use = max(ledger.in_use_ns, 1)
-    booked = {cause: ledger.total_ns(row) for cause, row in _ROWS.items()}
+    booked = {cause: ledger.total_ns(row) for cause, row in ROW_INSIDE.items()}
     cause = max(booked, key=lambda c: booked[c])
     share = booked[cause] / in_use
     worst = _largest_in_kernel_row(findings)
     if share >= HEALTHY_BELOW:
-        told = f"{_TITLES[cause]}: {ledger.share(booked[cause])} {_LOSSES[cause]}."
+        told = f"{_TITLES[cause]}: {ledger.share(booked[cause])} {LOSSES_INSIDE[cause]}."
         first = next((f for f in findings if f.cause is cause), None)
         told += f" {first.title}." if first else ""
         if worst is not None and worst.lost_ns > booked[cause]:
@@ -83,12 +117,12 @@ def _told(
     if worst is not None and worst.lost_ns >= HEALTHY_BELOW * in_use:
         told = f"{_TITLES[worst.cause]}: up to {ledger.share(worst.lost_ns)} can be won back."
         return worst.cause.value, worst.lost_ns / in_use, f"{told} {worst.title}."
-    if not set(_ROWS) & set(examined):
+    if not set(ROW_INSIDE) & set(examined):
         return "unknown", 0.0, f"Could not tell: {_unexamined(facts, ledger, examined)}"
     limit = share_text(HEALTHY_BELOW, 1)
-    how = "inside kernels" if set(_ROWS) <= set(examined) else "as far as was counted"
+    how = "inside kernels" if set(ROW_INSIDE) <= set(examined) else "as far as was counted"
     told = f"Healthy {how}: no cause costs {limit} of {ledger.whole}."
-    return "healthy", share, f"{told} {_busy(facts)}".strip()
+    return "healthy", share, f"{told} {_busy(ledger)}".strip()
 
 
 def _largest_in_kernel_row(findings: tuple[Finding, ...]) -> Finding | None:
@@ -100,9 +134,9 @@ def _largest_in_kernel_row(findings: tuple[Finding, ...]) -> Finding | None:
     return max(inside, key=lambda f: f.lost_ns, default=None)
 
 
-def _busy(facts: Facts) -> str:
+def _busy(ledger: Ledger) -> str:
     """Say how busy the kernels keep the GPU, weighed with their time."""
-    inside = account_in(facts)
+    inside = ledger.inside
     if inside is None:
         return ""
     told = []

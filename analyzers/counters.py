@@ -53,7 +53,10 @@ class Counters:
 
     def metric(self, *names: str) -> Array:
         """Return a metric of each launch: the first of ``names`` that the launch has."""
-        result = np.full(len(self), np.nan)
+        return self._recorded(names)
+
+    def _recorded(self, names: tuple[str, ...]) -> Array:
+        result = np.full(self.trace.count("profiled_kernels"), np.nan)
         for name in reversed(names):
             rows, values = self._values.get(name, (np.empty(0, np.int64), np.empty(0)))
             known = np.isfinite(values)

@@ -12,7 +12,13 @@ from types import ModuleType
 from typing import Any
 
 from analyzers import rules
-from analyzers.counter_verdict import examined_by_counters, verdict_of_counters
+from analyzers.counter_verdict import (
+    LOSSES_INSIDE,
+    ROW_INSIDE,
+    examined_by_counters,
+    per_iteration,
+    verdict_of_counters,
+)
 from analyzers.facts import GRAPH, KERNEL, Facts
 from analyzers.finding import (
     CAUSE_OF_ROW,
@@ -25,10 +31,10 @@ from analyzers.finding import (
     Skipped,
 )
 from analyzers.ledger import Ledger
-from analyzers.ncu_command import why_no_counters
+from analyzers.ncu_command import MOST_OF_THE_TIME, why_no_counters
 from analyzers.parallelism import why_not_told
 from analyzers.recorder import recorder_of
-from analyzers.report import QualityNote, Verdict
+from analyzers.report import Iteration, QualityNote, Verdict
 from analyzers.words import share_text, time_text
 
 THREADS = 2  # rules at a time; each may hold some columns of a large recording
@@ -123,6 +129,8 @@ def _without_its_tables(rule: ModuleType, facts: Facts, ledger: Ledger) -> Outco
     """Return the answer for a recording that lacks what the rule needs; None when it does not."""
     needs = getattr(rule, "NEEDS", ())
     missing = [t for t in needs if not facts.trace.count(t)]
+    if ledger.examined is not None and ledger.inside is not None:
+        missing = [t for t in missing if t != "counters"]
     if not len(facts.launches):
         return Skipped("no GPU work was recorded")
     if facts.counters_only and "counters" not in needs:
@@ -161,10 +169,10 @@ def booked_by_cause(ledger: Ledger) -> dict[Cause, int]:
     return booked
 
 
-def examined_causes(facts: Facts) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:
+def examined_causes(facts: Facts, ledger: Ledger) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:
     """Return the causes that the recording could answer, and the others."""
     if facts.counters_only:
-        inside = examined_by_counters(facts)
+        inside = examined_by_counters(ledger)
         return tuple(c for c in _NOUNS if c in inside), tuple(c for c in _NOUNS if c not in inside)
     examined: list[Cause] = []
     if len(facts.launches):
@@ -173,6 +181,8 @@ def examined_causes(facts: Facts) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]
             examined += _NEEDS_CALLS
         if not why_not_told(facts):
             examined.append(Cause.PARALLELISM)
+        if ledger.examined is not None and ledger.examined.covered_share >= MOST_OF_THE_TIME:
+            examined += examined_by_counters(ledger)
     return tuple(c for c in _NOUNS if c in examined), tuple(c for c in _NOUNS if c not in examined)
 
 
@@ -181,9 +191,10 @@ def give_verdict(
     ledger: Ledger,
     quality: tuple[QualityNote, ...],
     findings: tuple[Finding, ...],
+    iterations: tuple[Iteration, ...] = (),
 ) -> Verdict:
     """Return the sentence that matters."""
-    examined, not_examined = examined_causes(facts)
+    examined, not_examined = examined_causes(facts, ledger)
     parts: dict[str, Any] = {"examined": examined, "not_examined": not_examined}
     blocker = next((n for n in quality if n.level == "error"), None)
     if blocker:
@@ -200,7 +211,7 @@ def give_verdict(
     kernels = _inside_kernels(facts, ledger)
     worst = _largest_inside(ledger, findings)
     if share >= HEALTHY_BELOW:
-        sentence = f"{_TITLES[cause]}: during {ledger.share(booked[cause])} {_loss(cause, ledger)}."
+        sentence = _what_costs(cause, booked[cause], ledger, findings, iterations)
         if worst is not None and worst.lost_ns > booked[cause]:
             sentence += f" Inside kernels there is more to win: {worst.title}."
         sentence = f"{sentence} {kernels}".strip()
@@ -216,8 +227,33 @@ def give_verdict(
         return Verdict(cause=worst.cause.value, share=share, sentence=sentence.strip(), **parts)
     largest = share_text(booked[cause], ledger.in_use_ns)
     most = f"; the largest is {_NOUNS[cause]} with {largest}" if booked[cause] else ""
-    sentence = f"Healthy on the timeline: no cause costs {limit} of {ledger.whole}{most}. {kernels}"
+    looked = examined_by_counters(ledger) and not kernels
+    where = "on the timeline and inside kernels" if looked else "on the timeline"
+    sentence = f"Healthy {where}: no cause costs {limit} of {ledger.whole}{most}. {kernels}"
     return Verdict(cause="healthy", share=share, sentence=sentence.strip(), **parts)
+
+
+def _what_costs(
+    cause: Cause,
+    ns: int,
+    ledger: Ledger,
+    findings: tuple[Finding, ...],
+    iterations: tuple[Iteration, ...],
+) -> str:
+    """Say what the cause of the verdict costs; inside kernels, also where and how often."""
+    row = ROW_INSIDE.get(cause)
+    if row is None or 2 * ledger.total_ns(row) < ns:
+        return f"{_TITLES[cause]}: during {ledger.share(ns)} {_loss(cause, ledger)}."
+    inside_ns = ledger.total_ns(row)
+    told = [f"{_TITLES[cause]}: {ledger.share(inside_ns)} {LOSSES_INSIDE[cause]}."]
+    if ns > inside_ns:
+        told.append(
+            f"During another {share_text(ns - inside_ns, ledger.in_use_ns)} only copies run."
+        )
+    first = next((f for f in findings if f.cause is cause and f.row is row), None)
+    told += [f"{first.title}."] if first is not None else []
+    each = per_iteration(ledger, iterations, cause)
+    return " ".join([*told, each] if each else told)
 
 
 def _cannot_tell(
@@ -236,7 +272,7 @@ def _loss(cause: Cause, ledger: Ledger) -> str:
 
 def _largest_inside(ledger: Ledger, findings: tuple[Finding, ...]) -> Finding | None:
     """Return the largest finding about kernels themselves, if it is worth a verdict."""
-    inside = (f for f in findings if f.row is Row.KERNEL)
+    inside = (f for f in findings if f.row is Row.KERNEL and f.cause is not Cause.COMPUTE)
     largest = max(inside, key=lambda f: f.lost_ns, default=None)
     if largest is None or largest.lost_ns < HEALTHY_BELOW * ledger.in_use_ns:
         return None
@@ -245,13 +281,17 @@ def _largest_inside(ledger: Ledger, findings: tuple[Finding, ...]) -> Finding | 
 
 def _inside_kernels(facts: Facts, ledger: Ledger) -> str:
     """Say how much of the time is inside kernels, where nobody has looked."""
-    ns = ledger.total_ns(Row.KERNEL)
+    examined = ledger.examined
+    ns = ledger.kernel_ns if examined is None else examined.kernel_ns - examined.covered_ns
     kinds = set(facts.launches["kind"].to_numpy()[facts.inside(*ledger.window.span)].tolist())
     if not ns or not kinds & {KERNEL, GRAPH}:
         return ""
     share = share_text(ns, ledger.in_use_ns)
     if ns < HEALTHY_BELOW * ledger.in_use_ns:
-        return f"{share} of the time is in kernels, which were not examined."
+        kernels = "kernels that" if ledger.inside is not None else "kernels, which"
+        return f"{share} of the time is in {kernels} were not examined."
+    if ledger.inside is not None:
+        return f"{share} of the time is in kernels that the counters do not cover."
     if KERNEL not in kinds:
         return (
             f"{share} of the time is in CUDA graphs that were recorded as a whole, so nothing is "

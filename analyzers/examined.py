@@ -1,7 +1,8 @@
 """What a rule about the inside of kernels asks: which launches lose, how much, and why not told.
 
 Rules see launches that were profiled, weighed with the time that they stand for. In a recording
-that holds counters only, that is their own duration.
+that holds counters only, that is their own duration; joined to a timeline, it is the kernel time
+of the window that is booked to launches like them.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import pandas as pd
 
 from analyzers.facts import Facts
 from analyzers.finding import Confidence, Evidence, Finding, Row
-from analyzers.inside import ROW_OF_PART, Inside, Part, account_of
+from analyzers.inside import ROW_OF_PART, Inside, Part
 from analyzers.intervals import Array
+from analyzers.joining import Examined
 from analyzers.kernel_memory import is_notable
 from analyzers.ledger import Ledger
 from analyzers.ncu_command import base_name, why_missing, why_no_counters
@@ -24,11 +26,6 @@ from analyzers.words import count_text, name_text, time_text
 
 EVIDENCE_KERNELS = 3
 NAMED_KERNELS = 1  # in a title; the evidence has more
-
-
-def account_in(facts: Facts) -> Inside | None:
-    """Return the account of the time inside kernels; None when no counters belong to them."""
-    return account_of(facts.counters) if facts.counters_only else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +36,15 @@ class Losing:
         part: The reason.
         inside: The account that it is taken from.
         rows: Profiled launches that lose.
+        facts: The recording.
+        examined: The join with a timeline; None where the recording holds counters only.
     """
 
     part: Part
     inside: Inside
     rows: Array
+    facts: Facts
+    examined: Examined | None = None
 
     @property
     def lost_ns(self) -> int:
@@ -54,6 +55,35 @@ class Losing:
     def time_ns(self) -> int:
         """How long these launches took."""
         return int(self.inside.ns[self.rows].sum())
+
+    @property
+    def count(self) -> int:
+        """How many launches lose: those of the timeline, where there is one."""
+        return (
+            len(self.rows) if self.examined is None else int(self.examined.counts[self.rows].sum())
+        )
+
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Return the kernels that lose most; each shows its longest launch on the timeline."""
+        return tuple(
+            Evidence(
+                name=f"lost in {name_text(str(name))}",
+                value=float(lost),
+                unit="ns",
+                **self._place(str(name)),
+            )
+            for name, lost in self.kernels.head(EVIDENCE_KERNELS).itertuples(index=False)
+        )
+
+    def _place(self, name: str) -> dict[str, int]:
+        if self.examined is None:
+            return {}
+        names = self.inside.limits.counters.profiled["name"].to_numpy()
+        rows = self.rows[names[self.rows] == name]
+        mine = np.isin(self.examined.joined.row[self.examined.launches], rows)
+        longest = self.examined.launches[np.where(mine, self.examined.ns, -1).argmax()]
+        launch = self.facts.launches.iloc[longest]
+        return {c: int(launch[c]) for c in ("start_ns", "end_ns", "device")}
 
     def mean(self, values: Array) -> float:
         """Return the mean of a value of each launch, weighed with what it loses."""
@@ -103,20 +133,21 @@ def why_not_told(
         metrics: What tells it, by exact names.
         sections: Sections of Nsight Compute that collect that.
     """
-    inside = account_in(facts)
+    inside = ledger.inside
     if inside is None:
         return why_no_counters(facts, ledger)
-    if inside.told[part].any():
+    if inside.told[part][inside.ns > 0].any():
         return ""
     return why_missing(facts, ledger, metrics, sections)
 
 
 def losing(facts: Facts, ledger: Ledger, part: Part) -> Losing | None:
     """Return the launches that lose time for this reason; None when it is too little to tell."""
-    inside = account_in(facts)
+    inside = ledger.inside
     if inside is None:
         return None
-    found = Losing(part, inside, np.flatnonzero(inside.booked_ns[part] > 0))
+    losing_rows = np.flatnonzero(inside.booked_ns[part] > 0)
+    found = Losing(part, inside, losing_rows, facts, ledger.examined)
     return found if is_notable(ledger, found.lost_ns) else None
 
 
@@ -138,13 +169,9 @@ def finding(found: Losing, ledger: Ledger, what: str, *, formula: str, **more: A
         f"{found.who} {what}: {about} {time_text(found.lost_ns)} of {time_text(found.time_ns)}, "
         f"{ledger.share(found.lost_ns)}"
     )
-    range_ = (Evidence(name="launches concerned", value=len(found.rows), unit="count"),)
-    kernels = tuple(
-        Evidence(name=f"lost in {name_text(str(name))}", value=float(lost), unit="ns")
-        for name, lost in found.kernels.head(EVIDENCE_KERNELS).itertuples(index=False)
-    )
+    range_ = (Evidence(name="launches concerned", value=found.count, unit="count"),)
     observed = (e for e in more.pop("evidence", ()) if np.isfinite(e.value))
-    evidence = (*observed, *range_, *kernels)
+    evidence = (*observed, *range_, *found.evidence())
     return Finding(
         title=title,
         row=row,

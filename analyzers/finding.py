@@ -42,7 +42,10 @@ class Row(enum.StrEnum):
     UNEXPLAINED = "unexplained"
 
 
-BUSY_ROWS = (Row.KERNEL, Row.DIVERGENCE, Row.BANDWIDTH, Row.COMMUNICATION, Row.TRANSFER)
+KERNEL_ROWS = (Row.KERNEL, Row.DIVERGENCE, Row.BANDWIDTH)
+"""Rows in which a kernel runs."""
+
+BUSY_ROWS = (*KERNEL_ROWS, Row.COMMUNICATION, Row.TRANSFER)
 """Rows in which something runs on the device."""
 
 CAUSE_OF_ROW = {

@@ -75,10 +75,21 @@ def saturated(facts: Facts, ledger: Ledger) -> dict[int, Spans]:
         mine = samples[samples["gpu"] == _number(samples, facts, key)]
         if len(mine) < 2:
             continue
-        result[key] = intersect(kernel[key], _at_limit(mine))
+        result[key] = intersect(
+            subtract(kernel[key], _examined(facts, ledger, key)), _at_limit(mine)
+        )
         if claims_migrations(facts, ledger):
             result[key] = subtract(result[key], waiting.spans[key])
     return result
+
+
+def _examined(facts: Facts, ledger: Ledger, key: int) -> Spans:
+    """Return when kernels run whose counters are known: those tell, and samples do not."""
+    if ledger.examined is None:
+        return empty()
+    chosen = ledger.examined.joined.row >= 0
+    chosen &= (facts.launches["device"] == key).to_numpy()
+    return union(*(facts.launches[c].to_numpy()[chosen] for c in ("start_ns", "end_ns")))
 
 
 def highest_pct(facts: Facts, ledger: Ledger) -> float:

@@ -7,17 +7,18 @@ from the gap's begin to the launch call, and each stretch is booked to what the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from analyzers.booking import DETAILS, ROW_CODE, ROWS, UNUSED, Detail, Piece, as_frame, as_one
 from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
-from analyzers.finding import BUSY_ROWS, NOTABLE_SHARE, Row
+from analyzers.finding import BUSY_ROWS, KERNEL_ROWS, NOTABLE_SHARE, Row
 from analyzers.gaps import Gaps, book_gaps, ordinary_gap_ns
-from analyzers.inside import account_of
+from analyzers.inside import Inside, account_of
 from analyzers.intervals import Array, Spans, clip, empty, gaps, subtract, union
+from analyzers.joining import Examined, Joined, examine
 from analyzers.report import PROFILED, DeviceLedger, Window
 from analyzers.words import share_text
 
@@ -35,13 +36,20 @@ class Ledger:
             ``ROWS``), ``detail`` (``Detail``), ``launch`` (row in ``Facts.launches`` of the
             operation that ended the gap, -1 while busy) and ``wait`` (row in ``Facts.api`` of the
             blocking call it is booked to, else -1). Per device, sorted, without hole or overlap.
+            Counters that were joined to a timeline do not change them: they split the sums of the
+            row ``kernel``, but what a launch loses inside has no place in its time.
         device_gap_ns: Per device, the ordinary pause between two launches.
+        inside: What counters say about the time inside kernels; None without any that belong to
+            kernels of the window.
+        examined: How joined counters cover the kernel time; None without a join.
     """
 
     window: Window
     devices: tuple[DeviceLedger, ...]
     segments: pd.DataFrame
     device_gap_ns: tuple[int, ...]
+    inside: Inside | None = None
+    examined: Examined | None = None
 
     @property
     def duration_ns(self) -> int:
@@ -56,6 +64,11 @@ class Ledger:
     def total_ns(self, row: Row) -> int:
         """Sum of one row over all devices."""
         return sum(d.rows[row] for d in self.devices)
+
+    @property
+    def kernel_ns(self) -> int:
+        """Time in which a kernel runs, over all devices: useful, lost, or not examined."""
+        return sum(self.total_ns(row) for row in KERNEL_ROWS)
 
     def is_notable(self, lost_ns: int) -> bool:
         """Tell whether a loss is worth a finding."""
@@ -84,8 +97,14 @@ class Ledger:
         return segments.assign(ns=segments["end_ns"] - segments["start_ns"])
 
 
-def build_ledger(facts: Facts, window: Window) -> Ledger:
-    """Book every nanosecond of ``window`` on every device to one row."""
+def build_ledger(facts: Facts, window: Window, joined: Joined | None = None) -> Ledger:
+    """Book every nanosecond of ``window`` on every device to one row.
+
+    Args:
+        facts: The recording.
+        window: The analysed time.
+        joined: Counters of its kernels; without, kernel time is not examined.
+    """
     if facts.counters_only:
         return _of_counters(facts, window)
     parts, device_gaps = [], []
@@ -98,7 +117,23 @@ def build_ledger(facts: Facts, window: Window) -> Ledger:
         pd.concat(parts, ignore_index=True) if parts else as_frame([]).assign(device=np.int16(0))
     )
     devices = tuple(_sums(facts, key, segments, window) for key in range(len(facts.devices)))
-    return Ledger(window, devices, segments, tuple(device_gaps))
+    ledger = Ledger(window, devices, segments, tuple(device_gaps))
+    return ledger if joined is None else _split(ledger, examine(facts, joined, window))
+
+
+def _split(ledger: Ledger, examined: Examined) -> Ledger:
+    """Move what is lost inside kernels from each device's row ``kernel`` to the rows of causes."""
+    inside = examined.inside
+    devices = []
+    for device in ledger.devices:
+        mine = examined.joined.device == device.key
+        rows = dict(device.rows)
+        for row in (Row.DIVERGENCE, Row.BANDWIDTH):
+            rows[row] = int(inside.row_ns(row)[mine].sum())
+            rows[Row.KERNEL] -= rows[row]
+        devices.append(replace(device, rows=rows))
+    told = inside if examined.covered_ns else None
+    return replace(ledger, devices=tuple(devices), inside=told, examined=examined)
 
 
 def _of_counters(facts: Facts, window: Window) -> Ledger:
@@ -125,7 +160,7 @@ def _of_counters(facts: Facts, window: Window) -> Ledger:
     devices = tuple(
         _sums(facts, key, segments, Window(start_ns=0, end_ns=totals[key])) for key in keys
     )
-    return Ledger(window, devices, segments, (0,) * len(devices))
+    return Ledger(window, devices, segments, (0,) * len(devices), inside)
 
 
 def _sums(facts: Facts, key: int, segments: pd.DataFrame, window: Window) -> DeviceLedger:

@@ -39,6 +39,13 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 @functools.lru_cache(maxsize=2)  # every rule about the inside of kernels asks
 def why_no_counters(facts: Facts, ledger: Ledger) -> str:
     """Say why a timeline does not answer what happens inside kernels, and which command would."""
+    if ledger.examined is not None:
+        name = ledger.examined.joined.source["name"]
+        return f"the counters of {name} fit no kernel of the window; {_why_alone(facts, ledger)}"
+    return _why_alone(facts, ledger)
+
+
+def _why_alone(facts: Facts, ledger: Ledger) -> str:
     kinds, recorder = facts.launches["kind"].to_numpy(), recorder_of(facts.trace)
     if not (kinds == KERNEL).any():
         hidden = (kinds == GRAPH).any()

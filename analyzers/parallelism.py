@@ -88,6 +88,8 @@ def _all_losses(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     pattern, share = _patterns(shapes.table, facts)
     chosen = (pattern != Parallelism.ENOUGH)[shapes.code]
     chosen &= facts.launches["kind"].to_numpy()[shapes.rows] == KERNEL
+    if ledger.examined is not None:  # counters tell about these, and are asked by other rules
+        chosen &= ledger.examined.joined.row[shapes.rows] < 0
     launch, shape = shapes.rows[chosen], shapes.code[chosen]
     keep = ~((pattern[shape] == Parallelism.LOW_OCCUPANCY) & _is_tiled(facts, launch))
     launch, shape = launch[keep], shape[keep]

@@ -17,11 +17,13 @@ from analyzers.cuda_names import Call
 from analyzers.facts import GRAPH, KERNEL, Facts
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, covered, empty, union
+from analyzers.joining import ON_TIMELINE, PROFILED_SIDE
 from analyzers.ledger import Ledger
+from analyzers.ncu_command import base_name
 from analyzers.recorder import recorder_of
 from analyzers.report import Iteration, QualityNote
 from analyzers.windows import SUBMITTED, WHOLE, left_over
-from analyzers.words import count_text, share_text, time_text
+from analyzers.words import count_text, name_text, share_text, time_text
 
 NOTABLE_LEFT_OVER = 0.01  # of the window: from here on both figures are worth a warning
 MIN_ORPHAN_SHARE = 0.01  # below 1 % they change no number that a reader would act on
@@ -32,7 +34,8 @@ NOTABLE_SETUP_SHARE = 0.02
 SPARSE_SPAN_FACTOR = 3  # capture this many times longer than the window: say so
 MAX_CLOCK_SKEW_SHARE = 0.001
 NOTABLE_UNUSED_SHARE = 0.02  # of the window, in which a GPU had no work
-MAX_NAMED = 4  # devices in one sentence
+MAX_NAMED = 4  # devices or kernels in one sentence
+NOTABLE_DURATION_DIFFERENCE = 0.10  # launches under ncu vary by less when clocks are left alone
 _GPU_WORK = ("kernel_", "memcpy_", "memset_", "graph_")  # codes of notes about GPU operations
 _LOSS = re.compile(
     r"\b(?:lost|loss|dropped|overflow\w*|not all|incomplete|discarded|could not be recorded)\b",
@@ -493,6 +496,70 @@ def _lanes(launches: pd.DataFrame) -> Array:
     return narrow
 
 
+def _joined_counters(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say which kernel time the counters cover, and which kernels they do not fit."""
+    examined = ledger.examined
+    if examined is None or not examined.kernel_ns:
+        return None
+    unmatched = examined.unmatched(facts)
+    ours = _named(unmatched[unmatched["side"] == ON_TIMELINE])
+    theirs = _named(unmatched[unmatched["side"] == PROFILED_SIDE])
+    name = examined.joined.source["name"]
+    without = f" Without counters: {ours}." if ours else ""
+    unused = f" Profiled, but not used: {theirs}." if theirs else ""
+    if not examined.covered_ns:
+        return _note(
+            "warning",
+            "counters_fit_nothing",
+            f"The counters of {name} fit no kernel of the window, so nothing is told from them."
+            f"{without}{unused} Profile the same program with the same input.",
+        )
+    covered = share_text(examined.covered_ns, examined.kernel_ns)
+    return _note(
+        "info",
+        "counters_joined",
+        f"The counters of {name} cover {covered} of the window's kernel time, "
+        f"{time_text(examined.covered_ns)} of {time_text(examined.kernel_ns)}.{without}{unused}",
+    )
+
+
+def _named(unmatched: pd.DataFrame) -> str:
+    """Name kernels without a partner, each with its time and the reason."""
+    told = [
+        f"{name_text(base_name(str(name)) or str(name) or 'graphs')} {time_text(ns)} ({reason})"
+        for name, ns, reason in unmatched[["name", "ns", "reason"]]
+        .head(MAX_NAMED)
+        .itertuples(index=False)
+    ]
+    more = f", and {len(unmatched) - MAX_NAMED} more" if len(unmatched) > MAX_NAMED else ""
+    return ", ".join(told) + more
+
+
+def _clocks_of_counters(
+    _facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]
+) -> QualityNote | None:
+    """Say whether kernels took as long under the profiler as on the timeline."""
+    if ledger.examined is None or ledger.inside is None:
+        return None
+    ratio = ledger.examined.joined.duration_ratio
+    if not np.isfinite(ratio):
+        return None
+    same = abs(ratio - 1) <= NOTABLE_DURATION_DIFFERENCE
+    why = (
+        ""
+        if same
+        else " ncu holds clocks at their base unless it runs with --clock-control none, empties "
+        "caches before each launch, and runs every kernel alone; record with --clock-control none "
+        "--cache-control none to compare."
+    )
+    return _note(
+        "info" if same else "warning",
+        "counters_clock",
+        f"Under ncu these launches took {ratio:.2f} times as long as on the timeline. What "
+        f"counters tell as parts of a launch is applied to the timeline's time.{why}",
+    )
+
+
 def _no_duration(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     if len(facts.launches):
         return None
@@ -550,4 +617,6 @@ _CHECKS: tuple[Check, ...] = (
     _window_is_small_part,
     _clock_skew,
     _overlap_on_stream,
+    _joined_counters,
+    _clocks_of_counters,
 )

@@ -128,6 +128,8 @@ class Report:
         totals: Counts and summed durations of the whole recording, as ``analyzers.totals`` has.
         iterations: Repetitions that were found; empty when none were.
         iterations_note: How iterations were found, or why not.
+        counters: What was joined to the timeline, as ``analyzers.joining`` says it; empty without
+            counters.
     """
 
     source: dict[str, Any]
@@ -143,6 +145,7 @@ class Report:
     totals: dict[str, Any] = dataclasses.field(default_factory=dict)
     iterations: tuple[Iteration, ...] = ()
     iterations_note: str = ""
+    counters: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of ``whyslow diagnose --json``."""
@@ -185,6 +188,7 @@ class Report:
             totals=data["totals"],
             iterations=tuple(Iteration(**i) for i in data["iterations"]),
             iterations_note=data["iterations_note"],
+            counters=data.get("counters", {}),
         )
 
 

@@ -154,7 +154,7 @@ def _in_ns(columns: dict[str, Any]) -> dict[str, Any]:
             result[name[:-3] + "_ns"] = np.round(np.asarray(value) * 1_000).astype(np.int64)
         else:
             result[name] = value
-    if "duration_ns" in result:
+    if "duration_ns" in result and "start_ns" in result:  # what was profiled only has a duration
         result["end_ns"] = np.asarray(result["start_ns"]) + np.asarray(result.pop("duration_ns"))
     return result
 

@@ -54,7 +54,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     lost_ns = sum(spans.total for spans in at_limit.values())
     if not is_notable(ledger, lost_ns):
         return Clear()
-    kernel_ns = ledger.total_ns(Row.KERNEL)
+    kernel_ns = ledger.kernel_ns
     highest = highest_pct(facts, ledger)
     return Finding(
         title=(

@@ -43,7 +43,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     found = losing(facts, ledger, Part.FP64)
     if found is None:
         return Clear()
-    busy = found.mean(facts.counters.metric(*FP64_PIPE))
+    busy = found.mean(found.inside.limits.counters.metric(*FP64_PIPE))
     ratio = found.mean(fp64_ratio(found.inside.limits))
     return finding(
         found,

@@ -44,7 +44,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     found = losing(facts, ledger, Part.TENSOR)
     if found is None:
         return Clear()
-    busy = found.mean(facts.counters.metric(*FMA_PIPE))
+    busy = found.mean(found.inside.limits.counters.metric(*FMA_PIPE))
     return finding(
         found,
         ledger,

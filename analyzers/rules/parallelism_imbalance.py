@@ -45,7 +45,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     found = losing(facts, ledger, Part.IMBALANCE)
     if found is None:
         return Clear()
-    counters = facts.counters
+    counters = found.inside.limits.counters
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = 100 * found.mean(counters.metric(MEAN) / counters.metric(LONGEST))
     return finding(
