@@ -87,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("path", type=Path, metavar="PATH")
     command.add_argument("--json", action="store_true", help="print the answer as JSON")
+    command.add_argument(
+        "--counters",
+        type=Path,
+        metavar="REPORT.ncu-rep",
+        help="counters of Nsight Compute of the same program, joined to the kernels of PATH",
+    )
     command.set_defaults(run=_diagnose)
 
     command = commands.add_parser(
@@ -142,13 +148,14 @@ def _log(error: Exception) -> str:
 
 
 def _diagnose(chosen: argparse.Namespace) -> None:
-    text = _report_text(chosen.path, chosen.window)
+    counters = _opened(chosen.counters).trace.id if chosen.counters else ""
+    text = _report_text(chosen.path, chosen.window, counters)
     sys.stdout.write(f"{text}\n" if chosen.json else _in_words(json.loads(text)))
 
 
-def _report_text(path: Path, window: str) -> str:
+def _report_text(path: Path, window: str, counters: str) -> str:
     """Return the report as JSON text, made now or stored before."""
-    job = worker.start(path, window=window)
+    job = worker.start(path, window=window, counters=counters)
     with _bar(path.name) as show:
         return job.wait(show).report_text()
 

@@ -195,15 +195,21 @@ def use_recording(
     return use(open_recording(path, window=window, limits=limits, on_progress=on_progress))
 
 
-def start(path: Path, *, window: str = "", limits: Limits | None = None) -> Job:
+def start(path: Path, *, window: str = "", counters: str = "", limits: Limits | None = None) -> Job:
     """Begin to open the recording at ``path`` and return at once; see ``open_recording``.
+
+    Args:
+        path: The recording; never changed.
+        window: Part to analyse, as ``analyzers.analyze`` takes it.
+        counters: Id of a recording of the library whose counters are joined; empty for none.
+        limits: What it may cost.
 
     Raises:
         EnvironmentFailedError: The data folder cannot be written, or a limit is no number.
     """
     folder = cache.find_folder(path)
     name = cache.text_of(path.name)
-    stored = analyses.find(folder, window, name) if folder is not None else None
+    stored = analyses.find(folder, window, name, counters) if folder is not None else None
     if stored is not None:
         return Job(name=path.name, stored=stored)
     try:
@@ -211,19 +217,24 @@ def start(path: Path, *, window: str = "", limits: Limits | None = None) -> Job:
     except OSError as error:
         raise _failure("RefusedError", f"{path.name}: the current folder is gone") from error
     job = Job(name=path.name)
-    job._launch(path, window, limits or Limits())
+    job._launch(path, window, counters, limits or Limits())
     return job
 
 
-def analyse(trace: Trace, window: str) -> Stored:
+def analyse(trace: Trace, window: str, counters: str = "") -> Stored:
     """Analyse a further window of a recording that the library has, in a child process.
+
+    Args:
+        trace: The recording.
+        window: As ``analyzers.analyze`` takes it.
+        counters: Id of a recording of the library whose counters are joined; empty for none.
 
     Raises:
         WindowError: The recording has no such window.
         TraceError: As ``open_recording``.
     """
     job = Job(name=trace.source.name)
-    job._launch(trace.folder, window, Limits())
+    job._launch(trace.folder, window, counters, Limits())
     return job.wait()
 
 
@@ -273,13 +284,14 @@ class Job:
         self._cancelled.set()
         self._done.wait(timeout=5.0)
 
-    def _launch(self, path: Path, window: str, limits: Limits) -> None:
+    def _launch(self, path: Path, window: str, counters: str, limits: Limits) -> None:
         cache.sweep()
         running = contextlib.ExitStack()
         running.enter_context(cache.job_running())
         try:
             with cache.writing():
-                process = _start_child(self._folder, path, window, limits)
+                order = {"path": str(path), "window": window, "counters": counters}
+                process = _start_child(self._folder, order, limits)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             running.close()
@@ -395,11 +407,10 @@ def _environment(process: Path) -> list[bytes]:
         return []
 
 
-def _start_child(folder: Path, path: Path, window: str, limits: Limits) -> subprocess.Popen[bytes]:
+def _start_child(folder: Path, order: dict[str, str], limits: Limits) -> subprocess.Popen[bytes]:
     temporary = folder / "tmp"
     temporary.mkdir(parents=True)
-    order = {"path": str(path), "window": window, "limits": asdict(limits)}
-    cache.write_json(folder / "order.json", order)
+    cache.write_json(folder / "order.json", {**order, "limits": asdict(limits)})
     kept = {
         k: v for k, v in os.environ.items() if k in _KEPT_VARIABLES or k.startswith(_KEPT_PREFIXES)
     }
@@ -511,7 +522,8 @@ def main() -> int:
     importlib.import_module("collectors").collectors()
     try:
         _set_limits(limits)
-        answer = _answer(Path(order["path"]), order["window"], _Reporter(folder))
+        asked = order["window"], order["counters"]
+        answer = _answer(Path(order["path"]), *asked, _Reporter(folder))
         cache.write_json(folder / "result.json", answer)
     except MemoryError:
         return OUT_OF_MEMORY
@@ -570,7 +582,7 @@ class _Reporter:
         fresh.replace(path)
 
 
-def _answer(path: Path, window: str, report: _Reporter) -> dict[str, str]:
+def _answer(path: Path, window: str, counters: str, report: _Reporter) -> dict[str, str]:
     """Open the recording; put whatever goes wrong into words."""
     from analyzers.facts import WindowError
     from collectors.trace import TraceError
@@ -580,7 +592,7 @@ def _answer(path: Path, window: str, report: _Reporter) -> dict[str, str]:
             for _ in turns:
                 report(0.0, "waiting: the same file is being opened elsewhere")
                 time.sleep(PROGRESS_EVERY_S)
-            stored = _open(path, window, report)
+            stored = _open(path, window, counters, report)
             return {"trace": stored.trace_id, "analysis": stored.folder.name}
     except (TraceError, WindowError) as error:
         return {"error": type(error).__name__, "message": one_line(error)}
@@ -607,7 +619,7 @@ def _is_memory(error: Exception) -> bool:
     return any(word in str(error) for word in _MEMORY_WORDS)
 
 
-def _open(path: Path, window: str, report: _Reporter) -> Stored:
+def _open(path: Path, window: str, counters: str, report: _Reporter) -> Stored:
     """Read and analyse, and read once more when the cached copy turns out to be damaged."""
     in_library = path.parent == cache.cache_root()
     trace = cache.get(path.name) if in_library else cache.find(path)
@@ -615,11 +627,15 @@ def _open(path: Path, window: str, report: _Reporter) -> Stored:
         if trace is None:
             trace = _read(path, report)
         try:
-            return _analyse(trace, window, report)
+            return _analyse(trace, window, counters, report)
         except Exception as error:
-            if last_try or not _is_damage(error):
+            damaged = _is_damage(error)
+            if damaged and counters:  # whose table it is does not show: both are read anew
+                cache.remove(counters)
+            if damaged and not last_try:
+                cache.remove(trace.id)
+            if last_try or counters or not damaged:
                 raise
-            cache.remove(trace.id)
             trace = None
     raise AssertionError
 
@@ -642,20 +658,21 @@ def _read(path: Path, report: _Reporter) -> Trace:
     return trace
 
 
-def _analyse(trace: Trace, window: str, report: _Reporter) -> Stored:
+def _analyse(trace: Trace, window: str, counters: str, report: _Reporter) -> Stored:
     from analyzers.analysis import investigate
     from analyzers.facts import build_facts
     from library.timeline_lanes import add_recording_index
 
-    if (stored := analyses.load(trace, window)) is not None:
+    if (stored := analyses.load(trace, window, counters)) is not None:
         return stored
+    joined = cache.get(counters) if counters else None
     report(READING_SHARE, "analysing")
     facts = build_facts(trace)
     with ThreadPoolExecutor(1) as thread:  # whole columns at a time, so both cores work
         timeline = thread.submit(add_recording_index, facts)
-        analysis = investigate(trace, window, facts)
+        analysis = investigate(trace, window, facts, joined)
         report(0.95, "storing the analysis")
-        stored = analyses.save(analysis, trace, window)
+        stored = analyses.save(analysis, trace, window, counters)
         timeline.result()
         return stored
 

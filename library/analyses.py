@@ -1,8 +1,8 @@
 """Analyses that were made once and are kept beside their trace, so that a second look is instant.
 
 ``<trace>/analysis/<key>`` holds ``report.json`` and one Parquet file for each table that pages
-draw from. The key covers the window and the text of the analyzers: a rule that changed answers
-anew. Reading a report touches neither pandas nor Arrow.
+draw from. The key covers the window, the counters that were joined, and the text of the
+analyzers: a rule that changed answers anew. Reading a report touches neither pandas nor Arrow.
 """
 
 from __future__ import annotations
@@ -176,8 +176,14 @@ def at(trace_id: str, folder: str, name: str = "") -> Stored:
     return Stored(cache_root() / trace_id / "analysis" / folder, name)
 
 
-def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
+def save(analysis: Analysis, trace: Trace, window: str, counters: str = "") -> Stored:
     """Keep ``analysis`` of ``window`` beside ``trace``; an intact one that is there stays.
+
+    Args:
+        analysis: What to keep.
+        trace: The recording.
+        window: As ``analyzers.analyze`` takes it.
+        counters: Id of the recording whose counters were joined; empty without.
 
     Raises:
         OSError: The disk is full or cannot be written.
@@ -191,7 +197,7 @@ def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
         "launches": _narrow_launches(analysis.facts),
     }
     origin_ns = first_event_ns(analysis.facts)
-    target = _folder(trace.folder, window)
+    target = _folder(trace.folder, window, counters)
     fresh = target.with_name(f".{uuid.uuid4().hex}")
     fresh.mkdir(parents=True)
     try:
@@ -207,14 +213,14 @@ def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
     return Stored(target, trace.source.name)
 
 
-def load(trace: Trace, window: str = "") -> Stored | None:
-    """Return the stored analysis of ``window``, or None when it has to be made."""
-    return find(trace.folder, window, trace.source.name)
+def load(trace: Trace, window: str = "", counters: str = "") -> Stored | None:
+    """Return the stored analysis, or None when it has to be made; arguments as of ``save``."""
+    return find(trace.folder, window, trace.source.name, counters)
 
 
-def find(trace_folder: Path, window: str = "", name: str = "") -> Stored | None:
-    """Return the intact analysis of ``window`` under ``trace_folder``, None when there is none."""
-    folder = _folder(trace_folder, window)
+def find(trace_folder: Path, window: str = "", name: str = "", counters: str = "") -> Stored | None:
+    """Return the intact analysis under ``trace_folder``, None when there is none."""
+    folder = _folder(trace_folder, window, counters)
     return Stored(folder, name) if _is_intact(folder) else None
 
 
@@ -223,8 +229,9 @@ def analyzer_version() -> str:
     return fingerprint("analyzers", "collectors.trace", "library.analyses")
 
 
-def _folder(trace_folder: Path, window: str) -> Path:
-    key = hashlib.sha256(f"{analyzer_version()}\0{window}".encode("utf-8", "replace")).hexdigest()
+def _folder(trace_folder: Path, window: str, counters: str = "") -> Path:
+    asked = f"{analyzer_version()}\0{window}" + (f"\0{counters}" if counters else "")
+    key = hashlib.sha256(asked.encode("utf-8", "replace")).hexdigest()
     return trace_folder / "analysis" / key[:24]
 
 
