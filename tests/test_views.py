@@ -306,13 +306,14 @@ def test_picking_an_iteration_analyses_it(pages, launch):
 def test_a_device_picker_appears_for_several_devices_only(pages, launch, two_gpus):
     for page in ("timeline", "kernels"):
         one, two = draw(page, trace=launch.trace.id), draw(page, trace=two_gpus.trace.id)
-        assert [s.key for s in one.selectbox if s.key != "pick_below"] == PICKERS
+        others = ("pick_below", "pick_counters")
+        assert [s.key for s in one.selectbox if s.key not in others] == PICKERS
         assert [s.key for s in two.selectbox][: len(PICKERS) + 1] == [*PICKERS, "pick_device"]
 
 
 def test_the_overview_is_always_about_all_devices(pages, two_gpus):
     app = draw(trace=two_gpus.trace.id, device="1")
-    assert [s.key for s in app.selectbox] == PICKERS
+    assert [s.key for s in app.selectbox if s.key != "pick_counters"] == PICKERS
     spec = json.loads(app.get("plotly_chart")[0].proto.spec)
     assert {len(trace["y"]) for trace in spec["data"]} == {2}
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from analyzers.facts import holds_counters_only
 from analyzers.report import Iteration, Report
 from analyzers.words import time_text
 from collectors.trace import Trace
@@ -20,6 +21,7 @@ SHOWN_ITERATIONS = 200  # of a longer loop the first; any other can be typed
 SHOWN_RANGES = 60  # names, those that cover most time
 LABEL_LENGTH = 44
 MAX_DIGITS = 9
+NO_COUNTERS = "No counters"
 WHOLE = "All GPU work"  # first to last operation; less than all that was recorded
 
 
@@ -74,6 +76,22 @@ def _range_choices(trace: Trace) -> dict[str, str]:
         else f"NVTX {visible(str(name), LABEL_LENGTH)}"
         for name, count in zip(names, totals["size"], strict=True)
         if name
+    }
+
+
+def counters_choices(trace_id: str, recordings: list[Trace]) -> dict[str, str]:
+    """Return the recordings of counters that can be joined to a timeline, by id.
+
+    The first choice is none; without any recording there is no choice, nor for one that holds
+    counters itself.
+    """
+    found = {t.id: t.source.name for t in recordings if holds_counters_only(t)}
+    if not found or trace_id in found:
+        return {}
+    names = list(found.values())
+    return {"": NO_COUNTERS} | {
+        i: f"Counters {visible(n, LABEL_LENGTH)}" + (f" · {i[:6]}" if names.count(n) > 1 else "")
+        for i, n in found.items()
     }
 
 

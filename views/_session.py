@@ -1,6 +1,6 @@
 """What the reader looks at: one window of one recording, the same on every page.
 
-The address of the page names it (``?trace=…&window=…&device=…``), so that a link reopens it; the
+The address of the page names it (``?trace=…&window=…&counters=…``), so that a link reopens it; the
 session keeps it while the reader walks from page to page. Everything heavy is cached here, shared
 by all readers, and never copied.
 """
@@ -43,11 +43,13 @@ class Selection:
         trace_id: The recording; empty when there is none.
         window: Part of it, as ``analyzers.analyze`` takes it.
         device: Key of the ledger device, -1 for all.
+        counters: The recording whose counters are joined; empty for none.
     """
 
     trace_id: str = ""
     window: str = ""
     device: int = -1
+    counters: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +61,20 @@ class Session:
         stored: What the analysis says about the window.
         window: The window as the address names it.
         device: Key of the chosen device, -1 for all.
+        counters: Id of the recording whose counters are joined; empty for none.
     """
 
     trace: Trace
     stored: Stored
     window: str = ""
     device: int = -1
+    counters: str = ""
+
+    @property
+    def address(self) -> dict[str, str]:
+        """What every link to a page about this window names."""
+        named = {"trace": self.trace.id, "window": self.window, "counters": self.counters}
+        return {key: value for key, value in named.items() if value}
 
     @property
     def report(self) -> Report:
@@ -133,7 +143,7 @@ def current() -> Session | None:
         no_recording()
         return None
     try:
-        session = load(selection.trace_id, selection.window)
+        session = load(selection.trace_id, selection.window, selection.counters)
     except WindowError as error:
         show_error(str(error))
         st.caption("Choose another window above.")
@@ -147,22 +157,28 @@ def current() -> Session | None:
         stored=session.stored,
         window=session.window,
         device=selection.device,
+        counters=session.counters,
     )
 
 
-def load(trace_id: str, window: str) -> Session:
+def load(trace_id: str, window: str, counters: str = "") -> Session:
     """Return the analysis of one window, making it when it is not stored yet.
 
+    Args:
+        trace_id: The recording.
+        window: As ``analyzers.analyze`` takes it.
+        counters: The recording whose counters are joined; empty for none.
+
     Raises:
-        TraceError: The recording is gone or damaged.
+        TraceError: A recording is gone, damaged, or cannot be joined.
         WindowError: It has no such window.
     """
     trace = cache.get(trace_id)
-    stored = analyses.load(trace, window)
+    stored = analyses.load(trace, window, counters)
     if stored is None:
         with st.spinner("Analysing this window …"):
-            stored = _analyse(trace, window)
-    return Session(trace=trace, stored=stored, window=window)
+            stored = _analyse(trace, window, counters)
+    return Session(trace=trace, stored=stored, window=window, counters=counters)
 
 
 def no_recording() -> None:
@@ -224,9 +240,12 @@ def _recording_index(trace_id: str) -> Index:
     return recording_index(cache.get(trace_id))
 
 
-def _analyse(trace: Trace, window: str) -> Stored:
-    if sum(trace.counts.values()) > MAX_ROWS_IN_SERVER:
-        return worker.analyse(trace, window)
+def _analyse(trace: Trace, window: str, counters: str) -> Stored:
+    joined = cache.get(counters) if counters else None
+    rows = sum(trace.counts.values()) + (sum(joined.counts.values()) if joined else 0)
+    if rows > MAX_ROWS_IN_SERVER:
+        return worker.analyse(trace, window, counters)
     from analyzers.analysis import investigate
 
-    return analyses.save(investigate(trace, window), trace, window)
+    analysis = investigate(trace, window, counters=joined)
+    return analyses.save(analysis, trace, window, counters)

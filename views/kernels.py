@@ -251,8 +251,7 @@ def _kernel(session: Session, kernel: pd.Series) -> None:
         st.page_link(
             "timeline.py",
             label="Highlight on the timeline",
-            query_params={"trace": session.trace.id, "kernel": digest(name)}
-            | ({"window": session.window} if session.window else {}),
+            query_params=session.address | {"kernel": digest(name)},
         )
 
 

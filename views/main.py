@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -12,7 +14,14 @@ import streamlit as st
 from analyzers.facts import WindowError
 from collectors.trace import Trace, TraceError
 from library import cache
-from views._choices import WHOLE, device_choices, window_choices, window_label
+from views._choices import (
+    NO_COUNTERS,
+    WHOLE,
+    counters_choices,
+    device_choices,
+    window_choices,
+    window_label,
+)
 from views._session import Selection, choose, chosen, load
 from views._style import apply_style
 from views._units import visible
@@ -23,6 +32,7 @@ LOG = logging.getLogger(__name__)
 ORDER = ("overview", "timeline", "kernels", "compare", "capture", "reviews")
 LAST = "open"
 WITHOUT_PICKERS = ("open",)
+WITH_COUNTERS = ("overview", "kernels")
 WITH_DEVICE = ("timeline", "kernels")  # only there does all that is shown follow the device
 OF_RECORDING = ("kernel", "filter")  # what the address says about a recording, whatever window
 OF_WINDOW = (*OF_RECORDING, "view", "mark", "finding")
@@ -39,7 +49,7 @@ def main() -> None:
     recordings = cache.traces()
     _adopt_address(recordings)
     if recordings and page.url_path not in WITHOUT_PICKERS:
-        _pickers(recordings, with_device=page.url_path in WITH_DEVICE)
+        _pickers(recordings, page.url_path or ORDER[0])
     try:
         page.run()
     except Exception:  # a defect of ours; the reader gets a line, the log the rest
@@ -69,6 +79,7 @@ def _adopt_address(recordings: list[Trace]) -> None:
             trace_id=asked["trace"],
             window=asked.get("window", ""),
             device=int(device) if device.isdecimal() and len(device) < 4 else -1,
+            counters=asked.get("counters", ""),
         )
     else:
         selection = chosen()
@@ -83,6 +94,7 @@ def _write_address(selection: Selection) -> None:
         "trace": selection.trace_id,
         "window": selection.window,
         "device": str(selection.device) if selection.device >= 0 else "",
+        "counters": selection.counters,
     }
     for key, value in wanted.items():
         if value and st.query_params.get(key) != value:
@@ -91,23 +103,33 @@ def _write_address(selection: Selection) -> None:
             del st.query_params[key]
 
 
-def _pickers(recordings: list[Trace], *, with_device: bool) -> None:
+def _pickers(recordings: list[Trace], page: str) -> None:
     selection = chosen()
     windows, devices = {"": WHOLE}, dict[int, str]()
+    counters = dict[str, str]()
+    if page in WITH_COUNTERS:
+        counters = counters_choices(selection.trace_id, recordings)
+        if selection.counters and not counters:  # the way back from an address that is no use
+            counters = {"": NO_COUNTERS}
     with contextlib.suppress(TraceError, WindowError, OSError):  # the page says what is wrong
         windows = dict(window_choices(selection.trace_id))
         if selection.window not in windows:
             windows[selection.window] = window_label(selection.trace_id, selection.window)
-        if with_device:
+        if page in WITH_DEVICE:
             devices = device_choices(load(selection.trace_id, "").report)
-    columns = st.columns([4, 3, 3] if devices else [5, 4], gap="small")
-    with columns[0]:
+    further = [
+        *([partial(_device_picker, devices)] if devices else []),
+        *([partial(_counters_picker, counters)] if counters else []),
+    ]
+    widths = [4, *[3] * (1 + len(further))] if further else [5, 4]
+    first, second, *others = st.columns(widths, gap="small")
+    with first:
         _recording_picker(recordings, selection)
-    with columns[1]:
+    with second:
         _window_picker(windows, selection)
-    if devices:
-        with columns[2]:
-            _device_picker(devices, selection)
+    for column, picker in zip(others, further, strict=True):
+        with column:
+            picker(selection)
 
 
 def _recording_picker(recordings: list[Trace], selection: Selection) -> None:
@@ -159,6 +181,21 @@ def _device_picker(devices: dict[int, str], selection: Selection) -> None:
     )
 
 
+def _counters_picker(counters: dict[str, str], selection: Selection) -> None:
+    gone = f"{visible(selection.counters, 20)} (not in the library)"
+    shown = counters if selection.counters in counters else {**counters, selection.counters: gone}
+    st.session_state["pick_counters"] = selection.counters
+    st.selectbox(
+        "Counters",
+        list(shown),
+        format_func=lambda i: shown.get(i, i),
+        key="pick_counters",
+        on_change=_picked_counters,
+        help="Counters of Nsight Compute of the same program, to look inside its kernels.",
+        label_visibility="collapsed",
+    )
+
+
 def _picked_recording() -> None:
     _change(Selection(trace_id=str(st.session_state["pick_recording"])), keep=())
 
@@ -166,12 +203,17 @@ def _picked_recording() -> None:
 def _picked_window() -> None:
     old = chosen()
     window = str(st.session_state["pick_window"] or "")
-    _change(Selection(trace_id=old.trace_id, window=window, device=old.device), keep=OF_RECORDING)
+    _change(replace(old, window=window), keep=OF_RECORDING)
 
 
 def _picked_device() -> None:
     old, device = chosen(), int(st.session_state["pick_device"])
-    _change(Selection(trace_id=old.trace_id, window=old.window, device=device), keep=OF_WINDOW)
+    _change(replace(old, device=device), keep=OF_WINDOW)
+
+
+def _picked_counters() -> None:
+    counters = str(st.session_state["pick_counters"] or "")
+    _change(replace(chosen(), counters=counters), keep=OF_WINDOW)
 
 
 def _change(selection: Selection, *, keep: tuple[str, ...]) -> None:

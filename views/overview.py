@@ -171,13 +171,8 @@ def _estimate(finding: Finding) -> str:
 
 
 def _address(session: Session, finding: Finding, place: Evidence) -> dict[str, str]:
-    address = {
-        "trace": session.trace.id,
-        "window": session.window,
-        "mark": f"{place.start_ns}-{place.end_ns}",
-        "finding": finding.id,
-    }
-    return {key: value for key, value in address.items() if value}
+    mark = f"{place.start_ns}-{place.end_ns}"
+    return session.address | {"mark": mark, "finding": finding.id}
 
 
 def _quality(session: Session) -> None:
