@@ -291,7 +291,10 @@ def _inside_kernels(facts: Facts, ledger: Ledger) -> str:
         kernels = "kernels that" if ledger.inside is not None else "kernels, which"
         return f"{share} of the time is in {kernels} were not examined."
     if ledger.inside is not None:
-        return f"{share} of the time is in kernels that the counters do not cover."
+        return (
+            f"{share} of the time is in kernels that the counters do not cover (capture quality "
+            "names them)."
+        )
     if KERNEL not in kinds:
         return (
             f"{share} of the time is in CUDA graphs that were recorded as a whole, so nothing is "

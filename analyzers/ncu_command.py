@@ -73,6 +73,20 @@ def _why_alone(facts: Facts, ledger: Ledger) -> str:
     )
 
 
+def to_cover(kernels: pd.DataFrame) -> str:
+    """Return the command that profiles most of these kernels; empty when it could name none.
+
+    Args:
+        kernels: ``name`` (full), ``ns`` and ``launches`` of each.
+    """
+    bases = pd.Index([base_name(str(name)) for name in kernels["name"]])
+    times = pd.DataFrame(
+        {"ns": kernels["ns"].to_numpy(), "count": kernels["launches"].to_numpy(), "variants": 1}
+    )
+    chosen = _chosen(times.groupby(bases).sum().sort_values("ns", ascending=False))
+    return command(list(chosen.index), _launches_to_count(chosen)) if len(chosen) else ""
+
+
 def why_missing(
     facts: Facts, ledger: Ledger, metrics: Iterable[str], sections: Iterable[str]
 ) -> str:

@@ -19,7 +19,7 @@ from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, covered, empty, union
 from analyzers.joining import ON_TIMELINE, PROFILED_SIDE
 from analyzers.ledger import Ledger
-from analyzers.ncu_command import base_name
+from analyzers.ncu_command import base_name, to_cover
 from analyzers.recorder import recorder_of
 from analyzers.report import Iteration, QualityNote
 from analyzers.windows import SUBMITTED, WHOLE, left_over
@@ -502,25 +502,23 @@ def _joined_counters(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> 
     if examined is None or not examined.kernel_ns:
         return None
     unmatched = examined.unmatched(facts)
-    ours = _named(unmatched[unmatched["side"] == ON_TIMELINE])
+    alone = unmatched[unmatched["side"] == ON_TIMELINE]
     theirs = _named(unmatched[unmatched["side"] == PROFILED_SIDE])
     name = examined.joined.source["name"]
-    without = f" Without counters: {ours}." if ours else ""
-    unused = f" Profiled, but not used: {theirs}." if theirs else ""
+    told = [f"Without counters: {_named(alone)}."] if len(alone) else []
+    can_run = len(alone) and recorder_of(facts.trace).counters == "ncu"
+    if run := to_cover(alone) if can_run else "":
+        told.append(f"To examine these, run `{run}` on the program and input of the timeline.")
+    told += [f"Profiled, but not used: {theirs}."] if theirs else []
     if not examined.covered_ns:
-        return _note(
-            "warning",
-            "counters_fit_nothing",
-            f"The counters of {name} fit no kernel of the window, so nothing is told from them."
-            f"{without}{unused} Profile the same program with the same input.",
-        )
+        first = f"The counters of {name} fit no kernel of the window, so nothing is told from them."
+        return _note("warning", "counters_fit_nothing", " ".join([first, *told]))
     covered = share_text(examined.covered_ns, examined.kernel_ns)
-    return _note(
-        "info",
-        "counters_joined",
+    first = (
         f"The counters of {name} cover {covered} of the window's kernel time, "
-        f"{time_text(examined.covered_ns)} of {time_text(examined.kernel_ns)}.{without}{unused}",
+        f"{time_text(examined.covered_ns)} of {time_text(examined.kernel_ns)}."
     )
+    return _note("info", "counters_joined", " ".join([first, *told]))
 
 
 def _named(unmatched: pd.DataFrame) -> str:

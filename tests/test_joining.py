@@ -257,6 +257,7 @@ def test_unmatched_kernels_of_both_sides_are_listed_with_their_time(tmp_path):
     note = next(n for n in report.quality if n.code == "counters_joined")
     assert "cover 33 % of the window's kernel time" in note.message
     assert "b 20 µs (not profiled)" in note.message
+    assert "--kernel-name 'regex:^(b)$' --launch-count 3" in note.message
 
 
 def test_graphs_recorded_as_a_whole_are_not_covered(tmp_path):
