@@ -32,7 +32,8 @@ from analyzers.facts import (
 from analyzers.finding import CAUSE_OF_ROW, Row
 from analyzers.intervals import by_key
 from analyzers.ledger import DETAILS, ROWS
-from collectors.trace import Array, CopyKind, Trace
+from analyzers.recorder import recorder_of
+from collectors.trace import Array, CopyKind, OperatorKind, Trace
 from library.cache import fingerprint
 from library.timeline_index import (
     NOTHING,
@@ -92,7 +93,13 @@ _COPY_WORDS = {
     CopyKind.MANAGED_DEVICE_TO_HOST: "managed memory DtoH",
     CopyKind.MANAGED_DEVICE_TO_DEVICE: "managed memory DtoD",
 }
-_TELLING = ("launches", "ranges", "api_calls")  # what makes a thread worth a look at once
+_OTHER_SPANS = ("os_calls", "operators")  # besides those that the facts hold
+_TELLING = (
+    "launches",
+    "ranges",
+    "operators",
+    "api_calls",
+)  # what makes a thread worth a look at once
 _NO_NAME = "(name not recorded)"
 _UNIT = re.compile(r"\[(?:.*\s)?([^\]\s]+)\]\s*$")  # "SM Active [Throughput %]"
 
@@ -101,8 +108,11 @@ def first_event_ns(facts: Facts) -> int:
     """Return the begin of the first event, which is zero on every timeline of the recording."""
     frames = (facts.launches, facts.api, facts.ranges)
     begins = [int(frame["start_ns"].to_numpy().min()) for frame in frames if len(frame)]
-    if facts.trace.count("os_calls"):
-        begins.append(int(facts.trace.columns("os_calls", ["start_ns"])["start_ns"].min()))
+    begins += [
+        int(facts.trace.columns(table, ["start_ns"])["start_ns"].min())
+        for table in _OTHER_SPANS
+        if facts.trace.count(table)
+    ]
     return min(begins, default=0)
 
 
@@ -280,14 +290,21 @@ def write_recording(facts: Facts, writer: IndexWriter) -> None:
     writer.names(at.names.texts())
     writer.relink(lambda link, row: _link(writer.lanes, facts, link, row))
     end = _last_event_ns(facts)
-    writer.finish(origin_ns=at.origin, duration_ns=max(end - at.origin, MIN_DURATION_NS))
+    writer.finish(
+        origin_ns=at.origin,
+        duration_ns=max(end - at.origin, MIN_DURATION_NS),
+        range_word=recorder_of(trace).ranges,
+    )
 
 
 def _last_event_ns(facts: Facts) -> int:
     frames = (facts.launches, facts.api, facts.ranges)
     ends = [int(frame["end_ns"].to_numpy().max()) for frame in frames if len(frame)]
-    if facts.trace.count("os_calls"):
-        ends.append(int(facts.trace.columns("os_calls", ["end_ns"])["end_ns"].max()))
+    ends += [
+        int(facts.trace.columns(table, ["end_ns"])["end_ns"].max())
+        for table in _OTHER_SPANS
+        if facts.trace.count(table)
+    ]
     return max(ends, default=0)
 
 
@@ -419,16 +436,22 @@ def _by_thread(threads: Array, starts: Array) -> Iterator[tuple[int, Array]]:
 
 
 def _write_ranges(at: _Recording, group_of: Mapping[int, int]) -> None:
-    """Write NVTX ranges by domain and depth."""
+    """Write ranges that the program marked, by domain and depth."""
     ranges = {str(name): column.to_numpy() for name, column in at.facts.ranges.items()}
     ranges |= at.trace.columns("ranges", ["domain_id"])
     name = at.names.codes(ranges["name_id"])
+    marked = _heading(recorder_of(at.trace).ranges)
     domains = {int(d): str(t) for d, t in _texts_of(at.trace, ranges["domain_id"])}
     for thread, rows in _by_thread(ranges["thread"], ranges["start_ns"]):
         for domain, mine in by_key(ranges["domain_id"][rows], rows):
-            label = f"NVTX {domains[domain]}" if domains.get(domain) else "NVTX"
+            label = f"{marked} {domains[domain]}" if domains.get(domain) else marked
             lane = Lane(group=group_of[thread], label=label, table="ranges")
             at.track(lane, RANGE, _columns(ranges, name, mine))
+
+
+def _heading(range_word: str) -> str:
+    """Return the heading of a lane of ranges: "NVTX range" stands in the lane "NVTX"."""
+    return range_word.removesuffix(" range") if " " in range_word else f"{range_word}s"
 
 
 def _texts_of(trace: Trace, ids: Array) -> Iterator[tuple[int, str]]:
@@ -456,18 +479,31 @@ def _write_marks(at: _Recording, group_of: Mapping[int, int]) -> None:
 
 
 def _write_calls(at: _Recording, group_of: Mapping[int, int]) -> None:
-    """Write CUDA calls, coloured by the ledger row that they can cost."""
+    """Write API calls, coloured by the ledger row that they can cost."""
     facts, api = at.facts, at.facts.api
     paint = np.array([_CALL_COLOR.get(Call(c), OTHER_CALL) for c in facts.calls], np.uint8)
     texts = [at.names.words(str(text) or _NO_NAME) for text in facts.functions]
     code = api["name"].to_numpy()
     spans = {column: api[column].to_numpy() for column in ("start_ns", "end_ns")}
     order, bounds = facts.call_order
+    label = f"{recorder_of(at.trace).api} API"
     for place, thread in enumerate(facts.threads.tolist()):
         rows = order[bounds[place] : bounds[place + 1]]
         columns = _columns(spans, np.array(texts, np.uint32)[code], rows)
         columns["color"] = paint[code[rows]]
-        at.track(Lane(group=group_of[thread], label="CUDA API", table="api_calls"), 0, columns)
+        lane = Lane(group=group_of[thread], label=label, table="api_calls")
+        at.track(lane, 0, columns)
+
+
+def _write_operators(at: _Recording, group_of: Mapping[int, int]) -> None:
+    """Write operators of a framework by depth, Python's functions apart."""
+    operators = at.trace.columns("operators", ["start_ns", "end_ns", "thread", "name_id", "kind"])
+    name = at.names.codes(operators["name_id"])
+    for thread, rows in _by_thread(operators["thread"], operators["start_ns"]):
+        for kind, mine in by_key(operators["kind"][rows], rows):
+            label = "Python" if kind == OperatorKind.PYTHON else "operators"
+            lane = Lane(group=group_of[thread], label=label, table="operators")
+            at.track(lane, OPERATOR, _columns(operators, name, mine))
 
 
 def _write_os_calls(at: _Recording, group_of: Mapping[int, int]) -> None:
@@ -502,6 +538,7 @@ def _write_states(at: _Recording, group_of: Mapping[int, int]) -> None:
 _HOST_TRACKS: dict[str, Callable[[_Recording, Mapping[int, int]], None]] = {
     "ranges": _write_ranges,
     "marks": _write_marks,
+    "operators": _write_operators,
     "api_calls": _write_calls,
     "os_calls": _write_os_calls,
     "thread_switches": _write_states,

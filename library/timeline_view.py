@@ -452,23 +452,26 @@ class Timeline:
         return NOTHING
 
     def chain(self, event: int) -> list[Link]:
-        """Return the NVTX range, the API call and the operation that belong to an event."""
+        """Return the range, operator, API call and operation that belong to an event."""
         table, _ = self.row_of(event)
         partner = int(self.recording.link[event]) if event < len(self.recording.start) else NOTHING
         call = {OPERATIONS: partner, "api_calls": event}.get(table, NOTHING)
         operation = {OPERATIONS: event, "api_calls": partner}.get(table, NOTHING)
-        around = self._range_around(call) if call >= 0 else NOTHING
-        links = [Link("NVTX range", around), Link("API call", call), Link("operation", operation)]
+        links = [Link("API call", call), Link("operation", operation)]
+        if call >= 0:
+            range_word = str(self.recording.meta["range_word"])
+            around = (("ranges", range_word), ("operators", "operator"))
+            links = [*(Link(word, self._around(call, t)) for t, word in around), *links]
         return [link for link in links if link.event >= 0] or [Link("", event)]
 
-    def _range_around(self, call: int) -> int:
-        """Return the innermost NVTX range around a call, -1 for none."""
+    def _around(self, call: int, table: str) -> int:
+        """Return the innermost event of a table around a call on its thread, -1 for none."""
         group = self._group_of(call)
         moment = int(self.recording.start[call])
         best = NOTHING
         for number in self.lanes_by_group[group.id]:
             placed = self.lanes[number]
-            if placed.lane.table != "ranges":
+            if placed.lane.table != table:
                 continue
             part = placed.lane.parts[0]
             first, last = placed.index.within(part, moment, moment + 1)

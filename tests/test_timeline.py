@@ -321,6 +321,12 @@ def rich(tmp_path_factory):
             "domain": ["", "", "lib"],
         },
         marks={"time_us": [5], "name": ["here"]},
+        operators={
+            "start_us": [2, 4.5, 0],
+            "end_us": [9, 6.5, 99],
+            "name": ["aten::linear", "aten::relu", "train.py(3): main"],
+            "kind": [0, 0, 1],
+        },
         os_calls={"start_us": [20], "duration_us": 5, "thread": 12},
         thread_switches={
             "time_us": [0, 4, 6, 9],
@@ -378,6 +384,8 @@ def test_a_thread_has_ranges_by_domain_and_depth_calls_system_calls_and_states(r
     assert ("CUDA API", 0) in shown
     assert ("OS runtime", 0) in shown
     assert ("on a core", 0) in shown
+    assert ("operators", 0) in shown
+    assert ("Python", 0) in shown
 
 
 def test_a_thread_has_a_core_from_one_switch_to_the_next(rich):
@@ -410,10 +418,11 @@ def test_a_chain_leads_from_the_innermost_range_over_the_call_to_the_kernel(rich
     chain = shown.chain(relu)
     assert [(c.role, shown.name_of(c.event)) for c in chain] == [
         ("NVTX range", "forward"),
+        ("operator", "aten::relu"),
         ("API call", "cudaLaunchKernel"),
         ("operation", "relu"),
     ]
-    assert shown.chain(chain[1].event) == chain
+    assert shown.chain(chain[2].event) == chain
     copy = shown.event_at(OPERATIONS, 4)
     assert shown.name_of(shown.chain(copy)[0].event) == "step"
 

@@ -10,6 +10,7 @@ import streamlit as st
 
 from analyzers.facts import WindowError, holds_counters_only
 from analyzers.finding import Evidence
+from analyzers.recorder import recorder_of
 from analyzers.words import function_first, size_text, time_text
 from collectors.trace import TraceError
 from library import cache
@@ -36,7 +37,7 @@ HELP = (
 )
 KEY = "timeline"
 ROOM_AROUND = 0.6  # of a finding's length, on both sides of it
-MARGIN = 0.02  # the same around all NVTX ranges
+MARGIN = 0.02  # the same around all ranges that the program marked
 SHOWN_LONGEST = 25
 SHOWN_NAME = 160
 SHOWN_FACT = 60
@@ -101,8 +102,8 @@ def page() -> None:
         looked = Looked(session=session, timeline=session.timeline())
     if not looked.timeline.lanes:
         st.header("Nothing to show", anchor=False)
-        st.write("The recording holds no GPU work, no CUDA calls and no NVTX ranges. Record with:")
-        st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
+        st.write("The recording holds no GPU work, no API calls and nothing else. Record with:")
+        st.code(recorder_of(session.trace).again, language=None)
         return
     st.fragment(_timeline)(looked)
 
@@ -420,9 +421,9 @@ def _in_view(looked: Looked, view: Span) -> None:
     else:
         shown = longest(looked.timeline, view, table="ranges")
         if not len(shown):
-            table.caption("Neither GPU operations nor NVTX ranges are in view.")
+            table.caption("Neither GPU operations nor ranges of the program are in view.")
             return
-        table.caption("The longest NVTX ranges; no GPU operation is in view.")
+        table.caption("The longest ranges that the program marked; no GPU operation is in view.")
     table.dataframe(shown, hide_index=True, column_config=LONGEST_COLUMNS)
 
 
