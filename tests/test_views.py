@@ -151,7 +151,7 @@ def test_the_timeline_of_a_cpu_recording_still_shows_its_ranges(pages, no_gpu):
     app = draw("timeline", trace=no_gpu.trace.id)
     assert not app.exception
     assert not app.error
-    assert "The longest NVTX ranges" in words(app)
+    assert "The longest ranges that the program marked" in words(app)
     listed = app.dataframe[0].value
     assert listed["name"].iloc[0] == "step"
     assert listed["where"].iloc[0].startswith("NVTX · ")
