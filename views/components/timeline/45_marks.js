@@ -145,10 +145,11 @@ class Marks {
 
   // The band between lowest and highest value, and the area below it.
   counter(g, { part, from, to }, at) {
-    const { time, until, low, high } = part.answer.columns, { info } = at, range = info.high - info.low || 1;
+    const { time, until, low, high } = part.answer.columns, scale = scaleOf(at.info);
+    const range = scale.high - scale.low || 1;
     const first = above(until, part.first, part.last, from);
-    const y = (value) => at.y + at.h - 1 - clamp((value - info.low) / range, 0, 1) * (at.h - 2);
-    const foot = y(info.low), area = new Path2D(), band = new Path2D(), steps = new Path2D();
+    const y = (value) => at.y + at.h - 1 - clamp((value - scale.low) / range, 0, 1) * (at.h - 2);
+    const foot = y(0), area = new Path2D(), band = new Path2D(), steps = new Path2D();
     let right = NaN;
     for (let i = first; i < part.last && time[i] < to; i++) {
       const x = this.snap(this.x(at, Math.max(time[i], from)));

@@ -57,12 +57,11 @@ class Picking {
   click(x, y) {
     const { timeline } = this, hit = markAt(timeline, x, y);
     if (!hit || hit.part.counter) {
-      const pane = hit?.pane || timeline.paneAt(y) || timeline.panes[0];
-      if (this.picked) this.clear();
-      timeline.trigger("pick", { recording: pane.place, event: -1 });
+      if (this.picked) this.drop();
       return;
     }
     const { columns, head } = hit.part.answer, offset = hit.pane.given.offset || 0;
+    if (this.isPicked(hit)) return;  // the second click of two
     this.take({
       recording: hit.pane.place, event: columns.event[hit.i], lane: hit.lane,
       start: hit.start + offset, end: hit.end + offset, name: head.names[columns.name[hit.i]],
@@ -74,6 +73,17 @@ class Picking {
     this.timeline.redraw();
     if (tell) this.timeline.trigger("pick", { recording: picked.recording, event: picked.event });
     this.learn(picked, then);
+  }
+
+  isPicked({ pane, part, i }) {
+    const { picked } = this;
+    return picked?.recording === pane.place && picked.event === part.answer.columns.event?.[i];
+  }
+
+  // The reader no longer wants it picked.
+  drop() {
+    this.timeline.trigger("pick", { recording: this.picked.recording, event: -1 });
+    this.clear();
   }
 
   clear() {
@@ -91,10 +101,18 @@ class Picking {
       if (round !== this.round) return;
       this.picked = { ...picked, ...head };
       then?.(this.picked);
+      this.timeline.words.picked(this.picked, pane);
       this.timeline.redraw();
     } catch (error) {
       if (round === this.round && error.name !== "AbortError") this.timeline.words.note(pane, String(error.message || error));
     }
+  }
+
+  // To the longest event of a bin: its first click picked it, but where it lies may still be asked.
+  zoomTo(hit) {
+    if (!this.isPicked(hit)) return;
+    if (this.picked.chain) this.timeline.fit();
+    else this.learn(this.picked, () => this.timeline.fit());
   }
 
   // To an event found elsewhere: pick it, show its lane, and its time.
