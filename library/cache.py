@@ -168,7 +168,7 @@ def get(trace_id: str) -> Trace:
     """
     from collectors.trace import RefusedError, Trace
 
-    if not _TRACE_ID.fullmatch(trace_id) or not (cache_root() / trace_id / MANIFEST).is_file():
+    if not is_known(trace_id):
         shown = "".join(c if c.isprintable() else "\ufffd" for c in trace_id[:80])
         raise RefusedError(f"{shown}: not in the library (deleted?). Open the recording again")
     newest = max(
@@ -176,6 +176,12 @@ def get(trace_id: str) -> Trace:
     )
     trace = Trace.load(cache_root() / trace_id)
     return named(trace, newest.name) if newest is not None else trace
+
+
+def is_known(trace_id: str) -> bool:
+    """Tell whether the library has a recording of this name; cheap."""
+    known = _TRACE_ID.fullmatch(trace_id) is not None
+    return known and (cache_root() / trace_id / MANIFEST).is_file()
 
 
 def named(trace: Trace, name: str) -> Trace:
@@ -392,8 +398,9 @@ def _sweep() -> None:
     for folder in _entries(cache_root()):
         if folder.name not in known:  # killed before it was remembered: nobody can find it
             shutil.rmtree(folder, ignore_errors=True)
-        for unfinished in folder.glob("analysis/.*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+        for place in ("analysis/.*", "timeline/.*", "analysis/*/.*"):
+            for unfinished in folder.glob(place):
+                shutil.rmtree(unfinished, ignore_errors=True)
     for file in _entries(data_dir() / "index"):
         if file.suffix != ".json" or _load_record(file) is None:
             file.unlink(missing_ok=True)

@@ -307,7 +307,7 @@ def test_a_kernel_of_the_table_is_found_on_the_timeline(page, launch):
     settle(page)
     kernel = launch.stored.kernels().sort_values("total_ns", ascending=False).iloc[0]
     page.wait_for_function(f"() => {T}.found?.count > 0")
-    assert ask(page, "t.find") == f"={kernel['name']}"
+    assert ask(page, "t.find") == f'"{kernel["name"]}"'
     assert ask(page, "t.found.count") == kernel["count"]
 
 
