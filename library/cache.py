@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import importlib.util
 import json
@@ -303,8 +304,12 @@ def write_json(path: Path, value: Any) -> None:
         raise
 
 
+@functools.cache
 def fingerprint(*modules: str) -> str:
-    """Return a digest of the source text of packages and modules, without importing them."""
+    """Return a digest of the source text of packages and modules, without importing them.
+
+    Looked at once: what runs is what was loaded, whatever happens to the files.
+    """
     digest = hashlib.sha256()
     for module in modules:
         package, _, name = module.partition(".")

@@ -375,6 +375,16 @@ def test_hostile_names_and_far_times_are_drawn_and_never_run(page, hostile):
     assert page.title() != "owned"
 
 
+def test_a_link_holds_times_of_a_clock_that_counts_from_1970(page, hostile):
+    look(page, hostile.trace)
+    page.get_by_role("button", name="Zoom in").click()
+    page.wait_for_url("**view=1152921504**")
+    kept = view(page)
+    page.reload()
+    settle(page)
+    assert view(page) == kept
+
+
 def test_ten_thousand_lanes_scroll_to_their_end(page, crowded):
     look(page, crowded.trace)
     assert ask(page, "t.panes[0].layout.lanes.length") == 10_000
