@@ -222,6 +222,7 @@ class Timeline {
   }
 
   jump(view) {
+    this.hover.hide();
     this.view = this.panes.every((pane) => pane.layout) ? this.clamped(...view) : view.slice();
     this.moved();
   }
@@ -287,6 +288,7 @@ class Timeline {
 
   // After a pause, but not seldom while the view keeps moving.
   loadSoon() {
+    if (this.life.signal.aborted) return;
     const now = performance.now();
     clearTimeout(this.loading);
     this.movedAt ||= now;
