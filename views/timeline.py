@@ -40,10 +40,11 @@ from views.components.timeline import Aligned, Drawn, Event, Shown, Span
 from views.components.timeline import timeline as canvas
 
 HELP = (
-    "Wheel or W and S: zoom. Drag or A and D: move. Shift and drag: measure. Click: details; "
-    "double click: zoom to an event. / searches, N goes to the next match; in quotation marks a "
-    "text is a whole name. Where events are too many to draw, the height of a column is their "
-    "share of its time. Times count from the first event."
+    "Wheel or W and S: zoom. Drag or A and D: move. Shift and drag, M, or hold a finger: measure. "
+    "Click: details; double click or F: zoom to the event; [ and ]: its neighbours. / searches, N "
+    "goes to the next match; in quotation marks a text is a whole name. 0 shows all. Where events "
+    "are too many to draw, the height of a column is their share of its time. Times count from the "
+    "first event."
 )
 KEY = "timeline"
 ROOM_AROUND = 0.6  # of a finding's length, on both sides of it
