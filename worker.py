@@ -210,7 +210,7 @@ def start(path: Path, *, window: str = "", counters: str = "", limits: Limits | 
     folder = cache.find_folder(path)
     name = cache.text_of(path.name)
     stored = analyses.find(folder, window, name, counters) if folder is not None else None
-    if stored is not None:
+    if stored is not None and analyses.has_timeline(stored):
         return Job(name=path.name, stored=stored)
     try:
         path = path.absolute()  # not resolved: a link keeps its own name
@@ -661,9 +661,12 @@ def _read(path: Path, report: _Reporter) -> Trace:
 def _analyse(trace: Trace, window: str, counters: str, report: _Reporter) -> Stored:
     from analyzers.analysis import investigate
     from analyzers.facts import build_facts
-    from library.timeline_lanes import add_recording_index
+    from library.timeline_lanes import add_recording_index, recording_index, window_index
 
     if (stored := analyses.load(trace, window, counters)) is not None:
+        if not analyses.has_timeline(stored):  # of an older version
+            report(READING_SHARE, "sorting the timeline")
+            window_index(stored, recording_index(trace).meta["origin_ns"])
         return stored
     joined = cache.get(counters) if counters else None
     report(READING_SHARE, "analysing")
@@ -673,7 +676,7 @@ def _analyse(trace: Trace, window: str, counters: str, report: _Reporter) -> Sto
         analysis = investigate(trace, window, facts, joined)
         report(0.95, "storing the analysis")
         stored = analyses.save(analysis, trace, window, counters)
-        timeline.result()
+        analyses.without_defects(timeline)
         return stored
 
 

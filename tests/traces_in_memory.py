@@ -76,6 +76,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "syncs": _ON_DEVICE,
     "ranges": {**_ON_THREAD, "name": "range", "kind": 0, "closed": True},
     "marks": {**_ON_THREAD, "name": "mark"},
+    "operators": {**_ON_THREAD, "name": "aten::add", "kind": 0},
     "os_calls": {**_ON_THREAD, "name": "poll"},
     "overheads": {**_ON_THREAD, "name": "Buffer flush"},
     "gpu_metrics": {"gpu": 0},

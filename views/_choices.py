@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.facts import holds_counters_only
+from analyzers.recorder import recorder_of
 from analyzers.report import Iteration, Report
 from analyzers.words import time_text
 from collectors.trace import Trace
@@ -70,10 +71,11 @@ def _range_choices(trace: Trace) -> dict[str, str]:
     length = pd.Series(columns["end_ns"] - columns["start_ns"]).groupby(columns["name_id"])
     totals = length.agg(["sum", "size"]).sort_values("sum", ascending=False).head(SHOWN_RANGES)
     names = trace.names(totals.index.to_numpy(dtype=np.int64))
+    word = recorder_of(trace).ranges.removesuffix(" range")
     return {
-        f"nvtx:{name}#1": f"NVTX {visible(str(name), LABEL_LENGTH)} · first of {count:,}"
+        f"nvtx:{name}#1": f"{word} {visible(str(name), LABEL_LENGTH)} · first of {count:,}"
         if count > 1
-        else f"NVTX {visible(str(name), LABEL_LENGTH)}"
+        else f"{word} {visible(str(name), LABEL_LENGTH)}"
         for name, count in zip(names, totals["size"], strict=True)
         if name
     }
