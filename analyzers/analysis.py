@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from analyzers.counted_kernels import roofline_summary
 from analyzers.diagnose import give_verdict, rank, run_rules
 from analyzers.facts import Facts, build_facts
 from analyzers.finding import Failed, Skipped
@@ -63,7 +64,11 @@ def investigate(trace: Trace, window: str = "", facts: Facts | None = None) -> A
         quality=quality,
         counts=trace.counts,
         operations=operations(facts, ledger.window),
-        totals={**totals(facts), "steps": step_breakdown(facts, iterations)},
+        totals={
+            **totals(facts),
+            "steps": step_breakdown(facts, iterations),
+            "roofline": roofline_summary(facts, ledger),
+        },
         iterations=iterations,
         iterations_note=iterations_note,
     )

@@ -75,6 +75,10 @@ class Session:
         """Return one row per kernel name, counting the whole recording on all devices."""
         return _table(self.stored.folder, "kernels")
 
+    def counted(self) -> pd.DataFrame:
+        """Return what counters say about each kernel name; without counters no rows."""
+        return _table(self.stored.folder, "counted")
+
     def launches(self) -> pd.DataFrame:
         """Return one row per GPU operation, of the chosen device."""
         frame = _table(self.stored.folder, "launches")
