@@ -79,6 +79,10 @@ class Session:
         """Return what counters say about each kernel name; without counters no rows."""
         return _table(self.stored.folder, "counted")
 
+    def regions(self) -> pd.DataFrame:
+        """Return the ledger by region of the program, on all devices."""
+        return _table(self.stored.folder, "regions")
+
     def launches(self) -> pd.DataFrame:
         """Return one row per GPU operation, of the chosen device."""
         frame = _table(self.stored.folder, "launches")
