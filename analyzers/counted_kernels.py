@@ -44,7 +44,7 @@ WORDS_OF_PART = {
     Part.L2: "the L2 cache at its limit",
     Part.L1: "the L1 cache at its limit",
     Part.SMALL_GRID: "fewer blocks than multiprocessors",
-    Part.TAIL: "a last wave that is nearly empty",
+    Part.TAIL: "a partly empty last wave",
     Part.IMBALANCE: "uneven work of multiprocessors",
     Part.FP64: "64-bit arithmetic",
     Part.TENSOR: "idle tensor cores",
