@@ -204,7 +204,7 @@ def start(path: Path, *, window: str = "", limits: Limits | None = None) -> Job:
     folder = cache.find_folder(path)
     name = cache.text_of(path.name)
     stored = analyses.find(folder, window, name) if folder is not None else None
-    if stored is not None:
+    if stored is not None and analyses.has_timeline(stored):
         return Job(name=path.name, stored=stored)
     try:
         path = path.absolute()  # not resolved: a link keeps its own name
@@ -645,9 +645,12 @@ def _read(path: Path, report: _Reporter) -> Trace:
 def _analyse(trace: Trace, window: str, report: _Reporter) -> Stored:
     from analyzers.analysis import investigate
     from analyzers.facts import build_facts
-    from library.timeline_lanes import add_recording_index
+    from library.timeline_lanes import add_recording_index, recording_index, window_index
 
     if (stored := analyses.load(trace, window)) is not None:
+        if not analyses.has_timeline(stored):  # of an older version
+            report(READING_SHARE, "sorting the timeline")
+            window_index(stored, recording_index(trace).meta["origin_ns"])
         return stored
     report(READING_SHARE, "analysing")
     facts = build_facts(trace)
@@ -656,7 +659,7 @@ def _analyse(trace: Trace, window: str, report: _Reporter) -> Stored:
         analysis = investigate(trace, window, facts)
         report(0.95, "storing the analysis")
         stored = analyses.save(analysis, trace, window)
-        timeline.result()
+        analyses.without_defects(timeline)
         return stored
 
 

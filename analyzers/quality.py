@@ -395,7 +395,7 @@ def _warm_up(facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]) ->
     if len(inside) > 2:
         length = np.array([i.end_ns - i.start_ns for i in inside])
         usual = float(np.median(length[1:]))
-        if length[0] > WARM_UP_FACTOR * usual:
+        if usual > 0 and length[0] > WARM_UP_FACTOR * usual:
             return _note(
                 "warning",
                 "warm_up",

@@ -58,7 +58,10 @@ def serve(data: Path, variables: Mapping[str, str] | None = None) -> Iterator[Se
             yield Server(address, process.pid)
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=20)
+            process.kill()
+            process.wait()
 
 
 def _is_up(process: subprocess.Popen[bytes], address: str) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
@@ -73,7 +74,7 @@ class Figures:
         open_s: Opening it without the index.
         index_s: Building the index.
         tile_ms: Times of tile queries.
-        search_ms: Times of searches.
+        search_ms: Median time of searching for each text.
         paint_s: Times from the address to the first picture.
         wheel_ms: Times from the wheel to the pixels of the new view.
         viewer_mb: Server memory for each further viewer, -1 when not measured.
@@ -111,7 +112,7 @@ class Figures:
         """Return a line for each reach that was missed."""
         checks = [
             ("tile query, 95th percentile, ms", percentile(self.tile_ms, 95), MAX_TILE_P95_MS),
-            ("search, median, ms", statistics.median(self.search_ms), MAX_SEARCH_MS),
+            ("search, slowest text's median, ms", max(self.search_ms), MAX_SEARCH_MS),
             ("index over the rest of opening", self.index_share, MAX_INDEX_SHARE),
         ]
         if self.wheel_ms:
@@ -130,7 +131,7 @@ HEAD = "  ".join(
         f"{'events':>11}",
         f"{'index':>10}",
         f"{'tile p50 / p95':>19}",
-        f"{'search p50 / p95':>19}",
+        f"{'search p50 / max':>19}",
         f"{'paint p50 / p95':>19}",
         f"{'wheel p50 / p95':>19}",
         f"{'each viewer':>12}",
@@ -147,7 +148,7 @@ def _pair(values: Sequence[float], unit: str) -> str:
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the smallest value that ``share`` percent of the values do not exceed."""
     ordered = sorted(values)
-    place = min(len(ordered) - 1, max(0, round(share / 100 * len(ordered) + 0.5) - 1))
+    place = max(0, math.ceil(share / 100 * len(ordered)) - 1)
     return ordered[place]
 
 
@@ -216,9 +217,8 @@ def _ask(trace_id: str) -> dict[str, Any]:
         "events": len(index.start),
         "tiles": list(_tile_times(shown)),
         "searches": [
-            _milliseconds(partial(_search, shown, text))
-            for text in SEARCHED
-            for _ in range(SEARCHES)
+            statistics.median(_milliseconds(partial(_search, shown, t)) for _ in range(SEARCHES))
+            for t in SEARCHED
         ],
     }
 

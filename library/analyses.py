@@ -12,9 +12,10 @@ import hashlib
 import json
 import os
 import shutil
+import traceback
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -211,12 +212,27 @@ def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
             segments, report = analysis.ledger.segments, analysis.report
             index = thread.submit(add_window_index, fresh, segments, report, origin_ns)
             _write(fresh, window, report, tables)
-            index.result()
+            without_defects(index)
         _publish(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     _forget_old(target)
     return Stored(target, trace.source.name)
+
+
+def without_defects(index: Future[None]) -> None:
+    """Wait for an index; a defect of ours in it must not cost the answer, which needs no index.
+
+    Raises:
+        OSError: The disk is full or cannot be written.
+        MemoryError: There was too little.
+    """
+    try:
+        index.result()
+    except (OSError, MemoryError):
+        raise
+    except Exception:  # made again, and then told, when somebody looks at the timeline
+        traceback.print_exc()
 
 
 def load(trace: Trace, window: str = "") -> Stored | None:
@@ -228,6 +244,27 @@ def find(trace_folder: Path, window: str = "", name: str = "") -> Stored | None:
     """Return the intact analysis of ``window`` under ``trace_folder``, None when there is none."""
     folder = _folder(trace_folder, window)
     return Stored(folder, name) if _is_intact(folder) else None
+
+
+def recording_index_folder(trace_folder: Path) -> Path:
+    """Return where the timeline's index of a recording lies, in this version."""
+    return trace_folder / "timeline" / _timeline_version()
+
+
+def window_index_folder(analysis_folder: Path) -> Path:
+    """Return where the timeline's index of an analysis lies, in this version."""
+    return analysis_folder / f"timeline-{_timeline_version()}"
+
+
+def has_timeline(stored: Stored) -> bool:
+    """Tell whether both indexes were made."""
+    recording = recording_index_folder(stored.folder.parent.parent)
+    return recording.is_dir() and window_index_folder(stored.folder).is_dir()
+
+
+def _timeline_version() -> str:
+    modules = ("analyzers", "collectors.trace", "library.timeline_index", "library.timeline_lanes")
+    return fingerprint(*modules)[:24]
 
 
 def analyzer_version() -> str:

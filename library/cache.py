@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import importlib.util
 import json
@@ -168,7 +169,7 @@ def get(trace_id: str) -> Trace:
     """
     from collectors.trace import RefusedError, Trace
 
-    if not _TRACE_ID.fullmatch(trace_id) or not (cache_root() / trace_id / MANIFEST).is_file():
+    if not is_known(trace_id):
         shown = "".join(c if c.isprintable() else "\ufffd" for c in trace_id[:80])
         raise RefusedError(f"{shown}: not in the library (deleted?). Open the recording again")
     newest = max(
@@ -176,6 +177,12 @@ def get(trace_id: str) -> Trace:
     )
     trace = Trace.load(cache_root() / trace_id)
     return named(trace, newest.name) if newest is not None else trace
+
+
+def is_known(trace_id: str) -> bool:
+    """Tell whether the library has a recording of this name; cheap."""
+    known = _TRACE_ID.fullmatch(trace_id) is not None
+    return known and (cache_root() / trace_id / MANIFEST).is_file()
 
 
 def named(trace: Trace, name: str) -> Trace:
@@ -297,8 +304,12 @@ def write_json(path: Path, value: Any) -> None:
         raise
 
 
+@functools.cache
 def fingerprint(*modules: str) -> str:
-    """Return a digest of the source text of packages and modules, without importing them."""
+    """Return a digest of the source text of packages and modules, without importing them.
+
+    Looked at once: what runs is what was loaded, whatever happens to the files.
+    """
     digest = hashlib.sha256()
     for module in modules:
         package, _, name = module.partition(".")
@@ -392,8 +403,9 @@ def _sweep() -> None:
     for folder in _entries(cache_root()):
         if folder.name not in known:  # killed before it was remembered: nobody can find it
             shutil.rmtree(folder, ignore_errors=True)
-        for unfinished in folder.glob("analysis/.*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+        for place in ("analysis/.*", "timeline/.*", "analysis/*/.*"):
+            for unfinished in folder.glob(place):
+                shutil.rmtree(unfinished, ignore_errors=True)
     for file in _entries(data_dir() / "index"):
         if file.suffix != ".json" or _load_record(file) is None:
             file.unlink(missing_ok=True)

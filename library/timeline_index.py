@@ -14,11 +14,12 @@ such as GPU metrics, are a second sequence with times and values.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Self
@@ -28,13 +29,14 @@ import pyarrow as pa
 
 from analyzers.facts import nesting_depth
 from analyzers.intervals import Spans
-from collectors.trace import Array
+from collectors.trace import Array, DamagedError
 
 META = "meta.json"
 NOTHING = -1
 FAN_OUT = 16  # blocks of a level that one block of the next stands for
 PIECE_ROWS = 1 << 20  # of a column are written at once
 MAX_SCANNED = 1 << 16  # values looked at one by one
+MAX_LEVELS = 256  # of one track; ranges that are never closed pile up without end
 
 EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
     "start": np.dtype("<i8"),  # ns since the recording's first event
@@ -55,7 +57,7 @@ NAME_COLUMNS: dict[str, np.dtype[Any]] = {"text": np.dtype("u1"), "text_at": np.
 COLUMNS = EVENT_COLUMNS | COUNTER_COLUMNS | NAME_COLUMNS
 
 
-class IndexDamagedError(Exception):
+class IndexDamagedError(DamagedError):
     """A stored index is not what was written; it has to be made again."""
 
 
@@ -250,8 +252,10 @@ class IndexWriter:
     folder: Path
     lanes: list[Lane] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     events: int = 0
     samples: int = 0
+    _places: dict[str, int] = field(default_factory=dict)
     _files: dict[str, IO[bytes]] = field(default_factory=dict)
     _checksums: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COLUMNS, 0))
     _covered: int = 0
@@ -263,11 +267,30 @@ class IndexWriter:
 
     def group(self, group: Group) -> int:
         """Add a group and return its place; one that is there is found again by its id."""
-        for place, known in enumerate(self.groups):
-            if known.id == group.id:
-                return place
-        self.groups.append(group)
-        return len(self.groups) - 1
+        place = self._places.setdefault(group.id, len(self.groups))
+        if place == len(self.groups):
+            self.groups.append(group)
+        return place
+
+    def track(self, lane: Lane, color: int, columns: Mapping[str, Array]) -> None:
+        """Add a lane, and further ones under it where its events overlap.
+
+        Args:
+            lane: What the first one is.
+            color: Colour of its events.
+            columns: As ``lane`` takes them, sorted by begin; they may overlap.
+        """
+        rows = without_overlap(columns["start"], columns["end"])
+        for level, places in enumerate(rows[:MAX_LEVELS]):
+            chosen = columns if len(rows) == 1 else {k: v[places] for k, v in columns.items()}
+            label = "" if level else lane.label
+            self.lane(replace(lane, label=label, level=level), (color, chosen))
+        if len(rows) > MAX_LEVELS:
+            count = sum(len(places) for places in rows[MAX_LEVELS:])
+            self.notes.append(
+                f"{lane.label}: {count:,} events are nested deeper than {MAX_LEVELS} levels and "
+                "are not shown"
+            )
 
     def lane(self, lane: Lane, *parts: tuple[int, Mapping[str, Array]]) -> None:
         """Add a lane.
@@ -334,6 +357,7 @@ class IndexWriter:
             "samples": self.samples,
             "lanes": [asdict(lane) for lane in self.lanes],
             "groups": [asdict(group) for group in self.groups],
+            "notes": self.notes,
             "checksums": self._checksums,
             **meta,
         }
@@ -411,6 +435,7 @@ class Index:
 
         Raises:
             IndexDamagedError: It is not there, not whole, or not what was written.
+            OSError: It could not be read, which says nothing about it.
         """
         try:
             meta = json.loads((folder / META).read_text(encoding="utf-8"))
@@ -418,7 +443,7 @@ class Index:
             lanes = tuple(_lane(given) for given in meta.pop("lanes"))
             groups = tuple(Group(**given) for given in meta.pop("groups"))
             columns = {n: _mapped(folder / n, kind) for n, kind in COLUMNS.items()}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             raise IndexDamagedError(f"{folder.name}: {type(error).__name__}") from error
         if not intact:
             raise IndexDamagedError(f"{folder.name}: not what was written")
@@ -501,7 +526,7 @@ def checksum(path: Path) -> int:
 
 
 def publish(fresh: Path, target: Path) -> None:
-    """Make a finished index appear as ``target``; what was there gives way.
+    """Make a finished index appear as ``target``; one that somebody else finished first stays.
 
     Nothing waits for the disk: what a crash tears does not have its checksum, and is made again.
 
@@ -511,35 +536,50 @@ def publish(fresh: Path, target: Path) -> None:
     try:
         fresh.replace(target)
     except OSError:
+        with contextlib.suppress(IndexDamagedError):
+            Index.open(target)
+            return
         shutil.rmtree(target, ignore_errors=True)
         fresh.replace(target)
 
 
-def without_overlap(starts: Array, ends: Array) -> Iterator[Array]:
-    """Split intervals into rows that do not overlap; yields the places of each row, sorted.
+def without_overlap(starts: Array, ends: Array) -> list[Array]:
+    """Split intervals into rows that do not overlap; returns the places of each row, sorted.
 
-    Nested intervals stand by depth, the outermost first; others in as few rows as possible.
+    Nested intervals stand by depth, the outermost first; only those that cross each other, and
+    what overlaps them, are packed into as few rows as possible.
 
     Args:
         starts: Begins, sorted.
         ends: Ends.
     """
     if not _overlap(starts, ends):
-        yield np.arange(len(starts))
-        return
-    order = np.lexsort((-ends, starts))
+        return [np.arange(len(starts))]
+    solid = np.maximum(ends, starts + 1)  # one without length takes its moment
+    order = np.lexsort((-solid, starts))
     levels = np.empty(len(order), np.int64)
-    levels[order] = nesting_depth(starts[order], ends[order])
-    rows = _rows(levels, starts, ends)
-    if any(_overlap(starts[r], ends[r]) for r in rows):  # they cross each other
-        rows = _rows(packed(starts, ends), starts, ends)
-    yield from rows
+    levels[order] = nesting_depth(starts[order], solid[order])
+    cluster = _clusters(starts, solid)
+    by_level = np.lexsort((starts, levels))
+    same = levels[by_level][1:] == levels[by_level][:-1]
+    crosses = same & (starts[by_level][1:] < solid[by_level][:-1])
+    crossing = np.isin(cluster, cluster[by_level][1:][crosses])
+    if crossing.any():
+        levels[crossing] = packed(starts[crossing], ends[crossing])
+    return _rows(levels, starts, ends)
+
+
+def _clusters(starts: Array, ends: Array) -> Array:
+    """Number the groups of intervals that overlap, directly or through others; sorted by begin."""
+    reach = np.maximum.accumulate(ends)
+    numbers: Array = np.cumsum(np.concatenate([[True], starts[1:] >= reach[:-1]])) - 1
+    return numbers
 
 
 def _rows(levels: Array, starts: Array, ends: Array) -> list[Array]:
     order = np.lexsort((ends, starts, levels))
     borders = np.flatnonzero(np.diff(levels[order])) + 1
-    return np.split(order, borders)
+    return list(np.split(order, borders))
 
 
 def _overlap(starts: Array, ends: Array) -> bool:
@@ -559,9 +599,8 @@ def packed(starts: Array, ends: Array) -> Array:
     """
     place = np.arange(len(starts))
     ends = np.maximum(ends, starts + 1)  # one without length takes its moment
-    reach = np.maximum.accumulate(ends)
-    first = np.flatnonzero(np.concatenate([[True], starts[1:] >= reach[:-1]]))
-    cluster = np.repeat(np.arange(len(first)), np.diff(np.append(first, len(starts))))
+    cluster = _clusters(starts, ends)
+    first = np.flatnonzero(np.diff(cluster, prepend=-1))
     by_end = np.argsort(ends, kind="stable")  # clusters stay together: they are apart in time
     is_open = place + 1 - np.searchsorted(ends[by_end], starts, side="right")
     rows = np.maximum.reduceat(is_open, first)[cluster]

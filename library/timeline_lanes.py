@@ -34,7 +34,8 @@ from analyzers.intervals import by_key
 from analyzers.ledger import DETAILS, ROWS
 from analyzers.recorder import recorder_of
 from collectors.trace import Array, CopyKind, OperatorKind, Trace
-from library.cache import fingerprint
+from library.analyses import recording_index_folder, window_index_folder
+from library.cache import job_running
 from library.timeline_index import (
     NOTHING,
     Group,
@@ -43,7 +44,6 @@ from library.timeline_index import (
     IndexWriter,
     Lane,
     publish,
-    without_overlap,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 # Colours by number: the ledger's rows first, so that a call that waits has the colour of waiting.
 COLORS = (
     *(row.value for row in ROWS),
-    *("other call", "NVTX range", "OS runtime call", "thread on a core", "iteration", "operator"),
+    *("other call", "marked range", "OS runtime call", "thread on a core", "iteration", "operator"),
 )
 OTHER_CALL, RANGE, OS_CALL, RUNNING, ITERATION, OPERATOR = range(len(ROWS), len(COLORS))
 OPERATIONS, SEGMENTS, FINDINGS, ITERATIONS = "operations", "segments", "findings", "iterations"
@@ -61,8 +61,8 @@ PROGRAM = Group(id="program", kind="program", title="Program")
 OPEN_THREADS = 6  # of those that matter most; the others are there, folded
 OPEN_METRICS = 6
 MIN_DURATION_NS = 100
+MAX_MHZ = 100_000  # a clock above this is given in Hz, whatever the metric's name says
 MAX_TABLE_SPREAD, MIN_TABLE = 8, 1 << 16  # places of a look-up table for each id
-WINDOW_INDEX = "timeline"  # folder beside the tables of an analysis
 
 _CODE = {row: place for place, row in enumerate(ROWS)}
 _KIND_COLOR = {
@@ -93,7 +93,6 @@ _COPY_WORDS = {
     CopyKind.MANAGED_DEVICE_TO_HOST: "managed memory DtoH",
     CopyKind.MANAGED_DEVICE_TO_DEVICE: "managed memory DtoD",
 }
-_OTHER_SPANS = ("os_calls", "operators")  # besides those that the facts hold
 _TELLING = (
     "launches",
     "ranges",
@@ -106,14 +105,24 @@ _UNIT = re.compile(r"\[(?:.*\s)?([^\]\s]+)\]\s*$")  # "SM Active [Throughput %]"
 
 def first_event_ns(facts: Facts) -> int:
     """Return the begin of the first event, which is zero on every timeline of the recording."""
-    frames = (facts.launches, facts.api, facts.ranges)
-    begins = [int(frame["start_ns"].to_numpy().min()) for frame in frames if len(frame)]
-    begins += [
-        int(facts.trace.columns(table, ["start_ns"])["start_ns"].min())
-        for table in _OTHER_SPANS
-        if facts.trace.count(table)
-    ]
-    return min(begins, default=0)
+    return min((int(values.min()) for values in _moments(facts, "start_ns")), default=0)
+
+
+def _last_event_ns(facts: Facts) -> int:
+    return max((int(values.max()) for values in _moments(facts, "end_ns")), default=0)
+
+
+def _moments(facts: Facts, column: str) -> Iterator[Array]:
+    """Yield the begins, or the ends, of everything that has a lane."""
+    for frame in (facts.launches, facts.api, facts.ranges):
+        if len(frame):
+            yield frame[column].to_numpy()
+    for table in ("os_calls", "operators"):
+        if facts.trace.count(table):
+            yield facts.trace.columns(table, [column])[column]
+    for table in ("marks", "thread_switches", "gpu_metrics"):
+        if facts.trace.count(table):
+            yield facts.trace.columns(table, ["time_ns"])["time_ns"]
 
 
 def operation_words(kind: int, copy_kind: int, name: str) -> str:
@@ -143,7 +152,7 @@ def recording_index(trace: Trace) -> Index:
         OSError: The disk cannot be written.
         TraceError: A table of the trace is damaged.
     """
-    target = _recording_folder(trace)
+    target = recording_index_folder(trace.folder)
     try:
         return Index.open(target)
     except IndexDamagedError:
@@ -159,15 +168,13 @@ def add_recording_index(facts: Facts) -> None:
         OSError: The disk cannot be written.
         TraceError: A table of the trace is damaged.
     """
-    target = _recording_folder(facts.trace)
-    if not target.exists():
-        shutil.rmtree(target.parent, ignore_errors=True)  # those of older versions
-        _make(target, lambda writer: write_recording(facts, writer))
-
-
-def _recording_folder(trace: Trace) -> Path:
-    key = fingerprint("library.timeline_index", "library.timeline_lanes", "analyzers.facts")
-    return trace.folder / "timeline" / key[:24]
+    target = recording_index_folder(facts.trace.folder)
+    if target.exists():
+        return
+    _make(target, lambda writer: write_recording(facts, writer))
+    for older in target.parent.iterdir():  # what is being made has a dot before its name
+        if older != target and not older.name.startswith("."):
+            shutil.rmtree(older, ignore_errors=True)
 
 
 def window_index(stored: Stored, origin_ns: int) -> Index:
@@ -181,11 +188,14 @@ def window_index(stored: Stored, origin_ns: int) -> Index:
         OSError: The disk cannot be written.
         TraceError: A table of the analysis is damaged.
     """
-    target = stored.folder / WINDOW_INDEX
+    target = window_index_folder(stored.folder)
     try:
-        return Index.open(target)
+        found = Index.open(target)
+        if found.meta["origin_ns"] == origin_ns:
+            return found
     except IndexDamagedError:
-        shutil.rmtree(target, ignore_errors=True)
+        pass
+    shutil.rmtree(target, ignore_errors=True)
     add_window_index(stored.folder, stored.segments(), stored.report, origin_ns)
     return Index.open(target)
 
@@ -196,21 +206,23 @@ def add_window_index(folder: Path, segments: pd.DataFrame, report: Report, origi
     Raises:
         OSError: The disk cannot be written.
     """
-    _make(folder / WINDOW_INDEX, lambda to: write_window(segments, report, origin_ns, to))
+    target = window_index_folder(folder)
+    _make(target, lambda to: write_window(segments, report, origin_ns, to))
 
 
 def _make(target: Path, write: Callable[[IndexWriter], None]) -> None:
     fresh = target.parent / f".{uuid.uuid4().hex}"
-    fresh.mkdir(parents=True)
-    try:
-        writer = IndexWriter(fresh)
+    with job_running():  # what a killed process leaves is swept away when nothing runs
+        fresh.mkdir(parents=True)
         try:
-            write(writer)
+            writer = IndexWriter(fresh)
+            try:
+                write(writer)
+            finally:
+                writer.close()
+            publish(fresh, target)
         finally:
-            writer.close()
-        publish(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(fresh, ignore_errors=True)
 
 
 @dataclass
@@ -266,17 +278,8 @@ class _Recording:
 
     def track(self, lane: Lane, color: int, columns: Mapping[str, Array]) -> None:
         """Write a lane, and further ones where its events overlap; sorted by begin."""
-        start, end = columns["start"], columns["end"]
-        for level, places in enumerate(without_overlap(start, end)):
-            is_all = len(places) == len(start)
-            chosen = columns if is_all else {k: v[places] for k, v in columns.items()}
-            chosen = {
-                **chosen,
-                "start": chosen["start"] - self.origin,
-                "end": chosen["end"] - self.origin,
-            }
-            label = "" if level else lane.label
-            self.writer.lane(replace(lane, label=label, level=level), (color, chosen))
+        moved = {k: columns[k] - self.origin for k in ("start", "end")}
+        self.writer.track(lane, color, {**columns, **moved})
 
 
 def write_recording(facts: Facts, writer: IndexWriter) -> None:
@@ -295,17 +298,6 @@ def write_recording(facts: Facts, writer: IndexWriter) -> None:
         duration_ns=max(end - at.origin, MIN_DURATION_NS),
         range_word=recorder_of(trace).ranges,
     )
-
-
-def _last_event_ns(facts: Facts) -> int:
-    frames = (facts.launches, facts.api, facts.ranges)
-    ends = [int(frame["end_ns"].to_numpy().max()) for frame in frames if len(frame)]
-    ends += [
-        int(facts.trace.columns(table, ["end_ns"])["end_ns"].max())
-        for table in _OTHER_SPANS
-        if facts.trace.count(table)
-    ]
-    return max(ends, default=0)
 
 
 def _write_devices(at: _Recording) -> None:
@@ -343,10 +335,16 @@ def _fits_16_bits(keys: Array) -> bool:
 
 
 def _device_group(facts: Facts, device: int, process: int) -> Group:
+    """Return the group of a device, or of what one of its processes does on it."""
+    if device < 0:
+        return Group(id="gpu:unknown", kind="device", title="GPU that the recording does not name")
     if process < 0:
         return Group(id=f"gpu:{device}", kind="device", title="", device=device)
-    pid = int(facts.processes[process]) & 0xFFFFFF
-    return Group(id=f"gpu:{device}:{pid}", kind="device", title=f" · process {pid}", device=device)
+    known = facts.trace.columns("processes", ["process", "pid"])
+    pids = dict(zip(known["process"].tolist(), known["pid"].tolist(), strict=True))
+    key = int(facts.processes[process])
+    title = f" · process {pids.get(key, key)}"
+    return Group(id=f"gpu:{device}:{process}", kind="device", title=title, device=device)
 
 
 def _write_operations(
@@ -518,16 +516,18 @@ def _write_states(at: _Recording, group_of: Mapping[int, int]) -> None:
     """Write when each thread had a core: from each switch to it until the next away from it."""
     switches = at.trace.columns("thread_switches", ["time_ns", "thread", "cpu", "is_in"])
     time, cpu = switches["time_ns"], switches["cpu"]
+    last = int(time.max())
     for thread, rows in _by_thread(switches["thread"], time):
         is_in = switches["is_in"][rows].astype(bool)
-        begins = np.flatnonzero(is_in[:-1] & ~is_in[1:])
+        begins = np.flatnonzero(is_in & ~np.append(is_in[1:], False))
         if not len(begins):
             continue
+        until = np.append(time[rows[1:]], last)  # who never left had the core to the end
         core = cpu[rows[begins]]
         words = {int(c): at.names.words(f"on core {c}" if c >= 0 else "running") for c in set(core)}
         columns = {
             "start": time[rows[begins]],
-            "end": time[rows[begins + 1]],
+            "end": until[begins],
             "name": np.array([words[int(c)] for c in core], np.uint32),
             "row": rows[begins],
         }
@@ -561,11 +561,20 @@ def _write_metrics(at: _Recording) -> None:
         )
         place = at.writer.group(group)
         for name, samples in its:
-            label = labels[name]
-            unit = found[1] if (found := _UNIT.search(label)) else "%"
+            label, value = labels[name] or _NO_NAME, metrics["value"][samples]
+            unit = _unit_of(label, value)
             lane = Lane(group=place, label=_UNIT.sub("", label).strip() or label, unit=unit)
-            time = metrics["time_ns"][samples] - at.origin
-            at.writer.counter(lane, time, metrics["value"][samples])
+            at.writer.counter(lane, metrics["time_ns"][samples] - at.origin, value)
+
+
+def _unit_of(label: str, value: Array) -> str:
+    """Return the unit of a metric: what its name says, unless its values say otherwise."""
+    said = found[1] if (found := _UNIT.search(label)) else ""
+    if said == "MHz" and value.max(initial=0) > MAX_MHZ:
+        return "Hz"
+    if said:
+        return said
+    return "%" if value.min(initial=0) >= 0 and value.max(initial=0) <= 100 else ""
 
 
 def _link(lanes: Sequence[Lane], facts: Facts, link: Array, row: Array) -> None:
@@ -627,11 +636,7 @@ def _write_iterations(
     order = np.argsort(columns["start"], kind="stable")
     columns = {k: v[order] for k, v in columns.items()}
     lane = Lane(group=group, label="iterations", kind=ITERATIONS, table=ITERATIONS)
-    for level, places in enumerate(without_overlap(columns["start"], columns["end"])):
-        chosen = {k: v[places] for k, v in columns.items()}
-        writer.lane(
-            replace(lane, label="" if level else lane.label, level=level), (ITERATION, chosen)
-        )
+    writer.track(lane, ITERATION, columns)
 
 
 def _write_findings(
@@ -661,13 +666,13 @@ def _write_findings(
         columns=["start", "end", "device", "name", "row", "color"],
     ).sort_values(["start", "end"], kind="stable")
     for device, group in groups.items():
-        mine = {k: v.to_numpy() for k, v in found[found["device"] == device].items()}
+        its = found[(found["device"] == device).to_numpy()]
+        mine = {str(column): values.to_numpy() for column, values in its.items()}
         if not len(mine["start"]):
             continue
         lane = Lane(group=group, label="findings", kind=FINDINGS, table=FINDINGS)
-        for level, at in enumerate(without_overlap(mine["start"], mine["end"])):
-            chosen = {str(k): v[at] for k, v in mine.items() if k != "device"}
-            writer.lane(replace(lane, label="" if level else lane.label, level=level), (0, chosen))
+        del mine["device"]
+        writer.track(lane, 0, mine)
 
 
 def _write_ledgers(

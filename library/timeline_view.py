@@ -1,15 +1,15 @@
 """What a view of the timeline shows, from its indexes: tiles, searches, measurements, chains.
 
-Nothing here looks at all events. Where a lane has more of them in view than a screen has room for,
-each bin of time shows its exact busy share and its longest event, so that a rare stall stays
-visible at every zoom.
+No tile looks at all events; only a search looks once at each name. Where a lane has more of them
+in view than a screen has room for, each bin of time shows its exact busy share and its longest
+event, so that a rare stall stays visible at every zoom.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,9 +22,9 @@ from library.timeline_index import NOTHING, Group, Index, Lane, concatenated
 from library.timeline_lanes import OPERATIONS, PROGRAM
 
 MIN_BINS_A_MARK = 3  # events closer than this overlap on the screen and would overstate
-MAX_SORTED_HITS = 1 << 18  # more are counted lane by lane: 3 MB for each search that is kept
-KEPT_SEARCHES = 8
-EXACTLY = "="  # before a text: the whole name, not a part of it
+MAX_SORTED_HITS = 1 << 17  # more are counted lane by lane: 2 MB for each search that is kept
+KEPT_SEARCHES = 4
+QUOTE, CUT = '"', "…"  # around a whole name; where one was cut
 FULL = 255
 
 _ORDER = {"iterations": 0, "findings": 1, "ledger": 2}
@@ -129,6 +129,7 @@ class Hits:
         borders = self.rank(np.array([(a, a + n) for a, n, _ in parts], np.int64).reshape(-1, 2))
         with_hits = np.flatnonzero(borders[:, 1] > borders[:, 0])
         self.parts = [parts[i] for i in with_hits]
+        self._borders = borders[with_hits]  # ranks at the begin and the end of each part
         self.count = int((borders[:, 1] - borders[:, 0]).sum())
         self.index = index
 
@@ -192,23 +193,30 @@ class Hits:
         """
         if not self.count or not direction:
             return Found(self.count)
-        upto = [self._upto(part, moment, event + (direction > 0)) for part in self.parts]
-        ranks = self.rank(np.array(upto, np.int64))
-        firsts = self.rank(np.array([a for a, _, _ in self.parts], np.int64))
-        lasts = self.rank(np.array([a + n for a, n, _ in self.parts], np.int64))
-        passed = int((ranks - firsts).sum())
+        if self.by_time is not None:
+            return self._step_sorted(moment, event + (direction > 0), direction)
+        upto = np.array([self._upto(p, moment, event + (direction > 0)) for p in self.parts])
+        ranks, borders = self.rank(upto), self._borders
+        passed = int((ranks - borders[:, 0]).sum())
         if direction > 0:
-            wrapped = passed == self.count
-            ranks = firsts if wrapped else ranks
-            some = np.flatnonzero(ranks < lasts)
-            candidates = [self.select(int(ranks[i])) for i in some]
-            best = min(candidates, key=self._when)
-            return Found(self.count, 1 if wrapped else passed + 1, best)
-        wrapped = passed == 0
-        ranks = lasts if wrapped else ranks
-        some = np.flatnonzero(ranks > firsts)
-        candidates = [self.select(int(ranks[i]) - 1) for i in some]
-        return Found(self.count, self.count if wrapped else passed, max(candidates, key=self._when))
+            wraps = passed == self.count
+            ranks = borders[:, 0] if wraps else ranks
+            candidates = [self.select(int(r)) for r in ranks[ranks < borders[:, 1]]]
+            return Found(self.count, 1 if wraps else passed + 1, min(candidates, key=self._when))
+        wraps = passed == 0
+        ranks = borders[:, 1] if wraps else ranks
+        candidates = [self.select(int(r) - 1) for r in ranks[ranks > borders[:, 0]]]
+        return Found(self.count, self.count if wraps else passed, max(candidates, key=self._when))
+
+    def _step_sorted(self, moment: int, event: int, direction: int) -> Found:
+        """Do the same where all matches stand by time; ``event`` is the first that counts."""
+        times, events = self.by_time or (np.empty(0), np.empty(0))
+        low = int(np.searchsorted(times, moment, side="left"))
+        high = int(np.searchsorted(times, moment, side="right"))
+        passed = low + int(np.searchsorted(events[low:high], event, side="left"))
+        place = passed if direction > 0 else passed - 1
+        place %= self.count  # after the last comes the first
+        return Found(self.count, place + 1, int(events[place]))
 
     def _when(self, event: int) -> tuple[int, int]:
         return int(self.index.start[event]), event
@@ -350,12 +358,14 @@ class Timeline:
 
     # --- what is in view --------------------------------------------------------------------
 
-    def marks(self, number: int, start: int, end: int, bins: int, find: str = "") -> Marks:
+    def marks(
+        self, number: int, start: int, end: int, bins: int, hits: Hits | None = None
+    ) -> Marks:
         """Return what a view shows of a lane that is no counter."""
         placed = self.lanes[number]
         index, parts = placed.index, placed.lane.parts
         borders = [index.within(part, start, end) for part in parts]
-        hits = self.hits(find) if find and index is self.recording else None
+        hits = hits if index is self.recording else None
         if sum(b - a for a, b in borders) <= bins // MIN_BINS_A_MARK:
             return self._numbered(placed, _exact(index, parts, borders, hits))
         edges = bin_edges(start, end, bins)
@@ -385,32 +395,46 @@ class Timeline:
         if high - low <= bins:
             at = np.arange(first + low, first + high)
             value = index.value[at]
-            until = np.append(index.time[at[1:]], end)[: len(at)]
-            if high < count and len(at):
-                until[-1] = times[high]
+            after = times[high] if high < count else min(end, self.duration_ns)
+            until = np.append(index.time[at[1:]], max(after, *index.time[at[-1:]]))[: len(at)]
             return Samples(time=index.time[at], until=until, low=value, high=value, exact=True)
-        edges = bin_edges(start, end, bins)
-        places = first + np.searchsorted(times, edges, side="left")
-        busy = np.flatnonzero(places[1:] > places[:-1])
-        begin, stop = places[busy], places[busy + 1]
+        return self._bands(placed, bin_edges(start, end, bins))
+
+    @staticmethod
+    def _bands(placed: Placed, edges: Array) -> Samples:
+        """Return the band of each bin that has samples, and what holds until the next that has."""
+        index, (first, count, _) = placed.index, placed.lane.parts[0]
+        places = first + np.searchsorted(index.time[first : first + count], edges, side="left")
+        bins = np.flatnonzero(places[1:] > places[:-1])
+        begin, stop = places[bins], places[bins + 1]
+        held = np.flatnonzero(np.diff(bins) > 1)
+        value = index.value[stop[held] - 1]
+        time = np.concatenate([edges[bins], edges[bins[held] + 1]])
+        until = np.concatenate([edges[bins + 1], edges[bins[held + 1]]])
+        low = np.concatenate([index.value[index.lowest.largest(begin, stop)], value])
+        high = np.concatenate([index.value[index.highest.largest(begin, stop)], value])
+        order = np.argsort(time, kind="stable")
+        columns = (time[order], until[order], low[order], high[order])
         return Samples(
-            time=edges[busy],
-            until=edges[busy + 1],
-            low=index.value[index.lowest.largest(begin, stop)],
-            high=index.value[index.highest.largest(begin, stop)],
-            exact=False,
+            **dict(zip(("time", "until", "low", "high"), columns, strict=True)), exact=False
         )
 
     def longest(self, numbers: Sequence[int], start: int, end: int, count: int) -> list[int]:
         """Return the longest events of a view in some lanes, the longest first."""
+        views = [
+            (placed.index, placed.offset, *placed.index.within(part, start, end))
+            for placed in (self.lanes[n] for n in numbers)
+            for part in placed.lane.parts
+        ]
         found: list[tuple[int, int]] = []
-        for number in numbers:
-            placed = self.lanes[number]
-            for part in placed.lane.parts:
-                best = placed.index.longest.top(*placed.index.within(part, start, end), count)
-                lengths = placed.index.length(best)
-                found += zip((-lengths).tolist(), (best + placed.offset).tolist(), strict=True)
-        return [event for _, event in sorted(found)[:count]]
+        for peak, index, offset, low, high in sorted(_with_peaks(views), key=lambda v: v[0]):
+            if len(found) == count and peak >= found[-1][0]:
+                break  # no lane that is left has a longer one
+            best = index.longest.top(low, high, count)
+            lengths = index.length(best)
+            found += zip((-lengths).tolist(), (best + offset).tolist(), strict=True)
+            found = sorted(found)[:count]
+        return [event for _, event in found]
 
     def ledger(self, number: int, start: int, end: int) -> dict[int, int]:
         """Return the nanoseconds of each colour of a ledger lane between two moments, exactly."""
@@ -425,13 +449,20 @@ class Timeline:
 
     def hits(self, text: str) -> Hits:
         """Return the events whose names contain ``text``, whatever the case; kept for a while."""
-        found = self._searches.get(text) or Hits(self, text)
-        with self._lock:  # requests come on several threads
-            self._searches.pop(text, None)
+        with self._lock:  # requests come on several threads; the first one searches for all
+            found = self._searches.pop(text, None) or Hits(self, text)
             self._searches[text] = found
             while len(self._searches) > KEPT_SEARCHES:
                 self._searches.pop(next(iter(self._searches)))
         return found
+
+    def step(self, text: str, moment: int, event: int, direction: int) -> Found:
+        """Return what ``Hits.step`` finds from an event, be it one that is shown twice."""
+        if 0 <= event < len(self.recording.start):
+            placed = self.lanes[self.lane_of(event)]
+            if placed.lane.mirror:
+                event = self.event_at(*self.row_of(event))
+        return self.hits(text).step(moment, event, direction)
 
     # --- what belongs together --------------------------------------------------------------
 
@@ -468,17 +499,18 @@ class Timeline:
         """Return the innermost event of a table around a call on its thread, -1 for none."""
         group = self._group_of(call)
         moment = int(self.recording.start[call])
-        best = NOTHING
+        best, chosen = NOTHING, (0, 0)
         for number in self.lanes_by_group[group.id]:
             placed = self.lanes[number]
             if placed.lane.table != table:
                 continue
-            part = placed.lane.parts[0]
-            first, last = placed.index.within(part, moment, moment + 1)
-            for event in range(first, min(last, first + 2)):
-                start, end = self.span(event)
-                if start <= moment < end and (best < 0 or start >= self.span(best)[0]):
-                    best = event
+            first, last = placed.index.within(placed.lane.parts[0], moment, moment + 1)
+            if last <= first:
+                continue
+            start, end = self.span(last - 1)  # of those that began, a lane has one at most
+            # As ``analyzers.facts.innermost``: what began last, and of those what ends first.
+            if start <= moment < end and (best < 0 or (start, -end) > chosen):
+                best, chosen = last - 1, (start, -end)
         return best
 
     def _group_of(self, event: int) -> Group:
@@ -486,11 +518,32 @@ class Timeline:
         return placed.index.groups[placed.lane.group]
 
 
+def _with_peaks(
+    views: Sequence[tuple[Index, int, int, int]],
+) -> Iterator[tuple[int, Index, int, int, int]]:
+    """Put before each stretch of an index its longest event's length, negated; drop empty ones."""
+    for index in {id(v[0]): v[0] for v in views}.values():
+        mine = [v for v in views if v[0] is index and v[3] > v[2]]
+        low, high = (np.array([v[i] for v in mine], np.int64) for i in (2, 3))
+        lengths = index.length(index.longest.largest(low, high))
+        for length, view in zip(lengths.tolist(), mine, strict=True):
+            yield (-length, *view)
+
+
+def exactly(name: str, limit: int) -> str:
+    """Return the text to search for when only events of this name are wanted."""
+    shown = name if len(name) + 2 <= limit else name[: limit - 3] + CUT
+    return f"{QUOTE}{shown}{QUOTE}"
+
+
 def _matching(names: pa.LargeStringArray, text: str) -> pa.BooleanArray:
-    """Tell which names contain ``text``, or after ``=`` are exactly that."""
-    if text.startswith(EXACTLY):
-        return pc.equal(names, text.removeprefix(EXACTLY))
-    return pc.match_substring(names, text, ignore_case=True)
+    """Tell which names contain ``text``, or are the whole name between quotation marks."""
+    if len(text) < 3 or text[0] + text[-1] != 2 * QUOTE:
+        return pc.match_substring(names, text, ignore_case=True)
+    whole = text[1:-1]
+    if whole.endswith(CUT):
+        return pc.starts_with(names, whole.removesuffix(CUT))
+    return pc.equal(names, whole)
 
 
 def bin_edges(start: int, end: int, bins: int) -> Array:

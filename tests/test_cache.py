@@ -354,6 +354,7 @@ def test_a_changed_rule_changes_the_version_of_the_analyzers(tmp_path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     before = cache.fingerprint("some_analyzers")
     rule.write_text("LIMIT = 2")
+    cache.fingerprint.cache_clear()  # as a new process
     assert cache.fingerprint("some_analyzers") != before
 
 

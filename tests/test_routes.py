@@ -1,5 +1,6 @@
 """Uploads reach the disk whole or not at all, and only from pages of this server."""
 
+import errno
 import gzip
 import hashlib
 import time
@@ -13,7 +14,7 @@ from collectors import open_trace
 from collectors.trace import RefusedError
 from tests.view_fakes import library, open_sample
 from traces.ncu_writer import Launch, raw_page, report
-from views import _routes
+from views import _routes, _session
 from views._routes import ROUTES, SQLITE_MAGIC, TOKEN_HEADER, inbox, mint_token, uploaded_file
 
 HOST = "http://testserver"
@@ -199,7 +200,11 @@ def test_sizes_and_places_are_numbers(client):
         assert answer.status_code == 400
 
 
-def test_the_timeline_is_served_to_its_own_token_only(tmp_path):
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_the_timeline_is_served_to_its_own_token_only(tmp_path, monkeypatch):
     opened = open_sample("synthetic/synthetic_launch.sqlite", tmp_path)
     with library(tmp_path):
         client = Client()
@@ -219,6 +224,11 @@ def test_the_timeline_is_served_to_its_own_token_only(tmp_path):
         assert outside.status_code == 404
         elsewhere = headers | {"origin": "https://evil.example"}
         assert client.get("/api/timeline", params=view, headers=elsewhere).status_code == 403
+        with monkeypatch.context() as patched:
+            patched.setattr(_session, "_timeline", full)
+            answer = client.get("/api/timeline", params=view, headers=headers)
+            assert answer.status_code == 507
+            assert "no disk space left" in answer.json()["error"]
         for wrong in ({"start": "x"}, {"end": "inf"}, {"what": "all"}, {"lanes": "a"}):
             answer = client.get("/api/timeline", params=view | wrong, headers=headers)
             assert answer.status_code == 400

@@ -1,7 +1,9 @@
 """The timeline's index, what a view of it shows, and the answers the canvas gets."""
 
+import errno
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from analyzers.facts import build_facts
 from analyzers.finding import Row
 from analyzers.ledger import ROWS
-from library import timeline_lanes
+from library import timeline_index, timeline_lanes, timeline_view
 from library.timeline_index import (
     COLUMNS,
     Group,
@@ -156,6 +158,34 @@ def test_nested_events_stand_by_depth():
     assert [r.tolist() for r in without_overlap(start, end)] == [[0, 4], [1, 3], [2]]
 
 
+def test_an_empty_range_moves_no_other_out_of_its_depth():
+    start = np.array([0, 100, 110, 210, 310, 500, 510, 530, 5_000, 5_100])
+    end = np.array([900, 800, 200, 300, 400, 700, 520, 540, 6_000, 5_100])
+    rows = without_overlap(start, end)
+    depth = {place: n for n, row in enumerate(rows) for place in row.tolist()}
+    assert [depth[n] for n in range(10)] == [0, 1, 2, 2, 2, 2, 3, 3, 0, 1]
+
+
+def test_ranges_that_cross_move_only_what_they_touch():
+    start = np.array([0, 10, 12, 1_000, 1_050, 1_120])
+    end = np.array([100, 30, 14, 1_100, 1_150, 1_200])
+    rows = without_overlap(start, end)
+    depth = {place: n for n, row in enumerate(rows) for place in row.tolist()}
+    assert [depth[n] for n in range(3)] == [0, 1, 2]
+    assert max(depth[n] for n in (3, 4, 5)) == 1
+
+
+def test_ranges_that_are_never_closed_do_not_pile_up_without_end(tmp_path):
+    count = 400
+    ranges = {"start_us": np.arange(count), "end_us": 1_000, "name": "open"}
+    index = recording_index(build(tmp_path, ranges=ranges).trace)
+    assert len(index.lanes) == 256
+    (note,) = index.meta["notes"]
+    assert "144 events are nested deeper than 256 levels" in note
+    shown = Timeline(index, write(tmp_path / "w"), {})
+    assert decoded(answer(shown, {"what": "layout"}))[0]["notes"] == [note]
+
+
 # --- tiles ----------------------------------------------------------------------------------
 
 
@@ -244,13 +274,15 @@ def test_times_beyond_what_a_browser_can_count_still_add_up(folder):
 # --- searching ------------------------------------------------------------------------------
 
 
-@given(st.lists(pauses, min_size=1, max_size=3), st.sampled_from(["a", "b", "x", "=a"]), st.data())
+@given(st.lists(pauses, min_size=1, max_size=3), st.sampled_from(["a", "b", "x", '"a"']), st.data())
 @settings(max_examples=60)
 def test_a_search_walks_through_all_matches_by_time(folder, lanes, text, data):
     names = ("aa", "b", "A", "a")
     shown = timeline(folder(), *lanes, names=names)
     hits = shown.hits(text)
-    matching = {n for n, t in enumerate(names) if (t == "a" if text == "=a" else text in t.lower())}
+    matching = {
+        n for n, t in enumerate(names) if (t == "a" if text == '"a"' else text in t.lower())
+    }
     expected = sorted(
         (int(shown.recording.start[e]), e)
         for e in range(len(shown.recording.start))
@@ -278,9 +310,9 @@ def test_matches_are_marked_whether_drawn_exactly_or_in_bins(folder):
     events = [(t, t + 5) for t in range(0, 100_000, 10)]
     names = [f"n{i}" for i in range(len(events))]
     shown = timeline(folder(), events, names=names)
-    exact = shown.marks(0, 49_990, 50_020, 100, "n5000")
+    exact = shown.marks(0, 49_990, 50_020, 100, shown.hits("n5000"))
     assert exact.hit.tolist() == [e == 5_000 for e in exact.event.tolist()]
-    dense = shown.marks(0, 0, 100_000, 100, "n5000")
+    dense = shown.marks(0, 0, 100_000, 100, shown.hits("n5000"))
     assert (dense.end - dense.start)[dense.hit].tolist() == [1_024]
     assert dense.hit.sum() == 1
 
@@ -434,6 +466,136 @@ def test_threads_that_launch_come_first(rich):
     assert len(titles) == 2
 
 
+def test_of_ranges_that_begin_together_the_innermost_is_in_the_chain(tmp_path):
+    facts = build(
+        tmp_path,
+        kernels={"start_us": [30], "duration_us": 5, "correlation_id": 1},
+        api_calls={"start_us": [5], "duration_us": 1, "correlation_id": 1},
+        ranges={
+            "start_us": [0, 5, 5, 5, 5],
+            "end_us": [99, 50, 20, 5, 5],
+            "name": ["outer", "middle", "inner", "empty", "empty"],
+        },
+    )
+    shown = Timeline(recording_index(facts.trace), write(tmp_path / "w"), {0: "GPU 0"})
+    chain = shown.chain(shown.event_at(OPERATIONS, 0))
+    assert shown.name_of(chain[0].event) == "inner"
+
+
+def test_a_search_from_a_mirrored_copy_goes_on_from_its_original(rich):
+    _, _, shown = rich
+    copy = shown.event_at(OPERATIONS, 4)
+    lane = next(n for n, p in enumerate(shown.lanes) if p.lane.label == "copy HtoD")
+    mirrored = shown.lanes[lane].lane.parts[0][0]
+    moment = shown.span(mirrored)[0]
+    for direction in (1, -1):
+        from_copy = shown.step("copy", moment, copy, direction)
+        assert shown.step("copy", moment, mirrored, direction) == from_copy
+        assert from_copy.event != copy
+
+
+def test_a_recording_of_marks_alone_is_as_long_as_they_are(tmp_path):
+    index = recording_index(build(tmp_path, marks={"time_us": [500, 900], "name": "m"}).trace)
+    assert index.meta["origin_ns"] == 500_000
+    assert index.meta["duration_ns"] == 400_000
+
+
+def test_a_thread_that_never_leaves_its_core_has_it_to_the_end(tmp_path):
+    switches = {"time_us": [1, 5], "process": 1, "thread": [11, 12], "cpu": 0, "is_in": True}
+    index = recording_index(build(tmp_path, thread_switches=switches).trace)
+    spans = {(int(s), int(e)) for s, e in zip(index.start, index.end(np.arange(2)), strict=True)}
+    assert spans == {(0, 4_000), (4_000, 4_000)}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "unit"),
+    [
+        ("SMs Active [Throughput %]", [0, 100], "%"),
+        ("SMs Active", [0, 100], "%"),
+        ("GPC Clock Frequency [MHz]", [1_410e6], "Hz"),
+        ("GPC Clock Frequency [MHz]", [1_410], "MHz"),
+        ("something else", [5_000], ""),
+    ],
+)
+def test_the_unit_of_a_metric_fits_its_values(tmp_path, name, values, unit):
+    times = np.arange(len(values))
+    index = recording_index(
+        build(tmp_path, gpu_metrics={"time_us": times, "name": name, "value": values}).trace
+    )
+    assert index.lanes[0].unit == unit
+
+
+def test_a_counter_holds_its_value_until_the_next_sample(tmp_path):
+    times = np.concatenate([np.arange(100), [900], 1_000 + np.arange(100)])
+    metrics = {"time_us": times, "name": "m", "value": np.arange(len(times)).astype(float)}
+    facts = build(tmp_path, gpu_metrics=metrics)
+    shown = Timeline(recording_index(facts.trace), write(tmp_path / "w"), {})
+    band = shown.samples(0, 0, 1_100_000, 50)
+    assert not band.exact
+    assert np.all(band.time[1:] == band.until[:-1])  # no moment without a value
+    held = (band.time > 200_000) & (band.until < 800_000)
+    assert set(band.low[held]) | set(band.high[held]) <= {99.0}
+    exact = shown.samples(0, 0, 10**9, 500)
+    assert exact.until[-1] <= shown.duration_ns
+
+
+def test_two_makers_of_one_index_do_not_disturb_each_other(tmp_path):
+    facts = build(tmp_path, kernels={"start_us": np.arange(5_000) * 10, "duration_us": 5})
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: timeline_lanes.add_recording_index(facts), range(8)))
+    assert len(recording_index(facts.trace).start) == 5_000
+    assert [f.name[0] for f in (facts.trace.folder / "timeline").iterdir()] != ["."]
+
+
+def test_the_index_of_an_older_version_goes_when_there_is_a_new_one(tmp_path):
+    facts = build(tmp_path, kernels={"start_us": [10], "duration_us": 5})
+    older = facts.trace.folder / "timeline" / "older"
+    being_made = facts.trace.folder / "timeline" / ".being-made"
+    for folder in (older, being_made):
+        folder.mkdir(parents=True)
+    recording_index(facts.trace)
+    assert not older.exists()
+    assert being_made.exists()
+
+
+def test_an_index_that_cannot_be_read_now_is_not_thrown_away(tmp_path, monkeypatch):
+    facts = build(tmp_path, kernels={"start_us": [10], "duration_us": 5})
+    folder = recording_index(facts.trace).folder
+
+    def too_many(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(timeline_index, "checksum", too_many)
+    with pytest.raises(OSError, match="Too many"):
+        recording_index(facts.trace)
+    assert folder.exists()
+
+
+def test_one_search_serves_all_who_ask_at_once(tmp_path, monkeypatch):
+    shown = timeline(tmp_path, [(t, t + 5) for t in range(0, 10_000, 10)])
+    made = []
+
+    class Counted(timeline_view.Hits):
+        def __init__(self, *given):
+            made.append(1)
+            super().__init__(*given)
+
+    monkeypatch.setattr(timeline_view, "Hits", Counted)
+    with ThreadPoolExecutor(8) as threads:
+        counts = set(threads.map(lambda _: shown.hits("a").count, range(16)))
+    assert len(made) == len(counts) == 1
+
+
+def test_a_name_too_long_for_an_address_is_still_found_whole(tmp_path):
+    name, other = "k" * 5_000, "k" * 100
+    shown = timeline(tmp_path, [(0, 5), (10, 15)], names=(name, other))
+    text = timeline_view.exactly(name, 2_000)
+    assert len(text) == 2_000
+    assert shown.hits(text).count == 1
+    assert shown.hits(timeline_view.exactly(other, 2_000)).count == 1
+    assert shown.hits("==").count == 0  # an operator, not a way to search
+
+
 def test_a_damaged_index_is_made_again(tmp_path):
     facts = build(tmp_path, kernels={"start_us": [10, 30], "duration_us": 10})
     index = recording_index(facts.trace)
@@ -527,6 +689,12 @@ def test_findings_and_iterations_have_lanes(shown, opened):
 def test_every_window_counts_time_from_the_same_moment(opened):
     zero = first_event_ns(build_facts(opened.trace))
     assert recording_index(opened.trace).meta["origin_ns"] == zero
+    assert window_index(opened.stored, zero).meta["origin_ns"] == zero
+
+
+def test_a_window_index_of_another_zero_is_made_again(opened):
+    zero = first_event_ns(build_facts(opened.trace))
+    assert window_index(opened.stored, zero - 500).meta["origin_ns"] == zero - 500
     assert window_index(opened.stored, zero).meta["origin_ns"] == zero
 
 

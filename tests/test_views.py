@@ -1,5 +1,6 @@
 """The pages say what the analysis says, in every state a library can be in."""
 
+import errno
 import json
 import re
 from decimal import Decimal
@@ -15,7 +16,7 @@ from analyzers.words import share_text, time_text
 from library import analyses
 from library.timeline_lanes import COLORS, OPERATIONS, SEGMENTS
 from tests.view_fakes import ROOT, draw, library, open_sample, words
-from views import _places, _units
+from views import _places, _session, _units
 from views._charts import (
     PALETTE,
     ROW_COLORS,
@@ -26,7 +27,7 @@ from views._charts import (
     log_ticks,
 )
 from views._choices import window_label
-from views._session import finding_places, zero_ns
+from views._session import finding_places, parse_span, zero_ns
 
 PAGES = ("overview", "timeline", "kernels", "open")
 PICKERS = ["pick_recording", "pick_window"]
@@ -151,7 +152,7 @@ def test_the_timeline_of_a_cpu_recording_still_shows_its_ranges(pages, no_gpu):
     app = draw("timeline", trace=no_gpu.trace.id)
     assert not app.exception
     assert not app.error
-    assert "The longest NVTX ranges" in words(app)
+    assert "The longest ranges that the program marked" in words(app)
     listed = app.dataframe[0].value
     assert listed["name"].iloc[0] == "step"
     assert listed["where"].iloc[0].startswith("NVTX · ")
@@ -225,6 +226,21 @@ def test_counters_have_no_timeline_and_the_page_says_why(pages, data):
     assert not app.exception
     assert app.header[0].value == "No timeline"
     assert "nsys profile" in words(app)
+
+
+def test_a_span_of_a_clock_that_counts_from_1970_is_understood():
+    begin = 1_700_000_000_000_000_000
+    assert parse_span(f"{begin}-{begin + 100}") == (begin, begin + 100)
+
+
+def test_a_timeline_that_cannot_be_stored_is_one_line(pages, sync, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_session, "_timeline", full)
+    app = draw("timeline", trace=sync.trace.id)
+    assert not app.exception
+    assert "no disk space left" in app.error[0].value
 
 
 def test_a_second_recording_is_shown_below_or_named_as_missing(pages, launch, sync):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import worker
 from analyzers.facts import WindowError
 from collectors import open_trace
 from collectors.trace import DamagedError, EnvironmentFailedError, RefusedError, TraceError
-from library import analyses, cache, export_tables
+from library import analyses, cache, export_tables, timeline_lanes
 from tests import scenarios
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +101,29 @@ def test_a_further_window_needs_the_library_only(recording, data_dir):
     assert leftovers(data_dir) == []
     with pytest.raises(WindowError):
         worker.analyse(opened.trace, "nvtx:nothing is called this")
+
+
+def test_a_defect_in_the_timeline_costs_no_answer(recording, monkeypatch, capsys):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(timeline_lanes, "write_recording", broken)
+    monkeypatch.setattr(timeline_lanes, "write_window", broken)
+    cache.cache_root().mkdir(parents=True)
+    trace = open_trace(recording, cache.cache_root())
+    stored = worker._analyse(trace, "", lambda *_: None)
+    assert stored.report.devices
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert not analyses.has_timeline(stored)
+
+
+def test_a_timeline_of_an_older_version_is_made_by_the_child(recording):
+    opened = worker.open_recording(recording)
+    shutil.rmtree(opened.trace.folder / "timeline")
+    assert not analyses.has_timeline(opened.stored)
+    again = worker.open_recording(recording)
+    assert again.stored.folder == opened.stored.folder
+    assert analyses.has_timeline(again.stored)
 
 
 def test_a_further_window_of_a_damaged_recording_is_one_line(recording):

@@ -259,8 +259,17 @@ async def timeline(request: Request) -> Response:
     except AskedWronglyError as error:
         return _refusal(400, str(error))
     except (TraceError, WindowError) as error:
-        return _refusal(404, visible(str(error)))
+        return _refusal(404, trouble(error))
+    except OSError as error:
+        return _refusal(507, trouble(error))
     return Response(body, media_type="application/octet-stream", headers=NEVER_STORE)
+
+
+def trouble(error: Exception) -> str:
+    """Return one line about what keeps a timeline from being shown; no path of the server in it."""
+    if isinstance(error, OSError):
+        return visible(str(cache.storage_error(error) or "The timeline's index cannot be read."))
+    return visible(str(error))
 
 
 def timeline_answer(query: Mapping[str, str]) -> bytes:

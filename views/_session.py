@@ -108,7 +108,7 @@ def finding_places(finding: Finding) -> list[Evidence]:
 
 def parse_span(text: str) -> tuple[int, int] | None:
     """Return the two moments of ``START-END`` in an address, on the recording's clock."""
-    found = re.fullmatch(r"(-?\d{1,18})-(-?\d{1,18})", text)
+    found = re.fullmatch(r"(-?\d{1,19})-(-?\d{1,19})", text)
     if not found or int(found[1]) > int(found[2]):
         return None
     return int(found[1]), int(found[2])
@@ -167,7 +167,7 @@ def load(trace_id: str, window: str) -> Session:
     """
     trace = cache.get(trace_id)
     stored = analyses.load(trace, window)
-    if stored is None:
+    if stored is None or not analyses.has_timeline(stored):
         with st.spinner("Analysing this window …"):
             stored = _analyse(trace, window)
     return Session(trace=trace, stored=stored, window=window)
@@ -206,7 +206,6 @@ def digest(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-@st.cache_resource(max_entries=KEPT_TIMELINES, show_spinner=False)
 def timeline(trace_id: str, window: str, device: int) -> Timeline:
     """Return the timeline of one window; shared by the page and the route that feeds the canvas.
 
@@ -218,7 +217,15 @@ def timeline(trace_id: str, window: str, device: int) -> Timeline:
     Raises:
         TraceError: The recording is gone or damaged.
         WindowError: It has no such window.
+        OSError: The disk cannot be read, or written.
     """
+    if not cache.is_known(trace_id):  # deleted: what is still mapped must not answer
+        cache.get(trace_id)
+    return _timeline(trace_id, window, device)
+
+
+@st.cache_resource(max_entries=KEPT_TIMELINES, show_spinner=False)
+def _timeline(trace_id: str, window: str, device: int) -> Timeline:
     session = load(trace_id, window)
     recording = _recording_index(trace_id)
     report = session.report
@@ -237,4 +244,6 @@ def _analyse(trace: Trace, window: str) -> Stored:
         return worker.analyse(trace, window)
     from analyzers.analysis import investigate
 
-    return analyses.save(investigate(trace, window), trace, window)
+    # An index that is missing is made when it is asked for, which takes no time either.
+    found = analyses.load(trace, window)
+    return found or analyses.save(investigate(trace, window), trace, window)

@@ -27,6 +27,7 @@ from views._units import visible
 BINS = 700  # of a full view: about two pixels each on a common screen
 MIN_BINS, MAX_BINS = 50, 4_000
 MIN_VIEW_NS = 100
+MAX_MARKS = 400_000  # bins of all lanes of one request: 9 MB
 MAX_LANES = 400  # of one request; more do not fit on any screen
 MAX_NAME = 300  # characters sent to the browser
 MAX_LABEL = 60
@@ -122,7 +123,7 @@ def _layout(timeline: Timeline, _query: Mapping[str, str]) -> tuple[Head, Column
         "lanes": [_described(placed.lane) for placed in timeline.lanes],
         "minimap": _minimap(timeline),
         "colors_used": sorted(used),
-        "notes": [],
+        "notes": [visible(note) for note in timeline.recording.meta["notes"]],
     }
     return head, {}
 
@@ -142,7 +143,7 @@ def _described(lane: Lane) -> Head:
 
 
 def _minimap(timeline: Timeline) -> list[int]:
-    """Return the lanes that stand for the whole recording: ledgers, else the first outer ranges."""
+    """Return the lanes that stand for the whole recording: ledgers, else the outermost events."""
     if timeline.ledger_lanes:
         return list(timeline.ledger_lanes[:MINIMAP_LANES])
     outer = [
@@ -153,17 +154,20 @@ def _minimap(timeline: Timeline) -> list[int]:
 
 def _tile(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Columns]:
     start, end = _span(query)
-    bins = min(max(_integer(query.get("bins", str(BINS))), MIN_BINS), MAX_BINS)
+    numbers = _lane_numbers(query["lanes"], len(timeline.lanes))
+    most = min(MAX_BINS, MAX_MARKS // max(len(numbers), 1))
+    bins = max(min(_integer(query.get("bins", str(BINS))), most), MIN_BINS)
     find = query.get("find", "")[:MAX_FIND]
+    hits = timeline.hits(find) if find else None
     drawn, bands, places, counters = [], [], [], []
     firsts = {"marks": 0, "samples": 0}
-    for number in _lane_numbers(query["lanes"], len(timeline.lanes)):
+    for number in numbers:
         if timeline.lanes[number].lane.kind == "counter":
             band = timeline.samples(number, start, end, bins)
             counters.append(_place(number, firsts, "samples", len(band.time), band.exact))
             bands.append(band)
         else:
-            marks = timeline.marks(number, start, end, bins, find)
+            marks = timeline.marks(number, start, end, bins, hits)
             places.append(_place(number, firsts, "marks", len(marks.start), marks.exact))
             drawn.append(marks)
     columns: Columns = {
@@ -181,9 +185,9 @@ def _tile(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Columns]:
         "names": {n: short(timeline.text(n)) for n in names},
         "hits_known": bool(find),
     }
-    if find:
+    if hits is not None:
         edges = bin_edges(start, end, bins)
-        counts = timeline.hits(find).ticks(edges)
+        counts = hits.ticks(edges)
         head["ticks"] = {"start": int(edges[0]), "width": int(edges[1] - edges[0])}
         columns["ticks"] = "u1", _as_density(counts)
     return head, columns
@@ -208,10 +212,9 @@ def _as_density(counts: Array) -> Array:
 
 
 def _find(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Columns]:
-    hits = timeline.hits(query["text"][:MAX_FIND])
-    moment = _bounded(query.get("from", "0"))
-    direction = _integer(query.get("direction", "0"))
-    found = hits.step(moment, _integer(query.get("event", "-1")), min(max(direction, -1), 1))
+    text, moment = query["text"][:MAX_FIND], _bounded(query.get("from", "0"))
+    direction = min(max(_integer(query.get("direction", "0")), -1), 1)
+    found = timeline.step(text, moment, _integer(query.get("event", "-1")), direction)
     head: Head = {"count": found.count, "place": found.place}
     if found.event >= 0:
         head |= _event_facts(timeline, found.event)

@@ -24,8 +24,9 @@ ORDER = ("overview", "timeline", "kernels", "compare", "capture", "reviews")
 LAST = "open"
 WITHOUT_PICKERS = ("open",)
 WITH_DEVICE = ("timeline", "kernels")  # only there does all that is shown follow the device
-OF_RECORDING = ("kernel", "filter")  # what the address says about a recording, whatever window
-OF_WINDOW = (*OF_RECORDING, "view", "mark", "finding")
+# What the address says about a recording, whatever window; and whatever device.
+OF_RECORDING = ("kernel", "filter", "find", "below", "align")
+OF_WINDOW = (*OF_RECORDING, "view", "mark", "finding", "event")
 SHOWN_RECORDINGS = 50
 LABEL_LENGTH = 60
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -21,19 +22,29 @@ from library.timeline_lanes import (
     operation_words,
     thread_labels,
 )
-from library.timeline_view import EXACTLY, Timeline
-from views._routes import timeline_answer
-from views._session import Session, current, digest, finding_places, load, parse_span, timeline
+from library.timeline_view import Timeline, exactly
+from views._routes import timeline_answer, trouble
+from views._session import (
+    Session,
+    current,
+    digest,
+    finding_places,
+    load,
+    parse_span,
+    show_error,
+    timeline,
+)
 from views._tiles import MAX_FIND, MIN_VIEW_NS, short
 from views._units import format_value, md_prose, moment_text, ns_to_us, visible
 from views.components.timeline import Aligned, Drawn, Event, Shown, Span
 from views.components.timeline import timeline as canvas
 
 HELP = (
-    "Wheel or W and S: zoom. Drag or A and D: move. Shift and drag: measure. Click: details; "
-    "double click: zoom to an event. / searches, N goes to the next match. Where events are too "
-    "many to draw, the height of a column is their share of its time. Times count from the first "
-    "event."
+    "Wheel or W and S: zoom. Drag or A and D: move. Shift and drag, M, or hold a finger: measure. "
+    "Click: details; double click or F: zoom to the event; [ and ]: its neighbours. / searches, N "
+    "goes to the next match; in quotation marks a text is a whole name. 0 shows all. Where events "
+    "are too many to draw, the height of a column is their share of its time. Times count from the "
+    "first event."
 )
 KEY = "timeline"
 ROOM_AROUND = 0.6  # of a finding's length, on both sides of it
@@ -98,8 +109,12 @@ def page() -> None:
         )
         st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
         return
-    with st.spinner("Preparing the timeline …"):
-        looked = Looked(session=session, timeline=session.timeline())
+    try:
+        with st.spinner("Preparing the timeline …"):
+            looked = Looked(session=session, timeline=session.timeline())
+    except (TraceError, OSError) as error:
+        show_error(trouble(error))
+        return
     if not looked.timeline.lanes:
         st.header("Nothing to show", anchor=False)
         st.write("The recording holds no GPU work, no API calls and nothing else. Record with:")
@@ -253,7 +268,7 @@ def _find(looked: Looked) -> str:
     """Return what the address wants to be searched for: a text, or one kernel by its digest."""
     if wanted := st.query_params.get("kernel", ""):
         names = looked.session.kernels()["name"]
-        return next((f"{EXACTLY}{n}"[:MAX_FIND] for n in names if digest(n) == wanted), "")
+        return next((exactly(n, MAX_FIND) for n in names if digest(n) == wanted), "")
     return st.query_params.get("find", "")
 
 
@@ -268,12 +283,9 @@ def _first(looked: Looked) -> Span:
     marked = [p for p in shown.lanes if p.lane.table == "ranges"]
     if looked.session.report.devices or not marked:
         return looked.window
-    events = [(p.index, first, first + n - 1) for p in marked for first, n, _ in p.lane.parts]
-    begin = min(int(index.start[first]) for index, first, _ in events)
-    end = max(
-        int(index.start[last]) + int(index.sums[last + 1] - index.sums[last])
-        for index, _, last in events
-    )
+    parts = [(p.index, first, first + n - 1) for p in marked for first, n, _ in p.lane.parts]
+    begin = min(int(index.start[first]) for index, first, _ in parts)
+    end = max(int(index.end(np.array([last]))[0]) for index, _, last in parts)
     return _around((begin, end), room=MARGIN)
 
 
@@ -360,8 +372,8 @@ def _operation(looked: Looked, row: int) -> dict[str, str]:
     facts["device idle before"] = time_text(launch["idle_before_ns"])
     if launch.get("bytes", -1) >= 0:
         facts["moved"] = size_text(launch["bytes"])
-        length_ns = max(int(launch["end_ns"] - launch["start_ns"]), 1)
-        facts["rate"] = f"{size_text(launch['bytes'] / length_ns * 1e9)}/s"
+        if (length_ns := launch["end_ns"] - launch["start_ns"]) > 0:
+            facts["rate"] = f"{size_text(launch['bytes'] / length_ns * 1e9)}/s"
     if launch.get("grid_x", -1) > 0:
         facts["grid"] = " x ".join(str(launch[f"grid_{a}"]) for a in "xyz")
         facts["block"] = " x ".join(str(launch[f"block_{a}"]) for a in "xyz")
@@ -400,8 +412,6 @@ def _launch_call(looked: Looked, launch: Mapping[str, int]) -> dict[str, str]:
 
 
 def _name(looked: Looked, name_id: int, limit: int = SHOWN_FACT) -> str:
-    import numpy as np
-
     text = str(looked.session.trace.names(np.array([name_id]))[0])
     return short(text, limit) if limit else text
 

@@ -307,7 +307,7 @@ def test_a_kernel_of_the_table_is_found_on_the_timeline(page, launch):
     settle(page)
     kernel = launch.stored.kernels().sort_values("total_ns", ascending=False).iloc[0]
     page.wait_for_function(f"() => {T}.found?.count > 0")
-    assert ask(page, "t.find") == f"={kernel['name']}"
+    assert ask(page, "t.find") == f'"{kernel["name"]}"'
     assert ask(page, "t.found.count") == kernel["count"]
 
 
@@ -327,6 +327,43 @@ def test_two_recordings_share_one_axis_and_are_aligned_by_iteration(page, launch
     settle(page)
     assert view(page)[1] - view(page)[0] < before[1] - before[0]
     assert page.defects == []
+
+
+def test_what_is_measured_follows_the_alignment(page, launch, sync):
+    look(page, launch.trace, below=sync.trace.id)
+    page.locator(".timeline canvas").focus()
+    page.keyboard.press("m")
+    answers = f"{T}.measured?.answers"
+    page.wait_for_function(f"() => {answers}?.length === 2 && {answers}.every((a) => a?.devices)")
+    first = ask(page, "t.measured.answers[1].start - t.given.recordings[1].offset")
+    offset = ask(page, "t.given.recordings[1].offset")
+    page.get_by_role("button", name="Align by the next iteration").click()
+    page.wait_for_function(f"(o) => {T}.given.recordings[1].offset !== o", arg=offset)
+    page.wait_for_function(
+        f"(f) => {T}.measured.answers?.[1]?.start - {T}.given.recordings[1].offset === f", arg=first
+    )
+
+
+def test_a_double_click_zooms_to_the_event(page, launch):
+    look(page, launch.trace)
+    label = next(
+        x for x in ask(page, "t.rows.map((r) => r.label)") if (x or "").startswith("stream")
+    )
+    row, box = row_of(page, label), canvas(page)
+    page.mouse.dblclick(box["x"] + 700, box["y"] + row["y"] + row["h"] - 2)
+    page.wait_for_function(f"() => {T}.picked?.end && {T}.view[1] - {T}.view[0] < 1e6")
+    picked = ask(page, "t.picked")
+    assert view(page)[0] <= picked["start"] < picked["end"] <= view(page)[1]
+
+
+def test_the_search_stays_when_another_window_is_picked(page, launch):
+    look(page, launch.trace, find="kernel")
+    page.locator(".st-key-pick_window").get_by_role("combobox").click()
+    page.get_by_role("option", name="Iteration 2 of").first.click()
+    page.wait_for_url("**window=iteration**")
+    settle(page)
+    assert "find=kernel" in page.url
+    assert ask(page, "t.find") == "kernel"
 
 
 @pytest.mark.parametrize("trouble", ["nothing answers", "a proxy answers with the page"])
@@ -373,6 +410,16 @@ def test_hostile_names_and_far_times_are_drawn_and_never_run(page, hostile):
     page.locator(".st-key-event_details").wait_for()
     assert ask(page, "t.picked.end - t.picked.start") == 6_000
     assert page.title() != "owned"
+
+
+def test_a_link_holds_times_of_a_clock_that_counts_from_1970(page, hostile):
+    look(page, hostile.trace)
+    page.get_by_role("button", name="Zoom in").click()
+    page.wait_for_url("**view=1152921504**")
+    kept = view(page)
+    page.reload()
+    settle(page)
+    assert view(page) == kept
 
 
 def test_ten_thousand_lanes_scroll_to_their_end(page, crowded):

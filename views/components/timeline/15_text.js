@@ -12,7 +12,8 @@ function trimZeros(text) { return text.includes(".") ? text.replace(/\.?0+$/, ""
 function duration(ns) {
   const [unit, word] = unitOf(Math.abs(ns));
   const value = ns / unit;
-  return trimZeros(value.toPrecision(Math.abs(value) >= 1000 ? 4 : 3)) + " " + word;
+  // Through a number, because 999.7 to three digits is written 1.00e+3.
+  return Number(value.toPrecision(Math.abs(value) >= 999.5 ? 4 : 3)) + " " + word;
 }
 
 // A moment, to the digit that `step` ns make visible.
@@ -30,16 +31,20 @@ function percent(share) {
 
 function counted(n) { return n.toLocaleString("en-US"); }
 
-// A counter's value: as many digits as tell its neighbours apart.
+const POWERS = ["", "k", "M", "G", "T", "P"];
+
+// A counter's value: four digits, large ones with a prefix (1.41 GHz, or 2 G where there is no unit).
 function amount(value, unit) {
-  const plain = Math.abs(value) >= 1e6 ? value.toExponential(2) : trimZeros(value.toPrecision(4));
-  const known = { B: 1, bytes: 1, "B/s": 1 }[unit];
-  if (known && Math.abs(value) >= 1000) {
-    const power = Math.min(Math.floor(Math.log10(Math.abs(value)) / 3), 5);
-    const short = unit.replace("bytes", "B");
-    return trimZeros((value / 1000 ** power).toPrecision(3)) + " " + "kMGTP"[power - 1] + short;
-  }
-  return Number(plain).toLocaleString("en-US", { maximumSignificantDigits: 4 }) + (unit ? " " + unit : "");
+  const large = Math.abs(value) >= 1e4 && unit !== "%";
+  const power = large ? Math.min(Math.floor(Math.log10(Math.abs(value)) / 3), POWERS.length - 1) : 0;
+  const digits = Number((value / 1000 ** power).toPrecision(4)).toLocaleString("en-US", { maximumSignificantDigits: 4 });
+  const word = POWERS[power] + (unit === "bytes" ? "B" : unit);
+  return word ? digits + " " + word : digits;
+}
+
+// Where a counter's scale begins and ends: a filled area that began above zero would exaggerate.
+function scaleOf({ low, high, unit }) {
+  return { low: Math.min(low, 0), high: Math.max(high, unit === "%" ? 100 : 0) };
 }
 
 function shorten(name) {  // void a::b<int>(float*) reads as b<int>(float*)
@@ -64,6 +69,8 @@ function widthOf(g, text) {
   }
   return width;
 }
+
+function forgetWidths() { widths.clear(); }
 
 // The text, or its beginning, so that it needs no more than `room` px; "" where little would be left.
 function fit(g, text, room) {

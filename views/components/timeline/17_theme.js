@@ -13,5 +13,5 @@ function readTheme(root) {
 function inkOn(color) {  // black or white, whichever reads better
   const [r, g, b] = [1, 3, 5].map((i) => parseInt(color.slice(i, i + 2), 16) / 255)
     .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b < 0.3 ? "#FFFFFF" : "#14181D";
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b < 0.2 ? "#FFFFFF" : "#14181D";
 }

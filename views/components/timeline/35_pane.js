@@ -35,9 +35,10 @@ class Pane {
 
   // --- what the server says -----------------------------------------------------------------
 
-  async ask(what, about = {}, signal = undefined) {
+  // `purpose`: only requests of the same one replace each other.
+  async ask(what, about = {}, signal = undefined, purpose = what) {
     const query = { ...this.given.query, what, ...about };
-    return this.timeline.transport.ask(query, what + this.place, signal);
+    return this.timeline.transport.ask(query, purpose + this.place, signal);
   }
 
   async open() {
@@ -68,7 +69,7 @@ class Pane {
     const bins = clamp(Math.round(this.timeline.room() / PIXELS_A_BIN), 100, 1500);
     const plan = { start: 0, end: this.tiles.duration, bins, find: "" };
     try {
-      const answer = await this.ask("tile", { ...asked(plan), lanes: ranges(lanes) });
+      const answer = await this.ask("tile", { ...asked(plan), lanes: ranges(lanes) }, undefined, "overview");
       if (this.tiles !== tiles) return;
       this.overview = answer;
       this.timeline.minimap.forget();

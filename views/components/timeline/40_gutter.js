@@ -1,5 +1,6 @@
 // The labels left of a recording's lanes: real elements, but only for the rows on screen.
 const DRAG_FROM = 4;  // px
+const NARROW = 130;   // px, where a name and a scale do not fit beside each other
 
 class Gutter {
   constructor(pane) {
@@ -39,6 +40,7 @@ class Gutter {
     this.title.style.top = pane.top + "px";
     this.box.style.cssText = `top:${pane.top + pane.titleHeight}px;--gutter:${width}px;`
       + `height:${Math.max(pane.height - pane.titleHeight, 0)}px`;
+    this.box.classList.toggle("narrow", width < NARROW);
     const split = pane.headHeight - pane.titleHeight;
     this.pinned.style.height = split + "px";
     this.pinned.hidden = !split;
@@ -114,8 +116,8 @@ class Gutter {
     return item;
   }
 
-  scale({ low, high, unit }) {
-    const scale = element("span", "scale");
+  scale(info) {
+    const { low, high } = scaleOf(info), { unit } = info, scale = element("span", "scale");
     scale.append(element("span", "", amount(high, unit)), element("span", "", amount(low, "")));
     return scale;
   }

@@ -1,6 +1,7 @@
 // Draws the marks of one lane: events, ledger shares, counters.
 const LEAST_MARK = 1, LEAST_HEIGHT = 3, LEAST_GAP = 3;  // px
 const LABEL_FROM = 28, LABEL_HEIGHT = 11;               // px; smaller marks have no name on them
+const LEAST_CAPPED = 8;  // px high; the line that caps a match would hide the colour of a lower one
 const DIM = 0.28;  // marks that the search did not find
 const SPECIAL = { iterations: 0.22, findings: 1 };      // opacity of lanes that stand behind the rest
 const HIT = 256;
@@ -102,7 +103,7 @@ class Marks {
         g.fillStyle = theme.text;
         g.globalAlpha = 1;
         for (let n = heads[key]; n >= 0; n = next[n]) {
-          g.fillRect(box[4 * n], box[4 * n + 1], box[4 * n + 2], 2);
+          if (box[4 * n + 3] >= LEAST_CAPPED) g.fillRect(box[4 * n], box[4 * n + 1], box[4 * n + 2], 2);
         }
       }
       heads[key] = -1;
@@ -145,10 +146,11 @@ class Marks {
 
   // The band between lowest and highest value, and the area below it.
   counter(g, { part, from, to }, at) {
-    const { time, until, low, high } = part.answer.columns, { info } = at, range = info.high - info.low || 1;
+    const { time, until, low, high } = part.answer.columns, scale = scaleOf(at.info);
+    const range = scale.high - scale.low || 1;
     const first = above(until, part.first, part.last, from);
-    const y = (value) => at.y + at.h - 1 - clamp((value - info.low) / range, 0, 1) * (at.h - 2);
-    const foot = y(info.low), area = new Path2D(), band = new Path2D(), steps = new Path2D();
+    const y = (value) => at.y + at.h - 1 - clamp((value - scale.low) / range, 0, 1) * (at.h - 2);
+    const foot = y(0), area = new Path2D(), band = new Path2D(), steps = new Path2D();
     let right = NaN;
     for (let i = first; i < part.last && time[i] < to; i++) {
       const x = this.snap(this.x(at, Math.max(time[i], from)));

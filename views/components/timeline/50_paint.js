@@ -32,8 +32,8 @@ class Painter {
   // Returns where lines through the lanes belong.
   axis(g) {
     const { timeline } = this, { theme, gutter, width, view: [a, b] } = timeline;
-    const y = timeline.minimap.height, step = roundStep((b - a) / Math.max(timeline.room() / LABEL_EVERY, 2));
-    const base = baseOf(a, b, step), grid = [];
+    const y = timeline.minimap.height, step = roundStep((b - a) / Math.max(timeline.room() / LABEL_EVERY, 3));
+    const base = baseOf(a, b, step), grid = [], chip = this.chip(g);
     g.font = "11px " + theme.font;
     g.fillStyle = theme.text;
     g.globalAlpha = 0.75;
@@ -45,7 +45,8 @@ class Painter {
       const x = Math.round(timeline.x(t));
       grid.push(x);
       const label = base ? "+" + axisLabel(t - base, step, b - base) : axisLabel(t, step, b);
-      if (x + g.measureText(label).width + 6 < width) g.fillText(label, x + 4, y + TIMES);
+      const end = x + 6 + g.measureText(label).width, free = !chip || end < chip.x || x > chip.x + chip.w;
+      if (end < width && free) g.fillText(label, x + 4, y + TIMES);
     }
     g.globalAlpha = 1;
     g.fillStyle = theme.line;
@@ -120,6 +121,7 @@ class Painter {
         g.globalAlpha = 1;
       }
     }
+    clip(g, gutter, top, width - gutter, height);  // what is drawn of time ends with the axis
     for (const item of items) {
       const lane = item.row.heading ? item.row.summary : item.row.lane;
       if (lane !== null && lane !== undefined && pane.current) this.marks.lane(g, pane, item, lane);
@@ -145,14 +147,11 @@ class Painter {
     const { timeline } = this, span = timeline.measure.span;
     if (!span) return;
     const { theme, gutter, width } = timeline, top = timeline.minimap.height;
-    const a = timeline.x(Math.min(...span)), b = timeline.x(Math.max(...span));
+    const [a, b] = span.map((t) => timeline.x(t));
     g.save();
     clip(g, gutter, top, width - gutter, timeline.height - top);
-    band(g, a, b, top, timeline.height - top, theme.accent, 0.1);
-    const text = duration(Math.abs(span[1] - span[0]));
-    g.font = "600 11px " + theme.font;
-    const w = g.measureText(text).width + 12, left = Math.max(a, gutter), right = Math.min(b, width);
-    const x = clamp((left + right - w) / 2, gutter + 2, Math.max(width - w - 2, gutter + 2));
+    band(g, a, b, top, timeline.height - top, theme.accent, 0.07);
+    const { text, x, w } = this.chip(g);
     g.fillStyle = theme.accent;
     g.beginPath();
     g.roundRect(x, top + 3, w, 17, 4);
@@ -160,6 +159,17 @@ class Painter {
     g.fillStyle = theme.onAccent;
     g.fillText(text, x + 6, top + TIMES + 0.5);
     g.restore();
+  }
+
+  // Where the measured length stands, within the axis.
+  chip(g) {
+    const { timeline } = this, { span } = timeline.measure, { theme, gutter, width } = timeline;
+    if (!span) return null;
+    g.font = "600 11px " + theme.font;
+    const text = duration(span[1] - span[0]), w = g.measureText(text).width + 12;
+    const left = Math.max(timeline.x(span[0]), gutter), right = Math.min(timeline.x(span[1]), width);
+    const x = clamp((left + right - w) / 2, gutter + 2, Math.max(width - w - 2, gutter + 2));
+    return { text, x, w };
   }
 
   // --- the picked event ---------------------------------------------------------------------

@@ -1,7 +1,9 @@
 // Wheel, pointer and keys on the canvas.
 const WHEEL_SPEED = 0.003, PINCH_SPEED = 0.01, LINE = 16;  // a pinch comes as small steps with ctrl
+const GESTURE_ENDS = 180;                                  // ms without a step of the wheel
 const STEP_IN = 0.6, STEP_ASIDE = 0.2, STEP_DOWN = 42;     // of a key
 const CLICK_WITHIN = 4;                                    // px; more is a drag
+const LONG_PRESS = 500;                                    // ms; then a finger measures
 const SNAP_WITHIN = 6;                                     // px from an event's edge, when measuring
 
 class Input {
@@ -20,6 +22,8 @@ class Input {
       this.mouse = null;
       timeline.hover.hide();
     });
+    // A long press is ours; the menu of the browser would end it.
+    canvas.addEventListener("contextmenu", (event) => { if (this.pointers.size) event.preventDefault(); });
     canvas.addEventListener("dblclick", (event) => this.twice(event));
     timeline.root.addEventListener("keydown", (event) => this.key(event));
   }
@@ -30,12 +34,19 @@ class Input {
     timeline.stats.lastInput = performance.now();
     const dx = pixels(event, event.deltaX), dy = pixels(event, event.deltaY);
     if (event.offsetX < timeline.gutter && event.offsetY > timeline.top) return;
-    if (!event.ctrlKey && (event.shiftKey || Math.abs(dx) > Math.abs(dy))) {
-      return timeline.pan((dx || dy) / timeline.scale());
+    if (!event.ctrlKey && (event.shiftKey || this.sideways(event, dx, dy))) {
+      return timeline.pan((event.shiftKey ? dx || dy : dx) / timeline.scale());
     }
     const speed = event.ctrlKey && Math.abs(dy) < 40 ? PINCH_SPEED : WHEEL_SPEED;
     const middle = event.offsetY < timeline.minimap.height ? timeline.middle() : timeline.time(event.offsetX);
     timeline.zoom(Math.exp(Math.sign(dy) * Math.min(Math.abs(dy), 120) * speed), middle);
+  }
+
+  // Fingers on a trackpad never move quite straight: a gesture stays what it began as.
+  sideways({ timeStamp }, dx, dy) {
+    if (timeStamp - (this.wheelAt ?? -Infinity) > GESTURE_ENDS) this.isSideways = Math.abs(dx) > Math.abs(dy);
+    this.wheelAt = timeStamp;
+    return this.isSideways;
   }
 
   down(event) {
@@ -46,22 +57,44 @@ class Input {
     timeline.hover.hide();
     this.pointers.set(event.pointerId, { x, y });
     if (this.pointers.size === 2) return this.pinchFrom();
+    if (this.pinch) return;
     if (y < timeline.minimap.height) {
       if (x >= timeline.gutter) timeline.minimap.press(x);
       return;
     }
-    const measuring = event.shiftKey;
     const pane = timeline.paneAt(y);
-    this.drag = {
-      x, y, lastY: y, pane, view: timeline.view.slice(), moved: false, measuring,
-      from: measuring ? this.snapped(x, y) : 0,
-    };
+    this.drag = { x, y, lastY: y, pane, view: timeline.view.slice(), moved: false };
+    if (event.shiftKey) this.measureFrom(this.drag);
+    else if (event.pointerType === "touch") this.pressFrom(this.drag);
     if (pane) timeline.active = pane;
+  }
+
+  measureFrom(drag) {
+    drag.measuring = true;
+    drag.from = this.snapped(drag.x, drag.y);
+  }
+
+  // A finger has no Shift: one that rests begins to measure, and the band shows it.
+  pressFrom(drag) {
+    clearTimeout(this.pressing);
+    this.pressing = setTimeout(() => {
+      if (drag.moved || drag !== this.drag) return;
+      this.measureFrom(drag);
+      this.timeline.measure.stretch(drag.from, drag.from);
+    }, LONG_PRESS);
+  }
+
+  // The pointer does something else now, or is gone.
+  release() {
+    const { drag } = this;
+    clearTimeout(this.pressing);
+    this.drag = this.timeline.minimap.held = null;
+    if (drag?.measuring) this.timeline.measure.end();
   }
 
   pinchFrom() {
     const [one, other] = [...this.pointers.values()];
-    this.drag = this.timeline.minimap.held = null;
+    this.release();
     this.pinch = { apart: Math.max(Math.abs(one.x - other.x), 20), middle: (one.x + other.x) / 2, view: this.timeline.view.slice() };
   }
 
@@ -120,21 +153,22 @@ class Input {
       if (!this.pointers.size) this.pinch = null;
       return;
     }
-    this.drag = timeline.minimap.held = null;
+    this.release();
     timeline.canvas.style.cursor = "default";
-    if (!drag) return;
-    if (drag.measuring && drag.moved) timeline.measure.ask();
-    else if (!drag.moved && event.button === 0) timeline.pick(event.offsetX, event.offsetY);
+    if (drag && !drag.measuring && !drag.moved && event.button === 0) timeline.pick(event.offsetX, event.offsetY);
   }
 
   cancel(event) {
     this.pointers.delete(event.pointerId);
-    this.drag = this.pinch = this.timeline.minimap.held = null;
+    this.pinch = null;
+    this.release();
   }
 
   twice(event) {
     const { timeline } = this, hit = timeline.at(event.offsetX, event.offsetY);
-    if (hit && event.offsetX >= timeline.gutter) timeline.show(...around([hit.start, hit.end]));
+    if (!hit) return;
+    if (hit.part.exact || hit.part.counter) timeline.show(...around([hit.start, hit.end]));
+    else timeline.picking.zoomTo(hit);
   }
 
   key(event) {

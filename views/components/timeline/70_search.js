@@ -56,6 +56,15 @@ class Search {
     if (text) this.countAll();
   }
 
+  // What is searched has changed, the text has not.
+  again() {
+    this.counts = [];
+    this.current = null;
+    this.round += 1;
+    this.say();
+    if (this.text) this.countAll();
+  }
+
   async countAll() {
     const round = ++this.round, { panes } = this.timeline;
     try {
@@ -74,9 +83,23 @@ class Search {
     return (await pane.ask("find", query)).head;
   }
 
-  // To the next match, or the one before: through the first recording, then through the second.
+  // To the next match, or the one before. Of keys that come faster than answers the last is kept:
+  // if each replaced the one under way, holding the key would lead nowhere.
   async go(direction) {
     if (!this.text) return this.box.focus();
+    this.wanted = direction;
+    if (this.going) return;
+    this.going = true;
+    while (this.wanted && this.text) {
+      const by = this.wanted;
+      this.wanted = 0;
+      await this.step(by);
+    }
+    this.going = false;
+  }
+
+  // Through the first recording, then through the second.
+  async step(direction) {
     const text = this.text, round = ++this.round, { panes } = this.timeline;
     let { recording, start, event } = this.from(direction);
     try {
@@ -98,10 +121,12 @@ class Search {
     this.say();
   }
 
-  // From the match shown last, else from the picked event, else from the edge of the view.
+  // From the event that was picked since, else the match shown last, else the edge of the view.
   from(direction) {
-    const { picked, view, panes } = this.timeline;
-    if (this.current) return this.current;
+    const { picked, view, panes } = this.timeline, { current } = this;
+    const other = picked && (picked.recording !== current?.recording || picked.event !== current?.event);
+    if (current && !other) return current;
+    this.current = null;
     if (picked?.start !== undefined) return { recording: picked.recording, start: picked.start, event: picked.event };
     const recording = direction > 0 ? 0 : panes.length - 1, offset = panes[recording].given.offset || 0;
     return { recording, start: (direction > 0 ? view[0] : view[1]) + offset, event: -1 };

@@ -1,4 +1,6 @@
 // Measures a stretch of time: how long, and what it went to on each device.
+const OUTSIDE = "color-mix(in srgb, currentColor 18%, transparent)";  // of what the ledger does not account for
+
 class Measure {
   constructor(timeline) {
     this.timeline = timeline;
@@ -39,8 +41,14 @@ class Measure {
     return this.span.map((t) => Math.round(t + offset));
   }
 
+  // Something took the pointer away while it measured: what there is counts, if it is anything.
+  end() {
+    if (this.span && this.span[1] > this.span[0]) this.ask();
+    else this.close();
+  }
+
   async ask() {
-    const round = ++this.round, { panes } = this.timeline;
+    const round = ++this.round, { timeline } = this, { panes } = timeline;
     this.answers = panes.map(() => null);
     this.draw();
     await Promise.all(panes.map(async (pane, n) => {
@@ -56,6 +64,7 @@ class Measure {
       this.answers[n] = answer;
       this.draw();
     }));
+    if (round === this.round) timeline.words.measured(this.answers);
   }
 
   // --- the panel ----------------------------------------------------------------------------
@@ -69,9 +78,25 @@ class Measure {
       element("span", "", "from " + moment(span[0], (span[1] - span[0]) / 1000)), close);
     const body = element("div", "body");
     timeline.panes.forEach((pane, n) => body.append(...this.recording(pane, this.answers[n])));
+    const kept = this.held();
     panel.replaceChildren(head, body, this.buttons());
     panel.hidden = false;
     this.place();
+    this.restore(kept);
+  }
+
+  // An answer may come while the reader is already in the panel: focus and what was opened stay.
+  held() {
+    const { panel } = this, buttons = [...panel.querySelectorAll("button, summary")];
+    return {
+      focus: buttons.indexOf(panel.getRootNode().activeElement),
+      open: [...panel.querySelectorAll("details")].map((box) => box.open),
+    };
+  }
+
+  restore({ focus, open }) {
+    this.panel.querySelectorAll("details").forEach((box, n) => { box.open = !!open[n]; });
+    if (focus >= 0) this.panel.querySelectorAll("button, summary")[focus]?.focus({ preventScroll: true });
   }
 
   recording(pane, answer) {
@@ -96,7 +121,7 @@ class Measure {
     const bar = element("span", "shares-bar");
     for (const row of rows) {
       const part = element("i");
-      part.style.background = this.timeline.palette[row.color];
+      part.style.background = this.timeline.palette[row.color] || OUTSIDE;
       part.style.flex = `${row.share} 0 0`;
       part.title = `${row.word} ${row.percent}`;
       bar.append(part);
@@ -108,7 +133,7 @@ class Measure {
     const table = element("table");
     for (const row of [...rows].sort((one, other) => other.ns - one.ns)) {
       const entry = element("tr"), swatch = element("i"), word = element("td");
-      swatch.style.background = this.timeline.palette[row.color];
+      swatch.style.background = this.timeline.palette[row.color] || OUTSIDE;
       word.append(swatch, row.word);
       entry.append(word, element("td", "", row.percent), element("td", "", row.text));
       table.append(entry);
@@ -121,9 +146,9 @@ class Measure {
     zoom.onclick = () => timeline.show(...this.span);
     box.append(zoom);
     for (const pane of timeline.panes) {
-      const both = timeline.panes.length > 1;
-      const analyse = element("button", "", both ? `Analyse in ${pane.given.name}` : "Analyse this window");
-      analyse.title = analyse.textContent;
+      const which = timeline.panes.length > 1 ? ["upper", "lower"][pane.place] + " recording" : "this window";
+      const analyse = element("button", "", `Analyse ${which}`);
+      analyse.title = `Analyse only this stretch of ${pane.given.name}`;
       analyse.onclick = () => this.analyse(pane);
       box.append(analyse);
     }

@@ -1,6 +1,8 @@
 // What is where on the canvas, and the event that the reader picked.
 const REACH = 1.5;           // px beside a mark that still count as on it
 const LEAST_SHARE = 0.02;    // of the view, that an event fills after a jump to it
+const FURTHER = 8;           // times as far, where there is no neighbour
+const MOST_BINS = 4000;      // that the server gives
 
 // The mark at a point of the canvas: { pane, row, info, lane, part, i, start, end } on the axis.
 function markAt(timeline, x, y) {
@@ -57,12 +59,11 @@ class Picking {
   click(x, y) {
     const { timeline } = this, hit = markAt(timeline, x, y);
     if (!hit || hit.part.counter) {
-      const pane = hit?.pane || timeline.paneAt(y) || timeline.panes[0];
-      if (this.picked) this.clear();
-      timeline.trigger("pick", { recording: pane.place, event: -1 });
+      if (this.picked) this.drop();
       return;
     }
     const { columns, head } = hit.part.answer, offset = hit.pane.given.offset || 0;
+    if (this.isPicked(hit)) return;  // the second click of two
     this.take({
       recording: hit.pane.place, event: columns.event[hit.i], lane: hit.lane,
       start: hit.start + offset, end: hit.end + offset, name: head.names[columns.name[hit.i]],
@@ -74,6 +75,17 @@ class Picking {
     this.timeline.redraw();
     if (tell) this.timeline.trigger("pick", { recording: picked.recording, event: picked.event });
     this.learn(picked, then);
+  }
+
+  isPicked({ pane, part, i }) {
+    const { picked } = this;
+    return picked?.recording === pane.place && picked.event === part.answer.columns.event?.[i];
+  }
+
+  // The reader no longer wants it picked.
+  drop() {
+    this.timeline.trigger("pick", { recording: this.picked.recording, event: -1 });
+    this.clear();
   }
 
   clear() {
@@ -91,10 +103,18 @@ class Picking {
       if (round !== this.round) return;
       this.picked = { ...picked, ...head };
       then?.(this.picked);
+      this.timeline.words.picked(this.picked, pane);
       this.timeline.redraw();
     } catch (error) {
       if (round === this.round && error.name !== "AbortError") this.timeline.words.note(pane, String(error.message || error));
     }
+  }
+
+  // To the longest event of a bin: its first click picked it, but where it lies may still be asked.
+  zoomTo(hit) {
+    if (!this.isPicked(hit)) return;
+    if (this.picked.chain) this.timeline.fit();
+    else this.learn(this.picked, () => this.timeline.fit());
   }
 
   // To an event found elsewhere: pick it, show its lane, and its time.
@@ -114,22 +134,37 @@ class Picking {
     timeline.show(middle - room / 2, middle + room / 2);
   }
 
-  // The event before or after the picked one in its lane, of those that are there.
-  neighbour(direction) {
+  // To the event before or after the picked one in its lane, however far away.
+  async neighbour(direction) {
     const { timeline, picked } = this, pane = picked && timeline.panes[picked.recording];
-    if (!pane?.current || picked.start === undefined) return;
-    const parts = (pane.tiles.parts.get(picked.lane) || [])
-      .filter((part) => part.exact && part.start <= picked.start && part.end >= picked.end);
-    for (const { answer: { columns, head }, first, last } of parts) {
-      for (let i = first; i < last; i++) {
-        if (columns.event[i] !== picked.event) continue;
-        const k = i + direction;
-        if (k < first || k >= last) break;
-        return this.go({
-          recording: picked.recording, event: columns.event[k], lane: picked.lane,
-          start: columns.start[k], end: columns.end[k], name: head.names[columns.name[k]],
-        });
+    if (!pane?.tiles || picked.start === undefined) return;
+    const [a, b] = timeline.view;
+    try {
+      for (let reach = b - a; ; reach *= FURTHER) {
+        const next = await this.beside(pane, picked, direction, reach);
+        if (this.picked?.event !== picked.event) return;
+        if (next) return this.go({ recording: picked.recording, lane: picked.lane, ...next });
+        if (reach > pane.tiles.duration) return;
       }
+    } catch (error) {
+      if (error.name !== "AbortError") timeline.words.note(pane, String(error.message || error));
     }
+  }
+
+  // What lies next to the picked event within `reach` ns of it, null when nothing does.
+  async beside(pane, picked, direction, reach) {
+    const { lane, event, start, end } = picked, forward = direction > 0;
+    const span = forward ? { start: end, end: end + reach } : { start: start - reach, end: start };
+    const query = { ...asked({ ...span, bins: MOST_BINS, find: "" }), lanes: String(lane) };
+    const { head, columns } = await pane.ask("tile", query, undefined, "beside");
+    const { first, count, exact } = head.lanes[0], last = first + count - 1;
+    let i = forward ? first : last;
+    while (i >= first && i <= last && columns.event[i] === event) i += direction;
+    if (i < first || i > last) return null;
+    // Of a bin only its longest event is known: look closer.
+    const closer = forward ? columns.end[i] - end : start - columns.start[i];
+    if (!exact && closer < reach / 2) return this.beside(pane, picked, direction, closer);
+    const name = head.names[columns.name[i]];
+    return { event: columns.event[i], start: columns.start[i], end: columns.end[i], name };
   }
 }

@@ -46,6 +46,21 @@ class Words {
     this.say();
   }
 
+  // For those who do not see the canvas.
+  speak(text) { this.timeline.root.querySelector(".spoken").textContent = text; }
+
+  picked({ name, start, end, lane }, pane) {
+    const { label } = pane.rows?.byLane.get(lane)?.head.info || {};
+    this.speak([name, duration(end - start), label, `from ${moment(start, 1)}`].filter(Boolean).join(", "));
+  }
+
+  measured(answers) {
+    const told = answers.filter((answer) => answer?.devices).map(({ start, end, devices }) => [
+      duration(end - start), ...devices.map(({ label, busy }) => `${label} ${percent(busy / (end - start || 1))} busy`),
+    ].join(", "));
+    if (told.length) this.speak("Measured " + told.join("; "));
+  }
+
   say() {
     const { timeline, status } = this, { error } = timeline.stats, { ready } = timeline;
     status.classList.toggle("wrong", !!error);

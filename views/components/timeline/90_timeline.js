@@ -17,6 +17,7 @@ class Timeline {
     };
     Object.defineProperty(this.stats, "pending", { enumerable: true, get: () => this.pending });
     Object.defineProperty(this.stats, "transport", { enumerable: true, get: () => this.transport.mode });
+    this.life = new AbortController();
     this.transport = new Transport();
     this.panes = [];
     this.palette = this.inks = this.colors = [];
@@ -47,19 +48,32 @@ class Timeline {
   }
 
   watch() {
-    const resized = () => this.given && this.measureRoom();
-    new ResizeObserver(resized).observe(this.root);
-    const ofWindow = () => {  // its height, which the root does not show
-      if (this.root.isConnected) resized();
-      else window.removeEventListener("resize", ofWindow);
-    };
-    window.addEventListener("resize", ofWindow);
+    const resized = () => this.given && this.measureRoom(), { signal } = this.life;
+    const observer = new ResizeObserver(resized);
+    observer.observe(this.root);
+    signal.addEventListener("abort", () => observer.disconnect());
+    window.addEventListener("resize", resized, { signal });  // its height, which the root does not show
+    // What was measured or drawn before the page's font came has other widths.
+    document.fonts?.addEventListener("loadingdone", () => {
+      forgetWidths();
+      this.minimap.forget();
+      this.redraw();
+    }, { signal });
+  }
+
+  // The page has gone: nothing outside may hold what was fetched.
+  close() {
+    this.life.abort();
+    for (const pane of this.panes) pane.close();
+    cancelAnimationFrame(this.frameAsked);
+    for (const timer of [this.loading, this.telling, this.search.typing, this.words.saying]) clearTimeout(timer);
+    if (window.__whyslow_timeline === this) delete window.__whyslow_timeline;
   }
 
   // --- what Python says ---------------------------------------------------------------------
 
   update(given, answer, { setStateValue, setTriggerValue }) {
-    const before = this.given || {};
+    const before = this.given || {}, shown = identities(before), moved = offsets(before);
     this.given = given;
     this.tell = setStateValue;
     this.trigger = setTriggerValue;
@@ -72,6 +86,8 @@ class Timeline {
     this.theme = readTheme(this.root);
     this.minimap.forget();
     this.updatePanes(given.recordings);
+    if (shown !== identities(given)) this.forget();
+    else if (moved !== offsets(given) && this.measured) this.measure.ask();
     if (given.view_key !== before.view_key) this.jump(given.view);
     if (given.find_key !== before.find_key) this.search.set(given.find || "", false);
     if (given.picked_key !== before.picked_key) this.pickGiven(given.picked);
@@ -84,6 +100,14 @@ class Timeline {
     while (this.panes.length > recordings.length) this.panes.pop().close();
     while (this.panes.length < recordings.length) this.panes.push(new Pane(this, this.panes.length));
     recordings.forEach((recording, n) => this.panes[n].update(recording));
+    if (!this.panes.includes(this.active)) this.active = null;
+  }
+
+  // Other recordings, another window or device: what was asked about those before is no answer now.
+  forget() {
+    if (this.measured) this.measure.close();
+    if (this.picked) this.picking.clear();
+    this.search.again();
   }
 
   pickGiven(picked) {
@@ -91,7 +115,7 @@ class Timeline {
     this.toPick = null;
     if (!picked || picked.event < 0) {
       if (now) this.picking.clear();
-    } else if (now?.recording !== picked.recording || now.event !== picked.event) {
+    } else if (now?.recording !== picked.recording || now?.event !== picked.event) {
       this.toPick = picked;
       this.takeGiven();
     }
@@ -198,6 +222,7 @@ class Timeline {
   }
 
   jump(view) {
+    this.hover.hide();
     this.view = this.panes.every((pane) => pane.layout) ? this.clamped(...view) : view.slice();
     this.moved();
   }
@@ -247,10 +272,8 @@ class Timeline {
   // One thing for each press: the measure, the picked event, the search.
   escape() {
     if (this.measure.span) this.measure.close();
-    else if (this.picked) {
-      this.trigger("pick", { recording: this.picked.recording, event: -1 });
-      this.picking.clear();
-    } else if (this.find) this.search.clear();
+    else if (this.picked) this.picking.drop();
+    else if (this.find) this.search.clear();
   }
 
   // --- drawing and fetching -----------------------------------------------------------------
@@ -265,6 +288,7 @@ class Timeline {
 
   // After a pause, but not seldom while the view keeps moving.
   loadSoon() {
+    if (this.life.signal.aborted) return;
     const now = performance.now();
     clearTimeout(this.loading);
     this.movedAt ||= now;
@@ -318,3 +342,7 @@ class Timeline {
     }));
   }
 }
+
+function identities({ recordings = [] }) { return recordings.map(({ key }) => key).join("\n"); }
+
+function offsets({ recordings = [] }) { return recordings.map(({ offset }) => offset || 0).join(); }

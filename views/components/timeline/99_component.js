@@ -11,4 +11,6 @@ export default function (component) {
   }
   const [given, answer] = decodeGiven(data);
   timeline.update(given, answer, component);
+  // Streamlit may call this right after an update that another one overtook: then it stays.
+  return () => { if (!timeline.root.isConnected) timeline.close(); };
 }

@@ -14,8 +14,7 @@ import streamlit as st
 from collectors.trace import TraceError
 from library.timeline_lanes import COLORS
 from views._charts import PALETTE
-from views._routes import api_path, mint_token
-from views._units import visible
+from views._routes import api_path, mint_token, trouble
 
 _FOLDER = Path(__file__).parent
 
@@ -166,8 +165,8 @@ def _asked(state: Any, answer: Callable[[Mapping[str, str]], bytes]) -> tuple[in
     query = {str(k): str(v) for k, v in dict(asked["query"]).items()}
     try:
         return int(asked["n"]), answer(query)
-    except (ValueError, TraceError) as error:
-        return int(asked["n"]), json.dumps({"error": visible(str(error))}).encode()
+    except (ValueError, TraceError, OSError) as error:
+        return int(asked["n"]), json.dumps({"error": trouble(error)}).encode()
 
 
 def _understood(result: Any, view_key: str, recordings: int) -> Shown:
