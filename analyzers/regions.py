@@ -9,6 +9,7 @@ row as well.
 from __future__ import annotations
 
 import collections
+import re
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -41,6 +42,8 @@ OUTSIDE = ""
 """Name of the region of what no region submitted."""
 
 COLUMNS = ("level", "name", "device", "row", "ns", "start_ns", "end_ns")
+# What PyTorch's emit_nvtx adds to an operator's name, different for each call.
+_OPERATOR_NUMBER = re.compile(r", (?:op_id|seq|sizes|input_op_ids) ?=.*$", re.DOTALL)
 MAX_NUMBERED = 8  # names that differ in a number only; more are one region
 DEFAULT_DEPTH = 1  # without iterations: what is inside the range around the whole program
 
@@ -207,7 +210,10 @@ def _plain(facts: Facts, name_ids: Array, loop: str = "") -> Array:
     ``loop`` are one in any case.
     """
     code, ids = pd.factorize(name_ids)
-    texts = [str(text) if i != UNKNOWN else OUTSIDE for i, text in _texts(facts, ids)]
+    texts = [
+        _OPERATOR_NUMBER.sub("", text) if i != UNKNOWN else OUTSIDE
+        for i, text in _texts(facts, ids)
+    ]
     alike = collections.Counter(plain_name(text) for text in texts)
     texts = [
         plain if (plain := plain_name(t)) == loop or alike[plain] > MAX_NUMBERED else t

@@ -163,6 +163,9 @@ _SECTIONS = {
     "floating-point arithmetic": "SpeedOfLight_RooflineChart",
     "traffic of device memory": "SpeedOfLight_RooflineChart",
     "traffic of the L2 cache": "SpeedOfLight_HierarchicalSingleRooflineChart",
+    "the peak of arithmetic": "SpeedOfLight_RooflineChart",
+    "the peak of device memory": "SpeedOfLight_RooflineChart",
+    "the peak of the L2 cache": "SpeedOfLight_HierarchicalSingleRooflineChart",
     "half-precision arithmetic": "SpeedOfLight_HierarchicalHalfRooflineChart",
     "work of tensor cores": "SpeedOfLight_HierarchicalTensorRooflineChart",
 }
@@ -419,14 +422,15 @@ def _tensor_peak(counters: Counters) -> Array:
 
 def _missing(kernels: pd.DataFrame, roofs: tuple[Roof, ...]) -> dict[str, str]:
     known = {roof.of for roof in roofs}
-    uncounted = bool(kernels["tensor_uncounted"].any())
+    unknown, uncounted = kernels.isna().any(), bool(kernels["tensor_uncounted"].any())
     lacks = {
-        "floating-point arithmetic": bool(kernels["flop_per_s"].isna().any()),
-        "traffic of device memory": bool(kernels["dram_bytes_per_s"].isna().any())
-        or "dram" not in known,
-        "traffic of the L2 cache": "l2" not in known
-        or bool(kernels["l2_bytes_per_s"].isna().any()),
-        "half-precision arithmetic": bool(kernels["fp16_flop_per_s"].isna().any()),
+        "floating-point arithmetic": unknown["flop_per_s"],
+        "traffic of device memory": unknown["dram_bytes_per_s"],
+        "traffic of the L2 cache": unknown["l2_bytes_per_s"],
+        "the peak of arithmetic": not known & {*PRECISIONS, TENSOR},
+        "the peak of device memory": "dram" not in known,
+        "the peak of the L2 cache": "l2" not in known and not unknown["l2_bytes_per_s"],
+        "half-precision arithmetic": unknown["fp16_flop_per_s"],
         "work of tensor cores": uncounted,
     }
     return {what: _SECTIONS[what] for what, is_missing in lacks.items() if is_missing}

@@ -202,3 +202,11 @@ def test_regions_sum_to_the_ledger_of_any_mess(tmp_path_factory, seed):
     window = account(facts, 100, 1_500).window
     ledger = build_ledger(facts, window)
     assert_sums(region_matrix(facts, ledger), ledger)
+
+
+def test_numbers_that_pytorch_adds_to_operators_are_left_out(tmp_path):
+    names = ["aten::to, op_id = 17", "aten::to, seq = 4, op_id = 18"]
+    facts = program(
+        tmp_path, ranges={"start_us": [80, 115], "duration_us": [20, 20], "name": names}
+    )
+    assert set(matrix(facts)["name"]) == {"aten::to"}

@@ -187,6 +187,17 @@ def test_launches_of_a_kernel_are_weighed_with_their_time(tmp_path):
     assert (kernel["launches"], kernel["ns"]) == (2, 4_000)
 
 
+def test_traffic_without_a_peak_lacks_the_peak_only(tmp_path):
+    moved = {"dram__bytes.sum": 500.0, "lts__t_bytes.sum": 2_000.0}
+    missing = set(roofline_of(facts_of(tmp_path, launch(FP32 | moved))).missing)
+    assert missing >= {
+        "the peak of device memory",
+        "the peak of the L2 cache",
+        "the peak of arithmetic",
+    }
+    assert not any(what.startswith("traffic") for what in missing)
+
+
 def test_what_the_chart_lacks_names_the_command(tmp_path):
     facts = facts_of(tmp_path, launch({}))
     analysis = investigate(facts.trace, facts=facts)

@@ -106,7 +106,7 @@ def show_computed(kernel: pd.Series) -> None:
     """Show what the launch configuration says about a kernel, a row of ``analyzers.kernels``."""
     facts = computed_facts(kernel)
     if not len(facts):
-        st.caption("The recording does not say how it was launched.")
+        st.caption("Occupancy and waves: the recording says too little about launch or GPU.")
         return
     st.markdown(":gray-badge[computed, not measured] from the launch configuration")
     st.dataframe(facts, hide_index=True, key="kernel_computed", alt="Computed for the kernel")
@@ -128,6 +128,6 @@ def computed_facts(kernel: pd.Series) -> pd.DataFrame:
         rows.append(("theoretical occupancy", f"{float(kernel['occupancy_pct']):.0f} %", by))
     waves = float(kernel["waves"])
     if waves >= 0:
-        last = waves % 1 or 1.0
-        rows.append(("waves", f"{waves:,.2f}", f"the last one is {share_text(last, 1)} full"))
+        what = "the last one" if waves > 1 else "the GPU"
+        rows.append(("waves", f"{waves:,.2f}", f"{what} is {share_text(waves % 1 or 1.0, 1)} full"))
     return pd.DataFrame(rows, columns=["", "is", "because"])

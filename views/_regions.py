@@ -146,7 +146,7 @@ def _ms_text(shown: object) -> str:
 
 
 def _columns(table: pd.DataFrame) -> dict[str, Any]:
-    columns: dict[str, Any] = {REGION: st.column_config.TextColumn(REGION, width=300)}
+    columns: dict[str, Any] = {REGION: st.column_config.TextColumn(REGION, width="medium")}
     columns |= {
         name: st.column_config.NumberColumn(name, width="small", help=ROW_MEANINGS[Row(name)])
         for name in table.columns
