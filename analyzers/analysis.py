@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from analyzers.counted_kernels import roofline_summary
 from analyzers.diagnose import give_verdict, rank, run_rules
+from analyzers.examined import account_in
 from analyzers.facts import Facts, build_facts
 from analyzers.finding import Failed, Skipped
 from analyzers.ledger import Ledger, build_ledger
@@ -67,7 +68,7 @@ def investigate(trace: Trace, window: str = "", facts: Facts | None = None) -> A
         totals={
             **totals(facts),
             "steps": step_breakdown(facts, iterations),
-            "roofline": roofline_summary(facts, ledger),
+            "roofline": roofline_summary(account_in(facts), facts, ledger),
         },
         iterations=iterations,
         iterations_note=iterations_note,

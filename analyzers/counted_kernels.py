@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from analyzers.by_kernel import ByKernel
-from analyzers.examined import account_in
 from analyzers.facts import Facts
 from analyzers.finding import Cause
 from analyzers.inside import ACCESS, AT_ROOF, BUSY, Inside, Part
@@ -19,7 +18,7 @@ from analyzers.intervals import Array
 from analyzers.ledger import Ledger
 from analyzers.limits import Limits
 from analyzers.ncu_command import why_missing
-from analyzers.roofline import Roofline, roofline
+from analyzers.roofline import roofline
 
 CLEAR_LEAD = 0.10  # of the peak; what leads by less does not limit alone
 MIN_SHOWN_SHARE = 0.02  # of a kernel's time; a smaller loss is not what it is coloured for
@@ -73,8 +72,11 @@ LOST = "lost_{}_ns"
 """Column of the loss that a kernel books to a part, by the part's name in small letters."""
 
 
-def counted_kernels(facts: Facts) -> pd.DataFrame:
+def counted_kernels(inside: Inside | None) -> pd.DataFrame:
     """Return what counters say about each kernel, the one with most time first.
+
+    Args:
+        inside: The account of the time inside profiled launches; None without counters.
 
     Returns:
         ``name``, ``launches`` (profiled ones), ``ns`` (the time they stand for), ``share`` (of all
@@ -86,7 +88,6 @@ def counted_kernels(facts: Facts) -> pd.DataFrame:
         columns of ``Roofline.kernels``. Not-a-number where nothing was counted. Without counters
         it has no rows.
     """
-    inside = account_in(facts)
     if inside is None:
         return pd.DataFrame({"name": np.empty(0, object), "ns": np.empty(0, np.int64)})
     groups = ByKernel.of(inside)
@@ -100,28 +101,20 @@ def counted_kernels(facts: Facts) -> pd.DataFrame:
         }
     )
     table = table.assign(**_limits(inside.limits, groups), **_losses(inside, groups))
-    table = table.join(roofline(inside, groups, facts.devices).kernels)
+    table = table.join(roofline(inside, groups).kernels)
     return table.sort_values(
         ["ns", "name"], ascending=[False, True], kind="stable", ignore_index=True
     )
 
 
-def roofline_of(facts: Facts) -> Roofline | None:
-    """Return the roofline of a recording; None without counters."""
-    inside = account_in(facts)
-    if inside is None:
-        return None
-    return roofline(inside, ByKernel.of(inside), facts.devices)
-
-
-def roofline_summary(facts: Facts, ledger: Ledger) -> dict[str, object]:
+def roofline_summary(inside: Inside | None, facts: Facts, ledger: Ledger) -> dict[str, object]:
     """Return roofs, and what the chart lacks with the command that collects it, for a report.
 
     Empty without counters; ``lacks`` is a sentence, empty when nothing is missing.
     """
-    found = roofline_of(facts)
-    if found is None:
+    if inside is None:
         return {}
+    found = roofline(inside, ByKernel.of(inside))
     sections, what = tuple(dict.fromkeys(found.missing.values())), list(found.missing)
     named = [", ".join(what[:-1]), *what[-1:]] if len(what) > 1 else what
     lacks = why_missing(facts, ledger, named, sections) if sections else ""

@@ -44,6 +44,7 @@ PRECISIONS = {"fp16": "h", "fp32": "f", "fp64": "d"}
 TENSOR = "tensor"
 LEVELS = ("dram", "l2", "l1")
 NANO = 1e-9
+DURATION = ("gpu__time_duration.sum", "gpu__time_duration.avg")
 
 _OP = "sass_thread_inst_executed_op_{}{}_pred_on.sum"
 _RESULTS = {"h": 2, "f": 1, "d": 1}  # numbers that one instruction of a thread works on
@@ -207,15 +208,15 @@ class Roofline:
     missing: Mapping[str, str]
 
 
-def roofline(inside: Inside, groups: ByKernel, devices: pd.DataFrame) -> Roofline:
+def roofline(inside: Inside, groups: ByKernel) -> Roofline:
     """Return the roofline of profiled launches.
 
     Args:
         inside: The account of their time.
         groups: Their kernels.
-        devices: As ``Facts.devices``, or the table of a recording.
     """
     counters = inside.limits.counters
+    devices = counters.trace.frame("devices")
     seconds = _seconds(counters)
     flop = {p: _flop(counters, seconds, letter) for p, letter in PRECISIONS.items()}
     flop[TENSOR] = _tensor_flop(counters, seconds)
@@ -250,7 +251,10 @@ def _all_that_was_counted(flop: Mapping[str, Array]) -> Array:
 
 def _seconds(counters: Counters) -> Array:
     """Return how long each profiled launch itself took; not-a-number where that is unknown."""
-    duration = counters.profiled["duration_ns"].to_numpy()
+    duration = counters.metric(*DURATION)
+    if "duration_ns" in counters.profiled:  # some recordings tell it by cycles and clock alone
+        told = counters.profiled["duration_ns"].to_numpy().astype(float)
+        duration = np.where(np.isnan(duration), told, duration)
     return np.where(duration > 0, duration * NANO, np.nan)
 
 
@@ -328,6 +332,8 @@ def _main_gpu(counters: Counters, groups: ByKernel, devices: pd.DataFrame) -> pd
     """Return the properties of the GPU, by name, on which most of the time was spent."""
     if not len(groups.rows) or not len(devices):
         return pd.Series(dtype=object)
+    if _are_alike(devices):
+        return devices.iloc[0]
     used = counters.profiled["device"].to_numpy()[groups.rows]
     time = pd.Series(groups.ns).groupby(used).sum()
     by_number = devices.drop_duplicates("device").set_index("device")
@@ -335,6 +341,11 @@ def _main_gpu(counters: Counters, groups: ByKernel, devices: pd.DataFrame) -> pd
     name = time.groupby(names.to_numpy()).sum().idxmax()
     mine = devices[(devices["name"] == name).to_numpy()]
     return mine.iloc[0] if len(mine) else devices.iloc[0]
+
+
+def _are_alike(devices: pd.DataFrame) -> bool:
+    """Tell whether all devices are of one model."""
+    return len(set(devices["name"])) == 1
 
 
 def _roofs(
@@ -348,7 +359,9 @@ def _roofs(
     if not len(gpu):
         return ()
     numbers = devices["device"].to_numpy()[(devices["name"] == gpu["name"]).to_numpy()]
-    here = np.isin(counters.profiled["device"].to_numpy(), numbers)
+    here = np.ones(len(counters), dtype=bool)
+    if not _are_alike(devices):
+        here = np.isin(counters.profiled["device"].to_numpy(), numbers)
     found = []
     for level in LEVELS:
         peak = _overall(groups, _peak(counters, measures[level]), here)

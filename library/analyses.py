@@ -192,6 +192,7 @@ def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
         OSError: The disk is full or cannot be written.
     """
     from analyzers.counted_kernels import counted_kernels
+    from analyzers.examined import account_in
     from analyzers.kernels import kernel_table
     from analyzers.regions import region_matrix
     from library.timeline_lanes import add_window_index, first_event_ns
@@ -199,7 +200,7 @@ def save(analysis: Analysis, trace: Trace, window: str) -> Stored:
     tables = {
         "segments": analysis.ledger.segments,
         "kernels": kernel_table(analysis.facts),
-        "counted": counted_kernels(analysis.facts),
+        "counted": counted_kernels(account_in(analysis.facts)),
         "regions": region_matrix(analysis.facts, analysis.ledger, analysis.report.iterations),
         "launches": _narrow_launches(analysis.facts),
     }

@@ -8,6 +8,7 @@ import pytest
 
 import worker
 from analyzers.counted_kernels import counted_kernels
+from analyzers.examined import account_in
 from analyzers.facts import build_facts
 from analyzers.kernel_words import counted_sentence, timeline_sentence
 from analyzers.regions import OUTSIDE
@@ -231,7 +232,7 @@ def test_names_that_look_alike_still_make_a_table():
 
 def counted_of(path, folder):
     facts = build_facts(open_trace(path, folder))
-    return counted_kernels(facts)
+    return counted_kernels(account_in(facts))
 
 
 ROOFS = [

@@ -8,15 +8,16 @@ import pytest
 import worker
 from analyzers import roofline
 from analyzers.analysis import investigate
+from analyzers.by_kernel import ByKernel
 from analyzers.counted_kernels import (
     LOST,
     RULE_OF_PART,
     counted_kernels,
     limiter_words,
-    roofline_of,
     roofline_summary,
 )
 from analyzers.diagnose import all_rules, rule_id
+from analyzers.examined import account_in
 from analyzers.facts import build_facts
 from analyzers.inside import Part
 from analyzers.roofline import GUIDE, GUIDE_AT_MOST, MEASURED, STATED
@@ -43,12 +44,21 @@ def facts_of(tmp_path, *launches):
     return build_facts(open_trace(path, tmp_path / "cache"))
 
 
+def counted(facts):
+    return counted_kernels(account_in(facts))
+
+
+def roofline_of(facts):
+    inside = account_in(facts)
+    return roofline.roofline(inside, ByKernel.of(inside))
+
+
 def launch(metrics, name="kernel(float *)", duration_ns=MICROSECOND):
     return Launch(name=name, metrics={"gpu__time_duration.sum": duration_ns, **metrics})
 
 
 def only(facts):
-    table = counted_kernels(facts)
+    table = counted(facts)
     assert len(table) == 1
     return table.iloc[0]
 
@@ -201,7 +211,7 @@ def test_traffic_without_a_peak_lacks_the_peak_only(tmp_path):
 def test_what_the_chart_lacks_names_the_command(tmp_path):
     facts = facts_of(tmp_path, launch({}))
     analysis = investigate(facts.trace, facts=facts)
-    lacks = roofline_summary(facts, analysis.ledger)["lacks"]
+    lacks = roofline_summary(account_in(facts), facts, analysis.ledger)["lacks"]
     assert "--section SpeedOfLight_RooflineChart" in lacks
     assert "regex:^(kernel)$" in lacks
     assert analysis.report.totals["roofline"]["lacks"] == lacks
@@ -209,13 +219,13 @@ def test_what_the_chart_lacks_names_the_command(tmp_path):
 
 def test_a_timeline_has_no_roofline(tmp_path):
     facts = build(tmp_path, kernels={"start_us": [0], "duration_us": 5})
-    assert roofline_of(facts) is None
-    assert counted_kernels(facts).empty
+    assert roofline_summary(account_in(facts), facts, None) == {}
+    assert counted(facts).empty
 
 
 def test_the_losses_of_kernels_are_those_of_the_account(tmp_path):
     facts = build_facts(open_trace(counter_scenarios.idle_lanes(), tmp_path))
-    table = counted_kernels(facts)
+    table = counted(facts)
     assert table["ns"].sum() == facts.duration_ns.sum()
     assert (
         table[[LOST.format(p.name.lower()) for p in Part]].sum(axis=1) == table["lost_ns"]
@@ -241,7 +251,7 @@ def test_every_part_of_a_loss_has_a_rule_that_tells_more():
     ],
 )
 def test_the_limiter_is_told_in_words(tmp_path, scenario, words):
-    table = counted_kernels(build_facts(open_trace(scenario(), tmp_path)))
+    table = counted(build_facts(open_trace(scenario(), tmp_path)))
     assert limiter_words(table.iloc[0]).startswith(words)
 
 
@@ -254,7 +264,7 @@ def real(name, tmp_path):
 
 def test_a_real_report_of_an_a10g_by_hand(tmp_path):
     facts = real("ncu_rep/AveryClapp__ESMM-Research__profile_output.ncu-rep", tmp_path)
-    first = counted_kernels(facts).iloc[0]
+    first = counted(facts).iloc[0]
     assert "one_blocktiling" in first["name"]
     # 1,891.54877582 fused operations a cycle, at 1.31508127 GHz; no others.
     assert first["fp32_flop_per_s"] == pytest.approx(2 * 1_891.54877582 * 1.31508127e9, rel=1e-8)
@@ -273,7 +283,7 @@ def test_a_real_report_without_peaks_has_roofs_of_the_table(tmp_path):
     found = roofs(facts)
     assert found["dram"] == (pytest.approx(6_251e6 * 2 * 384 / 8), STATED)
     assert found["fp32"][1] == GUIDE
-    assert np.isnan(counted_kernels(facts)["flop_per_s"]).all()
+    assert np.isnan(counted(facts)["flop_per_s"]).all()
 
 
 def test_a_real_report_of_a_blackwell_has_every_roof(tmp_path):
