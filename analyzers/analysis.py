@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from analyzers.counted_kernels import roofline_summary
 from analyzers.diagnose import give_verdict, rank, run_rules
 from analyzers.facts import Facts, build_facts
 from analyzers.finding import Failed, Skipped
@@ -68,7 +69,11 @@ def investigate(
         quality=quality,
         counts=trace.counts,
         operations=operations(facts, ledger.window),
-        totals={**totals(facts), "steps": step_breakdown(facts, iterations)},
+        totals={
+            **totals(facts),
+            "steps": step_breakdown(facts, iterations),
+            "roofline": roofline_summary(ledger.inside, facts, ledger),
+        },
         iterations=iterations,
         iterations_note=iterations_note,
         counters=ledger.examined.to_dict(facts) if ledger.examined is not None else {},

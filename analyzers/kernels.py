@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import UNKNOWN, Facts
+from analyzers.facts import COMMUNICATION, UNKNOWN, Facts
 from analyzers.intervals import Array
 from analyzers.occupancy import Shapes, first_of_each, launch_shapes
+from analyzers.parallelism import WORDS, Parallelism, is_tiled, patterns
 
-_OF_SHAPE = ("registers", "block_threads", "grid_blocks", "occupancy_pct", "limiter")
+_OF_SHAPE = ("registers", "block_threads", "grid_blocks", "occupancy_pct", "limiter", "waves")
 COLUMNS = (
     "name",
     "short_name",
@@ -23,6 +24,8 @@ COLUMNS = (
     "max_ns",
     "queue_median_ns",
     *_OF_SHAPE,
+    "unfilled_share",
+    "unfilled_why",
     "device",
 )
 
@@ -36,8 +39,10 @@ def kernel_table(facts: Facts) -> pd.DataFrame:
         (launch call returned until the kernel began, of the launches whose call is known), then
         the launch configuration in which the kernel spent most time: ``registers`` (per
         thread), ``block_threads``, ``grid_blocks``, ``occupancy_pct`` (theoretical),
-        ``limiter``; last ``device`` (key). Integers and the occupancy are -1 where the recording
-        is silent; ``device`` is -1 for a kernel that ran on several.
+        ``limiter``, ``waves``; ``unfilled_share``: the part of its time that launches which fill
+        the GPU could win back at most, computed from that configuration, and ``unfilled_why``,
+        empty when nothing; last ``device`` (key). Integers, the occupancy and waves are -1 where
+        the recording is silent; ``device`` is -1 for a kernel that ran on several.
     """
     shapes = launch_shapes(facts)
     if not len(shapes.rows):
@@ -61,10 +66,29 @@ def kernel_table(facts: Facts) -> pd.DataFrame:
     )
     main = _main_shapes(shapes, code, duration, len(names))
     described = shapes.table[list(_OF_SHAPE)].iloc[main].reset_index(drop=True)
-    table = table.join(described).assign(device=_devices(facts, shapes, code, len(names)))
+    pattern, wasted = _unfilled(facts, shapes, main, names, code)
+    table = table.join(described).assign(
+        unfilled_share=wasted,
+        unfilled_why=np.array(WORDS, dtype=object)[pattern],
+        device=_devices(facts, shapes, code, len(names)),
+    )
     return table.sort_values(
         ["total_ns", "name"], ascending=[False, True], kind="stable", ignore_index=True
     )
+
+
+def _unfilled(
+    facts: Facts, shapes: Shapes, main: Array, names: Array, code: Array
+) -> tuple[Array, Array]:
+    """Return each kernel's pattern and the share of its time that it wastes, as the rules judge.
+
+    Collectives fill a GPU on purpose little, and so do kernels that keep tiles in registers.
+    """
+    pattern, wasted = (values[main] for values in patterns(shapes.table, facts))
+    kind = facts.launches["kind"].to_numpy()[shapes.rows][first_of_each(code, len(names))]
+    meant = (pattern == Parallelism.LOW_OCCUPANCY) & is_tiled(facts.trace.names(names))
+    none = meant | (kind == COMMUNICATION)
+    return np.where(none, Parallelism.ENOUGH, pattern), np.where(none, 0.0, np.clip(wasted, 0, 1))
 
 
 class _Grouped(NamedTuple):

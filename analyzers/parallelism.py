@@ -44,6 +44,10 @@ class Parallelism(enum.IntEnum):
     LOW_OCCUPANCY = 3
 
 
+WORDS = ("", "fewer blocks than multiprocessors", "a nearly empty last wave", "few warps")
+"""Each ``Parallelism`` in words; nothing when there is enough."""
+
+
 def why_not_told(facts: Facts) -> str:
     """Return why the recording can't say how kernels fill the GPU; empty when it can."""
     kinds = facts.launches["kind"].to_numpy()
@@ -85,7 +89,7 @@ def kernel_losses(facts: Facts, ledger: Ledger, pattern: Parallelism) -> pd.Data
 @functools.lru_cache(maxsize=2)
 def _all_losses(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     shapes = launch_shapes(facts)
-    pattern, share = _patterns(shapes.table, facts)
+    pattern, share = patterns(shapes.table, facts)
     chosen = (pattern != Parallelism.ENOUGH)[shapes.code]
     chosen &= facts.launches["kind"].to_numpy()[shapes.rows] == KERNEL
     if ledger.examined is not None:  # counters tell about these, and are asked by other rules
@@ -107,7 +111,7 @@ def _all_losses(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     return losing
 
 
-def _patterns(table: pd.DataFrame, facts: Facts) -> tuple[Array, Array]:
+def patterns(table: pd.DataFrame, facts: Facts) -> tuple[Array, Array]:
     """Return the pattern of each launch configuration, and the part of its time that it wastes."""
     sms = multiprocessors(table, facts).astype(np.float64)
     grid, occupancy = table["grid_blocks"].to_numpy(), table["occupancy_pct"].to_numpy()
@@ -148,9 +152,13 @@ def multiprocessors(table: pd.DataFrame, facts: Facts) -> Array:
 
 def _is_tiled(facts: Facts, launches: Array) -> Array:
     codes, names = pd.factorize(facts.launches["name_id"].to_numpy()[launches])
-    told = [_TILED.search(str(n)) is not None for n in facts.trace.names(names)]
-    tiled: Array = np.array(told, dtype=bool)[codes]
+    tiled: Array = is_tiled(facts.trace.names(names))[codes]
     return tiled
+
+
+def is_tiled(names: Array) -> Array:
+    """Tell which kernels, by their names, have few warps by design."""
+    return np.array([_TILED.search(str(n)) is not None for n in names], dtype=bool)
 
 
 @functools.lru_cache(maxsize=2)

@@ -276,4 +276,9 @@ def _loop_name(text: str) -> str:
     """Return the name that all iterations share, empty when it cannot be one's name."""
     if _OPERATOR.search(text):
         return ""
+    return plain_name(text)
+
+
+def plain_name(text: str) -> str:
+    """Return a range's name without the number at its end: ``step 12`` is a ``step``."""
     return _NUMBERED.sub("", text) or text

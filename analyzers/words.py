@@ -39,6 +39,12 @@ def share_text(part: float, whole: float, *, exact: bool = False) -> str:
     return f"{percent:.0f} %" if whole_number and not exact else f"{percent:.1f} %"
 
 
+def split_sentence(text: str) -> tuple[str, str]:
+    """Return the first sentence and the others."""
+    first, stop, rest = text.partition(". ")
+    return (f"{first}.", rest.strip()) if stop else (text, "")
+
+
 def count_text(count: int, noun: str) -> str:
     """Write a count with its noun: ``1 launch``, ``1,312 launches``, ``3 copies``."""
     if count == 1:

@@ -86,6 +86,14 @@ class Stored:
         """Return one row per kernel name; see ``analyzers.kernels``."""
         return self._frame("kernels")
 
+    def counted(self) -> pd.DataFrame:
+        """Return what counters say about each kernel; see ``analyzers.counted_kernels``."""
+        return self._frame("counted")
+
+    def regions(self) -> pd.DataFrame:
+        """Return the ledger by region of the program; see ``analyzers.regions``."""
+        return self._frame("regions")
+
     def launches(self) -> pd.DataFrame:
         """Return one row per GPU operation, with everything that is known about it.
 
@@ -189,12 +197,16 @@ def save(analysis: Analysis, trace: Trace, window: str, counters: str = "") -> S
     Raises:
         OSError: The disk is full or cannot be written.
     """
+    from analyzers.counted_kernels import counted_kernels
     from analyzers.kernels import kernel_table
+    from analyzers.regions import region_matrix
     from library.timeline_lanes import add_window_index, first_event_ns
 
     tables = {
         "segments": analysis.ledger.segments,
         "kernels": kernel_table(analysis.facts),
+        "counted": counted_kernels(analysis.ledger.inside),
+        "regions": region_matrix(analysis.facts, analysis.ledger, analysis.report.iterations),
         "launches": _narrow_launches(analysis.facts),
     }
     origin_ns = first_event_ns(analysis.facts)

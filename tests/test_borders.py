@@ -46,6 +46,11 @@ BORDERS = (
     ("views/_units.py", {"analyzers", "collectors.trace"}, NUMBERS),
     ("views/_charts.py", {"analyzers", "collectors.trace", "views._units"}, {"plotly", *NUMBERS}),
     (
+        "views/_kernel_charts.py",
+        {"analyzers", "collectors.trace", "views._charts", "views._units"},
+        {"plotly", *NUMBERS},
+    ),
+    (
         "views/**/*.py",
         {"analyzers", "cli", "collectors", "library", "views", "worker"},
         {*NUMBERS, *DRAWING, "anyio", "psutil", "pynvml", "starlette"},

@@ -116,3 +116,22 @@ def test_without_kernels_the_table_is_empty_and_has_its_columns(tmp_path):
     table = kernel_table(build(tmp_path, copies={"start_us": [0], "duration_us": 5}))
     assert table.empty
     assert tuple(table.columns) == COLUMNS
+
+
+def test_what_a_launch_leaves_unfilled_is_computed_as_the_rules_judge(tmp_path):
+    grids = {"grid_x": [5, 5, 100_000], "name": ["few(int)", "ncclDevKernel_AllReduce(x)", "many"]}
+    facts = build(
+        tmp_path, kernels={"start_us": [0, 10, 20], "duration_us": 5, "block_x": 256, **grids}
+    )
+    table = kernel_table(facts).set_index("name")
+    assert table.loc["few(int)", "unfilled_why"] == "fewer blocks than multiprocessors"
+    assert 0.9 < table.loc["few(int)", "unfilled_share"] < 1
+    assert table.loc[["ncclDevKernel_AllReduce(x)", "many"], "unfilled_share"].tolist() == [0, 0]
+
+
+def test_a_matrix_product_has_few_warps_on_purpose(tmp_path):
+    fat = {"registers_per_thread": 255, "block_x": 256, "grid_x": 100_000}
+    names = ["cutlass_gemm(int)", "march(int)"]
+    facts = build(tmp_path, kernels={"start_us": [0, 10], "duration_us": 5, "name": names, **fat})
+    why = kernel_table(facts).set_index("name")["unfilled_why"]
+    assert why.to_dict() == {"cutlass_gemm(int)": "", "march(int)": "few warps"}

@@ -276,7 +276,7 @@ def timeline_answer(query: Mapping[str, str]) -> bytes:
     """Return the answer to one question of the canvas.
 
     Args:
-        query: ``trace``, ``window`` and ``device``, and what ``views._tiles.answer`` takes.
+        query: ``trace``, ``window``, ``device`` and ``counters``, and what ``views._tiles.answer`` takes.
 
     Raises:
         AskedWronglyError: The question makes no sense.
@@ -285,7 +285,8 @@ def timeline_answer(query: Mapping[str, str]) -> bytes:
     """
     device = query.get("device", "-1")
     key = int(device) if re.fullmatch(r"-1|\d{1,4}", device) else -1
-    shown = _session.timeline(query.get("trace", ""), query.get("window", ""), key)
+    named = (query.get("trace", ""), query.get("window", ""), key, query.get("counters", ""))
+    shown = _session.timeline(*named)
     return answer(shown, query)
 
 

@@ -85,6 +85,14 @@ class Session:
         """Return one row per kernel name, counting the whole recording on all devices."""
         return _table(self.stored.folder, "kernels")
 
+    def counted(self) -> pd.DataFrame:
+        """Return what counters say about each kernel name; without counters no rows."""
+        return _table(self.stored.folder, "counted")
+
+    def regions(self) -> pd.DataFrame:
+        """Return the ledger by region of the program, on all devices."""
+        return _table(self.stored.folder, "regions")
+
     def launches(self) -> pd.DataFrame:
         """Return one row per GPU operation, of the chosen device."""
         frame = _table(self.stored.folder, "launches")
@@ -96,7 +104,7 @@ class Session:
 
     def timeline(self) -> Timeline:
         """Return the lanes of the timeline, of the chosen device."""
-        return timeline(self.trace.id, self.window, self.device)
+        return timeline(self.trace.id, self.window, self.device, self.counters)
 
 
 def finding_places(finding: Finding) -> list[Evidence]:
@@ -214,13 +222,14 @@ def digest(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def timeline(trace_id: str, window: str, device: int) -> Timeline:
+def timeline(trace_id: str, window: str, device: int, counters: str = "") -> Timeline:
     """Return the timeline of one window; shared by the page and the route that feeds the canvas.
 
     Args:
         trace_id: The recording.
         window: As ``analyzers.analyze`` takes it.
         device: Key of the ledger device, -1 for all.
+        counters: The recording whose counters are joined; empty for none.
 
     Raises:
         TraceError: The recording is gone or damaged.
@@ -229,12 +238,12 @@ def timeline(trace_id: str, window: str, device: int) -> Timeline:
     """
     if not cache.is_known(trace_id):  # deleted: what is still mapped must not answer
         cache.get(trace_id)
-    return _timeline(trace_id, window, device)
+    return _timeline(trace_id, window, device, counters)
 
 
 @st.cache_resource(max_entries=KEPT_TIMELINES, show_spinner=False)
-def _timeline(trace_id: str, window: str, device: int) -> Timeline:
-    session = load(trace_id, window)
+def _timeline(trace_id: str, window: str, device: int, counters: str) -> Timeline:
+    session = load(trace_id, window, counters)
     recording = _recording_index(trace_id)
     report = session.report
     labels = device_labels(report.devices)

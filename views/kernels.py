@@ -7,15 +7,28 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.facts import COMMUNICATION, KERNEL
-from analyzers.words import count_text, function_first, time_text
+from analyzers.kernel_words import NOTABLE_SHARE, counted_sentence, timeline_sentence
+from analyzers.words import count_text, function_first, split_sentence, time_text
 from collectors.trace import NOT_RECORDED, Array
 from views._charts import duration_histogram
-from views._session import Session, current, digest
+from views._kernel_card import show_computed, show_counted
+from views._kernel_charts import (
+    LEVEL_WORDS,
+    cause_of,
+    lost_by_configuration,
+    lost_figure,
+    on_roofline,
+    roofline_figure,
+)
+from views._regions import show_regions
+from views._session import Session, current, digest, show_prose
+from views._style import tint_verdict
 from views._units import (
     NOT_RECORDED_TEXT,
     apart,
     csv_text,
     md_escape,
+    md_prose,
     ns_to_ms,
     ns_to_us,
     visible,
@@ -24,10 +37,14 @@ from views._units import (
 TABLE_HEIGHT_PX = 318
 ROWS_THAT_FIT = 8
 SHOWN_NAME = 600  # characters; template arguments can fill pages
+PICKED = "picked_kernel"
+INSIDE_RULE = "divergence.idle_lanes"  # says, as any rule about kernels would, how to look inside
+NAME_HEIGHT_PX = 84
+CODE_LINES = 90  # characters of a name that need no scrolling
 SHOWN_KERNELS = 5_000  # a longer table helps nobody; filter it
 
 COLUMNS = {
-    "kernel": st.column_config.TextColumn("kernel", width=486),
+    "kernel": st.column_config.TextColumn("kernel", width=410),
     "count": st.column_config.NumberColumn("launches", format="localized", width="small"),
     "share": st.column_config.NumberColumn(
         "share",
@@ -53,6 +70,12 @@ COLUMNS = {
         help="Theoretical: what registers, shared memory and block size allow.",
     ),
     "limiter": st.column_config.TextColumn("limited by", width="small"),
+    "waves": st.column_config.NumberColumn(
+        "waves",
+        format="%.1f",
+        width="small",
+        help="Computed: how many times the GPU's multiprocessors are filled with its blocks.",
+    ),
 }
 
 
@@ -65,13 +88,138 @@ def page() -> None:
     if not len(kernels):
         _no_kernels(session)
         return
+    counted = session.counted()
+    _sentence(kernels, counted)
+    if len(counted):
+        _counted_charts(session, counted)
+    else:
+        _computed_chart(session, kernels)
     text = _filter()
     shown = matching(kernels, text).head(SHOWN_KERNELS)
     if not len(shown):
         st.text(f"No kernel's name contains “{visible(text, 80)}”.")
         return
-    row = _table(shown, session)
-    _kernel(session, shown.iloc[row])
+    _table(shown, session)
+    _kernel(session, _picked(shown))
+    if session.report.operations.get("kernels") and not counted_only(session):
+        show_regions(session)
+
+
+def counted_only(session: Session) -> bool:
+    """Tell whether the recording holds counters of launches and no timeline."""
+    return not session.trace.count("kernels") and session.trace.count("profiled_kernels") > 0
+
+
+def _sentence(kernels: pd.DataFrame, counted: pd.DataFrame) -> None:
+    told = counted_sentence(counted) if len(counted) else timeline_sentence(kernels)
+    worst = counted["lost_ns"].to_numpy().argmax() if len(counted) else -1
+    cause = cause_of(int(counted["part"].iloc[worst])) if worst >= 0 else None
+    tint_verdict(cause.value if cause else "healthy")
+    first, rest = split_sentence(told)
+    with st.container(key="verdict"):
+        st.header(md_prose(first), anchor=False)
+        if rest:
+            show_prose(rest)
+
+
+def _counted_charts(session: Session, counted: pd.DataFrame) -> None:
+    """Draw the roofline, and what kernels lose beside their share of time."""
+    summary = session.report.totals.get("roofline", {})
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.markdown("**How fast, beneath the roofs**")
+        _roofline(counted, summary.get("roofs", []))
+        if summary.get("lacks"):
+            _lacks(str(summary["lacks"]))
+    with right:
+        st.markdown("**Share of time and what could be won back**")
+        _lost_chart(counted)
+
+
+def _roofline(counted: pd.DataFrame, roofs: list[dict[str, object]]) -> None:
+    levels = [one for one in LEVEL_WORDS if len(on_roofline(counted, one))]
+    if not levels:
+        st.caption("No kernel's arithmetic and memory traffic were both counted.")
+        return
+    level = levels[0]
+    if len(levels) > 1:
+        level = str(
+            st.segmented_control(
+                "Bytes of",
+                levels,
+                default=levels[0],
+                format_func=lambda name: LEVEL_WORDS[name],
+                key="roofline_level",
+                label_visibility="collapsed",
+            )
+            or level
+        )
+    st.plotly_chart(
+        roofline_figure(counted, roofs, level),
+        key="roofline",
+        config={"displayModeBar": False},
+        on_select=lambda: _pick_point("roofline"),
+        selection_mode="points",
+        alt=f"Roofline of {len(on_roofline(counted, level))} kernels",
+    )
+    hidden = len(counted) - len(on_roofline(counted, level))
+    if hidden:
+        st.caption(
+            f"{count_text(hidden, 'kernel')} without counted floating-point operations "
+            "cannot be placed here."
+        )
+
+
+def _lacks(sentence: str) -> None:
+    """Show what a chart lacks, and the command that collects it, ready to be copied."""
+    told, _, command = sentence.replace("; run `", ", run `").partition(", run `")
+    with st.expander(f"{md_prose(told[:1].upper() + told[1:])}"):
+        st.code(command.rstrip("`"), language=None, wrap_lines=True)
+
+
+def _lost_chart(lost: pd.DataFrame) -> None:
+    st.plotly_chart(
+        lost_figure(lost),
+        key="lost",
+        config={"displayModeBar": False},
+        on_select=lambda: _pick_point("lost"),
+        selection_mode="points",
+        alt=f"Share of time and possible gain of {len(lost)} kernels",
+    )
+
+
+def _computed_chart(session: Session, kernels: pd.DataFrame) -> None:
+    """Draw what launch configurations tell, and name the command that would tell more."""
+    lost = lost_by_configuration(kernels)
+    if lost["lost_ns"].max() >= NOTABLE_SHARE * lost["ns"].sum():
+        st.markdown(
+            "**Share of time and what fuller launches could win back** "
+            ":gray-badge[computed, not measured]"
+        )
+        _lost_chart(lost)
+    reasons = (s.reason for s in session.report.skipped if s.id == INSIDE_RULE)
+    if reason := next(reasons, ""):
+        _lacks(reason)
+
+
+def _pick_point(chart: str) -> None:
+    """Pick the kernel whose point was clicked."""
+    points = st.session_state[chart]["selection"]["points"]
+    if points:
+        st.session_state[PICKED] = str(points[0]["customdata"][0])
+
+
+def _pick_row(names: list[str]) -> None:
+    """Pick the kernel whose row was clicked."""
+    rows = st.session_state["kernel_table"]["selection"]["rows"]
+    if rows and rows[0] < len(names):
+        st.session_state[PICKED] = names[rows[0]]
+
+
+def _picked(shown: pd.DataFrame) -> pd.Series:
+    """Return the kernel that was picked last, the first one unless it is shown."""
+    found = np.flatnonzero((shown["name"] == st.session_state.get(PICKED, "")).to_numpy())
+    return shown.iloc[int(found[0]) if len(found) else 0]
 
 
 def _filter() -> str:
@@ -171,6 +319,7 @@ def table(kernels: pd.DataFrame) -> pd.DataFrame:
             "queue": _known(ns_to_us(kernels["queue_median_ns"])),
             "occupancy": _known(kernels["occupancy_pct"].to_numpy(dtype=float)),
             "limiter": kernels["limiter"].to_numpy(),
+            "waves": _known(kernels["waves"].to_numpy(dtype=float)),
         }
     )
 
@@ -190,21 +339,21 @@ def _known(values: Array) -> Array:
     return result
 
 
-def _table(kernels: pd.DataFrame, session: Session) -> int:
-    """Draw the table and return the row that is picked; the first unless another was."""
+def _table(kernels: pd.DataFrame, session: Session) -> None:
+    """Draw the table, whose rows can be picked."""
     shown = table(kernels)
-    event = st.dataframe(
+    names = [str(name) for name in kernels["name"]]
+    st.dataframe(
         shown,
         hide_index=True,
         column_config=COLUMNS,
         placeholder="",
         key="kernel_table",
-        on_select="rerun",
+        on_select=lambda: _pick_row(names),
         selection_mode="single-row",
         height=TABLE_HEIGHT_PX if len(shown) > ROWS_THAT_FIT else "content",
         alt="Kernels by total time",
     )
-    rows = event["selection"]["rows"]
     # Below the table: above it, the table's own tools cover the button when the mouse is near.
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(
@@ -219,7 +368,6 @@ def _table(kernels: pd.DataFrame, session: Session) -> int:
             key="kernel_csv",
             on_click="ignore",  # a run of the page would forget the file that is being made
         )
-    return int(rows[0]) if rows and rows[0] < len(kernels) else 0
 
 
 def csv(kernels: pd.DataFrame) -> bytes:
@@ -237,7 +385,9 @@ def _kernel(session: Session, kernel: pd.Series) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.markdown("**How long each launch ran**")
-        if len(durations):
+        if len(durations) == 1:
+            st.write(f"It ran once, for {time_text(int(durations[0]))}.")
+        elif len(durations):
             st.plotly_chart(
                 duration_histogram(durations, name),
                 key="kernel_histogram",
@@ -246,13 +396,30 @@ def _kernel(session: Session, kernel: pd.Series) -> None:
             )
     with right:
         st.markdown("**Picked kernel**")
-        st.code(visible(name, SHOWN_NAME), language=None, wrap_lines=True, height=110)
-        st.caption(_shape(kernel))
-        st.page_link(
-            "timeline.py",
-            label="Highlight on the timeline",
-            query_params=session.address | {"kernel": digest(name)},
+        st.code(
+            visible(name, SHOWN_NAME),
+            language=None,
+            wrap_lines=True,
+            height=84 if len(name) > CODE_LINES else "content",
         )
+        _card(session, kernel)
+        st.caption(_shape(kernel))
+        if not counted_only(session):
+            st.page_link(
+                "timeline.py",
+                label="Highlight on the timeline",
+                query_params=session.address | {"kernel": digest(name)},
+            )
+
+
+def _card(session: Session, kernel: pd.Series) -> None:
+    """Show what limits the kernel: from counters, else from its launch configuration."""
+    counted = session.counted()
+    mine = counted[(counted["name"] == kernel["name"]).to_numpy()]
+    if len(mine):
+        show_counted(mine.iloc[0], session.report)
+    if not len(mine) or np.isnan(mine["theoretical"].iloc[0]):
+        show_computed(kernel)
 
 
 def _shape(kernel: pd.Series) -> str:

@@ -6,7 +6,14 @@ import streamlit as st
 
 from analyzers.finding import Evidence, Failed, Finding, Skipped
 from analyzers.report import QualityNote, Report
-from analyzers.words import by_reason, count_text, share_text, size_text, time_text
+from analyzers.words import (
+    by_reason,
+    count_text,
+    share_text,
+    size_text,
+    split_sentence,
+    time_text,
+)
 from views._charts import device_labels, ledger_figure, legend_entries
 from views._session import Session, current, finding_places, show_prose
 from views._style import show_legend, tint_verdict
@@ -52,12 +59,6 @@ def _verdict(session: Session) -> None:
         if warnings:
             facts.append(f"{count_text(warnings, 'warning')} about the capture, see below")
         st.caption(md_escape(" · ".join(facts)))
-
-
-def split_sentence(text: str) -> tuple[str, str]:
-    """Return the first sentence and the others."""
-    first, stop, rest = text.partition(". ")
-    return (f"{first}.", rest.strip()) if stop else (text, "")
 
 
 def _facts(session: Session) -> list[str]:

@@ -153,7 +153,7 @@ def _timeline(looked: Looked) -> None:
 
 def _identity(looked: Looked) -> str:
     session = looked.session
-    return f"{session.trace.id} {session.window} {session.device} "
+    return f"{session.trace.id} {session.window} {session.device} {session.counters} "
 
 
 def _drawn(looked: Looked, mark: Span | None, offset_ns: int) -> Drawn:
@@ -163,6 +163,7 @@ def _drawn(looked: Looked, mark: Span | None, offset_ns: int) -> Drawn:
             "trace": session.trace.id,
             "window": session.window,
             "device": str(session.device),
+            "counters": session.counters,
         },
         name=visible(session.trace.source.name, SHOWN_FACT),
         window=looked.window,
@@ -419,7 +420,7 @@ def _name(looked: Looked, name_id: int, limit: int = SHOWN_FACT) -> str:
 def _in_view(looked: Looked, view: Span) -> None:
     start, end = looked.to_clock(view)
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
-        address = {"trace": looked.session.trace.id, "window": f"span:{start}-{end}"}
+        address = looked.session.address | {"window": f"span:{start}-{end}"}
         st.page_link("overview.py", label="Analyse only what is in view", query_params=address)
         _second_picker(looked)
     table = st.expander("Longest in view", expanded=True, on_change="rerun", key="longest")

@@ -1,0 +1,183 @@
+"""One row per kernel whose launches were profiled: what limits it, what it loses, how fast it is.
+
+Everything here is made from the account of the time inside launches (``analyzers.inside``), so it
+serves a recording of counters alone and counters that belong to a timeline's kernels alike: only
+the time that a profiled launch stands for differs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analyzers.by_kernel import ByKernel
+from analyzers.facts import Facts
+from analyzers.finding import Cause
+from analyzers.inside import ACCESS, AT_ROOF, BUSY, Inside, Part
+from analyzers.intervals import Array
+from analyzers.ledger import Ledger
+from analyzers.limits import Limits
+from analyzers.ncu_command import why_missing
+from analyzers.roofline import roofline
+
+CLEAR_LEAD = 0.10  # of the peak; what leads by less does not limit alone
+MIN_SHOWN_SHARE = 0.02  # of a kernel's time; a smaller loss is not what it is coloured for
+
+CAUSE_OF_PART = {
+    Part.IDLE_LANES: Cause.DIVERGENCE,
+    **dict.fromkeys(
+        (Part.UNCOALESCED, Part.BANK_CONFLICTS, Part.DRAM, Part.L2, Part.L1), Cause.BANDWIDTH
+    ),
+    **dict.fromkeys(
+        (Part.SMALL_GRID, Part.TAIL, Part.IMBALANCE, Part.OCCUPANCY, Part.LATENCY),
+        Cause.PARALLELISM,
+    ),
+    **dict.fromkeys((Part.FP64, Part.TENSOR), Cause.COMPUTE),
+}
+
+WORDS_OF_PART = {
+    Part.IDLE_LANES: "idle lanes",
+    Part.UNCOALESCED: "uncoalesced access",
+    Part.BANK_CONFLICTS: "bank conflicts in shared memory",
+    Part.DRAM: "device memory at its limit",
+    Part.L2: "the L2 cache at its limit",
+    Part.L1: "the L1 cache at its limit",
+    Part.SMALL_GRID: "fewer blocks than multiprocessors",
+    Part.TAIL: "a partly empty last wave",
+    Part.IMBALANCE: "uneven work of multiprocessors",
+    Part.FP64: "64-bit arithmetic",
+    Part.TENSOR: "idle tensor cores",
+    Part.OCCUPANCY: "too few resident warps",
+    Part.LATENCY: "waiting that nothing hides",
+}
+
+RULE_OF_PART = {
+    Part.IDLE_LANES: "divergence.idle_lanes",
+    Part.UNCOALESCED: "bandwidth.uncoalesced_access",
+    Part.BANK_CONFLICTS: "bandwidth.bank_conflicts",
+    Part.DRAM: "bandwidth.dram_roof",
+    Part.L2: "bandwidth.l2_roof",
+    Part.L1: "bandwidth.l1_roof",
+    Part.SMALL_GRID: "parallelism.few_blocks",
+    Part.TAIL: "parallelism.tail_effect",
+    Part.IMBALANCE: "parallelism.imbalance",
+    Part.FP64: "compute.fp64",
+    Part.TENSOR: "compute.idle_tensor_cores",
+    Part.OCCUPANCY: "parallelism.achieved_occupancy",
+    Part.LATENCY: "parallelism.latency_bound",
+}
+"""The rule that tells more about a part, and what to try."""
+
+LOST = "lost_{}_ns"
+"""Column of the loss that a kernel books to a part, by the part's name in small letters."""
+
+
+def counted_kernels(inside: Inside | None) -> pd.DataFrame:
+    """Return what counters say about each kernel, the one with most time first.
+
+    Args:
+        inside: The account of the time inside profiled launches; None without counters.
+
+    Returns:
+        ``name``, ``launches`` (profiled ones), ``ns`` (the time they stand for), ``share`` (of all
+        of these); ``compute``, ``memory``, ``dram``, ``l2``, ``l1`` (parts of their peak),
+        ``lanes`` (of 32), ``uniform_pct``, ``sectors_per_request`` and ``needed_per_request``,
+        ``achieved`` and ``theoretical`` (parts of all warps), ``limiter``, ``waves``, each a mean
+        over time; ``lost_ns`` and one column for each ``Part`` (``LOST``), which it is the sum of;
+        ``part``: the place in ``Part`` of the largest loss, -1 without any worth a colour; and the
+        columns of ``Roofline.kernels``. Not-a-number where nothing was counted. Without counters
+        it has no rows.
+    """
+    if inside is None:
+        return pd.DataFrame({"name": np.empty(0, object), "ns": np.empty(0, np.int64)})
+    groups = ByKernel.of(inside)
+    ns = groups.total_ns(inside.ns)
+    table = pd.DataFrame(
+        {
+            "name": groups.names,
+            "launches": np.bincount(groups.code, minlength=len(groups.names)),
+            "ns": ns,
+            "share": ns / max(int(ns.sum()), 1),
+        }
+    )
+    table = table.assign(**_limits(inside.limits, groups), **_losses(inside, groups))
+    table = table.join(roofline(inside, groups).kernels)
+    return table.sort_values(
+        ["ns", "name"], ascending=[False, True], kind="stable", ignore_index=True
+    )
+
+
+def roofline_summary(inside: Inside | None, facts: Facts, ledger: Ledger) -> dict[str, object]:
+    """Return roofs, and what the chart lacks with the command that collects it, for a report.
+
+    Empty without counters; ``lacks`` is a sentence, empty when nothing is missing.
+    """
+    if inside is None:
+        return {}
+    found = roofline(inside, ByKernel.of(inside))
+    sections, what = tuple(dict.fromkeys(found.missing.values())), list(found.missing)
+    named = [", ".join(what[:-1]), *what[-1:]] if len(what) > 1 else what
+    lacks = why_missing(facts, ledger, named, sections) if sections else ""
+    roofs = [{"of": r.of, "per_s": r.per_s, "source": r.source} for r in found.roofs]
+    return {"gpu": found.gpu, "roofs": roofs, "lacks": lacks}
+
+
+def _limits(limits: Limits, groups: ByKernel) -> dict[str, Array]:
+    means = ("compute", "memory", "dram", "l2", "l1", "lanes", "uniform_pct", "waves")
+    told: dict[str, Array] = {name: groups.mean(getattr(limits, name)) for name in means}
+    per_request, needed = _sectors_per_request(limits)
+    told |= {
+        "sectors_per_request": groups.mean(per_request),
+        "needed_per_request": groups.mean(needed),
+        "achieved": groups.mean(limits.achieved),
+        "theoretical": groups.mean(limits.theoretical),
+        "limiter": groups.most(limits.limiter),
+    }
+    return told
+
+
+@np.errstate(divide="ignore", invalid="ignore")
+def _sectors_per_request(limits: Limits) -> tuple[Array, Array]:
+    """Return the sectors that a request to global memory moves, and those that it needs.
+
+    Requests are instructions of a warp. Where they were not counted, both are not known.
+    """
+    counters = limits.counters
+    sectors = counters.total(*(ACCESS.format("sectors", op) for op in ("ld", "st")))
+    requests = counters.total(*(ACCESS.format("requests", op) for op in ("ld", "st")))
+    actual, ideal = limits.sectors
+    moved = np.where(requests > 0, sectors / requests, np.nan)
+    return moved, moved * np.where(actual > 0, ideal / actual, np.nan)
+
+
+def _losses(inside: Inside, groups: ByKernel) -> dict[str, Array]:
+    lost = {LOST.format(p.name.lower()): groups.total_ns(inside.booked_ns[p]) for p in Part}
+    each = np.stack(list(lost.values()))
+    largest = each.max(axis=0)
+    worth = largest >= np.maximum(MIN_SHOWN_SHARE * groups.total_ns(inside.ns), 1)
+    return {
+        "lost_ns": each.sum(axis=0),
+        **lost,
+        "part": np.where(worth, each.argmax(axis=0), -1),
+    }
+
+
+def limiter_words(kernel: pd.Series) -> str:
+    """Say in a sentence what limits a row of ``counted_kernels``, as Nsight Compute judges it."""
+    compute, memory = float(kernel["compute"]), float(kernel["memory"])
+    if np.isnan(compute) or np.isnan(memory):
+        return "What limits it was not counted."
+    busy = f"compute at {compute:.0%}, memory at {memory:.0%} of their peak".replace("%", " %")
+    if max(compute, memory) < BUSY:
+        return f"Limited by latency: {busy}; most of the time it waits."
+    if abs(compute - memory) < CLEAR_LEAD:
+        return f"Balanced: {busy}."
+    first = "compute" if compute > memory else _memory_words(kernel)
+    how = "Limited" if max(compute, memory) >= AT_ROOF else "Mostly limited"
+    return f"{how} by {first}: {busy}."
+
+
+def _memory_words(kernel: pd.Series) -> str:
+    names = {"dram": "device memory", "l2": "the L2 cache", "l1": "the L1 cache"}
+    levels = {level: float(kernel[level]) for level in names if np.isfinite(kernel[level])}
+    return names[max(levels, key=lambda level: levels[level])] if levels else "memory"

@@ -1,0 +1,239 @@
+"""Where in the program each cause costs time: the ledger, by range or operator.
+
+Every stretch of the ledger belongs to one operation of the device: a busy one to what runs, an idle
+one to what ended it. Each belongs to the region of the program that was open when the operation was
+submitted. So the regions' rows sum to the ledger, to the nanosecond; what no region submitted is a
+row as well.
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from analyzers.booking import NOTHING, ROW_CODE
+from analyzers.facts import (
+    COMMUNICATION,
+    COPY,
+    GRAPH,
+    KERNEL,
+    MEMSET,
+    UNKNOWN,
+    Facts,
+    innermost,
+    nesting_depth,
+)
+from analyzers.finding import Row
+from analyzers.intervals import Array, Spans, by_key, overlaps
+from analyzers.ledger import Ledger
+from analyzers.report import Iteration
+from analyzers.windows import plain_name
+from collectors.trace import OperatorKind
+
+RANGES, INNER_RANGES, OPERATORS = "ranges", "innermost ranges", "operators"
+LEVELS = (RANGES, INNER_RANGES, OPERATORS)
+"""What regions can be, the coarsest first."""
+
+OUTSIDE = ""
+"""Name of the region of what no region submitted."""
+
+COLUMNS = ("level", "name", "device", "row", "ns", "start_ns", "end_ns")
+# What PyTorch's emit_nvtx adds to an operator's name, different for each call.
+_OPERATOR_NUMBER = re.compile(r", (?:op_id|seq|sizes|input_op_ids) ?=.*$", re.DOTALL)
+MAX_NUMBERED = 8  # names that differ in a number only; more are one region
+DEFAULT_DEPTH = 1  # without iterations: what is inside the range around the whole program
+
+_RUNNING = (
+    ((Row.KERNEL, Row.DIVERGENCE, Row.BANDWIDTH), (KERNEL, GRAPH)),
+    ((Row.COMMUNICATION,), (COMMUNICATION,)),
+    ((Row.TRANSFER,), (COPY, MEMSET)),
+)
+"""Rows of the ledger in which something runs, and the kinds of operations that do."""
+
+
+def region_matrix(
+    facts: Facts, ledger: Ledger, iterations: Iterable[Iteration] = ()
+) -> pd.DataFrame:
+    """Return the ledger by region of the program.
+
+    Args:
+        facts: The recording.
+        ledger: Its account.
+        iterations: Repetitions of the main loop; the coarsest level is what is inside one.
+
+    Returns:
+        One row for each level that was recorded, region, device and row of the ledger that has
+        any time: ``level`` (one of ``LEVELS``), ``name`` (``OUTSIDE`` for no region), ``device``
+        (key), ``row`` (place in ``ROWS``), ``ns``, and begin and end of the longest stretch, as a
+        place to look at. For each level, ``ns`` sums to the ledger. Empty when the recording has
+        neither ranges nor operators.
+    """
+    booked = _booked(facts, ledger)
+    parts = [
+        _summed(booked, names, level)
+        for level, names in _regions(facts, iterations)
+        if len(booked["ns"])
+    ]
+    if not parts:
+        return pd.DataFrame({c: [] for c in COLUMNS})
+    return pd.concat(parts, ignore_index=True)
+
+
+def _booked(facts: Facts, ledger: Ledger) -> pd.DataFrame:
+    """Return the ledger's segments, busy ones cut where the operation that runs changes."""
+    columns = ["device", "start_ns", "end_ns", "row", "launch"]
+    segments = ledger.segments[columns]
+    if facts.counters_only:
+        return segments.iloc[:0].assign(ns=0)
+    busy_codes = [ROW_CODE[row] for rows, _ in _RUNNING for row in rows]
+    parts = [segments[~np.isin(segments["row"].to_numpy(), busy_codes)]]
+    for rows, kinds in _RUNNING:
+        chosen = np.isin(segments["row"].to_numpy(), [ROW_CODE[row] for row in rows])
+        for device, places in by_key(segments["device"].to_numpy()[chosen], np.flatnonzero(chosen)):
+            parts.append(_cut(facts, segments.iloc[places], device, kinds))
+    booked = pd.concat(parts, ignore_index=True)
+    return booked.assign(ns=booked["end_ns"] - booked["start_ns"])
+
+
+def _cut(facts: Facts, segments: pd.DataFrame, device: int, kinds: tuple[int, ...]) -> pd.DataFrame:
+    """Cut busy segments of one device where what runs changes.
+
+    Where several operations run at the same time, the one that began first counts.
+    """
+    mine = (facts.launches["device"] == device).to_numpy()
+    rows = np.flatnonzero(mine & np.isin(facts.launches["kind"].to_numpy(), kinds))
+    start, end = (facts.launches[c].to_numpy()[rows] for c in ("start_ns", "end_ns"))
+    covered_until = np.concatenate((start[:1], np.maximum.accumulate(end)[:-1]))
+    start = np.maximum(start, covered_until)
+    solid = end > start
+    pieces = Spans(start[solid], end[solid])
+    queries = Spans(segments["start_ns"].to_numpy(), segments["end_ns"].to_numpy())
+    segment, piece, begin, stop = overlaps(queries, pieces)
+    return pd.DataFrame(
+        {
+            "device": segments["device"].to_numpy()[segment],
+            "start_ns": begin,
+            "end_ns": stop,
+            "row": segments["row"].to_numpy()[segment],
+            "launch": rows[solid][piece],
+        }
+    )
+
+
+def _regions(facts: Facts, iterations: Iterable[Iteration]) -> Iterator[tuple[str, Array]]:
+    """Yield each level that was recorded, and the region's name of each launch."""
+    ranges = facts.ranges
+    loop = next((plain_name(i.name) for i in iterations), "")
+    if len(ranges):
+        depth = _depths(ranges)
+        outer = ranges[depth <= _depth_of_interest(facts, ranges, depth, loop)]
+        found = _around_calls(facts, outer, on_main_thread=True)
+        yield RANGES, _plain(facts, found, loop)
+        if len(outer) < len(ranges):
+            inner = _around_calls(facts, ranges, on_main_thread=True)
+            if not np.array_equal(found, inner):
+                yield INNER_RANGES, _plain(facts, inner, loop)
+    if facts.trace.count("operators"):
+        columns = ["start_ns", "end_ns", "process", "thread", "name_id", "kind"]
+        operators = facts.trace.frame("operators", columns)
+        operators = operators[(operators["kind"] == OperatorKind.FRAMEWORK).to_numpy()]
+        yield OPERATORS, _plain(facts, _around_calls(facts, operators))
+
+
+def _depths(ranges: pd.DataFrame) -> Array:
+    """Return how deep each range is nested in others of its thread."""
+    depth = np.zeros(len(ranges), np.int64)
+    start, end = ranges["start_ns"].to_numpy(), ranges["end_ns"].to_numpy()
+    for _, rows in by_key(ranges["thread"].to_numpy(), np.arange(len(ranges))):
+        ordered = rows[np.lexsort((-end[rows], start[rows]))]
+        depth[ordered] = nesting_depth(start[ordered], end[ordered])
+    return depth
+
+
+def _depth_of_interest(facts: Facts, ranges: pd.DataFrame, depth: Array, loop: str) -> int:
+    """Return the depth just inside an iteration of the main loop."""
+    ids = pd.unique(ranges["name_id"].to_numpy())
+    same = ids[[plain_name(text) == loop for _, text in _texts(facts, ids)]] if loop else ids[:0]
+    found = depth[np.isin(ranges["name_id"].to_numpy(), same)]
+    return int(np.median(found)) + 1 if len(found) else DEFAULT_DEPTH
+
+
+def _around_calls(facts: Facts, spans: pd.DataFrame, *, on_main_thread: bool = False) -> Array:
+    """Return the name's id of the innermost of ``spans`` around each launch's call, else -1.
+
+    Args:
+        facts: The recording.
+        spans: Ranges or operators.
+        on_main_thread: Where there is none on the call's own thread, ask the thread of its process
+            that was in ranges longest: a training step's backward pass is launched by a thread of
+            its own, which knows nothing of the step.
+    """
+    found = np.full(len(facts.launches), UNKNOWN, np.int64)
+    called = np.flatnonzero((facts.launches["api_row"] >= 0).to_numpy())
+    if not len(called) or not len(spans):
+        return found
+    thread = facts.threads[facts.thread[called]]
+    _look_up(facts, spans.assign(key=spans["thread"]), by_key(thread, called), found)
+    if on_main_thread:
+        length = (spans["end_ns"] - spans["start_ns"]).groupby([spans["process"], spans["thread"]])
+        main = length.sum().groupby(level=0).idxmax().map(lambda pair: pair[1])
+        is_main = spans["thread"].to_numpy() == main.reindex(spans["process"]).to_numpy()
+        left = called[found[called] == UNKNOWN]
+        process = facts.processes[facts.launches["process"].to_numpy()[left]]
+        own = spans[is_main]
+        _look_up(facts, own.assign(key=own["process"]), by_key(process, left), found)
+    return found
+
+
+def _look_up(
+    facts: Facts, spans: pd.DataFrame, asked: Iterable[tuple[int, Array]], found: Array
+) -> None:
+    """Write the innermost span around the call of each launch of the same key to ``found``."""
+    names = spans["name_id"].to_numpy()
+    start, end = spans["start_ns"].to_numpy(), spans["end_ns"].to_numpy()
+    launches_of = dict(asked)
+    for key, rows in by_key(spans["key"].to_numpy(), np.arange(len(spans))):
+        launches = launches_of.get(key, np.empty(0, np.int64))
+        place = innermost(start[rows], end[rows], facts.api_start_ns[launches])
+        found[launches[place >= 0]] = names[rows[place[place >= 0]]]
+
+
+def _plain(facts: Facts, name_ids: Array, loop: str = "") -> Array:
+    """Return the name of each launch's region; of no region ``OUTSIDE``.
+
+    Names that differ only in a number at their end are one, when there are many of them: layers
+    of a network are regions of their own, the batches of an epoch are not. Iterations of the main
+    ``loop`` are one in any case.
+    """
+    code, ids = pd.factorize(name_ids)
+    texts = [
+        _OPERATOR_NUMBER.sub("", text) if i != UNKNOWN else OUTSIDE
+        for i, text in _texts(facts, ids)
+    ]
+    alike = collections.Counter(plain_name(text) for text in texts)
+    texts = [
+        plain if (plain := plain_name(t)) == loop or alike[plain] > MAX_NUMBERED else t
+        for t in texts
+    ]
+    plain_names: Array = np.array(texts, dtype=object)[code]
+    return plain_names
+
+
+def _texts(facts: Facts, ids: Array) -> Iterator[tuple[int, str]]:
+    return zip(ids.tolist(), facts.trace.names(ids), strict=True)
+
+
+def _summed(booked: pd.DataFrame, names: Array, level: str) -> pd.DataFrame:
+    launch = booked["launch"].to_numpy()
+    name = np.where(launch == NOTHING, OUTSIDE, names[launch]) if len(names) else OUTSIDE
+    frame = booked.assign(level=level, name=name)
+    keys = ["level", "name", "device", "row"]
+    longest = frame.sort_values("ns", ascending=False, kind="stable").drop_duplicates(keys)
+    sums = frame.groupby(keys, sort=False)["ns"].sum().reset_index()
+    places = longest[[*keys, "start_ns", "end_ns"]]
+    summed: pd.DataFrame = sums.merge(places, on=keys, how="left")[list(COLUMNS)]
+    return summed

@@ -1,0 +1,133 @@
+"""What is known about one kernel: what limits it, what it loses, what to try."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from analyzers.counted_kernels import LOST, RULE_OF_PART, WORDS_OF_PART, limiter_words
+from analyzers.inside import Part
+from analyzers.limits import THREADS_PER_WARP
+from analyzers.report import Report
+from analyzers.words import share_text, time_text
+from views._kernel_charts import LEVEL_WORDS
+from views._session import show_prose
+from views._units import NOT_RECORDED_TEXT, md_prose, rate_text
+
+MIN_SHOWN_SHARE = 0.02  # of the kernel's time
+SHOWN_LOSSES = 4
+COLUMNS = ("", "is", "of")
+
+
+def show_counted(kernel: pd.Series, report: Report) -> None:
+    """Show what counters say about a kernel, a row of ``analyzers.counted_kernels``."""
+    show_prose(limiter_words(kernel))
+    facts = counted_facts(kernel, report)
+    if len(facts):
+        st.dataframe(
+            facts,
+            hide_index=True,
+            key="kernel_facts",
+            column_config={"of": st.column_config.TextColumn("of", width=170)},
+            alt="Counters of the kernel",
+        )
+    _losses(kernel, report)
+
+
+def counted_facts(kernel: pd.Series, report: Report) -> pd.DataFrame:
+    """Return what was counted, beside what is possible or needed; what was not is left out."""
+    roofs = {str(r["of"]): float(r["per_s"]) for r in _roofs(report)}
+    rows = [
+        ("active lanes", _number(kernel["lanes"]), str(THREADS_PER_WARP)),
+        (
+            "sectors a request",
+            _number(kernel["sectors_per_request"]),
+            f"{_number(kernel['needed_per_request'])} needed",
+        ),
+        ("occupancy", _percent(kernel["achieved"]), _possible(kernel)),
+        *((words, _percent(kernel[level]), "its peak") for level, words in LEVEL_WORDS.items()),
+        *(
+            (f"arithmetic, {precision}", _rate(kernel, precision), _roof(roofs, precision))
+            for precision in ("fp16", "fp32", "fp64", "tensor")
+            if kernel[f"{precision}_flop_per_s"] > 0
+        ),
+    ]
+    return pd.DataFrame([row for row in rows if row[1]], columns=list(COLUMNS))
+
+
+def _roofs(report: Report) -> list[dict[str, str]]:
+    roofs: list[dict[str, str]] = report.totals.get("roofline", {}).get("roofs", [])
+    return roofs
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if np.isfinite(value) else ""
+
+
+def _percent(part: float) -> str:
+    return share_text(part, 1) if np.isfinite(part) else ""
+
+
+def _possible(kernel: pd.Series) -> str:
+    possible = _percent(kernel["theoretical"])
+    if not possible:
+        return ""
+    limiter = str(kernel["limiter"])
+    return f"{possible} possible ({limiter})" if limiter else f"{possible} possible"
+
+
+def _rate(kernel: pd.Series, precision: str) -> str:
+    return rate_text(float(kernel[f"{precision}_flop_per_s"]), "FLOP/s")
+
+
+def _roof(roofs: dict[str, float], precision: str) -> str:
+    return rate_text(roofs[precision], "FLOP/s") if precision in roofs else NOT_RECORDED_TEXT
+
+
+def _losses(kernel: pd.Series, report: Report) -> None:
+    """Show what the kernel loses, the most first, and what the findings say to try."""
+    lost = {part: int(kernel[LOST.format(part.name.lower())]) for part in Part}
+    total = int(kernel["ns"])
+    worth = [p for p in Part if lost[p] >= max(MIN_SHOWN_SHARE * total, 1)]
+    if not worth:
+        st.caption("The counters show no loss in it that is worth your time.")
+        return
+    advice = {finding.id: finding.advice for finding in report.findings}
+    for part in sorted(worth, key=lambda p: -lost[p])[:SHOWN_LOSSES]:
+        words = WORDS_OF_PART[part]
+        told = f"{time_text(lost[part])}, {share_text(lost[part], total)} of it, to {words}"
+        st.markdown(f"**Up to {md_prose(told)}.**")
+        if tip := advice.get(RULE_OF_PART[part], ""):
+            st.caption(md_prose(f"To try: {tip}"))
+
+
+def show_computed(kernel: pd.Series) -> None:
+    """Show what the launch configuration says about a kernel, a row of ``analyzers.kernels``."""
+    facts = computed_facts(kernel)
+    if not len(facts):
+        st.caption("Occupancy and waves: the recording says too little about launch or GPU.")
+        return
+    st.markdown(":gray-badge[computed, not measured] from the launch configuration")
+    st.dataframe(facts, hide_index=True, key="kernel_computed", alt="Computed for the kernel")
+    if kernel["unfilled_why"]:
+        share = float(kernel["unfilled_share"])
+        lost = time_text(share * int(kernel["total_ns"]))
+        show_prose(
+            f"It has {kernel['unfilled_why']}: up to {lost}, {share_text(share, 1)} of its time, "
+            "could be won back."
+        )
+
+
+def computed_facts(kernel: pd.Series) -> pd.DataFrame:
+    """Return occupancy and waves as the launch configuration gives them."""
+    rows = []
+    if kernel["occupancy_pct"] >= 0:
+        limiter = str(kernel["limiter"])
+        by = f"limited by {limiter}" if limiter else "nothing limits it"
+        rows.append(("theoretical occupancy", f"{float(kernel['occupancy_pct']):.0f} %", by))
+    waves = float(kernel["waves"])
+    if waves >= 0:
+        what = "the last one" if waves > 1 else "the GPU"
+        rows.append(("waves", f"{waves:,.2f}", f"{what} is {share_text(waves % 1 or 1.0, 1)} full"))
+    return pd.DataFrame(rows, columns=["", "is", "because"])
