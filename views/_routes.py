@@ -276,7 +276,8 @@ def timeline_answer(query: Mapping[str, str]) -> bytes:
     """Return the answer to one question of the canvas.
 
     Args:
-        query: ``trace``, ``window``, ``device`` and ``counters``, and what ``views._tiles.answer`` takes.
+        query: ``trace``, ``window``, ``device`` and ``counters``, and what
+            ``views._tiles.answer`` takes.
 
     Raises:
         AskedWronglyError: The question makes no sense.
