@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from analyzers.booking import NOTHING, ROW_CODE
+from analyzers.booking import NOTHING, ROW_CODE, ROWS
 from analyzers.facts import (
     COMMUNICATION,
     COPY,
@@ -74,8 +74,8 @@ def region_matrix(
     """
     booked = _booked(facts, ledger)
     parts = [
-        _summed(booked, names, level)
-        for level, names in _regions(facts, iterations)
+        _summed(booked, regions, level)
+        for level, regions in _regions(facts, iterations)
         if len(booked["ns"])
     ]
     if not parts:
@@ -124,8 +124,10 @@ def _cut(facts: Facts, segments: pd.DataFrame, device: int, kinds: tuple[int, ..
     )
 
 
-def _regions(facts: Facts, iterations: Iterable[Iteration]) -> Iterator[tuple[str, Array]]:
-    """Yield each level that was recorded, and the region's name of each launch."""
+def _regions(
+    facts: Facts, iterations: Iterable[Iteration]
+) -> Iterator[tuple[str, tuple[Array, list[str]]]]:
+    """Yield each level that was recorded, and the regions of the launches, as ``_plain`` does."""
     ranges = facts.ranges
     loop = next((plain_name(i.name) for i in iterations), "")
     if len(ranges):
@@ -202,8 +204,8 @@ def _look_up(
         found[launches[place >= 0]] = names[rows[place[place >= 0]]]
 
 
-def _plain(facts: Facts, name_ids: Array, loop: str = "") -> Array:
-    """Return the name of each launch's region; of no region ``OUTSIDE``.
+def _plain(facts: Facts, name_ids: Array, loop: str = "") -> tuple[Array, list[str]]:
+    """Return the region of each launch as a place in the names, the first of which is ``OUTSIDE``.
 
     Names that differ only in a number at their end are one, when there are many of them: layers
     of a network are regions of their own, the batches of an epoch are not. Iterations of the main
@@ -219,21 +221,40 @@ def _plain(facts: Facts, name_ids: Array, loop: str = "") -> Array:
         plain if (plain := plain_name(t)) == loop or alike[plain] > MAX_NUMBERED else t
         for t in texts
     ]
-    plain_names: Array = np.array(texts, dtype=object)[code]
-    return plain_names
+    places, unique = pd.factorize(np.array([OUTSIDE, *texts], dtype=object))
+    return places[1:][code], list(unique)
 
 
 def _texts(facts: Facts, ids: Array) -> Iterator[tuple[int, str]]:
     return zip(ids.tolist(), facts.trace.names(ids), strict=True)
 
 
-def _summed(booked: pd.DataFrame, names: Array, level: str) -> pd.DataFrame:
+def _summed(booked: pd.DataFrame, regions: tuple[Array, list[str]], level: str) -> pd.DataFrame:
+    code_of_launch, texts = regions
     launch = booked["launch"].to_numpy()
-    name = np.where(launch == NOTHING, OUTSIDE, names[launch]) if len(names) else OUTSIDE
-    frame = booked.assign(level=level, name=name)
-    keys = ["level", "name", "device", "row"]
-    longest = frame.sort_values("ns", ascending=False, kind="stable").drop_duplicates(keys)
-    sums = frame.groupby(keys, sort=False)["ns"].sum().reset_index()
-    places = longest[[*keys, "start_ns", "end_ns"]]
-    summed: pd.DataFrame = sums.merge(places, on=keys, how="left")[list(COLUMNS)]
-    return summed
+    code = np.zeros(len(launch), np.int64)
+    if len(code_of_launch):
+        code = np.where(launch == NOTHING, 0, code_of_launch[launch])
+    devices = int(booked["device"].max()) + 1
+    key = (code * devices + booked["device"].to_numpy()) * len(ROWS) + booked["row"].to_numpy()
+    if len(texts) * devices * len(ROWS) <= np.iinfo(np.uint16).max:
+        key = key.astype(np.uint16)  # few bits sort many times faster
+    order = np.argsort(key, kind="stable")
+    ns, key = booked["ns"].to_numpy()[order], key[order].astype(np.int64)
+    first = np.flatnonzero(np.diff(key, prepend=-1))
+    counts = np.diff(np.append(first, len(key)))
+    longest = np.flatnonzero(ns == np.repeat(np.maximum.reduceat(ns, first), counts))
+    owner = np.repeat(np.arange(len(first)), counts)[longest]
+    place = order[longest[np.flatnonzero(np.diff(owner, prepend=-1))]]  # of equals the first
+    rest, row = np.divmod(key[first], len(ROWS))
+    return pd.DataFrame(
+        {
+            "level": level,
+            "name": np.array(texts, dtype=object)[rest // devices],
+            "device": rest % devices,
+            "row": row,
+            "ns": np.add.reduceat(ns, first),
+            "start_ns": booked["start_ns"].to_numpy()[place],
+            "end_ns": booked["end_ns"].to_numpy()[place],
+        }
+    )
