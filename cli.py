@@ -155,7 +155,7 @@ def _diagnose(chosen: argparse.Namespace) -> None:
 
 def _report_text(path: Path, window: str, counters: str) -> str:
     """Return the report as JSON text, made now or stored before."""
-    job = worker.start(path, window=window, counters=counters)
+    job = worker.start(path, window=window, counters=counters, timeline=False)
     with _bar(path.name) as show:
         return job.wait(show).report_text()
 

@@ -195,13 +195,21 @@ def use_recording(
     return use(open_recording(path, window=window, limits=limits, on_progress=on_progress))
 
 
-def start(path: Path, *, window: str = "", counters: str = "", limits: Limits | None = None) -> Job:
+def start(
+    path: Path,
+    *,
+    window: str = "",
+    counters: str = "",
+    timeline: bool = True,
+    limits: Limits | None = None,
+) -> Job:
     """Begin to open the recording at ``path`` and return at once; see ``open_recording``.
 
     Args:
         path: The recording; never changed.
         window: Part to analyse, as ``analyzers.analyze`` takes it.
         counters: Id of a recording of the library whose counters are joined; empty for none.
+        timeline: Whether somebody is going to look at the timeline, so that its index is made.
         limits: What it may cost.
 
     Raises:
@@ -210,14 +218,14 @@ def start(path: Path, *, window: str = "", counters: str = "", limits: Limits | 
     folder = cache.find_folder(path)
     name = cache.text_of(path.name)
     stored = analyses.find(folder, window, name, counters) if folder is not None else None
-    if stored is not None and analyses.has_timeline(stored):
+    if stored is not None and (not timeline or analyses.has_timeline(stored)):
         return Job(name=path.name, stored=stored)
     try:
         path = path.absolute()  # not resolved: a link keeps its own name
     except OSError as error:
         raise _failure("RefusedError", f"{path.name}: the current folder is gone") from error
     job = Job(name=path.name)
-    job._launch(path, window, counters, limits or Limits())
+    job._launch(path, window, counters, limits or Limits(), timeline=timeline)
     return job
 
 
@@ -284,13 +292,16 @@ class Job:
         self._cancelled.set()
         self._done.wait(timeout=5.0)
 
-    def _launch(self, path: Path, window: str, counters: str, limits: Limits) -> None:
+    def _launch(
+        self, path: Path, window: str, counters: str, limits: Limits, *, timeline: bool = True
+    ) -> None:
         cache.sweep()
         running = contextlib.ExitStack()
         running.enter_context(cache.job_running())
         try:
             with cache.writing():
                 order = {"path": str(path), "window": window, "counters": counters}
+                order["timeline"] = "made" if timeline else ""
                 process = _start_child(self._folder, order, limits)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -522,8 +533,9 @@ def main() -> int:
     importlib.import_module("collectors").collectors()
     try:
         _set_limits(limits)
-        asked = order["window"], order["counters"]
-        answer = _answer(Path(order["path"]), *asked, _Reporter(folder))
+        asked = (order["window"], order["counters"])
+        timeline = bool(order.get("timeline", True))
+        answer = _answer(Path(order["path"]), *asked, _Reporter(folder), timeline=timeline)
         cache.write_json(folder / "result.json", answer)
     except MemoryError:
         return OUT_OF_MEMORY
@@ -582,7 +594,9 @@ class _Reporter:
         fresh.replace(path)
 
 
-def _answer(path: Path, window: str, counters: str, report: _Reporter) -> dict[str, str]:
+def _answer(
+    path: Path, window: str, counters: str, report: _Reporter, *, timeline: bool = True
+) -> dict[str, str]:
     """Open the recording; put whatever goes wrong into words."""
     from analyzers.facts import WindowError
     from collectors.trace import TraceError
@@ -592,7 +606,7 @@ def _answer(path: Path, window: str, counters: str, report: _Reporter) -> dict[s
             for _ in turns:
                 report(0.0, "waiting: the same file is being opened elsewhere")
                 time.sleep(PROGRESS_EVERY_S)
-            stored = _open(path, window, counters, report)
+            stored = _open(path, window, counters, report, timeline=timeline)
             return {"trace": stored.trace_id, "analysis": stored.folder.name}
     except (TraceError, WindowError) as error:
         return {"error": type(error).__name__, "message": one_line(error)}
@@ -619,7 +633,9 @@ def _is_memory(error: Exception) -> bool:
     return any(word in str(error) for word in _MEMORY_WORDS)
 
 
-def _open(path: Path, window: str, counters: str, report: _Reporter) -> Stored:
+def _open(
+    path: Path, window: str, counters: str, report: _Reporter, *, timeline: bool = True
+) -> Stored:
     """Read and analyse, and read once more when the cached copy turns out to be damaged."""
     in_library = path.parent == cache.cache_root()
     trace = cache.get(path.name) if in_library else cache.find(path)
@@ -627,7 +643,7 @@ def _open(path: Path, window: str, counters: str, report: _Reporter) -> Stored:
         if trace is None:
             trace = _read(path, report)
         try:
-            return _analyse(trace, window, counters, report)
+            return _analyse(trace, window, counters, report, timeline=timeline)
         except Exception as error:
             damaged = _is_damage(error)
             if damaged and counters:  # whose table it is does not show: both are read anew
@@ -658,13 +674,15 @@ def _read(path: Path, report: _Reporter) -> Trace:
     return trace
 
 
-def _analyse(trace: Trace, window: str, counters: str, report: _Reporter) -> Stored:
+def _analyse(
+    trace: Trace, window: str, counters: str, report: _Reporter, *, timeline: bool = True
+) -> Stored:
     from analyzers.analysis import investigate
     from analyzers.facts import build_facts
     from library.timeline_lanes import add_recording_index, recording_index, window_index
 
     if (stored := analyses.load(trace, window, counters)) is not None:
-        if not analyses.has_timeline(stored):  # of an older version
+        if timeline and not analyses.has_timeline(stored):  # of an older version, or not asked for
             report(READING_SHARE, "sorting the timeline")
             window_index(stored, recording_index(trace).meta["origin_ns"])
         return stored
@@ -672,11 +690,12 @@ def _analyse(trace: Trace, window: str, counters: str, report: _Reporter) -> Sto
     report(READING_SHARE, "analysing")
     facts = build_facts(trace)
     with ThreadPoolExecutor(1) as thread:  # whole columns at a time, so both cores work
-        timeline = thread.submit(add_recording_index, facts)
+        index = thread.submit(add_recording_index, facts) if timeline else None
         analysis = investigate(trace, window, facts, joined)
         report(0.95, "storing the analysis")
-        stored = analyses.save(analysis, trace, window, counters)
-        analyses.without_defects(timeline)
+        stored = analyses.save(analysis, trace, window, counters, timeline=timeline)
+        if index is not None:
+            analyses.without_defects(index)
         return stored
 
 

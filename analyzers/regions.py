@@ -45,6 +45,7 @@ COLUMNS = ("level", "name", "device", "row", "ns", "start_ns", "end_ns")
 # What PyTorch's emit_nvtx adds to an operator's name, different for each call.
 _OPERATOR_NUMBER = re.compile(r", (?:op_id|seq|sizes|input_op_ids) ?=.*$", re.DOTALL)
 MAX_NUMBERED = 8  # names that differ in a number only; more are one region
+MAX_STRETCHES = 1_000_000  # of the ledger; more take seconds, and a window tells more
 DEFAULT_DEPTH = 1  # without iterations: what is inside the range around the whole program
 
 _RUNNING = (
@@ -70,8 +71,10 @@ def region_matrix(
         any time: ``level`` (one of ``LEVELS``), ``name`` (``OUTSIDE`` for no region), ``device``
         (key), ``row`` (place in ``ROWS``), ``ns``, and begin and end of the longest stretch, as a
         place to look at. For each level, ``ns`` sums to the ledger. Empty when the recording has
-        neither ranges nor operators.
+        neither ranges nor operators, or the window more than ``MAX_STRETCHES`` stretches.
     """
+    if len(ledger.segments) > MAX_STRETCHES:
+        return pd.DataFrame({c: [] for c in COLUMNS})
     booked = _booked(facts, ledger)
     parts = [
         _summed(booked, regions, level)

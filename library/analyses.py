@@ -185,7 +185,9 @@ def at(trace_id: str, folder: str, name: str = "") -> Stored:
     return Stored(cache_root() / trace_id / "analysis" / folder, name)
 
 
-def save(analysis: Analysis, trace: Trace, window: str, counters: str = "") -> Stored:
+def save(
+    analysis: Analysis, trace: Trace, window: str, counters: str = "", *, timeline: bool = True
+) -> Stored:
     """Keep ``analysis`` of ``window`` beside ``trace``; an intact one that is there stays.
 
     Args:
@@ -193,6 +195,7 @@ def save(analysis: Analysis, trace: Trace, window: str, counters: str = "") -> S
         trace: The recording.
         window: As ``analyzers.analyze`` takes it.
         counters: Id of the recording whose counters were joined; empty without.
+        timeline: Whether to make the timeline's index of the window, too.
 
     Raises:
         OSError: The disk is full or cannot be written.
@@ -216,9 +219,11 @@ def save(analysis: Analysis, trace: Trace, window: str, counters: str = "") -> S
     try:
         with ThreadPoolExecutor(1) as thread:
             segments, report = analysis.ledger.segments, analysis.report
-            index = thread.submit(add_window_index, fresh, segments, report, origin_ns)
+            given = (fresh, segments, report, origin_ns)
+            index = thread.submit(add_window_index, *given) if timeline else None
             _write(fresh, window, report, tables)
-            without_defects(index)
+            if index is not None:
+                without_defects(index)
         _publish(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

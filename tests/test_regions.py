@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analyzers import regions
 from analyzers.analysis import investigate
 from analyzers.booking import ROWS
 from analyzers.facts import build_facts
@@ -210,3 +211,15 @@ def test_numbers_that_pytorch_adds_to_operators_are_left_out(tmp_path):
         tmp_path, ranges={"start_us": [80, 115], "duration_us": [20, 20], "name": names}
     )
     assert set(matrix(facts)["name"]) == {"aten::to"}
+
+
+def test_a_window_of_too_many_stretches_is_not_divided(tmp_path, monkeypatch):
+    facts = build(
+        tmp_path,
+        kernels={"start_us": [10, 30], "duration_us": 10, "correlation_id": [1, 2]},
+        api_calls={"start_us": [1, 25], "duration_us": 1, "correlation_id": [1, 2]},
+        ranges={"start_us": [0], "end_us": [50]},
+    )
+    assert len(region_matrix(facts, account(facts)))
+    monkeypatch.setattr(regions, "MAX_STRETCHES", 1)
+    assert not len(region_matrix(facts, account(facts)))

@@ -126,6 +126,14 @@ def test_a_timeline_of_an_older_version_is_made_by_the_child(recording):
     assert analyses.has_timeline(again.stored)
 
 
+def test_who_only_asks_for_the_answer_does_not_wait_for_the_timeline(recording):
+    stored = worker.start(recording, timeline=False).wait()
+    assert not analyses.has_timeline(stored)
+    opened = worker.open_recording(recording)
+    assert opened.stored.folder == stored.folder
+    assert analyses.has_timeline(opened.stored)
+
+
 def test_a_further_window_of_a_damaged_recording_is_one_line(recording):
     opened = worker.open_recording(recording)
     table = opened.trace.folder / "kernels.parquet"

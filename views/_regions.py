@@ -38,6 +38,10 @@ def show_regions(session: Session) -> None:
     if session.device >= 0:
         matrix = matrix[(matrix["device"] == session.device).to_numpy()]
     st.subheader("Where in the program", anchor=False)
+    marked = any(session.trace.count(table) for table in ("ranges", "operators"))
+    if not len(matrix) and marked and session.report.devices:
+        st.write("This window is too long to be divided: choose an iteration or a range above.")
+        return
     if not len(matrix):
         st.write("The recording has neither ranges nor operators. To see regions, mark them:")
         st.code('with nvtx.annotate("forward"): ...', language="python")
