@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from collectors import input_file
-from collectors.trace import RefusedError, Trace
+from collectors.trace import RefusedError, Trace, storing_in
 
 Progress = Callable[[float, str], None]
 
@@ -39,7 +39,8 @@ def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -
     input_file.look_at(path)
     for collector in collectors():
         if collector.recognizes(path):
-            trace: Trace = collector.read(path, root, on_progress or _silent)
+            with storing_in(root):
+                trace: Trace = collector.read(path, root, on_progress or _silent)
             return trace
     raise RefusedError(input_file.unknown(path, known_as()))
 

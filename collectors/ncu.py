@@ -11,7 +11,6 @@ rules, host and user names, and the layout of sections.
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,13 +20,11 @@ from collectors.ncu_launches import Launches
 from collectors.trace import (
     NOT_RECORDED,
     READER_VERSION,
-    EnvironmentFailedError,
     RefusedError,
     RowCount,
     Source,
     Trace,
     TraceWriter,
-    file_size_limit,
 )
 
 KNOWN_AS = "Nsight Compute reports (.ncu-rep) and the CSV of its raw and details pages (.csv)"
@@ -54,19 +51,6 @@ def recognizes(path: Path) -> bool:
 
 def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:
     """Read a report or a page into the cache folder ``root``; see ``open_trace``."""
-    try:
-        return _read(path, root, on_progress)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
-            too_large = error.errno == errno.EFBIG
-            trouble = file_size_limit() if too_large else f"cannot be written ({error.strerror})"
-            raise EnvironmentFailedError(
-                f"{root}: {trouble}. Free disk space or choose another folder with WHYSLOW_DATA_DIR"
-            ) from error
-        raise
-
-
-def _read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:
     before = input_file.look_at(path)
     name = input_file.shown_name(path)
     is_report = _is_report(path, name)

@@ -243,12 +243,10 @@ class Said:
     def __init__(self) -> None:
         self.errors: list[str] = []
         self.no_permission = False
-        self.is_tool = False
 
     def add(self, line: str) -> None:
         """Look at one line that is no row."""
         self.no_permission |= _PERMISSION in line
-        self.is_tool |= line.startswith(("==PROF==", "==ERROR==", "==WARNING=="))
         if line.startswith(("==ERROR==", "==WARNING==")) and len(self.errors) < 20:
             self.errors.append(" ".join(line.split())[:200])
 

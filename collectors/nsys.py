@@ -11,7 +11,6 @@ no event refers to them), call chains below the innermost frame, network and gra
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -45,7 +44,6 @@ from collectors.trace import (
     Source,
     Trace,
     TraceWriter,
-    file_size_limit,
 )
 
 if TYPE_CHECKING:
@@ -89,18 +87,9 @@ def recognizes(path: Path) -> bool:
 def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:
     """Read a report or an export into the cache folder ``root``; see ``open_trace``."""
     before = input_file.look_at(path)
-    try:
-        if is_sqlite(path):
-            return _read_export(path, _Original(path, before), root, on_progress)
-        return _read_report(_Original(path, before), root, on_progress)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
-            too_large = error.errno == errno.EFBIG
-            trouble = file_size_limit() if too_large else f"cannot be written ({error.strerror})"
-            raise EnvironmentFailedError(
-                f"{root}: {trouble}. Free disk space or choose another folder with WHYSLOW_DATA_DIR"
-            ) from error
-        raise
+    if is_sqlite(path):
+        return _read_export(path, _Original(path, before), root, on_progress)
+    return _read_report(_Original(path, before), root, on_progress)
 
 
 class _Original(NamedTuple):

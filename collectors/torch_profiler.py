@@ -15,7 +15,6 @@ program (they may be private and nothing here uses them).
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections import defaultdict
 from collections.abc import Callable
@@ -38,7 +37,6 @@ from collectors.trace import (
     Source,
     Trace,
     TraceWriter,
-    file_size_limit,
 )
 
 KNOWN_AS = "traces of the torch profiler (.json, .json.gz)"
@@ -78,8 +76,6 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
         writer.discard()
         if isinstance(error, RefusedError):
             input_file.check_unchanged(path, before)  # that is why it looks damaged
-        if isinstance(error, OSError):
-            raise _storage_error(error, root) from error
         raise
 
 
@@ -90,16 +86,6 @@ def _check_space(need: int, root: Path) -> None:
             f"{root}: {have:,} bytes free, {need:,} wanted. Free disk space or choose another "
             "folder with WHYSLOW_DATA_DIR"
         )
-
-
-def _storage_error(error: OSError, root: Path) -> BaseException:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
-        return error
-    too_large = error.errno == errno.EFBIG
-    trouble = file_size_limit() if too_large else f"cannot be written ({error.strerror})"
-    return EnvironmentFailedError(
-        f"{root}: {trouble}. Free disk space or choose another folder with WHYSLOW_DATA_DIR"
-    )
 
 
 def _take(job: Job, events: list[Event], array: bytes) -> None:

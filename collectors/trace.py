@@ -734,6 +734,25 @@ def is_damage(error: Exception) -> bool:
     return isinstance(error, (pa.ArrowException, DamagedError))
 
 
+@contextlib.contextmanager
+def storing_in(root: Path) -> Iterator[None]:
+    """Turn what keeps ``root`` from being written into one line that names it.
+
+    Raises:
+        EnvironmentFailedError: The disk is full, read-only, or a limit was reached.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+            raise
+        too_large = error.errno == errno.EFBIG
+        trouble = file_size_limit() if too_large else f"cannot be written ({error.strerror})"
+        raise EnvironmentFailedError(
+            f"{root}: {trouble}. Free disk space or choose another folder with WHYSLOW_DATA_DIR"
+        ) from error
+
+
 def file_size_limit() -> str:
     """Say which limit a file reached that may not grow any further."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
