@@ -197,7 +197,8 @@ def test_why_lanes_idle_is_checked_against_other_counters(analysis, name, why):
 def test_idle_lanes_cost_little_where_memory_holds_the_kernel_up(analysis):
     result = analysis("idle_lanes_behind_memory")
     assert result.ledger.total_ns(Row.DIVERGENCE) < 0.1 * DURATION_NS
-    assert result.ledger.total_ns(Row.BANDWIDTH) > 0.5 * DURATION_NS
+    booked = (0.92 - 0.10) / 2 * DURATION_NS  # memory beyond compute; half of it may be needed
+    assert result.ledger.total_ns(Row.BANDWIDTH) == pytest.approx(booked, abs=1)
 
 
 @pytest.mark.parametrize(("lanes", "named"), [(24.0, False), (23.9, True)])
@@ -264,10 +265,11 @@ def test_sectors_per_request_leave_open_how_much_a_thread_reads(tmp_path, per_re
     assert finding.high_ns == pytest.approx(high * DURATION_NS, abs=1)
 
 
-def test_a_roof_costs_between_what_the_next_part_leaves_free_and_all_it_was_busy(analysis):
+def test_a_roof_costs_between_nothing_and_what_memory_is_busy_beyond_compute(analysis):
     finding = found(analysis("dram_bound"), "bandwidth.dram_roof")
-    assert finding.low_ns == pytest.approx((0.92 - 0.40) * DURATION_NS, abs=1)
-    assert finding.high_ns == pytest.approx(0.92 * DURATION_NS, abs=1)
+    assert finding.low_ns == 0, "each byte may be needed"
+    assert finding.high_ns == pytest.approx((0.92 - 0.20) * DURATION_NS, abs=1)
+    assert finding.lost_ns == pytest.approx((0.92 - 0.20) / 2 * DURATION_NS, abs=1)
 
 
 def test_multiprocessors_that_take_in_instructions_are_not_memory(tmp_path):
