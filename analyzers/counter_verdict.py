@@ -49,7 +49,7 @@ def per_iteration(ledger: Ledger, iterations: tuple[Iteration, ...], cause: Caus
     if examined is None or not whole or len(used) != 1:
         return ""
     begins, ends = (np.sort([getattr(i, of) for i in whole]) for of in ("start_ns", "end_ns"))
-    lost = examined.lost_ns(examined.inside.row_ns(ROW_INSIDE[cause]))
+    lost = examined.rows_ns[ROW_INSIDE[cause]]
     start = examined.start_ns
     place = np.searchsorted(begins, start, side="right") - 1
     within = (place >= 0) & (start < ends[np.maximum(place, 0)])
