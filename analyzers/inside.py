@@ -167,6 +167,11 @@ class Inside:
     high_ns: Array
     told: Array
 
+    def told_share(self, *parts: Part) -> float:
+        """Return the part of the time, 0 to 1, in launches that tell any of these parts."""
+        told = self.told[list(parts)].any(axis=0)
+        return float(self.ns[told].sum() / max(int(self.ns.sum()), 1))
+
     def row_ns(self, row: Row) -> Array:
         """Return what each launch books to ``row``; all rows together are its time."""
         split = {
@@ -316,7 +321,7 @@ def wasted_sectors(limits: Limits) -> Range:
     weights = np.nan_to_num(np.where(np.stack(used) > 0, np.stack(sectors), 0.0))
     mean_used = (np.nan_to_num(np.stack(used)) * weights).sum(axis=0) / weights.sum(axis=0)
     per_request = np.nansum(np.stack(sectors), axis=0) / requests
-    near, far = exact, exact
+    near = far = np.where(np.isnan(exact) & (requests == 0), 0.0, exact)  # accesses nothing
     for least, most in (
         (1 - mean_used, 1 - mean_used),
         (1 - FAR_SECTORS / per_request, 1 - NEAR_SECTORS / per_request),

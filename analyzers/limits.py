@@ -171,13 +171,16 @@ class Limits:
 
     @functools.cached_property
     def limiter(self) -> Array:
-        """What limits the blocks on a multiprocessor first, in words; empty when not known."""
+        """What limits the blocks on a multiprocessor first, in words.
+
+        Empty when it is not known, and when every warp fits.
+        """
         limits = [self.counters.metric(f"launch__occupancy_limit_{name}") for name in LIMITS]
         values = np.stack(limits)
         words = np.array(["registers", "shared memory", "blocks", "block size", "barriers"], object)
         known = ~np.isnan(values).all(axis=0)
         first = np.nan_to_num(values, nan=np.inf).argmin(axis=0)
-        return np.where(known, words[first], "")
+        return np.where(known & ~(self.theoretical >= 1), words[first], "")
 
     @functools.cached_property
     def sectors(self) -> tuple[Array, Array]:

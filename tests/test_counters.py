@@ -338,6 +338,40 @@ def test_a_missing_metric_gives_the_command_that_collects_it(rule, tmp_path):
     assert "not collected" in reason
 
 
+def test_what_one_short_launch_tells_is_not_told_of_all(tmp_path):
+    silent = launch("long(int)", without=(SHORT["active"], SHORT["live"]), duration=9_000_000)
+    report = of(written("mostly_silent", silent, launch("short(int)")), tmp_path).report
+    assert Cause.DIVERGENCE in report.verdict.not_examined
+    reason = next(s.reason for s in report.skipped if s.id == "divergence.idle_lanes")
+    assert reason.startswith("in 90 % of the time counted, smsp__thread_inst_executed_per_inst")
+    assert "run `ncu " in reason
+
+
+def test_a_loss_that_few_launches_tell_is_told_all_the_same(tmp_path):
+    silent = launch("long(int)", without=(SHORT["active"], SHORT["live"]), duration=3_000_000)
+    idle = launch("march(int)", active=4, live=4, uniform=50)
+    result = of(written("partly_silent", silent, idle), tmp_path)
+    assert "divergence.idle_lanes" in ids(result)
+
+
+def test_a_kernel_without_global_accesses_moves_no_sectors_in_vain(tmp_path):
+    none = {
+        f"l1tex__t_{what}_pipe_lsu_mem_global_op_ld.sum": 0.0 for what in ("sectors", "requests")
+    }
+    metrics = dict(launch(without=SECTORS).metrics) | none
+    result = of(written("no_accesses", Launch(metrics=metrics)), tmp_path)
+    assert UNCOALESCED not in {s.id for s in result.report.skipped} | ids(result)
+
+
+def test_the_low_estimate_of_idle_lanes_is_what_nsight_compute_estimates(tmp_path):
+    # A public recording: 14.91 lanes, compute at 45.88 %; its rule estimates 24.5 %.
+    values = {"active": 16.04, "live": 14.91, "compute": 45.88, "memory": 45.88}
+    values |= {"dram": 0.14, "l2": 1.19, "l1": 45.88, "achieved": 37.13, "possible": 66.67}
+    result = of(written("attention", launch("fa_kernel(float *)", **values)), tmp_path)
+    finding = found(result, "divergence.idle_lanes")
+    assert finding.low_ns / DURATION_NS == pytest.approx(0.245, abs=0.0005)
+
+
 def test_with_nothing_but_durations_the_verdict_is_unknown(tmp_path):
     path = written("bare", Launch(metrics={"gpu__time_duration.sum": 5.0}))
     verdict = of(path, tmp_path).report.verdict
