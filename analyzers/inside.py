@@ -221,7 +221,7 @@ def _rooms(limits: Limits) -> dict[_Group, Array]:
     Memory that moves no bytes and full warps leave the instructions that do something useful.
     Waiting that is hidden leaves what the busiest side of the GPU was busy for.
     """
-    compute, memory = np.nan_to_num(limits.compute), np.nan_to_num(limits.memory)
+    compute, memory = np.nan_to_num(limits.compute), np.nan_to_num(limits.memory_at_least)
     lanes = np.nan_to_num(limits.lanes, nan=float(THREADS_PER_WARP))
     return {
         _Group.LEDGER: 1 - compute * np.minimum(lanes / THREADS_PER_WARP, 1.0),
@@ -277,13 +277,13 @@ def _idle_lanes(limits: Limits) -> Range:
     lanes = limits.lanes
     idle = np.where(lanes < FEW_LANES, 1 - lanes / THREADS_PER_WARP, lanes * 0)
     # Full warps move as many bytes, though in fewer instructions.
-    return _capped(_weighed(idle, limits.compute, limits.memory), limits.dram, limits.l2)
+    return _capped(_weighed(idle, limits.compute, limits.memory_at_least), limits.dram, limits.l2)
 
 
 def _uncoalesced(limits: Limits) -> Range:
     near, far = wasted_sectors(limits)
     least, most = _kept_dram_bytes(limits)
-    l2 = np.where(np.isnan(limits.l2), limits.memory, limits.l2)
+    l2 = np.where(np.isnan(limits.l2), limits.memory_at_least, limits.l2)
     low, _ = _weighed(near, l2, limits.compute)
     _, high = _weighed(far, limits.memory, limits.compute)
     low, _ = _capped((low, low), limits.compute, limits.dram * most)
@@ -335,7 +335,7 @@ def _bank_conflicts(limits: Limits) -> Range:
     ratio = conflict_ratio(limits)
     loss = np.where(ratio >= MIN_CONFLICTS, ratio, ratio * 0)
     busy = np.clip(limits.counters.metric(*SHARED_PCT) / 100, 0, 1)
-    low = loss * np.where(np.isnan(busy), np.nan_to_num(limits.memory), busy)
+    low = loss * np.where(np.isnan(busy), np.nan_to_num(limits.memory_at_least), busy)
     share = low, _weighed(loss, limits.memory, limits.compute)[1]
     return _capped(share, limits.compute, limits.dram, limits.l2)
 
@@ -405,7 +405,7 @@ def _fp64(limits: Limits) -> Range:
     fp32 = np.nan_to_num(np.clip(limits.counters.metric(*FMA_PIPE) / 100, 0, 1))
     saved = 1 - 1 / fp64_ratio(limits)
     high = np.where((fp64 > FP64_BUSY) & (fp32 < FP32_BUSY), fp64 * saved, fp64 * 0)
-    return _capped((high * 0, high), limits.memory)
+    return _capped((high * 0, high), limits.memory_at_least)
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -438,7 +438,7 @@ def _tensor(limits: Limits) -> Range:
     multiplies = np.array([bool(_PRODUCT.search(n)) for n in counters.profiled["name"]], dtype=bool)
     eligible = able & multiplies & (tensor < TENSOR_IDLE)
     high = np.where(eligible, fma * TENSOR_GAIN, fma * 0)
-    return _capped((high * 0, np.where(np.isnan(tensor), np.nan, high)), limits.memory)
+    return _capped((high * 0, np.where(np.isnan(tensor), np.nan, high)), limits.memory_at_least)
 
 
 def _fused_share(counters: Counters, kind: str) -> Array:
@@ -458,7 +458,7 @@ def _occupancy(limits: Limits) -> Range:
     few = np.where(achieved < LOW_OCCUPANCY, 1 - achieved / ENOUGH_OCCUPANCY, 0.0)
     wanting = np.where(np.isnan(achieved), np.nan, np.fmax(gap, few))
     # More warps cannot win back more than what keeps the busiest part from its peak.
-    busiest = np.nan_to_num(np.fmax(limits.compute, limits.memory))
+    busiest = np.nan_to_num(np.fmax(limits.compute, limits.memory_at_least))
     high = np.where(busiest < AT_ROOF, np.minimum(wanting, 1 - busiest), wanting * 0)
     return high * 0, high
 

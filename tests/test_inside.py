@@ -143,6 +143,15 @@ def test_more_blocks_win_no_more_than_the_memory_that_all_of_them_share_has_left
     assert range_of(inside(few, blocks=25), Part.SMALL_GRID)[1] == pytest.approx(0.30)
 
 
+def test_one_memory_that_is_idle_does_not_make_a_kernel_wait():
+    # A public pair of pages about one kernel: one of them has device memory's 8 % alone, the other
+    # memory at 62 %, of the L2 cache.
+    one = {"compute": 41.5, "memory": None, "dram": 8.1, "l2": None, "l1": None}
+    found = inside(one, one | {"memory": 61.8}, one | {"l2": 61.8, "l1": 49.2})
+    assert found.booked_ns[Part.LATENCY].tolist() == [0, 0, 0]
+    assert found.told[Part.LATENCY].tolist() == [False, True, True]
+
+
 # Whatever was counted.
 
 ANY = st.one_of(st.none(), st.just(float("nan")), st.sampled_from([0.0, 100.0]), st.floats(-5, 140))
@@ -185,7 +194,7 @@ def test_parts_are_never_negative_never_overlap_and_lie_in_their_range(launches,
 def test_what_is_useful_stays(launches):
     found = inside(*launches)
     limits = found.limits
-    compute, memory = np.nan_to_num(limits.compute), np.nan_to_num(limits.memory)
+    compute, memory = np.nan_to_num(limits.compute), np.nan_to_num(limits.memory_at_least)
     lanes = np.nan_to_num(limits.lanes, nan=THREADS_PER_WARP) / THREADS_PER_WARP
     split = found.booked_ns[list(ROW_OF_PART)].sum(axis=0)
     assert (split <= (1 - compute * np.minimum(lanes, 1)) * NS + 1).all()
