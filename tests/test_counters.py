@@ -372,6 +372,18 @@ def test_the_low_estimate_of_idle_lanes_is_what_nsight_compute_estimates(tmp_pat
     assert finding.low_ns / DURATION_NS == pytest.approx(0.245, abs=0.0005)
 
 
+def test_of_a_divergent_kernel_and_its_uniform_twin_only_the_first_is_named(tmp_path):
+    # Lanes as published for such a pair (even and odd threads apart, then whole warps apart); how
+    # long each took was not, so both count alike here.
+    apart = launch("divergentKernel(float *)", active=16.0, live=14.15, uniform=50)
+    alike = launch("sortedKernel(float *)", active=32.0, live=28.30)
+    result = of(written("twins", alike, apart), tmp_path)
+    finding = found(result, "divergence.idle_lanes")
+    assert finding.title.startswith("Launches of divergentKernel keep 14.2 of a warp's 32 lanes")
+    assert result.report.verdict.cause == "divergence"
+    assert result.ledger.inside.booked_ns[Part.IDLE_LANES].tolist()[0] == 0
+
+
 def test_with_nothing_but_durations_the_verdict_is_unknown(tmp_path):
     path = written("bare", Launch(metrics={"gpu__time_duration.sum": 5.0}))
     verdict = of(path, tmp_path).report.verdict
