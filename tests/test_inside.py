@@ -152,6 +152,11 @@ def test_one_memory_that_is_idle_does_not_make_a_kernel_wait():
     assert found.told[Part.LATENCY].tolist() == [False, True, True]
 
 
+@pytest.mark.parametrize(("possible", "limiter"), [(50, "registers"), (100, "")])
+def test_nothing_limits_the_warps_where_all_of_them_fit(possible, limiter):
+    assert inside({"possible": possible}).limits.limiter.tolist() == [limiter]
+
+
 # Whatever was counted.
 
 ANY = st.one_of(st.none(), st.just(float("nan")), st.sampled_from([0.0, 100.0]), st.floats(-5, 140))
