@@ -479,6 +479,26 @@ def test_the_divergent_kernel_computes_its_eight_functions(probe):
     assert probe.summaries["divergence_baseline"]["result"]["values"] == expected
 
 
+def test_the_divergent_kernel_compiles_for_a_gpu_in_single_precision():
+    """As far as numba-cuda gets without a driver; doubles would be slow for another reason."""
+    pytest.importorskip("numba_cuda", reason="the kernel needs numba-cuda")
+    code = (
+        "import workloads.divergence_baseline as pair\n"
+        "from numba import cuda\n"
+        "from numba.core import types\n"
+        "from numba.cuda.compiler import compile_cuda\n"
+        "pair.cuda = cuda\n"
+        "arguments = types.int32[::1], types.float32[::1], types.int64\n"
+        "done = compile_cuda(pair.advance, types.void, arguments, cc=(9, 0))\n"
+        "print(done.library.get_llvm_str())\n"
+    )
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    functions = set(re.findall(r"__nv_\w+", done.stdout))
+    assert functions == {f"__nv_{f}f" for f in ("atan", "cos", "exp", "log", "sin", "sqrt", "tanh")}
+    assert "double" not in done.stdout
+
+
 # The command
 
 
