@@ -41,7 +41,7 @@ BORDERS = (
     (
         "library/*.py",
         {"analyzers", "collectors", "library"},
-        {*NUMBERS, "plotly", "sqlite_utils"},
+        {*NUMBERS, "plotly", "psutil", "sqlite_utils"},
     ),
     ("views/_units.py", {"analyzers", "collectors.trace"}, NUMBERS),
     ("views/_charts.py", {"analyzers", "collectors.trace", "views._units"}, {"plotly", *NUMBERS}),
