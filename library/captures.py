@@ -1,9 +1,10 @@
 """Captures: one folder for each, in which the capturing process tells what it does.
 
-``captures/<id>`` holds ``state.json``, the recordings, what telemetry sampled, and the log. The
-process that captures is the only one that writes there; pages and the command line read. So a
-reload finds a capture again, and so does another browser. Whether the process still lives is
-looked up by its number and the time of its creation: a number alone is given out again.
+``captures/<id>`` holds ``state.json``, the log, and, unless they were wanted elsewhere, the
+recordings with what their workloads wrote about themselves and what telemetry sampled. The process
+that captures is the only one that writes there; pages and the command line read. So a reload finds
+a capture again, and so does another browser. Whether the process still lives is looked up by its
+number and the time of its creation: a number alone is given out again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import IO, Any
 from library import cache
 
 SCHEMA = 1
-STATE, LOG, TELEMETRY = "state.json", "log.txt", "telemetry.sqlite"
+STATE, LOG = "state.json", "log.txt"
 START_WAIT_S = 30.0  # a busy machine needs seconds to start Python; longer means it never will
 SAME_PROCESS_S = 0.02  # creation times are multiples of a clock tick, 10 ms
 SHOWN_WORDS, SHOWN_WORD = 32, 200  # of a command line; the rest is not kept
@@ -68,6 +69,7 @@ class Run:
         number: Counts the repetitions from 1.
         state: What became of it.
         recording: Absolute path of the recording, empty while there is none.
+        telemetry: Absolute path of what is sampled meanwhile, empty without.
         summary: Absolute path of what the workload wrote about itself, empty without.
         trace: Id of the opened recording in the library, empty while there is none.
         sentence: The verdict's sentence, empty while there is none.
@@ -83,6 +85,7 @@ class Run:
     number: int
     state: RunState = RunState.WAITING
     recording: str = ""
+    telemetry: str = ""
     summary: str = ""
     trace: str = ""
     sentence: str = ""
@@ -140,9 +143,11 @@ class Capture:
         return self.workload or " ".join(self.command)
 
     @property
-    def telemetry(self) -> Path:
-        """Where telemetry samples lie, if there are any."""
-        return self.folder / TELEMETRY
+    def telemetry(self) -> Path | None:
+        """Where the samples of the run that is going on lie, or else those of the last one."""
+        sampled = [run for run in self.runs if run.telemetry]
+        going_on = [run for run in sampled if run.state is RunState.RUNNING]
+        return Path((going_on or sampled)[-1].telemetry) if sampled else None
 
     @property
     def is_over(self) -> bool:
