@@ -30,6 +30,7 @@ from collectors import capture_guard
 from collectors.trace import EnvironmentFailedError, RefusedError, TraceError
 
 POLL_S = 0.1
+NSYS_TRIES = 3
 GRACE_S = 20.0  # for nsys to write a report, or torch a trace, after the program was ended
 IMPORT_S = 600.0  # nsys imports about half a million events a second
 QUICK_S = 30.0  # for a question to a program that answers in a second on an idle machine
@@ -46,6 +47,8 @@ NSYS_WAY_OUT = (
 )
 NVTX_WAY_OUT = "install nvtx<=0.2.11 in the program's environment, or a newer Nsight Systems"
 
+# Processes of nsys that miss each other while it starts, before there is a program.
+_NSYS_STUMBLED = (b"= sem_open", b"= shm_open")
 _DISK_FULL = (b"No space left", b"disk is full", b"disk full", b"Disk quota exceeded")
 _PROGRESS_BAR = re.compile(r"\[\d+/\d+\] \[[^\r\n]*")
 _PYTHON = re.compile(r"python[0-9.]*")
@@ -169,6 +172,10 @@ def run_nsys(program: Program, target: Path, *, whole_graphs: bool = False) -> R
         command = nsys_command(nsys, program, report, whole_graphs=whole_graphs)
         told = {"TMPDIR": str(private)} if "," not in _temporary() else {}
         ending = run_guarded(command, program, private, told)
+        for _ in range(NSYS_TRIES - 1):
+            if _has_content(report) or not any(text in ending.printed for text in _NSYS_STUMBLED):
+                break
+            ending = run_guarded(command, program, private, told)
         notes: tuple[str, ...] = ()
         if not report.is_file() and (raw := next(private.glob("**/*.qdstrm"), None)):
             _import_again(nsys, raw, report, program, private)
