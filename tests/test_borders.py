@@ -62,7 +62,7 @@ BORDERS = (
         (f"{name.replace('.', '/')}.py", {*JUDGES, "traces.nsys_writer"}, {"numpy"})
         for name in JUDGES
     ),
-    ("workloads/*.py", {"workloads.harness"}, {"nvtx", "numpy", "torch", "triton"}),
+    ("workloads/*.py", {"workloads.harness"}, {"nvtx", "numba", "numpy", "torch"}),
 )
 
 PAGES = Pages(ROOT)
