@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> int:
     if not abandoned:
         _linger()
     kill_descendants(os.getpid())
+    _reap()
     if abandoned:
         shutil.rmtree(private, ignore_errors=True)
     else:
@@ -120,11 +121,15 @@ def _kill_all(look: Callable[[], set[int]]) -> int:
         for pid in alive:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
         time.sleep(POLL_S / 5)
     return len(killed)
+
+
+def _reap() -> None:
+    """Take note of the end of every child: not every container's first process does."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _parents() -> list[tuple[int, int]]:

@@ -323,10 +323,10 @@ class _Work:
         from collectors import telemetry
 
         path = telemetry.beside(target)
-        rate = {"rate_hz": self.order.rate_hz} if self.order.rate_hz else {}
+        rate_hz = self.order.rate_hz or telemetry.RATE_HZ
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            sampling = telemetry.start(path, **rate)
+            sampling = telemetry.start(path, rate_hz=rate_hz)
         except (EnvironmentFailedError, OSError) as error:
             if self.order.recorders == ("telemetry",):
                 raise

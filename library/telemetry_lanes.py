@@ -83,7 +83,9 @@ class Apart:
     reason: str
 
 
-def align(realtime: Array, monotonic: Array, start_utc_ns: int, span: tuple[int, int]) -> Aligned | Apart:
+def align(
+    realtime: Array, monotonic: Array, start_utc_ns: int, span: tuple[int, int]
+) -> Aligned | Apart:
     """Find how samples lie on a recording's clock.
 
     Args:
@@ -157,7 +159,9 @@ def _write(path: Path, trace: Trace, span: tuple[int, int], writer: IndexWriter)
     writer.finish(origin_ns=span[0])
 
 
-def _write_lanes(file: TelemetryFile, trace: Trace, span: tuple[int, int], writer: IndexWriter) -> str:
+def _write_lanes(
+    file: TelemetryFile, trace: Trace, span: tuple[int, int], writer: IndexWriter
+) -> str:
     """Write all lanes; returns why there are none, empty when there are."""
     moments = file.columns("host_samples", ["realtime_ns", "monotonic_ns"])
     found = align(*moments.values(), trace.source.start_utc_ns, span)
@@ -231,9 +235,7 @@ class _Lanes:
             if len(known):
                 yield lane, time[known], columns[lane.column][known]
 
-    def _cut(
-        self, label: str, unit: str, time: Array, value: Array
-    ) -> tuple[Lane, Array, Array]:
+    def _cut(self, label: str, unit: str, time: Array, value: Array) -> tuple[Lane, Array, Array]:
         """Keep what lies in the timeline, and the sample that holds at its begin."""
         low = max(int(np.searchsorted(time, 0, side="right")) - 1, 0)
         high = int(np.searchsorted(time, self.duration_ns, side="right"))
