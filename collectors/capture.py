@@ -329,7 +329,8 @@ def find_ncu() -> str:
 
 def has_gpu() -> bool:
     """Tell whether an NVIDIA driver shows a GPU here."""
-    return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()  # the latter in WSL
+    # /dev/nvidiactl is there in containers without a GPU, too; in WSL, dxg is the only one.
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
 
 
 def nvtx_trap(command: Sequence[str]) -> str:

@@ -422,7 +422,7 @@ def _read_nvtx(job: Ingest) -> None:
         return
     names, events, domains = _NvtxNames(job), 0, 0
     for rows in job.stream("NVTX_EVENTS", columns, texts=("text",)):
-        domains += np.count_nonzero(rows["eventType"] == DOMAIN)
+        domains += int(np.count_nonzero(rows["eventType"] == DOMAIN))
         rows.count_described(
             np.isin(rows["eventType"], (CATEGORY, THREAD_NAME, DOMAIN, DOMAIN_END))
         )
