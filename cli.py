@@ -245,7 +245,7 @@ def _capture(chosen: argparse.Namespace) -> None:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminated)  # so that everything it started is ended
-    with _bar(" ".join(chosen.workload)) as draw:
+    with _bar(" ".join(chosen.workload or chosen.command)) as draw:
         show = None if draw is None else lambda part, stage: draw(_step(part, stage))
         capture = capturing.carry_out(chosen, _open_for_capture, show)
     print("\n".join(_shown(line) for line in capture_words.in_words(capture)))

@@ -31,7 +31,7 @@ from collectors.trace import EnvironmentFailedError, RefusedError, TraceError
 
 POLL_S = 0.1
 NSYS_TRIES = 3
-GRACE_S = 20.0  # for nsys to write a report, or torch a trace, after the program was ended
+GRACE_S = 120.0  # for nsys to write a report, or torch a trace, after the program was ended
 IMPORT_S = 600.0  # nsys imports about half a million events a second
 QUICK_S = 30.0  # for a question to a program that answers in a second on an idle machine
 MAX_LOG_BYTES = 8 << 20  # of what a program prints

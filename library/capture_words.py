@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from analyzers.words import by_reason
+from analyzers.words import by_reason, count_text
 from library.capture_order import ROLES
 from library.captures import Capture, Run, RunState
 
@@ -29,7 +29,11 @@ def _run_lines(run: Run) -> list[str]:
 def _note_lines(capture: Capture) -> list[str]:
     """Say each note once, with the number of runs that it is about."""
     told = [(note, str(place)) for place, run in enumerate(capture.runs) for note in run.notes]
-    lines = [f"  {note} ({len(at)} runs)" for note, at in by_reason(told).items()]
+    among = len(capture.runs) > 1
+    lines = [
+        f"  {note} ({count_text(len(at), 'run')})" if among else f"  {note}"
+        for note, at in by_reason(told).items()
+    ]
     if {"nsys", "torch"} <= {run.tool for run in capture.runs}:
         lines.append("  nsys and torch need CUDA's one profiler interface, so each had runs alone")
     return ["Notes", *lines] if lines else []

@@ -175,6 +175,7 @@ class _Work:
     def _check_tools(self) -> None:
         """Refuse when nothing that was asked for can be had."""
         self._tell(stage="looking for the tools")
+        self.capture.folder.chmod(0o700)  # reports hold environments, logs what programs print
         if self.order.recorders == ("nsys",):
             tools.find_nsys()
         if "ncu" in self.order.wanted and len(self.order.wanted) == 1:
