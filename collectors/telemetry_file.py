@@ -140,13 +140,10 @@ class TelemetryFile:
 
     def session(self) -> Session:
         """Return what the file says about itself."""
-        names = list(Session.__dataclass_fields__)
-        parts = ["CAST(state AS TEXT)"]
-        parts += [
-            f"CAST(coalesce({n}, 0) AS {'REAL' if n in ('rate_hz', 'sampler_cpu_share') else 'INT'})"
-            for n in names[1:]
-        ]
-        (row,) = self._rows(f"SELECT {', '.join(parts)} FROM session LIMIT 1")
+        names, kinds = list(Session.__dataclass_fields__), {str: "TEXT", float: "REAL", int: "INT"}
+        kind = {column.name: kinds[column.type] for column in TABLES["session"]}
+        parts = ", ".join(f"CAST(coalesce({name}, 0) AS {kind[name]})" for name in names)
+        (row,) = self._rows(f"SELECT {parts} FROM session LIMIT 1")
         return Session(**dict(zip(names, row, strict=True)))
 
     def notes(self) -> tuple[str, ...]:
@@ -163,12 +160,14 @@ class TelemetryFile:
     def latest(self) -> Latest:
         """Return the newest numbers; looks at the ends of the tables only."""
         gpus = self.gpus()
-        newest = self._newest("gpu_samples", "gpu", most=40 * max(len(gpus), 1))
+        session = self.session()
+        second = 2 * max(int(min(session.rate_hz, 100.0)), 10)  # what is asked once a second, too
+        newest = self._newest("gpu_samples", "gpu", most=second * max(len(gpus), 1))
         return Latest(
-            session=self.session(),
+            session=session,
             gpus=tuple({**gpu, **newest.get(gpu["gpu"], {})} for gpu in gpus),
             host=self._newest("host_samples").get(0, {}),
-            process=self._newest("process_samples").get(0, {}),
+            process=self._newest("process_samples", most=second).get(0, {}),
             notes=self.notes(),
         )
 

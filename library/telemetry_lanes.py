@@ -7,13 +7,12 @@ somebody set the clock, or where the recording is silent, nothing is drawn and a
 
 from __future__ import annotations
 
-import json
 import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +40,7 @@ class Shown(NamedTuple):
 
 GPU_LANES = (
     Shown("utilization_pct", "GPU in use", "%"),
-    Shown("memory_utilization_pct", "memory in use, time", "%"),
+    Shown("memory_utilization_pct", "memory busy", "%"),
     Shown("memory_used_bytes", "memory used", "B"),
     Shown("process_memory_bytes", "memory used by the program", "B"),
     Shown("power_w", "power", "W"),
@@ -83,7 +82,9 @@ class Apart:
     reason: str
 
 
-def align(realtime: Array, monotonic: Array, start_utc_ns: int, span: tuple[int, int]) -> Aligned | Apart:
+def align(
+    realtime: Array, monotonic: Array, start_utc_ns: int, span: tuple[int, int]
+) -> Aligned | Apart:
     """Find how samples lie on a recording's clock.
 
     Args:
@@ -157,10 +158,13 @@ def _write(path: Path, trace: Trace, span: tuple[int, int], writer: IndexWriter)
     writer.finish(origin_ns=span[0])
 
 
-def _write_lanes(file: TelemetryFile, trace: Trace, span: tuple[int, int], writer: IndexWriter) -> str:
+def _write_lanes(
+    file: TelemetryFile, trace: Trace, span: tuple[int, int], writer: IndexWriter
+) -> str:
     """Write all lanes; returns why there are none, empty when there are."""
     moments = file.columns("host_samples", ["realtime_ns", "monotonic_ns"])
-    found = align(*moments.values(), trace.source.start_utc_ns, span)
+    realtime, monotonic = moments["realtime_ns"], moments["monotonic_ns"]
+    found = align(realtime, monotonic, trace.source.start_utc_ns, span)
     if isinstance(found, Apart):
         return found.reason
     lanes = _Lanes(file, writer, found.offset_ns - span[0], span[1] - span[0])
@@ -231,9 +235,7 @@ class _Lanes:
             if len(known):
                 yield lane, time[known], columns[lane.column][known]
 
-    def _cut(
-        self, label: str, unit: str, time: Array, value: Array
-    ) -> tuple[Lane, Array, Array]:
+    def _cut(self, label: str, unit: str, time: Array, value: Array) -> tuple[Lane, Array, Array]:
         """Keep what lies in the timeline, and the sample that holds at its begin."""
         low = max(int(np.searchsorted(time, 0, side="right")) - 1, 0)
         high = int(np.searchsorted(time, self.duration_ns, side="right"))
