@@ -524,7 +524,7 @@ class Gpus:
             if lasts or self._failures[asked] >= MAX_FAILURES:
                 self._open.discard(asked)
             code = f"{question.name} {number}"
-            self._say(code, f"GPU {gpu}: {question.name} not known: {_kind(error)}")
+            self._say(code, f"{question.name} of a GPU is not known: {_kind(error)}")
 
 
 def _text(value: Any) -> str | None:
