@@ -42,7 +42,7 @@ BORDERS = (
     (
         "library/*.py",
         {"analyzers", "collectors", "library"},
-        {*NUMBERS, "plotly", "sqlite_utils"},
+        {*NUMBERS, "plotly", "psutil", "sqlite_utils"},
     ),
     ("views/_units.py", {"analyzers", "collectors.trace"}, NUMBERS),
     ("views/_charts.py", {"analyzers", "collectors.trace", "views._units"}, {"plotly", *NUMBERS}),
@@ -63,7 +63,7 @@ BORDERS = (
         (f"{name.replace('.', '/')}.py", {*JUDGES, "traces.nsys_writer"}, {"numpy"})
         for name in JUDGES
     ),
-    ("workloads/*.py", {"workloads.harness"}, {"nvtx", "numpy", "torch", "triton"}),
+    ("workloads/*.py", {"workloads.harness"}, {"nvtx", "numba", "numpy", "torch"}),
 )
 
 PAGES = Pages(ROOT)
