@@ -74,13 +74,13 @@ def _create(path: Path, rate_hz: float) -> None:
     database = sqlite_utils.Database(path, execute_plugins=False)
     database.enable_wal()  # so that readers never wait, and a killed writer tears nothing
     for name, columns in TABLES.items():
-        database[name].create({column.name: column.type for column in columns})
+        database.table(name).create({column.name: column.type for column in columns})
     meanings = [
         {"table": name, "column": column.name, "meaning": column.meaning}
         for name, columns in TABLES.items()
         for column in columns
     ]
-    database["columns"].insert_all(meanings)
+    database.table("columns").insert_all(meanings)
     session = {
         "schema": SCHEMA,
         "state": "starting",
@@ -88,7 +88,7 @@ def _create(path: Path, rate_hz: float) -> None:
         "started_realtime_ns": time.time_ns(),
         "started_monotonic_ns": time.monotonic_ns(),
     }
-    database["session"].insert(session)
+    database.table("session").insert(session)
     database.close()
 
 

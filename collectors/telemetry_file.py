@@ -26,6 +26,7 @@ MAX_ROWS = 4_000_000  # of one table: 100 hours at 10 Hz with one GPU, 2 s to re
 MAX_TEXT_BYTES = 1 << 16  # a list of 256 cores takes 1 kB
 MAX_STEPS_OF_1000 = 200_000  # of SQLite's machine; 4 million rows take a quarter of that
 BUSY_TIMEOUT_S = 2.0
+READ_ERRORS = (sqlite3.Error, OverflowError, UnicodeDecodeError)
 SILENT_NS = 5_000_000_000  # a sampler commits at least once a second
 
 
@@ -101,13 +102,13 @@ class TelemetryFile:
         self.path = path
         try:
             self._db = _connect(path)
-        except (OSError, sqlite3.Error) as error:
-            raise TelemetryError(f"{path.name}: not a telemetry file ({error})") from error
+        except (OSError, *READ_ERRORS) as error:
+            raise TelemetryError(f"{path.name}: not a telemetry file ({_line(error)})") from error
         try:
             self._check()
-        except (sqlite3.Error, TelemetryError) as error:
+        except (*READ_ERRORS, TelemetryError) as error:
             self._db.close()
-            raise TelemetryError(f"{path.name}: not a telemetry file ({error})") from error
+            raise TelemetryError(f"{path.name}: not a telemetry file ({_line(error)})") from error
 
     def _check(self) -> None:
         found = dict(self._db.execute("SELECT name, type FROM sqlite_master LIMIT 200").fetchall())
@@ -135,18 +136,15 @@ class TelemetryFile:
     def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         try:
             return self._db.execute(sql, values).fetchall()
-        except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
-            raise TelemetryError(f"{self.path.name}: cannot be read ({error})") from error
+        except READ_ERRORS as error:
+            raise TelemetryError(f"{self.path.name}: cannot be read ({_line(error)})") from error
 
     def session(self) -> Session:
         """Return what the file says about itself."""
-        names = list(Session.__dataclass_fields__)
-        parts = ["CAST(state AS TEXT)"]
-        parts += [
-            f"CAST(coalesce({n}, 0) AS {'REAL' if n in ('rate_hz', 'sampler_cpu_share') else 'INT'})"
-            for n in names[1:]
-        ]
-        (row,) = self._rows(f"SELECT {', '.join(parts)} FROM session LIMIT 1")
+        names, kinds = list(Session.__dataclass_fields__), {str: "TEXT", float: "REAL", int: "INT"}
+        kind = {column.name: kinds[column.type] for column in TABLES["session"]}
+        parts = ", ".join(f"CAST(coalesce({name}, 0) AS {kind[name]})" for name in names)
+        (row,) = self._rows(f"SELECT {parts} FROM session LIMIT 1")
         return Session(**dict(zip(names, row, strict=True)))
 
     def notes(self) -> tuple[str, ...]:
@@ -163,12 +161,14 @@ class TelemetryFile:
     def latest(self) -> Latest:
         """Return the newest numbers; looks at the ends of the tables only."""
         gpus = self.gpus()
-        newest = self._newest("gpu_samples", "gpu", most=40 * max(len(gpus), 1))
+        session = self.session()
+        second = 2 * max(int(min(session.rate_hz, 100.0)), 10)  # what is asked once a second, too
+        newest = self._newest("gpu_samples", "gpu", most=second * max(len(gpus), 1))
         return Latest(
-            session=self.session(),
+            session=session,
             gpus=tuple({**gpu, **newest.get(gpu["gpu"], {})} for gpu in gpus),
             host=self._newest("host_samples").get(0, {}),
-            process=self._newest("process_samples").get(0, {}),
+            process=self._newest("process_samples", most=second).get(0, {}),
             notes=self.notes(),
         )
 
@@ -247,6 +247,12 @@ class TelemetryFile:
             name: np.array(values, np.int64 if _is_time(name) else np.float64)
             for name, values in zip(names, columns, strict=True)
         }
+
+
+def _line(error: Exception) -> str:
+    """Return what went wrong on one line; a damaged file's own text may be in it."""
+    text = "".join(c if c.isprintable() else " " for c in str(error))
+    return " ".join(text.split())[:160]
 
 
 def _is_time(name: str) -> bool:

@@ -468,22 +468,21 @@ class Gpus:
 
     def about(self) -> Iterator[Row]:
         """Yield a row of ``gpus`` for each."""
-        driver = self._try(self._nvml.nvmlSystemGetDriverVersion)
+        driver = self._try("nvmlSystemGetDriverVersion")
         for gpu, handle in self.handles.items():
-            memory = self._try(lambda h=handle: self._nvml.nvmlDeviceGetMemoryInfo(h).total)
-            limit = self._try(lambda h=handle: self._nvml.nvmlDeviceGetEnforcedPowerLimit(h))
+            memory = self._try("nvmlDeviceGetMemoryInfo", handle)
+            limit_mw = self._try("nvmlDeviceGetEnforcedPowerLimit", handle)
             yield {
                 "gpu": gpu,
-                "name": _text(self._try(lambda h=handle: self._nvml.nvmlDeviceGetName(h))),
+                "name": _text(self._try("nvmlDeviceGetName", handle)),
                 "driver": _text(driver),
-                "memory_bytes": memory,
-                "power_limit_w": None if limit is None else limit / 1_000,
+                "memory_bytes": None if memory is None else memory.total,
+                "power_limit_w": None if limit_mw is None else limit_mw / 1_000,
             }
 
-    @staticmethod
-    def _try(ask: Callable[[], Any]) -> Any:
+    def _try(self, function: str, *arguments: Any) -> Any:
         try:
-            return ask()
+            return getattr(self._nvml, function)(*arguments)
         except Exception:  # said when it is asked in a sample; here it is only a caption
             return None
 
@@ -525,7 +524,7 @@ class Gpus:
             if lasts or self._failures[asked] >= MAX_FAILURES:
                 self._open.discard(asked)
             code = f"{question.name} {number}"
-            self._say(code, f"GPU {gpu}: {question.name} not known: {_kind(error)}")
+            self._say(code, f"{question.name} of a GPU is not known: {_kind(error)}")
 
 
 def _text(value: Any) -> str | None:

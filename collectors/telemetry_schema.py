@@ -1,8 +1,9 @@
 """The tables of a telemetry file: every column with its type and meaning.
 
 The file describes itself: the table ``columns`` holds the same words. Times are on two clocks:
-``realtime_ns`` counts from 1970 and says when; ``monotonic_ns`` is never set and says how far apart.
-NULL is what was not asked at that moment, or could not be answered. Rows are in the order of time.
+``realtime_ns`` counts from 1970 and says when; ``monotonic_ns`` is never set and says how far
+apart. NULL is what was not asked at that moment, or could not be answered. Rows are in the order of
+time.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *_MOMENT,
         Column("processes", int, "processes of the tree"),
         Column("threads", int, "their threads"),
-        Column("cpu_pct", float, "processor time of the tree; 100 is one core"),
+        Column(
+            "cpu_pct", float, "processor time of the tree in clock ticks of 10 ms; 100 is a core"
+        ),
         Column("rss_bytes", int, "memory resident, with what processes share counted for each"),
         Column("read_bytes", int, "read from storage since each process began"),
         Column("written_bytes", int, "written to storage since each process began"),

@@ -7,13 +7,12 @@ somebody set the clock, or where the recording is silent, nothing is drawn and a
 
 from __future__ import annotations
 
-import json
 import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +40,7 @@ class Shown(NamedTuple):
 
 GPU_LANES = (
     Shown("utilization_pct", "GPU in use", "%"),
-    Shown("memory_utilization_pct", "memory in use, time", "%"),
+    Shown("memory_utilization_pct", "memory busy", "%"),
     Shown("memory_used_bytes", "memory used", "B"),
     Shown("process_memory_bytes", "memory used by the program", "B"),
     Shown("power_w", "power", "W"),
@@ -164,7 +163,8 @@ def _write_lanes(
 ) -> str:
     """Write all lanes; returns why there are none, empty when there are."""
     moments = file.columns("host_samples", ["realtime_ns", "monotonic_ns"])
-    found = align(*moments.values(), trace.source.start_utc_ns, span)
+    realtime, monotonic = moments["realtime_ns"], moments["monotonic_ns"]
+    found = align(realtime, monotonic, trace.source.start_utc_ns, span)
     if isinstance(found, Apart):
         return found.reason
     lanes = _Lanes(file, writer, found.offset_ns - span[0], span[1] - span[0])
