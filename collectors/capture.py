@@ -31,7 +31,7 @@ from collectors.trace import EnvironmentFailedError, RefusedError, TraceError
 
 POLL_S = 0.1
 NSYS_TRIES = 3
-GRACE_S = 20.0  # for nsys to write a report, or torch a trace, after the program was ended
+GRACE_S = 120.0  # for nsys to write a report, or torch a trace, after the program was ended
 IMPORT_S = 600.0  # nsys imports about half a million events a second
 QUICK_S = 30.0  # for a question to a program that answers in a second on an idle machine
 MAX_LOG_BYTES = 8 << 20  # of what a program prints
@@ -329,7 +329,8 @@ def find_ncu() -> str:
 
 def has_gpu() -> bool:
     """Tell whether an NVIDIA driver shows a GPU here."""
-    return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()  # the latter in WSL
+    # /dev/nvidiactl is there in containers without a GPU, too; in WSL, dxg is the only one.
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
 
 
 def nvtx_trap(command: Sequence[str]) -> str:

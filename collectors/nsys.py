@@ -420,23 +420,24 @@ def _read_nvtx(job: Ingest) -> None:
     )
     if not job.file.has("NVTX_EVENTS"):
         return
-    names, events, domains = _NvtxNames(job), 0, 0
+    names, events, lives = _NvtxNames(job), 0, 0
     for rows in job.stream("NVTX_EVENTS", columns, texts=("text",)):
-        domains += np.count_nonzero(rows["eventType"] == DOMAIN)
+        lives += int(np.isin(rows["eventType"], (DOMAIN, DOMAIN_END)).sum())
         rows.count_described(
             np.isin(rows["eventType"], (CATEGORY, THREAD_NAME, DOMAIN, DOMAIN_END))
         )
         events += len(rows)
         _write_marks(job, rows.part(rows["eventType"] == MARK), names)
         _write_ranges(job, rows, names)
-    if domains and not events:
-        job.note("NVTX_EVENTS", ("nvtx_silent", NOTED, _NVTX_SILENT), domains)
+    if lives and not events:
+        job.note("NVTX_EVENTS", ("nvtx_silent", NOTED, _NVTX_SILENT), lives)
 
 
 # Seen with nvtx 0.2.12 to 0.2.17 under nsys 2022.4 and 2023.4, NVIDIA/NVTX issue 126.
 _NVTX_SILENT = (
-    "NVTX domains were made, but no range and no mark came: the Python package nvtx from 0.2.12 on "
-    "stays silent under nsys up to 2023.4. Install nvtx<=0.2.11 or a newer nsys, and record again"
+    "NVTX was there, but no range and no mark came. If the program opens ranges: the Python "
+    "package nvtx from 0.2.12 on stays silent under nsys up to 2023.4; install nvtx<=0.2.11 or a "
+    "newer nsys, and record again"
 )
 
 

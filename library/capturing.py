@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shlex
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,26 +29,25 @@ from collectors.trace import (
     TraceError,
 )
 from library import captures
+from library.capture_order import (
+    WORKLOADS,
+    Order,
+    check_runnable,
+    commands,
+    order_of,
+    runs_of,
+    stem_of,
+)
 from library.captures import Capture, Run, RunState, State
 
 if TYPE_CHECKING:
     from collectors.telemetry import Telemetry
-
     from library.analyses import Stored
 
-TOOLS = ("nsys", "torch", "telemetry", "ncu")  # in the order in which they run
-ALL = "all"
-ROLES = ("baseline", "optimized")
-PROGRAM = "program"  # the role of a command of the user's
 MEASURED = "nvtx:measure"  # the part of a workload's run that is not set-up
 SUFFIXES = {"nsys": ".nsys-rep", "torch": ".json.gz", "ncu": ".ncu-rep", "telemetry": ""}
 SUMMARY_SUFFIX = ".workload.json"
-MAX_REPEAT = 100
-MAX_TIMEOUT_S = 1e7  # four months
 OPENING_SHARE = 0.2  # of a run's progress
-WORKLOADS = Path(__file__).resolve().parents[1] / "workloads"
-
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 Show = Callable[[float, str], None]
 
@@ -65,56 +62,6 @@ class Opened:
 
 Opener = Callable[[Path, str], Opened]
 """Opens a recording as the pages do, with a window, and raises what they would show."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What is to be captured.
-
-    Attributes:
-        workload: Name of a workload or of a pair; empty for ``command``.
-        command: A program and its arguments, when there is no workload.
-        tools: What records, of ``TOOLS`` or ``ALL``.
-        repeat: How many times each program runs under each tool.
-        options: What a workload is told, such as ``("--steps", "20")``.
-        out: Where recordings are put; None for the capture's own folder.
-        timeout_s: How long one run may take.
-        python: Interpreter that runs a workload; empty for ours.
-        whole_graphs: Record CUDA graphs as one block each.
-        rate_hz: Telemetry samples a second; 0 for the usual.
-    """
-
-    workload: str = ""
-    command: tuple[str, ...] = ()
-    tools: tuple[str, ...] = ("nsys",)
-    repeat: int = 1
-    options: tuple[str, ...] = ()
-    out: Path | None = None
-    timeout_s: float = 600.0
-    python: str = ""
-    whole_graphs: bool = False
-    rate_hz: float = 0.0
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        """The tools, in the order in which they run."""
-        return TOOLS if ALL in self.tools else tuple(t for t in TOOLS if t in self.tools)
-
-    @property
-    def recorders(self) -> tuple[str, ...]:
-        """The tools that have runs of their own; telemetry samples beside those of others."""
-        others = tuple(t for t in self.wanted if t != "telemetry")
-        if others == ("ncu",):  # it is told which kernels by a timeline
-            return ("nsys" if shutil.which("nsys") else "torch", "ncu")
-        return others or ("telemetry",)
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """Which programs run, of ``ROLES`` or ``PROGRAM``."""
-        if not self.workload:
-            return (PROGRAM,)
-        pair, _, role = self.workload.rpartition("_")
-        return (role,) if role in ROLES and pair else ROLES
 
 
 def capture(
@@ -180,10 +127,10 @@ class _Work:
 
     def do(self) -> None:
         """Run everything."""
-        self._commands = _commands(self.order)
-        _check_runnable(self._commands.values())
+        self._commands = commands(self.order)
+        check_runnable(self._commands.values())
         self._check_tools()
-        self._tell(runs=_runs(self.order))
+        self._tell(runs=runs_of(self.order))
         with self._workloads_to_import():
             for place, run in enumerate(self.capture.runs):
                 self._run(place, run)
@@ -228,6 +175,7 @@ class _Work:
     def _check_tools(self) -> None:
         """Refuse when nothing that was asked for can be had."""
         self._tell(stage="looking for the tools")
+        self.capture.folder.chmod(0o700)  # reports hold environments, logs what programs print
         if self.order.recorders == ("nsys",):
             tools.find_nsys()
         if "ncu" in self.order.wanted and len(self.order.wanted) == 1:
@@ -284,9 +232,7 @@ class _Work:
             summary.unlink(missing_ok=True)
 
     def _stem(self, run: Run) -> str:
-        if run.role == PROGRAM:
-            return _stem_of(self.order.command)
-        return f"{_pair_of(self.order.workload)}_{run.role}"
+        return stem_of(self.order, run.role)
 
     def _numbers(self, run: Run) -> int:
         return max(r.number for r in self.capture.runs if r.tool == run.tool)
@@ -389,17 +335,22 @@ class _Work:
         if run.tool in ("nsys", "torch"):
             self._timelines.setdefault(run.role, opened.stored)
         notes = [_counted(opened.trace, Path(run.summary))] if run.summary else []
-        silent = any(note.code == "nvtx_silent" for note in opened.trace.notes)
         if run.tool == "nsys":
-            trap = tools.nvtx_trap(self._commands[run.role]) if silent or not notes else ""
-            if trap or silent:
-                notes.append(trap or f"no NVTX range was recorded: {tools.NVTX_WAY_OUT}")
+            notes.append(self._why_silent(opened.trace, run))
         self._change(
             place,
             trace=opened.trace.id,
             sentence=opened.stored.report.verdict.sentence,
         )
         self._add_notes(place, [note for note in notes if note])
+
+    def _why_silent(self, trace: Trace, run: Run) -> str:
+        """Say why a recording lacks the ranges that the program opened; empty when it does not."""
+        silent = any(note.code == "nvtx_silent" for note in trace.notes)
+        if not silent and (range_counts(trace) or not run.summary):
+            return ""
+        way_out = f"no NVTX range was recorded: {tools.NVTX_WAY_OUT}"
+        return tools.nvtx_trap(self._commands[run.role]) or (way_out if silent else "")
 
     def _opened(self, path: Path, run: Run) -> Opened:
         from analyzers.facts import WindowError
@@ -450,45 +401,6 @@ def carry_out(chosen: Any, open_recording: Opener, show: Show | None) -> Capture
     return capture(order, open_recording, show, chosen.job)
 
 
-def order_of(chosen: Any) -> Order:
-    """Return what the command line asks for; see ``carry_out``.
-
-    Raises:
-        RefusedError: It asks for something that there is not, or for too little or too much.
-    """
-    if bool(chosen.workload) == bool(chosen.command) or len(chosen.workload) > 1:
-        raise RefusedError(
-            "capture: give one workload or pair (`whyslow capture launch`), or a command after -- "
-            "(`whyslow capture -- python train.py`)"
-        )
-    asked = tuple(word.strip() for word in chosen.tools.split(","))
-    if unknown := [tool for tool in asked if tool not in (*TOOLS, ALL)]:
-        raise RefusedError(
-            f"--with {unknown[0][:40]}: no such tool. Known: {', '.join((*TOOLS, ALL))}"
-        )
-    if not 1 <= chosen.repeat <= MAX_REPEAT:
-        raise RefusedError(f"--repeat {chosen.repeat}: give 1 to {MAX_REPEAT}")
-    if not 0 < chosen.timeout <= MAX_TIMEOUT_S:
-        raise RefusedError(f"--timeout {chosen.timeout:g}: give seconds above 0")
-    told = {name: getattr(chosen, name) for name in ("steps", "warmup", "seed", "device")}
-    options = [word for name, v in told.items() if v is not None for word in (f"--{name}", str(v))]
-    if chosen.command and (options or chosen.python):
-        name = options[0] if options else "--python"
-        raise RefusedError(f"{name}: is for workloads. Give it to your own command after --")
-    return Order(
-        workload=chosen.workload[0] if chosen.workload else "",
-        command=tuple(chosen.command),
-        tools=asked,
-        repeat=chosen.repeat,
-        options=tuple(options),
-        out=chosen.out,
-        timeout_s=chosen.timeout,
-        python=chosen.python,
-        whole_graphs=chosen.whole_graphs,
-        rate_hz=chosen.rate,
-    )
-
-
 def check(capture: Capture) -> None:
     """Raise what a capture that did not bring everything amounts to, for the exit status.
 
@@ -504,62 +416,6 @@ def check(capture: Capture) -> None:
 
 class _SkippedError(Exception):
     """A tool cannot be used here; the others go on."""
-
-
-def known_workloads() -> dict[str, Path]:
-    """Return every workload by name."""
-    found: dict[str, Path] = {}
-    for role in ROLES:
-        found |= {path.stem: path for path in WORKLOADS.glob(f"*_{role}.py")}
-    return dict(sorted(found.items()))
-
-
-def _commands(order: Order) -> dict[str, tuple[str, ...]]:
-    """Return the command of each role."""
-    if not order.workload:
-        return {PROGRAM: order.command}
-    known = known_workloads()
-    names = {role: f"{_pair_of(order.workload)}_{role}" for role in order.roles}
-    if not set(names.values()) <= set(known):
-        pairs = sorted({_pair_of(name) for name in known})
-        shown = ", ".join(f"{p} ({p}_baseline, {p}_optimized)" for p in pairs) or "none"
-        raise RefusedError(
-            f"{order.workload[:80]}: no such workload. Known: {shown}; or give a command after --"
-        )
-    python = order.python or sys.executable
-    return {
-        role: (python, "-m", f"workloads.{name}", *order.options) for role, name in names.items()
-    }
-
-
-def _pair_of(workload: str) -> str:
-    pair, _, role = workload.rpartition("_")
-    return pair if role in ROLES else workload
-
-
-def _check_runnable(commands: Iterator[tuple[str, ...]] | Any) -> None:
-    for command in commands:
-        if shutil.which(command[0]) is None:
-            raise RefusedError(
-                f"{command[0][:80]}: no such program, or it may not be run. Give its path"
-            )
-
-
-def _runs(order: Order) -> tuple[Run, ...]:
-    """Return all runs in order; baseline and optimized alternate."""
-    return tuple(
-        Run(tool=tool, role=role, number=number)
-        for tool in order.recorders
-        for number in range(1, (1 if tool == "ncu" else order.repeat) + 1)
-        for role in order.roles
-    )
-
-
-def _stem_of(command: Sequence[str]) -> str:
-    """Return a file name for what a command runs: the script rather than its interpreter."""
-    scripts = [word for word in command[1:] if word.endswith((".py", ".sh"))]
-    name = Path((scripts or command)[0]).stem
-    return _UNSAFE.sub("_", name)[:60] or PROGRAM
 
 
 def _free(folder: Path, stem: str, suffix: str) -> Path:
@@ -621,35 +477,3 @@ def range_counts(trace: Trace) -> Counter[str]:
         for text, number in zip(texts, numbers.tolist(), strict=True):
             counts[text] += number
     return counts
-
-
-def in_words(capture: Capture) -> list[str]:
-    """Return what a capture brought, line by line, for a terminal."""
-    lines = [f"capture {capture.id}: {capture.title}"]
-    for run in capture.runs:
-        lines += _run_lines(run)
-    if {"nsys", "torch"} <= {run.tool for run in capture.runs}:
-        lines.append("nsys and torch recorded runs of their own: one program can have only one")
-    return [*lines, *_next_lines(capture)]
-
-
-def _run_lines(run: Run) -> list[str]:
-    head = f"  {run.role:<9}  {run.tool:<9}  {run.number:>3}  {run.state:<9}"
-    lines = [f"{head}  {run.seconds:7.1f} s  {run.recording or run.telemetry}".rstrip()]
-    if run.state in (RunState.WAITING, RunState.SKIPPED):
-        lines = [head.rstrip()]
-    told = [run.sentence, run.error, *run.notes]
-    return lines + [f"             {text}" for text in told if text]
-
-
-def _next_lines(capture: Capture) -> list[str]:
-    """Say how to go on."""
-    done = [run for run in capture.runs if run.recording and run.trace]
-    if not done:
-        return []
-    lines = [f"Open:    whyslow open {shlex.join(run.recording for run in done[:4])}"]
-    for tool in dict.fromkeys(run.tool for run in done if run.tool != "ncu"):
-        sides = [[r.recording for r in done if r.tool == tool and r.role == k] for k in ROLES]
-        if all(sides):
-            lines.append(f"Compare: whyslow compare {shlex.join(side[0] for side in sides)}")
-    return lines

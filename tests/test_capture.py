@@ -11,12 +11,13 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cli
 from collectors import capture as tools
 from collectors import capture_guard
-from library import cache, captures, capturing
+from library import cache, capture_order, captures, capturing
 from library.captures import RunState, State
 
 ROOT = Path(__file__).parents[1]
@@ -47,14 +48,16 @@ def data(tmp_path, monkeypatch):
 
 
 def leftovers(folder):
-    """Return the processes that were started for a capture in ``folder``."""
+    """Return the processes that were started for a capture in ``folder``, samplers included."""
     mark = os.fsencode(f"{capture_guard.MARK}={folder}")
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 is_zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-                if not is_zombie and mark in (entry / "environ").read_bytes():
+                is_sampler = os.fsencode(folder) in (entry / "cmdline").read_bytes()
+                is_sampler &= b"telemetry_sampler.py" in (entry / "cmdline").read_bytes()
+                if not is_zombie and (is_sampler or mark in (entry / "environ").read_bytes()):
                     found.append(int(entry.name))
             except OSError:
                 continue
@@ -202,6 +205,48 @@ def test_a_program_without_torch_says_why_there_is_no_trace(tmp_path):
     assert only_capture().state is State.FAILED
 
 
+@needs_torch
+@needs_nvtx
+@pytest.mark.parametrize("tool", [pytest.param("nsys", marks=needs_nsys), "torch"])
+def test_a_workload_is_recorded_with_every_range_that_it_counted(tmp_path, tool):
+    done = run(
+        "launch_baseline", "--with", tool, "--steps", 4, "--device", "cpu", "--out", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    (recorded,) = only_capture().runs
+    assert recorded.recording == str(
+        tmp_path / f"launch_baseline-{tool}-1{capturing.SUFFIXES[tool]}"
+    )
+    assert recorded.summary == recorded.recording + ".workload.json"
+    summary = json.loads(Path(recorded.summary).read_text())
+    assert summary["workload"] == "launch_baseline"
+    assert summary["ranges"]["step"] == summary["warmup"] + 4
+    trace = cache.get(recorded.trace)
+    counts = capturing.range_counts(trace)
+    assert {name: counts[name] for name in summary["ranges"]} == summary["ranges"]
+    ranges = trace.frame("ranges")
+    lasted = (ranges["end_ns"] - ranges["start_ns"])[
+        trace.names(ranges["name_id"].to_numpy()) == "step"
+    ].to_numpy()[-4:]
+    # The workload timed its steps from just outside the ranges.
+    assert (lasted <= np.array(summary["step_ns"]) * 1.001 + 100_000).all()
+    assert lasted.sum() >= 0.5 * sum(summary["step_ns"])
+
+
+@needs_torch
+def test_telemetry_is_sampled_beside_a_recording(tmp_path):
+    from collectors.telemetry_file import TelemetryFile
+
+    done = run("sync", "--with", "telemetry", "--steps", 2, "--device", "cpu", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    capture = only_capture()
+    assert [run.role for run in capture.runs] == ["baseline", "optimized"]
+    for recorded in capture.runs:
+        assert Path(recorded.summary).is_file()
+        with TelemetryFile(Path(recorded.telemetry)) as file:
+            assert file.session() is not None
+
+
 # Processes end, whoever is killed.
 
 
@@ -236,7 +281,7 @@ def test_a_killed_nsys_leaves_no_process_and_a_sentence(tmp_path, data):
 @needs_nsys
 def test_a_killed_capture_leaves_no_process_and_is_lost(tmp_path, data):
     told = tmp_path / "pid"
-    asked = begin("--", sys.executable, script(tmp_path, ENDLESS), told)
+    asked = begin("--with", "nsys,telemetry", "--", sys.executable, script(tmp_path, ENDLESS), told)
     pid_in(told)
     assert only_capture().state is State.RUNNING
     asked.kill()
@@ -384,7 +429,7 @@ def test_a_missing_nsys_is_told_with_the_way_out(capsys, monkeypatch, tmp_path):
 def test_a_missing_gpu_skips_ncu_and_the_other_tools_go_on(monkeypatch, tmp_path):
     monkeypatch.setattr(tools, "has_gpu", lambda: False)
     monkeypatch.setattr(tools, "run_torch_hook", lambda *_: recorded_by_hand(tmp_path))
-    order = capturing.Order(command=(sys.executable, "-c", "1"), tools=("torch", "ncu"))
+    order = capture_order.Order(command=(sys.executable, "-c", "1"), tools=("torch", "ncu"))
     capture = capturing.capture(order, lambda *_: opened_by_hand())
     assert [run.state for run in capture.runs] == [RunState.DONE, RunState.SKIPPED]
     assert "no NVIDIA GPU" in capture.runs[1].error
@@ -416,6 +461,27 @@ def test_a_disk_that_fills_up_is_told(data):
     error = tools._no_recording("nsys", ending, data)
     assert error.exit_code == 3
     assert "no disk space left" in str(error)
+
+
+@needs_nsys
+def test_a_recording_that_does_not_fit_is_told_with_the_folder(tmp_path, data):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=64k tmpfs {disk}"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], check=False).returncode:
+        pytest.skip("needs user and mount namespaces")
+    ask = f"{sys.executable} -m cli capture --out {disk}/out -- {sys.executable} -c 1"
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", f"{mount} && {ask}; echo $?; ls -A {disk}/out"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.stdout.split() == ["3"], done
+    assert "no disk space left" in done.stderr
+    assert str(disk) in done.stderr
+    assert only_capture().state is State.FAILED
 
 
 def test_a_program_that_fails_is_told_with_its_last_words(tmp_path):
@@ -505,6 +571,28 @@ def test_an_nvtx_that_stays_silent_under_this_nsys_is_known(monkeypatch, package
     assert tools.nvtx_trap(["./simulate"]) == ""
 
 
+@pytest.mark.parametrize("left", [(75, 76), (76,)])
+def test_a_recording_in_which_nvtx_stayed_silent_says_so(tmp_path, left):
+    import worker
+
+    silent = tmp_path / "silent.sqlite"
+    shutil.copy(ROOT / "traces" / "cpu_training.sqlite", silent)
+    silent.chmod(0o600)
+    file = sqlite3.connect(silent)
+    with file:
+        assert file.execute("SELECT 1 FROM NVTX_EVENTS WHERE eventType = 59").fetchone()
+        assert file.execute("SELECT 1 FROM NVTX_EVENTS WHERE eventType = 75").fetchone()
+        file.execute(
+            f"DELETE FROM NVTX_EVENTS WHERE eventType NOT IN ({', '.join(map(str, left))})"
+        )
+    file.close()
+    for path, is_silent in ((silent, True), (ROOT / "traces" / "cpu_training.sqlite", False)):
+        report = worker.open_recording(path).stored.report
+        told = [note.message for note in report.quality if note.code == "nvtx_silent"]
+        assert bool(told) is is_silent
+        assert all("nvtx<=0.2.11" in text for text in told)
+
+
 # What is private stays in the recording.
 
 CANARY = "canary-7f3a-of-another-process"
@@ -566,15 +654,15 @@ def test_ncu_examines_the_kernels_that_hold_the_time():
 
 
 def test_runs_of_baseline_and_twin_alternate_and_ncu_comes_last():
-    order = capturing.Order(workload="launch", tools=("all",), repeat=2)
-    runs = [(run.tool, run.role, run.number) for run in capturing._runs(order)]
+    order = capture_order.Order(workload="launch", tools=("all",), repeat=2)
+    runs = [(run.tool, run.role, run.number) for run in capture_order.runs_of(order)]
     assert [r[1:] for r in runs if r[0] == "nsys"] == [
         ("baseline", 1),
         ("optimized", 1),
         ("baseline", 2),
         ("optimized", 2),
     ]
-    assert [r for r in runs if r[0] == "ncu"] == [("ncu", r, 1) for r in capturing.ROLES]
+    assert [r for r in runs if r[0] == "ncu"] == [("ncu", r, 1) for r in capture_order.ROLES]
     assert runs[-1][0] == "ncu"
 
 
@@ -584,3 +672,36 @@ def test_the_state_is_whole_json_at_every_moment(tmp_path, data):
         for path in data.glob("captures/*/state.json"):
             assert json.loads(path.read_text())["schema"] == captures.SCHEMA
     asked.communicate()
+
+
+FAKE_NCU = """#!/bin/sh
+# Keeps its own command line, and writes a report where it is told to.
+printf '%s\\n' "$@" > "$0.arguments"
+while [ $# -gt 1 ]; do [ "$1" = --export ] && out=$2; shift; done
+cp "$(cat "$0.report")" "$out"
+"""
+
+
+def test_counters_are_recorded_of_the_kernels_of_the_timeline(tmp_path, data, monkeypatch):
+    fake(tmp_path / "ncu", FAKE_NCU)
+    report = ROOT / "traces" / "synthetic" / "synthetic_counters_uncoalesced.ncu-rep"
+    (tmp_path / "ncu.report").write_text(str(report))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(tools, "has_gpu", lambda: True)
+    monkeypatch.setattr(tools, "run_torch_hook", lambda *_: recorded_by_hand(tmp_path))
+
+    def opened(path, window):
+        import worker
+
+        is_counters = path.suffix == ".ncu-rep"
+        return worker.open_recording(path, window=window) if is_counters else opened_by_hand()
+
+    order = capture_order.Order(command=("/bin/true", "--its own"), tools=("torch", "ncu"))
+    capture = capturing.capture(order, opened)
+    assert [run.state for run in capture.runs] == [RunState.DONE, RunState.DONE]
+    assert Path(capture.runs[1].recording).read_bytes() == report.read_bytes()
+    told = (tmp_path / "ncu.arguments").read_text().splitlines()
+    assert told[:2] == ["--clock-control", "none"]
+    assert told[-2:] == ["/bin/true", "--its own"]
+    assert "--launch-count" in told
+    assert any(word.startswith("regex:^(") for word in told)

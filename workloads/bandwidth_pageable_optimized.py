@@ -91,9 +91,10 @@ class Program(harness.Program):
         width = run.size.width
         random = torch.Generator().manual_seed(run.seed)
         batches = [torch.randn(width, width, generator=random) for _ in range(BATCHES)]
+        weight = torch.randn(width, width, generator=random) / width
         self._run = run
         self._feed = Feed(run, batches)
-        self._weight = (torch.randn(width, width, generator=random) / width).to(run.device)
+        self._weight = weight.to(run.device)
         self._total = torch.zeros(width, width, device=run.device)
 
     def step(self, index: int) -> None:

@@ -29,6 +29,7 @@ import argparse
 import ast
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import math
@@ -438,10 +439,12 @@ def nvtx_trouble(nvtx: Any) -> str:
     )
 
 
+@functools.cache  # the driver's tool takes its time, and several runs may share a process
 def environment(device: torch.device) -> dict[str, Any]:
     """Return what the numbers depend on; ``None`` for what cannot be told.
 
-    No names of host, user or folders: summaries are passed on.
+    Clocks are those after the first run in this process. No names of host, user or folders:
+    summaries are passed on.
     """
     import torch
 
@@ -463,7 +466,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _nvidia_smi(device: torch.device) -> dict[str, str]:
-    """Return driver and clocks (just after the work) as the driver's own tool tells them."""
+    """Return driver and clocks as the driver's own tool tells them."""
     import torch
 
     fields = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem")
