@@ -14,6 +14,7 @@ from collectors import capture as tools
 from collectors.trace import EnvironmentFailedError
 
 WORKLOADS = Path(__file__).resolve().parents[1] / "workloads"
+FIRST = "launch"  # the pair that is offered first: its lesson is the easiest to see
 BASELINE, OPTIMIZED = "_baseline.py", "_optimized.py"
 COMMANDS_VARIABLE = "WHYSLOW_ALLOW_COMMANDS"
 TELEMETRY = "telemetry"
@@ -68,13 +69,20 @@ def _section(text: str, heading: str) -> str:
 
 def impossible() -> dict[str, str]:
     """Return why each tool that cannot be used here cannot, with the way out."""
-    found = {}
+    found: dict[str, str] = {}
     for name, find in (("nsys", tools.find_nsys), ("ncu", tools.find_ncu)):
         try:
             find()
         except EnvironmentFailedError as error:
             found[name] = str(error)
+    if "ncu" not in found and not has_gpu():
+        found["ncu"] = "ncu examines kernels, and there is no NVIDIA GPU here"
     return found
+
+
+def has_gpu() -> bool:
+    """Tell whether the driver shows a GPU; its control device alone is none."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()  # the latter in WSL
 
 
 def has_torch() -> bool:

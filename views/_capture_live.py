@@ -74,6 +74,7 @@ def figure(series: Series) -> go.Figure:
     chart.add_scatter(
         x=[*seconds, *reversed(seconds)],
         y=[*series.high.tolist(), *reversed(series.low.tolist())],
+        mode="lines",
         fill="toself",
         fillcolor="rgba(45, 124, 196, 0.18)",
         line={"width": 0},

@@ -9,19 +9,20 @@ from pathlib import Path
 import streamlit as st
 
 from analyzers.words import time_text
-from collectors import capture as tools
 from collectors.trace import TraceError
 from library import captures
 from library.captures import Capture, Run, RunState, State
 from views import _capture_live
 from views._capture_choices import (
     COMMANDS_VARIABLE,
+    FIRST,
     NO_GPU,
     NO_TORCH,
     TELEMETRY,
     TOOL_WORDS,
     Pair,
     commands_allowed,
+    has_gpu,
     has_torch,
     impossible,
     pairs,
@@ -122,6 +123,7 @@ def _pair() -> Pair | None:
     name = st.selectbox(
         "Pair",
         list(known),
+        list(known).index(FIRST) if FIRST in known else 0,
         key="pair",
         format_func=lambda n: f"{n}: {known[n].title}" if n in known else n,
     )
@@ -159,7 +161,7 @@ def _tools(*, for_command: bool) -> list[str]:
     )
     for line in missing.values():
         st.caption(md_escape(line))
-    if not tools.has_gpu():
+    if not has_gpu():
         st.caption(md_escape(NO_GPU))
     return [str(name) for name in chosen]
 
@@ -213,8 +215,11 @@ def _one(capture: Capture) -> None:
         if capture.is_over:
             _over(capture)
         else:
+            left, right = st.columns([7, 1], vertical_alignment="center")
+            left.markdown(f"**{_title(capture)}**")
+            pressed = right.button("Cancel", key="cancel")
             st.fragment(_watch, run_every=POLL)(capture.id)
-            if st.button("Cancel", key="cancel"):
+            if pressed:
                 captures.cancel(capture.id)
                 st.session_state["cancelling"] = capture.id
                 st.rerun()
@@ -231,7 +236,6 @@ def _watch(capture_id: str) -> None:
     capture = captures.read(capture_id)
     if capture is None or capture.is_over:
         st.rerun(scope="app")
-    st.markdown(f"**{_title(capture)}**")
     stage = "cancelling" if st.session_state.get("cancelling") == capture_id else capture.stage
     elapsed = time_text((time.time() - capture.started) * 1e9)
     words = f"{visible(stage, SHOWN_LINE)} · {elapsed} so far"
@@ -283,9 +287,12 @@ def _run(place: int, run: Run) -> None:
     tool = TOOL_WORDS.get(run.tool, run.tool)
     about = [RUN_WORDS[run.state], *([time_text(run.seconds * 1e9)] if run.seconds else [])]
     head = f"{visible(run.role, SHOWN_TITLE)} · {tool} · run {run.number}"
-    lines = [run.sentence, run.error, *run.notes]
-    said = "".join(f"  \n{md_escape(visible(line, SHOWN_LINE))}" for line in lines if line)
-    left.markdown(f"{md_escape(head)} :small[:gray[{md_escape(', '.join(about))}]]{said}")
+    lines = [line for line in (run.sentence, run.error) if line]
+    said = "".join(f"  \n{md_escape(visible(line, SHOWN_LINE))}" for line in lines)
+    aside = "".join(
+        f"  \n:small[:gray[{md_escape(visible(note, SHOWN_LINE))}]]" for note in run.notes
+    )
+    left.markdown(f"{md_escape(head)} :small[:gray[{md_escape(', '.join(about))}]]{said}{aside}")
     if run.trace:
         with right:
             st.page_link("overview.py", label="Show", query_params={"trace": run.trace})
