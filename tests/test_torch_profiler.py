@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import random
+import time
 from pathlib import Path
 
 import msgspec
@@ -221,6 +222,33 @@ def test_hardware_counters_stand_under_their_own_names(opened):
     assert names(trace, "range_counters", "range_id") == ["gemm", "gemm"]
 
 
+COUNTED = x("cuda_profiler_range", "gemm", 5, 9, pid=0, tid=0, **{"inst.sum": 1.5})
+
+
+@pytest.mark.parametrize(
+    "neighbour",
+    [
+        kernel(900, 9, name="\ud800"),
+        {**call(9, 9), "args": [1]},
+        {**COUNTED, "args": {"inst.sum": 10**400, "other": True}},
+        {**COUNTED, "args": {"inst.sum": float("nan"), "other": float("inf")}},
+        {**COUNTED, "args": [5]},
+    ],
+)
+def test_hardware_counters_survive_odd_neighbours(opened, neighbour):
+    trace = opened([neighbour, COUNTED, *launches()])
+    assert trace.frame("range_counters")["value"].tolist() == [1.5]
+    assert balanced(trace)
+
+
+def test_counters_and_waits_belong_to_the_process_wherever_they_stand(opened):
+    wait = x("cuda_sync", "Stream Sync", 9, 5, pid=0, cuda_sync_kind="Stream Sync", stream=7)
+    for events in ([COUNTED, wait, *launches()], [*launches(), wait, COUNTED]):
+        trace = opened(events)
+        assert trace.frame("range_counters")["process"].tolist() == [PID]
+        assert trace.frame("syncs")["process"].tolist() == [PID]
+
+
 def test_processes_and_threads_get_their_names(opened):
     about = {"ph": "M", "pid": PID, "tid": TID, "ts": 0}
     meta = [
@@ -296,6 +324,27 @@ def test_begins_and_ends_are_paired(opened):
     assert balanced(trace)
 
 
+def test_many_begins_and_ends_are_paired_by_the_column(opened, monkeypatch):
+    monkeypatch.setattr("collectors.torch_events._nanoseconds", None)  # would read them one by one
+    halves = []
+    for n in range(200):
+        halves += [{**call(10 * n, n + 1, dur=0), "ph": "B"}]
+        halves += [{"ph": "E", "pid": PID, "tid": TID, "ts": 10 * n + 3.25}]
+    trace = opened([*launches(0), *halves])
+    calls = trace.frame("api_calls")
+    assert (calls["end_ns"] - calls["start_ns"]).tolist() == [3_250] * 200
+
+
+def test_begins_and_ends_are_paired_across_batches(opened, monkeypatch):
+    monkeypatch.setattr("collectors.torch_stream.BATCH_BYTES", 300)
+    monkeypatch.setattr("collectors.torch_file.CHUNK_BYTES", 97)
+    outer = {**call(0, 77), "ph": "B"}
+    end = {"ph": "E", "pid": PID, "tid": TID, "ts": 5_000.5}
+    trace = opened([outer, *launches(20), end])
+    calls = trace.frame("api_calls").set_index("correlation_id")
+    assert calls.loc[77, ["start_ns", "end_ns"]].tolist() == [0, 5_000_500]
+
+
 # --- files --------------------------------------------------------------------------------
 
 
@@ -310,7 +359,7 @@ def test_what_is_whole_of_a_file_that_is_cut_off_is_kept(opened, tmp_path, name,
     path.write_bytes(whole[: len(whole) - max(lost, 1)])
     trace = open_trace(path, tmp_path / "cache")
     assert 1 <= trace.count("kernels") <= 20
-    assert {"json_truncated", "json_unclosed"} & set(notes(trace))
+    assert {"json_truncated", "json_unclosed", "gzip_damaged"} & set(notes(trace))
 
 
 def test_a_cut_list_says_how_much_is_lost(opened):
@@ -344,6 +393,41 @@ def test_control_characters_nan_and_equal_keys_are_survived(opened):
     trace = opened(text)
     assert 400_000 in trace.frame("kernels")["start_ns"].tolist()
     assert "a\x01b" in names(trace, "kernels")
+
+
+ABOUT = {"ph": "M", "pid": PID, "tid": TID, "ts": 0}
+
+
+def test_halves_of_characters_are_no_trouble_anywhere(opened):
+    """JSON can write half of a pair of surrogates, which no encoding of text can."""
+    half = {"name": "\ud800x", "labels": "\ud800x"}
+    meta = [
+        {**ABOUT, "name": n, "args": half}
+        for n in ("thread_name", "process_name", "process_labels")
+    ]
+    odd = [kernel(900, 9, name="\ud800x"), x("cpu_op", "\ud800x", 0, 5)]
+    gpu = {**GPU, "name": "\ud800x"}
+    trace = opened([*launches(), *meta, *odd], deviceProperties=[gpu], schemaVersion="\ud800")
+    assert trace.count("kernels") == 4
+    analyze(trace)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda n: kernel(900, 9, name="(" + " " * n, cat="gpu_memcpy"),
+        lambda n: kernel(900, 9, name=".kd" * n + "x"),
+        lambda n: kernel(900, 9, name=" [clone " * n + "x"),
+        lambda n: kernel(900, 9, name="<" * n),
+        lambda n: kernel(900, 9, stream="1" * n + "x"),
+        lambda n: call(900, 9, name="_v1" * n),
+        lambda n: call(900, 9, name="a", tid="1" * n + "x"),
+    ],
+)
+def test_no_long_text_takes_the_square_of_its_length(opened, odd):
+    begin = time.process_time()
+    opened([*launches(), odd(200_000)])
+    assert time.process_time() - begin < 5
 
 
 def test_members_that_are_no_events_are_counted(opened):
@@ -443,6 +527,58 @@ def test_the_size_of_what_is_unpacked_has_a_limit(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(b"[" + b" " * 80_000_000 + b"]"))
     with pytest.raises(RefusedError, match=r"0\.07 GB \(WHYSLOW_LIMIT_JSON_GB\)"):
         open_trace(path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("behind", [b"\0" * 1_000, b"junk" * 50])
+def test_what_stands_behind_compressed_data_is_no_loss(tmp_path, behind):
+    path = tmp_path / "padded.json.gz"
+    path.write_bytes(gzip.compress(_text(launches(), {}).encode()) + behind)
+    trace = open_trace(path, tmp_path / "cache")
+    assert trace.count("kernels") == 3
+    assert set(notes(trace)) <= {"json_trailing"}
+    assert ("json_trailing" in notes(trace)) == (behind[0] != 0)
+
+
+@pytest.mark.parametrize("damaged", ["checksum", "absent checksum"])
+def test_a_wrong_checksum_costs_no_event_and_is_told(tmp_path, damaged):
+    packed = gzip.compress(_text(launches(), {}).encode())
+    packed = packed[:-8] + (b"12345678" if damaged == "checksum" else b"")
+    path = tmp_path / "sum.json.gz"
+    path.write_bytes(packed)
+    trace = open_trace(path, tmp_path / "cache")
+    assert trace.count("kernels") == 3
+    assert set(notes(trace)) == {"gzip_damaged"}
+
+
+def test_damage_in_compressed_data_keeps_what_comes_before_it(tmp_path):
+    rng = random.Random(5)
+    events = [{**e, "args": {**e["args"], "x": rng.random()}} for e in launches(4_000)]
+    packed = bytearray(gzip.compress(_text(events, {}).encode()))
+    place = len(packed) * 3 // 4
+    packed[place : place + 400] = bytes(400)
+    path = tmp_path / "damaged.json.gz"
+    path.write_bytes(packed)
+    trace = open_trace(path, tmp_path / "cache")
+    assert 2_900 <= trace.count("kernels") < 3_100
+    assert "json_truncated" in notes(trace)
+
+
+def test_thousands_of_small_compressed_parts_take_no_longer_than_their_number(tmp_path):
+    raw = _text(launches(400), {}).encode()
+    path = tmp_path / "parts.json.gz"
+    path.write_bytes(b"".join(gzip.compress(raw[n : n + 8]) for n in range(0, len(raw), 8)))
+    begin = time.process_time()
+    assert open_trace(path, tmp_path / "cache").count("kernels") == 400
+    assert time.process_time() - begin < 5  # 0.5 s; once it grew with the square
+
+
+def test_a_long_value_beside_the_events_is_stepped_over(tmp_path):
+    path = tmp_path / "large.json"
+    with path.open("w") as file:
+        file.write('{"numbers": [')
+        file.write("1," * 40_000_000)
+        file.write(f'1], "traceEvents": {json.dumps(launches())}}}')
+    assert open_trace(path, tmp_path / "cache").count("kernels") == 3
 
 
 def test_a_file_that_only_looks_compressed_is_not_recognised(tmp_path):
