@@ -59,11 +59,11 @@ def _first_text(packed: bytes) -> tuple[bytes, bool]:
 
 def _before_damage(inflate: _Inflate, packed: bytes) -> bytes:
     """Return all that comes out before ``packed`` turns out to be damaged."""
-    text = []
+    text = bytearray()
     with contextlib.suppress(zlib.error):
         for place in range(len(packed)):
-            text.append(inflate.decompress(packed[place : place + 1]))
-    return b"".join(text)
+            text += inflate.decompress(packed[place : place + 1])
+    return bytes(text)
 
 
 class TorchFile:
