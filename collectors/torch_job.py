@@ -25,6 +25,7 @@ from collectors.torch_rows import (
 )
 from collectors.trace import NOT_RECORDED, Array, TraceWriter
 
+MAX_OPEN = 100_000  # events that have begun and not ended; a program of 10 threads has 1,000
 HOST_TABLES = ("syncs", "range_counters")  # what does not say which process it is of
 DEVICE_TABLES = ("kernels", "copies", "memsets", "collectives")
 _PREFIXES = {
@@ -66,6 +67,8 @@ class Job:
         self._bounds = Bounds()
         self._tallies: dict[str, Tally] = defaultdict(Tally)
         self._held: dict[str, list[dict[str, Array]]] = defaultdict(list)
+        self._open = 0
+        self._too_deep: dict[tuple[str, str], int] = defaultdict(int)
         self._begun: dict[tuple[str, str], list[tuple[Event, int]]] = defaultdict(list)
 
     def tally(self, kind: str) -> Tally:
@@ -94,12 +97,22 @@ class Job:
         """Return whole events for those that only begin and only end, in order of the file."""
         whole, tally = [], self._tallies["begins and ends"]
         tally.rows += len(events)
+        deep = f"begins and ends while {MAX_OPEN:,} other events had begun and not ended"
         times = nanoseconds(e.ts for e in events).tolist()
         for event, at in zip(events, times, strict=True):
-            begun = self._begun[str(event.pid), str(event.tid)]
-            if event.ph == "B":
+            lane = str(event.pid), str(event.tid)
+            begun = self._begun[lane]
+            if event.ph == "B" and self._open >= MAX_OPEN:
+                self._too_deep[lane] += 1
+                tally.note("json_nested_deep", EXCLUDED, deep, 1)
+            elif event.ph == "B":
+                self._open += 1
                 begun.append((kept(event), at))
+            elif self._too_deep[lane]:
+                self._too_deep[lane] -= 1
+                tally.note("json_nested_deep", EXCLUDED, deep, 1)
             elif begun:
+                self._open -= 1
                 whole.append(joined(*begun.pop(), at))
                 tally.used += 2
             else:
