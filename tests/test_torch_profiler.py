@@ -26,6 +26,7 @@ from collectors.torch_names import short_name
 from collectors.trace import CopyKind, MemoryKind, OperatorKind, RefusedError
 from library import analyses, export_perfetto
 from library.export_tables import export_csv
+from library.timeline_lanes import recording_index
 from tests.view_fakes import draw, library
 from views import _places
 
@@ -822,6 +823,23 @@ def test_a_torch_trace_can_be_exported(tmp_path, shown):
         export_csv(opened_trace.trace, opened_trace.stored, tmp_path / "csv")
     written = {p.stem for p in (tmp_path / "csv").iterdir()}
     assert {"kernels", "ranges", "launches"} <= written
+
+
+def test_the_timeline_has_the_memory_of_each_device(opened):
+    taken = [(50, 0, 4_096), (450, 0, 1_024), (60, 1, 77)]
+    events = [
+        {**x("cpu_instant_event", "[memory]", at, 0), "ph": "i", "args": about}
+        for at, device, held in taken
+        for about in [{"Device Type": 1, "Device Id": device, "Addr": 5, "Bytes": 512}]
+        for about in [{**about, "Total Allocated": held, "Total Reserved": 8_192}]
+    ]
+    host = {"Device Type": 0, "Device Id": -1, "Bytes": 5, "Total Allocated": 5}
+    events += [{**events[0], "args": host}]
+    index = recording_index(opened([*launches(), *events]))
+    groups = [g.title for g in index.groups if g.kind == "metrics"]
+    assert groups == ["GPU 0 memory", "GPU 1 memory"]
+    lanes = [(lane.label, lane.unit) for lane in index.lanes if lane.unit]
+    assert lanes == [("allocated", "bytes"), ("reserved", "bytes")] * 2
 
 
 def test_an_export_for_perfetto_has_operators_and_memory(tmp_path):
