@@ -48,5 +48,6 @@ def _next_lines(capture: Capture) -> list[str]:
     for tool in dict.fromkeys(run.tool for run in done if run.tool != "ncu"):
         sides = [[r.recording for r in done if r.tool == tool and r.role == k] for k in ROLES]
         if all(sides):
-            lines.append(f"Compare: whyslow compare {shlex.join(side[0] for side in sides)}")
+            base, new = map(shlex.join, sides)
+            lines.append(f"Compare: whyslow compare {base} --new {new}")
     return lines

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import cli
 from collectors import capture as tools
 from collectors import capture_guard
-from library import cache, capture_order, captures, capturing
+from library import cache, capture_order, capture_words, captures, capturing
 from library.captures import RunState, State
 
 ROOT = Path(__file__).parents[1]
@@ -150,15 +152,16 @@ def test_the_ranges_of_a_program_are_recorded_and_open(tmp_path):
     assert [run.recording in done.stdout for run in capture.runs] == [True, True]
 
 
-@needs_nsys
-@needs_nvtx
 def test_nothing_is_overwritten_in_a_folder_that_is_used_again(tmp_path):
-    program = script(tmp_path, ANNOTATED)
-    for _ in range(2):
-        asked = run("--out", tmp_path / "out", "--", sys.executable, program, 2)
-        assert asked.returncode == 0, asked.stderr
-    names = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert names == ["program-nsys-1.nsys-rep", "program-nsys-1_2.nsys-rep"]
+    first = capturing._free(tmp_path, "program-nsys-1", ".nsys-rep")
+    assert first.name == "program-nsys-1.nsys-rep"
+    first.touch()
+    second = capturing._free(tmp_path, "program-nsys-1", ".nsys-rep")
+    assert second.name == "program-nsys-1_2.nsys-rep"
+    # What lies beside a recording belongs to it, even where the recording is missing.
+    second.with_name(second.name + ".telemetry.sqlite").touch()
+    third = capturing._free(tmp_path, "program-nsys-1", ".nsys-rep")
+    assert third.name == "program-nsys-1_3.nsys-rep"
 
 
 @needs_torch
@@ -641,6 +644,55 @@ def command_of(pid):
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
     except OSError:
         return []
+
+
+# What is told is one line, whatever a program prints and however it ends.
+
+
+@given(st.binary(max_size=400))
+def test_a_programs_last_words_are_one_printable_line(printed):
+    line = tools.last_line(printed)
+    assert len(line) <= tools.MAX_REASON
+    assert line.isprintable()
+
+
+@given(st.integers(-64, 255), st.booleans())
+def test_every_ending_but_a_good_one_has_a_sentence(status, late):
+    ending = tools.Ending(status=status, late=late, printed=b"", began=1.0, ended=2.0)
+    assert bool(ending.trouble()) is (late or status != 0)
+
+
+def test_the_answer_lists_each_run_and_how_to_go_on():
+    def done(tool, role, number):
+        return captures.Run(
+            tool=tool,
+            role=role,
+            number=number,
+            state=RunState.DONE,
+            recording=f"/r/{role}-{tool}-{number}",
+            trace="t",
+            sentence=f"Verdict of {role}.",
+            notes=("9 of the 9 ranges",),
+        )
+
+    order = capture_order.Order(workload="launch", tools=("nsys",), repeat=2)
+    runs = tuple(done(r.tool, r.role, r.number) for r in capture_order.runs_of(order))
+    skipped = captures.Run(
+        tool="ncu", role="baseline", number=1, state=RunState.SKIPPED, error="no GPU"
+    )
+    lines = capture_words.in_words(
+        captures.Capture(id="0" * 12, workload="launch", runs=(*runs, skipped))
+    )
+    assert [line.split()[:3] for line in lines if line.startswith("  base")] == [
+        ["baseline", "nsys", "1"],
+        ["baseline", "nsys", "2"],
+        ["baseline", "ncu", "1"],
+    ]
+    assert "  9 of the 9 ranges (4 runs)" in lines
+    assert lines[-1] == (
+        "Compare: whyslow compare /r/baseline-nsys-1 /r/baseline-nsys-2 "
+        "--new /r/optimized-nsys-1 /r/optimized-nsys-2"
+    )
 
 
 # What is asked of ncu comes from a timeline.

@@ -9,9 +9,11 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from analyzers.finding import Cause
@@ -342,6 +344,13 @@ def test_a_new_pair_is_found_by_being_there(tmp_path):
     assert (pair.name, pair.title, pair.also) == ("new", "A title.", ("sync",))
 
 
+def test_a_pair_that_does_not_tell_its_cause_is_named(tmp_path):
+    (tmp_path / "new_baseline.py").write_text('"""A title."""\nALSO = ()\n')
+    (tmp_path / "new_optimized.py").write_text("")
+    with pytest.raises(ValueError, match=r"new_baseline\.py: has no CAUSE"):
+        harness.pairs(tmp_path)
+
+
 # What the programs do
 
 
@@ -526,6 +535,30 @@ def test_trouble_is_one_line():
     assert done.stderr == (
         "sync_baseline: no CUDA device that torch can use; run with --device cpu\n"
     )
+
+
+def test_worker_processes_end_with_a_workload_that_is_killed():
+    pytest.importorskip("torch", reason="the workloads need torch")
+    command = [sys.executable, "-m", "workloads.host_gil_optimized", "--device", "cpu"]
+    process = subprocess.Popen(
+        [*command, "--steps", "10000000"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        workers = []
+        deadline = time.monotonic() + 60
+        while len(workers) < 3 and time.monotonic() < deadline:  # two, and Python's own tracker
+            time.sleep(0.1)
+            workers = psutil.Process(process.pid).children(recursive=True)
+        assert len(workers) == 3
+        time.sleep(0.5)  # let them begin to work
+    finally:
+        process.kill()
+        process.wait()
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many"])

@@ -57,6 +57,8 @@ ENVIRONMENT_FAILED = 3
 TOOL_TIMEOUT_S = 10
 NVTX_SILENT_FROM = (0, 2, 12)
 
+_TOLD = ("CAUSE", "ALSO", "SEEN_BY", "LESSON")
+
 
 class RefusedError(Exception):
     """What was asked for cannot be run here; the message is the one line that is shown."""
@@ -103,7 +105,12 @@ class Pair:
 
 
 def pairs(folder: Path = FOLDER) -> tuple[Pair, ...]:
-    """Return the pairs in ``folder`` by name, without importing any of them."""
+    """Return the pairs in ``folder`` by name, without importing any of them.
+
+    Raises:
+        ValueError: If a baseline does not tell what the harness's docstring asks for.
+        SyntaxError: If it is no Python.
+    """
     found = []
     for baseline in sorted(folder.glob("*_baseline.py")):
         name = baseline.stem.removesuffix("_baseline")
@@ -120,8 +127,10 @@ def _pair(name: str, baseline: Path, optimized: Path) -> Pair:
         for node in tree.body
         if isinstance(node, ast.Assign)
         and isinstance(node.targets[0], ast.Name)
-        and node.targets[0].id in ("CAUSE", "ALSO", "SEEN_BY", "LESSON")
+        and node.targets[0].id in _TOLD
     }
+    if missing := [name for name in _TOLD if name not in facts]:
+        raise ValueError(f"{baseline.name}: has no {missing[0]}")
     return Pair(
         name=name,
         title=(ast.get_docstring(tree) or name).splitlines()[0],

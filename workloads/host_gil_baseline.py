@@ -38,7 +38,7 @@ from workloads import harness
 CAUSE = "host"
 ALSO = ("launch",)
 SEEN_BY = "timeline"
-LESSON = ("_pool", "_turns_beside")
+LESSON = ("_pool", "_end_with_parent", "_turns_beside")
 STEPS = {"cuda": 60, "cpu": 10}
 COUNTED = "turns of Python a step in the process that launches"
 

@@ -17,7 +17,9 @@ What a CPU cannot show:
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
+import threading
 from collections import deque
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
@@ -33,7 +35,7 @@ from workloads import harness
 CAUSE = "host"
 ALSO = ("launch",)
 SEEN_BY = "timeline"
-LESSON = ("_pool", "_turns_beside")
+LESSON = ("_pool", "_end_with_parent", "_turns_beside")
 STEPS = {"cuda": 60, "cpu": 10}
 COUNTED = "turns of Python a step in the process that launches"
 
@@ -70,7 +72,19 @@ def _turns_beside(turns: int) -> int:  # noqa: ARG001 - all of them run elsewher
 
 def _pool(workers: int) -> Executor:
     # A copy of a process that uses a GPU (fork) must not touch it; new ones know nothing of it.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it is gone, however that ended."""
+
+    def watch() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class Program(harness.Program):
