@@ -160,8 +160,7 @@ class Bench:
         if status is None:
             raise RuntimeError(f"took longer than {limit_s:.0f} s")
         if status:
-            lines = [line for line in output.splitlines() if line.strip()] or [f"exit {status}"]
-            raise RuntimeError(lines[-1][:200])
+            raise RuntimeError(_last_line(output) or f"exit {status}")
         return output
 
     def _log(self, command: Sequence[str | Path], output: str, seconds: float) -> None:
@@ -314,8 +313,8 @@ def _with(
         print(f"{pair.name}_{role}: {tool} …", file=sys.stderr)
         try:
             file, note = record(bench, f"{pair.name}_{role}").name, ""
-        except (OverError, RuntimeError, OSError) as error:
-            file, note = "", str(error)
+        except (OverError, RuntimeError, OSError, EOFError, LookupError, ValueError) as error:
+            file, note = "", f"{error}"
         made.append(Recording(role=role, tool=tool, steps=steps, file=file, note=note))
     return dataclasses.replace(outcome, recordings=(*outcome.recordings, *made))
 
@@ -354,7 +353,7 @@ def record_ncu(bench: Bench, workload: str) -> Path:
             )
         if report.is_file() and report.stat().st_size:
             return report
-    raise RuntimeError(f"ncu wrote no report: {output.splitlines()[-1] if output else 'silent'}")
+    raise RuntimeError(f"ncu wrote no report: {_last_line(output)}")
 
 
 def record_nsys(bench: Bench, workload: str) -> Path:
@@ -373,11 +372,12 @@ def record_nsys(bench: Bench, workload: str) -> Path:
         *(f"--session-new=w{os.getpid()}{workload.replace('_', '')}", "--force-overwrite=true"),
         *("-o", str(report), *_workload_command(bench, workload, TRACED_STEPS, database)),
     ]
-    trouble = "no report"
-    with contextlib.suppress(RuntimeError):  # nsys passes the program's status on; a report counts
+    try:
         trouble = bench.child(command)
+    except RuntimeError as error:  # nsys passes on the program's status; only a report counts
+        trouble = str(error)
     if not report.is_file():
-        raise RuntimeError(f"nsys wrote no report: {trouble.strip().splitlines()[-1][:200]}")
+        raise RuntimeError(f"nsys wrote no report: {_last_line(trouble)}")
     bench.child(
         [
             "nsys",
@@ -405,18 +405,27 @@ def _workload_command(
 
 
 def kernels_that_hold_the_time(trace: Path) -> list[str]:
-    """Return base names of the kernels with most of the time of a torch trace's measured part."""
+    """Return base names of the kernels with most of the time of a torch trace's measured part.
+
+    Empty when one of them has a name that no filter could hold, or when there is no such part.
+    """
     with gzip.open(trace) as file:
         events = json.load(file)["traceEvents"]
-    measured = next(e for e in events if e["name"] == "measure" and "dur" in e)
+    ranges = (
+        e["ts"] for e in events if e.get("cat") == "user_annotation" and e["name"] == "measure"
+    )
+    start = next(ranges, float("inf"))
     times: Counter[str] = Counter()
     for event in events:
-        if event.get("cat") == "kernel" and event["ts"] >= measured["ts"]:
+        if event.get("cat") == "kernel" and event["ts"] >= start:
             times[base_name(event["name"])] += event["dur"]
-    named = [(name, us) for name, us in times.most_common() if _WORD.fullmatch(name)]
-    before = np.cumsum([0.0, *(us for _, us in named)])
-    needed = MOST_OF_THE_TIME * sum(times.values())
-    return [re.escape(name) for (name, _), us in zip(named, before, strict=False) if us < needed]
+    names, covered = [], 0.0
+    for name, us in times.most_common():
+        if covered >= MOST_OF_THE_TIME * times.total():
+            break
+        names.append(name)
+        covered += us
+    return names if all(map(_WORD.fullmatch, names)) else []
 
 
 def base_name(kernel: str) -> str:
@@ -663,6 +672,11 @@ def _end(process: subprocess.Popen[str]) -> str:
 
 def _import_path() -> str:
     return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else ""
 
 
 def _log_end(bench: Bench) -> str:

@@ -165,10 +165,12 @@ def test_only_kernels_that_hold_the_measured_time_are_profiled(tmp_path):
         ("void a::big<float>(int)", 1000, 500),
         ("middle", 1500, 400),
         ("small", 1900, 100),
-        ("odd name$(", 1950, 1),
+        ("odd[abi:v1](int)", 1950, 1),
     ]
     trace = trace_of(tmp_path / "trace.json.gz", kernels)
     assert gpu_capture.kernels_that_hold_the_time(trace) == ["big", "middle"]
+    odd = trace_of(tmp_path / "odd.json.gz", [("advance[abi:v1](int)", 1000, 9), ("a", 1010, 1)])
+    assert gpu_capture.kernels_that_hold_the_time(odd) == []  # no filter is better than a wrong one
 
 
 class Child:

@@ -35,6 +35,7 @@ import json
 import math
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -259,18 +260,9 @@ def run(workload: ModuleType, options: Options) -> dict[str, Any]:
         measured, result = _work(workload, state, options.warmup, steps, options.repeat)
     if not result or not all(map(math.isfinite, result)):
         raise RefusedError(f"its result is {result[:4]}, not finite numbers")
-    stem = _stem(workload)
-    pair, _, role = stem.rpartition("_")
-    throughputs = [steps / (ns / 1e9) for _, ns in measured]
     return {
         "schema": SCHEMA,
-        "workload": stem,
-        "pair": pair,
-        "role": role,
-        "cause": workload.CAUSE,
-        "also": list(workload.ALSO),
-        "seen_by": workload.SEEN_BY,
-        "window": WINDOW,
+        **_identity(workload),
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if state.on_gpu else _cpu_name(),
         "seed": options.seed,
@@ -281,17 +273,31 @@ def run(workload: ModuleType, options: Options) -> dict[str, Any]:
         "total_ns": [ns for _, ns in measured],
         "ranges": dict(state.ranges),
         "counted": {"name": workload.COUNTED, "value": workload.count(state.size)},
-        "metrics": [
-            {
-                "name": "throughput",
-                "value": sorted(throughputs)[len(throughputs) // 2],
-                "unit": "steps/s",
-                "better": "higher",
-            }
-        ],
+        "metrics": [_throughput(steps, [ns for _, ns in measured])],
         "result": {"values": result, "rtol": RTOL},
         "environment": environment(device),
     }
+
+
+def _identity(workload: ModuleType) -> dict[str, Any]:
+    """Return what the workload is and what whyslow should say of it."""
+    stem = _stem(workload)
+    pair, _, role = stem.rpartition("_")
+    return {
+        "workload": stem,
+        "pair": pair,
+        "role": role,
+        "cause": workload.CAUSE,
+        "also": list(workload.ALSO),
+        "seen_by": workload.SEEN_BY,
+        "window": WINDOW,
+    }
+
+
+def _throughput(steps: int, total_ns: list[int]) -> dict[str, Any]:
+    """Return the metric of the median repetition."""
+    value = steps / (statistics.median(total_ns) / 1e9)
+    return {"name": "throughput", "value": value, "unit": "steps/s", "better": "higher"}
 
 
 def agree(first: dict[str, Any], second: dict[str, Any]) -> bool:
