@@ -246,7 +246,7 @@ def timeline(trace_id: str, window: str, device: int, counters: str = "") -> Tim
 
 
 @st.cache_resource(max_entries=KEPT_TIMELINES, show_spinner=False)
-def _timeline(trace_id: str, window: str, device: int, counters: str, *, sampled: bool) -> Timeline:
+def _timeline(trace_id: str, window: str, device: int, counters: str, sampled: bool) -> Timeline:
     session = load(trace_id, window, counters)
     recording = _recording_index(trace_id)
     report = session.report
