@@ -59,7 +59,7 @@ class Prediction:
         """The prediction in words: "Removing the 100 waits: 1.9–2.3 × faster"."""
         low, high = self.speedup
         what = f"{self.title[:1].upper()}{self.title[1:]}"
-        if times_text(low) == times_text(high) == times_text(1.0):
+        if high < 1 + CLOSE:
             return f"{what}: no faster"
         return f"{what}: {range_text(low, high)} faster"
 
