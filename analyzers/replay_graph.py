@@ -35,7 +35,7 @@ DEVICE_GAP_NS = 1_000  # used where no operation was queued behind another
 WAKE_UP_NS = 5_000  # used where no wait blocked
 MAX_LAG_NS = 50_000  # a longer latency or wake-up has a reason of its own
 UNEXPLAINED_NS = 5_000  # an operation that comes so much later than it could waited for another
-NEAR_NS = 10_000  # … which ended no longer before
+NEAR_NS = 25_000  # … which ended no longer before; another stream needs 2 to 20 µs to notice
 FULL_QUEUE = 500  # operations; CUDA's queues take about a thousand before a launch call blocks
 FULL_QUEUE_CALL_NS = 30_000  # a launch call that takes longer, at such a depth, was blocked
 SLOW_CALL_NS = 50_000  # launch calls take 2 to 20 µs; a longer one does more than launch
@@ -260,11 +260,17 @@ def _submitted_at_latest(
     """Return a moment by which each operation was submitted: streams run in order."""
     by_lane = launches.groupby(["process", "device", "stream"], sort=False).ngroup().to_numpy()
     own = np.where(call >= 0, begin[np.maximum(call, 0)] if len(begin) else start, start)
+    # What ran before anything that was submitted in the recording was submitted before it.
+    linked, earliest = call >= 0, int(start.min())
+    if linked.any():
+        own[start < start[linked].min()] = min(int(begin.min()), earliest)
     order = np.lexsort((start, by_lane))[::-1]
-    level = -by_lane[order] * (int(start.max()) + 1)  # restarts the running minimum at each stream
+    base = min(int(own.min()), earliest)
+    # Restarts the running minimum at each stream.
+    level = -by_lane[order] * (int(start.max()) - base + 1)
     latest = np.empty(len(start), np.int64)
-    key = np.minimum(own, start)[order] - level
-    latest[order] = np.minimum.accumulate(key) + level
+    key = np.minimum(own, start)[order] - base - level
+    latest[order] = np.minimum.accumulate(key) + level + base
     return latest
 
 
@@ -757,8 +763,8 @@ def _dependencies(
         op["previous_stop"] + lag, (call["begin"] + call["lead"])[item] + _back_pressure(call, item)
     )
     late = op["linked"] & (op["start"] - possible > UNEXPLAINED_NS)
-    _after_others(op, late, usual, dep, dep_lag)
-    _after_events(facts, call, op, usual, dep, dep_lag)
+    _after_others(op, late, dep, dep_lag)
+    _after_events(facts, call, op, dep, dep_lag)
     none = np.full(len(item), NONE, np.int64)
     return {"lane_lag": lag, "dep": dep, "dep_lag": dep_lag, "held_until": none}
 
@@ -790,9 +796,7 @@ def _after_anything(op: dict[str, Array], lag: Array, usual: Array) -> tuple[Arr
     return dep, dep_lag
 
 
-def _after_others(
-    op: dict[str, Array], late: Array, usual: Array, dep: Array, dep_lag: Array
-) -> None:
+def _after_others(op: dict[str, Array], late: Array, dep: Array, dep_lag: Array) -> None:
     """Let an operation that came later than it could wait for the one that ended just before."""
     rows = np.flatnonzero(late)
     if not len(rows):
@@ -801,15 +805,15 @@ def _after_others(
     near = (place >= 0) & (op["start"][rows] - op["stop"][place] <= NEAR_NS)
     near &= op["lane"][np.maximum(place, 0)] != op["lane"][rows]
     rows, place = rows[near], place[near]
+    noticed = op["start"][rows] - op["stop"][place]
     dep[rows] = place
-    dep_lag[rows] = np.minimum(op["start"][rows] - op["stop"][place], usual[rows])
+    dep_lag[rows] = round(_mean(noticed, float(noticed.mean()))) if len(rows) else 0
 
 
 def _after_events(
     facts: Facts,
     call: dict[str, Array],
     op: dict[str, Array],
-    usual: Array,
     dep: Array,
     dep_lag: Array,
 ) -> None:
