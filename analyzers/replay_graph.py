@@ -15,20 +15,20 @@ import numpy as np
 import pandas as pd
 
 from analyzers.cuda_names import Call
-from analyzers.facts import COPY, GRAPH, MEMSET, Facts
+from analyzers.facts import COPY, GRAPH, Facts
 from analyzers.gaps import DEVICE_GAP_MAX_NS
 from analyzers.host_timeline import DISPATCH_MAX_NS, Doing, host_timeline, join_polls
 from analyzers.intervals import Array, Spans, overlaps
-from analyzers.replay_run import (
-    GROUP,
-    LANE,
-    NONE,
-    NOTHING,
-    OP_END,
-    OP_START,
-    OWN_END,
-    OWN_START,
-)
+
+# What a call waits for; the second number of a target says which.
+NOTHING = 0
+LANE = 1  # everything on a stream
+GROUP = 2  # everything on a device that the process uses
+OP_END = 3  # one operation
+OP_START = 4  # that one operation has begun
+OWN_END = 5  # the call's own operation
+OWN_START = 6  # that the call's own operation has begun
+NONE = -1
 
 LATENCY_NS = 2_000  # used where no operation met an idle device; launches take 2 to 10 µs
 DEVICE_GAP_NS = 1_000  # used where no operation was queued behind another
@@ -65,7 +65,7 @@ class Graph:
         own: Time in the call that is spent whatever it waits for.
         lead: From the begin of ``own`` until the device sees what was submitted.
         tail: From the end of what was waited for to the end of the call.
-        before: What the call waits for before ``own``, as ``replay_run`` numbers it.
+        before: What the call waits for before ``own``, as numbered above.
         before_of: Which one.
         after: What it waits for after ``own``.
         after_of: Which one.
@@ -254,9 +254,7 @@ def _ordered(facts: Facts, calls: dict[str, Array]) -> tuple[dict[str, Array], d
     return columns, op
 
 
-def _submitted_at_latest(
-    launches: pd.DataFrame, begin: Array, call: Array, start: Array
-) -> Array:
+def _submitted_at_latest(launches: pd.DataFrame, begin: Array, call: Array, start: Array) -> Array:
     """Return a moment by which each operation was submitted: streams run in order."""
     by_lane = launches.groupby(["process", "device", "stream"], sort=False).ngroup().to_numpy()
     own = np.where(call >= 0, begin[np.maximum(call, 0)] if len(begin) else start, start)
