@@ -145,6 +145,20 @@ class Graph:
         """Return the graph in which no thread hands over to another."""
         return replace(self, hand=np.full_like(self.hand, NONE))
 
+    def varied(self, times: float) -> Graph:
+        """Return the graph with the machine's own pauses so many times as long."""
+        latency = round(abs(self.latency_ns) * (times - 1))
+        return replace(
+            self,
+            lead=np.where(self.thread >= 0, np.maximum(self.lead + latency, 0), self.lead),
+            tail=np.rint(self.tail * times).astype(np.int64),
+            lane_lag=np.where(
+                self.linked & (self.lane_lag > 0),
+                np.rint(self.lane_lag * times).astype(np.int64),
+                self.lane_lag,
+            ),
+        )
+
 
 def build_graph(facts: Facts) -> Graph:
     """Return the dependency graph of a recording with at least one operation."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_ERROR = 0.10  # beyond, the recording lacks what decides when work runs
 MAX_UNLINKED = 0.10  # of the operations; when more have no call, nobody knows why they came
+VARIES = 0.25  # launch latency, device gap and wake-up differ so much from run to run
 MIN_UNCERTAINTY = 0.01  # of the time; two runs of one program differ by as much
 DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 CLOSE = 0.02  # a measured speed-up this near to a predicted range is within rounding of it
@@ -303,6 +304,8 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
             f"kernels of a stream follow each other after {graph.device_gap_ns / 1e3:.1f} µs",
             "Host work, calls and GPU operations take as long as recorded; streams keep the order "
             "in which work was submitted",
+            f"A prediction's range allows launch latency, device gap and wake-up to be "
+            f"{VARIES:.0%} shorter or longer, and adds {MIN_UNCERTAINTY:.0%} or the replay's error",
         ),
     )
 
@@ -349,7 +352,7 @@ def _prediction(change: Change, moments: Moments, base: list[int], told: Replay)
     """Put a change's best and worst case in proportion to the unchanged replay."""
     shares = [
         length / unchanged
-        for graph in dict.fromkeys((change.best, change.worst))
+        for graph in (change.best.varied(1 - VARIES), change.worst.varied(1 + VARIES))
         for length, unchanged in zip(_lengths(graph, moments), base, strict=True)
     ]
     unsure = max(MIN_UNCERTAINTY, abs(told.error))
