@@ -96,7 +96,7 @@ def capture_graphs(facts: Facts, graph: Graph, reach: Reach) -> Result:
     run = _runs(facts, graph)
     inside = run >= 0
     nodes = np.bincount(run[inside], minlength=1)
-    if not inside.any() or not (inside & reach.calls).any():
+    if not inside[graph.item[reach.ops]].any():
         return "no two launches stand between waits, pauses and steps, or all are in graphs already"
     head = np.zeros(len(run), dtype=bool)
     places = np.flatnonzero(inside)
@@ -107,8 +107,9 @@ def capture_graphs(facts: Facts, graph: Graph, reach: Reach) -> Result:
     gap = min(graph.device_gap_ns, _graph_gap_ns(facts, graph))
     best = _captured(graph, run, head, best_call if measured < 0 else 0 * nodes + measured, gap)
     worst = _captured(graph, run, head, worst_call if measured < 0 else 0 * nodes + measured, -1)
-    count = int(np.count_nonzero(inside & reach.calls & _has_op(graph)))
-    graphs = int(np.count_nonzero(head & reach.calls))
+    reached = graph.item[reach.ops]
+    reached = reached[inside[reached]]
+    count, graphs = len(reached), len(np.unique(run[reached]))
     cost = (
         f"Launching a graph costs {measured / 1e3:.1f} µs, as in this recording"
         if measured >= 0
