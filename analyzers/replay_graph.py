@@ -524,17 +524,21 @@ def _targets(parts: _Parts) -> dict[str, Array]:
     waits = np.flatnonzero(np.isin(call["call"], (Call.WAIT, Call.POLL, Call.FREE)))
     if not len(waits):
         return result
-    names = np.array([str(n) for n in facts.functions])
-    function = names[facts.api["name"].to_numpy()[call["api_row"][waits]]]
-    is_poll = call["call"][waits] == Call.POLL
-    on_stream = np.char.find(function, "StreamSync") >= 0
-    on_device = ~on_stream & (np.char.find(function, "Event") < 0) & ~is_poll
+    function = facts.api["name"].to_numpy()[call["api_row"][waits]]
+    on_stream = _named(facts, "StreamSync")[function]
+    on_device = ~on_stream & ~_named(facts, "Event")[function]
+    on_device &= call["call"][waits] != Call.POLL
     noted = _noted(parts, waits)
     _settle(waits[on_device], _group_of(noted[on_device]), GROUP, parts, result)
     _settle(waits[on_stream], _lane_of(parts, noted[on_stream]), LANE, parts, result)
     asked = (result["kind"][waits] == NOTHING) & (call["call"][waits] != Call.FREE)
     _infer(waits[asked], noted["process"].to_numpy()[asked], parts, result)
     return result
+
+
+def _named(facts: Facts, part: str) -> Array:
+    """Return which of the recording's functions have this in their name."""
+    return np.array([part in str(name) for name in facts.functions], dtype=bool)
 
 
 def _process_of(facts: Facts, api_row: Array) -> Array:
@@ -837,13 +841,12 @@ def _after_events(parts: _Parts, dep: Array, dep_lag: Array) -> None:
     not contradict: what it stands for had ended when the work began.
     """
     facts, call, op = parts
-    names = np.array([str(n) for n in facts.functions], dtype=str)
-    if not len(names):
+    if not len(facts.functions):
         return
     known = np.flatnonzero(call["api_row"] >= 0)
     name = facts.api["name"].to_numpy()[call["api_row"][known]]
-    waits = known[(np.char.find(names, "StreamWaitEvent") >= 0)[name]]
-    records = known[(np.char.find(names, "EventRecord") >= 0)[name]]
+    waits = known[_named(facts, "StreamWaitEvent")[name]]
+    records = known[_named(facts, "EventRecord")[name]]
     if not len(waits) or not len(records):
         return
     record = records[np.maximum(np.searchsorted(records, waits) - 1, 0)]

@@ -529,7 +529,7 @@ def feed_without_pauses(_: Facts, graph: Graph, reach: Reach) -> Result:
             worst=graphs[1],
             assumptions=(
                 "Input, locks and other host work outside of launching are ready in time, for "
-                "instance prepared by other threads",
+                "instance prepared by other threads that do not slow this one down",
                 f"At worst the host needs {usual / 1e3:.1f} µs in their place, as between launches",
             ),
         )
