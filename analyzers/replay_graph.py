@@ -155,7 +155,7 @@ class Graph:
             lead=np.where(self.thread >= 0, np.maximum(self.lead + latency, 0), self.lead),
             tail=np.rint(self.tail * times).astype(np.int64),
             lane_lag=np.where(
-                self.linked & (self.lane_lag > 0),
+                (self.lane_lag > 0) & (self.lane_lag <= DEVICE_GAP_MAX_NS),
                 np.rint(self.lane_lag * times).astype(np.int64),
                 self.lane_lag,
             ),
@@ -788,6 +788,9 @@ def _dependencies(
     )
     late = op["linked"] & (op["start"] - possible > UNEXPLAINED_NS)
     _after_others(op, late, dep, dep_lag)
+    # What runs first on a device, and yet late, follows work from before the recording.
+    first = late & (_previous(op["group"]) < 0) & (dep < 0)
+    lag[first] = op["start"][first] - LONG_AGO_NS
     _after_events(_Parts(facts, call, op), dep, dep_lag)
     none = np.full(len(item), NONE, np.int64)
     return {"lane_lag": lag, "dep": dep, "dep_lag": dep_lag, "held_until": none}

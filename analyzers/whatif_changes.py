@@ -11,6 +11,7 @@ import numpy as np
 from analyzers.cuda_names import Call
 from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, Facts
 from analyzers.finding import Cause
+from analyzers.gaps import DEVICE_GAP_MAX_NS
 from analyzers.host_timeline import DISPATCH_MAX_NS
 from analyzers.intervals import Array
 from analyzers.replay_graph import NONE, NOTHING, OP_END, OP_START, Graph
@@ -158,6 +159,7 @@ def _captured(graph: Graph, run: Array, head: Array, call_ns: Array, gap: int) -
     lane_lag = graph.lane_lag
     if gap >= 0:
         inner = follows[graph.item] & (graph.lane_lag > gap)
+        inner &= graph.lane_lag <= DEVICE_GAP_MAX_NS
         lane_lag = np.where(inner, gap, lane_lag)
     return replace(
         graph,
