@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MAX_ERROR = 0.10  # beyond, the recording lacks what decides when work runs
 MAX_UNLINKED = 0.10  # of the operations; when more have no call, nobody knows why they came
 VARIES = 0.25  # launch latency, device gap and wake-up differ so much from run to run
-MIN_UNCERTAINTY = 0.01  # of the time; two runs of one program differ by as much
+MIN_UNCERTAINTY = 0.015  # of the time; two runs of one program differ by as much
 DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 CLOSE = 0.02  # a measured speed-up this near to a predicted range is within rounding of it
 
