@@ -305,7 +305,7 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
             "Host work, calls and GPU operations take as long as recorded; streams keep the order "
             "in which work was submitted",
             f"A prediction's range allows launch latency, device gap and wake-up to be "
-            f"{VARIES:.0%} shorter or longer, and adds {MIN_UNCERTAINTY:.0%} or the replay's error",
+            f"{VARIES:.0%} shorter or longer, and adds {MIN_UNCERTAINTY:.1%} or the replay's error",
         ),
     )
 
