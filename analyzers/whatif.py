@@ -1,0 +1,412 @@
+"""What would happen if: predictions from replaying the recording under a change.
+
+The idea is Daydream's (Zhu, Phanishayee, Pekhimenko, "Daydream: Accurately Estimating the Efficacy
+of Optimizations for DNN Training", USENIX ATC 2020): keep the dependency graph of what was
+recorded, change the lengths of some nodes or take edges away, and replay it. Unlike there, a
+prediction is a range, and it is withheld where the unchanged replay does not hit the measured time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analyzers.facts import Facts
+from analyzers.ledger import Ledger
+from analyzers.replay import Moments, busy_ns, device_of
+from analyzers.report import Window
+from analyzers.words import share_text
+
+if TYPE_CHECKING:
+    from analyzers.replay_graph import Graph
+    from analyzers.whatif_changes import Change
+
+MAX_ERROR = 0.10  # beyond, the recording lacks what decides when work runs
+MAX_UNLINKED = 0.10  # of the operations; when more have no call, nobody knows why they came
+VARIES = 0.25  # launch latency, device gap and wake-up differ so much from run to run
+MIN_UNCERTAINTY = 0.015  # of the time; two runs of one program differ by as much
+DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+CLOSE = 0.02  # a measured speed-up this near to a predicted range is within rounding of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """How long the window would take under one change.
+
+    Attributes:
+        change: What is changed: ``graph``, ``sync``, ``copies``, ``host``, ``memory``,
+            ``communication``, ``kernel:NAME:TIMES`` … Unique among predictions of one recording.
+        cause: ``Cause`` that the change is an answer to.
+        title: The change in words: "removing the 100 waits".
+        measured_ns: Length of the window as recorded.
+        low_ns: Shortest time that the assumptions allow.
+        high_ns: Longest one.
+        assumptions: What the range rests on, a sentence each.
+        count: How many waits, launches, copies … the change touches.
+    """
+
+    change: str
+    cause: str
+    title: str
+    measured_ns: int
+    low_ns: int
+    high_ns: int
+    assumptions: tuple[str, ...]
+    count: int = 0
+
+    @property
+    def speedup(self) -> tuple[float, float]:
+        """Least and most times that the program becomes as fast; 1 is no change."""
+        return (
+            self.measured_ns / max(self.high_ns, 1),
+            self.measured_ns / max(self.low_ns, 1),
+        )
+
+    @property
+    def gain_ns(self) -> int:
+        """Time that is won in the middle of the range; predictions are ranked by it."""
+        return self.measured_ns - (self.low_ns + self.high_ns) // 2
+
+    @property
+    def wins(self) -> bool:
+        """Whether the program may become notably faster."""
+        return self.speedup[1] >= 1 + CLOSE
+
+    @property
+    def sentence(self) -> str:
+        """The prediction in words: "Removing the 100 waits: 1.9–2.3 × faster"."""
+        low, high = self.speedup
+        what = f"{self.title[:1].upper()}{self.title[1:]}"
+        if not self.wins:
+            return f"{what}: no faster"
+        if low < 1 + MIN_UNCERTAINTY:
+            return f"{what}: up to {times_text(high)} {TIMES} faster"
+        return f"{what}: {range_text(low, high)} faster"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        low, high = self.speedup
+        return {
+            **asdict(self),
+            "speedup_low": low,
+            "speedup_high": high,
+            "gain_ns": self.gain_ns,
+            "sentence": self.sentence,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Prediction:
+        """Return what ``to_dict`` wrote."""
+        known = {name: data[name] for name in cls.__dataclass_fields__}
+        return cls(**{**known, "assumptions": tuple(data["assumptions"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceReplay:
+    """One device, measured and replayed.
+
+    Attributes:
+        key: Number of the device, as in the report.
+        measured_busy_ns: Time in which anything ran on it.
+        replayed_busy_ns: The same in the replay.
+        measured_idle_ns: Rest of the window.
+        replayed_idle_ns: Rest of the replay.
+    """
+
+    key: int
+    measured_busy_ns: int
+    replayed_busy_ns: int
+    measured_idle_ns: int
+    replayed_idle_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """The unchanged replay: how well the dependency graph tells the measured time.
+
+    Attributes:
+        window: The part of the recording that was replayed.
+        measured_ns: Its length as recorded.
+        end_to_end_ns: Its length in the replay.
+        devices: Busy and idle time of each.
+        operations: GPU operations that were replayed.
+        calls: API calls that were replayed.
+        unlinked: Operations whose launch call is unknown; they keep their distance in time.
+        reason: Why predictions are withheld; empty when the replay can be trusted.
+        assumptions: What the replay rests on, a sentence each.
+    """
+
+    window: Window
+    measured_ns: int
+    end_to_end_ns: int
+    devices: tuple[DeviceReplay, ...]
+    operations: int
+    calls: int
+    unlinked: int
+    reason: str = ""
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def error(self) -> float:
+        """How much longer (above 0) or shorter the replay is, as a part of the measured time."""
+        return (self.end_to_end_ns - self.measured_ns) / max(self.measured_ns, 1)
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether predictions are made from it."""
+        return not self.reason
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {**asdict(self), "error": self.error, "is_trusted": self.is_trusted}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withheld:
+    """A change about which nothing is predicted, and why."""
+
+    change: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhatIf:
+    """The replay and everything predicted from it, the largest gain first."""
+
+    replay: Replay
+    predictions: tuple[Prediction, ...] = ()
+    withheld: tuple[Withheld, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            "schema": 1,
+            "replay": self.replay.to_dict(),
+            "predictions": [p.to_dict() for p in self.predictions],
+            "withheld": [asdict(w) for w in self.withheld],
+        }
+
+
+def explore(facts: Facts, window: Window, speed_ups: Sequence[tuple[str, float]] = ()) -> WhatIf:
+    """Replay the recording as it is, then under every change.
+
+    Args:
+        facts: The recording.
+        window: The part to predict for.
+        speed_ups: Parts of kernel names, and how many times as fast those kernels become.
+    """
+    if reason := _unfit(facts, window):
+        told = Replay(
+            window=window,
+            measured_ns=window.duration_ns,
+            end_to_end_ns=window.duration_ns,
+            devices=(),
+            operations=len(facts.launches),
+            calls=0,
+            unlinked=len(facts.launches),
+            reason=reason,
+        )
+        return WhatIf(replay=told)
+    # Compiling takes a second; whoever asks for something else should not pay for it.
+    from analyzers.replay_graph import build_graph
+
+    graph = build_graph(facts)
+    told = _replayed(facts, graph, window)
+    if not told.is_trusted:
+        return WhatIf(replay=told)
+    return _predicted(facts, graph, told, speed_ups)
+
+
+def replay(facts: Facts, window: Window) -> Replay:
+    """Replay the recording as it is: the error tells how far predictions can be trusted."""
+    if _unfit(facts, window):
+        return explore(facts, window).replay
+    from analyzers.replay_graph import build_graph
+
+    return _replayed(facts, build_graph(facts), window)
+
+
+def what_if(
+    facts: Facts, ledger: Ledger, speed_ups: Sequence[tuple[str, float]] = ()
+) -> tuple[Prediction, ...]:
+    """Return what would happen in the ledger's window under every change, largest gain first."""
+    return explore(facts, ledger.window, speed_ups).predictions
+
+
+def _unfit(facts: Facts, window: Window) -> str:
+    """Return why a recording cannot be replayed at all, empty when it can."""
+    if facts.counters_only:
+        return "The recording holds counters of single launches and no timeline to replay."
+    inside = facts.inside(*window.span)
+    if not len(inside):
+        return "The window holds no GPU operation."
+    if not len(facts.api):
+        return (
+            "The recording holds no API calls, so nothing tells what the GPU waited for. Record "
+            "them: nsys profile -t cuda,nvtx …"
+        )
+    # torch.profiler begins with what others submitted; that part is outside of the window.
+    unlinked = int(np.count_nonzero(facts.launches["api_row"].to_numpy()[inside] < 0))
+    if unlinked > MAX_UNLINKED * len(inside):
+        return (
+            f"{share_text(unlinked, len(inside))} of the GPU operations have no API call, so "
+            "nothing tells what they waited for."
+        )
+    return ""
+
+
+def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
+    from analyzers.replay_run import run
+
+    moments = Moments(graph, window)
+    times = run(graph)
+    low, high = moments.span(times)
+    spans = [(low, high)]
+    if graph.has_threads:
+        spans.append(moments.span(run(graph.apart())))
+    measured = (window.start_ns - graph.origin_ns, window.end_ns - graph.origin_ns)
+    device = device_of(facts, graph)
+    was = busy_ns(device, graph.start, graph.stop, measured)
+    now = busy_ns(device, times[2], times[3], (low, high))
+    length = max((b - a for a, b in spans), key=lambda ns: abs(ns - window.duration_ns))
+    inside = (graph.start < measured[1]) & (graph.stop > measured[0])
+    calls = (graph.begin < measured[1]) & (graph.end > measured[0]) & (graph.thread >= 0)
+    error = abs(length - window.duration_ns) / max(window.duration_ns, 1)
+    reason = ""
+    if error > MAX_ERROR:
+        reason = (
+            f"The replay misses the measured time by {share_text(error, 1)}: the recording lacks "
+            "what decides when the GPU runs, so nothing is predicted."
+        )
+    return Replay(
+        window=window,
+        measured_ns=window.duration_ns,
+        end_to_end_ns=length,
+        devices=tuple(
+            DeviceReplay(
+                key=key,
+                measured_busy_ns=a,
+                replayed_busy_ns=b,
+                measured_idle_ns=window.duration_ns - a,
+                replayed_idle_ns=high - low - b,
+            )
+            for key, (a, b) in enumerate(zip(was, now, strict=True))
+        ),
+        operations=int(inside.sum()),
+        calls=int(calls.sum()),
+        unlinked=int((inside & ~graph.linked).sum()),
+        reason=reason,
+        assumptions=(
+            f"A launch reaches an idle GPU {graph.latency_ns / 1e3:.1f} µs after its call returns, "
+            f"kernels of a stream follow each other after {graph.device_gap_ns / 1e3:.1f} µs",
+            "Host work, calls and GPU operations take as long as recorded; streams keep the order "
+            "in which work was submitted",
+            f"A prediction's range allows launch latency, device gap and wake-up to be "
+            f"{VARIES:.0%} shorter or longer, and adds {MIN_UNCERTAINTY:.1%} or the replay's error",
+        ),
+    )
+
+
+def _predicted(
+    facts: Facts, graph: Graph, told: Replay, speed_ups: Sequence[tuple[str, float]]
+) -> WhatIf:
+    from analyzers.whatif_changes import Reach, changes, speed_up
+
+    window = told.window
+    low, high = (t - graph.origin_ns for t in window.span)
+    reach = Reach(
+        calls=(graph.begin < high) & (graph.end > low) & (graph.thread >= 0),
+        ops=(graph.start < high) & (graph.stop > low),
+        length_ns=window.duration_ns,
+    )
+    moments = Moments(graph, window)
+    base = _lengths(graph, moments)
+    results = changes(facts, graph, reach)
+    results += [
+        (f"kernel:{part}", speed_up(facts, graph, reach, part, times)) for part, times in speed_ups
+    ]
+    predictions, withheld = [], []
+    for name, result in results:
+        if isinstance(result, str):
+            withheld.append(Withheld(change=name, reason=result))
+            continue
+        predictions += [_prediction(c, moments, base, told) for c in result]
+    once = {p.change: p for p in predictions}
+    ranked = sorted(once.values(), key=lambda p: -p.gain_ns)
+    return WhatIf(replay=told, predictions=tuple(ranked), withheld=tuple(withheld))
+
+
+def _lengths(graph: Graph, moments: Moments) -> list[int]:
+    """Return the window's length, with threads that hand over to each other and without."""
+    from analyzers.replay_run import run
+
+    graphs = [graph, graph.apart()] if graph.has_threads else [graph]
+    spans = [moments.span(run(g)) for g in graphs]
+    return [max(high - low, 1) for low, high in spans]
+
+
+def _prediction(change: Change, moments: Moments, base: list[int], told: Replay) -> Prediction:
+    """Put a change's best and worst case in proportion to the unchanged replay."""
+    shares = [
+        length / unchanged
+        for graph in (change.best.varied(1 - VARIES), change.worst.varied(1 + VARIES))
+        for length, unchanged in zip(_lengths(graph, moments), base, strict=True)
+    ]
+    unsure = max(MIN_UNCERTAINTY, abs(told.error))
+    more = () if len(base) == 1 else (
+        "Threads hand over to each other, or do not: the range holds both",
+    )  # fmt: skip
+    return Prediction(
+        change=change.id,
+        cause=str(change.cause),
+        title=change.title,
+        measured_ns=told.measured_ns,
+        low_ns=round(told.measured_ns * min(shares) * (1 - unsure)),
+        high_ns=round(told.measured_ns * max(shares) * (1 + unsure)),
+        assumptions=(*change.assumptions, *more),
+        count=change.count,
+    )
+
+
+def times_text(speedup: float, like: float | None = None) -> str:
+    """Write how many times as fast something is: ``1.04``, ``2.1``, ``14``.
+
+    Args:
+        speedup: The number.
+        like: Another number beside which it stands; both get as many digits as the smaller needs.
+    """
+    least = speedup if like is None else min(speedup, like)
+    return f"{speedup:.{2 if least < 1.495 else 1 if least < 9.95 else 0}f}"
+
+
+def range_text(low: float, high: float) -> str:
+    """Write a range of speed-ups: ``1.9–2.3 ×``, or ``2.1 ×`` where both ends read the same."""
+    ends = dict.fromkeys((times_text(low, high), times_text(high, low)))
+    return f"{DASH.join(ends)} {TIMES}"
+
+
+def agrees(prediction: Prediction, low: float, high: float) -> bool:
+    """Tell whether a measured speed-up (with its interval) overlaps what was predicted."""
+    least, most = prediction.speedup
+    return low <= most * (1 + CLOSE) and high >= least * (1 - CLOSE)
+
+
+def beside(prediction: Prediction, measured: float, low: float, high: float) -> str:
+    """Say prediction and reality in one sentence: "predicted 1.9–2.3 ×, measured 2.1 ×".
+
+    Args:
+        prediction: What was predicted from the baseline's recording.
+        measured: Speed-up of the optimized run, baseline over optimized time.
+        low: Lower end of its interval.
+        high: Upper end of it.
+    """
+    interval = "" if times_text(low) == times_text(high) else f" ({range_text(low, high)})"
+    real = f"{times_text(measured)} {TIMES}{interval}"
+    said = f"predicted {range_text(*prediction.speedup)}, measured {real}"
+    if agrees(prediction, low, high):
+        return said
+    least, _ = prediction.speedup
+    return f"{said}: {'less' if high < least else 'more'} than predicted"
