@@ -225,7 +225,7 @@ class KernelChange:
         name: Full name on the base side; of a new kernel that on the new side.
         new_name: Full name on the new side; differs only when ``kind`` is ``renamed``.
         short_name: Name without template arguments and parameters.
-        shape: Launch configuration on the base side, ``grid x block``: ``(32, 1, 1) x (256, 1, 1)``.
+        shape: Launch configuration on the base side, grid and block: ``32 x 1 x 1, 256 x 1 x 1``.
         new_shape: The same on the new side.
         time: Summed duration per iteration.
         base_launches: Launches per iteration on the base side.
@@ -288,7 +288,7 @@ class MetricChange:
 
     @property
     def verdict(self) -> str:
-        """``better`` or ``worse`` when the change is significant and has a direction, else empty."""
+        """``better`` or ``worse`` when significant and with a direction, else empty."""
         if not self.value.significant or not self.better or not self.value.change:
             return ""
         return "better" if (self.value.change < 0) == (self.better == "lower") else "worse"
