@@ -295,37 +295,47 @@ def _account_resamples(ordered: Array, rng: np.random.Generator) -> Array:
     return np.concatenate(found)
 
 
-def welch(base: Array, new: Array, times: tuple[Array, Array] | None = None) -> Columns:
+def welch(base: Array, new: Array) -> Columns:
     """Return the differences of means of many quantities, with Welch's intervals and tests.
 
     Args:
         base: One row for each unit, one column for each quantity.
         new: The same. With a single unit on one side both are taken to vary alike.
-        times: Correlation time of each quantity on each side, when units are correlated.
     """
     sides = (base, new)
-    times = times or (np.ones(base.shape[1]), np.ones(base.shape[1]))
-    sizes = [np.maximum(len(s) / t, 1.0) for s, t in zip(sides, times, strict=True)]
     change = new.mean(axis=0) - base.mean(axis=0)
     if min(len(base), len(new)) >= 2:
-        spreads = [s.var(axis=0, ddof=1) / n for s, n in zip(sides, sizes, strict=True)]
-        freedom = _freedom_of(spreads, sizes)
-        return _columns(change, np.sqrt(spreads[0] + spreads[1]), freedom)
+        sizes = [np.full(base.shape[1], float(len(s))) for s in sides]
+        means, variances = ([s.mean(axis=0) for s in sides], [s.var(axis=0, ddof=1) for s in sides])
+        return from_moments(
+            (means[0], means[1]), (variances[0], variances[1]), (sizes[0], sizes[1])
+        )
     squares = sum(((s - s.mean(axis=0)) ** 2).sum(axis=0) for s in sides)
     left = len(base) + len(new) - 2
     error = np.sqrt(squares / max(left, 1) * (1 / len(base) + 1 / len(new)))
     return _columns(change, error, np.full(base.shape[1], float(left)))
 
 
-def correlation_times(samples: Array) -> Array:
-    """Return the correlation time of each column, from its lag-one correlation alone."""
-    count = len(samples)
-    centred = samples - samples.mean(axis=0)
-    power = (centred**2).sum(axis=0)
-    first = (centred[1:] * centred[:-1]).sum(axis=0) / np.where(power > 0, power, 1.0)
+def from_moments(
+    means: tuple[Array, Array], variances: tuple[Array, Array], sizes: tuple[Array, Array]
+) -> Columns:
+    """Return the differences of means, with Welch's intervals and tests.
+
+    Args:
+        means: Of each side, one place a quantity.
+        variances: Of single units.
+        sizes: How many independent units there are.
+    """
+    spreads = [v / np.maximum(n, 1.0) for v, n in zip(variances, sizes, strict=True)]
+    freedom = _freedom_of(spreads, list(sizes))
+    return _columns(means[1] - means[0], np.sqrt(spreads[0] + spreads[1]), freedom)
+
+
+def times_from_first(first: Array, count: int) -> Array:
+    """Return correlation times from lag-one correlations of series of ``count`` iterations."""
     unbiased = np.clip(first + (1 + 4 * first) / count, 0.0, 0.99)
     times: Array = np.minimum((1 + unbiased) / (1 - unbiased), max(count / 2, 1.0))
-    return np.where(power > 0, times, 1.0)
+    return times
 
 
 def adjusted(p_values: Array) -> Array:
