@@ -5,9 +5,9 @@ a side, a recording is the unit: iterations of one run share its clocks, its mem
 neighbours. With one recording on each side iterations are the units, and because one iteration
 resembles the one before it, they count for fewer than they are (effective sample size).
 
-* Interval of a difference of medians: percentile bootstrap, widened by the root of the correlation
-  time and by Student's factor for the effective number, because the plain one is too narrow for
-  few (Hesterberg, 2015).
+* Interval of a difference of medians: the bootstrap's standard error, widened by the root of the
+  correlation time, times Student's factor for the effective number; percentiles of the bootstrap
+  are too narrow for few (Hesterberg, 2015).
 * Test: permutation of rank sums between the sides (Wilcoxon, 1945; Pitman, 1937), all divisions
   where they can be counted; the observed sum is shrunk by the root of the correlation time.
 * Several recordings: Welch's interval over recordings, since a bootstrap of two or three would
@@ -37,7 +37,6 @@ MAX_EXACT = 5_000  # so many divisions of the samples are tried one by one
 NORMAL_FROM = 80  # samples from which the permutations' normal limit is as good
 MAX_DRAWN = 4_000_000  # numbers in the hand at a time: 32 MB
 SEED = 20_261_121  # the same recordings get the same answer
-_NORMAL_975 = 1.959963984540054
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,23 +130,22 @@ def between_iterations(base: Array, new: Array) -> Estimate:
     ]
     sizes = [len(s) / t for s, t in zip(sides, times, strict=True)]
     freedom = _freedom([float(d.var()) for d in drawn], sizes)
-    widening = _widening(freedom)
-    low, high = np.quantile(drawn[1] - drawn[0], (LEVEL / 2, 1 - LEVEL / 2)) * widening
-    change = medians[1] - medians[0]
     error = math.sqrt(float(drawn[0].var() + drawn[1].var())) * _small(freedom)
+    change = medians[1] - medians[0]
+    reach = _quantile(freedom, 1 - LEVEL / 2) * error
     time = sum(t * len(s) for s, t in zip(sides, times, strict=True)) / (len(base) + len(new))
     return Estimate(
         base=medians[0],
         new=medians[1],
-        low=change + min(float(low), 0.0),
-        high=change + max(float(high), 0.0),
+        low=change - reach,
+        high=change + reach,
         p_value=rank_sum_test(base, new, time, rng),
-        detectable=_detectable(error, freedom),
+        detectable=reach + _quantile(freedom, POWER) * error,
         how=(
             f"Iterations are the units: {len(base):,} and {len(new):,}, which count for "
             f"{sizes[0]:,.0f} and {sizes[1]:,.0f} independent ones.",
-            "Interval: percentile bootstrap of the difference of medians, widened for few and "
-            "for correlated iterations.",
+            "Interval: bootstrap of the difference of medians, widened for few and for correlated "
+            "iterations.",
             "Test: permutation of rank sums.",
             "It covers how much iterations vary within a run, not how much runs do.",
         ),
@@ -394,13 +392,7 @@ def _small_of(freedom: Array) -> Array:
     return result
 
 
-def _widening(freedom: float) -> float:
-    from scipy.special import stdtrit
+def _quantile(freedom: float, share: float) -> float:
+    from scipy.special import stdtrit  # slow to load, and only comparisons need it
 
-    return float(stdtrit(freedom, 1 - LEVEL / 2)) / _NORMAL_975 * _small(freedom)
-
-
-def _detectable(error: float, freedom: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 1 - LEVEL / 2) + stdtrit(freedom, POWER)) * error
+    return float(stdtrit(freedom, share))
