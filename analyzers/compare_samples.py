@@ -59,7 +59,8 @@ def warm_up(samples: Array) -> WarmUp:
 
     A step is placed where two medians fit the durations best, and believed when the sum of
     absolute deviations falls by more than chance would make it (Schwarz's criterion for
-    double-exponential noise, 1978, over as many iterations as are independent); what follows it is looked at again.
+    double-exponential noise, 1978, over as many iterations as are independent); what follows it is
+    looked at again.
     """
     count, dropped = len(samples), 0
     for _ in range(MAX_PHASES):
@@ -90,7 +91,10 @@ def _step(samples: Array, most: int) -> int:
     best = int(np.argmin(costs))
     border = int(borders[best])
     # Iterations that resemble each other drift without any warm-up, so they say less.
-    independent = count / correlation_time(samples[border:])
+    steady = samples[max(border, count // 2) :]
+    if len(steady) < 2 * MIN_SAMPLES:
+        steady = samples[border:]
+    independent = count / correlation_time(steady)
     if independent * math.log(plain / costs[best]) <= PENALTY * math.log(count):
         return 0
     rest = float(np.median(samples[border:]))
