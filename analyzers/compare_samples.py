@@ -86,7 +86,9 @@ def _step(samples: Array, most: int) -> int:
     level = float(np.median(samples))
     floor = 1e-4 * level * count  # so that a series without noise has no infinite evidence
     plain = _spread(samples) + floor
-    borders = np.unique(np.geomspace(1, most, min(most, TRIED_BORDERS)).astype(np.int64))
+    borders = np.arange(1, most + 1)
+    if most > TRIED_BORDERS:
+        borders = np.unique(np.geomspace(1, most, TRIED_BORDERS).astype(np.int64))
     costs = [_spread(samples[:b]) + _spread(samples[b:]) + floor for b in borders.tolist()]
     best = int(np.argmin(costs))
     border = int(borders[best])
