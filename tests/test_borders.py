@@ -37,6 +37,7 @@ BORDERS = (
     ("collectors/torch_*.py", {"collectors"}, {*NUMBERS, "msgspec"}),
     ("collectors/*.py", {"collectors"}, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("analyzers/rules/*.py", {*MADE_BEFORE_RULES, "collectors.trace"}, NUMBERS),
+    ("analyzers/compare_statistics.py", {"analyzers"}, {"numpy", "scipy"}),
     ("analyzers/*.py", {"analyzers", "collectors.trace"}, {*NUMBERS, "duckdb"}),
     (
         "library/*.py",
