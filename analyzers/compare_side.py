@@ -224,8 +224,8 @@ def measure(facts: Facts, request: str = "", device: int = -1) -> Side:
     ledger = build_ledger(facts, whole)
     device = _device(ledger, device)
     durations = spans.end - spans.start
-    dropped = warm_up(durations) if found else None
-    skipped = dropped.count if dropped else 0
+    settling = warm_up(durations) if found else None
+    skipped = settling.dropped if settling else 0
     typical = skipped + int(np.argmin(np.abs(durations[skipped:] - np.median(durations[skipped:]))))
     in_use = _in_iterations(facts.launches, spans, device)
     table, places = _accounts(ledger, spans, device, typical)
@@ -247,7 +247,7 @@ def measure(facts: Facts, request: str = "", device: int = -1) -> Side:
         start_ns=spans.start,
         end_ns=spans.end,
         warm_up=skipped,
-        warm_up_how=dropped.how if dropped else "",
+        warm_up_how=settling.how if settling else "",
         typical=typical,
         ledger_ns=table,
         row_places=places,
