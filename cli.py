@@ -19,14 +19,16 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import worker
 from analyzers.words import by_reason, time_text
-from library import cache
+from library import cache, compare_command
 
 if TYPE_CHECKING:
+    from collectors.trace import Trace
     from worker import Opened, Progress
 
 DEFECT, INTERRUPTED = 70, 130
@@ -47,9 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ[cache.DATA_DIR_VARIABLE] = str(Path(chosen.data_dir).absolute())
     try:
         with contextlib.suppress(BrokenPipeError):  # the reader of our output has seen enough
-            chosen.run(chosen)
+            status = chosen.run(chosen) or 0
             sys.stdout.flush()
-            return 0
+            return int(status)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -64,7 +66,7 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     if arguments[:1] == ["capture"] and "--" in arguments:
         place = arguments.index("--")
         arguments, command = arguments[:place], arguments[place + 1 :]
-    chosen = _parser().parse_args(arguments)
+    chosen = _parser().parse_args(compare_command.with_separator(arguments))
     chosen.command = command
     return chosen
 
@@ -119,6 +121,12 @@ def _parser() -> argparse.ArgumentParser:
         help="also predict for kernels with KERNEL in their name that run TIMES as fast",
     )
     command.set_defaults(run=_what_if)
+
+    command = commands.add_parser(
+        "compare", parents=[shared], help="say whether a program got faster, and why"
+    )
+    compare_command.add_options(command)
+    command.set_defaults(run=_compare)
 
     command = commands.add_parser(
         "export", parents=[shared, windowed], help="write a recording and its analysis to files"
@@ -211,6 +219,33 @@ def _diagnose(chosen: argparse.Namespace) -> None:
     counters = _opened(chosen.counters).trace.id if chosen.counters else ""
     text = _report_text(chosen.path, chosen.window, counters)
     sys.stdout.write(f"{text}\n" if chosen.json else _in_words(json.loads(text)))
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    """Compare recordings; two are opened at a time, as there are two sides."""
+    from library import comparisons
+
+    base, new = compare_command.sides(chosen)
+    with _bar("compare") as show, ThreadPoolExecutor(comparisons.AT_A_TIME) as threads:
+        traces = list(threads.map(lambda path: _trace(path, show), [*base, *new]))
+        comparison = comparisons.compare_recordings(
+            traces[: len(base)],
+            traces[len(base) :],
+            window=chosen.window,
+            device=chosen.device,
+            smallest=chosen.smallest,
+            measure=worker.measure,
+        )
+    with _writing_to(chosen.markdown or chosen.junit or Path("stdout")):
+        text, answer = compare_command.written(comparison, chosen)
+    sys.stdout.write(text)
+    return answer.status
+
+
+def _trace(path: Path, show: Any) -> Trace:
+    """Return a recording of the library; opens it when it is not there."""
+    stored = worker.start(path, timeline=False).wait(show)
+    return cache.named(cache.get(stored.trace_id), stored.name)
 
 
 def _report_text(path: Path, window: str, counters: str) -> str:
