@@ -1,0 +1,360 @@
+"""The answer of a comparison, in the words that page, command line, report and gate all use.
+
+*Base* is the run before a change, *new* the one after it. A change is always ``new - base``: what
+is negative became less, and less time is better. Numbers that could not be had are ``None``; they
+are never replaced by 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from analyzers.finding import Row
+
+SCHEMA = 1  # of the JSON contract; keys may be added, never renamed
+
+REMAINDER = "remainder"
+"""The row of the waterfall that is no row of the ledger; see ``WaterfallRow``."""
+
+
+class Outcome(enum.StrEnum):
+    """What a comparison may answer."""
+
+    IMPROVED = "improved"
+    REGRESSED = "regressed"
+    NO_DIFFERENCE = "no_difference"
+    INCONCLUSIVE = "inconclusive"
+    NOT_COMPARABLE = "not_comparable"
+
+
+class Level(enum.StrEnum):
+    """How much a difference between two sides matters."""
+
+    SAME = "same"  # looked at, and equal
+    INFO = "info"
+    WARNING = "warning"  # numbers hold, with care
+    BLOCKING = "blocking"  # no number is given
+    UNKNOWN = "unknown"  # not recorded on one side or on both
+
+
+class Change(enum.StrEnum):
+    """How a kernel of one side is found on the other."""
+
+    SAME = "same"  # the same name and launch configuration
+    RESHAPED = "reshaped"  # the same name, another launch configuration
+    RENAMED = "renamed"  # another name, at the same place among the others, with the same shape
+    NEW = "new"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A stretch of one recording, to open its timeline at.
+
+    Attributes:
+        recording: Number of the recording on its side, from 0; see ``SideSummary.recordings``.
+        start_ns: Begin, in the recording's own nanoseconds.
+        end_ns: End.
+        device: Key of the ledger's device, -1 when it concerns none.
+    """
+
+    recording: int
+    start_ns: int
+    end_ns: int
+    device: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """One recording of a side, and what was taken from it.
+
+    Attributes:
+        name: File name.
+        sha256: Digest of the file.
+        trace_id: Id in the library, for links; empty when it is not in a library.
+        window: What was analysed, in words.
+        iterations: Repetitions that were found; 0 when the whole window is one sample.
+        warm_up: Iterations at the beginning that were left out.
+        warm_up_how: How it was decided how many, in words.
+        median_ns: Median of the samples that were kept.
+    """
+
+    name: str
+    sha256: str
+    trace_id: str
+    window: str
+    iterations: int
+    warm_up: int
+    warm_up_how: str
+    median_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideSummary:
+    """One side of the comparison.
+
+    Attributes:
+        recordings: Its recordings, in the order in which they were given.
+        samples_ns: Duration of each iteration that was kept, by recording.
+        median_ns: Its time per iteration: the median of its samples, of several recordings the
+            mean of their medians. ``None`` when not comparable.
+        p95_ns: 95th percentile of all samples; ``None`` when there are fewer than 20.
+        ledger_ns: A typical iteration's account by row: the means of the rows over the middle half
+            of the iterations. Integers; they sum to ``median_ns`` less ``remainder_ns``.
+        remainder_ns: ``median_ns`` less the sum of ``ledger_ns``.
+        typical: A stretch that shows a typical iteration.
+    """
+
+    recordings: tuple[Recording, ...]
+    samples_ns: tuple[tuple[int, ...], ...] = ()
+    median_ns: int | None = None
+    p95_ns: int | None = None
+    ledger_ns: dict[str, int] = field(default_factory=dict)
+    remainder_ns: int = 0
+    typical: Place | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Something about the two sides that was compared before any number.
+
+    Attributes:
+        what: Short name: ``gpu``, ``driver``, ``clocks``, ``throttling``, ``tool``, ``schema``,
+            ``window``, ``iterations``, ``shapes``, ``kernels``, ``devices``, ``workload`` …
+        base: Its value on the base side, as text; empty when not recorded.
+        new: Its value on the new side.
+        level: How much it matters.
+        sentence: The difference in words, or what could not be compared.
+    """
+
+    what: str
+    base: str
+    new: str
+    level: Level
+    sentence: str
+
+    @property
+    def blocking(self) -> bool:
+        """Whether it forbids an answer in numbers."""
+        return self.level is Level.BLOCKING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta:
+    """A change with its uncertainty.
+
+    Attributes:
+        base: The quantity on the base side.
+        new: On the new side.
+        change: ``new - base``.
+        low: Lower end of the 95 % interval of the change; ``None`` when no uncertainty can be
+            given, for instance because it was measured once.
+        high: Upper end.
+        p_value: Probability of a change at least as large if the two sides did not differ.
+        p_adjusted: The same, adjusted for the number of rows in its table (Benjamini-Hochberg);
+            equal to ``p_value`` for a quantity that stands alone.
+        detectable: The smallest change that this comparison would have found in four of five
+            cases (minimum detectable effect).
+        significant: Whether the change is above the noise: interval without 0, and ``p_adjusted``
+            at most 5 %. What is not significant is not to be coloured.
+        unit: ``ns``, ``bytes``, ``count`` …; for the workload's metrics its own.
+    """
+
+    base: float
+    new: float
+    change: float
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    detectable: float | None = None
+    significant: bool = False
+    unit: str = "ns"
+
+    @property
+    def ratio(self) -> float | None:
+        """``change`` as a part of ``base``; None when there was nothing before."""
+        return self.change / self.base if self.base else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaterfallRow:
+    """What one row of the ledger contributes to the change; all rows sum to it.
+
+    The row ``remainder`` is the part that the rows do not explain: the change is one of medians,
+    and a median is not the sum of its parts. It is kept small by taking the rows from the middle
+    half of the iterations, and it is never hidden.
+
+    Attributes:
+        row: A row of the ledger, or ``remainder``.
+        base_ns: Nanoseconds per iteration on the base side.
+        new_ns: On the new side.
+        change_ns: ``new_ns - base_ns``.
+        low_ns: 95 % interval; ``None`` as in ``Delta``.
+        high_ns: Its upper end.
+        p_adjusted: As in ``Delta``, over the rows of the waterfall.
+        significant: As in ``Delta``.
+        note: What is behind it, in a sentence; may be empty.
+        base_place: Where it costs most in a typical iteration of the base side.
+        new_place: The same for the new side.
+    """
+
+    row: str
+    base_ns: int
+    new_ns: int
+    change_ns: int
+    low_ns: int | None = None
+    high_ns: int | None = None
+    p_adjusted: float | None = None
+    significant: bool = False
+    note: str = ""
+    base_place: Place | None = None
+    new_place: Place | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelChange:
+    """One kernel on both sides.
+
+    Attributes:
+        kind: How the two were matched.
+        name: Full name on the base side; of a new kernel that on the new side.
+        new_name: Full name on the new side; differs only when ``kind`` is ``renamed``.
+        short_name: Name without template arguments and parameters.
+        shape: Launch configuration on the base side, grid and block: ``32 x 1 x 1, 256 x 1 x 1``.
+        new_shape: The same on the new side.
+        time: Summed duration per iteration.
+        base_launches: Launches per iteration on the base side.
+        new_launches: On the new side.
+        base_place: Its longest launch in a typical iteration of the base side.
+        new_place: The same for the new side.
+    """
+
+    kind: Change
+    name: str
+    new_name: str
+    short_name: str
+    shape: str
+    new_shape: str
+    time: Delta
+    base_launches: float
+    new_launches: float
+    base_place: Place | None = None
+    new_place: Place | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionChange:
+    """What one row of the ledger costs in one region of the program, on both sides.
+
+    Attributes:
+        level: What the region is; one of ``analyzers.regions.LEVELS``.
+        name: Its name; empty for what no region submitted.
+        row: Row of the ledger.
+        time: Per iteration. For one level, the changes of all regions sum to the change of the
+            row's mean.
+        base_place: Where it costs most on the base side.
+        new_place: The same for the new side.
+    """
+
+    level: str
+    name: str
+    row: Row
+    time: Delta
+    base_place: Place | None = None
+    new_place: Place | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricChange:
+    """Any other quantity on both sides.
+
+    Attributes:
+        name: What is counted: ``HtoD bytes``, ``kernel launches``, ``peak memory``, ``throughput``.
+        group: ``iteration`` (per iteration), ``transfers`` (per iteration), ``memory``, ``roles``
+            (what ran, per iteration) or ``workload`` (what the program measured itself).
+        better: ``lower``, ``higher``, or empty when neither is.
+        value: The change.
+    """
+
+    name: str
+    group: str
+    better: str
+    value: Delta
+
+    @property
+    def verdict(self) -> str:
+        """``better`` or ``worse`` when significant and with a direction, else empty."""
+        if not self.value.significant or not self.better or not self.value.change:
+            return ""
+        return "better" if (self.value.change < 0) == (self.better == "lower") else "worse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Everything a comparison says.
+
+    Attributes:
+        verdict: The answer.
+        sentence: The answer in words, with its number.
+        how: How the numbers were made: units of analysis, interval, test; one sentence each.
+        base: The run before.
+        new: The run after.
+        comparability: What was compared before any number; blocking differences first.
+        delta: Change of the time per iteration; ``None`` when not comparable.
+        mean_delta: Change of the mean, which also sees rare slow iterations; ``None`` when not
+            comparable.
+        smallest_ns: The smallest change that matters; ``no_difference`` means that the interval
+            lies within plus and minus this.
+        waterfall: Rows of the ledger in its order, then ``remainder``; sums to ``delta.change``.
+            Empty when not comparable.
+        kernels: Largest change first.
+        regions: Largest change first, by level.
+        metrics: Launches, transfers, memory, the workload's own numbers.
+        notes: What the reader must know besides; what could not be told, and why.
+        device: Name of the device whose ledger is compared.
+        devices: Names of the devices that both sides have, to choose from.
+    """
+
+    verdict: Outcome
+    sentence: str
+    how: tuple[str, ...]
+    base: SideSummary
+    new: SideSummary
+    comparability: tuple[Difference, ...]
+    delta: Delta | None = None
+    mean_delta: Delta | None = None
+    smallest_ns: int = 0
+    waterfall: tuple[WaterfallRow, ...] = ()
+    kernels: tuple[KernelChange, ...] = ()
+    regions: tuple[RegionChange, ...] = ()
+    metrics: tuple[MetricChange, ...] = ()
+    notes: tuple[str, ...] = ()
+    device: str = ""
+    devices: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON contract of ``whyslow compare --json``."""
+        data = dataclasses.asdict(self)
+        for given, stated in zip(data["comparability"], self.comparability, strict=True):
+            given["blocking"] = stated.blocking
+        for given, metric in zip(data["metrics"], self.metrics, strict=True):
+            given["verdict"] = metric.verdict
+        delta = self.delta
+        told = delta is not None and delta.low is not None and delta.high is not None
+        return {
+            "schema": SCHEMA,
+            **data,
+            "delta_ns_per_iteration": None if delta is None else int(delta.change),
+            "ci95_ns": [delta.low, delta.high] if told and delta is not None else None,
+            "waterfall": {row.row: row.change_ns for row in self.waterfall},
+            "waterfall_rows": data["waterfall"],
+        }
+
+    def to_json(self) -> str:
+        """Return ``to_dict`` as text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
