@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import worker
 from analyzers.words import by_reason, time_text
-from library import cache
+from library import cache, report_command
 
 if TYPE_CHECKING:
+    from library.analyses import Stored
     from worker import Opened, Progress
 
 DEFECT, INTERRUPTED = 70, 130
@@ -104,6 +105,16 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("--csv", type=Path, metavar="DIR", help="one CSV file per table")
     kind.add_argument("--parquet", type=Path, metavar="DIR", help="one Parquet file per table")
     command.set_defaults(run=_export)
+
+    command = commands.add_parser(
+        "report",
+        parents=[shared, windowed],
+        help="write what whyslow says to one HTML, Markdown or JSON file",
+    )
+    command.add_argument("path", type=Path, metavar="PATH")
+    command.add_argument("--counters", type=Path, metavar="REPORT.ncu-rep", help="as of diagnose")
+    report_command.add_options(command)
+    command.set_defaults(run=_report)
     return parser
 
 
@@ -155,9 +166,33 @@ def _diagnose(chosen: argparse.Namespace) -> None:
 
 def _report_text(path: Path, window: str, counters: str) -> str:
     """Return the report as JSON text, made now or stored before."""
+    return _stored(path, window, counters).report_text()
+
+
+def _report(chosen: argparse.Namespace) -> None:
+    from collectors.trace import DamagedError
+
+    wanted = report_command.wanted(chosen)
+    counters = _opened(chosen.counters).trace.id if chosen.counters else ""
+    for is_last in (False, True):
+        stored = _stored(chosen.path, chosen.window, counters)
+        trace = cache.named(cache.get(stored.trace_id), stored.name)
+        try:
+            with _writing_to(next(iter(wanted.targets.values()))):
+                what = wanted.diagnose(trace, stored, chosen.window, counters)
+            break
+        except DamagedError:  # noticed only while its tables are read: made anew, once
+            if is_last:
+                raise
+            cache.remove(trace.id)
+    print(_shown(what))
+
+
+def _stored(path: Path, window: str, counters: str) -> Stored:
+    """Return the analysis, made now or stored before; nobody looks at its timeline."""
     job = worker.start(path, window=window, counters=counters, timeline=False)
     with _bar(path.name) as show:
-        return job.wait(show).report_text()
+        return job.wait(show)
 
 
 def _export(chosen: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from analyzers.finding import Finding, Row
 from analyzers.report import DeviceLedger, Report
-from analyzers.words import by_reason, count_text, name_text, share_text, size_text, time_text
+from analyzers.words import by_reason, count_text, name_text, share_text, time_text
 from library.palette import ROW_COLORS, ROW_MEANINGS
 from library.report_document import (
     Bar,
@@ -30,8 +30,6 @@ from library.report_privacy import Privacy
 from library.texts import format_value
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from collectors.trace import Source, Trace
     from library.analyses import Stored
 
@@ -71,32 +69,34 @@ class Where:
         return Place(start_ns=start_ns, end_ns=end_ns, recording=self.recording, query=query)
 
 
-def diagnosis(
-    trace: Trace,
-    stored: Stored,
-    privacy: Privacy,
-    *,
-    window: str = "",
-    counters: str = "",
-    base_url: str = "",
-    made: datetime | None = None,
-) -> Document:
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How a report was asked for.
+
+    Attributes:
+        privacy: What to remove.
+        base_url: Address of the dashboard that links lead to; empty for none.
+        made: When it was made; None is now.
+    """
+
+    privacy: Privacy
+    base_url: str = ""
+    made: datetime | None = None
+
+
+def diagnosis(trace: Trace, stored: Stored, where: Where, asked: Asked) -> Document:
     """Return the report about ``stored``, without what is private.
 
     Args:
         trace: The recording.
         stored: Its analysis.
-        privacy: What to remove.
-        window: The analysed window, as the command line takes it.
-        counters: Id of the recording whose counters were joined; empty for none.
-        base_url: Address of the dashboard that links lead to.
-        made: When the report was made; now, unless given.
+        where: What was analysed.
+        asked: How the report was asked for.
 
     Raises:
         TraceError: What was stored is damaged or gone.
     """
     report = stored.report
-    where = Where(trace_id=trace.id, window=window, counters=counters)
     whole = where.place(*report.window.span, mark=False)
     sections = [
         Section(title="Verdict", blocks=tuple(_verdict(report, whole))),
@@ -111,7 +111,7 @@ def diagnosis(
         Section(title="Not examined", blocks=tuple(_not_examined(report))),
         Section(
             title="About this report",
-            blocks=(about_table([("Recording", trace.source)], made), told(privacy)),
+            blocks=about([("Recording", trace.source)], asked),
         ),
     ]
     document = Document(
@@ -119,9 +119,9 @@ def diagnosis(
         title=f"Why {trace.source.name} is slow",
         sections=tuple(s for s in sections if s.blocks),
         data=report.to_dict(),
-        base_url=base_url,
+        base_url=asked.base_url,
     )
-    return without_private(document, privacy, [trace.source.name])
+    return without_private(document, asked.privacy, [trace.source.name])
 
 
 def without_private(document: Document, privacy: Privacy, file_names: list[str]) -> Document:
@@ -136,11 +136,6 @@ def without_private(document: Document, privacy: Privacy, file_names: list[str])
     return document.mapped(privacy.learned(texts, file_names).text)
 
 
-def told(privacy: Privacy) -> Sentence:
-    """Return the sentence that says what was removed."""
-    return Sentence(text=privacy.sentence, kind="note")
-
-
 def program_version() -> str:
     """Return the version of whyslow that is installed."""
     try:
@@ -149,9 +144,9 @@ def program_version() -> str:
         return NO_VERSION
 
 
-def about_table(sources: list[tuple[str, Source]], made: datetime | None) -> Table:
-    """Return what the report was made of, and by what."""
-    moment = (made or datetime.now(UTC)).astimezone(UTC)
+def about(sources: list[tuple[str, Source]], asked: Asked) -> tuple[Block, ...]:
+    """Return what the report was made of, by what, and what was removed."""
+    moment = (asked.made or datetime.now(UTC)).astimezone(UTC)
     rows = [
         ("whyslow", program_version()),
         ("Made", f"{moment:%Y-%m-%d %H:%M} UTC"),
@@ -165,10 +160,11 @@ def about_table(sources: list[tuple[str, Source]], made: datetime | None) -> Tab
             (f"{words}: format", f"{source.format} {source.schema_version}".strip()),
             (f"{words}: recorded by", tool_words(source.format, source.tool_version)),
         ]
-    return Table(
+    table = Table(
         columns=(Column(name="What"), Column(name="Value")),
         rows=tuple((Cell(text=name), Cell(text=value)) for name, value in rows),
     )
+    return table, Sentence(text=asked.privacy.sentence, kind="note")
 
 
 def tool_words(recorded_as: str, tool_version: str) -> str:
@@ -280,9 +276,9 @@ def _longest_stretches(stored: Stored) -> dict[tuple[int, Row], tuple[int, int]]
         return {}
     length = segments["end_ns"] - segments["start_ns"]
     longest = segments.loc[length.groupby([segments["device"], segments["row"]]).idxmax()]
+    columns = (longest[c].tolist() for c in ("device", "row", "start_ns", "end_ns"))
     return {
-        (int(s.device), ROWS[int(s.row)]): (int(s.start_ns), int(s.end_ns))
-        for s in longest.itertuples()
+        (device, ROWS[row]): (start, end) for device, row, start, end in zip(*columns, strict=True)
     }
 
 
@@ -364,8 +360,9 @@ def _kernels(trace: Trace, stored: Stored, where: Where) -> Iterator[Block]:
     whole = where.place(*window.span, mark=False)
     names = trace.names(ids[shown])
     all_ns = int(total.sum())
+    some = f"{SHOWN_KERNELS} of " if len(ids) > SHOWN_KERNELS else ""
     yield Table(
-        name=f"{min(SHOWN_KERNELS, len(ids))} of {count_text(len(ids), 'kernel')}, most time first",
+        name=f"{some}{count_text(len(ids), 'kernel')}, most time first",
         columns=(
             Column(name="Kernel"),
             Column(name="Launches", unit="count", is_number=True),

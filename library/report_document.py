@@ -175,7 +175,7 @@ class Document:
                 yield block
 
     def places(self) -> dict[Place, str]:
-        """Return the short name of every place that something was measured in: w1, w2 …"""
+        """Return the short name of every place that something was measured in, ``w1`` onwards."""
         found: dict[Place, str] = {}
         for block in self._blocks():
             for place in _places_of(block):

@@ -25,7 +25,7 @@ from library.report_document import (
     Sentence,
     Table,
 )
-from library.texts import visible
+from library.texts import pieces, visible
 
 STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 POLICY = "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'"
@@ -47,7 +47,8 @@ def to_html(document: Document) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_text(POLICY.format(digest))}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="referrer" content="no-referrer"><meta name="color-scheme" content="light dark">'
+        '<meta name="referrer" content="no-referrer">'
+        '<meta name="color-scheme" content="light dark">'
         f"<title>{_text(document.title)}</title><style>{STYLE}</style></head>"
         f"<body><main><h1>{_text(document.title)}</h1>{body}"
         f"{_windows(places, document.base_url)}</main></body></html>\n"
@@ -58,6 +59,14 @@ def _text(text: str) -> str:
     return html.escape(visible(text))
 
 
+def _prose(text: str) -> str:
+    """Return a sentence; what it quotes as code is set as code."""
+    return "".join(
+        f"<code>{_text(piece)}</code>" if is_code else _text(piece)
+        for piece, is_code in pieces(visible(text))
+    )
+
+
 def _section(title: str, blocks: tuple[Block, ...], places: dict[Place, str]) -> str:
     inside = "".join(_block(b, places) for b in blocks)
     return f"<section><h2>{_text(title)}</h2>{inside}</section>\n"
@@ -66,7 +75,7 @@ def _section(title: str, blocks: tuple[Block, ...], places: dict[Place, str]) ->
 def _block(block: Block, places: dict[Place, str]) -> str:
     if isinstance(block, Sentence):
         where = "" if block.place is None else f" {_link(places[block.place], block.place)}"
-        return f'<p class="{block.kind}">{_text(block.text)}{where}</p>\n'
+        return f'<p class="{block.kind}">{_prose(block.text)}{where}</p>\n'
     return _table(block, places) if isinstance(block, Table) else _figure(block, places)
 
 
@@ -159,7 +168,7 @@ def _stack(bar: Bar, top: float, longest: float, places: dict[Place, str]) -> st
     drawn = [f'<text class="k" x="0" y="{top + HEAD - 5:g}">{_text(bar.name)}</text>']
     for part in bar.parts:
         x, width = WIDTH * part.start / longest, WIDTH * (part.end - part.start) / longest
-        drawn.append(_rect(part, x, top + HEAD, width, BAR, places))
+        drawn.append(_rect(part, x, top + HEAD, width, places))
         if len(part.text) * CHAR + PAD <= width:  # a narrow stretch has no room for its name
             drawn.append(
                 f'<text class="i" x="{x + width / 2:.2f}" y="{top + HEAD + BAR / 2 + 4.5:g}" '
@@ -168,12 +177,10 @@ def _stack(bar: Bar, top: float, longest: float, places: dict[Place, str]) -> st
     return "".join(drawn)
 
 
-def _rect(
-    part: Part, x: float, y: float, width: float, height: float, places: dict[Place, str]
-) -> str:
+def _rect(part: Part, x: float, y: float, width: float, places: dict[Place, str]) -> str:
     about = f"<title>{_text(f'{part.name}: {part.text}')}</title>"
     rect = (
-        f'<rect x="{x:.2f}" y="{y:g}" width="{max(width, 0.5):.2f}" height="{height:g}" '
+        f'<rect x="{x:.2f}" y="{y:g}" width="{max(width, 0.5):.2f}" height="{BAR}" '
         f'fill="{part.color}">{about}</rect>'
     )
     return rect if part.place is None else f'<a href="#{places[part.place]}">{rect}</a>'
@@ -199,8 +206,9 @@ def _waterfall(figure: Figure, places: dict[Place, str]) -> str:
             yield f'<text class="k" x="0" y="{middle:g}">{_text(bar.name)}</text>'
             for part in bar.parts:
                 left, right = sorted((at(part.start), at(part.end)))
-                yield _rect(part, left, top, right - left, BAR, places)
-                yield f'<text class="k" x="{right + 6:.2f}" y="{middle:g}">{_text(part.text)}</text>'
+                yield _rect(part, left, top, right - left, places)
+                beside = f'x="{right + 6:.2f}" y="{middle:g}"'
+                yield f'<text class="k" {beside}>{_text(part.text)}</text>'
                 if n + 1 < len(figure.bars):
                     x = at(part.end)
                     yield (

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from library.report_document import Block, Cell, Document, Figure, Place, Sentence, Table
-from library.texts import visible
+from library.texts import pieces, visible
 
 # What Markdown, or GitHub's additions (@name, #1, ~~…~~, $…$), could take for more than a letter.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&@])")
-_AT_BEGIN = re.compile(r"^(\s*\d+)([.)])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~$&@])")
+_AT_BEGIN = re.compile(r"^(\s*\d*)([.)=+-])(?=\s|$|[-=])")  # would be a list or a heading
 _LEADS = {"lead": "**{}**", "error": "**{}**"}
 
 
@@ -26,18 +26,31 @@ def to_markdown(document: Document) -> str:
 
 def escape(text: str) -> str:
     """Return ``text`` so that Markdown shows exactly its characters."""
-    return _AT_BEGIN.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", visible(text)))
+    return _SPECIAL.sub(r"\\\1", visible(text))
+
+
+def _begin(text: str) -> str:
+    """Return ``text`` for the begin of a line."""
+    return _AT_BEGIN.sub(r"\1\\\2", escape(text))
+
+
+def _prose(text: str) -> str:
+    """Return a sentence; what it quotes as code stays code."""
+    return "".join(
+        f"`{piece}`" if is_code else escape(piece) if n else _begin(piece)
+        for n, (piece, is_code) in enumerate(pieces(visible(text)))
+    )
 
 
 def _block(block: Block, places: dict[Place, str]) -> str:
     if isinstance(block, Sentence):
-        words = _LEADS.get(block.kind, "{}").format(escape(block.text))
+        words = _LEADS.get(block.kind, "{}").format(_prose(block.text))
         return words if block.place is None else f"{words} [{places[block.place]}]"
     return _figure(block) if isinstance(block, Figure) else _table(block, places)
 
 
 def _figure(figure: Figure) -> str:
-    return escape(figure.alt)
+    return _begin(figure.alt)
 
 
 def _table(table: Table, places: dict[Place, str]) -> str:

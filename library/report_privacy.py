@@ -130,8 +130,8 @@ class Privacy:
         listed = _listed(kept) if kept else ""
         stay = f" {listed[:1].upper()}{listed[1:]} stay, as was asked for." if kept else ""
         return (
-            f"Removed wherever their form betrays them: {_listed(removed)}.{stay} Names of kernels, "
-            "ranges and devices stay: read them before you pass this on."
+            f"Removed wherever their form betrays them: {_listed(removed)}.{stay} Names of files, "
+            "kernels, ranges and devices stay: read them before you pass this on."
         )
 
 

@@ -35,6 +35,17 @@ def visible(text: str, limit: int = 0) -> str:
     return shown
 
 
+def pieces(text: str) -> list[tuple[str, bool]]:
+    """Return the parts of a sentence, and whether each stood in backticks.
+
+    An unpaired backtick is only a character, and a blank between two is no code.
+    """
+    parts = text.split("`")
+    if len(parts) % 2 == 0 or any(not part.strip() for part in parts[1::2]):
+        return [(text, False)]
+    return [(part, n % 2 == 1) for n, part in enumerate(parts) if part]
+
+
 def _shown(char: str) -> str:
     if char == "\n":
         return "⏎"
