@@ -108,7 +108,7 @@ def diagnosis(trace: Trace, stored: Stored, where: Where, asked: Asked) -> Docum
         Section(title="Kernels", blocks=tuple(_kernels(trace, stored, where))),
         Section(title="Iterations", blocks=tuple(_iterations(report, where, whole))),
         Section(title="Capture quality", blocks=tuple(_quality(report))),
-        Section(title="Not examined", blocks=tuple(_not_examined(report))),
+        Section(title="Could not tell", blocks=tuple(_not_examined(report))),
         Section(
             title="About this report",
             blocks=about([("Recording", trace.source)], asked),

@@ -114,6 +114,7 @@ def _table(table: Table, places: dict[Place, str]) -> str:
 def _windows(places: dict[Place, str], base_url: str) -> str:
     if not places:
         return ""
+    several = any(place.recording for place in places)
     rows = []
     for place, name in places.items():
         address = place.address(base_url)
@@ -121,16 +122,18 @@ def _windows(places: dict[Place, str], base_url: str) -> str:
         # A relative address would lead to a file beside this one.
         if base_url and address:
             shown = f'<a href="{_text(address)}">{_text(address)}</a>'
+        of = f'<td class="t">{_text(place.recording)}</td>' if several else ""
         rows.append(
-            f'<tr id="{name}"><td>{name}</td><td>{_text(place.recording)}</td>'
-            f'<td class="n">{place.start_ns:d}</td><td class="n">{place.end_ns:d}</td>'
-            f"<td>{shown}</td></tr>\n"
+            f'<tr id="{name}"><td>{name}</td>{of}<td class="n">{place.start_ns:d}</td>'
+            f'<td class="n">{place.end_ns:d}</td><td class="t">{shown}</td></tr>\n'
         )
+    of = '<th scope="col">Recording</th>' if several else ""
     return (
         f"<section><h2>Windows</h2><p>{_text(_windows_told(len(places)))}</p>"
-        '<div class="scroll"><table><thead><tr><th>Window</th><th>Recording</th>'
-        '<th class="n">Begins (ns)</th><th class="n">Ends (ns)</th><th>In the dashboard</th></tr>'
-        f"</thead><tbody>{''.join(rows)}</tbody></table></div></section>\n"
+        f'<div class="scroll"><table><thead><tr><th scope="col">Window</th>{of}'
+        '<th class="n" scope="col">Begins (ns)</th><th class="n" scope="col">Ends (ns)</th>'
+        f'<th scope="col">In the dashboard</th></tr></thead><tbody>{"".join(rows)}</tbody>'
+        "</table></div></section>\n"
     )
 
 

@@ -12,7 +12,7 @@ import getpass
 import re
 import socket
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 KINDS = ("hosts", "users", "paths", "commands", "environment")
@@ -61,6 +61,9 @@ _HOSTS = (
 # The handler of torch names files after the machine: HOST_PID.TIME.pt.trace.json
 _TORCH_FILE = re.compile(r"^(?P<host>.+)_(?P<pid>\d+)\.\d+(?=\.pt\.trace\.json)")
 _LEARN_USER = re.compile(r"(?:/home/|/Users/|\\Users\\|/scratch/|\bUSER=|\bLOGNAME=)([\w.-]+)")
+_LEARN_VALUE = re.compile(
+    r"(?i)(?:token|passwd|password|secret|api[_-]?key|credentials?)\s?[=:]\s?([^\s,;'\"`]{6,})"
+)
 _LEARN_HOST = re.compile(r"\bHOSTNAME=([\w.-]+)|\w@([\w][\w.-]+)")
 
 # In the order in which they are looked for: what may contain others comes first.
@@ -84,22 +87,25 @@ class Privacy:
         included: Members of ``KINDS`` that stay.
         hosts: Names of machines.
         users: Names of people.
+        values: Passwords and the like.
     """
 
     included: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
     users: frozenset[str] = frozenset()
+    values: frozenset[str] = frozenset()
 
     def learned(self, texts: Iterable[str], file_names: Iterable[str] = ()) -> Privacy:
         """Return the same, knowing the names that these texts betray, too."""
-        hosts, users = set(self.hosts), set(self.users)
+        hosts, users, values = set(self.hosts), set(self.users), set(self.values)
         for text in texts:
+            values |= set(_LEARN_VALUE.findall(text))
             users |= set(_LEARN_USER.findall(text))
             hosts |= {name for pair in _LEARN_HOST.findall(text) for name in pair if name}
         for name in file_names:
             if found := _TORCH_FILE.match(name):
                 hosts.add(found["host"])
-        return Privacy(included=self.included, hosts=_telling(hosts), users=_telling(users))
+        return replace(self, hosts=_telling(hosts), users=_telling(users), values=_telling(values))
 
     def text(self, text: str) -> str:
         """Return ``text`` without what is private."""
@@ -115,7 +121,8 @@ class Privacy:
             if kind not in self.included
             for form in forms
         ]
-        for kind, names in (("hosts", self.hosts), ("users", self.users)):
+        known = {"hosts": self.hosts, "users": self.users, "environment": self.values}
+        for kind, names in known.items():
             if kind not in self.included:
                 found += [(_whole(name), _GONE[kind]) for name in sorted(names, key=_longest_first)]
         return found
