@@ -1,0 +1,396 @@
+"""Differences with their uncertainty: intervals, tests, and what one could have found.
+
+Which numbers vary independently decides everything, so it comes first. With several recordings on
+a side, a recording is the unit: iterations of one run share its clocks, its memory layout and its
+neighbours. With one recording on each side iterations are the units, and because one iteration
+resembles the one before it, they count for fewer than they are (effective sample size).
+
+* Interval of a difference of medians: percentile bootstrap, widened by the root of the correlation
+  time and by Student's factor for the effective number, because the plain one is too narrow for
+  few (Hesterberg, 2015).
+* Test: permutation of rank sums between the sides (Wilcoxon, 1945; Pitman, 1937), all divisions
+  where they can be counted; the observed sum is shrunk by the root of the correlation time.
+* Several recordings: Welch's interval over recordings, since a bootstrap of two or three would
+  know only two or three values.
+* Many rows at once: Benjamini and Hochberg (1995).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from analyzers.intervals import Array
+
+LEVEL = 0.05  # of false alarms: of intervals, tests and tables
+POWER = 0.80  # with which the smallest detectable change would be found
+MIN_SAMPLES = 5  # fewer iterations say next to nothing about how much they vary
+MIN_CORRELATED = 30  # from here on the correlation's decay can be told from its size
+RESAMPLES = 4_000
+ROW_RESAMPLES = 400
+PERMUTATIONS = 4_000
+MAX_EXACT = 5_000  # so many divisions of the samples are tried one by one
+NORMAL_FROM = 80  # samples from which the permutations' normal limit is as good
+MAX_DRAWN = 4_000_000  # numbers in the hand at a time: 32 MB
+SEED = 20_261_121  # the same recordings get the same answer
+_NORMAL_975 = 1.959963984540054
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A difference, and how sure it is.
+
+    Attributes:
+        base: The quantity on the base side.
+        new: The same of the new side.
+        low: Lower end of the 95 % interval of ``new - base``; ``None`` when there is none.
+        high: Upper end.
+        p_value: Of the test that ``how`` names.
+        detectable: The smallest change found in four of five cases.
+        how: Units, interval and test in words, one sentence each.
+    """
+
+    base: float
+    new: float
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    detectable: float | None = None
+    how: tuple[str, ...] = ()
+
+    @property
+    def change(self) -> float:
+        """``new - base``."""
+        return self.new - self.base
+
+
+class Columns(NamedTuple):
+    """Differences of many quantities at once, one place each; NaN where there is no uncertainty."""
+
+    change: Array
+    low: Array
+    high: Array
+    p_value: Array
+    detectable: Array
+
+
+def correlation_time(samples: Array) -> float:
+    """Return how many iterations in a row say as much as one independent one; 1 or more.
+
+    Three estimates from the correlation of ranks (so that a single slow iteration does not
+    decide), the largest of which counts: that of an autoregressive series, its lag-one correlation
+    made good for its known bias in short series (Marriott and Pope, 1954); the same beneath
+    independent noise, for longer series; the sum of all correlations in a growing window (Sokal,
+    1997).
+    """
+    count = len(samples)
+    if count < MIN_SAMPLES or np.ptp(samples) == 0:
+        return 1.0
+    centred = ranks(samples) - (count + 1) / 2
+    spectrum = np.abs(np.fft.rfft(centred, 2 * count)) ** 2
+    correlation = np.fft.irfft(spectrum)[:count]
+    correlation /= correlation[0]
+    first, second = float(correlation[1]), float(correlation[2])
+    unbiased = min(first + (1 + 4 * first) / count, 0.99)
+    times = [(1 + unbiased) / (1 - unbiased)]
+    if count >= MIN_CORRELATED and first > 2 / math.sqrt(count):
+        decay = min(max(second / first, 0.0), 0.95)
+        times.append(1 + 2 * first / (1 - decay))
+    sums = 1 + 2 * np.cumsum(correlation[1:])
+    enough = np.flatnonzero(np.arange(1, count) >= 5 * sums)
+    times.append(float(sums[enough[0]]) if len(enough) else float(sums.max()))
+    return min(max(1.0, *times), count / 2)
+
+
+def ranks(values: Array) -> Array:
+    """Return the rank of each value, from 1; equal ones share theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    shared: Array = (last - (counts - 1) / 2)[place]
+    return shared
+
+
+def between_iterations(base: Array, new: Array) -> Estimate:
+    """Return the difference of medians between one run and another.
+
+    Args:
+        base: Samples of the base run, in their order, at least ``MIN_SAMPLES``.
+        new: Samples of the new run.
+    """
+    rng = np.random.default_rng(SEED)
+    sides = (base, new)
+    times = [correlation_time(s) for s in sides]
+    medians = [float(np.median(s)) for s in sides]
+    drawn = [
+        (median_resamples(s, rng) - m) * math.sqrt(t)
+        for s, m, t in zip(sides, medians, times, strict=True)
+    ]
+    sizes = [len(s) / t for s, t in zip(sides, times, strict=True)]
+    freedom = _freedom([float(d.var()) for d in drawn], sizes)
+    widening = _widening(freedom)
+    low, high = np.quantile(drawn[1] - drawn[0], (LEVEL / 2, 1 - LEVEL / 2)) * widening
+    change = medians[1] - medians[0]
+    error = math.sqrt(float(drawn[0].var() + drawn[1].var())) * _small(freedom)
+    time = sum(t * len(s) for s, t in zip(sides, times, strict=True)) / (len(base) + len(new))
+    return Estimate(
+        base=medians[0],
+        new=medians[1],
+        low=change + min(float(low), 0.0),
+        high=change + max(float(high), 0.0),
+        p_value=rank_sum_test(base, new, time, rng),
+        detectable=_detectable(error, freedom),
+        how=(
+            f"Iterations are the units: {len(base):,} and {len(new):,}, which count for "
+            f"{sizes[0]:,.0f} and {sizes[1]:,.0f} independent ones.",
+            "Interval: percentile bootstrap of the difference of medians, widened for few and "
+            "for correlated iterations.",
+            "Test: permutation of rank sums.",
+            "It covers how much iterations vary within a run, not how much runs do.",
+        ),
+    )
+
+
+def between_runs(base: Array, new: Array) -> Estimate:
+    """Return the difference of the means of what each run measured once.
+
+    Args:
+        base: One number for each recording.
+        new: The same; together at least three, so that there is a spread.
+    """
+    columns = welch(base[:, None], new[:, None])
+    units = f"Recordings are the units: {len(base)} and {len(new)}, each with its median."
+    interval = "Interval: Welch's, over recordings."
+    if min(len(base), len(new)) < 2:
+        interval = "Interval: Student's, over recordings; both sides are taken to vary alike."
+    p_value, test = float(columns.p_value[0]), "Test: the one that belongs to the interval."
+    divisions = math.comb(len(base) + len(new), len(base))
+    if divisions * LEVEL >= 2 and divisions <= MAX_EXACT:
+        p_value = rank_sum_test(base, new, 1.0, np.random.default_rng(SEED))
+        test = f"Test: all {divisions:,} divisions of the recordings, by rank sums."
+    return Estimate(
+        base=float(base.mean()),
+        new=float(new.mean()),
+        low=float(columns.low[0]),
+        high=float(columns.high[0]),
+        p_value=p_value,
+        detectable=float(columns.detectable[0]),
+        how=(units, interval, test),
+    )
+
+
+def median_resamples(samples: Array, rng: np.random.Generator) -> Array:
+    """Return medians of ``RESAMPLES`` resamples, drawn without making the resamples.
+
+    The k-th smallest of n draws lies where the k-th smallest of n uniform numbers does, and that
+    one has a beta distribution; so each costs the same however many samples there are.
+    """
+    count = len(samples)
+    ordered = np.sort(samples)
+    lower = (count + 1) // 2
+    place = rng.beta(lower, count + 1 - lower, RESAMPLES)
+    below = ordered[np.minimum((place * count).astype(np.int64), count - 1)]
+    if count % 2:
+        return below.astype(float)
+    # The next of the uniform numbers, given this one: the least of those that are left above.
+    after = 1 - (1 - place) * rng.random(RESAMPLES) ** (1 / (count - lower))
+    above = ordered[np.minimum((after * count).astype(np.int64), count - 1)]
+    middles: Array = (below + above) / 2
+    return middles
+
+
+def rank_sum_test(base: Array, new: Array, time: float, rng: np.random.Generator) -> float:
+    """Return the probability of rank sums at least as far apart if the labels meant nothing.
+
+    Args:
+        base: Samples of one side.
+        new: Samples of the other.
+        time: Their correlation time.
+        rng: Draws permutations where there are too many to try all.
+    """
+    from scipy.special import ndtr  # slow to load, and only comparisons need it
+
+    count, all_of = len(base), len(base) + len(new)
+    ranked = ranks(np.concatenate((base, new)))
+    expected = count * (all_of + 1) / 2
+    observed = abs(float(ranked[:count].sum()) - expected) / math.sqrt(time)
+    if math.comb(all_of, count) <= MAX_EXACT:
+        chosen = np.array(list(itertools.combinations(range(all_of), count)))
+        sums = ranked[chosen].sum(axis=1)
+        return float(np.mean(np.abs(sums - expected) >= observed - 1e-9))
+    if all_of >= NORMAL_FROM:
+        spread = math.sqrt(count * len(new) / (all_of - 1) * float(ranked.var()))
+        return float(2 * ndtr(-observed / spread)) if spread else 1.0
+    order = rng.random((PERMUTATIONS, all_of)).argsort(axis=1)[:, :count]
+    further = np.abs(ranked[order].sum(axis=1) - expected) >= observed - 1e-9
+    return float((1 + further.sum()) / (1 + PERMUTATIONS))
+
+
+def middle_half(durations: Array) -> Array:
+    """Return the weight of each iteration in the mean over the middle half; they sum to 1.
+
+    Iterations are ordered by their duration; a quarter at each end counts nothing, and one that
+    lies across a border counts in part.
+    """
+    weights = np.empty(len(durations))
+    weights[np.argsort(durations, kind="stable")] = _middle(np.ones((1, len(durations))))[0]
+    return weights
+
+
+def _middle(counts: Array) -> Array:
+    """Return weights for iterations that are sorted and count several times, a row a resample."""
+    reach = np.cumsum(counts, axis=1)
+    whole = reach[:, -1:]
+    inside = np.minimum(reach, 0.75 * whole) - np.maximum(reach - counts, 0.25 * whole)
+    weights: Array = np.maximum(inside, 0.0) / (0.5 * whole)
+    return weights
+
+
+def between_accounts(base: tuple[Array, Array], new: tuple[Array, Array]) -> Columns:
+    """Return the differences of what a typical iteration consists of, between two runs.
+
+    Args:
+        base: Durations of the iterations, and their parts, one column each.
+        new: The same of the new run.
+
+    Returns:
+        A place for each part, and a last one for what they leave of the difference of medians.
+    """
+    rng = np.random.default_rng(SEED)
+    means, spreads, sizes = [], [], []
+    for durations, parts in (base, new):
+        order = np.argsort(durations, kind="stable")
+        whole = np.column_stack((parts, durations))
+        mean = middle_half(durations) @ parts
+        rest = float(np.median(durations)) - mean.sum()
+        means.append(np.append(mean, rest))
+        time = correlation_time(durations)
+        times = np.array([max(time, correlation_time(c)) for c in parts.T] + [time])
+        drawn = _account_resamples(whole[order], rng)
+        centred = (drawn - drawn.mean(axis=0)) * np.sqrt(times)
+        spreads.append(centred.var(axis=0))
+        sizes.append(len(durations) / times)
+    freedom = _freedom_of(spreads, sizes)
+    error = np.sqrt(spreads[0] + spreads[1]) * _small_of(freedom)
+    return _columns(means[1] - means[0], error, freedom)
+
+
+def _account_resamples(ordered: Array, rng: np.random.Generator) -> Array:
+    """Return middle-half means of the parts and what they leave of the median, a row a resample."""
+    count = len(ordered)
+    at_a_time = max(1, MAX_DRAWN // count)
+    found = []
+    for begin in range(0, ROW_RESAMPLES, at_a_time):
+        size = min(at_a_time, ROW_RESAMPLES - begin)
+        counts = rng.multinomial(count, np.full(count, 1 / count), size)
+        parts = _middle(counts) @ ordered[:, :-1]
+        reach = np.cumsum(counts, axis=1)
+        below = np.argmax(2 * reach >= count, axis=1)
+        above = np.argmax(2 * reach > count, axis=1)
+        median = (ordered[below, -1] + ordered[above, -1]) / 2
+        found.append(np.column_stack((parts, median - parts.sum(axis=1))))
+    return np.concatenate(found)
+
+
+def welch(base: Array, new: Array, times: tuple[Array, Array] | None = None) -> Columns:
+    """Return the differences of means of many quantities, with Welch's intervals and tests.
+
+    Args:
+        base: One row for each unit, one column for each quantity.
+        new: The same. With a single unit on one side both are taken to vary alike.
+        times: Correlation time of each quantity on each side, when units are correlated.
+    """
+    sides = (base, new)
+    times = times or (np.ones(base.shape[1]), np.ones(base.shape[1]))
+    sizes = [np.maximum(len(s) / t, 1.0) for s, t in zip(sides, times, strict=True)]
+    change = new.mean(axis=0) - base.mean(axis=0)
+    if min(len(base), len(new)) >= 2:
+        spreads = [s.var(axis=0, ddof=1) / n for s, n in zip(sides, sizes, strict=True)]
+        freedom = _freedom_of(spreads, sizes)
+        return _columns(change, np.sqrt(spreads[0] + spreads[1]), freedom)
+    squares = sum(((s - s.mean(axis=0)) ** 2).sum(axis=0) for s in sides)
+    left = len(base) + len(new) - 2
+    error = np.sqrt(squares / max(left, 1) * (1 / len(base) + 1 / len(new)))
+    return _columns(change, error, np.full(base.shape[1], float(left)))
+
+
+def correlation_times(samples: Array) -> Array:
+    """Return the correlation time of each column, from its lag-one correlation alone."""
+    count = len(samples)
+    centred = samples - samples.mean(axis=0)
+    power = (centred**2).sum(axis=0)
+    first = (centred[1:] * centred[:-1]).sum(axis=0) / np.where(power > 0, power, 1.0)
+    unbiased = np.clip(first + (1 + 4 * first) / count, 0.0, 0.99)
+    times: Array = np.minimum((1 + unbiased) / (1 - unbiased), max(count / 2, 1.0))
+    return np.where(power > 0, times, 1.0)
+
+
+def adjusted(p_values: Array) -> Array:
+    """Return p values adjusted for their number, so that 5 % of what is called a change is none.
+
+    Benjamini and Hochberg (1995); NaN stays NaN and does not count.
+    """
+    result = np.full(len(p_values), np.nan)
+    known = np.flatnonzero(np.isfinite(p_values))
+    if not len(known):
+        return result
+    order = known[np.argsort(p_values[known], kind="stable")]
+    scaled = p_values[order] * len(order) / np.arange(1, len(order) + 1)
+    result[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return result
+
+
+def _columns(change: Array, error: Array, freedom: Array) -> Columns:
+    """Return intervals and tests from standard errors and degrees of freedom."""
+    from scipy.special import stdtr, stdtrit  # slow to load, and only comparisons need it
+
+    known = freedom > 0
+    usable = np.where(known, freedom, 1.0)
+    reach = stdtrit(usable, 1 - LEVEL / 2) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(error > 0, np.abs(change) / error, np.where(change != 0, np.inf, 0.0))
+    p_value = 2 * stdtr(usable, -ratio)
+    detectable = reach + stdtrit(usable, POWER) * error
+    silent = np.where(known, 0.0, np.nan)
+    parts = (change - reach, change + reach, p_value, detectable)
+    return Columns(change, *(part + silent for part in parts))
+
+
+def _freedom(spreads: list[float], sizes: list[float]) -> float:
+    one = [np.array([s]) for s in spreads], [np.array([n]) for n in sizes]
+    return float(_freedom_of(*one)[0])
+
+
+def _freedom_of(spreads: list[Array], sizes: list[Array]) -> Array:
+    """Return Welch's degrees of freedom for squared errors from so many independent units."""
+    left = [np.maximum(n - 1, 0.5) for n in sizes]
+    below = sum(s**2 / n for s, n in zip(spreads, left, strict=True))
+    plain = np.asarray(left[0] + left[1])
+    total = (spreads[0] + spreads[1]) ** 2
+    freedom: Array = np.where(below > 0, total / np.where(below > 0, below, 1.0), plain)
+    return freedom
+
+
+def _small(freedom: float) -> float:
+    return float(_small_of(np.array(freedom)))
+
+
+def _small_of(freedom: Array) -> Array:
+    """Return what a bootstrap's spread is too small by: it divides by n, not by n - 1."""
+    result: Array = np.sqrt((freedom + 1) / np.maximum(freedom, 0.5))
+    return result
+
+
+def _widening(freedom: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 1 - LEVEL / 2)) / _NORMAL_975 * _small(freedom)
+
+
+def _detectable(error: float, freedom: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 1 - LEVEL / 2) + stdtrit(freedom, POWER)) * error
