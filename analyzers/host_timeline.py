@@ -105,7 +105,7 @@ def host_timeline(facts: Facts, thread: int, asked: Spans) -> HostTimeline:
     order, bounds = facts.call_order
     rows = order[bounds[thread] : bounds[thread + 1]]
     calls = Spans(facts.api["start_ns"].to_numpy()[rows], facts.api["end_ns"].to_numpy()[rows])
-    calls, is_poll_alone, head = _join_polls(facts, rows, calls)
+    calls, is_poll_alone, head = join_polls(facts, rows, calls)
     owed = _owed(facts.api_call[rows], calls, np.where(is_poll_alone, NO_WAIT, head), asked)
     owed = owed[0], np.where(owed[1] >= 0, rows[owed[1]], NO_WAIT)
     chosen = _around(calls, asked)
@@ -152,7 +152,7 @@ def _around(calls: Spans, asked: Spans) -> Array:
     return np.unique(np.concatenate(around))
 
 
-def _join_polls(facts: Facts, rows: Array, calls: Spans) -> tuple[Spans, Array, Array]:
+def join_polls(facts: Facts, rows: Array, calls: Spans) -> tuple[Spans, Array, Array]:
     """Let the first poll of a run stretch over all of it: a loop of polls is a wait.
 
     A loop asks again soon after it was told "not ready". Frameworks also ask now and then, between

@@ -1,0 +1,853 @@
+"""A recording as a dependency graph: what each call and each GPU operation had to wait for.
+
+Lengths of host work, of calls and of operations are taken from the recording. Moments are not:
+how long an operation takes to reach an idle device, the device's pause between two operations and
+the host's wake-up after a wait are one typical figure each, so that the replay's error is a test
+of the graph. What a recording does not say is inferred: which event a stream waited for (from the
+operation that ended just before), and which operation an event wait was for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from analyzers.cuda_names import Call
+from analyzers.facts import COPY, GRAPH, MEMSET, Facts
+from analyzers.gaps import DEVICE_GAP_MAX_NS
+from analyzers.host_timeline import DISPATCH_MAX_NS, Doing, host_timeline, join_polls
+from analyzers.intervals import Array, Spans, overlaps
+from analyzers.replay_run import (
+    GROUP,
+    LANE,
+    NONE,
+    NOTHING,
+    OP_END,
+    OP_START,
+    OWN_END,
+    OWN_START,
+)
+
+LATENCY_NS = 2_000  # used where no operation met an idle device; launches take 2 to 10 µs
+DEVICE_GAP_NS = 1_000  # used where no operation was queued behind another
+WAKE_UP_NS = 5_000  # used where no wait blocked
+MAX_LAG_NS = 50_000  # a longer latency or wake-up has a reason of its own
+UNEXPLAINED_NS = 5_000  # an operation that comes so much later than it could waited for another
+NEAR_NS = 10_000  # … which ended no longer before
+FULL_QUEUE = 500  # operations; CUDA's queues take about a thousand before a launch call blocks
+FULL_QUEUE_CALL_NS = 30_000  # a launch call that takes longer, at such a depth, was blocked
+SLOW_CALL_NS = 50_000  # launch calls take 2 to 20 µs; a longer one does more than launch
+HAND_OVER_NS = 20_000  # pause of a thread after which another one may have handed over to it
+_LONG_AGO_NS = 1 << 60
+_SOONER = 1_000  # tolerance of clocks: what ended so shortly after may have been waited for
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Graph:
+    """Calls in the order in which they were made, and the operations that each submitted.
+
+    All times are ns after ``origin_ns``. A call is a place in the first group of columns, an
+    operation a place in the second.
+
+    Attributes:
+        origin_ns: First moment.
+        thread: Place of the thread; -1 for what stands for an operation without a call.
+        begin: Measured begin of the call.
+        end: Measured end.
+        api_row: Row in ``Facts.api``, else -1.
+        call: ``Call``.
+        gap: Host time since the thread's previous call ended.
+        outside: Part of ``gap`` in which the thread submitted nothing and was not dispatching.
+        hand: Call of another thread that handed over to this one, else -1.
+        hand_lag: Time since that call ended.
+        own: Time in the call that is spent whatever it waits for.
+        lead: From the begin of ``own`` until the device sees what was submitted.
+        tail: From the end of what was waited for to the end of the call.
+        before: What the call waits for before ``own``, as ``replay_run`` numbers it.
+        before_of: Which one.
+        after: What it waits for after ``own``.
+        after_of: Which one.
+        is_inferred: Where the target of a wait was inferred.
+        blocked: Where the wait was for something that ended after the call began.
+        first_op: First operation of each call; one place more than there are calls.
+        row: Row in ``Facts.launches`` of each operation.
+        kind: Its kind, as ``analyzers.facts`` numbers them.
+        item: Its call.
+        lane: Its stream.
+        group: Its process and device.
+        engine: Copy engine that it needs alone, else -1.
+        start: Measured begin.
+        stop: Measured end.
+        duration: Its length.
+        lane_lag: Least pause after the stream's previous operation.
+        dep: Another operation that it waits for, else -1.
+        dep_lag: Least pause after that.
+        held_until: A further operation it waits for, else -1.
+        linked: Whether its call is known.
+        counts: Threads, streams, groups and engines.
+        latency_ns: Typical time from a call's end to its operation on an idle device.
+        device_gap_ns: Typical pause between kernels of a stream.
+        wake_up_ns: Typical time from the end of what was waited for to the end of the wait.
+    """
+
+    origin_ns: int
+    thread: Array
+    begin: Array
+    end: Array
+    api_row: Array
+    call: Array
+    gap: Array
+    outside: Array
+    hand: Array
+    hand_lag: Array
+    own: Array
+    lead: Array
+    tail: Array
+    before: Array
+    before_of: Array
+    after: Array
+    after_of: Array
+    is_inferred: Array
+    blocked: Array
+    first_op: Array
+    row: Array
+    kind: Array
+    item: Array
+    lane: Array
+    group: Array
+    engine: Array
+    start: Array
+    stop: Array
+    duration: Array
+    lane_lag: Array
+    dep: Array
+    dep_lag: Array
+    held_until: Array
+    linked: Array
+    counts: Array
+    latency_ns: int
+    device_gap_ns: int
+    wake_up_ns: int
+
+    @property
+    def has_threads(self) -> bool:
+        """Whether one thread may have handed over to another."""
+        return bool((self.hand >= 0).any())
+
+    def apart(self) -> Graph:
+        """Return the graph in which no thread hands over to another."""
+        return replace(self, hand=np.full_like(self.hand, NONE))
+
+
+def build_graph(facts: Facts) -> Graph:
+    """Return the dependency graph of a recording with at least one operation."""
+    calls = _calls(facts)
+    columns, op = _ordered(facts, calls)
+    origin = int(min(columns["begin"].min(), op["start"].min()))
+    for name in ("begin", "end"):
+        columns[name] = columns[name] - origin
+    for name in ("start", "stop"):
+        op[name] = op[name] - origin
+    op |= _lanes(facts, op)
+    typical = _typical(columns, op)
+    columns |= _work(columns, op, typical)
+    columns |= _waits(facts, columns, op, typical)
+    columns |= _full_queues(columns, op)
+    columns |= _pauses(facts, columns, origin)
+    op |= _dependencies(facts, columns, op, typical)
+    columns.pop("outer", None)
+    counts = [
+        columns["thread"].max(initial=-1),
+        *(op[n].max() for n in ("lane", "group", "engine")),
+    ]
+    del op["previous"], op["previous_stop"], op["stream"]
+    return Graph(
+        origin_ns=origin,
+        counts=np.array(counts, np.int64) + 2,
+        latency_ns=int(typical.latency_of_kernels),
+        device_gap_ns=int(typical.gap_of_kernels),
+        wake_up_ns=int(typical.wake_up),
+        **columns,
+        **op,
+    )
+
+
+# --- calls and operations in order ----------------------------------------------------------
+
+
+def _calls(facts: Facts) -> dict[str, Array]:
+    """Return the outermost calls of the threads that submit work, by begin.
+
+    A loop of polls is one call. ``outer`` tells the place of the call around each row of
+    ``facts.api``, -1 for other threads.
+    """
+    order, bounds = facts.call_order
+    begin, end = (facts.api[c].to_numpy() for c in ("start_ns", "end_ns"))
+    kept_rows, kept_end, holders = [], [], np.full(len(begin), NONE, np.int64)
+    for thread in np.unique(facts.thread[facts.thread >= 0]):
+        rows = order[bounds[thread] : bounds[thread + 1]]
+        spans, alone, _ = join_polls(facts, rows, Spans(begin[rows], end[rows]))
+        reach = np.maximum.accumulate(spans.end)
+        outermost = np.concatenate(([True], spans.start[1:] >= reach[:-1]))
+        place = np.cumsum(outermost) - 1
+        holders[rows] = rows[outermost][place]
+        kept_rows.append(rows[outermost])
+        kept_end.append(np.maximum.reduceat(spans.end, np.flatnonzero(outermost)))
+        del alone
+    if not kept_rows:
+        none = np.empty(0, np.int64)
+        return {"api_row": none, "begin": none, "end": none, "outer": holders}
+    rows, stops = np.concatenate(kept_rows), np.concatenate(kept_end)
+    by_begin = np.argsort(begin[rows], kind="stable")
+    rows = rows[by_begin]
+    place_of = np.full(len(begin), NONE, np.int64)
+    place_of[rows] = np.arange(len(rows))
+    outer = np.where(holders >= 0, place_of[holders], NONE)
+    return {"api_row": rows, "begin": begin[rows], "end": stops[by_begin], "outer": outer}
+
+
+def _ordered(facts: Facts, calls: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Put operations behind their calls; one without a call gets a place of its own."""
+    launches = facts.launches
+    start, stop = launches["start_ns"].to_numpy(), launches["end_ns"].to_numpy()
+    api_row = launches["api_row"].to_numpy()
+    call = np.full(len(launches), NONE, np.int64)
+    known = api_row >= 0
+    call[known] = calls["outer"][api_row[known]]
+    alone = np.flatnonzero(call < 0)
+    count = len(calls["begin"])
+    begin = np.concatenate((calls["begin"], start[alone]))
+    if len(alone):
+        begin[count:] = _submitted_at_latest(launches, calls["begin"], call, start)[alone]
+    # What has no call stands before the call that submitted what its stream ran next.
+    order = np.lexsort((np.arange(len(begin)) < count, begin))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    call[alone] = count + np.arange(len(alone))
+    item = place[call]
+    rows = np.lexsort((start, item))
+    row = np.concatenate((calls["api_row"], np.full(len(alone), NONE)))[order]
+    thread = np.full(len(order), NONE, np.int64)
+    of_call = facts.api["thread"].to_numpy()[row[row >= 0]] if len(facts.api) else row[row >= 0]
+    thread[row >= 0] = np.unique(of_call, return_inverse=True)[1]
+    kinds = np.full(len(order), int(Call.OTHER), np.int64)
+    kinds[row >= 0] = facts.api_call[row[row >= 0]]
+    columns = {
+        "api_row": row,
+        "begin": begin[order],
+        "end": np.concatenate((calls["end"], start[alone]))[order],
+        "thread": thread,
+        "call": kinds,
+        "first_op": np.searchsorted(item[rows], np.arange(len(order) + 1)),
+        "outer": np.where(calls["outer"] >= 0, place[calls["outer"]], NONE),
+    }
+    op = {
+        "row": rows,
+        "item": item[rows],
+        "start": start[rows],
+        "stop": stop[rows],
+        "kind": launches["kind"].to_numpy()[rows].astype(np.int64),
+        "linked": (item[rows] >= 0) & (row[item[rows]] >= 0),
+    }
+    return columns, op
+
+
+def _submitted_at_latest(
+    launches: pd.DataFrame, begin: Array, call: Array, start: Array
+) -> Array:
+    """Return a moment by which each operation was submitted: streams run in order."""
+    by_lane = launches.groupby(["process", "device", "stream"], sort=False).ngroup().to_numpy()
+    own = np.where(call >= 0, begin[np.maximum(call, 0)] if len(begin) else start, start)
+    order = np.lexsort((start, by_lane))[::-1]
+    level = -by_lane[order] * (int(start.max()) + 1)  # restarts the running minimum at each stream
+    latest = np.empty(len(start), np.int64)
+    key = np.minimum(own, start)[order] - level
+    latest[order] = np.minimum.accumulate(key) + level
+    return latest
+
+
+def _lanes(facts: Facts, op: dict[str, Array]) -> dict[str, Array]:
+    """Return each operation's stream, device and copy engine, and the one before it."""
+    places = facts.launches[["process", "device", "stream"]].iloc[op["row"]]
+    lane = places.groupby(["process", "device", "stream"], sort=False).ngroup().to_numpy()
+    group = places.groupby(["process", "device"], sort=False).ngroup().to_numpy()
+    previous = _previous(lane)
+    before = np.where(previous >= 0, op["stop"][previous], -_LONG_AGO_NS)
+    return {
+        "lane": lane.astype(np.int64),
+        "group": group.astype(np.int64),
+        "stream": places["stream"].to_numpy(),
+        "engine": _engines(facts, op),
+        "previous": previous,
+        "previous_stop": before,
+        "duration": op["stop"] - op["start"],
+    }
+
+
+def _previous(key: Array) -> Array:
+    """Return the place of the last one before with the same key, -1 for none."""
+    order = np.argsort(key, kind="stable")
+    same = np.concatenate(([False], key[order][1:] == key[order][:-1]))
+    result = np.full(len(key), NONE, np.int64)
+    result[order[1:]] = np.where(same[1:], order[:-1], NONE)
+    return result
+
+
+def _engines(facts: Facts, op: dict[str, Array]) -> Array:
+    """Return the copy engine of each operation: copies of one direction follow each other.
+
+    A device whose copies of one direction were seen to overlap has several engines for it.
+    """
+    engine = np.full(len(op["row"]), NONE, np.int64)
+    copies = np.flatnonzero(op["kind"] == COPY)
+    if not len(copies):
+        return engine
+    direction = facts.of_table("copies", ["kind"])["kind"].loc[op["row"][copies]].to_numpy()
+    device = facts.launches["device"].to_numpy()[op["row"][copies]]
+    key = device.astype(np.int64) * 64 + direction
+    by_time = np.lexsort((op["start"][copies], key))
+    same = key[by_time][1:] == key[by_time][:-1]
+    crosses = same & (op["start"][copies][by_time][1:] < op["stop"][copies][by_time][:-1])
+    several = np.unique(key[by_time][1:][crosses])
+    alone = ~np.isin(key, several) & (direction > 0)
+    if alone.any():
+        engine[copies[alone]] = np.unique(key[alone], return_inverse=True)[1]
+    return engine
+
+
+# --- typical figures ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Typical:
+    """Figures of this recording; ``latency`` and ``gap`` have one entry for each kind."""
+
+    latency: Array
+    gap: Array
+    in_graph: float
+    wake_up: float
+    staging: float  # ns a byte, in calls that copy pageable memory
+
+    @property
+    def latency_of_kernels(self) -> float:
+        return float(self.latency[0])
+
+    @property
+    def gap_of_kernels(self) -> float:
+        return float(self.gap[0])
+
+
+def _typical(call: dict[str, Array], op: dict[str, Array]) -> _Typical:
+    item = op["item"]
+    first = np.concatenate(([True], item[1:] != item[:-1]))
+    returns = ~np.isin(call["call"][item], (Call.COPY, Call.WAIT, Call.FREE)) & op["linked"]
+    idle = op["previous_stop"] + DEVICE_GAP_MAX_NS < call["begin"][item]
+    latency = op["start"] - call["end"][item]
+    met_idle = (
+        first & returns & idle & (latency < MAX_LAG_NS) & (op["start"] >= call["begin"][item])
+    )
+    pause = op["start"] - op["previous_stop"]
+    queued = call["end"][item] + np.maximum(MAX_LAG_NS // 10, 0) <= op["previous_stop"]
+    queued &= op["linked"] & (pause >= 0) & (pause <= DEVICE_GAP_MAX_NS)
+    inner = ~first & (pause >= 0) & (pause <= DEVICE_GAP_MAX_NS) & op["linked"]
+    kinds = op["kind"]
+    return _Typical(
+        latency=_by_kind(latency, met_idle, kinds, LATENCY_NS),
+        gap=_by_kind(pause, queued & first, kinds, DEVICE_GAP_NS),
+        in_graph=_mean(pause[inner], DEVICE_GAP_NS),
+        wake_up=WAKE_UP_NS,
+        staging=0.0,
+    )
+
+
+def _by_kind(value: Array, chosen: Array, kind: Array, otherwise: float) -> Array:
+    every = _mean(value[chosen], otherwise)
+    return np.array([_mean(value[chosen & (kind == k)], every) for k in range(GRAPH + 1)])
+
+
+def _mean(values: Array, otherwise: float, least: int = 4) -> float:
+    """Return the mean of most values: sums, not single values, have to come out right."""
+    if len(values) < least:
+        return otherwise
+    low, high = np.quantile(values, (0.02, 0.98), method="nearest")
+    return float(values[(values >= low) & (values <= high)].mean())
+
+
+# --- what calls do --------------------------------------------------------------------------
+
+
+def _work(call: dict[str, Array], op: dict[str, Array], typical: _Typical) -> dict[str, Array]:
+    """Return the time that each call takes by itself, and when the device sees its work."""
+    length = call["end"] - call["begin"]
+    has_op = call["first_op"][1:] > call["first_op"][:-1]
+    first = np.minimum(call["first_op"][:-1], len(op["row"]) - 1)
+    kind = np.where(has_op, op["kind"][first], 0)
+    lead = np.maximum(length + np.rint(typical.latency[kind]).astype(np.int64), 0)
+    start, before = op["start"][first], op["previous_stop"][first]
+    inside = has_op & (length > SLOW_CALL_NS) & (start >= call["begin"]) & (start < call["end"])
+    inside &= before < start - DEVICE_GAP_MAX_NS  # a slow call submitted it early on
+    lead[inside] = (start - call["begin"])[inside]
+    lead[call["thread"] < 0] = -_LONG_AGO_NS  # without a call, only other operations matter
+    none = np.zeros(len(length), np.int64)
+    return {
+        "own": length,
+        "lead": lead,
+        "tail": none,
+        "before": none,
+        "before_of": none - 1,
+        "after": none,
+        "after_of": none - 1,
+        "is_inferred": none.astype(bool),
+        "blocked": none.astype(bool),
+    }
+
+
+def _waits(
+    facts: Facts, call: dict[str, Array], op: dict[str, Array], typical: _Typical
+) -> dict[str, Array]:
+    columns = {name: call[name].copy() for name in _WAIT_COLUMNS}
+    _copies_that_block(call, op, columns)
+    target = _targets(facts, call, op)
+    for kind in (Call.WAIT, Call.POLL, Call.FREE):
+        rows = np.flatnonzero((call["call"] == kind) & (target["kind"] != NOTHING))
+        _one_kind(rows, kind, call, target, columns, typical)
+    return columns
+
+
+_WAIT_COLUMNS = (
+    *("own", "lead", "tail", "before", "before_of", "after", "after_of"),
+    *("is_inferred", "blocked"),
+)
+
+
+def _one_kind(
+    rows: Array,
+    kind: Call,
+    call: dict[str, Array],
+    target: dict[str, Array],
+    columns: dict[str, Array],
+    typical: _Typical,
+) -> None:
+    begin, end = call["begin"][rows], call["end"][rows]
+    done = target["stop"][rows]
+    blocked = done > begin
+    columns["blocked"][rows] = blocked
+    columns["is_inferred"][rows] = target["inferred"][rows]
+    if kind == Call.FREE:  # gives memory back once the device is done
+        columns["before"][rows], columns["before_of"][rows] = (
+            target["kind"][rows],
+            target["of"][rows],
+        )
+        columns["own"][rows] = np.maximum(end - np.maximum(begin, done), 0)
+        return
+    columns["after"][rows], columns["after_of"][rows] = target["kind"][rows], target["of"][rows]
+    late = (end - done)[blocked]
+    tail = round(_mean(late[late <= MAX_LAG_NS], typical.wake_up, 1))
+    length = end - begin
+    columns["tail"][rows] = np.minimum(tail, length)
+    columns["own"][rows] = np.where(blocked, 0, np.maximum(length - tail, 0))
+
+
+def _copies_that_block(
+    call: dict[str, Array], op: dict[str, Array], columns: dict[str, Array]
+) -> None:
+    """Say what a copy's call waits for: its copy's end, or its begin once staged."""
+    has_op = call["first_op"][1:] > call["first_op"][:-1]
+    rows = np.flatnonzero((call["call"] == Call.COPY) & has_op)
+    if not len(rows):
+        return
+    first, last = call["first_op"][:-1][rows], call["first_op"][1:][rows] - 1
+    begin, end = call["begin"][rows], call["end"][rows]
+    start, stop = op["start"][first], op["stop"][last]
+    at_once = op["previous_stop"][first] + DEVICE_GAP_MAX_NS < start  # nothing held it up
+    lead = np.maximum(start - begin, 0)
+    usual = _mean(lead[at_once & (lead < MAX_LAG_NS)], LATENCY_NS, 1)
+    columns["lead"][rows] = np.where(at_once, lead, np.minimum(lead, round(usual)))
+    until_end, until_start = end >= stop, (end >= start) & (end < stop)
+    blocks = until_end | until_start
+    chosen = rows[blocks]
+    columns["after"][chosen] = np.where(until_end, OWN_END, OWN_START)[blocks]
+    columns["tail"][chosen] = np.where(until_end, end - stop, end - start)[blocks]
+    columns["own"][chosen] = 0
+    columns["blocked"][chosen] = True
+
+
+def _targets(facts: Facts, call: dict[str, Array], op: dict[str, Array]) -> dict[str, Array]:
+    """Return what each wait was for: kind, number, measured end, and whether it was inferred."""
+    count = len(call["begin"])
+    result = {
+        "kind": np.zeros(count, np.int64),
+        "of": np.full(count, NONE, np.int64),
+        "stop": np.zeros(count, np.int64),
+        "inferred": np.zeros(count, dtype=bool),
+    }
+    waits = np.flatnonzero(np.isin(call["call"], (Call.WAIT, Call.POLL, Call.FREE)))
+    if not len(waits):
+        return result
+    process = _process_of(facts, call["api_row"][waits])
+    names = np.array([str(n) for n in facts.functions])
+    function = names[facts.api["name"].to_numpy()[call["api_row"][waits]]]
+    stream, device = _recorded_targets(facts, call["api_row"][waits])
+    of_lane = pd.DataFrame(
+        {
+            "process": facts.launches["process"].to_numpy()[op["row"]],
+            "stream": op["stream"],
+            "device": facts.launches["device"].to_numpy()[op["row"]],
+            "lane": op["lane"],
+            "group": op["group"],
+        }
+    ).drop_duplicates()
+    whole = np.char.find(function, "StreamSync") < 0
+    whole &= np.char.find(function, "Event") < 0
+    whole &= call["call"][waits] != Call.POLL
+    _device_waits(waits[whole], process[whole], device[whole], of_lane, call, op, result)
+    of_stream = (np.char.find(function, "StreamSync") >= 0) & (stream >= 0)
+    _stream_waits(
+        waits[of_stream], process[of_stream], stream[of_stream], of_lane, call, op, result
+    )
+    told = result["kind"][waits] != NOTHING
+    asked = ~told & (call["call"][waits] != Call.FREE)
+    _inferred_waits(waits[asked], process[asked], facts, call, op, result)
+    return result
+
+
+def _process_of(facts: Facts, api_row: Array) -> Array:
+    """Return the place in ``facts.processes`` of the process of each call."""
+    of_thread = np.full(len(facts.threads), NONE, np.int64)
+    seen = facts.thread >= 0
+    of_thread[facts.thread[seen]] = facts.launches["process"].to_numpy()[seen]
+    process: Array = of_thread[facts.api["thread"].to_numpy()[api_row]]
+    return process
+
+
+def _recorded_targets(facts: Facts, api_row: Array) -> tuple[Array, Array]:
+    """Return stream and device number that the recorder noted for each wait, -1 where it did not."""
+    none = np.full(len(api_row), NONE, np.int64)
+    if not facts.trace.count("syncs") or not len(api_row):
+        return none, none
+    noted = facts.trace.frame("syncs", ["process", "correlation_id", "stream", "device"])
+    noted = noted[(noted["correlation_id"] > 0).to_numpy()]
+    noted = noted.drop_duplicates(["process", "correlation_id"])
+    ids = facts.trace.columns("api_calls", ["correlation_id"])["correlation_id"][api_row]
+    process = _process_of(facts, api_row)
+    key = np.where(process >= 0, facts.processes[np.maximum(process, 0)], NONE)
+    calls = pd.DataFrame({"process": key, "correlation_id": ids})
+    found = calls.merge(noted, how="left", on=["process", "correlation_id"])
+    columns = [found[c].fillna(NONE).to_numpy().astype(np.int64) for c in ("stream", "device")]
+    return columns[0], columns[1]
+
+
+def _device_waits(
+    rows: Array,
+    process: Array,
+    device: Array,
+    places: pd.DataFrame,
+    call: dict[str, Array],
+    op: dict[str, Array],
+    result: dict[str, Array],
+) -> None:
+    """Let waits for a device wait for the only one that the process uses, or the one noted."""
+    groups = places[["process", "device", "group"]].drop_duplicates()
+    several = groups.groupby("process")["group"].transform("size").to_numpy() > 1
+    only = dict(zip(groups["process"][~several], groups["group"][~several], strict=True))
+    noted = dict(
+        zip(zip(groups["process"], groups["device"], strict=True), groups["group"], strict=True)
+    )
+    of = [only.get(p, noted.get((p, d), NONE)) for p, d in zip(process, device, strict=True)]
+    _settle(rows, np.array(of, np.int64), GROUP, op["group"], call, op, result)
+
+
+def _stream_waits(
+    rows: Array,
+    process: Array,
+    stream: Array,
+    places: pd.DataFrame,
+    call: dict[str, Array],
+    op: dict[str, Array],
+    result: dict[str, Array],
+) -> None:
+    lanes = places[["process", "stream", "lane"]].drop_duplicates()
+    once = ~lanes.duplicated(["process", "stream"], keep=False)
+    lanes = lanes[once]
+    known = dict(
+        zip(zip(lanes["process"], lanes["stream"], strict=True), lanes["lane"], strict=True)
+    )
+    of = [known.get(pair, NONE) for pair in zip(process, stream, strict=True)]
+    _settle(rows, np.array(of, np.int64), LANE, op["lane"], call, op, result)
+
+
+def _settle(
+    rows: Array,
+    of: Array,
+    kind: int,
+    key: Array,
+    call: dict[str, Array],
+    op: dict[str, Array],
+    result: dict[str, Array],
+) -> None:
+    """Accept a target where the recording agrees: what it waited for was done when it returned."""
+    known = of >= 0
+    rows, of = rows[known], of[known]
+    done = _done(key, op, of, rows)
+    agrees = done <= call["end"][rows] + _SOONER
+    result["kind"][rows[agrees]], result["of"][rows[agrees]] = kind, of[agrees]
+    result["stop"][rows[agrees]] = np.minimum(done, call["end"][rows])[agrees]
+
+
+def _done(key: Array, op: dict[str, Array], wanted: Array, before: Array) -> Array:
+    """Return when everything with the wanted key that was submitted before a call had ended."""
+    order = np.argsort(key, kind="stable")
+    code = key[order] * (int(op["item"].max()) + 2) + op["item"][order]
+    stop = op["stop"][order]
+    level = key[order] * (int(stop.max()) + 2)  # restarts the running maximum at each key
+    reach = np.maximum.accumulate(stop + level) - level
+    last = (
+        np.searchsorted(
+            code, wanted * (int(op["item"].max()) + 2) + np.minimum(before, op["item"].max() + 1)
+        )
+        - 1
+    )
+    valid = (last >= 0) & (key[order][np.maximum(last, 0)] == wanted)
+    return np.where(valid, reach[np.maximum(last, 0)], 0)
+
+
+def _inferred_waits(
+    rows: Array,
+    process: Array,
+    facts: Facts,
+    call: dict[str, Array],
+    op: dict[str, Array],
+    result: dict[str, Array],
+) -> None:
+    """Let other waits wait for what ended last before they returned."""
+    owner = facts.launches["process"].to_numpy()[op["row"]]
+    for one in np.unique(process):
+        mine = rows[process == one]
+        ops = np.flatnonzero(owner == one)
+        if not len(ops):
+            continue
+        place = _ended_before(ops, op, call["end"][mine] + _SOONER, mine)
+        found = place >= 0
+        result["kind"][mine[found]], result["of"][mine[found]] = OP_END, place[found]
+        result["stop"][mine[found]] = np.minimum(op["stop"][place], call["end"][mine])[found]
+        result["inferred"][mine[found]] = True
+
+
+_LOOK_BACK = 8  # operations that ended earlier still, when the latest was submitted too late
+
+
+def _ended_before(ops: Array, op: dict[str, Array], moment: Array, item: Array) -> Array:
+    """Return which of ``ops`` ended last before each moment and was submitted before a call."""
+    by_stop = ops[np.argsort(op["stop"][ops], kind="stable")]
+    place = np.searchsorted(op["stop"][by_stop], moment, side="right") - 1
+    found = np.full(len(moment), NONE, np.int64)
+    for back in range(_LOOK_BACK):
+        at = place - back
+        candidate = by_stop[np.maximum(at, 0)]
+        fits = (found < 0) & (at >= 0) & (op["item"][candidate] < item)
+        found[fits] = candidate[fits]
+    return found
+
+
+def _full_queues(call: dict[str, Array], op: dict[str, Array]) -> dict[str, Array]:
+    """Let launch calls that met a full queue wait until the queue has a place again."""
+    length = call["end"] - call["begin"]
+    has_op = call["first_op"][1:] > call["first_op"][:-1]
+    plain = np.isin(call["call"], (Call.LAUNCH, Call.ENQUEUE)) & (call["after"] == NOTHING) & has_op
+    slow = np.flatnonzero(plain & (length > FULL_QUEUE_CALL_NS))
+    own, before, before_of, lead = (call[n].copy() for n in ("own", "before", "before_of", "lead"))
+    for lane in np.unique(op["lane"][call["first_op"][:-1][slow]]):
+        mine = np.flatnonzero(op["lane"] == lane)
+        rows = slow[op["lane"][call["first_op"][:-1][slow]] == lane]
+        started = np.maximum.accumulate(op["start"][mine])
+        ahead = np.searchsorted(mine, call["first_op"][:-1][rows])  # operations before this one
+        begun = np.searchsorted(started, call["end"][rows], side="right")
+        depth = ahead - begun
+        blocker = mine[np.maximum(np.minimum(begun, len(mine)) - 1, 0)]
+        fits = (depth >= FULL_QUEUE) & (begun > 0) & (op["start"][blocker] > call["begin"][rows])
+        rows, blocker = rows[fits], blocker[fits]
+        rest = call["end"][rows] - op["start"][blocker]
+        before[rows], before_of[rows] = OP_START, blocker
+        lead[rows] -= own[rows] - rest
+        own[rows] = rest
+    return {"own": own, "before": before, "before_of": before_of, "lead": lead}
+
+
+# --- what threads do between calls ----------------------------------------------------------
+
+
+def _pauses(facts: Facts, call: dict[str, Array], origin: int) -> dict[str, Array]:
+    """Return the host's time before each call, and which thread may have handed over to it."""
+    thread = call["thread"]
+    previous = _previous(np.where(thread >= 0, thread, -1 - np.arange(len(thread))))
+    ended = np.where(previous >= 0, call["end"][previous], 0)
+    gap = np.where(thread >= 0, np.maximum(call["begin"] - ended, 0), 0)
+    hand, hand_lag = _hand_overs(facts, call, ended, gap, previous)
+    since = np.where(hand >= 0, call["begin"] - hand_lag, ended)
+    outside = _outside(facts, call, since, origin, (previous >= 0) | (hand >= 0))
+    return {"gap": gap, "hand": hand, "hand_lag": hand_lag, "outside": outside}
+
+
+def _hand_overs(
+    facts: Facts, call: dict[str, Array], ended: Array, gap: Array, previous: Array
+) -> tuple[Array, Array]:
+    """Return the call of another thread after which each thread went on, and the time since."""
+    hand = np.full(len(gap), NONE, np.int64)
+    lag = np.zeros(len(gap), np.int64)
+    real = np.flatnonzero(call["thread"] >= 0)
+    if call["thread"].max(initial=-1) < 1:
+        return hand, lag
+    process = _process_of(facts, call["api_row"][real])
+    for one in np.unique(process):
+        mine = real[process == one]
+        if len(np.unique(call["thread"][mine])) < 2:
+            continue
+        asks = mine[(gap[mine] > HAND_OVER_NS) | (previous[mine] < 0)]
+        by_end = mine[np.argsort(call["end"][mine], kind="stable")]
+        place = np.searchsorted(call["end"][by_end], call["begin"][asks], side="right") - 1
+        source = by_end[np.maximum(place, 0)]
+        other = (place >= 0) & (call["thread"][source] != call["thread"][asks])
+        other &= (call["end"][source] > ended[asks]) & (source < asks)
+        hand[asks[other]] = source[other]
+        lag[asks[other]] = (call["begin"][asks] - call["end"][source])[other]
+    return hand, lag
+
+
+def _outside(
+    facts: Facts, call: dict[str, Array], since: Array, origin: int, counts: Array
+) -> Array:
+    """Return how much of the pause before each call the thread spent outside of submitting."""
+    result = np.zeros(len(since), np.int64)
+    long = np.flatnonzero(
+        counts & (call["thread"] >= 0) & (call["begin"] - since > DISPATCH_MAX_NS)
+    )
+    if not len(long):
+        return result
+    place = facts.api["thread"].to_numpy()[call["api_row"][long]]
+    for thread in np.unique(place):
+        mine = long[place == thread]
+        asked = Spans(since[mine] + origin, call["begin"][mine] + origin)
+        line = host_timeline(facts, int(thread), asked)
+        query, part, start, end = overlaps(asked, line.parts)
+        away = line.doing[part] == Doing.OUTSIDE
+        result[mine] = np.bincount(
+            query[away], (end - start)[away].astype(float), minlength=len(mine)
+        ).astype(np.int64)
+    return result
+
+
+# --- what operations wait for ---------------------------------------------------------------
+
+
+def _dependencies(
+    facts: Facts, call: dict[str, Array], op: dict[str, Array], typical: _Typical
+) -> dict[str, Array]:
+    """Return each operation's pause after its stream's previous one, and what else holds it."""
+    item = op["item"]
+    first = np.concatenate(([True], item[1:] != item[:-1]))
+    pause = op["start"] - op["previous_stop"]
+    usual = np.where(first, np.rint(typical.gap[op["kind"]]), round(typical.in_graph))
+    usual = usual.astype(np.int64)
+    overlapping = (pause < 0) & (op["previous"] >= 0)
+    lag = np.where(overlapping, pause, usual)
+    dep, dep_lag = _after_anything(op, lag, usual)
+    possible = np.maximum(
+        op["previous_stop"] + lag, (call["begin"] + call["lead"])[item] + _back_pressure(call, item)
+    )
+    late = op["linked"] & (op["start"] - possible > UNEXPLAINED_NS)
+    _after_others(op, late, usual, dep, dep_lag)
+    _after_events(facts, call, op, usual, dep, dep_lag)
+    none = np.full(len(item), NONE, np.int64)
+    return {"lane_lag": lag, "dep": dep, "dep_lag": dep_lag, "held_until": none}
+
+
+def _back_pressure(call: dict[str, Array], item: Array) -> Array:
+    held = call["before"] != NOTHING
+    wait = np.where(held, call["end"] - call["begin"] - call["own"], 0)
+    result: Array = wait[item]
+    return result
+
+
+def _after_anything(op: dict[str, Array], lag: Array, usual: Array) -> tuple[Array, Array]:
+    """Let operations without a call keep their distance to what ran before them."""
+    count = len(op["row"])
+    dep, dep_lag = np.full(count, NONE, np.int64), usual.copy()
+    alone = np.flatnonzero(~op["linked"])
+    if not len(alone):
+        return dep, dep_lag
+    place = op["previous"][alone]
+    others = np.flatnonzero(place < 0)
+    place[others] = _ended_before(
+        np.arange(count), op, op["start"][alone[others]], op["item"][alone[others]]
+    )
+    dep[alone] = place
+    dep_lag[alone] = np.where(place >= 0, op["start"][alone] - op["stop"][place], 0)
+    # The first of all has nothing before it: it keeps its distance to the origin instead.
+    first = alone[place < 0]
+    lag[first] = op["start"][first] + _LONG_AGO_NS
+    return dep, dep_lag
+
+
+def _after_others(
+    op: dict[str, Array], late: Array, usual: Array, dep: Array, dep_lag: Array
+) -> None:
+    """Let an operation that came later than it could wait for the one that ended just before."""
+    rows = np.flatnonzero(late)
+    if not len(rows):
+        return
+    place = _ended_before(np.arange(len(late)), op, op["start"][rows], op["item"][rows])
+    near = (place >= 0) & (op["start"][rows] - op["stop"][place] <= NEAR_NS)
+    near &= op["lane"][np.maximum(place, 0)] != op["lane"][rows]
+    rows, place = rows[near], place[near]
+    dep[rows] = place
+    dep_lag[rows] = np.minimum(op["start"][rows] - op["stop"][place], usual[rows])
+
+
+def _after_events(
+    facts: Facts,
+    call: dict[str, Array],
+    op: dict[str, Array],
+    usual: Array,
+    dep: Array,
+    dep_lag: Array,
+) -> None:
+    """Let the work behind a stream's wait follow what was submitted before the last event.
+
+    Which event was meant is not recorded. The latest is taken, and only where the recording does
+    not contradict: what it stands for had ended when the work began.
+    """
+    names = np.array([str(n) for n in facts.functions], dtype=str)
+    if not len(names):
+        return
+    known = np.flatnonzero(call["api_row"] >= 0)
+    name = facts.api["name"].to_numpy()[call["api_row"][known]]
+    waits = known[(np.char.find(names, "StreamWaitEvent") >= 0)[name]]
+    records = known[(np.char.find(names, "EventRecord") >= 0)[name]]
+    if not len(waits) or not len(records):
+        return
+    record = records[np.maximum(np.searchsorted(records, waits) - 1, 0)]
+    source = call["first_op"][record] - 1  # the last operation submitted before it
+    target = _next_of_thread(call, waits)
+    fits = (record < waits) & (source >= 0) & (target >= 0) & (target < len(op["row"]))
+    source, target = source[fits], target[fits]
+    fits = (op["lane"][source] != op["lane"][target]) & (dep[target] < 0)
+    fits &= (op["stop"][source] <= op["start"][target]) & (source < target)
+    dep[target[fits]] = source[fits]
+    dep_lag[target[fits]] = 0
+
+
+def _next_of_thread(call: dict[str, Array], waits: Array) -> Array:
+    """Return the first operation that a thread submits after each of its calls, -1 for none."""
+    has_op = np.flatnonzero((call["first_op"][1:] > call["first_op"][:-1]) & (call["thread"] >= 0))
+    big = len(call["begin"]) + 1
+    order = np.lexsort((has_op, call["thread"][has_op]))
+    code = call["thread"][has_op][order] * big + has_op[order]
+    place = np.searchsorted(code, call["thread"][waits] * big + waits)
+    place = np.minimum(place, len(code) - 1) if len(code) else np.zeros(len(waits), np.int64) - 1
+    if not len(code):
+        return np.full(len(waits), NONE, np.int64)
+    found = has_op[order][place]
+    same = (call["thread"][found] == call["thread"][waits]) & (found > waits)
+    return np.where(same, call["first_op"][found], NONE)
