@@ -6,11 +6,8 @@ import numpy as np
 
 from analyzers.facts import Facts
 from analyzers.intervals import Array, clip, union
-from analyzers.report import Window
 from analyzers.replay_graph import Graph
-
-MAX_ERROR = 0.15  # beyond, the recording lacks what decides when work runs
-MAX_UNLINKED = 0.10  # of the operations; when more have no call, nobody knows why they came
+from analyzers.report import Window
 
 
 class Moments:
@@ -57,9 +54,7 @@ class Moments:
         return ends[0], max(ends)
 
 
-def busy_ns(
-    graph: Graph, device: Array, start: Array, stop: Array, span: tuple[int, int]
-) -> list[int]:
+def busy_ns(device: Array, start: Array, stop: Array, span: tuple[int, int]) -> list[int]:
     """Return how long anything ran on each device within ``span``."""
     result = []
     for key in range(int(device.max(initial=-1)) + 1):

@@ -15,27 +15,27 @@ import numpy as np
 import pandas as pd
 
 from analyzers.cuda_names import Call
-from analyzers.facts import COPY, GRAPH, MEMSET, Facts
+from analyzers.facts import COPY, GRAPH, Facts
 from analyzers.gaps import DEVICE_GAP_MAX_NS
 from analyzers.host_timeline import DISPATCH_MAX_NS, Doing, host_timeline, join_polls
 from analyzers.intervals import Array, Spans, overlaps
-from analyzers.replay_run import (
-    GROUP,
-    LANE,
-    NONE,
-    NOTHING,
-    OP_END,
-    OP_START,
-    OWN_END,
-    OWN_START,
-)
+
+# What a call waits for; the second number of a target says which.
+NOTHING = 0
+LANE = 1  # everything on a stream
+GROUP = 2  # everything on a device that the process uses
+OP_END = 3  # one operation
+OP_START = 4  # that one operation has begun
+OWN_END = 5  # the call's own operation
+OWN_START = 6  # that the call's own operation has begun
+NONE = -1
 
 LATENCY_NS = 2_000  # used where no operation met an idle device; launches take 2 to 10 µs
 DEVICE_GAP_NS = 1_000  # used where no operation was queued behind another
 WAKE_UP_NS = 5_000  # used where no wait blocked
 MAX_LAG_NS = 50_000  # a longer latency or wake-up has a reason of its own
 UNEXPLAINED_NS = 5_000  # an operation that comes so much later than it could waited for another
-NEAR_NS = 10_000  # … which ended no longer before
+NEAR_NS = 25_000  # … which ended no longer before; another stream needs 2 to 20 µs to notice
 FULL_QUEUE = 500  # operations; CUDA's queues take about a thousand before a launch call blocks
 FULL_QUEUE_CALL_NS = 30_000  # a launch call that takes longer, at such a depth, was blocked
 SLOW_CALL_NS = 50_000  # launch calls take 2 to 20 µs; a longer one does more than launch
@@ -65,7 +65,7 @@ class Graph:
         own: Time in the call that is spent whatever it waits for.
         lead: From the begin of ``own`` until the device sees what was submitted.
         tail: From the end of what was waited for to the end of the call.
-        before: What the call waits for before ``own``, as ``replay_run`` numbers it.
+        before: What the call waits for before ``own``, as numbered above.
         before_of: Which one.
         after: What it waits for after ``own``.
         after_of: Which one.
@@ -254,17 +254,21 @@ def _ordered(facts: Facts, calls: dict[str, Array]) -> tuple[dict[str, Array], d
     return columns, op
 
 
-def _submitted_at_latest(
-    launches: pd.DataFrame, begin: Array, call: Array, start: Array
-) -> Array:
+def _submitted_at_latest(launches: pd.DataFrame, begin: Array, call: Array, start: Array) -> Array:
     """Return a moment by which each operation was submitted: streams run in order."""
     by_lane = launches.groupby(["process", "device", "stream"], sort=False).ngroup().to_numpy()
     own = np.where(call >= 0, begin[np.maximum(call, 0)] if len(begin) else start, start)
+    # What ran before anything that was submitted in the recording was submitted before it.
+    linked, earliest = call >= 0, int(start.min())
+    if linked.any():
+        own[start < start[linked].min()] = min(int(begin.min()), earliest)
     order = np.lexsort((start, by_lane))[::-1]
-    level = -by_lane[order] * (int(start.max()) + 1)  # restarts the running minimum at each stream
+    base = min(int(own.min()), earliest)
+    # Restarts the running minimum at each stream.
+    level = -by_lane[order] * (int(start.max()) - base + 1)
     latest = np.empty(len(start), np.int64)
-    key = np.minimum(own, start)[order] - level
-    latest[order] = np.minimum.accumulate(key) + level
+    key = np.minimum(own, start)[order] - base - level
+    latest[order] = np.minimum.accumulate(key) + level + base
     return latest
 
 
@@ -757,8 +761,8 @@ def _dependencies(
         op["previous_stop"] + lag, (call["begin"] + call["lead"])[item] + _back_pressure(call, item)
     )
     late = op["linked"] & (op["start"] - possible > UNEXPLAINED_NS)
-    _after_others(op, late, usual, dep, dep_lag)
-    _after_events(facts, call, op, usual, dep, dep_lag)
+    _after_others(op, late, dep, dep_lag)
+    _after_events(facts, call, op, dep, dep_lag)
     none = np.full(len(item), NONE, np.int64)
     return {"lane_lag": lag, "dep": dep, "dep_lag": dep_lag, "held_until": none}
 
@@ -790,9 +794,7 @@ def _after_anything(op: dict[str, Array], lag: Array, usual: Array) -> tuple[Arr
     return dep, dep_lag
 
 
-def _after_others(
-    op: dict[str, Array], late: Array, usual: Array, dep: Array, dep_lag: Array
-) -> None:
+def _after_others(op: dict[str, Array], late: Array, dep: Array, dep_lag: Array) -> None:
     """Let an operation that came later than it could wait for the one that ended just before."""
     rows = np.flatnonzero(late)
     if not len(rows):
@@ -801,15 +803,15 @@ def _after_others(
     near = (place >= 0) & (op["start"][rows] - op["stop"][place] <= NEAR_NS)
     near &= op["lane"][np.maximum(place, 0)] != op["lane"][rows]
     rows, place = rows[near], place[near]
+    noticed = op["start"][rows] - op["stop"][place]
     dep[rows] = place
-    dep_lag[rows] = np.minimum(op["start"][rows] - op["stop"][place], usual[rows])
+    dep_lag[rows] = round(_mean(noticed, float(noticed.mean()))) if len(rows) else 0
 
 
 def _after_events(
     facts: Facts,
     call: dict[str, Array],
     op: dict[str, Array],
-    usual: Array,
     dep: Array,
     dep_lag: Array,
 ) -> None:

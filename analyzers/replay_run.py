@@ -8,25 +8,23 @@ before this module is imported; the folder beside the sources may not be writabl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numba
 import numpy as np
 
-if TYPE_CHECKING:
-    from analyzers.replay_graph import Graph
+from analyzers.replay_graph import (
+    GROUP,
+    LANE,
+    OP_END,
+    OP_START,
+    OWN_END,
+    OWN_START,
+    Graph,
+)
 
 Array = np.ndarray[Any, Any]
 
-# What a call waits for; the second number of a target says which.
-NOTHING = 0
-LANE = 1  # everything on a stream
-GROUP = 2  # everything on a device that the process uses
-OP_END = 3  # one operation
-OP_START = 4  # that one operation has begun
-OWN_END = 5  # the call's own operation
-OWN_START = 6  # that the call's own operation has begun
-NONE = -1
 
 
 def run(graph: Graph) -> tuple[Array, Array, Array, Array]:
@@ -45,7 +43,7 @@ def run(graph: Graph) -> tuple[Array, Array, Array, Array]:
 
 
 @numba.njit(cache=bool(numba.config.CACHE_DIR), nogil=True)  # type: ignore[untyped-decorator]
-def _run(calls, hands, first_op, ops, counts):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202, PLR0914
+def _run(calls, hands, first_op, ops, counts):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     thread, gap, own, lead, tail, before, before_of, after, after_of = calls
     hand, hand_lag = hands
     lane, group, engine, duration, lane_lag, dep, dep_lag, held = ops

@@ -8,11 +8,25 @@ prediction is a range, and it is withheld where the unchanged replay does not hi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from analyzers.facts import Facts
+from analyzers.ledger import Ledger
+from analyzers.replay import Moments, busy_ns, device_of
 from analyzers.report import Window
+from analyzers.words import share_text
 
+if TYPE_CHECKING:
+    from analyzers.replay_graph import Graph
+    from analyzers.whatif_changes import Change
+
+MAX_ERROR = 0.10  # beyond, the recording lacks what decides when work runs
+MAX_UNLINKED = 0.10  # of the operations; when more have no call, nobody knows why they came
+MIN_UNCERTAINTY = 0.01  # of the time; two runs of one program differ by as much
 CLOSE = 0.02  # a measured speed-up this near to a predicted range is within rounding of it
 
 
@@ -165,6 +179,184 @@ class WhatIf:
             "predictions": [p.to_dict() for p in self.predictions],
             "withheld": [asdict(w) for w in self.withheld],
         }
+
+
+def explore(facts: Facts, window: Window, speed_ups: Sequence[tuple[str, float]] = ()) -> WhatIf:
+    """Replay the recording as it is, then under every change.
+
+    Args:
+        facts: The recording.
+        window: The part to predict for.
+        speed_ups: Parts of kernel names, and how many times as fast those kernels become.
+    """
+    if reason := _unfit(facts, window):
+        told = Replay(
+            window=window,
+            measured_ns=window.duration_ns,
+            end_to_end_ns=window.duration_ns,
+            devices=(),
+            operations=len(facts.launches),
+            calls=0,
+            unlinked=len(facts.launches),
+            reason=reason,
+        )
+        return WhatIf(replay=told)
+    # Compiling takes a second; whoever asks for something else should not pay for it.
+    from analyzers.replay_graph import build_graph
+
+    graph = build_graph(facts)
+    told = _replayed(facts, graph, window)
+    if not told.is_trusted:
+        return WhatIf(replay=told)
+    return _predicted(facts, graph, told, speed_ups)
+
+
+def replay(facts: Facts, window: Window) -> Replay:
+    """Replay the recording as it is: the error tells how far predictions can be trusted."""
+    if _unfit(facts, window):
+        return explore(facts, window).replay
+    from analyzers.replay_graph import build_graph
+
+    return _replayed(facts, build_graph(facts), window)
+
+
+def what_if(
+    facts: Facts, ledger: Ledger, speed_ups: Sequence[tuple[str, float]] = ()
+) -> tuple[Prediction, ...]:
+    """Return what would happen in the ledger's window under every change, largest gain first."""
+    return explore(facts, ledger.window, speed_ups).predictions
+
+
+def _unfit(facts: Facts, window: Window) -> str:
+    """Return why a recording cannot be replayed at all, empty when it can."""
+    if facts.counters_only:
+        return "The recording holds counters of single launches and no timeline to replay."
+    inside = facts.inside(*window.span)
+    if not len(inside):
+        return "The window holds no GPU operation."
+    if not len(facts.api):
+        return (
+            "The recording holds no API calls, so nothing tells what the GPU waited for. Record "
+            "them: nsys profile -t cuda,nvtx …"
+        )
+    # torch.profiler begins with what others submitted; that part is outside of the window.
+    unlinked = int(np.count_nonzero(facts.launches["api_row"].to_numpy()[inside] < 0))
+    if unlinked > MAX_UNLINKED * len(inside):
+        return (
+            f"{share_text(unlinked, len(inside))} of the GPU operations have no API call, so "
+            "nothing tells what they waited for."
+        )
+    return ""
+
+
+def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
+    from analyzers.replay_run import run
+
+    moments = Moments(graph, window)
+    times = run(graph)
+    low, high = moments.span(times)
+    spans = [(low, high)]
+    if graph.has_threads:
+        spans.append(moments.span(run(graph.apart())))
+    measured = (window.start_ns - graph.origin_ns, window.end_ns - graph.origin_ns)
+    device = device_of(facts, graph)
+    was = busy_ns(device, graph.start, graph.stop, measured)
+    now = busy_ns(device, times[2], times[3], (low, high))
+    length = max((b - a for a, b in spans), key=lambda ns: abs(ns - window.duration_ns))
+    inside = (graph.start < measured[1]) & (graph.stop > measured[0])
+    calls = (graph.begin < measured[1]) & (graph.end >= measured[0]) & (graph.thread >= 0)
+    error = abs(length - window.duration_ns) / max(window.duration_ns, 1)
+    reason = ""
+    if error > MAX_ERROR:
+        reason = (
+            f"The replay misses the measured time by {share_text(error, 1)}: the recording lacks "
+            "what decides when the GPU runs, so nothing is predicted."
+        )
+    return Replay(
+        window=window,
+        measured_ns=window.duration_ns,
+        end_to_end_ns=length,
+        devices=tuple(
+            DeviceReplay(
+                key=key,
+                measured_busy_ns=a,
+                replayed_busy_ns=b,
+                measured_idle_ns=window.duration_ns - a,
+                replayed_idle_ns=high - low - b,
+            )
+            for key, (a, b) in enumerate(zip(was, now, strict=True))
+        ),
+        operations=int(inside.sum()),
+        calls=int(calls.sum()),
+        unlinked=int((inside & ~graph.linked).sum()),
+        reason=reason,
+        assumptions=(
+            f"A launch reaches an idle GPU {graph.latency_ns / 1e3:.1f} µs after its call returns, "
+            f"kernels of a stream follow each other after {graph.device_gap_ns / 1e3:.1f} µs",
+            "Host work, calls and GPU operations take as long as recorded; streams keep the order "
+            "in which work was submitted",
+        ),
+    )
+
+
+def _predicted(
+    facts: Facts, graph: Graph, told: Replay, speed_ups: Sequence[tuple[str, float]]
+) -> WhatIf:
+    from analyzers.whatif_changes import Reach, changes, speed_up
+
+    window = told.window
+    low, high = (t - graph.origin_ns for t in window.span)
+    reach = Reach(
+        calls=(graph.begin < high) & (graph.end >= low) & (graph.thread >= 0),
+        ops=(graph.start < high) & (graph.stop > low),
+        length_ns=window.duration_ns,
+    )
+    moments = Moments(graph, window)
+    base = _lengths(graph, moments)
+    results = changes(facts, graph, reach)
+    results += [
+        (f"kernel:{part}", speed_up(facts, graph, reach, part, times)) for part, times in speed_ups
+    ]
+    predictions, withheld = [], []
+    for name, result in results:
+        if isinstance(result, str):
+            withheld.append(Withheld(change=name, reason=result))
+            continue
+        predictions += [_prediction(c, moments, base, told) for c in result]
+    predictions.sort(key=lambda p: -p.gain_ns)
+    return WhatIf(replay=told, predictions=tuple(predictions), withheld=tuple(withheld))
+
+
+def _lengths(graph: Graph, moments: Moments) -> list[int]:
+    """Return the window's length, with threads that hand over to each other and without."""
+    from analyzers.replay_run import run
+
+    graphs = [graph, graph.apart()] if graph.has_threads else [graph]
+    spans = [moments.span(run(g)) for g in graphs]
+    return [max(high - low, 1) for low, high in spans]
+
+
+def _prediction(change: Change, moments: Moments, base: list[int], told: Replay) -> Prediction:
+    """Put a change's best and worst case in proportion to the unchanged replay."""
+    shares = [
+        length / unchanged
+        for graph in dict.fromkeys((change.best, change.worst))
+        for length, unchanged in zip(_lengths(graph, moments), base, strict=True)
+    ]
+    unsure = max(MIN_UNCERTAINTY, abs(told.error))
+    more = () if len(base) == 1 else (
+        "Threads hand over to each other, or do not: the range holds both",
+    )  # fmt: skip
+    return Prediction(
+        change=change.id,
+        cause=str(change.cause),
+        title=change.title,
+        measured_ns=told.measured_ns,
+        low_ns=round(told.measured_ns * min(shares) * (1 - unsure)),
+        high_ns=round(told.measured_ns * max(shares) * (1 + unsure)),
+        assumptions=(*change.assumptions, *more),
+        count=change.count,
+    )
 
 
 def times_text(speedup: float) -> str:

@@ -1,0 +1,472 @@
+"""Whether predictions come true: programs are simulated, changed, and simulated again.
+
+Each case is recorded once as it is; whyslow predicts from that recording how long it would take
+under a change. The program is then really changed, its lengths drawn anew as a second run would
+have them, and executed. A range that holds the time it took is right. ``--check`` also measures
+how long replaying a million operations takes, beside a loop over as many numbers in Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analyzers.facts import Facts, build_facts
+from analyzers.whatif import Prediction, WhatIf, explore
+from analyzers.windows import choose_window
+from benchmarks import families
+from benchmarks.families import COLLECTIVE, SIDE, Case, Maker, loop, one_thread
+from benchmarks.recorder import Recorder
+from benchmarks.simulator import (
+    TO_DEVICE,
+    TO_HOST,
+    Copy,
+    Graph,
+    Kernel,
+    Manage,
+    Operation,
+    Poll,
+    Program,
+    Range,
+    Record,
+    StreamWait,
+    Thread,
+    Wait,
+    Work,
+    execute,
+)
+from collectors import open_trace
+
+SEEDS = 200
+JITTER = 0.05  # a second run's lengths differ by so much, each for itself
+MIN_COVERAGE = 0.90
+MAX_REPLAY_S = 2.0
+OPERATIONS = 1_000_000
+WORKERS = 2
+TIMES = (1.25, 1.5, 2.0, 3.0, 5.0)
+
+Rewrite = Callable[[Sequence[Operation]], list[Operation]]
+
+
+# --- the changes, made to programs ----------------------------------------------------------
+
+
+def without_waits(operations: Sequence[Operation]) -> list[Operation]:
+    """Drop waits and loops of polls; small read-backs no longer block."""
+    kept = [o for o in operations if not isinstance(o, Wait | Poll)]
+    return [_asynchronous(o) if _reads_little(o) else o for o in kept]
+
+
+def _reads_little(operation: Operation) -> bool:
+    return isinstance(operation, Copy) and operation.size_bytes <= 65_536
+
+
+def _asynchronous(operation: Operation) -> Operation:
+    assert isinstance(operation, Copy)
+    return dataclasses.replace(operation, pageable=False, blocking=False)
+
+
+def in_graphs(operations: Sequence[Operation]) -> list[Operation]:
+    """Launch all kernels between two waits or ranges as one graph."""
+    result: list[Operation] = []
+    run: list[Operation] = []
+    for operation in [*operations, Range()]:
+        is_launch = isinstance(operation, Kernel) or (
+            isinstance(operation, Work) and operation.is_dispatch
+        )
+        if is_launch:
+            run.append(operation)
+            continue
+        result += _as_graph(run)
+        run = []
+        result.append(operation)
+    return result[:-1]
+
+
+def _as_graph(run: Sequence[Operation]) -> list[Operation]:
+    kernels = [o for o in run if isinstance(o, Kernel)]
+    if len(kernels) < 2:
+        return list(run)
+    before = [o for o in run[: run.index(kernels[0])]]
+    after = [o for o in run[run.index(kernels[-1]) + 1 :]]
+    return [*before, Graph([k.ns for k in kernels], kernels[0].stream), *after]
+
+
+def pinned(operations: Sequence[Operation]) -> list[Operation]:
+    """Copy from pinned memory, asynchronously."""
+    return [_asynchronous(o) if isinstance(o, Copy) else o for o in operations]
+
+
+def overlapped(operations: Sequence[Operation]) -> list[Operation]:
+    """Copy on another stream, a step ahead; kernels wait for the copy of their own step."""
+    into = [
+        dataclasses.replace(o, stream=SIDE, pageable=False, blocking=False)
+        for o in operations
+        if isinstance(o, Copy) and o.direction == TO_DEVICE
+    ]
+    result: list[Operation] = []
+    number = 0
+    for operation in operations:
+        if isinstance(operation, Copy) and operation.direction == TO_DEVICE:
+            if number == 0:
+                result += [into[0], Record(0, SIDE)]
+            result.append(StreamWait(number))
+            number += 1
+            if number < len(into):
+                result += [into[number], Record(number, SIDE)]
+        elif isinstance(operation, Copy):
+            event = 100_000 + number
+            out = dataclasses.replace(operation, stream=families.Stream(21), pageable=False)
+            result += [Record(event), StreamWait(event, out.stream), out]
+        else:
+            result.append(operation)
+    return result
+
+
+def without_pauses(operations: Sequence[Operation]) -> list[Operation]:
+    """Drop host work that is not dispatching."""
+    return [o for o in operations if not isinstance(o, Work) or o.is_dispatch]
+
+
+def without_allocation(operations: Sequence[Operation]) -> list[Operation]:
+    """Drop allocating and freeing."""
+    return [o for o in operations if not isinstance(o, Manage)]
+
+
+def hidden_collectives(operations: Sequence[Operation]) -> list[Operation]:
+    """Run collectives on another stream; what follows the next one waits for them."""
+    result: list[Operation] = []
+    number = 0
+    for operation in operations:
+        if not (isinstance(operation, Kernel) and operation.is_collective):
+            result.append(operation)
+            continue
+        result += [Record(2 * number), StreamWait(2 * number, SIDE)]
+        result += [dataclasses.replace(operation, stream=SIDE), Record(2 * number + 1, SIDE)]
+        result += [StreamWait(2 * number - 1)] if number else []
+        number += 1
+    return result
+
+
+def faster(times: float) -> Rewrite:
+    """Return what makes every kernel named ``attention`` so many times as fast."""
+
+    def rewrite(operations: Sequence[Operation]) -> list[Operation]:
+        return [
+            dataclasses.replace(o, ns=round(o.ns / times))
+            if isinstance(o, Kernel) and o.name == "attention"
+            else o
+            for o in operations
+        ]
+
+    return rewrite
+
+
+# --- programs -------------------------------------------------------------------------------
+
+
+def two_kernels(make: Maker) -> Case:
+    """Two kinds of kernels in turn; the host is now ahead and now behind."""
+    ns, share = make.between(8_000, 80_000), make.between(0.3, 4)
+    dispatch = make.between(4_000, 40_000)
+    steps: list[list[Operation]] = []
+    for _ in range(60):
+        step: list[Operation] = []
+        for _ in range(8):
+            step += [make.dispatch(dispatch), make.kernel(ns)]
+            step += [make.dispatch(dispatch), make.kernel(ns * share, name="attention")]
+        steps.append([*step, Wait()] if make.random.random() < 0.3 else step)
+    return Case(one_thread(loop(steps)))
+
+
+def copies_both_ways(make: Maker) -> Case:
+    """Pinned or pageable input, kernels, and a result that goes back."""
+    size = round(make.between(2, 40) * 1_000_000)
+    ns, pageable = make.between(100_000, 600_000), make.random.random() < 0.5
+    steps: list[list[Operation]] = [
+        [
+            make.dispatch(),
+            Copy(size, pageable=pageable),
+            *make.launches(4, ns),
+            Copy(size // 4, TO_HOST),
+        ]
+        for _ in range(40)
+    ]
+    return Case(one_thread(loop(steps)))
+
+
+def collectives_between(make: Maker) -> Case:
+    """Kernels, then an all-reduce, on one stream."""
+    ns, share = make.between(60_000, 300_000), make.between(0.2, 1.6)
+    steps: list[list[Operation]] = [
+        [
+            *make.launches(8, ns),
+            make.dispatch(),
+            Kernel(make.about(8 * ns * share), COLLECTIVE, is_collective=True),
+        ]
+        for _ in range(40)
+    ]
+    return Case(one_thread(loop(steps)))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A change, the programs it is tried on, and how it is made to a program."""
+
+    change: str
+    programs: Sequence[Callable[[Maker], Case]]
+    rewrite: Rewrite
+
+
+EXPERIMENTS = (
+    Experiment(
+        "graph", (families.launch_small_kernels, families.launch_late_host, two_kernels), in_graphs
+    ),
+    Experiment(
+        "sync",
+        (
+            families.sync_every_kernel,
+            families.sync_every_step,
+            families.sync_read_back,
+            families.sync_polling,
+            families.tangled_steps,
+            families.healthy_busy_wait,
+        ),
+        without_waits,
+    ),
+    Experiment("copies.pinned", (families.bandwidth_pageable, copies_both_ways), pinned),
+    Experiment(
+        "copies.overlapped",
+        (families.bandwidth_pageable, families.bandwidth_pinned, copies_both_ways),
+        overlapped,
+    ),
+    Experiment(
+        "host",
+        (families.host_input, families.host_pauses, families.tangled_steps),
+        without_pauses,
+    ),
+    Experiment("memory", (families.memory_in_the_loop,), without_allocation),
+    Experiment(
+        "communication",
+        (families.communication_exposed, collectives_between),
+        hidden_collectives,
+    ),
+    Experiment("kernel", (two_kernels,), without_pauses),  # made anew for each seed
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One prediction and what came of it.
+
+    Attributes:
+        change: What was changed.
+        program: The program's family.
+        seed: Of the case.
+        error: Of the unchanged replay, as a part of the measured time.
+        measured_ns: Time before the change.
+        low_ns: Shortest time predicted; -1 when nothing was.
+        high_ns: Longest one.
+        truth_ns: Time after the change.
+        reason: Why nothing was predicted.
+    """
+
+    change: str
+    program: str
+    seed: int
+    error: float
+    measured_ns: int
+    low_ns: int
+    high_ns: int
+    truth_ns: int
+    reason: str = ""
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether the truth lies in the range."""
+        return self.low_ns <= self.truth_ns <= self.high_ns
+
+    @property
+    def miss(self) -> float:
+        """Distance of the truth from the middle of the range, as a part of the truth."""
+        return abs((self.low_ns + self.high_ns) / 2 - self.truth_ns) / max(self.truth_ns, 1)
+
+    @property
+    def width(self) -> float:
+        """Half of the range's width, as a part of its middle."""
+        return (self.high_ns - self.low_ns) / max(self.high_ns + self.low_ns, 1)
+
+
+def outcome(experiment: Experiment, seed: int) -> Outcome | None:
+    """Try one change on one program; None when the program has nothing to change."""
+    make = Maker(seed)
+    family = experiment.programs[seed % len(experiment.programs)]
+    program = family(make).program
+    rewrite, speed_ups = experiment.rewrite, ()
+    if experiment.change == "kernel":
+        times = make.random.choice(TIMES)
+        rewrite, speed_ups = faster(times), (("attention", times),)
+    changed = [rewrite(t.operations) for t in program.threads]
+    if all(list(t.operations) == c for t, c in zip(program.threads, changed, strict=True)):
+        return None
+    known, measured = recorded(program, speed_ups)
+    told = [p for p in known.predictions if _is_about(p, experiment.change)]
+    reason = "; ".join(
+        w.reason for w in known.withheld if w.change == experiment.change
+    ) or known.replay.reason
+    again = Program(
+        [
+            dataclasses.replace(t, operations=second_run(c, seed))
+            for t, c in zip(program.threads, changed, strict=True)
+        ],
+        program.devices,
+    )
+    return Outcome(
+        change=experiment.change,
+        program=family.__name__,
+        seed=seed,
+        error=known.replay.error,
+        measured_ns=measured,
+        low_ns=told[0].low_ns if told else -1,
+        high_ns=told[0].high_ns if told else -1,
+        truth_ns=execute(again),
+        reason="" if told else reason,
+    )
+
+
+def _is_about(prediction: Prediction, change: str) -> bool:
+    if change == "kernel":
+        return prediction.change == "kernel:attention" and " 2 ×" not in prediction.title
+    return prediction.change == change
+
+
+def second_run(operations: Sequence[Operation], seed: int) -> list[Operation]:
+    """Draw every length anew, as another run of the same program would have them."""
+    chance = random.Random(f"second {seed}")
+
+    def about(ns: int) -> int:
+        return round(ns * (1 + JITTER * (2 * chance.random() - 1)))
+
+    result: list[Operation] = []
+    for o in operations:
+        lengths = {n: about(getattr(o, n)) for n in ("ns", "call_ns") if hasattr(o, n)}
+        if isinstance(o, Graph):
+            result.append(dataclasses.replace(o, kernels=[about(k) for k in o.kernels]))
+        else:
+            result.append(dataclasses.replace(o, **lengths) if lengths else o)
+    return result
+
+
+def recorded(
+    program: Program, speed_ups: Sequence[tuple[str, float]] = ()
+) -> tuple[WhatIf, int]:
+    """Record a program and predict from the recording; also return its measured time."""
+    with tempfile.TemporaryDirectory() as folder:
+        recorder = Recorder(devices=program.devices)
+        execute(program, recorder=recorder)
+        path = recorder.write(Path(folder) / "program.sqlite")
+        facts = build_facts(open_trace(path, Path(folder) / "cache"))
+        window = choose_window(facts, "", ())
+        return explore(facts, window, speed_ups), window.duration_ns
+
+
+# --- tables ---------------------------------------------------------------------------------
+
+
+def outcomes(experiments: Sequence[Experiment], seeds: int, workers: int) -> Iterator[Outcome]:
+    """Try every change on as many programs as there are seeds."""
+    asked = [(place, seed) for place in range(len(experiments)) for seed in range(seeds)]
+    with ProcessPoolExecutor(workers) as pool:
+        chosen = [experiments[place].change for place, _ in asked]
+        yield from (
+            o for o in pool.map(_one, chosen, [s for _, s in asked], chunksize=20) if o is not None
+        )
+
+
+def _one(change: str, seed: int) -> Outcome | None:
+    experiment = next(e for e in EXPERIMENTS if e.change == change)
+    return outcome(experiment, seed)
+
+
+def table(results: Sequence[Outcome]) -> str:
+    """Return one line for each change: how often the range held, how far off, how wide."""
+    lines = [
+        f"{'change':<19}{'cases':>6}{'withheld':>9}{'covered':>9}{'median miss':>12}"
+        f"{'95 % miss':>11}{'median ±':>10}{'median speed-up':>17}"
+    ]
+    for change in dict.fromkeys(r.change for r in results):
+        mine = [r for r in results if r.change == change]
+        told = [r for r in mine if r.low_ns >= 0]
+        if not told:
+            lines.append(f"{change:<19}{len(mine):>6}{len(mine):>9}")
+            continue
+        misses = sorted(r.miss for r in told)
+        gains = statistics.median(r.measured_ns / r.truth_ns for r in told)
+        lines.append(
+            f"{change:<19}{len(mine):>6}{len(mine) - len(told):>9}"
+            f"{coverage(told):>9.1%}{statistics.median(misses):>12.2%}"
+            f"{misses[int(0.95 * (len(misses) - 1))]:>11.2%}"
+            f"{statistics.median(r.width for r in told):>10.2%}{gains:>15.2f} ×"
+        )
+    return "\n".join(lines)
+
+
+def coverage(results: Sequence[Outcome]) -> float:
+    """Return how often the truth lay in the predicted range."""
+    return sum(r.is_covered for r in results) / max(len(results), 1)
+
+
+# --- speed ----------------------------------------------------------------------------------
+
+
+def measure_speed(operations: int = OPERATIONS) -> dict[str, float]:
+    """Return seconds of building and replaying so many operations, and of a loop as reference."""
+    facts = _large(operations)
+    begin = time.perf_counter()
+    from analyzers.replay_graph import build_graph  # noqa: PLC0415
+    from analyzers.replay_run import run  # noqa: PLC0415
+
+    imported = time.perf_counter()
+    graph = build_graph(facts)
+    built = time.perf_counter()
+    run(graph)
+    compiled = time.perf_counter()
+    times = run(graph)
+    done = time.perf_counter()
+    assert int(times[3].max()) > 0
+    looped = time.perf_counter()
+    total = 0
+    for number in range(operations):
+        total += number
+    end = time.perf_counter()
+    return {
+        "operations": float(len(graph.row)),
+        "import_s": imported - begin,
+        "build_s": built - imported,
+        "compile_s": (compiled - built) - (done - compiled),
+        "replay_s": done - compiled,
+        "python_loop_s": end - looped,
+    }
+
+
+def _large(operations: int) -> Facts:
+    """Return facts of a recording with so many launches and a wait after every hundred."""
+    from traces.nsys_writer import SYNTHETIC_H100, Recording  # noqa: PLC0415
+
+    folder = Path(tempfile.mkdtemp())
+    recording = Recording(generation="3.13", gpus=[SYNTHETIC_H100], program="large")
+    del recording
+    number = np.arange(operations)
+    raise NotImplementedError(folder, number)
