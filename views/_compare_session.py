@@ -15,19 +15,19 @@ import streamlit as st
 
 from analyzers.compare import Comparison
 from analyzers.facts import WindowError, holds_counters_only
+from analyzers.report import Window
+from analyzers.whatif import WhatIf
 from collectors.trace import Trace, TraceError
 from library import cache
 from views._choices import window_choices
 from views._routes import trouble
-from views._session import show_error
-from views._units import visible
+from views._session import load, show_error
 
 REMEMBERED = "compare_asked"
 KEPT = 16  # comparisons that stay in memory
 POLL = "0.4s"
 PATIENCE_S = 0.6  # what is faster shows no progress
 MAX_SIDE = 20  # recordings of one side
-LABEL_LENGTH = 44
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,9 @@ def _watch(asked: Asked, began: float) -> None:
         st.rerun(scope="app")
     waited = time.monotonic() - began
     count = len(asked.base) + len(asked.new)
-    st.progress(min(waited / (waited + 5.0), 0.95), f"Comparing {count:d} recordings, {waited:.0f} s")
+    st.progress(
+        min(waited / (waited + 5.0), 0.95), f"Comparing {count:d} recordings, {waited:.0f} s"
+    )
 
 
 @st.cache_resource(show_spinner=False)
@@ -171,3 +173,35 @@ def _compare(asked: Asked) -> Comparison:
         window=asked.window,
         device=asked.device,
     )
+
+
+def known_devices(asked: Asked) -> tuple[str, ...]:
+    """Return the devices that both sides have, once a comparison told them."""
+    for known, job in list(_jobs().items()):
+        same = (known.base, known.new) == (asked.base, asked.new)
+        if same and job.done() and job.exception() is None and len(job.result().devices) > 1:
+            return job.result().devices
+    return ()
+
+
+def forecast(asked: Asked, comparison: Comparison) -> WhatIf | None:
+    """Return what is predicted from the first recording of the baseline; None when it cannot be."""
+    try:
+        return _predicted(asked.base[0], comparison.base.recordings[0].warm_up)
+    except (TraceError, WindowError, OSError) as error:
+        show_error(trouble(error))
+        return None
+
+
+@st.cache_resource(max_entries=KEPT, show_spinner="Predicting from the baseline …")
+def _predicted(trace_id: str, warm_up: int) -> WhatIf:
+    from library import predictions
+
+    trace = cache.get(trace_id)
+    report = load(trace_id, "").report
+    kept = report.iterations[warm_up:]
+    window = report.window
+    if kept:
+        span = {"start_ns": kept[0].start_ns, "end_ns": kept[-1].end_ns}
+        window = Window(**span, label=f"{len(kept)} iterations")
+    return predictions.predict(trace, window, [])

@@ -23,9 +23,7 @@ _TYPES = {"html": "text/html", "markdown": "text/markdown", "json": "application
 
 def offer_diagnosis(session: Session) -> None:
     """Offer the report about what the reader looks at."""
-    where = Where(
-        trace_id=session.trace.id, window=session.window, counters=session.counters
-    )
+    where = Where(trace_id=session.trace.id, window=session.window, counters=session.counters)
     _offer("diagnosis", lambda asked: diagnosis(session.trace, session.stored, where, asked))
 
 
@@ -50,7 +48,7 @@ def _traces(ids: tuple[str, ...]) -> list[Trace]:
 
 
 def _offer(name: str, made: Callable[[Asked], Document]) -> None:
-    with st.popover("Report", icon=":material/download:", key=f"report_{name}"):
+    with st.popover("Report", key=f"report_{name}"):
         st.caption("One file that opens anywhere, without a network.")
         private = st.checkbox(
             "Leave host names, users, paths, command lines and environment in",
@@ -68,9 +66,7 @@ def _offer(name: str, made: Callable[[Asked], Document]) -> None:
             )
 
 
-def _written(
-    form: str, made: Callable[[Asked], Document], *, private: bool
-) -> Callable[[], bytes]:
+def _written(form: str, made: Callable[[Asked], Document], *, private: bool) -> Callable[[], bytes]:
     """Return what writes the file when it is asked for, and not before."""
 
     def write() -> bytes:

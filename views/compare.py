@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from analyzers.compare import Comparison, KernelChange, Level, Outcome, WaterfallRow
-from analyzers.finding import CAUSE_OF_ROW, Row
+from analyzers.finding import Row
 from analyzers.regions import OUTSIDE
 from analyzers.words import count_text, split_sentence, time_text
 from collectors.trace import Trace
-from library import cache
 from library.compare_words import GROUPS, blocking, differences, shown_rows, signed_text, tools
+from library.report_comparison import prediction_sentences
 from views._compare_charts import (
     samples_figure,
     samples_words,
@@ -21,7 +21,16 @@ from views._compare_charts import (
     waterfall_words,
 )
 from views._compare_evidence import Evidence, show_evidence
-from views._compare_session import Asked, adopt, answer, choices, forecast, known_devices, put, windows_of
+from views._compare_session import (
+    Asked,
+    adopt,
+    answer,
+    choices,
+    forecast,
+    known_devices,
+    put,
+    windows_of,
+)
 from views._compare_tables import (
     OUTSIDE_WORDS,
     changed_only,
@@ -32,7 +41,7 @@ from views._compare_tables import (
     region_table,
 )
 from views._report_download import offer_comparison
-from views._session import show_error, show_prose
+from views._session import show_prose
 from views._style import tint_verdict
 from views._units import md_escape, md_prose, visible
 
@@ -154,7 +163,8 @@ def _compared(asked: Asked) -> None:
     if comparison is None:
         return
     if st.session_state.get(OF) != asked:  # what was clicked belongs to other recordings
-        st.session_state |= {OF: asked, EVIDENCE: None, SEEN: {}}
+        for key, value in {OF: asked, EVIDENCE: None, SEEN: {}}.items():
+            st.session_state[key] = value
     _verdict(asked, comparison)
     if comparison.verdict is Outcome.NOT_COMPARABLE:
         _not_comparable(comparison)
@@ -298,11 +308,11 @@ def _samples(comparison: Comparison) -> None:
 
 
 def _forecast(asked: Asked, comparison: Comparison) -> None:
-    sentences = forecast(asked, comparison)
-    if not sentences:
+    what_if = forecast(asked, comparison)
+    if what_if is None:
         return
-    st.subheader("What if, predicted from the baseline", anchor=False)
-    for sentence in sentences:
+    st.subheader("What if, predicted from the baseline alone", anchor=False)
+    for sentence in prediction_sentences(what_if, comparison):
         show_prose(sentence)
 
 
