@@ -5,9 +5,9 @@ a side, a recording is the unit: iterations of one run share its clocks, its mem
 neighbours. With one recording on each side iterations are the units, and because one iteration
 resembles the one before it, they count for fewer than they are (effective sample size).
 
-* Interval of a difference of medians: percentile bootstrap, widened by the root of the correlation
-  time and by Student's factor for the effective number, because the plain one is too narrow for
-  few (Hesterberg, 2015).
+* Interval of a difference of medians: the bootstrap's standard error, widened by the root of the
+  correlation time, times Student's factor for the effective number; percentiles of the bootstrap
+  are too narrow for few (Hesterberg, 2015).
 * Test: permutation of rank sums between the sides (Wilcoxon, 1945; Pitman, 1937), all divisions
   where they can be counted; the observed sum is shrunk by the root of the correlation time.
 * Several recordings: Welch's interval over recordings, since a bootstrap of two or three would
@@ -37,7 +37,6 @@ MAX_EXACT = 5_000  # so many divisions of the samples are tried one by one
 NORMAL_FROM = 80  # samples from which the permutations' normal limit is as good
 MAX_DRAWN = 4_000_000  # numbers in the hand at a time: 32 MB
 SEED = 20_261_121  # the same recordings get the same answer
-_NORMAL_975 = 1.959963984540054
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,23 +130,22 @@ def between_iterations(base: Array, new: Array) -> Estimate:
     ]
     sizes = [len(s) / t for s, t in zip(sides, times, strict=True)]
     freedom = _freedom([float(d.var()) for d in drawn], sizes)
-    widening = _widening(freedom)
-    low, high = np.quantile(drawn[1] - drawn[0], (LEVEL / 2, 1 - LEVEL / 2)) * widening
-    change = medians[1] - medians[0]
     error = math.sqrt(float(drawn[0].var() + drawn[1].var())) * _small(freedom)
+    change = medians[1] - medians[0]
+    reach = _quantile(freedom, 1 - LEVEL / 2) * error
     time = sum(t * len(s) for s, t in zip(sides, times, strict=True)) / (len(base) + len(new))
     return Estimate(
         base=medians[0],
         new=medians[1],
-        low=change + min(float(low), 0.0),
-        high=change + max(float(high), 0.0),
+        low=change - reach,
+        high=change + reach,
         p_value=rank_sum_test(base, new, time, rng),
-        detectable=_detectable(error, freedom),
+        detectable=reach + _quantile(freedom, POWER) * error,
         how=(
             f"Iterations are the units: {len(base):,} and {len(new):,}, which count for "
             f"{sizes[0]:,.0f} and {sizes[1]:,.0f} independent ones.",
-            "Interval: percentile bootstrap of the difference of medians, widened for few and "
-            "for correlated iterations.",
+            "Interval: bootstrap of the difference of medians, widened for few and for correlated "
+            "iterations.",
             "Test: permutation of rank sums.",
             "It covers how much iterations vary within a run, not how much runs do.",
         ),
@@ -295,37 +293,47 @@ def _account_resamples(ordered: Array, rng: np.random.Generator) -> Array:
     return np.concatenate(found)
 
 
-def welch(base: Array, new: Array, times: tuple[Array, Array] | None = None) -> Columns:
+def welch(base: Array, new: Array) -> Columns:
     """Return the differences of means of many quantities, with Welch's intervals and tests.
 
     Args:
         base: One row for each unit, one column for each quantity.
         new: The same. With a single unit on one side both are taken to vary alike.
-        times: Correlation time of each quantity on each side, when units are correlated.
     """
     sides = (base, new)
-    times = times or (np.ones(base.shape[1]), np.ones(base.shape[1]))
-    sizes = [np.maximum(len(s) / t, 1.0) for s, t in zip(sides, times, strict=True)]
     change = new.mean(axis=0) - base.mean(axis=0)
     if min(len(base), len(new)) >= 2:
-        spreads = [s.var(axis=0, ddof=1) / n for s, n in zip(sides, sizes, strict=True)]
-        freedom = _freedom_of(spreads, sizes)
-        return _columns(change, np.sqrt(spreads[0] + spreads[1]), freedom)
+        sizes = [np.full(base.shape[1], float(len(s))) for s in sides]
+        means, variances = ([s.mean(axis=0) for s in sides], [s.var(axis=0, ddof=1) for s in sides])
+        return from_moments(
+            (means[0], means[1]), (variances[0], variances[1]), (sizes[0], sizes[1])
+        )
     squares = sum(((s - s.mean(axis=0)) ** 2).sum(axis=0) for s in sides)
     left = len(base) + len(new) - 2
     error = np.sqrt(squares / max(left, 1) * (1 / len(base) + 1 / len(new)))
     return _columns(change, error, np.full(base.shape[1], float(left)))
 
 
-def correlation_times(samples: Array) -> Array:
-    """Return the correlation time of each column, from its lag-one correlation alone."""
-    count = len(samples)
-    centred = samples - samples.mean(axis=0)
-    power = (centred**2).sum(axis=0)
-    first = (centred[1:] * centred[:-1]).sum(axis=0) / np.where(power > 0, power, 1.0)
+def from_moments(
+    means: tuple[Array, Array], variances: tuple[Array, Array], sizes: tuple[Array, Array]
+) -> Columns:
+    """Return the differences of means, with Welch's intervals and tests.
+
+    Args:
+        means: Of each side, one place a quantity.
+        variances: Of single units.
+        sizes: How many independent units there are.
+    """
+    spreads = [v / np.maximum(n, 1.0) for v, n in zip(variances, sizes, strict=True)]
+    freedom = _freedom_of(spreads, list(sizes))
+    return _columns(means[1] - means[0], np.sqrt(spreads[0] + spreads[1]), freedom)
+
+
+def times_from_first(first: Array, count: int) -> Array:
+    """Return correlation times from lag-one correlations of series of ``count`` iterations."""
     unbiased = np.clip(first + (1 + 4 * first) / count, 0.0, 0.99)
     times: Array = np.minimum((1 + unbiased) / (1 - unbiased), max(count / 2, 1.0))
-    return np.where(power > 0, times, 1.0)
+    return times
 
 
 def adjusted(p_values: Array) -> Array:
@@ -384,13 +392,7 @@ def _small_of(freedom: Array) -> Array:
     return result
 
 
-def _widening(freedom: float) -> float:
-    from scipy.special import stdtrit
+def _quantile(freedom: float, share: float) -> float:
+    from scipy.special import stdtrit  # slow to load, and only comparisons need it
 
-    return float(stdtrit(freedom, 1 - LEVEL / 2)) / _NORMAL_975 * _small(freedom)
-
-
-def _detectable(error: float, freedom: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 1 - LEVEL / 2) + stdtrit(freedom, POWER)) * error
+    return float(stdtrit(freedom, share))

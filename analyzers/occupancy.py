@@ -149,14 +149,14 @@ def launch_shapes(facts: Facts) -> Shapes:
     rows = columns.index.to_numpy()
     raw = {c: columns[c].to_numpy() for c in LAUNCH_SHAPE}
     device = facts.launches["device"].to_numpy()[rows]
-    code, unique = pd.factorize(_combined([*raw.values(), device]))
+    code, unique = pd.factorize(combined([*raw.values(), device]))
     first = first_of_each(code, len(unique))
     table = _described({c: v[first].astype(np.int64) for c, v in raw.items()})
     table.insert(0, "device", device[first])
     return Shapes(rows, code.astype(np.int32), _with_occupancy(table, facts.devices))
 
 
-def _combined(columns: Sequence[Array]) -> Array:
+def combined(columns: Sequence[Array]) -> Array:
     """Return numbers that are equal where all columns are: mixed-radix, so without a collision."""
     key, size = np.zeros(len(columns[0]), np.int64), 1
     for values in columns:

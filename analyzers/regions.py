@@ -86,6 +86,34 @@ def region_matrix(
     return pd.concat(parts, ignore_index=True)
 
 
+def stretches_by_region(
+    facts: Facts, ledger: Ledger, iterations: Iterable[Iteration] = ()
+) -> tuple[pd.DataFrame, tuple[tuple[str, Array, list[str]], ...]]:
+    """Return the stretches that the matrix is made of, and the region of each.
+
+    Args:
+        facts: The recording.
+        ledger: Its account.
+        iterations: As for ``region_matrix``.
+
+    Returns:
+        The stretches (``device``, ``start_ns``, ``end_ns``, ``row``, ``launch``, ``ns``), and for
+        each level the place of each stretch in the names that follow. Both are empty where the
+        matrix is.
+    """
+    if len(ledger.segments) > MAX_STRETCHES:
+        return ledger.segments.iloc[:0].assign(ns=0), ()
+    booked = _booked(facts, ledger)
+    launch = booked["launch"].to_numpy()
+    levels = []
+    for level, (code_of_launch, texts) in _regions(facts, iterations):
+        code = np.zeros(len(launch), np.int64)
+        if len(code_of_launch):
+            code = np.where(launch == NOTHING, 0, code_of_launch[launch])
+        levels.append((level, code, texts))
+    return booked, tuple(levels)
+
+
 def _booked(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     """Return the ledger's segments, busy ones cut where the operation that runs changes."""
     columns = ["device", "start_ns", "end_ns", "row", "launch"]

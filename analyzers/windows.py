@@ -118,6 +118,41 @@ def _nvtx_window(facts: Facts, rest: str) -> Window:
     return Window(start_ns=int(start[0]), end_ns=int(end[0]), label=label)
 
 
+def repetitions(
+    facts: Facts, name: str, process: int | None = None
+) -> tuple[tuple[Iteration, ...], str]:
+    """Return where the work of every range of this name ran, and how they were chosen, in words.
+
+    Args:
+        facts: The recording.
+        name: ``NAME`` or ``DOMAIN:NAME``; a number at the end of a range's name does not count
+            when no range has exactly this name.
+        process: Key of the process whose ranges are meant; None for all.
+
+    Raises:
+        WindowError: There is no such range.
+    """
+    noun = recorder_of(facts.trace).ranges
+    rows = _ranges_named(facts, name)
+    if not len(rows):
+        ids = pd.unique(facts.ranges["name_id"].to_numpy())
+        named = zip(ids.tolist(), facts.trace.names(ids), strict=True)
+        alike = [i for i, text in named if plain_name(str(text)) == name]
+        rows = facts.ranges[np.isin(facts.ranges["name_id"].to_numpy(), alike)]
+        rows = rows.sort_values("start_ns", kind="stable")
+    mine = rows if process is None else rows[(rows["process"] == process).to_numpy()]
+    rows = mine if len(mine) else rows
+    if not len(rows):
+        raise WindowError(f"{noun} {name[:80]!r}: the recording has none")
+    begins, ends = _where_work_ran(facts, rows)
+    texts = facts.trace.names(rows["name_id"].to_numpy())
+    found = tuple(
+        Iteration(name=str(t), start_ns=int(b), end_ns=int(e))
+        for t, b, e in zip(texts, begins, ends, strict=True)
+    )
+    return found, f"{len(found)} repetitions of the {noun} {name!r}."
+
+
 def _ranges_named(facts: Facts, name: str) -> pd.DataFrame:
     """Return the ranges called ``name`` or ``domain:name``, by begin."""
     ranges = facts.ranges

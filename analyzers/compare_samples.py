@@ -1,0 +1,99 @@
+"""Which repetitions of a run are compared: what follows what, and which are warm-up.
+
+The time of an iteration reaches to the begin of the next one, so that work between iterations
+(fetching the next batch, say) is not lost from the comparison when it moves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analyzers.compare_statistics import MIN_SAMPLES
+from analyzers.intervals import Array, Spans
+from analyzers.report import Iteration
+
+MAX_GAP_SHARE = 0.01  # between iterations that follow each other at once, of their length
+MAX_WARM_UP_SHARE = 0.5  # of the iterations; what is longer is no warm-up
+MIN_STEP_SHARE = 0.02  # by which a warm-up differs at least from what follows
+MAX_PHASES = 3  # compiling, then caches, then clocks
+TRIED_BORDERS = 200
+PENALTY = 2.0  # parameters that a step adds: its place and its height
+
+
+class WarmUp(NamedTuple):
+    """The iterations at the beginning that are left out, and how that was decided."""
+
+    count: int
+    how: str
+
+
+def periods(iterations: Sequence[Iteration], *, until_next: bool) -> tuple[Spans, Array]:
+    """Return the stretch of each iteration, by begin, and which iterations these are.
+
+    Args:
+        iterations: As found.
+        until_next: Whether each reaches to the begin of the next one. The last one then has no
+            known end, and is left out unless iterations follow each other at once.
+    """
+    start = np.array([i.start_ns for i in iterations], np.int64)
+    end = np.array([i.end_ns for i in iterations], np.int64)
+    order = np.lexsort((end, start))
+    start, end = start[order], end[order]
+    if not until_next or len(start) < 2:
+        return Spans(start, end), order
+    distinct = np.append(start[1:] > start[:-1], True)
+    start, end, order = start[distinct], end[distinct], order[distinct]
+    gaps = np.maximum(start[1:] - end[:-1], 0)
+    reach = np.append(start[1:], max(int(end[-1]), int(start[-1]) + 1))
+    at_once = np.median(gaps) <= MAX_GAP_SHARE * np.median(reach - start) if len(gaps) else True
+    kept = slice(None) if at_once or len(start) <= 2 else slice(-1)
+    return Spans(start[kept], reach[kept]), order[kept]
+
+
+def warm_up(samples: Array) -> WarmUp:
+    """Return how many iterations at the beginning differ from those that follow.
+
+    A step is placed where two medians fit the durations best, and believed when the sum of
+    absolute deviations falls by more than chance would make it (Schwarz's criterion for
+    double-exponential noise, 1978); what follows it is looked at again.
+    """
+    count, dropped = len(samples), 0
+    for _ in range(MAX_PHASES):
+        most = min(int(MAX_WARM_UP_SHARE * count), count - MIN_SAMPLES) - dropped
+        step = _step(samples[dropped:], most)
+        if not step:
+            break
+        dropped += step
+    if not dropped:
+        return WarmUp(0, "no warm-up was found")
+    before, after = np.median(samples[:dropped]), np.median(samples[dropped:])
+    slower = "longer" if before > after else "shorter"
+    many = "iteration" if dropped == 1 else f"{dropped} iterations"
+    how = f"the first {many} took {abs(before / after - 1):.0%} {slower} than those that follow"
+    return WarmUp(dropped, how)
+
+
+def _step(samples: Array, most: int) -> int:
+    """Return where the level of ``samples`` changes, at most after ``most``; 0 for nowhere."""
+    count = len(samples)
+    if most < 1:
+        return 0
+    level = float(np.median(samples))
+    floor = 1e-4 * level * count  # so that a series without noise has no infinite evidence
+    plain = _spread(samples) + floor
+    borders = np.unique(np.geomspace(1, most, min(most, TRIED_BORDERS)).astype(np.int64))
+    costs = [_spread(samples[:b]) + _spread(samples[b:]) + floor for b in borders.tolist()]
+    best = int(np.argmin(costs))
+    border = int(borders[best])
+    if count * math.log(plain / costs[best]) <= PENALTY * math.log(count):
+        return 0
+    rest = float(np.median(samples[border:]))
+    return border if abs(float(np.median(samples[:border])) - rest) > MIN_STEP_SHARE * rest else 0
+
+
+def _spread(samples: Array) -> float:
+    return float(np.abs(samples - np.median(samples)).sum())
