@@ -405,22 +405,40 @@ def prediction_sentences(what_if: WhatIf, comparison: Comparison | None) -> Iter
     """
     from analyzers.whatif import beside
 
+    yield replay_sentence(what_if)
+    if what_if.replay.reason:
+        yield f"Nothing is predicted: {what_if.replay.reason}"
+    speedup = measured_speedup(comparison)
+    for prediction in what_if.predictions:
+        yield f"{prediction.sentence}."
+        if speedup is not None:
+            yield f"If that alone was changed: {beside(prediction, *speedup)}."
+    yield from assumptions(what_if)
+
+
+def replay_sentence(what_if: WhatIf) -> str:
+    """Say how well the recording's dependencies tell the time that was measured."""
     replay = what_if.replay
     error = 100 * abs(replay.error)
     longer = "longer" if replay.error > 0 else "shorter"
-    yield (
-        f"Replayed from its dependencies, the baseline takes {time_text(replay.end_to_end_ns)}: "
-        f"{error:.1f} % {longer} than measured."
+    return (
+        f"Replayed from its dependencies alone, the baseline takes "
+        f"{time_text(replay.end_to_end_ns)}, {error:.1f} % {longer} than measured."
     )
-    if replay.reason:
-        yield f"Nothing is predicted: {replay.reason}"
-    speedup = measured_speedup(comparison)
+
+
+def assumptions(what_if: WhatIf) -> list[str]:
+    """Return what the predictions rest on, each once, and why others were withheld."""
+    rests: dict[str, list[str]] = {}
     for prediction in what_if.predictions:
-        yield f"{prediction.sentence}. {' '.join(prediction.assumptions)}".strip()
-        if speedup is not None:
-            yield f"If that is what was changed: {beside(prediction, *speedup)}."
-    for withheld in what_if.withheld:
-        yield f"{withheld.change}: {withheld.reason}"
+        for text in prediction.assumptions:
+            rests.setdefault(text.rstrip("."), []).append(prediction.title)
+    told = [f"{text}." for text in dict.fromkeys((*what_if.replay.assumptions,))]
+    told += [
+        f"{text}." if len(titles) == len(what_if.predictions) else f"{titles[0]}: {text}."
+        for text, titles in rests.items()
+    ]
+    return told + [f"Not predicted, {w.change}: {w.reason}." for w in what_if.withheld]
 
 
 def measured_speedup(comparison: Comparison | None) -> tuple[float, float, float] | None:

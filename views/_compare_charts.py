@@ -36,6 +36,8 @@ NUMBER_ROOM = 0.16  # of the axis, for the numbers right of the bars
 MAX_SAMPLES = 1_500  # points of one recording; Plotly gets slow at 5,000
 SAMPLES_PX = 300
 BOXES = 0.2  # of the width
+FEW_ITERATIONS = 15  # each gets a number on the axis
+SHOWN_WARM_UP = 200
 
 
 def waterfall_figure(comparison: Comparison) -> go.Figure:
@@ -144,7 +146,7 @@ def _told(name: str, row: WaterfallRow | None, end: float) -> list[str]:
 def samples_figure(comparison: Comparison) -> go.Figure:
     """Return every iteration that was measured, and the two sides as boxes beside them.
 
-    What was left out as warm-up is shaded: its durations take no part in any number.
+    What was left out as warm-up is marked: its durations take no part in any number.
     """
     figure = go.Figure()
     sides = ((BASE, comparison.base, BASE_COLOR), (NEW, comparison.new, NEW_COLOR))
@@ -158,25 +160,25 @@ def samples_figure(comparison: Comparison) -> go.Figure:
             marker={"color": color, "size": 3},
             boxpoints=False,
             hoverinfo="skip",
+            showlegend=False,
         )
         if side.median_ns is not None:
             figure.add_hline(
                 y=side.median_ns, line={"color": color, "width": 1, "dash": "dash"}, layer="below"
             )
-    warm_up = max((r.warm_up for _, s, _ in sides for r in s.recordings), default=0)
-    if warm_up:
-        figure.add_vrect(
-            x0=0.5,
-            x1=warm_up + 0.5,
-            fillcolor=END_COLOR,
-            opacity=0.18,
-            line_width=0,
-            annotation={"text": "warm-up", "font": {"size": 12}},
-            annotation_position="top left",
-        )
     samples = [x for _, s, _ in sides for kept in s.samples_ns for x in kept]
     low, high = (min(samples), max(samples)) if samples else (0, 1)
     room = max(0.08 * (high - low), 0.01 * high)
+    for name, side, color in sides:
+        _add_warm_up(figure, name, side, color, low - 0.7 * room)
+    longest = max(
+        (
+            r.warm_up + len(s)
+            for _, x, _ in sides
+            for r, s in zip(x.recordings, x.samples_ns, strict=False)
+        ),
+        default=1,
+    )
     ticks = time_ticks(low - room, high + room, 5)
     figure.update_layout(
         height=SAMPLES_PX,
@@ -188,7 +190,10 @@ def samples_figure(comparison: Comparison) -> go.Figure:
             "domain": [0, 1 - BOXES],
             "title": {"text": "iteration"},
             "fixedrange": True,
-            "rangemode": "tozero",
+            "range": [0.4, longest + 0.6],
+            "dtick": 1 if longest <= FEW_ITERATIONS else None,
+            "nticks": 12,
+            "tickformat": ",d",
             "showgrid": False,
         },
         xaxis2={"domain": [1 - BOXES + 0.02, 1], "fixedrange": True},
@@ -218,6 +223,24 @@ def _add_points(figure: go.Figure, name: str, side: SideSummary, color: str) -> 
             customdata=[time_text(v) for v in values.tolist()],
             hovertemplate="iteration %{x}: %{customdata}<extra></extra>",
         )
+
+
+def _add_warm_up(
+    figure: go.Figure, name: str, side: SideSummary, color: str, height_ns: float
+) -> None:
+    """Mark the iterations that were left out; how long they took is in no number here."""
+    left_out = max((r.warm_up for r in side.recordings), default=0)
+    if left_out:
+        shown = np.arange(1, min(left_out, SHOWN_WARM_UP) + 1)
+        figure.add_scatter(
+            x=shown,
+            y=np.full(len(shown), height_ns),
+            mode="markers",
+            name=f"{name}: warm-up, left out",
+            marker={"color": color, "symbol": "x-thin", "size": 7, "line": {"width": 2}},
+            hovertemplate="iteration %{x}: left out as warm-up<extra></extra>",
+        )
+        figure.data[-1].marker.line.color = color  # the thin cross is drawn by its line
 
 
 def thinned(samples: Array) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from analyzers.compare import Comparison
+from analyzers.compare import Comparison, Side
 from analyzers.facts import WindowError, holds_counters_only
 from analyzers.report import Window
 from analyzers.whatif import WhatIf
@@ -38,13 +38,13 @@ class Asked:
         base: Ids of the recordings before the change.
         new: Ids of those after it.
         window: Part of them, as ``whyslow compare --window`` takes it; empty for iterations.
-        device: Name of the device; empty for the first one.
+        device: Number of the device among those that both sides have; -1 for the first one.
     """
 
     base: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     window: str = ""
-    device: str = ""
+    device: int = -1
 
     @property
     def is_complete(self) -> bool:
@@ -65,7 +65,7 @@ def adopt(recordings: Sequence[Trace]) -> Asked:
             base=_ids("base"),
             new=_ids("new"),
             window=asked.get("part", ""),
-            device=asked.get("gpu", ""),
+            device=int(gpu) if (gpu := asked.get("gpu", "")).isdecimal() and len(gpu) < 4 else -1,
         )
     remembered = st.session_state.get(REMEMBERED)
     if isinstance(remembered, Asked):
@@ -82,7 +82,7 @@ def put(asked: Asked) -> None:
         "base": ",".join(asked.base),
         "new": ",".join(asked.new),
         "part": asked.window,
-        "gpu": asked.device,
+        "gpu": str(asked.device) if asked.device >= 0 else "",
     }
     for key, value in wanted.items():
         if value and st.query_params.get_all(key) != [value]:
@@ -165,14 +165,16 @@ def _job(asked: Asked) -> Future[Comparison]:
 
 
 def _compare(asked: Asked) -> Comparison:
-    from library.comparisons import compare_recordings
+    from analyzers.compare import compare
+    from analyzers.compare_side import measure
+    from analyzers.facts import build_facts
 
-    return compare_recordings(
-        [cache.get(i) for i in asked.base],
-        [cache.get(i) for i in asked.new],
-        window=asked.window,
-        device=asked.device,
-    )
+    def side(trace_id: str) -> Side:
+        trace = cache.get(trace_id)
+        measured = measure(build_facts(trace), asked.window, asked.device)
+        return measured.with_sidecar({}, {}, trace.id, trace.source.name)
+
+    return compare([side(i) for i in asked.base], [side(i) for i in asked.new])
 
 
 def known_devices(asked: Asked) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pandas.io.formats.style import Styler
 
 from analyzers.compare import Comparison, Delta, KernelChange, MetricChange, RegionChange
 from analyzers.regions import OUTSIDE
+from analyzers.whatif import WhatIf, agrees, range_text, times_text
 from analyzers.words import name_text
 from library.compare_words import (
     CHANGES,
@@ -22,6 +23,7 @@ from library.compare_words import (
     ratio_text,
     signed_text,
 )
+from library.report_comparison import measured_speedup
 from views._charts import ROW_ORDER
 from views._units import format_value, visible
 
@@ -31,6 +33,7 @@ SHOWN_REGIONS = 20
 LESS, MORE = (14, 120, 190), (216, 107, 13)  # blue and orange: apart for every kind of eye
 GOOD, BAD = "rgba(40,159,104,0.30)", "rgba(216,107,13,0.30)"
 STRONGEST = 0.62  # opacity of the largest change; text must stay readable
+MORE_THAN = "more than predicted"
 QUIET = "color: rgba(128,136,146,0.95)"
 OUTSIDE_WORDS = "outside any region"
 REGION = "region"
@@ -124,6 +127,25 @@ def region_table(changes: pd.DataFrame, certain: pd.DataFrame) -> Styler:
     )
 
 
+def predictions_table(what_if: WhatIf, comparison: Comparison) -> pd.DataFrame:
+    """Return what was predicted from the baseline beside what was measured, most gain first."""
+    measured = measured_speedup(comparison)
+    rows = []
+    for prediction in what_if.predictions:
+        row = {
+            "if": visible(prediction.title[:1].upper() + prediction.title[1:], 2 * NAME_ROOM),
+            "predicted": range_text(*prediction.speedup),
+        }
+        if measured is not None:
+            speedup, low, high = measured
+            row["measured"] = f"{times_text(speedup)} × ({range_text(low, high)})"
+            fits = agrees(prediction, low, high)
+            less = high < prediction.speedup[0]
+            row["beside it"] = "fits" if fits else "less than predicted" if less else MORE_THAN
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def changed_only(kernels: Sequence[KernelChange]) -> list[KernelChange]:
     """Return the kernels whose change is above the noise, and those that are new or gone."""
     return [k for k in kernels if k.time.significant or k.kind.value in ("new", "gone")]
@@ -174,11 +196,10 @@ def _ms_text(shown: object) -> str:
     value = float(str(shown))
     if not value:
         return "·"
-    sign = "+" if value > 0 else "\N{MINUS SIGN}"
-    size = abs(value)
-    return (
-        f"{sign}{'< 0.001' if size < 0.001 else f'{size:,.3g}' if size < 100 else f'{size:,.0f}'}"
-    )
+    sign, size = "+" if value > 0 else "\N{MINUS SIGN}", abs(value)
+    if size < 0.0005:
+        return "~ 0"
+    return f"{sign}{size:.3f}" if size < 1 else f"{sign}{float(f'{size:.3g}'):,g}"
 
 
 def _us_text(shown: object, *, signed: bool = False) -> str:

@@ -12,7 +12,7 @@ from analyzers.regions import OUTSIDE
 from analyzers.words import count_text, split_sentence, time_text
 from collectors.trace import Trace
 from library.compare_words import GROUPS, blocking, differences, shown_rows, signed_text, tools
-from library.report_comparison import prediction_sentences
+from library.report_comparison import assumptions, replay_sentence
 from views._compare_charts import (
     samples_figure,
     samples_words,
@@ -37,6 +37,7 @@ from views._compare_tables import (
     comparability_table,
     kernels_table,
     metrics_table,
+    predictions_table,
     region_matrix,
     region_table,
 )
@@ -140,17 +141,16 @@ def _labels(recordings: Sequence[Trace]) -> dict[str, str]:
     }
 
 
-def _device(asked: Asked) -> str:
+def _device(asked: Asked) -> int:
     devices = known_devices(asked)
     if len(devices) < 2:
         return asked.device
-    shown = asked.device if asked.device in devices else devices[0]
-    st.session_state["compare_device"] = shown
-    return str(
+    st.session_state["compare_device"] = min(max(asked.device, 0), len(devices) - 1)
+    return int(
         st.selectbox(
             "Device",
-            devices,
-            format_func=lambda d: visible(d, NAME_ROOM),
+            range(len(devices)),
+            format_func=lambda number: visible(devices[number], NAME_ROOM),
             key="compare_device",
             label_visibility="collapsed",
         )
@@ -171,9 +171,9 @@ def _compared(asked: Asked) -> None:
         return
     _waterfall(comparison)
     _evidence(comparison)
+    _tables(comparison)
     _samples(comparison)
     _forecast(asked, comparison)
-    _tables(comparison)
     _comparability(comparison)
     _notes(comparison)
 
@@ -297,14 +297,10 @@ def _samples(comparison: Comparison) -> None:
         config={"displayModeBar": False},
         alt=samples_words(comparison),
     )
-    told = dict.fromkeys(
-        r.warm_up_how
-        for side in (comparison.base, comparison.new)
-        for r in side.recordings
-        if r.warm_up_how
-    )
-    for sentence in told:
-        st.caption(md_prose(sentence))
+    for words, side in (("baseline", comparison.base), ("new", comparison.new)):
+        told = dict.fromkeys(r.warm_up_how for r in side.recordings if r.warm_up_how)
+        for sentence in told:
+            st.caption(md_prose(f"Warm-up, {words}: {sentence}"))
 
 
 def _forecast(asked: Asked, comparison: Comparison) -> None:
@@ -312,8 +308,23 @@ def _forecast(asked: Asked, comparison: Comparison) -> None:
     if what_if is None:
         return
     st.subheader("What if, predicted from the baseline alone", anchor=False)
-    for sentence in prediction_sentences(what_if, comparison):
-        show_prose(sentence)
+    st.caption(md_prose(replay_sentence(what_if)))
+    if what_if.replay.reason:
+        show_prose(f"Nothing is predicted: {what_if.replay.reason}")
+    if what_if.predictions:
+        st.dataframe(
+            predictions_table(what_if, comparison),
+            hide_index=True,
+            key="compare_predictions",
+            column_config={"if": st.column_config.TextColumn("if", width="large")},
+        )
+        st.caption(
+            "Times as fast as the baseline. Measured is the whole change, so it stands beside each "
+            "prediction as if that alone had been changed."
+        )
+    with st.expander("What the predictions rest on"):
+        for sentence in assumptions(what_if):
+            show_prose(sentence)
 
 
 def _tables(comparison: Comparison) -> None:
@@ -425,10 +436,15 @@ def _comparability(comparison: Comparison) -> None:
     unlike = sum(d.level is not Level.SAME for d in comparison.comparability)
     unknown = sum(d.level is Level.UNKNOWN for d in comparison.comparability)
     st.caption(
-        f"{count_text(len(comparison.comparability), 'thing')} looked at: {unlike - unknown} "
-        f"differ, {unknown} were not recorded."
+        f"{len(comparison.comparability)} properties looked at: {unlike - unknown} not the same, "
+        f"{unknown} not recorded."
     )
-    st.dataframe(comparability_table(comparison), hide_index=True, key="compare_comparability")
+    st.dataframe(
+        comparability_table(comparison),
+        hide_index=True,
+        height="content",
+        key="compare_comparability",
+    )
 
 
 def _notes(comparison: Comparison) -> None:
