@@ -33,6 +33,7 @@ SHOWN_REGIONS = 20
 LESS, MORE = (14, 120, 190), (216, 107, 13)  # blue and orange: apart for every kind of eye
 GOOD, BAD = "rgba(40,159,104,0.30)", "rgba(216,107,13,0.30)"
 STRONGEST = 0.62  # opacity of the largest change; text must stay readable
+TIMES = "\N{MULTIPLICATION SIGN}"
 MORE_THAN = "more than predicted"
 QUIET = "color: rgba(128,136,146,0.95)"
 OUTSIDE_WORDS = "outside any region"
@@ -138,7 +139,7 @@ def predictions_table(what_if: WhatIf, comparison: Comparison) -> pd.DataFrame:
         }
         if measured is not None:
             speedup, low, high = measured
-            row["measured"] = f"{times_text(speedup)} × ({range_text(low, high)})"
+            row["measured"] = f"{times_text(speedup)} {TIMES} ({range_text(low, high)})"
             fits = agrees(prediction, low, high)
             less = high < prediction.speedup[0]
             row["beside it"] = "fits" if fits else "less than predicted" if less else MORE_THAN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import streamlit as st
 
@@ -163,8 +164,8 @@ def _compared(asked: Asked) -> None:
     if comparison is None:
         return
     if st.session_state.get(OF) != asked:  # what was clicked belongs to other recordings
-        for key, value in {OF: asked, EVIDENCE: None, SEEN: {}}.items():
-            st.session_state[key] = value
+        st.session_state[OF] = asked
+        st.session_state[EVIDENCE], st.session_state[SEEN] = None, {}
     _verdict(asked, comparison)
     if comparison.verdict is Outcome.NOT_COMPARABLE:
         _not_comparable(comparison)
@@ -243,9 +244,14 @@ def _waterfall(comparison: Comparison) -> None:
 
 
 def _clicked_bar(event: object) -> str:
-    points = event["selection"].get("points", ()) if isinstance(event, dict) else ()
+    points = _selected(event, "points")
     told = points[0].get("customdata") if points else None
     return str(told[0]) if told else ""
+
+
+def _selected(event: object, what: str) -> list[Any]:
+    """Return what is selected in a chart or a table."""
+    return list(event["selection"].get(what, ())) if isinstance(event, dict) else []
 
 
 def _of_row(row: WaterfallRow) -> Evidence:
@@ -368,7 +374,7 @@ def _kernels(kernels: Sequence[KernelChange]) -> None:
         + (f" {count_text(more, 'smaller change')} not shown." if more > 0 else "")
         + " Click a row to see both recordings at its longest launch."
     )
-    rows = event["selection"].get("rows", ()) if isinstance(event, dict) else ()
+    rows = _selected(event, "rows")
     if rows and rows[0] < len(shown):
         kernel = shown[rows[0]]
         words = visible(kernel.short_name, NAME_ROOM)
@@ -407,7 +413,7 @@ def _regions(comparison: Comparison) -> None:
         "Change in ms per iteration by region and by row of the ledger: blue is less, orange is "
         "more, grey may be chance. Click a cell to see both recordings there."
     )
-    cells = event["selection"].get("cells", ()) if isinstance(event, dict) else ()
+    cells = _selected(event, "cells")
     if not cells or int(cells[0][0]) >= len(changes):
         return
     name, row = str(changes.index[int(cells[0][0])]), str(cells[0][1])
