@@ -19,14 +19,17 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import worker
 from analyzers.words import by_reason, time_text
-from library import cache, report_command
+from library import cache, compare_command, report_command
 
 if TYPE_CHECKING:
+    from analyzers.compare import Comparison
+    from collectors.trace import Trace
     from library.analyses import Stored
     from worker import Opened, Progress
 
@@ -43,14 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a plain terminal may not know every character
             stream.reconfigure(errors="backslashreplace")
-    chosen = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    chosen = _parser().parse_args(compare_command.with_separator(given))
     if chosen.data_dir:
         os.environ[cache.DATA_DIR_VARIABLE] = str(Path(chosen.data_dir).absolute())
     try:
         with contextlib.suppress(BrokenPipeError):  # the reader of our output has seen enough
-            chosen.run(chosen)
+            status = chosen.run(chosen) or 0
             sys.stdout.flush()
-            return 0
+            return int(status)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -97,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_diagnose)
 
     command = commands.add_parser(
+        "compare", parents=[shared], help="say whether a program got faster, and why"
+    )
+    compare_command.add_options(command)
+    command.set_defaults(run=_compare)
+
+    command = commands.add_parser(
         "export", parents=[shared, windowed], help="write a recording and its analysis to files"
     )
     command.add_argument("path", type=Path, metavar="PATH")
@@ -108,11 +118,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser(
         "report",
-        parents=[shared, windowed],
+        parents=[shared],
         help="write what whyslow says to one HTML, Markdown or JSON file",
     )
-    command.add_argument("path", type=Path, metavar="PATH")
-    command.add_argument("--counters", type=Path, metavar="REPORT.ncu-rep", help="as of diagnose")
     report_command.add_options(command)
     command.set_defaults(run=_report)
     return parser
@@ -164,28 +172,69 @@ def _diagnose(chosen: argparse.Namespace) -> None:
     sys.stdout.write(f"{text}\n" if chosen.json else _in_words(json.loads(text)))
 
 
+def _compare(chosen: argparse.Namespace) -> int:
+    *_, comparison = _compared(chosen, smallest=chosen.smallest)
+    with _writing_to(chosen.markdown or chosen.junit or Path("stdout")):
+        text, answer = compare_command.written(comparison, chosen)
+    sys.stdout.write(text)
+    return answer.status
+
+
+def _compared(
+    chosen: argparse.Namespace, smallest: float | None = None
+) -> tuple[list[Trace], list[Trace], Comparison]:
+    """Compare recordings; two are opened at a time, as there are two sides."""
+    from library import comparisons
+
+    base, new = compare_command.sides(chosen)
+    with _bar("compare") as show, ThreadPoolExecutor(comparisons.AT_A_TIME) as threads:
+        traces = list(threads.map(lambda path: _trace(path, show), [*base, *new]))
+        sides = traces[: len(base)], traces[len(base) :]
+        options = {"window": chosen.window, "device": chosen.device, "smallest": smallest}
+        return (
+            *sides,
+            comparisons.compare_recordings(*sides, **options, measure=worker.measure),
+        )
+
+
+def _trace(path: Path, show: Any) -> Trace:
+    """Return a recording of the library; opens it when it is not there."""
+    stored = worker.start(path, timeline=False).wait(show)
+    return cache.named(cache.get(stored.trace_id), stored.name)
+
+
 def _report_text(path: Path, window: str, counters: str) -> str:
     """Return the report as JSON text, made now or stored before."""
     return _stored(path, window, counters).report_text()
 
 
 def _report(chosen: argparse.Namespace) -> None:
+    wanted = report_command.wanted(chosen)
+    if len(chosen.recordings) > 1 or chosen.new:
+        base, new, comparison = _compared(chosen)
+        with _writing_to(wanted.first):
+            what = wanted.compare(base, new, comparison)
+    else:
+        what = _diagnosed(chosen, wanted)
+    print(_shown(what))
+
+
+def _diagnosed(chosen: argparse.Namespace, wanted: report_command.Wanted) -> str:
     from collectors.trace import DamagedError
 
-    wanted = report_command.wanted(chosen)
+    path, window = chosen.recordings[0], chosen.window
     counters = _opened(chosen.counters).trace.id if chosen.counters else ""
     for is_last in (False, True):
-        stored = _stored(chosen.path, chosen.window, counters)
+        stored = _stored(path, window, counters)
         trace = cache.named(cache.get(stored.trace_id), stored.name)
         try:
-            with _writing_to(next(iter(wanted.targets.values()))):
-                what = wanted.diagnose(trace, stored, chosen.window, counters)
-            break
+            with _writing_to(wanted.first):
+                return wanted.diagnose(trace, stored, window, counters)
         except DamagedError:  # noticed only while its tables are read: made anew, once
             if is_last:
                 raise
             cache.remove(trace.id)
-    print(_shown(what))
+    raise AssertionError
 
 
 def _stored(path: Path, window: str, counters: str) -> Stored:

@@ -29,11 +29,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from library import analyses, cache
 
 if TYPE_CHECKING:
+    from analyzers.compare_side import Side
     from collectors.trace import Trace
     from library.analyses import Stored
 
@@ -246,6 +247,28 @@ def analyse(trace: Trace, window: str, counters: str = "") -> Stored:
     return job.wait()
 
 
+def measure(trace: Trace, window: str = "", device: int = -1) -> Side:
+    """Return what a recording of the library brings to a comparison, from a child process.
+
+    Args:
+        trace: The recording.
+        window: As ``library.comparisons.compare_recordings`` takes it.
+        device: Key of the device to compare; -1 for the one that is busy longest.
+
+    Raises:
+        WindowError: The recording has no such window or device.
+        TraceError: As ``open_recording``.
+    """
+    from library import comparisons
+
+    if (kept := comparisons.load(trace, window, device)) is not None:
+        return kept
+    job = Job(name=trace.source.name)
+    job._launch(trace.folder, window, "", Limits(), timeline=False, side=str(device))
+    job.wait()
+    return comparisons.measured(trace, window, device)
+
+
 class Job:
     """A recording that is being opened by a child process.
 
@@ -292,8 +315,15 @@ class Job:
         self._cancelled.set()
         self._done.wait(timeout=5.0)
 
-    def _launch(
-        self, path: Path, window: str, counters: str, limits: Limits, *, timeline: bool = True
+    def _launch(  # noqa: PLR0913 - what the child is told to do
+        self,
+        path: Path,
+        window: str,
+        counters: str,
+        limits: Limits,
+        *,
+        timeline: bool = True,
+        side: str = "",
     ) -> None:
         cache.sweep()
         running = contextlib.ExitStack()
@@ -302,6 +332,7 @@ class Job:
             with cache.writing():
                 order = {"path": str(path), "window": window, "counters": counters}
                 order["timeline"] = "made" if timeline else ""
+                order["side"] = side
                 process = _start_child(self._folder, order, limits)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -535,7 +566,8 @@ def main() -> int:
         _set_limits(limits)
         asked = (order["window"], order["counters"])
         timeline = bool(order.get("timeline", True))
-        answer = _answer(Path(order["path"]), *asked, _Reporter(folder), timeline=timeline)
+        work = {"timeline": timeline, "side": order.get("side", "")}
+        answer = _answer(Path(order["path"]), *asked, _Reporter(folder), **work)
         cache.write_json(folder / "result.json", answer)
     except MemoryError:
         return OUT_OF_MEMORY
@@ -595,7 +627,7 @@ class _Reporter:
 
 
 def _answer(
-    path: Path, window: str, counters: str, report: _Reporter, *, timeline: bool = True
+    path: Path, window: str, counters: str, report: _Reporter, **work: Any
 ) -> dict[str, str]:
     """Open the recording; put whatever goes wrong into words."""
     from analyzers.facts import WindowError
@@ -606,7 +638,7 @@ def _answer(
             for _ in turns:
                 report(0.0, "waiting: the same file is being opened elsewhere")
                 time.sleep(PROGRESS_EVERY_S)
-            stored = _open(path, window, counters, report, timeline=timeline)
+            stored = _open(path, window, counters, report, **work)
             return {"trace": stored.trace_id, "analysis": stored.folder.name}
     except (TraceError, WindowError) as error:
         return {"error": type(error).__name__, "message": one_line(error)}
@@ -633,9 +665,7 @@ def _is_memory(error: Exception) -> bool:
     return any(word in str(error) for word in _MEMORY_WORDS)
 
 
-def _open(
-    path: Path, window: str, counters: str, report: _Reporter, *, timeline: bool = True
-) -> Stored:
+def _open(path: Path, window: str, counters: str, report: _Reporter, **work: Any) -> Stored:
     """Read and analyse, and read once more when the cached copy turns out to be damaged."""
     in_library = path.parent == cache.cache_root()
     trace = cache.get(path.name) if in_library else cache.find(path)
@@ -643,7 +673,7 @@ def _open(
         if trace is None:
             trace = _read(path, report)
         try:
-            return _analyse(trace, window, counters, report, timeline=timeline)
+            return _analyse(trace, window, counters, report, **work)
         except Exception as error:
             damaged = _is_damage(error)
             if damaged and counters:  # whose table it is does not show: both are read anew
@@ -674,9 +704,17 @@ def _read(path: Path, report: _Reporter) -> Trace:
     return trace
 
 
-def _analyse(
-    trace: Trace, window: str, counters: str, report: _Reporter, *, timeline: bool = True
+def _analyse(  # noqa: PLR0913 - what the child is told to do
+    trace: Trace,
+    window: str,
+    counters: str,
+    report: _Reporter,
+    *,
+    timeline: bool = True,
+    side: str = "",
 ) -> Stored:
+    if side:
+        return _measured(trace, window, int(side), report)
     from analyzers.analysis import investigate
     from analyzers.facts import build_facts
     from library.timeline_lanes import add_recording_index, recording_index, window_index
@@ -697,6 +735,15 @@ def _analyse(
         if index is not None:
             analyses.without_defects(index)
         return stored
+
+
+def _measured(trace: Trace, window: str, device: int, report: _Reporter) -> Stored:
+    """Measure what the recording brings to a comparison, and keep it beside the trace."""
+    from library import comparisons
+
+    report(READING_SHARE, "measuring iterations")
+    comparisons.measured(trace, window, device)
+    return analyses.Stored(comparisons.place_of(trace, window, device))
 
 
 if __name__ == "__main__":

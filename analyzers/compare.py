@@ -59,7 +59,7 @@ from analyzers.compare_types import (
 )
 from analyzers.finding import Row
 from analyzers.intervals import Array
-from analyzers.regions import OUTSIDE, RANGES
+from analyzers.regions import OUTSIDE
 from analyzers.steps import ROLES
 from analyzers.words import count_text, share_text, time_text
 
@@ -347,8 +347,9 @@ def _with_evidence(
     regions: tuple[RegionChange, ...],
 ) -> WaterfallRow:
     """Add where to look on both sides, and what is behind the change."""
+    whole = {OUTSIDE, *(side.loop for side in (*base, *new))}  # says no more than the row
     mine = [r for r in regions if r.row.value == row.row and r.time.change]
-    most = max(mine, key=lambda r: (abs(r.time.change), r.level == RANGES), default=None)
+    most = max(mine, key=lambda r: (r.name not in whole, abs(r.time.change)), default=None)
     places = [
         _place(sides[account.recording], account.recording, row.row)
         for sides, account in zip((base, new), accounts, strict=True)
@@ -378,16 +379,16 @@ def _role_note(row: str, base: Sequence[Side], new: Sequence[Side]) -> str:
         shares.append(spent / sum(float(_samples(s).sum()) for s in sides))
     if not any(shares):
         return ""
-    before, after = (share_text(s, 1) for s in shares)
+    before, after = (share_text(s, 1, exact=True) for s in shares)
     return f"Fetching data (DataLoader) takes {before} of an iteration on base, {after} on new."
 
 
 def _region_note(most: RegionChange | None) -> str:
     if most is None or not most.time.significant:
         return ""
-    where = f"in {most.name[:80]}" if most.name != OUTSIDE else "in no range or operator"
+    where = f"In {most.name[:80]}" if most.name != OUTSIDE else "In no range or operator"
     before, after = time_text(most.time.base), time_text(most.time.new)
-    return f"Most of it {where}: {before} on base, {after} on new."
+    return f"{where}: {before} on base, {after} on new."
 
 
 # --- words --------------------------------------------------------------------------------

@@ -179,6 +179,12 @@ def get(trace_id: str) -> Trace:
     return named(trace, newest.name) if newest is not None else trace
 
 
+def paths_of(trace_id: str) -> list[Path]:
+    """Return where the files lie that became this trace, the one opened last first."""
+    records = sorted(_records(), key=lambda r: r.order, reverse=True)
+    return [Path(r.path) for r in records if r.trace == trace_id]
+
+
 def is_known(trace_id: str) -> bool:
     """Tell whether the library has a recording of this name; cheap."""
     known = _TRACE_ID.fullmatch(trace_id) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,7 @@ from library.texts import format_value
 
 if TYPE_CHECKING:
     from analyzers.whatif import WhatIf
-    from collectors.trace import Source
+    from collectors.trace import Source, Trace
 
 SHOWN_KERNELS = 25
 SHOWN_REGIONS = 25
@@ -99,6 +99,15 @@ def comparison_report(comparison: Comparison, sides: Sides, asked: Asked) -> Doc
         base_url=asked.base_url,
     )
     return without_private(document, asked.privacy, [s.name for _, s in sides.sources])
+
+
+def named_sources(base: Sequence[Trace], new: Sequence[Trace]) -> list[tuple[str, Source]]:
+    """Return the recordings of both sides, with what to call each."""
+    return [
+        (f"{words} {n}" if len(traces) > 1 else words, trace.source)
+        for words, traces in (("Baseline", base), ("New", new))
+        for n, trace in enumerate(traces, 1)
+    ]
 
 
 def _names(side: SideSummary) -> str:

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+import worker
 from analyzers.compare import Comparison, Side
 from analyzers.facts import WindowError, holds_counters_only
 from analyzers.report import Window
 from analyzers.whatif import WhatIf
 from collectors.trace import Trace, TraceError
-from library import cache
+from library import cache, comparisons
 from views._choices import window_choices
 from views._routes import trouble
-from views._session import load, show_error
+from views._session import MAX_ROWS_IN_SERVER, load, show_error
 
 REMEMBERED = "compare_asked"
 KEPT = 16  # comparisons that stay in memory
@@ -165,16 +166,20 @@ def _job(asked: Asked) -> Future[Comparison]:
 
 
 def _compare(asked: Asked) -> Comparison:
-    from analyzers.compare import compare
-    from analyzers.compare_side import measure
-    from analyzers.facts import build_facts
+    return comparisons.compare_recordings(
+        [cache.get(i) for i in asked.base],
+        [cache.get(i) for i in asked.new],
+        window=asked.window,
+        device=str(asked.device) if asked.device >= 0 else "",
+        measure=_measure,
+    )
 
-    def side(trace_id: str) -> Side:
-        trace = cache.get(trace_id)
-        measured = measure(build_facts(trace), asked.window, asked.device)
-        return measured.with_sidecar({}, {}, trace.id, trace.source.name)
 
-    return compare([side(i) for i in asked.base], [side(i) for i in asked.new])
+def _measure(trace: Trace, window: str, device: int) -> Side:
+    """Measure what a recording brings; a large one in a child process, under limits."""
+    is_large = sum(trace.counts.values()) > MAX_ROWS_IN_SERVER
+    measure = worker.measure if is_large else comparisons.measured
+    return measure(trace, window, device)
 
 
 def known_devices(asked: Asked) -> tuple[str, ...]:

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import streamlit as st
 
 from analyzers.compare import Comparison
-from collectors.trace import Trace
 from library import cache
-from library.report_comparison import Sides, comparison_report
+from library.report_comparison import Sides, comparison_report, named_sources
 from library.report_diagnosis import Asked, Where, diagnosis
 from library.report_document import Document
 from library.report_files import FORMS
@@ -31,20 +30,10 @@ def offer_comparison(base: tuple[str, ...], new: tuple[str, ...], comparison: Co
     """Offer the report about a comparison of these recordings."""
 
     def made(asked: Asked) -> Document:
-        sides = (("Baseline", base), ("New", new))
-        sources = [(words, _traces(ids)) for words, ids in sides]
-        named = [
-            (f"{words} {n}" if len(traces) > 1 else words, trace.source)
-            for words, traces in sources
-            for n, trace in enumerate(traces, 1)
-        ]
+        named = named_sources([cache.get(i) for i in base], [cache.get(i) for i in new])
         return comparison_report(comparison, Sides(sources=named), asked)
 
     _offer("comparison", made)
-
-
-def _traces(ids: tuple[str, ...]) -> list[Trace]:
-    return [cache.get(i) for i in ids]
 
 
 def _offer(name: str, made: Callable[[Asked], Document]) -> None:

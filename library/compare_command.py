@@ -1,0 +1,155 @@
+"""What ``whyslow compare`` takes, writes, and answers to whoever called it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from analyzers.compare import Comparison
+
+ANSWERED, REGRESSED, INCONCLUSIVE = 0, 1, 4
+SEPARATOR, NEW_OPTION = "--", "--new"
+
+
+def with_separator(arguments: Sequence[str]) -> list[str]:
+    """Return arguments in which what divides base from new is an option, so that more may follow.
+
+    ``compare A B -- C D --json`` reads better than ``--new``, but to a parser ``--`` ends options.
+    """
+    found = list(arguments)
+    if found[:1] in (["compare"], ["report"]) and SEPARATOR in found:
+        found[found.index(SEPARATOR)] = NEW_OPTION
+    return found
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add what ``compare`` takes."""
+    command.usage = (
+        "whyslow compare BASE [BASE ...] -- NEW [NEW ...] [options]\n"
+        "       whyslow compare BASE NEW [options]"
+    )
+    command.add_argument("recordings", nargs="+", type=Path, metavar="BASE")
+    command.add_argument(
+        NEW_OPTION, nargs="+", type=Path, metavar="NEW", help="recordings after the change; or --"
+    )
+    command.add_argument(
+        "--window",
+        default="",
+        metavar="WINDOW",
+        help="what an iteration is: nvtx:NAME (every range of that name); by default the "
+        "iterations that are found. Or one stretch: nvtx:NAME#n, iteration:n, span:START_NS-END_NS",
+    )
+    command.add_argument(
+        "--device", default="", metavar="N", help="device to compare (default: the busiest)"
+    )
+    command.add_argument(
+        "--smallest",
+        type=percent,
+        default=None,
+        metavar="PERCENT",
+        help="smallest change that matters (1%%)",
+    )
+    command.add_argument(
+        "--fail-on-regression",
+        type=percent,
+        default=None,
+        metavar="PERCENT",
+        help="exit 1 when an iteration takes this much longer, 4 when that cannot be told",
+    )
+    command.add_argument("--json", action="store_true", help="print the answer as JSON")
+    command.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write a summary for a pull request"
+    )
+    command.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+
+
+def percent(text: str) -> float:
+    """Read ``3%`` or ``3`` as 0.03.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no percentage of 0 or more.
+    """
+    try:
+        value = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage such as 3%")
+    return value
+
+
+def sides(chosen: argparse.Namespace) -> tuple[list[Path], list[Path]]:
+    """Return the recordings before and after.
+
+    Raises:
+        RefusedError: It cannot be told which is which.
+    """
+    given: list[Path] = list(chosen.recordings)
+    if chosen.new:
+        return given, list(chosen.new)
+    if len(given) == 2:
+        return given[:1], given[1:]
+    from collectors.trace import RefusedError
+
+    raise RefusedError(
+        "compare: give BASE NEW, or BASE [BASE ...] -- NEW [NEW ...]; "
+        f"{len(given)} recordings without -- do not tell which is which"
+    )
+
+
+class Gate(NamedTuple):
+    """What the caller is told: an exit status, and why it is not 0."""
+
+    status: int
+    failure: str = ""
+    inconclusive: str = ""
+
+
+def gate(comparison: Comparison, allowed: float | None) -> Gate:
+    """Decide whether a change may pass.
+
+    It fails when the time per iteration regressed, by more than ``allowed``. It passes when
+    the interval rules such a regression out. Anything else is inconclusive: a gate that lets
+    through what it cannot see is none.
+
+    Args:
+        comparison: The answer.
+        allowed: Share of base's time; None when nobody asked for a gate: then the status is 0.
+    """
+    from analyzers.compare import Outcome
+
+    verdict, delta = comparison.verdict, comparison.delta
+    if allowed is None:
+        failure = comparison.sentence if verdict is Outcome.REGRESSED else ""
+        open_answers = (Outcome.INCONCLUSIVE, Outcome.NOT_COMPARABLE)
+        told = comparison.sentence if verdict in open_answers else ""
+        return Gate(ANSWERED, failure, told)
+    if delta is None or delta.low is None or delta.high is None:
+        return Gate(INCONCLUSIVE, inconclusive=comparison.sentence)
+    limit_ns = allowed * delta.base
+    if verdict is Outcome.REGRESSED and delta.change > limit_ns:
+        return Gate(REGRESSED, failure=comparison.sentence)
+    if delta.high <= limit_ns or verdict in (Outcome.IMPROVED, Outcome.NO_DIFFERENCE):
+        return Gate(ANSWERED)
+    why = f"A regression of more than {allowed:.1%} cannot be ruled out. {comparison.sentence}"
+    return Gate(INCONCLUSIVE, inconclusive=why)
+
+
+def written(comparison: Comparison, chosen: argparse.Namespace) -> tuple[str, Gate]:
+    """Write the files that were asked for; return what to print and what to answer."""
+    from library import comparison_text
+
+    answer = gate(comparison, chosen.fail_on_regression)
+    if chosen.markdown:
+        chosen.markdown.write_text(comparison_text.to_markdown(comparison), encoding="utf-8")
+    if chosen.junit:
+        text = comparison_text.to_junit(
+            comparison, failure=answer.failure, inconclusive=answer.inconclusive
+        )
+        chosen.junit.write_text(text, encoding="utf-8")
+    if chosen.json:
+        return f"{comparison.to_json()}\n", answer
+    return comparison_text.to_text(comparison), answer

@@ -1,0 +1,329 @@
+"""Comparisons of recordings that were opened: what each brings is measured once, and kept.
+
+``<trace>/compare/<key>.npz`` holds one ``Side``: a few megabytes at most, whatever the recording's
+size. Beside a recording may lie what its workload wrote about itself
+(``<recording>.workload.json``) and what was sampled meanwhile (``<recording>.telemetry.sqlite``);
+both are read anew each time, and their absence is no error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import sqlite3
+import uuid
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from library import cache
+
+if TYPE_CHECKING:
+    from analyzers.compare import Comparison
+    from analyzers.compare_side import Side
+    from collectors.trace import Trace
+
+WORKLOAD, TELEMETRY = ".workload.json", ".telemetry.sqlite"
+MAX_SUMMARY_BYTES = 16 << 20
+SUMMARY_SCHEMA = 1
+AT_A_TIME = 2  # recordings that are measured at the same time; each needs memory of its own
+HELD_DOWN = 0x4 | 0x8 | 0x20 | 0x40 | 0x80  # NVML's reasons that slow a busy GPU down
+BUSIEST = -1  # key of the device that is busy longest
+MAX_KEPT = 16  # sides of a trace: other windows, other devices
+
+Measure = Callable[["Trace", str, int], "Side"]
+
+
+def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
+    base: Sequence[Trace],
+    new: Sequence[Trace],
+    *,
+    window: str = "",
+    device: str = "",
+    smallest: float | None = None,
+    measure: Measure | None = None,
+) -> Comparison:
+    """Compare recordings of the library.
+
+    Args:
+        base: Recordings before the change.
+        new: Recordings after it.
+        window: ``""`` for the iterations that are found, ``nvtx:NAME`` for every range of that
+            name, or one window as ``analyzers.analyze`` takes it.
+        device: Name or number of a device of the ledger; empty for the one that is busy longest.
+        smallest: The smallest change that matters, as a share; None for what is usual.
+        measure: How to get what a recording brings; by default here and now. Give
+            ``worker.measure`` to have it done in a child process, under limits.
+
+    Raises:
+        WindowError: A recording has no such window or device.
+        TraceError: A recording cannot be read back.
+    """
+    from analyzers.compare import SMALLEST_SHARE, compare
+
+    take = measure or measured
+    key = int(device) if device.isdecimal() else BUSIEST
+    traces = [*base, *new]
+    sides = _all(take, traces, window, [key] * len(traces))
+    if not device.isdecimal():
+        wanted = _key_of(device, sides[0])
+        keys = [wanted if wanted < len(s.devices) else s.device for s in sides]
+        again = [place for place, s in enumerate(sides) if s.device != keys[place]]
+        fresh = _all(take, [traces[p] for p in again], window, [keys[p] for p in again])
+        for place, side in zip(again, fresh, strict=True):
+            sides[place] = side
+    known = [_with_sidecars(s, t) for s, t in zip(sides, traces, strict=True)]
+    share = SMALLEST_SHARE if smallest is None else smallest
+    return compare(known[: len(base)], known[len(base) :], smallest=share)
+
+
+def _all(take: Measure, traces: Sequence[Trace], window: str, keys: Sequence[int]) -> list[Side]:
+    pairs = list(zip(traces, keys, strict=True))
+    with ThreadPoolExecutor(AT_A_TIME) as threads:
+        return list(threads.map(lambda pair: take(pair[0], window, pair[1]), pairs))
+
+
+def _key_of(device: str, side: Side) -> int:
+    """Return the key of the device of this name, or of the one that was chosen already.
+
+    Raises:
+        WindowError: There is none of that name.
+    """
+    from analyzers.facts import WindowError
+
+    if not device:
+        return side.device
+    if device not in side.devices:
+        known = ", ".join(side.devices) or "none"
+        raise WindowError(f"device {device[:80]!r}: {side.source['name']} has {known}"[:280])
+    return side.devices.index(device)
+
+
+# --- what a recording brings --------------------------------------------------------------
+
+
+def measured(trace: Trace, window: str = "", device: int = BUSIEST) -> Side:
+    """Return what a recording brings: as it was kept, or measured now and kept."""
+    kept = load(trace, window, device)
+    if kept is not None:
+        return kept
+    from analyzers.compare_side import measure
+    from analyzers.facts import build_facts
+
+    side = measure(build_facts(trace), window, device)
+    save(side, trace, window, device)
+    return side
+
+
+def place_of(trace: Trace, window: str, device: int) -> Path:
+    """Return where a side is kept."""
+    version = cache.fingerprint("analyzers", "collectors.trace", "library.comparisons")
+    key = hashlib.sha256(f"{version}\0{window}\0{device}".encode("utf-8", "replace")).hexdigest()
+    return trace.folder / "compare" / f"{key[:24]}.npz"
+
+
+def load(trace: Trace, window: str = "", device: int = BUSIEST) -> Side | None:
+    """Return the side that was kept, or None when it has to be measured."""
+    path = place_of(trace, window, device)
+    try:
+        return _decoded(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        with contextlib.suppress(OSError):  # damaged: measured anew
+            path.unlink()
+        return None
+
+
+def save(side: Side, trace: Trace, window: str, device: int) -> Path:
+    """Keep a side beside its trace, and return where.
+
+    Raises:
+        OSError: The disk is full or cannot be written.
+    """
+    path = place_of(trace, window, device)
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        fresh.write_bytes(_encoded(side))
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    _forget_old(path.parent)
+    return path
+
+
+def _forget_old(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # another process deletes the same ones
+        sides = sorted(folder.glob("*.npz"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
+        for path in sides[MAX_KEPT:]:
+            path.unlink(missing_ok=True)
+
+
+_ARRAYS = ("start_ns", "end_ns", "ledger_ns", "row_places", "roles_ns")
+_OF_SPARSE = ("iteration", "thing", "ns", "count")
+
+
+def _encoded(side: Side) -> bytes:
+    import numpy as np
+
+    arrays = {name: getattr(side, name) for name in _ARRAYS}
+    arrays |= {f"count {name}": values for name, values in side.counts.items()}
+    kernels, regions = side.kernels, side.regions
+    arrays |= {f"kernels {n}": getattr(kernels, n) for n in ("shapes", "longest", "sequence")}
+    arrays |= {"regions longest": regions.longest}
+    for label, table in (("kernels", kernels.by_iteration), ("regions", regions.by_iteration)):
+        arrays |= {f"{label} by {n}": getattr(table, n) for n in _OF_SPARSE}
+    words = {
+        **{n: getattr(side, n) for n in _WORDS},
+        "kernel_names": kernels.names,
+        "kernel_short_names": kernels.short_names,
+        "regions": regions.keys,
+        "operators": [[*key, calls] for key, calls in side.operators.items()],
+    }
+    text = np.frombuffer(json.dumps(words).encode(), dtype=np.uint8)
+    packed = io.BytesIO()
+    np.savez_compressed(packed, allow_pickle=False, words=text, **arrays)
+    return packed.getvalue()
+
+
+_WORDS = (
+    *("source", "gpus", "devices", "device", "request", "window", "loop", "warm_up"),
+    *("warm_up_how", "typical", "peak_bytes", "sm_clock_mhz", "operations", "counters_only"),
+    "quality",
+)
+
+
+def _decoded(path: Path) -> Side:
+    import numpy as np
+
+    from analyzers.compare_side import Kernels, Regions, Side, Sparse
+
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    words = json.loads(arrays.pop("words").tobytes())
+
+    def sparse(label: str) -> Sparse:
+        return Sparse(**{n: arrays[f"{label} by {n}"] for n in _OF_SPARSE})
+
+    plain = {n: words[n] for n in _WORDS}
+    for name in ("gpus", "devices"):
+        plain[name] = tuple(plain[name])
+    plain["quality"] = tuple(tuple(note) for note in plain["quality"])
+    return Side(
+        **plain,
+        **{name: arrays[name] for name in _ARRAYS},
+        counts={n[6:]: values for n, values in arrays.items() if n.startswith("count ")},
+        kernels=Kernels(
+            names=tuple(words["kernel_names"]),
+            short_names=tuple(words["kernel_short_names"]),
+            **{n: arrays[f"kernels {n}"] for n in ("shapes", "longest", "sequence")},
+            by_iteration=sparse("kernels"),
+        ),
+        regions=Regions(
+            keys=tuple((a, b, c) for a, b, c in words["regions"]),
+            longest=arrays["regions longest"],
+            by_iteration=sparse("regions"),
+        ),
+        operators={(name, shape): calls for name, shape, calls in words["operators"]},
+    )
+
+
+# --- what lies beside a recording ---------------------------------------------------------
+
+
+def _with_sidecars(side: Side, trace: Trace) -> Side:
+    summary: dict[str, Any] = {}
+    telemetry: dict[str, Any] = {}
+    quality = side.quality
+    for path in cache.paths_of(trace.id):
+        try:
+            summary = summary or read_summary(path.with_name(path.name + WORKLOAD))
+        except ValueError as error:
+            quality = (*quality, ("error", "sidecar", f"{path.name}{WORKLOAD}: {error}"))
+        telemetry = telemetry or read_telemetry(path.with_name(path.name + TELEMETRY))
+    side = dataclasses.replace(side, quality=quality)
+    return side.with_sidecar(summary, telemetry, trace.id, trace.source.name)
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Return what a workload wrote about itself; empty when there is no such file.
+
+    Raises:
+        ValueError: The file is there, and is no summary; the message is one line.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_SUMMARY_BYTES + 1)
+    except OSError:
+        return {}
+    if len(text) > MAX_SUMMARY_BYTES:
+        raise ValueError("too large for a workload's summary; it is not used")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("not a workload's summary (no JSON); it is not used") from None
+    if not isinstance(data, dict) or data.get("schema") != SUMMARY_SCHEMA:
+        raise ValueError("not a workload's summary of a known version; it is not used")
+    return _plain(data)
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the parts that are compared, each only if it is of the kind that it should be."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "workload": str,
+        "pair": str,
+        "device": str,
+        "seed": int,
+        "warmup": int,
+        "steps": int,
+        "environment": dict,
+        "metrics": list,
+    }
+    plain = {key: data[key] for key, kind in kinds.items() if isinstance(data.get(key), kind)}
+    steps = data.get("step_ns")
+    if isinstance(steps, list) and all(isinstance(s, int) and s > 0 for s in steps):
+        plain["step_ns"] = steps
+    result = data.get("result")
+    if isinstance(result, dict) and _are_numbers(result.get("values")):
+        tolerance = result.get("rtol")
+        tolerance = float(tolerance) if isinstance(tolerance, int | float) else 0.0
+        plain["result"] = {"values": [float(v) for v in result["values"]], "rtol": tolerance}
+    return plain
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in values
+    )
+
+
+def read_telemetry(path: Path) -> dict[str, Any]:
+    """Return driver, mean clock and how long the busy GPU was held back; empty without a file."""
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = {}
+    try:
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=1.0)) as database:
+            driver = database.execute("SELECT driver FROM gpus ORDER BY gpu LIMIT 1").fetchone()
+            clock, held, known = database.execute(
+                "SELECT avg(sm_clock_mhz), sum((throttle_bits & ?) != 0), count(throttle_bits) "
+                "FROM gpu_samples WHERE utilization_pct > 0",
+                (HELD_DOWN,),
+            ).fetchone()
+    except (sqlite3.Error, OSError, TypeError, ValueError):
+        return {}
+    if driver and isinstance(driver[0], str):
+        found["driver"] = driver[0]
+    if isinstance(clock, float) and math.isfinite(clock):
+        found["sm_clock_mhz"] = clock
+    if known:
+        found["throttled_share"] = held / known
+    return found
