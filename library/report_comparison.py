@@ -129,7 +129,8 @@ class _Writer:
         if stretch is None or stretch.recording >= len(side.recordings):
             return None
         recording = side.recordings[stretch.recording]
-        where = Where(trace_id=recording.trace_id, recording=f"{words}: {recording.name}")
+        named = f"{words} {stretch.recording + 1}" if len(side.recordings) > 1 else words
+        where = Where(trace_id=recording.trace_id, recording=named)
         place = where.place(stretch.start_ns, stretch.end_ns)
         return (
             place
