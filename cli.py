@@ -107,6 +107,20 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_compare)
 
     command = commands.add_parser(
+        "whatif", parents=[shared, windowed], help="predict what changes to a program would win"
+    )
+    command.add_argument("path", type=Path, metavar="PATH")
+    command.add_argument("--json", action="store_true", help="print the answer as JSON")
+    command.add_argument(
+        "--speed-up",
+        action="append",
+        default=[],
+        metavar="KERNEL=TIMES",
+        help="also predict for kernels with KERNEL in their name that run TIMES as fast",
+    )
+    command.set_defaults(run=_what_if)
+
+    command = commands.add_parser(
         "export", parents=[shared, windowed], help="write a recording and its analysis to files"
     )
     command.add_argument("path", type=Path, metavar="PATH")
@@ -140,10 +154,11 @@ def _fail(error: Exception) -> int:
     """Print one line about ``error`` and return the exit status it stands for."""
     from analyzers.facts import WindowError
     from collectors.trace import TraceError
+    from library.predictions import SpeedUpError
 
     if isinstance(error, TraceError):
         status, line = error.exit_code, worker.one_line(error)
-    elif isinstance(error, WindowError):
+    elif isinstance(error, WindowError | SpeedUpError):
         status, line = 2, worker.one_line(error)
     elif isinstance(error, OSError) and error.errno in _FULL:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it fails again at exit
@@ -242,6 +257,24 @@ def _stored(path: Path, window: str, counters: str) -> Stored:
     job = worker.start(path, window=window, counters=counters, timeline=False)
     with _bar(path.name) as show:
         return job.wait(show)
+
+
+def _what_if(chosen: argparse.Namespace) -> None:
+    from library import predictions
+
+    asked = [predictions.parse_speed_up(text) for text in chosen.speed_up]
+    with _bar(chosen.path.name) as show:
+        known = worker.use_recording(
+            chosen.path,
+            lambda opened: predictions.predict(opened.trace, opened.stored.report.window, asked),
+            window=chosen.window,
+            on_progress=show,
+        )
+    if chosen.json:
+        sys.stdout.write(f"{json.dumps(known.to_dict(), indent=1)}\n")
+        return
+    lines = predictions.in_words(known, chosen.path.name).split("\n")
+    sys.stdout.write("\n".join(_shown(line) for line in lines))
 
 
 def _export(chosen: argparse.Namespace) -> None:

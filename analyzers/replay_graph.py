@@ -10,6 +10,7 @@ operation that ended just before), and which operation an event wait was for.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,8 +40,9 @@ NEAR_NS = 25_000  # … which ended no longer before; another stream needs 2 to 
 FULL_QUEUE = 500  # operations; CUDA's queues take about a thousand before a launch call blocks
 FULL_QUEUE_CALL_NS = 30_000  # a launch call that takes longer, at such a depth, was blocked
 SLOW_CALL_NS = 50_000  # launch calls take 2 to 20 µs; a longer one does more than launch
+MAX_TURNS = 0.05  # of the calls: when threads work in turns, few calls come after another's
 HAND_OVER_NS = 20_000  # pause of a thread after which another one may have handed over to it
-_LONG_AGO_NS = 1 << 60
+LONG_AGO_NS = -(1 << 60)
 _SOONER = 1_000  # tolerance of clocks: what ended so shortly after may have been waited for
 
 
@@ -90,6 +92,8 @@ class Graph:
         latency_ns: Typical time from a call's end to its operation on an idle device.
         device_gap_ns: Typical pause between kernels of a stream.
         wake_up_ns: Typical time from the end of what was waited for to the end of the wait.
+        takes_turns: Whether the threads of each process worked in turns, so that each surely
+            waited for the one before, as backward passes do for forward ones.
     """
 
     origin_ns: int
@@ -130,15 +134,30 @@ class Graph:
     latency_ns: int
     device_gap_ns: int
     wake_up_ns: int
+    takes_turns: bool
 
     @property
     def has_threads(self) -> bool:
-        """Whether one thread may have handed over to another."""
-        return bool((self.hand >= 0).any())
+        """Whether one thread may have handed over to another, or not."""
+        return not self.takes_turns and bool((self.hand >= 0).any())
 
     def apart(self) -> Graph:
         """Return the graph in which no thread hands over to another."""
         return replace(self, hand=np.full_like(self.hand, NONE))
+
+    def varied(self, times: float) -> Graph:
+        """Return the graph with the machine's own pauses so many times as long."""
+        latency = round(abs(self.latency_ns) * (times - 1))
+        return replace(
+            self,
+            lead=np.where(self.thread >= 0, np.maximum(self.lead + latency, 0), self.lead),
+            tail=np.rint(self.tail * times).astype(np.int64),
+            lane_lag=np.where(
+                self.linked & (self.lane_lag > 0),
+                np.rint(self.lane_lag * times).astype(np.int64),
+                self.lane_lag,
+            ),
+        )
 
 
 def build_graph(facts: Facts) -> Graph:
@@ -169,6 +188,7 @@ def build_graph(facts: Facts) -> Graph:
         latency_ns=int(typical.latency_of_kernels),
         device_gap_ns=int(typical.gap_of_kernels),
         wake_up_ns=int(typical.wake_up),
+        takes_turns=_take_turns(facts, columns),
         **columns,
         **op,
     )
@@ -278,7 +298,7 @@ def _lanes(facts: Facts, op: dict[str, Array]) -> dict[str, Array]:
     lane = places.groupby(["process", "device", "stream"], sort=False).ngroup().to_numpy()
     group = places.groupby(["process", "device"], sort=False).ngroup().to_numpy()
     previous = _previous(lane)
-    before = np.where(previous >= 0, op["stop"][previous], -_LONG_AGO_NS)
+    before = np.where(previous >= 0, op["stop"][previous], LONG_AGO_NS)
     return {
         "lane": lane.astype(np.int64),
         "group": group.astype(np.int64),
@@ -322,6 +342,14 @@ def _engines(facts: Facts, op: dict[str, Array]) -> Array:
 
 
 # --- typical figures ------------------------------------------------------------------------
+
+
+class _Parts(NamedTuple):
+    """What is being put together: the recording, columns of calls, columns of operations."""
+
+    facts: Facts
+    call: dict[str, Array]
+    op: dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -393,7 +421,7 @@ def _work(call: dict[str, Array], op: dict[str, Array], typical: _Typical) -> di
     inside = has_op & (length > SLOW_CALL_NS) & (start >= call["begin"]) & (start < call["end"])
     inside &= before < start - DEVICE_GAP_MAX_NS  # a slow call submitted it early on
     lead[inside] = (start - call["begin"])[inside]
-    lead[call["thread"] < 0] = -_LONG_AGO_NS  # without a call, only other operations matter
+    lead[call["thread"] < 0] = LONG_AGO_NS  # without a call, only other operations matter
     none = np.zeros(len(length), np.int64)
     return {
         "own": length,
@@ -413,10 +441,12 @@ def _waits(
 ) -> dict[str, Array]:
     columns = {name: call[name].copy() for name in _WAIT_COLUMNS}
     _copies_that_block(call, op, columns)
-    target = _targets(facts, call, op)
-    for kind in (Call.WAIT, Call.POLL, Call.FREE):
-        rows = np.flatnonzero((call["call"] == kind) & (target["kind"] != NOTHING))
-        _one_kind(rows, kind, call, target, columns, typical)
+    target = _targets(_Parts(facts, call, op))
+    found = target["kind"] != NOTHING
+    for kind in (Call.WAIT, Call.POLL):
+        rows = np.flatnonzero((call["call"] == kind) & found)
+        _let_wait(rows, call, target, columns, typical)
+    _let_free(np.flatnonzero((call["call"] == Call.FREE) & found), call, target, columns)
     return columns
 
 
@@ -426,32 +456,33 @@ _WAIT_COLUMNS = (
 )
 
 
-def _one_kind(
+def _let_wait(
     rows: Array,
-    kind: Call,
     call: dict[str, Array],
     target: dict[str, Array],
     columns: dict[str, Array],
     typical: _Typical,
 ) -> None:
-    begin, end = call["begin"][rows], call["end"][rows]
-    done = target["stop"][rows]
+    """Let calls return a typical time after what they wait for."""
+    begin, end, done = call["begin"][rows], call["end"][rows], target["stop"][rows]
     blocked = done > begin
-    columns["blocked"][rows] = blocked
-    columns["is_inferred"][rows] = target["inferred"][rows]
-    if kind == Call.FREE:  # gives memory back once the device is done
-        columns["before"][rows], columns["before_of"][rows] = (
-            target["kind"][rows],
-            target["of"][rows],
-        )
-        columns["own"][rows] = np.maximum(end - np.maximum(begin, done), 0)
-        return
+    columns["blocked"][rows], columns["is_inferred"][rows] = blocked, target["inferred"][rows]
     columns["after"][rows], columns["after_of"][rows] = target["kind"][rows], target["of"][rows]
     late = (end - done)[blocked]
     tail = round(_mean(late[late <= MAX_LAG_NS], typical.wake_up, 1))
     length = end - begin
     columns["tail"][rows] = np.minimum(tail, length)
     columns["own"][rows] = np.where(blocked, 0, np.maximum(length - tail, 0))
+
+
+def _let_free(
+    rows: Array, call: dict[str, Array], target: dict[str, Array], columns: dict[str, Array]
+) -> None:
+    """Let memory be given back once the device is done; what remains of the call is work."""
+    begin, end, done = call["begin"][rows], call["end"][rows], target["stop"][rows]
+    columns["blocked"][rows] = done > begin
+    columns["before"][rows], columns["before_of"][rows] = target["kind"][rows], target["of"][rows]
+    columns["own"][rows] = np.maximum(end - np.maximum(begin, done), 0)
 
 
 def _copies_that_block(
@@ -478,8 +509,9 @@ def _copies_that_block(
     columns["blocked"][chosen] = True
 
 
-def _targets(facts: Facts, call: dict[str, Array], op: dict[str, Array]) -> dict[str, Array]:
+def _targets(parts: _Parts) -> dict[str, Array]:
     """Return what each wait was for: kind, number, measured end, and whether it was inferred."""
+    facts, call, _ = parts
     count = len(call["begin"])
     result = {
         "kind": np.zeros(count, np.int64),
@@ -490,30 +522,16 @@ def _targets(facts: Facts, call: dict[str, Array], op: dict[str, Array]) -> dict
     waits = np.flatnonzero(np.isin(call["call"], (Call.WAIT, Call.POLL, Call.FREE)))
     if not len(waits):
         return result
-    process = _process_of(facts, call["api_row"][waits])
     names = np.array([str(n) for n in facts.functions])
     function = names[facts.api["name"].to_numpy()[call["api_row"][waits]]]
-    stream, device = _recorded_targets(facts, call["api_row"][waits])
-    of_lane = pd.DataFrame(
-        {
-            "process": facts.launches["process"].to_numpy()[op["row"]],
-            "stream": op["stream"],
-            "device": facts.launches["device"].to_numpy()[op["row"]],
-            "lane": op["lane"],
-            "group": op["group"],
-        }
-    ).drop_duplicates()
-    whole = np.char.find(function, "StreamSync") < 0
-    whole &= np.char.find(function, "Event") < 0
-    whole &= call["call"][waits] != Call.POLL
-    _device_waits(waits[whole], process[whole], device[whole], of_lane, call, op, result)
-    of_stream = (np.char.find(function, "StreamSync") >= 0) & (stream >= 0)
-    _stream_waits(
-        waits[of_stream], process[of_stream], stream[of_stream], of_lane, call, op, result
-    )
-    told = result["kind"][waits] != NOTHING
-    asked = ~told & (call["call"][waits] != Call.FREE)
-    _inferred_waits(waits[asked], process[asked], facts, call, op, result)
+    is_poll = call["call"][waits] == Call.POLL
+    on_stream = np.char.find(function, "StreamSync") >= 0
+    on_device = ~on_stream & (np.char.find(function, "Event") < 0) & ~is_poll
+    noted = _noted(parts, waits)
+    _settle(waits[on_device], _group_of(noted[on_device]), GROUP, parts, result)
+    _settle(waits[on_stream], _lane_of(parts, noted[on_stream]), LANE, parts, result)
+    asked = (result["kind"][waits] == NOTHING) & (call["call"][waits] != Call.FREE)
+    _infer(waits[asked], noted["process"].to_numpy()[asked], parts, result)
     return result
 
 
@@ -526,116 +544,91 @@ def _process_of(facts: Facts, api_row: Array) -> Array:
     return process
 
 
-def _recorded_targets(facts: Facts, api_row: Array) -> tuple[Array, Array]:
-    """Return stream and device number that the recorder noted for each wait, -1 where it did not."""
-    none = np.full(len(api_row), NONE, np.int64)
-    if not facts.trace.count("syncs") or not len(api_row):
-        return none, none
-    noted = facts.trace.frame("syncs", ["process", "correlation_id", "stream", "device"])
-    noted = noted[(noted["correlation_id"] > 0).to_numpy()]
-    noted = noted.drop_duplicates(["process", "correlation_id"])
-    ids = facts.trace.columns("api_calls", ["correlation_id"])["correlation_id"][api_row]
+def _noted(parts: _Parts, waits: Array) -> pd.DataFrame:
+    """Return process, stream and device number that the recorder noted for each wait, else -1.
+
+    ``group`` is the device's number in the graph: the noted one, or the only one of the process.
+    """
+    facts, call, op = parts
+    api_row = call["api_row"][waits]
     process = _process_of(facts, api_row)
-    key = np.where(process >= 0, facts.processes[np.maximum(process, 0)], NONE)
-    calls = pd.DataFrame({"process": key, "correlation_id": ids})
-    found = calls.merge(noted, how="left", on=["process", "correlation_id"])
-    columns = [found[c].fillna(NONE).to_numpy().astype(np.int64) for c in ("stream", "device")]
-    return columns[0], columns[1]
+    told = pd.DataFrame({"process": process, "stream": NONE, "device": NONE}, dtype=np.int64)
+    if facts.trace.count("syncs"):
+        columns = ["process", "correlation_id", "stream", "device"]
+        syncs = facts.trace.frame("syncs", columns)
+        syncs = syncs[(syncs["correlation_id"] > 0).to_numpy()]
+        syncs = syncs.drop_duplicates(["process", "correlation_id"])
+        ids = facts.trace.columns("api_calls", ["correlation_id"])["correlation_id"][api_row]
+        key = np.where(process >= 0, facts.processes[np.maximum(process, 0)], NONE)
+        keys = pd.DataFrame({"process": key, "correlation_id": ids})
+        found = keys.merge(syncs, how="left", on=["process", "correlation_id"])
+        told["stream"] = found["stream"].fillna(NONE).to_numpy().astype(np.int64)
+        told["device"] = found["device"].fillna(NONE).to_numpy().astype(np.int64)
+    launches = facts.launches.iloc[op["row"]]
+    places = launches[["process", "device"]].assign(group=op["group"]).drop_duplicates()
+    places = places.astype(np.int64)
+    only = places[~places.duplicated("process", keep=False)].set_index("process")["group"]
+    number = facts.devices["device"].to_numpy()[places["device"]]
+    by_number = places.assign(device=number).drop_duplicates(["process", "device"])
+    group = told.merge(by_number, how="left", on=["process", "device"])["group"]
+    return told.assign(group=told["process"].map(only).fillna(group).fillna(NONE).astype(np.int64))
 
 
-def _device_waits(
-    rows: Array,
-    process: Array,
-    device: Array,
-    places: pd.DataFrame,
-    call: dict[str, Array],
-    op: dict[str, Array],
-    result: dict[str, Array],
-) -> None:
-    """Let waits for a device wait for the only one that the process uses, or the one noted."""
-    groups = places[["process", "device", "group"]].drop_duplicates()
-    several = groups.groupby("process")["group"].transform("size").to_numpy() > 1
-    only = dict(zip(groups["process"][~several], groups["group"][~several], strict=True))
-    noted = dict(
-        zip(zip(groups["process"], groups["device"], strict=True), groups["group"], strict=True)
-    )
-    of = [only.get(p, noted.get((p, d), NONE)) for p, d in zip(process, device, strict=True)]
-    _settle(rows, np.array(of, np.int64), GROUP, op["group"], call, op, result)
+def _group_of(noted: pd.DataFrame) -> Array:
+    group: Array = noted["group"].to_numpy()
+    return group
 
 
-def _stream_waits(
-    rows: Array,
-    process: Array,
-    stream: Array,
-    places: pd.DataFrame,
-    call: dict[str, Array],
-    op: dict[str, Array],
-    result: dict[str, Array],
-) -> None:
-    lanes = places[["process", "stream", "lane"]].drop_duplicates()
-    once = ~lanes.duplicated(["process", "stream"], keep=False)
-    lanes = lanes[once]
-    known = dict(
-        zip(zip(lanes["process"], lanes["stream"], strict=True), lanes["lane"], strict=True)
-    )
-    of = [known.get(pair, NONE) for pair in zip(process, stream, strict=True)]
-    _settle(rows, np.array(of, np.int64), LANE, op["lane"], call, op, result)
+def _lane_of(parts: _Parts, noted: pd.DataFrame) -> Array:
+    """Return the stream that each wait names; CUDA's numbers are unique within a process."""
+    facts, _, op = parts
+    process = facts.launches["process"].to_numpy()[op["row"]]
+    lanes = pd.DataFrame({"process": process, "stream": op["stream"], "lane": op["lane"]})
+    lanes = lanes.drop_duplicates().astype(np.int64)
+    lanes = lanes[~lanes.duplicated(["process", "stream"], keep=False)]
+    found = noted[["process", "stream"]].merge(lanes, how="left", on=["process", "stream"])
+    lane: Array = found["lane"].fillna(NONE).to_numpy().astype(np.int64)
+    return lane
 
 
-def _settle(
-    rows: Array,
-    of: Array,
-    kind: int,
-    key: Array,
-    call: dict[str, Array],
-    op: dict[str, Array],
-    result: dict[str, Array],
-) -> None:
+def _settle(rows: Array, of: Array, kind: int, parts: _Parts, result: dict[str, Array]) -> None:
     """Accept a target where the recording agrees: what it waited for was done when it returned."""
     known = of >= 0
     rows, of = rows[known], of[known]
-    done = _done(key, op, of, rows)
-    agrees = done <= call["end"][rows] + _SOONER
+    ends = parts.call["end"][rows]
+    done = _done(parts.op["group" if kind == GROUP else "lane"], parts.op, of, rows)
+    agrees = done <= ends + _SOONER
     result["kind"][rows[agrees]], result["of"][rows[agrees]] = kind, of[agrees]
-    result["stop"][rows[agrees]] = np.minimum(done, call["end"][rows])[agrees]
+    result["stop"][rows[agrees]] = np.minimum(done, ends)[agrees]
 
 
 def _done(key: Array, op: dict[str, Array], wanted: Array, before: Array) -> Array:
     """Return when everything with the wanted key that was submitted before a call had ended."""
     order = np.argsort(key, kind="stable")
-    code = key[order] * (int(op["item"].max()) + 2) + op["item"][order]
+    items = int(op["item"].max()) + 2
+    code = key[order] * items + op["item"][order]
     stop = op["stop"][order]
     level = key[order] * (int(stop.max()) + 2)  # restarts the running maximum at each key
     reach = np.maximum.accumulate(stop + level) - level
-    last = (
-        np.searchsorted(
-            code, wanted * (int(op["item"].max()) + 2) + np.minimum(before, op["item"].max() + 1)
-        )
-        - 1
-    )
+    last = np.searchsorted(code, wanted * items + np.minimum(before, items - 1)) - 1
     valid = (last >= 0) & (key[order][np.maximum(last, 0)] == wanted)
     return np.where(valid, reach[np.maximum(last, 0)], 0)
 
 
-def _inferred_waits(
-    rows: Array,
-    process: Array,
-    facts: Facts,
-    call: dict[str, Array],
-    op: dict[str, Array],
-    result: dict[str, Array],
-) -> None:
+def _infer(rows: Array, process: Array, parts: _Parts, result: dict[str, Array]) -> None:
     """Let other waits wait for what ended last before they returned."""
+    facts, call, op = parts
     owner = facts.launches["process"].to_numpy()[op["row"]]
     for one in np.unique(process):
         mine = rows[process == one]
         ops = np.flatnonzero(owner == one)
         if not len(ops):
             continue
-        place = _ended_before(ops, op, call["end"][mine] + _SOONER, mine)
+        ends = call["end"][mine]
+        place = _ended_before(ops, op, ends + _SOONER, mine)
         found = place >= 0
         result["kind"][mine[found]], result["of"][mine[found]] = OP_END, place[found]
-        result["stop"][mine[found]] = np.minimum(op["stop"][place], call["end"][mine])[found]
+        result["stop"][mine[found]] = np.minimum(op["stop"][place], ends)[found]
         result["inferred"][mine[found]] = True
 
 
@@ -719,6 +712,18 @@ def _hand_overs(
     return hand, lag
 
 
+def _take_turns(facts: Facts, call: dict[str, Array]) -> bool:
+    """Tell whether no two threads of a process made calls at the same time."""
+    real = np.flatnonzero(call["thread"] >= 0)
+    process, thread = _process_of(facts, call["api_row"][real]), call["thread"][real]
+    for one in np.unique(process):
+        mine = thread[process == one]
+        others = len(mine) - int(np.bincount(mine).max())
+        if np.count_nonzero(mine[1:] != mine[:-1]) > MAX_TURNS * others:
+            return False
+    return True
+
+
 def _outside(
     facts: Facts, call: dict[str, Array], since: Array, origin: int, counts: Array
 ) -> Array:
@@ -762,7 +767,7 @@ def _dependencies(
     )
     late = op["linked"] & (op["start"] - possible > UNEXPLAINED_NS)
     _after_others(op, late, dep, dep_lag)
-    _after_events(facts, call, op, dep, dep_lag)
+    _after_events(_Parts(facts, call, op), dep, dep_lag)
     none = np.full(len(item), NONE, np.int64)
     return {"lane_lag": lag, "dep": dep, "dep_lag": dep_lag, "held_until": none}
 
@@ -790,7 +795,7 @@ def _after_anything(op: dict[str, Array], lag: Array, usual: Array) -> tuple[Arr
     dep_lag[alone] = np.where(place >= 0, op["start"][alone] - op["stop"][place], 0)
     # The first of all has nothing before it: it keeps its distance to the origin instead.
     first = alone[place < 0]
-    lag[first] = op["start"][first] + _LONG_AGO_NS
+    lag[first] = op["start"][first] - LONG_AGO_NS
     return dep, dep_lag
 
 
@@ -808,18 +813,13 @@ def _after_others(op: dict[str, Array], late: Array, dep: Array, dep_lag: Array)
     dep_lag[rows] = round(_mean(noticed, float(noticed.mean()))) if len(rows) else 0
 
 
-def _after_events(
-    facts: Facts,
-    call: dict[str, Array],
-    op: dict[str, Array],
-    dep: Array,
-    dep_lag: Array,
-) -> None:
+def _after_events(parts: _Parts, dep: Array, dep_lag: Array) -> None:
     """Let the work behind a stream's wait follow what was submitted before the last event.
 
     Which event was meant is not recorded. The latest is taken, and only where the recording does
     not contradict: what it stands for had ended when the work began.
     """
+    facts, call, op = parts
     names = np.array([str(n) for n in facts.functions], dtype=str)
     if not len(names):
         return

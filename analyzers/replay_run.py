@@ -16,6 +16,7 @@ import numpy as np
 from analyzers.replay_graph import (
     GROUP,
     LANE,
+    LONG_AGO_NS,
     OP_END,
     OP_START,
     OWN_END,
@@ -24,7 +25,6 @@ from analyzers.replay_graph import (
 )
 
 Array = np.ndarray[Any, Any]
-
 
 
 def run(graph: Graph) -> tuple[Array, Array, Array, Array]:
@@ -42,68 +42,63 @@ def run(graph: Graph) -> tuple[Array, Array, Array, Array]:
     return result
 
 
-@numba.njit(cache=bool(numba.config.CACHE_DIR), nogil=True)  # type: ignore[untyped-decorator]
+# Under mypy numba's decorator has no type, and its configuration no names.
+_compiled = numba.njit(cache=bool(numba.config.CACHE_DIR), nogil=True)  # type: ignore[attr-defined]
+
+
+@_compiled
+def _until(now, kind, of, free, ran):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+    """Return when what a call waits for is there, ``now`` at the earliest."""
+    lane_free, group_free = free
+    start, stop = ran
+    if kind == LANE:
+        return max(now, lane_free[of])
+    if kind == GROUP:
+        return max(now, group_free[of])
+    if kind == OP_END:
+        return max(now, stop[of])
+    if kind == OP_START:
+        return max(now, start[of])
+    return now
+
+
+@_compiled
 def _run(calls, hands, first_op, ops, counts):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     thread, gap, own, lead, tail, before, before_of, after, after_of = calls
     hand, hand_lag = hands
     lane, group, engine, duration, lane_lag, dep, dep_lag, held = ops
     thread_free = np.zeros(counts[0], np.int64)
-    lane_free = np.full(counts[1], -(1 << 60), np.int64)
-    group_free = np.zeros(counts[2], np.int64)
+    free = np.full(counts[1], LONG_AGO_NS, np.int64), np.zeros(counts[2], np.int64)
     engine_free = np.zeros(counts[3], np.int64)
-    begin = np.zeros(len(thread), np.int64)
-    end = np.zeros(len(thread), np.int64)
-    start = np.zeros(len(lane), np.int64)
-    stop = np.zeros(len(lane), np.int64)
+    begin, end = np.zeros(len(thread), np.int64), np.zeros(len(thread), np.int64)
+    ran = np.zeros(len(lane), np.int64), np.zeros(len(lane), np.int64)
     for k in range(len(thread)):
         t = thread[k]
-        now = 0
-        if t >= 0:
-            now = thread_free[t] + gap[k]
-            if hand[k] >= 0:
-                now = max(thread_free[t], end[hand[k]] + hand_lag[k])
+        now = thread_free[t] + gap[k] if t >= 0 else 0
+        if hand[k] >= 0:
+            now = max(thread_free[t], end[hand[k]] + hand_lag[k])
         begin[k] = now
-        of = before_of[k]
-        if before[k] == LANE:
-            now = max(now, lane_free[of])
-        elif before[k] == GROUP:
-            now = max(now, group_free[of])
-        elif before[k] == OP_END:
-            now = max(now, stop[of])
-        elif before[k] == OP_START:
-            now = max(now, start[of])
-        arrival = now + lead[k]
+        now = _until(now, before[k], before_of[k], free, ran)
         for i in range(first_op[k], first_op[k + 1]):
-            s = max(arrival, lane_free[lane[i]] + lane_lag[i])
+            at = max(now + lead[k], free[0][lane[i]] + lane_lag[i])
             if engine[i] >= 0:
-                s = max(s, engine_free[engine[i]])
+                at = max(at, engine_free[engine[i]])
             if dep[i] >= 0:
-                s = max(s, stop[dep[i]] + dep_lag[i])
+                at = max(at, ran[1][dep[i]] + dep_lag[i])
             if held[i] >= 0:
-                s = max(s, stop[held[i]])
-            e = s + duration[i]
-            start[i] = s
-            stop[i] = e
-            lane_free[lane[i]] = e
-            group_free[group[i]] = max(group_free[group[i]], e)
+                at = max(at, ran[1][held[i]])
+            done = at + duration[i]
+            ran[0][i], ran[1][i], free[0][lane[i]] = at, done, done
+            free[1][group[i]] = max(free[1][group[i]], done)
             if engine[i] >= 0:
-                engine_free[engine[i]] = e
-        now += own[k]
-        of = after_of[k]
-        if after[k] == LANE:
-            now = max(now, lane_free[of])
-        elif after[k] == GROUP:
-            now = max(now, group_free[of])
-        elif after[k] == OP_END:
-            now = max(now, stop[of])
-        elif after[k] == OP_START:
-            now = max(now, start[of])
-        elif after[k] == OWN_END and first_op[k + 1] > first_op[k]:
-            now = max(now, stop[first_op[k + 1] - 1])
-        elif after[k] == OWN_START and first_op[k + 1] > first_op[k]:
-            now = max(now, start[first_op[k]])
-        now += tail[k]
+                engine_free[engine[i]] = done
+        kind, of = after[k], after_of[k]
+        if kind == OWN_END:
+            kind, of = OP_END, first_op[k + 1] - 1
+        elif kind == OWN_START:
+            kind, of = OP_START, first_op[k]
+        now = _until(now + own[k], kind, of, free, ran) + tail[k]
         end[k] = now
         if t >= 0:
             thread_free[t] = now
-    return begin, end, start, stop
+    return begin, end, ran[0], ran[1]

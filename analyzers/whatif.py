@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 MAX_ERROR = 0.10  # beyond, the recording lacks what decides when work runs
 MAX_UNLINKED = 0.10  # of the operations; when more have no call, nobody knows why they came
+VARIES = 0.25  # launch latency, device gap and wake-up differ so much from run to run
 MIN_UNCERTAINTY = 0.01  # of the time; two runs of one program differ by as much
+DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 CLOSE = 0.02  # a measured speed-up this near to a predicted range is within rounding of it
 
 
@@ -36,7 +38,7 @@ class Prediction:
 
     Attributes:
         change: What is changed: ``graph``, ``sync``, ``copies``, ``host``, ``memory``,
-            ``communication``, ``kernel:NAME`` … Unique among predictions of one recording.
+            ``communication``, ``kernel:NAME:TIMES`` … Unique among predictions of one recording.
         cause: ``Cause`` that the change is an answer to.
         title: The change in words: "removing the 100 waits".
         measured_ns: Length of the window as recorded.
@@ -69,12 +71,19 @@ class Prediction:
         return self.measured_ns - (self.low_ns + self.high_ns) // 2
 
     @property
+    def wins(self) -> bool:
+        """Whether the program may become notably faster."""
+        return self.speedup[1] >= 1 + CLOSE
+
+    @property
     def sentence(self) -> str:
         """The prediction in words: "Removing the 100 waits: 1.9–2.3 × faster"."""
         low, high = self.speedup
         what = f"{self.title[:1].upper()}{self.title[1:]}"
-        if high < 1 + CLOSE:
+        if not self.wins:
             return f"{what}: no faster"
+        if low < 1 + MIN_UNCERTAINTY:
+            return f"{what}: up to {times_text(high)} {TIMES} faster"
         return f"{what}: {range_text(low, high)} faster"
 
     def to_dict(self) -> dict[str, Any]:
@@ -295,6 +304,8 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
             f"kernels of a stream follow each other after {graph.device_gap_ns / 1e3:.1f} µs",
             "Host work, calls and GPU operations take as long as recorded; streams keep the order "
             "in which work was submitted",
+            f"A prediction's range allows launch latency, device gap and wake-up to be "
+            f"{VARIES:.0%} shorter or longer, and adds {MIN_UNCERTAINTY:.0%} or the replay's error",
         ),
     )
 
@@ -323,8 +334,9 @@ def _predicted(
             withheld.append(Withheld(change=name, reason=result))
             continue
         predictions += [_prediction(c, moments, base, told) for c in result]
-    predictions.sort(key=lambda p: -p.gain_ns)
-    return WhatIf(replay=told, predictions=tuple(predictions), withheld=tuple(withheld))
+    once = {p.change: p for p in predictions}
+    ranked = sorted(once.values(), key=lambda p: -p.gain_ns)
+    return WhatIf(replay=told, predictions=tuple(ranked), withheld=tuple(withheld))
 
 
 def _lengths(graph: Graph, moments: Moments) -> list[int]:
@@ -340,7 +352,7 @@ def _prediction(change: Change, moments: Moments, base: list[int], told: Replay)
     """Put a change's best and worst case in proportion to the unchanged replay."""
     shares = [
         length / unchanged
-        for graph in dict.fromkeys((change.best, change.worst))
+        for graph in (change.best.varied(1 - VARIES), change.worst.varied(1 + VARIES))
         for length, unchanged in zip(_lengths(graph, moments), base, strict=True)
     ]
     unsure = max(MIN_UNCERTAINTY, abs(told.error))
@@ -359,17 +371,21 @@ def _prediction(change: Change, moments: Moments, base: list[int], told: Replay)
     )
 
 
-def times_text(speedup: float) -> str:
-    """Write how many times as fast something is: ``1.04``, ``2.1``, ``14``."""
-    if speedup >= 9.95:
-        return f"{speedup:.0f}"
-    return f"{speedup:.2f}" if speedup < 1.495 else f"{speedup:.1f}"
+def times_text(speedup: float, like: float | None = None) -> str:
+    """Write how many times as fast something is: ``1.04``, ``2.1``, ``14``.
+
+    Args:
+        speedup: The number.
+        like: Another number beside which it stands; both get as many digits as the smaller needs.
+    """
+    least = speedup if like is None else min(speedup, like)
+    return f"{speedup:.{2 if least < 1.495 else 1 if least < 9.95 else 0}f}"
 
 
 def range_text(low: float, high: float) -> str:
     """Write a range of speed-ups: ``1.9–2.3 ×``, or ``2.1 ×`` where both ends read the same."""
-    ends = dict.fromkeys((times_text(low), times_text(high)))
-    return f"{'–'.join(ends)} ×"
+    ends = dict.fromkeys((times_text(low, high), times_text(high, low)))
+    return f"{DASH.join(ends)} {TIMES}"
 
 
 def agrees(prediction: Prediction, low: float, high: float) -> bool:
@@ -388,9 +404,8 @@ def beside(prediction: Prediction, measured: float, low: float, high: float) -> 
         high: Upper end of it.
     """
     interval = "" if times_text(low) == times_text(high) else f" ({range_text(low, high)})"
-    said = (
-        f"predicted {range_text(*prediction.speedup)}, measured {times_text(measured)} ×{interval}"
-    )
+    real = f"{times_text(measured)} {TIMES}{interval}"
+    said = f"predicted {range_text(*prediction.speedup)}, measured {real}"
     if agrees(prediction, low, high):
         return said
     least, _ = prediction.speedup

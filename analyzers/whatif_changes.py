@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from analyzers.host_timeline import DISPATCH_MAX_NS
 from analyzers.intervals import Array
 from analyzers.replay_graph import NONE, NOTHING, OP_END, OP_START, Graph
 from analyzers.windows import find_iterations
-from analyzers.words import count_text, name_text, size_text
+from analyzers.words import count_text, name_text, size_text, time_text
 from collectors.trace import CopyKind, MemoryKind
 
 # Launching a graph once more: 2.5 µs and 1 ns for each node of a straight line since CUDA 12.6,
@@ -212,7 +213,8 @@ def _step_begins(facts: Facts) -> Array:
 def _graph_launches(facts: Facts, graph: Graph) -> Array:
     names = np.array(["GraphLaunch" in str(n) for n in facts.functions], dtype=bool)
     known = np.flatnonzero(graph.api_row >= 0)
-    return known[names[facts.api["name"].to_numpy()[graph.api_row[known]]]]
+    rows: Array = known[names[facts.api["name"].to_numpy()[graph.api_row[known]]]]
+    return rows
 
 
 def _graph_call_ns(facts: Facts, graph: Graph) -> int:
@@ -244,16 +246,16 @@ def remove_waits(facts: Facts, graph: Graph, reach: Reach) -> Result:
     blocked = (waits | reads) & reach.calls & graph.blocked
     if not blocked.any():
         return "no call of a thread that launches work waited for the GPU"
-    every = [_without_waits(facts, graph, reach, waits | reads, "")]
+    every = [_without_waits(graph, reach, waits | reads, "")]
     known = np.flatnonzero(waits | reads)
     names = facts.functions[facts.api["name"].to_numpy()[graph.api_row[known]]]
     functions = np.unique(np.array([str(n) for n in names]))
     if len(functions) > 1:
-        for function in functions:
+        for function in functions:  # each alone, too: it may be the only one that matters
             mine = np.zeros(len(waits), dtype=bool)
             mine[known[names == function]] = True
             if (mine & blocked).any():
-                every.append(_without_waits(facts, graph, reach, mine, str(function)))
+                every.append(_without_waits(graph, reach, mine, str(function)))
     return every
 
 
@@ -268,9 +270,7 @@ def _small_reads(facts: Facts, graph: Graph) -> Array:
     return result
 
 
-def _without_waits(
-    facts: Facts, graph: Graph, reach: Reach, chosen: Array, function: str
-) -> Change:
+def _without_waits(graph: Graph, reach: Reach, chosen: Array, function: str) -> Change:
     count = int(np.count_nonzero(chosen & reach.calls))
     copies = chosen & (graph.call == Call.COPY)
     after = np.where(chosen, NOTHING, graph.after)
@@ -283,7 +283,7 @@ def _without_waits(
     )
     rest = np.minimum(graph.own + graph.tail, graph.wake_up_ns)
     worst = replace(best, tail=np.where(chosen, rest, graph.tail))
-    what = f"{count:,} calls of {function}" if function else count_text(count, "wait")
+    what = f"{count_text(count, 'call')} of {function}" if function else count_text(count, "wait")
     return Change(
         id=f"sync:{function}" if function else "sync",
         cause=Cause.SYNC,
@@ -339,13 +339,14 @@ def pin_copies(facts: Facts, graph: Graph, reach: Reach) -> Result:
     if rate > 0:
         duration[op] = np.minimum(duration[op], np.rint(size / rate).astype(np.int64))
     best = replace(worst, duration=duration)
-    count = int(reach.ops[op].sum())
+    inside = reach.ops[op]
+    count = int(inside.sum())
     moved = count_text(count, "copy")
     return [
         Change(
             id="copies.pinned",
             cause=Cause.BANDWIDTH,
-            title=f"pinning the memory of the {moved} ({size_text(int(size[reach.ops[op]].sum()))})",
+            title=f"pinning the memory of the {moved} ({size_text(int(size[inside].sum()))})",
             count=count,
             best=best,
             worst=worst,
@@ -464,8 +465,7 @@ def _issued_earlier(graph: Graph, op: Array, old_lane: Array) -> Graph:
     def moved(target: Array) -> Array:
         return np.where(target >= 0, place[np.maximum(target, 0)], target)
 
-    names = {f.name for f in fields(Graph)}
-    columns = {n: getattr(graph, n)[order] for n in _OP_COLUMNS if n in names}
+    columns = {name: getattr(graph, name)[order] for name in _OP_COLUMNS}
     columns["item"] = item[order]
     columns["dep"], columns["held_until"] = moved(columns["dep"]), moved(columns["held_until"])
     targets = {}
@@ -474,7 +474,8 @@ def _issued_earlier(graph: Graph, op: Array, old_lane: Array) -> Graph:
         to_op = np.isin(getattr(graph, when), (OP_END, OP_START)) & (of >= 0)
         targets[f"{when}_of"] = np.where(to_op, place[np.where(to_op, of, 0)], of)
     first = np.searchsorted(columns["item"], np.arange(len(graph.begin) + 1))
-    return replace(graph, **columns, **targets, first_op=first)
+    every: dict[str, Any] = {**columns, **targets, "first_op": first}
+    return replace(graph, **every)
 
 
 _OP_COLUMNS = (
@@ -521,7 +522,7 @@ def feed_without_pauses(_: Facts, graph: Graph, reach: Reach) -> Result:
         Change(
             id="host",
             cause=Cause.HOST,
-            title=f"never starving the GPU ({count_text(count, 'host pause')}, {lost / 1e6:,.1f} ms)",
+            title=f"never starving the GPU ({count_text(count, 'host pause')}, {time_text(lost)})",
             count=count,
             best=graphs[0],
             worst=graphs[1],
@@ -673,9 +674,9 @@ def _faster(graph: Graph, reach: Reach, chosen: Array, name: str, times: float) 
     changed = replace(graph, duration=duration)
     count = int(np.count_nonzero(chosen & reach.ops))
     return Change(
-        id=f"kernel:{name}",
+        id=f"kernel:{name}:{times:g}",
         cause=Cause.COMPUTE,
-        title=f"making {name_text(name)} ({count_text(count, 'launch')}) {times:g} × as fast",
+        title=f"making {name_text(name)} ({count_text(count, 'launch')}) {times:g} times as fast",
         count=count,
         best=changed,
         worst=changed,

@@ -9,7 +9,8 @@ from analyzers.finding import Row
 from library.palette import ROW_COLORS
 from library.texts import format_value
 
-GREY = "#C3C8CE"  # of a change that may be chance
+GREY = "#8E959D"  # of a change that may be chance, drawn faintly
+FAINT = 0.5  # its opacity: it must not stand out, whatever the page's colour
 END_COLOR = "#6C7681"  # of the two sides themselves
 REMAINDER_COLOR = "#4E5C6A"
 REMAINDER_MEANING = "what the rows do not explain: a median is not the sum of its parts"

@@ -273,7 +273,9 @@ class _Writer:
             text = time_text(end) if row is None else signed_text(row.change_ns)
             if row is not None:
                 place = self._of_new(row.new_place)
-            part = Part(name=name, start=start, end=end, color=color, text=text, place=place)
+            faint = row is not None and not row.significant
+            span = {"start": start, "end": end}
+            part = Part(name=name, **span, color=color, text=text, place=place, faint=faint)
             bars.append(Bar(name=name, parts=(part,)))
         told = ", ".join(
             f"{rows[n].row} {signed_text(rows[n].change_ns)}" for n in rows if n in shown

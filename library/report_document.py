@@ -106,6 +106,7 @@ class Part:
         color: ``#RRGGBB``, ours.
         text: What stands at it.
         place: Where it was measured.
+        faint: Whether it may be chance.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Part:
     color: str
     text: str = ""
     place: Place | None = None
+    faint: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ POLICY = "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-actio
 WIDTH, BAR, GAP, HEAD = 960, 30, 12, 18
 CHAR = 7.2  # width of a letter at the size that names of parts are set in
 PAD = 10
+FAINT = ' fill-opacity="0.5"'
 LABEL_WIDTH = 150  # left of a waterfall, for the names of its bars
 VALUE_WIDTH = 130  # right of it, for the numbers
 
@@ -184,7 +185,7 @@ def _rect(part: Part, x: float, y: float, width: float, places: dict[Place, str]
     about = f"<title>{_text(f'{part.name}: {part.text}')}</title>"
     rect = (
         f'<rect x="{x:.2f}" y="{y:g}" width="{max(width, 0.5):.2f}" height="{BAR}" '
-        f'fill="{part.color}">{about}</rect>'
+        f'fill="{part.color}"{FAINT if part.faint else ""}>{about}</rect>'
     )
     return rect if part.place is None else f'<a href="#{places[part.place]}">{rect}</a>'
 

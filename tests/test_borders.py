@@ -38,7 +38,13 @@ BORDERS = (
     ("collectors/torch_*.py", {"collectors"}, {*NUMBERS, "msgspec"}),
     ("collectors/*.py", {"collectors"}, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("analyzers/rules/*.py", {*MADE_BEFORE_RULES, "collectors.trace"}, NUMBERS),
+    ("analyzers/replay_run.py", {"analyzers"}, {"numba", "numpy"}),
     ("analyzers/*.py", {"analyzers", "collectors.trace"}, {*NUMBERS, "duckdb"}),
+    (
+        "library/predictions.py",
+        {"analyzers", "collectors.trace", "library"},
+        {"numba"},
+    ),
     (
         "library/*.py",
         {"analyzers", "collectors", "library"},

@@ -13,6 +13,7 @@ from analyzers.words import count_text, time_text
 from collectors.trace import Array
 from library.compare_words import (
     END_COLOR,
+    FAINT,
     REMAINDER_MEANING,
     interval_text,
     p_text,
@@ -43,23 +44,26 @@ SHOWN_WARM_UP = 200
 def waterfall_figure(comparison: Comparison) -> go.Figure:
     """Return the way from the baseline to the new side, a bar for each row of the ledger.
 
-    The points' ``customdata`` begins with the name of the row. Changes that may be chance are grey.
+    The points' ``customdata`` begins with the name of the row. What may be chance is faint and grey.
     """
     steps = _shown_steps(comparison)
     rows = {row.row: row for row in comparison.waterfall}
     names = [name for name, _, _ in steps]
     low, high = _range(steps)
+    opacity = [FAINT if n in rows and not rows[n].significant else 1.0 for n in names]
     figure = go.Figure()
     figure.add_bar(
         orientation="h",
         y=names,
         base=[max(start, low) if name in (BASE, NEW) else start for name, start, _ in steps],
         x=[end - max(start, low) if n in (BASE, NEW) else end - start for n, start, end in steps],
-        marker={"color": [_color(rows.get(name)) for name in names], "line": {"width": 0}},
+        marker={
+            "color": [_color(rows.get(name)) for name in names],
+            "opacity": opacity,
+            "line": {"width": 0},
+        },
         customdata=[_told(name, rows.get(name), end) for name, _, end in steps],
         hovertemplate="<b>%{customdata[0]}</b> %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
-        selected={"marker": {"opacity": 1}},
-        unselected={"marker": {"opacity": 1}},
     )
     for name, start, end in steps:
         row = rows.get(name)
