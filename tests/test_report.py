@@ -402,6 +402,37 @@ def test_the_report_of_a_window_is_about_that_window(tmp_path, capsys):
     assert answer["windows"]["w1"]["address"].endswith("&window=iteration%3A2")
 
 
+def test_two_sides_give_the_report_of_their_comparison(tmp_path, capsys):
+    target = tmp_path / "a.json"
+    both = (scenarios.sync(), "--", scenarios.scenario("healthy"))
+    status, _, err = run(capsys, "report", *both, "--json", target)
+    assert (status, err) == (0, "")
+    answer = json.loads(target.read_text())
+    assert answer["kind"] == "comparison"
+    told = answer["comparison"]
+    assert sum(told["waterfall"].values()) == told["delta_ns_per_iteration"]
+    names = {w["recording"] for w in answer["windows"].values()}
+    assert names == {"baseline", "new"}
+
+
+def test_counters_cannot_be_joined_to_a_comparison(tmp_path, capsys):
+    both = (scenarios.sync(), scenarios.sync(), "--counters", "x.ncu-rep")
+    status, _, err = run(capsys, "report", *both, "--json", tmp_path / "a.json")
+    assert status == 2
+    assert "--counters: joined to one recording" in err
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real recordings")
+def test_the_report_of_a_real_pair_says_that_the_host_was_the_cause(tmp_path, capsys):
+    base, new = sorted((REAL / "torch_trace").glob("kineto__resnet50_num_workers_[04]*"))
+    target = tmp_path / "a.json"
+    status, _, err = run(capsys, "report", base, "--", new, "--json", target)
+    assert (status, err) == (0, "")
+    told = json.loads(target.read_text())["comparison"]
+    assert told["verdict"] == "improved"
+    assert min(told["waterfall"], key=told["waterfall"].get) == "host"
+
+
 @pytest.mark.parametrize(
     ("options", "trouble"),
     [

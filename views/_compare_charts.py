@@ -33,7 +33,7 @@ MARKS = {BASE: "circle-open", NEW: "diamond"}
 BAR_PX = 40
 CROPPED_FROM = 0.5  # of the axis; when no bar changes below it, that part shows nothing
 CROP_ROOM = 0.25  # of what is shown, left of the lowest change
-NUMBER_ROOM = 0.16  # of the axis, for the numbers right of the bars
+NUMBERS_PX = 78  # right of the bars
 MAX_SAMPLES = 1_500  # points of one recording; Plotly gets slow at 5,000
 SAMPLES_PX = 300
 BOXES = 0.2  # of the width
@@ -44,7 +44,7 @@ SHOWN_WARM_UP = 200
 def waterfall_figure(comparison: Comparison) -> go.Figure:
     """Return the way from the baseline to the new side, a bar for each row of the ledger.
 
-    The points' ``customdata`` begins with the name of the row. What may be chance is faint and grey.
+    The points' ``customdata`` begins with the name of the row. What may be chance is faint.
     """
     steps = _shown_steps(comparison)
     rows = {row.row: row for row in comparison.waterfall}
@@ -65,15 +65,16 @@ def waterfall_figure(comparison: Comparison) -> go.Figure:
         customdata=[_told(name, rows.get(name), end) for name, _, end in steps],
         hovertemplate="<b>%{customdata[0]}</b> %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
     )
-    for name, start, end in steps:
+    for name, _, end in steps:
         row = rows.get(name)
-        figure.add_annotation(
-            x=max(start, end),
+        figure.add_annotation(  # a column of their own: beside the bars a phone would cut them
+            xref="paper",
+            x=1,
             y=name,
             text=time_text(end) if row is None else signed_text(row.change_ns),
             showarrow=False,
-            xanchor="left",
-            xshift=5,
+            xanchor="right",
+            xshift=NUMBERS_PX,
             font={"size": 13},
         )
     for (upper, _, at), (lower, _, _) in itertools.pairwise(steps):
@@ -88,11 +89,11 @@ def waterfall_figure(comparison: Comparison) -> go.Figure:
     figure.update_layout(
         height=BAR_PX * len(steps) + 46,
         bargap=0.3,
-        margin={"l": 0, "r": 0, "t": 4, "b": 30},
+        margin={"l": 0, "r": NUMBERS_PX, "t": 4, "b": 30},
         showlegend=False,
         dragmode=False,
         xaxis={
-            "range": [low, high + NUMBER_ROOM * (high - low)],
+            "range": [low, high],
             "tickvals": ticks,
             "ticktext": [time_text(t) for t in ticks],
             "fixedrange": True,
