@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -140,6 +141,7 @@ def test_a_blocking_difference_is_all_that_is_shown(data, monkeypatch, sync, lau
     assert not app.get("plotly_chart")
     assert not app.dataframe
     assert " ms" not in told
+    assert "iteration" not in told
 
 
 def test_an_inconclusive_answer_colours_nothing(data, monkeypatch, sync, launch):
@@ -238,9 +240,23 @@ def test_only_changes_above_the_noise_have_the_colour_of_their_row():
 
 def test_an_axis_that_does_not_begin_at_zero_is_told():
     assert not waterfall_is_cropped(comparison())
-    small = comparison(Outcome.NO_DIFFERENCE)
-    figure = waterfall_figure(small)
-    assert (figure.layout.xaxis.range[0] > 0) == waterfall_is_cropped(small)
+    small = comparison()
+    rows = tuple(
+        replace(r, new_ns=r.base_ns, change_ns=-10_000 if r.row == "launch" else 0)
+        for r in small.waterfall
+    )
+    small = replace(small, delta=delta(4.0e6, 3.99e6), waterfall=rows)
+    axis = waterfall_figure(small).layout.xaxis
+    assert waterfall_is_cropped(small)
+    assert axis.range[0] > 3.9e6
+    assert len(set(axis.ticktext)) == len(axis.ticktext) > 1
+
+
+def test_without_any_change_the_axis_begins_at_zero():
+    same = comparison()
+    rows = tuple(replace(r, new_ns=r.base_ns, change_ns=0) for r in same.waterfall)
+    same = replace(same, delta=delta(4.0e6, 4.0e6), waterfall=rows)
+    assert not waterfall_is_cropped(same)
 
 
 def test_every_sample_is_drawn_after_the_warm_up():

@@ -86,6 +86,7 @@ def waterfall_figure(comparison: Comparison) -> go.Figure:
             hoverinfo="skip",
         )
     ticks = time_ticks(low, high, 6)
+    digits = 3 + int(np.log10(high / max(high - low, 1)))  # or all ticks would read the same
     figure.update_layout(
         height=BAR_PX * len(steps) + 46,
         bargap=0.3,
@@ -95,7 +96,7 @@ def waterfall_figure(comparison: Comparison) -> go.Figure:
         xaxis={
             "range": [low, high],
             "tickvals": ticks,
-            "ticktext": [time_text(t) for t in ticks],
+            "ticktext": [time_text(t, digits) for t in ticks],
             "fixedrange": True,
             "zeroline": low <= 0,
         },
@@ -125,7 +126,7 @@ def _range(steps: list[tuple[str, float, float]]) -> tuple[float, float]:
     ends = [end for _, start, end in steps] + [start for n, start, _ in steps if n != NEW]
     changes = [x for n, start, end in steps for x in ((end,) if n in (BASE, NEW) else (start, end))]
     low, high = min(changes, default=0.0), max([*ends, 1.0])
-    if low < CROPPED_FROM * high:
+    if low < CROPPED_FROM * high or low == max(changes, default=0.0):
         return min(low, 0.0), high
     return max(low - CROP_ROOM * max(high - low, 0.02 * high), 0.0), high
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from analyzers.compare import Comparison
+from analyzers.whatif import WhatIf
 from library import cache
 from library.report_comparison import Sides, comparison_report, named_sources
 from library.report_diagnosis import Asked, Where, diagnosis
@@ -26,12 +27,24 @@ def offer_diagnosis(session: Session) -> None:
     _offer("diagnosis", lambda asked: diagnosis(session.trace, session.stored, where, asked))
 
 
-def offer_comparison(base: tuple[str, ...], new: tuple[str, ...], comparison: Comparison) -> None:
-    """Offer the report about a comparison of these recordings."""
+def offer_comparison(
+    base: tuple[str, ...],
+    new: tuple[str, ...],
+    comparison: Comparison,
+    predicted: Callable[[], WhatIf | None],
+) -> None:
+    """Offer the report about a comparison of these recordings.
+
+    Args:
+        base: Ids of the recordings before the change.
+        new: Ids of those after it.
+        comparison: The answer.
+        predicted: Gives what was predicted by the time that the report is written.
+    """
 
     def made(asked: Asked) -> Document:
         named = named_sources([cache.get(i) for i in base], [cache.get(i) for i in new])
-        return comparison_report(comparison, Sides(sources=named), asked)
+        return comparison_report(comparison, Sides(sources=named, what_if=predicted()), asked)
 
     _offer("comparison", made)
 

@@ -10,6 +10,7 @@ import streamlit as st
 from analyzers.compare import Comparison, KernelChange, Level, Outcome, WaterfallRow
 from analyzers.finding import Row
 from analyzers.regions import OUTSIDE
+from analyzers.whatif import WhatIf
 from analyzers.words import count_text, split_sentence, time_text
 from collectors.trace import Trace
 from library.compare_words import GROUPS, blocking, differences, shown_rows, signed_text, tools
@@ -50,6 +51,7 @@ from views._units import md_escape, md_prose, visible
 SHOWN_KERNELS = 200
 NAME_ROOM = 60
 TINTS = {Outcome.IMPROVED: "healthy", Outcome.REGRESSED: Row.SYNC.value}
+PREDICTED = "what_if"
 EVIDENCE, SEEN, OF = "compare_evidence", "compare_seen", "compare_evidence_of"
 LEVEL_LABELS = {
     "ranges": "Ranges",
@@ -166,7 +168,9 @@ def _compared(asked: Asked) -> None:
     if st.session_state.get(OF) != asked:  # what was clicked belongs to other recordings
         st.session_state[OF] = asked
         st.session_state[EVIDENCE], st.session_state[SEEN] = None, {}
-    _verdict(asked, comparison)
+    predicted: dict[str, WhatIf | None] = {}  # filled below; the report is written on a click
+    _verdict(comparison)
+    offer_comparison(asked.base, asked.new, comparison, lambda: predicted.get(PREDICTED))
     if comparison.verdict is Outcome.NOT_COMPARABLE:
         _not_comparable(comparison)
         return
@@ -174,25 +178,26 @@ def _compared(asked: Asked) -> None:
     _evidence(comparison)
     _tables(comparison)
     _samples(comparison)
-    _forecast(asked, comparison)
+    predicted[PREDICTED] = _forecast(asked, comparison)
     _comparability(comparison)
     _notes(comparison)
 
 
-def _verdict(asked: Asked, comparison: Comparison) -> None:
+def _verdict(comparison: Comparison) -> None:
     tint_verdict(TINTS.get(comparison.verdict, ""))
     with st.container(key="verdict"):
         first, rest = split_sentence(comparison.sentence)
         st.header(md_prose(first), anchor=False)
         if rest:
             show_prose(rest)
+        if comparison.verdict is Outcome.NOT_COMPARABLE:
+            return
         if told := tools(comparison):
             st.markdown(f":orange-badge[different tools] {md_prose(told)}")
         for difference in differences(comparison):
             if difference.level is Level.WARNING and difference.what != "tool":
                 st.markdown(f":orange-badge[with care] {md_prose(difference.sentence)}")
         st.caption(md_escape(" · ".join(_facts(comparison))))
-    offer_comparison(asked.base, asked.new, comparison)
 
 
 def _facts(comparison: Comparison) -> list[str]:
@@ -309,10 +314,10 @@ def _samples(comparison: Comparison) -> None:
             st.caption(md_prose(f"Warm-up, {words}: {sentence}"))
 
 
-def _forecast(asked: Asked, comparison: Comparison) -> None:
+def _forecast(asked: Asked, comparison: Comparison) -> WhatIf | None:
     what_if = forecast(asked, comparison)
     if what_if is None:
-        return
+        return None
     st.subheader("What if, predicted from the baseline alone", anchor=False)
     st.caption(md_prose(replay_sentence(what_if)))
     if what_if.replay.reason:
@@ -331,6 +336,7 @@ def _forecast(asked: Asked, comparison: Comparison) -> None:
     with st.expander("What the predictions rest on"):
         for sentence in assumptions(what_if):
             show_prose(sentence)
+    return what_if
 
 
 def _tables(comparison: Comparison) -> None:
