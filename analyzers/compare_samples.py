@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analyzers.compare_statistics import MIN_SAMPLES
+from analyzers.compare_statistics import MIN_SAMPLES, correlation_time
 from analyzers.intervals import Array, Spans
 from analyzers.report import Iteration
 
@@ -59,7 +59,8 @@ def warm_up(samples: Array) -> WarmUp:
 
     A step is placed where two medians fit the durations best, and believed when the sum of
     absolute deviations falls by more than chance would make it (Schwarz's criterion for
-    double-exponential noise, 1978); what follows it is looked at again.
+    double-exponential noise, 1978, over as many iterations as are independent); what follows it is
+    looked at again.
     """
     count, dropped = len(samples), 0
     for _ in range(MAX_PHASES):
@@ -85,11 +86,18 @@ def _step(samples: Array, most: int) -> int:
     level = float(np.median(samples))
     floor = 1e-4 * level * count  # so that a series without noise has no infinite evidence
     plain = _spread(samples) + floor
-    borders = np.unique(np.geomspace(1, most, min(most, TRIED_BORDERS)).astype(np.int64))
+    borders = np.arange(1, most + 1)
+    if most > TRIED_BORDERS:
+        borders = np.unique(np.geomspace(1, most, TRIED_BORDERS).astype(np.int64))
     costs = [_spread(samples[:b]) + _spread(samples[b:]) + floor for b in borders.tolist()]
     best = int(np.argmin(costs))
     border = int(borders[best])
-    if count * math.log(plain / costs[best]) <= PENALTY * math.log(count):
+    # Iterations that resemble each other drift without any warm-up, so they say less.
+    steady = samples[max(border, count // 2) :]
+    if len(steady) < 2 * MIN_SAMPLES:
+        steady = samples[border:]
+    independent = count / correlation_time(steady)
+    if independent * math.log(plain / costs[best]) <= PENALTY * math.log(count):
         return 0
     rest = float(np.median(samples[border:]))
     return border if abs(float(np.median(samples[:border])) - rest) > MIN_STEP_SHARE * rest else 0

@@ -351,7 +351,8 @@ def _counts(
         counts["graph launches"] = per_iteration(kind == GRAPH)
     if (kind == MEMSET).any():
         counts["memsets"] = per_iteration(kind == MEMSET)
-    counts |= _copies(facts, rows, per_iteration)
+    if (kind == COPY).any():
+        counts |= _copies(facts, rows, per_iteration)
     if len(facts.api):
         calls = facts.api_call
         started = facts.api["start_ns"].to_numpy()

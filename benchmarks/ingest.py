@@ -113,16 +113,19 @@ _OPERATORS = tuple(
 )
 
 
-def make_export(path: Path, *, scale: float = 1.0, unique_texts: bool = False) -> Path:
+def make_export(
+    path: Path, *, scale: float = 1.0, unique_texts: bool = False, seed: int = 20_261_120
+) -> Path:
     """Write the export that is measured, and return ``path``.
 
     Args:
         path: File to write.
         scale: 1.0 for the full size.
         unique_texts: Number every second NVTX text, as PyTorch's ``emit_nvtx`` does.
+        seed: Another number gives another run of the same program.
     """
     recording = Recording(generation="3.13")
-    rng = np.random.default_rng(20_261_120)
+    rng = np.random.default_rng(seed)
     threads = [recording.tid, recording.thread(recording.pid, 4300, "pt_autograd_0")]
     launches = int(KERNELS * scale) // len(threads)
     others = int(API_CALLS * scale) // len(threads) - launches

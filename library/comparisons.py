@@ -205,7 +205,8 @@ def _decoded(path: Path) -> Side:
 
     from analyzers.compare_side import Kernels, Regions, Side, Sparse
 
-    with np.load(path, allow_pickle=False) as file:
+    # Read first: of a damaged file the library would keep the handle.
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     words = json.loads(arrays.pop("words").tobytes())
 
@@ -242,7 +243,9 @@ def _with_sidecars(side: Side, trace: Trace) -> Side:
     summary: dict[str, Any] = {}
     telemetry: dict[str, Any] = {}
     quality = side.quality
-    for path in cache.paths_of(trace.id):
+    # Files of the same content are one trace; the one that is meant is known by its name.
+    paths = sorted(cache.paths_of(trace.id), key=lambda path: path.name != trace.source.name)
+    for path in paths:
         try:
             summary = summary or read_summary(path.with_name(path.name + WORKLOAD))
         except ValueError as error:

@@ -1,0 +1,267 @@
+"""How often a comparison is wrong, and how long one of two large recordings takes.
+
+* ``--rates``: programs whose iterations vary, simulated and recorded. Pairs of runs of the same
+  program show how often a difference is called that is none (stated: at most 5 %); pairs of a
+  baseline and a program without one of its causes, how often the true gain lies in the interval
+  (stated: 95 %) and how often it is found. The truth is the difference of medians of long runs.
+* ``--time``: ``whyslow compare`` of two recordings of 1,000,000 kernels that were opened before,
+  from the start of the process to the printed answer; first when what they bring has to be
+  measured, then when that was kept. Beside it what Python takes to load the libraries alone.
+
+Run ``python -m benchmarks.compare [--rates] [--time] [--pairs 100] [--check]``; without either,
+both are done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analyzers.compare import Comparison, Outcome, Side, compare
+from analyzers.compare_side import measure
+from analyzers.facts import build_facts
+from benchmarks.ingest import make_export
+from benchmarks.recorder import Recorder
+from benchmarks.simulator import (
+    Copy,
+    Kernel,
+    Operation,
+    Program,
+    Range,
+    Rules,
+    Thread,
+    Wait,
+    Work,
+    execute,
+)
+from collectors import open_trace
+
+PAIRS = 100
+ITERATIONS = 40
+LONG_RUN = 1_500  # iterations from which the truth is taken
+MAX_FALSE_ALARMS = 0.05
+MAX_SECONDS = 3.0  # from the start of the process to the printed answer
+RUNS = 3
+BIG_SCALE = 0.5  # of benchmarks.ingest: 1,000,000 kernels
+ALARMS = (Outcome.IMPROVED, Outcome.REGRESSED)
+
+Array = np.ndarray[Any, Any]
+Noise = Callable[[np.random.Generator, int], Array]
+
+
+def _independent(rng: np.random.Generator, count: int) -> Array:
+    return np.exp(0.05 * rng.standard_normal(count))
+
+
+def _correlated(rng: np.random.Generator, count: int) -> Array:
+    level, levels = 0.0, np.empty(count)
+    for place in range(count):  # each resembles the one before, so the order matters
+        level = 0.6 * level + 0.8 * rng.standard_normal()
+        levels[place] = level
+    return np.exp(0.05 * levels)
+
+
+def _heavy_tailed(rng: np.random.Generator, count: int) -> Array:
+    return 1 + 0.05 * np.abs(rng.standard_t(2, count))
+
+
+NOISES: dict[str, Noise] = {
+    "independent": _independent,
+    "correlated": _correlated,
+    "heavy-tailed": _heavy_tailed,
+}
+
+
+def program(factors: Array, *, host_ns: int = 300_000, waits: bool = True) -> Program:
+    """Return a loop whose kernels and host work vary by ``factors``, one an iteration."""
+    operations: list[Operation] = []
+    for factor in factors.tolist():
+        operations += [Range("step"), Work(round(host_ns * factor)), Copy(2_000_000)]
+        operations += [Kernel(round(60_000 * factor), name=f"layer_{n}") for n in range(6)]
+        operations += [Wait()] if waits else []
+        operations += [Range()]
+    return Program((Thread(tuple(operations)),))
+
+
+class _Change(NamedTuple):
+    """What the optimized program does without: by its arguments or by a rule of the simulator."""
+
+    name: str
+    arguments: dict[str, Any]
+    rules: Rules
+
+
+CHANGES = (
+    _Change("half the host work", {"host_ns": 150_000}, Rules()),
+    _Change("2 % less host work", {"host_ns": 294_000}, Rules()),
+    _Change("launching for nothing", {}, Rules().without("launch")),
+    _Change("copies for nothing", {}, Rules().without("bandwidth")),
+)
+
+
+def recorded(folder: Path, factors: Array, change: _Change | None = None) -> Side:
+    """Simulate, record, open and measure one run."""
+    recorder = Recorder()
+    loop = program(factors, **(change.arguments if change else {}))
+    execute(loop, change.rules if change else None, recorder)
+    number = len(list(folder.glob("*.sqlite")))
+    path = recorder.write(folder / f"{number}.sqlite")
+    return measure(build_facts(open_trace(path, folder / "traces")))
+
+
+def rates(pairs: int) -> dict[str, Any]:
+    """Return how often comparisons of simulated runs are right."""
+    answers: dict[str, Any] = {}
+    for name, noise in NOISES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "traces").mkdir()
+            answers[name] = _rates(Path(folder), noise, pairs)
+        print(f"{name}: {json.dumps(answers[name])}", flush=True)
+    return answers
+
+
+def _rates(folder: Path, noise: Noise, pairs: int) -> dict[str, Any]:
+    rng = np.random.default_rng(sum(map(ord, noise.__name__)))
+    sides = [recorded(folder, noise(rng, ITERATIONS)) for _ in range(2 * pairs)]
+    alarms = sum(
+        _compared(a, b).verdict in ALARMS for a, b in zip(sides[::2], sides[1::2], strict=True)
+    )
+    low, high = _wilson(alarms, pairs)
+    told: dict[str, Any] = {
+        "pairs": pairs,
+        "false_alarms": alarms,
+        "rate": round(alarms / pairs, 3),
+        "rate_95": [round(low, 3), round(high, 3)],
+    }
+    factors = noise(rng, LONG_RUN)
+    long_run = float(np.median(recorded(folder, factors).durations_ns))
+    for change in CHANGES:
+        truth = float(np.median(recorded(folder, factors, change).durations_ns)) - long_run
+        told[change.name] = _found(folder, noise, change, truth, sides[: max(pairs // 4, 1)], rng)
+    return told
+
+
+def _found(
+    folder: Path,
+    noise: Noise,
+    change: _Change,
+    truth: float,
+    sides: list[Side],
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    covered = improved = 0
+    for base in sides:
+        answer = _compared(base, recorded(folder, noise(rng, ITERATIONS), change))
+        delta = answer.delta
+        if delta is None or delta.low is None or delta.high is None:
+            continue
+        covered += delta.low <= truth <= delta.high
+        improved += answer.verdict is Outcome.IMPROVED
+    share = {"covered": round(covered / len(sides), 3), "improved": round(improved / len(sides), 3)}
+    return {"truth_us": round(truth / 1e3, 1), "pairs": len(sides), **share}
+
+
+def _compared(base: Side, new: Side) -> Comparison:
+    answer = compare([base], [new])
+    change = 0 if answer.delta is None else answer.delta.change
+    if sum(row.change_ns for row in answer.waterfall) != change:
+        raise AssertionError("the waterfall does not sum to the change")
+    return answer
+
+
+def _wilson(hits: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % interval of a rate (Wilson, 1927)."""
+    z = 1.96
+    middle = (hits + z * z / 2) / (trials + z * z)
+    reach = z * math.sqrt(hits * (trials - hits) / trials + z * z / 4) / (trials + z * z)
+    return max(middle - reach, 0.0), min(middle + reach, 1.0)
+
+
+def timing(keep: Path | None = None) -> dict[str, Any]:
+    """Return how long two large recordings take to compare."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"run_{n}.sqlite" for n in (1, 2)]
+        for number, path in enumerate(paths):
+            if not path.exists():
+                make_export(path, scale=BIG_SCALE, seed=20_261_120 + number)
+        environment = {**os.environ, "WHYSLOW_DATA_DIR": str(folder / "data")}
+        for path in paths:
+            _run(["cli.py", "diagnose", str(path), "--json"], environment)
+        return _timed(paths, environment)
+
+
+def _timed(paths: list[Path], environment: dict[str, str]) -> dict[str, Any]:
+    libraries = "import pandas, pyarrow.parquet, scipy.special"
+    command = ["cli.py", "compare", *map(str, paths), "--json"]
+    data = Path(environment["WHYSLOW_DATA_DIR"])
+    first, again, imports = [], [], []
+    verdict = ""
+    for _ in range(RUNS):
+        for kept in (data / "cache").glob("*/compare"):
+            shutil.rmtree(kept)
+        imports.append(_run(["-c", libraries], environment)[0])
+        first.append(_run(command, environment)[0])
+        seconds, text = _run(command, environment)
+        again.append(seconds)
+        verdict = json.loads(text)["verdict"]
+    return {
+        "measured_s": round(statistics.median(first), 2),
+        "kept_s": round(statistics.median(again), 2),
+        "libraries_alone_s": round(statistics.median(imports), 2),
+        "best_measured_s": round(min(first), 2),
+        "best_kept_s": round(min(again), 2),
+        "load_average": round(os.getloadavg()[0], 1),
+        "verdict": verdict,
+    }
+
+
+def _run(command: list[str], environment: dict[str, str]) -> tuple[float, str]:
+    begin = time.perf_counter()
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=root, env=environment, check=True, capture_output=True
+    )
+    return time.perf_counter() - begin, done.stdout.decode()
+
+
+def main() -> int:
+    """Measure, print, and with ``--check`` fail when a limit is not kept."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rates", action="store_true")
+    parser.add_argument("--time", action="store_true")
+    parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--keep", type=Path, help="folder for the large recordings")
+    parser.add_argument("--check", action="store_true")
+    chosen = parser.parse_args()
+    both = not chosen.rates and not chosen.time
+    passed = True
+    if chosen.rates or both:
+        told = rates(chosen.pairs)
+        alarms = sum(t["false_alarms"] for t in told.values())
+        pairs = sum(t["pairs"] for t in told.values())
+        print(f"false alarms: {alarms} of {pairs}, {alarms / pairs:.1%}")
+        passed &= alarms <= MAX_FALSE_ALARMS * pairs
+    if chosen.time or both:
+        seconds = timing(chosen.keep)
+        print(json.dumps(seconds))
+        passed &= seconds["best_measured_s"] <= MAX_SECONDS
+    return 0 if passed or not chosen.check else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Sides of comparisons, in memory: as many iterations as a test wants, of kernel and host time."""
+
+import numpy as np
+
+from analyzers.booking import ROW_CODE, ROWS
+from analyzers.compare_samples import warm_up
+from analyzers.compare_side import Kernels, Regions, Side, Sparse
+from analyzers.finding import Row
+from analyzers.steps import ROLES
+
+GEMM = ("gemm", (64, 1, 1, 256, 1, 1))
+US = 1_000
+
+
+def side(
+    durations_us,
+    *,
+    name="run.sqlite",
+    kernel_share=0.75,
+    kernels=None,
+    gpu="H100",
+    loop="step",
+    sha256="",
+    keep_warm_up=True,
+    **changes,
+):
+    """Return a side whose iterations take so long and follow each other at once.
+
+    ``kernels`` gives, for each (name, shape), nanoseconds by iteration.
+    """
+    durations = np.rint(np.asarray(durations_us, dtype=float) * US).astype(np.int64)
+    end = np.cumsum(durations)
+    start = end - durations
+    table = np.zeros((len(durations), len(ROWS)), np.int64)
+    table[:, ROW_CODE[Row.KERNEL]] = (durations * kernel_share).astype(np.int64)
+    table[:, ROW_CODE[Row.HOST]] = durations - table[:, ROW_CODE[Row.KERNEL]]
+    kernels = kernels or {GEMM: table[:, ROW_CODE[Row.KERNEL]]}
+    found = warm_up(durations) if not keep_warm_up else None
+    values = {
+        "source": {
+            "name": name,
+            "format": "nsys-sqlite",
+            "tool_version": "2026.1",
+            "schema_version": "3.24",
+            "sha256": sha256 or name,
+        },
+        "gpus": (gpu,),
+        "devices": (f"GPU 0 {gpu}",),
+        "device": 0,
+        "request": "",
+        "window": "iterations",
+        "loop": loop,
+        "start_ns": start,
+        "end_ns": end,
+        "warm_up": found.count if found else 0,
+        "warm_up_how": found.how if found else "",
+        "typical": int(np.argmin(np.abs(durations - np.median(durations)))),
+        "ledger_ns": table,
+        "row_places": np.full((len(ROWS), 2), -1, np.int64),
+        "counts": {"kernel launches": np.full(len(durations), 6.0)},
+        "roles_ns": np.empty((0, len(ROLES)), np.int64),
+        "kernels": kernels_of(kernels, len(durations)),
+        "regions": no_regions(),
+        "operators": {},
+        "peak_bytes": {},
+        "sm_clock_mhz": None,
+        "operations": 6 * len(durations),
+        "counters_only": False,
+        "trace_id": f"id-{name}",
+    }
+    return Side(**{**values, **changes})
+
+
+def kernels_of(by_kernel, iterations, sequence=None):
+    keys = list(by_kernel)
+    ns = np.array([np.broadcast_to(by_kernel[k], iterations) for k in keys]).astype(np.int64)
+    thing, iteration = (a.ravel() for a in np.indices(ns.shape))
+    return Kernels(
+        names=tuple(name for name, _ in keys),
+        short_names=tuple(name for name, _ in keys),
+        shapes=np.array([shape for _, shape in keys]),
+        longest=np.full((len(keys), 2), -1, np.int64),
+        sequence=np.arange(len(keys)) if sequence is None else np.array(sequence),
+        by_iteration=Sparse(
+            iteration=iteration, thing=thing, ns=ns.ravel(), count=np.ones(ns.size, np.int64)
+        ),
+    )
+
+
+def no_regions():
+    none = np.empty(0, np.int64)
+    return Regions(
+        keys=(),
+        longest=np.empty((0, 2), np.int64),
+        by_iteration=Sparse(iteration=none, thing=none, ns=none, count=none),
+    )
+
+
+def noisy(rng, count, level=1_000.0, spread=0.03, noise="normal", correlation=0.0):
+    """Return durations in µs around ``level``."""
+    shocks = rng.standard_normal(count + 50)
+    values = np.zeros(count + 50)
+    for place in range(1, count + 50):
+        values[place] = correlation * values[place - 1] + shocks[place]
+    values = values[50:] * np.sqrt(1 - correlation**2)
+    if noise == "heavy":
+        values = np.sign(values) * np.abs(values) ** 3 / 2
+    if noise == "skewed":
+        values = np.exp(values) - 1.6
+    return np.maximum(level * (1 + spread * values), level / 10)

@@ -1,0 +1,346 @@
+"""Comparisons answer what their numbers allow, and give no number where none is right."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analyzers.compare import Change, Delta, Level, Outcome, compare, decide
+from analyzers.compare_side import measure
+from analyzers.facts import WindowError, build_facts
+from benchmarks.compare import CHANGES, LONG_RUN, recorded
+from collectors import open_trace
+from tests.compare_scenarios import GEMM, kernels_of, noisy, side
+
+REAL = Path(os.environ.get("WHYSLOW_REAL", "/work/shared/real")) / "torch_trace"
+WORKERS = "kineto__resnet50_num_workers_{}__worker0.{}.pt.trace.json.gz"
+
+
+def delta(low, high, *, change=None, p_value=0.001):
+    middle = (low + high) / 2 if change is None else change
+    return Delta(base=1_000, new=1_000 + middle, change=middle, low=low, high=high, p_value=p_value)
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        (delta(-200, -100), Outcome.IMPROVED),
+        (delta(100, 200), Outcome.REGRESSED),
+        (delta(-5, 5), Outcome.NO_DIFFERENCE),
+        (delta(1, 9), Outcome.NO_DIFFERENCE),  # surely there, and too small to matter
+        (delta(-50, 50, p_value=0.5), Outcome.INCONCLUSIVE),  # not found is not absent
+        (delta(-200, -100, p_value=0.2), Outcome.INCONCLUSIVE),  # interval and test disagree
+        (delta(-5, 11, p_value=0.3), Outcome.INCONCLUSIVE),
+        (Delta(base=1_000, new=500, change=-500), Outcome.INCONCLUSIVE),  # measured once
+    ],
+)
+def test_the_answer_follows_the_written_rule(change, answer):
+    assert decide(change, smallest_ns=10) is answer
+
+
+def test_a_faster_program_is_called_improved_with_its_interval():
+    rng = np.random.default_rng(1)
+    answer = compare([side(noisy(rng, 30))], [side(noisy(rng, 30, 700.0), name="new")])
+    assert answer.verdict is Outcome.IMPROVED
+    assert answer.delta.low < -300_000 < answer.delta.high < 0
+    assert "1.4" in answer.sentence
+
+
+def test_the_same_recording_is_no_difference_whatever_it_is_called():
+    rng = np.random.default_rng(2)
+    durations = noisy(rng, 6, spread=0.3)  # so noisy that nothing could be told otherwise
+    answer = compare([side(durations)], [side(durations, name="renamed", sha256="run.sqlite")])
+    assert answer.verdict is Outcome.NO_DIFFERENCE
+    assert (answer.delta.low, answer.delta.change, answer.delta.high) == (0, 0, 0)
+    assert not any(k.time.significant for k in answer.kernels)
+
+
+def test_few_iterations_of_one_recording_are_inconclusive():
+    answer = compare([side([100.0] * 4)], [side([50.0, 51.0, 52.0, 50.0], name="new")])
+    assert answer.verdict is Outcome.INCONCLUSIVE
+    assert answer.delta.low is None
+    assert "too few" in answer.how[0]
+
+
+def test_a_single_window_on_each_side_is_measured_once():
+    answer = compare([side([900.0], loop="")], [side([500.0], loop="", name="new")])
+    assert answer.verdict is Outcome.INCONCLUSIVE
+    assert "measured once" in answer.how[0]
+    assert not answer.waterfall[0].significant
+
+
+def test_several_recordings_tell_even_without_iterations():
+    base = [side([t], loop="", name=f"b{t}") for t in (1_000, 1_010, 990, 1_005)]
+    new = [side([t], loop="", name=f"n{t}") for t in (700, 712, 695, 705)]
+    answer = compare(base, new)
+    assert answer.verdict is Outcome.IMPROVED
+    assert "70 divisions" in " ".join(answer.how)
+
+
+def test_runs_that_differ_more_than_the_sides_are_inconclusive():
+    rng = np.random.default_rng(3)
+    base = [side(noisy(rng, 100, t, 0.001), name=f"b{t}") for t in (1_000, 1_100, 1_050)]
+    new = [side(noisy(rng, 100, t, 0.001), name=f"n{t}") for t in (1_020, 1_080, 990)]
+    assert compare(base, new).verdict is Outcome.INCONCLUSIVE
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(1_000, 10**7), min_size=1, max_size=25),
+    st.lists(st.integers(1_000, 10**7), min_size=1, max_size=25),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.integers(1, 3),
+)
+def test_the_waterfall_sums_to_the_change_to_the_nanosecond(base, new, a, b, runs):
+    sides = [
+        [side(np.roll(t, n), kernel_share=s, name=f"{s}{n}") for n in range(runs)]
+        for t, s in ((base, a), (new, b))
+    ]
+    answer = compare(*sides)
+    assert sum(row.change_ns for row in answer.waterfall) == answer.delta.change
+    for told in (answer.base, answer.new):
+        assert sum(told.ledger_ns.values()) + told.remainder_ns == told.median_ns
+    contract = json.loads(answer.to_json())
+    assert sum(contract["waterfall"].values()) == contract["delta_ns_per_iteration"]
+
+
+def test_the_row_that_changed_is_the_one_that_is_called_significant():
+    rng = np.random.default_rng(5)
+    durations = noisy(rng, 40)
+    base = side(durations, kernel_share=0.5)
+    faster = side(durations * 0.8, kernel_share=0.5 / 0.8, name="new")  # host time alone
+    rows = {r.row: r for r in compare([base], [faster]).waterfall}
+    assert rows["host"].significant
+    assert rows["host"].change_ns == pytest.approx(-200_000, rel=0.05)
+    assert not rows["kernel"].significant
+    assert not rows["remainder"].significant
+
+
+# --- comparability ------------------------------------------------------------------------
+
+
+def blocked(base, new):
+    answer = compare([base], [new])
+    assert answer.verdict is Outcome.NOT_COMPARABLE
+    assert answer.delta is None
+    assert answer.waterfall == ()
+    contract = json.loads(answer.to_json())
+    assert contract["delta_ns_per_iteration"] is None
+    assert contract["ci95_ns"] is None
+    assert contract["waterfall"] == {}
+    assert contract["base"]["median_ns"] is None
+    return next(d.what for d in answer.comparability if d.blocking)
+
+
+def result(*values, rtol=1e-4, **more):
+    return {"pair": "p", "device": "cuda", "result": {"values": list(values), "rtol": rtol}, **more}
+
+
+TORCH = {
+    "name": "t",
+    "format": "torch-json",
+    "tool_version": "",
+    "schema_version": "1",
+    "sha256": "t",
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        ("gpu", {"gpu": "A100"}),
+        ("tool", {"source": TORCH}),
+        ("window", {"loop": ""}),
+        ("timeline", {"counters_only": True}),
+        ("gpu work", {"operations": 0}),
+        ("workload", {"summary": {**result(1.0), "pair": "other"}}),
+        ("result", {"summary": result(1.1)}),
+        ("shapes", {"operators": {("conv", "[64]"): 5.0, ("relu", "[64]"): 5.0}}),
+        ("kernels", {"kernels": {("other", GEMM[1]): 1_000}, "loop": "epoch"}),
+    ],
+)
+def test_what_forbids_a_number_is_named_and_no_number_is_given(what, changes):
+    base = side(
+        [100.0] * 9,
+        summary=result(1.0),
+        operators={("conv", "[32]"): 5.0, ("relu", "[32]"): 5.0},
+    )
+    given_up = {"operators": {}} if what == "kernels" else {}
+    if what == "kernels":
+        base = side([100.0] * 9)
+    same = {"summary": result(1.0), "operators": base.operators} if what != "kernels" else given_up
+    assert blocked(base, side([50.0] * 9, name="new", **{**same, **changes})) == what
+
+
+def test_what_was_not_recorded_is_said_to_be_unknown():
+    answer = compare([side([100.0] * 9)], [side([50.0] * 9, name="new")])
+    unknown = {d.what for d in answer.comparability if d.level is Level.UNKNOWN}
+    assert {"driver", "clocks", "throttling"} <= unknown
+
+
+def test_other_clocks_are_a_warning_with_both_numbers():
+    base = side([100.0] * 9, telemetry={"sm_clock_mhz": 1_980.0, "throttled_share": 0.0})
+    new = side([90.0] * 9, name="new", telemetry={"sm_clock_mhz": 1_410.0, "throttled_share": 0.3})
+    told = {d.what: d for d in compare([base], [new]).comparability}
+    assert told["clocks"].level is Level.WARNING
+    assert "1,980 MHz" in told["clocks"].sentence
+    assert told["throttling"].level is Level.WARNING
+
+
+def test_the_same_recording_twice_on_a_side_is_no_further_measurement():
+    once = side([100.0] * 9)
+    answer = compare([once, once], [side([50.0] * 9, name="new")])
+    assert answer.verdict is Outcome.NOT_COMPARABLE
+    assert "twice" in answer.sentence
+
+
+# --- tables -------------------------------------------------------------------------------
+
+
+def kinds(base, new, sequences=(None, None)):
+    sides = [
+        side([1_000.0] * 9, name=name, kernels=by_kernel)
+        for name, by_kernel in (("base", base), ("new", new))
+    ]
+    for number, sequence in enumerate(sequences):
+        if sequence is not None:
+            by_kernel = (base, new)[number]
+            kernels = kernels_of(by_kernel, 9, sequence)
+            sides[number] = side([1_000.0] * 9, name=f"s{number}")
+            object.__setattr__(sides[number], "kernels", kernels)
+    answer = compare([sides[0]], [sides[1]])
+    return {(k.name, k.new_name): k for k in answer.kernels}
+
+
+ONE, TWO = (64, 1, 1, 256, 1, 1), (32, 1, 1, 256, 1, 1)
+
+
+def test_a_kernel_of_the_same_name_and_shape_is_the_same():
+    found = kinds({("gemm", ONE): 500}, {("gemm", ONE): 300})
+    kernel = found["gemm", "gemm"]
+    assert kernel.kind is Change.SAME
+    assert (kernel.time.base, kernel.time.new) == (500, 300)
+    assert kernel.time.significant
+
+
+def test_a_kernel_of_another_shape_is_the_same_kernel_reshaped():
+    found = kinds({("gemm", ONE): 500}, {("gemm", TWO): 300})
+    assert found["gemm", "gemm"].kind is Change.RESHAPED
+    assert found["gemm", "gemm"].new_shape.startswith("32 x 1 x 1")
+
+
+def test_a_renamed_kernel_is_found_by_its_place_and_shape():
+    base = {("first", ONE): 10, ("cublas_v1", TWO): 500, ("last", ONE): 10}
+    new = {("first", ONE): 10, ("cublas_v2", TWO): 300, ("last", ONE): 10}
+    assert kinds(base, new)["cublas_v1", "cublas_v2"].kind is Change.RENAMED
+
+
+def test_another_kernel_at_another_place_is_new_and_the_old_one_gone():
+    base = {("first", ONE): 10, ("slow", TWO): 500, ("last", ONE): 10}
+    new = {("first", ONE): 10, ("last", ONE): 10, ("fused", TWO): 300}
+    found = kinds(base, new)
+    assert found["slow", "slow"].kind is Change.GONE
+    assert found["fused", "fused"].kind is Change.NEW
+
+
+def test_noise_in_many_kernels_is_not_called_a_change():
+    rng = np.random.default_rng(6)
+    names = [(f"k{n}", ONE) for n in range(200)]
+    tables = [{k: rng.normal(10_000, 1_000, 30) for k in names} for _ in range(2)]
+    sides = [side(noisy(rng, 30), name=n, kernels=t) for n, t in zip("ab", tables, strict=True)]
+    answer = compare([sides[0]], [sides[1]])
+    assert sum(k.time.significant for k in answer.kernels) <= 3
+
+
+def test_the_workloads_own_metrics_are_compared_in_their_direction():
+    def metric(value):
+        listed = [{"name": "throughput", "value": value, "unit": "items/s", "better": "higher"}]
+        return result(1.0, metrics=listed)
+
+    base = [side([100.0] * 9, name=f"b{v}", summary=metric(v)) for v in (99.0, 100.0, 101.0)]
+    new = [side([50.0] * 9, name=f"n{v}", summary=metric(v)) for v in (198.0, 200.0, 202.0)]
+    found = {m.name: m for m in compare(base, new).metrics}
+    assert found["throughput"].verdict == "better"
+    assert found["throughput"].value.unit == "items/s"
+
+
+# --- whole recordings ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_the_true_gain_of_a_simulated_pair_lies_in_the_interval(tmp_path, number):
+    change, rng = CHANGES[number], np.random.default_rng(8 + number)
+    (tmp_path / "traces").mkdir()
+    factors = np.exp(0.05 * rng.standard_normal(LONG_RUN // 5))
+    truth = np.median(recorded(tmp_path, factors, change).durations_ns) - np.median(
+        recorded(tmp_path, factors).durations_ns
+    )
+    runs = [np.exp(0.05 * rng.standard_normal(40)) for _ in range(2)]
+    answer = compare([recorded(tmp_path, runs[0])], [recorded(tmp_path, runs[1], change)])
+    assert answer.verdict is Outcome.IMPROVED
+    assert answer.delta.low <= truth <= answer.delta.high
+    assert sum(row.change_ns for row in answer.waterfall) == answer.delta.change
+
+
+def test_the_row_without_which_the_program_runs_is_the_row_that_shrinks(tmp_path):
+    (tmp_path / "traces").mkdir()
+    rng = np.random.default_rng(9)
+    runs = [np.exp(0.02 * rng.standard_normal(30)) for _ in range(2)]
+    starving = [
+        CHANGES[0]._replace(arguments={"waits": False, "host_ns": ns}) for ns in (700_000, 550_000)
+    ]
+    base, new = (recorded(tmp_path, r, s) for r, s in zip(runs, starving, strict=True))
+    answer = compare([base], [new])
+    smallest = min(answer.waterfall, key=lambda row: row.change_ns)
+    assert smallest.row == "host"
+    assert smallest.base_place.end_ns > smallest.base_place.start_ns
+
+
+def test_every_iteration_is_accounted_for_to_the_nanosecond(tmp_path):
+    (tmp_path / "traces").mkdir()
+    found = recorded(tmp_path, np.ones(12))
+    assert (found.ledger_ns.sum(axis=1) == found.durations_ns).all()
+    assert found.counts["kernel launches"].tolist() == [6.0] * len(found.start_ns)
+
+
+def test_a_range_or_a_device_that_is_not_there_is_refused(tmp_path):
+    facts = build_facts(open_trace(Path("traces/synthetic/synthetic_launch.sqlite"), tmp_path))
+    with pytest.raises(WindowError, match="has none"):
+        measure(facts, "nvtx:nothing")
+    with pytest.raises(WindowError, match="device 7"):
+        measure(facts, "", 7)
+
+
+def test_a_range_by_name_gives_each_of_its_repetitions(tmp_path):
+    facts = build_facts(open_trace(Path("traces/synthetic/synthetic_launch.sqlite"), tmp_path))
+    found = measure(facts, "nvtx:step")
+    assert found.loop == "step"
+    assert len(found.start_ns) == len(measure(facts).start_ns)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real recordings are not here")
+def test_loading_data_beforehand_improves_a_real_training_and_the_host_row_says_so(tmp_path):
+    names = [WORKERS.format(0, 1623143089861), WORKERS.format(4, 1623212756351)]
+    sides = [measure(build_facts(open_trace(REAL / n, tmp_path))) for n in names]
+    answer = compare([sides[0]], [sides[1]])
+    rows = {r.row: r for r in answer.waterfall}
+    assert answer.verdict is Outcome.IMPROVED
+    assert rows["host"].significant
+    assert "33.4 %" in rows["host"].note
+    assert min(rows.values(), key=lambda r: r.change_ns).row == "host"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real recordings are not here")
+def test_two_real_recordings_without_repetition_give_no_answer_in_disguise(tmp_path):
+    names = ["HTA__trace_compare__base__base.json.gz", "HTA__trace_compare__test__test.json.gz"]
+    sides = [measure(build_facts(open_trace(REAL / n, tmp_path))) for n in names]
+    answer = compare([sides[0]], [sides[1]])
+    assert answer.verdict is Outcome.INCONCLUSIVE
+    assert answer.delta.change == sum(r.change_ns for r in answer.waterfall)
+    add = next(k for k in answer.kernels if k.time.base == 8_000)
+    assert (add.base_launches, add.new_launches) == (2, 1)

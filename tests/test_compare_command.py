@@ -1,0 +1,236 @@
+"""``whyslow compare``: what it takes, prints, writes, and answers to a pipeline."""
+
+import argparse
+import json
+import shutil
+import sqlite3
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cli
+import worker
+from analyzers.compare import compare
+from library import cache, compare_command, comparison_text, comparisons
+from tests.compare_scenarios import noisy, side
+
+SAMPLES = Path("traces/synthetic").absolute()
+LAUNCH, HEALTHY = SAMPLES / "synthetic_launch.sqlite", SAMPLES / "synthetic_healthy.sqlite"
+COUNTERS = SAMPLES / "synthetic_counters_divergence.ncu-rep"
+
+
+def run(capsys, *arguments):
+    status = cli.main([str(a) for a in arguments])
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def test_two_recordings_are_compared_and_the_answer_comes_first(capsys):
+    status, out, _ = run(capsys, "compare", LAUNCH, HEALTHY)
+    assert status == 0
+    assert out.startswith("Improved: an iteration took 2.40 ms and takes 1.99 ms")
+    assert "launch" in out
+
+
+def test_the_json_keeps_its_contract(capsys):
+    _, out, _ = run(capsys, "compare", LAUNCH, "--", HEALTHY, "--json")
+    answer = json.loads(out)
+    assert answer["schema"] == 1
+    assert answer["verdict"] == "improved"
+    assert sum(answer["waterfall"].values()) == answer["delta_ns_per_iteration"]
+    low, high = answer["ci95_ns"]
+    assert low <= answer["delta_ns_per_iteration"] <= high
+    assert {"kernels", "regions", "comparability"} <= set(answer)
+
+
+def test_a_recording_and_its_copy_do_not_differ(capsys, tmp_path):
+    copy = Path(shutil.copy(LAUNCH, tmp_path / "another_name.sqlite"))
+    _, out, _ = run(capsys, "compare", LAUNCH, copy, "--json", "--fail-on-regression", "0%")
+    assert json.loads(out)["verdict"] == "no_difference"
+
+
+def test_a_gate_fails_on_a_regression_and_passes_an_improvement(capsys):
+    gate = ("--fail-on-regression", "3%")
+    assert run(capsys, "compare", HEALTHY, LAUNCH, *gate)[0] == 1
+    assert run(capsys, "compare", LAUNCH, HEALTHY, *gate)[0] == 0
+    assert run(capsys, "compare", HEALTHY, LAUNCH, "--fail-on-regression", "50")[0] == 0
+
+
+def test_a_gate_that_cannot_tell_says_so(capsys):
+    window = ("--window", "nvtx:step#2")
+    assert run(capsys, "compare", LAUNCH, HEALTHY, *window, "--fail-on-regression", "3%")[0] == 4
+    assert run(capsys, "compare", LAUNCH, HEALTHY, *window)[0] == 0  # nobody asked for a gate
+    assert run(capsys, "compare", LAUNCH, COUNTERS, "--fail-on-regression", "3%")[0] == 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compare", LAUNCH),
+        ("compare", LAUNCH, LAUNCH, HEALTHY),
+        ("compare", LAUNCH, HEALTHY, "--window", "nvtx:nothing"),
+        ("compare", LAUNCH, HEALTHY, "--device", "9"),
+        ("compare", LAUNCH, SAMPLES / "missing.sqlite"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(capsys, arguments):
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("whyslow: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["three", "-1%", "nan", ""])
+def test_a_gate_that_is_no_percentage_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        compare_command.percent(text)
+
+
+def test_a_percentage_is_read_with_and_without_its_sign():
+    assert compare_command.percent("3%") == compare_command.percent("3") == 0.03
+
+
+def test_options_may_follow_the_new_recordings():
+    given = ["compare", "a", "b", "--", "c", "--json"]
+    assert compare_command.with_separator(given) == ["compare", "a", "b", "--new", "c", "--json"]
+    assert compare_command.with_separator(["export", "--", "x"]) == ["export", "--", "x"]
+
+
+def test_markdown_and_junit_say_the_verdict(capsys, tmp_path):
+    files = tmp_path / "summary.md", tmp_path / "junit.xml"
+    options = ("--markdown", files[0], "--junit", files[1], "--fail-on-regression", "3%")
+    assert run(capsys, "compare", HEALTHY, LAUNCH, *options)[0] == 1
+    assert files[0].read_text().startswith("### whyslow: Regressed\n")
+    suite = ET.parse(files[1]).getroot()
+    assert suite.get("failures") == "1"
+    failure = suite.find("testcase[@name='time per iteration']/failure")
+    assert failure.get("message").startswith("Regressed: an iteration took 1.99 ms")
+
+
+def test_a_file_that_cannot_be_written_is_the_environments_fault(capsys, tmp_path):
+    target = tmp_path / "no" / "such" / "folder.md"
+    status, _, err = run(capsys, "compare", LAUNCH, HEALTHY, "--markdown", target)
+    assert status == 3
+    assert "cannot be written" in err
+
+
+def test_names_of_a_recording_are_no_markup():
+    rng = np.random.default_rng(1)
+    kernel = ("<img src=x>|`**\x1b[31m@someone", (1, 1, 1, 32, 1, 1))
+    sides = [
+        side(noisy(rng, 9, level), name=f"<b>{level}|", kernels={kernel: level * 1_000})
+        for level in (500.0, 900.0)
+    ]
+    answer = compare([sides[0]], [sides[1]])
+    markdown = comparison_text.to_markdown(answer)
+    assert "<img" not in markdown.replace("\\<", "")
+    assert "@someone" not in markdown
+    assert "\x1b" not in markdown
+    assert "\x1b" not in comparison_text.to_text(answer)
+    assert (
+        ET.fromstring(comparison_text.to_junit(answer, failure="\x1b<", inconclusive=""))
+        is not None
+    )
+
+
+def test_a_gate_passes_only_what_its_interval_rules_out():
+    rng = np.random.default_rng(2)
+    base = side(noisy(rng, 12, spread=0.05))
+    noise = compare([base], [side(noisy(rng, 12, spread=0.05), name="new")])
+    assert compare_command.gate(noise, 0.001).status == compare_command.INCONCLUSIVE
+    assert compare_command.gate(noise, 0.5).status == compare_command.ANSWERED
+    assert compare_command.gate(noise, None).status == compare_command.ANSWERED
+
+
+# --- what is kept -------------------------------------------------------------------------
+
+
+def trace_of(path):
+    opened = worker.open_recording(path)
+    return opened.trace
+
+
+def test_what_was_measured_is_kept_and_reads_back_the_same():
+    trace = trace_of(LAUNCH)
+    measured = comparisons.measured(trace)
+    kept = comparisons.load(trace)
+    assert kept is not None
+    assert compare([measured], [kept]).verdict == "no_difference"
+    assert kept.kernels.names == measured.kernels.names
+    assert kept.regions.keys == measured.regions.keys
+    assert kept.counts.keys() == measured.counts.keys()
+    assert replace(kept, counts={}).source == measured.source
+
+
+def test_what_was_kept_and_is_damaged_is_measured_anew():
+    trace = trace_of(LAUNCH)
+    comparisons.measured(trace)
+    path = comparisons.place_of(trace, "", comparisons.BUSIEST)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert comparisons.load(trace) is None
+    assert comparisons.measured(trace).operations > 0
+
+
+def test_a_child_process_measures_the_same():
+    trace = trace_of(HEALTHY)
+    assert (worker.measure(trace).ledger_ns == comparisons.measured(trace).ledger_ns).all()
+
+
+def summary(**changes):
+    return {"schema": 1, "pair": "p", "device": "cuda", "warmup": 2, "steps": 3, **changes}
+
+
+def test_what_a_workload_wrote_is_found_beside_its_recording(tmp_path):
+    paths = [Path(shutil.copy(p, tmp_path / p.name)) for p in (LAUNCH, HEALTHY)]
+    for path, values in zip(paths, ([1.0], [2.0]), strict=True):
+        told = summary(result={"values": values, "rtol": 1e-4})
+        path.with_name(path.name + comparisons.WORKLOAD).write_text(json.dumps(told))
+    traces = [trace_of(p) for p in paths]
+    answer = comparisons.compare_recordings(traces[:1], traces[1:])
+    assert answer.verdict == "not_comparable"
+    assert "different results" in answer.sentence
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 99}', "[" * 100_000])
+def test_a_summary_that_is_none_is_told_and_not_used(tmp_path, text):
+    path = tmp_path / "x.workload.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="not used"):
+        comparisons.read_summary(path)
+
+
+def test_parts_of_a_summary_that_are_not_what_they_should_be_are_left_out(tmp_path):
+    path = tmp_path / "x.workload.json"
+    path.write_text(json.dumps(summary(step_ns=["a"], metrics={}, result={"values": "x"})))
+    found = comparisons.read_summary(path)
+    assert found == {"pair": "p", "device": "cuda", "warmup": 2, "steps": 3}
+
+
+def test_telemetry_beside_a_recording_tells_clock_and_throttling(tmp_path):
+    path = tmp_path / "x.telemetry.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE gpus (gpu, name, driver)")
+        database.execute("INSERT INTO gpus VALUES (0, 'H100', '560.1')")
+        database.execute(
+            "CREATE TABLE gpu_samples (sm_clock_mhz REAL, throttle_bits INT, utilization_pct REAL)"
+        )
+        rows = [(1_900.0, 0, 90.0), (1_500.0, 0x40, 95.0), (300.0, 1, 0.0)]
+        database.executemany("INSERT INTO gpu_samples VALUES (?, ?, ?)", rows)
+    database.close()
+    assert comparisons.read_telemetry(path) == {
+        "driver": "560.1",
+        "sm_clock_mhz": 1_700.0,
+        "throttled_share": 0.5,
+    }
+    assert comparisons.read_telemetry(tmp_path / "none") == {}
+    (tmp_path / "broken").write_text("no database")
+    assert comparisons.read_telemetry(tmp_path / "broken") == {}
+
+
+def test_a_recording_is_found_where_it_lies():
+    trace = trace_of(LAUNCH)
+    assert LAUNCH in cache.paths_of(trace.id)
