@@ -19,7 +19,7 @@ from analyzers.cuda_names import Call
 from analyzers.facts import COPY, GRAPH, Facts
 from analyzers.gaps import DEVICE_GAP_MAX_NS
 from analyzers.host_timeline import DISPATCH_MAX_NS, Doing, host_timeline, join_polls
-from analyzers.intervals import Array, Spans, overlaps
+from analyzers.intervals import Array, Spans, intersect, overlaps, union
 
 # What a call waits for; the second number of a target says which.
 NOTHING = 0
@@ -38,9 +38,11 @@ MAX_LAG_NS = 50_000  # a longer latency or wake-up has a reason of its own
 UNEXPLAINED_NS = 5_000  # an operation that comes so much later than it could waited for another
 NEAR_NS = 25_000  # … which ended no longer before; another stream needs 2 to 20 µs to notice
 FULL_QUEUE = 500  # operations; CUDA's queues take about a thousand before a launch call blocks
-FULL_QUEUE_CALL_NS = 30_000  # a launch call that takes longer, at such a depth, was blocked
+FULL_SHARE = 0.95  # of the deepest: a queue that blocks calls has the same depth each time
+BLOCKED_TIMES = 1.5  # … and the call then takes so many times as long as others
 SLOW_CALL_NS = 50_000  # launch calls take 2 to 20 µs; a longer one does more than launch
-MAX_TURNS = 0.05  # of the calls: when threads work in turns, few calls come after another's
+MAX_TOGETHER = 0.05  # of the time of threads that work in turns; they overlap where one begins
+MAX_THREADS = 32  # of a process; more are hardly in turns, and each is compared with each
 HAND_OVER_NS = 20_000  # pause of a thread after which another one may have handed over to it
 LONG_AGO_NS = -(1 << 60)
 _SOONER = 1_000  # tolerance of clocks: what ended so shortly after may have been waited for
@@ -153,7 +155,7 @@ class Graph:
             lead=np.where(self.thread >= 0, np.maximum(self.lead + latency, 0), self.lead),
             tail=np.rint(self.tail * times).astype(np.int64),
             lane_lag=np.where(
-                self.linked & (self.lane_lag > 0),
+                (self.lane_lag > 0) & (self.lane_lag <= DEVICE_GAP_MAX_NS),
                 np.rint(self.lane_lag * times).astype(np.int64),
                 self.lane_lag,
             ),
@@ -522,17 +524,21 @@ def _targets(parts: _Parts) -> dict[str, Array]:
     waits = np.flatnonzero(np.isin(call["call"], (Call.WAIT, Call.POLL, Call.FREE)))
     if not len(waits):
         return result
-    names = np.array([str(n) for n in facts.functions])
-    function = names[facts.api["name"].to_numpy()[call["api_row"][waits]]]
-    is_poll = call["call"][waits] == Call.POLL
-    on_stream = np.char.find(function, "StreamSync") >= 0
-    on_device = ~on_stream & (np.char.find(function, "Event") < 0) & ~is_poll
+    function = facts.api["name"].to_numpy()[call["api_row"][waits]]
+    on_stream = _named(facts, "StreamSync")[function]
+    on_device = ~on_stream & ~_named(facts, "Event")[function]
+    on_device &= call["call"][waits] != Call.POLL
     noted = _noted(parts, waits)
     _settle(waits[on_device], _group_of(noted[on_device]), GROUP, parts, result)
     _settle(waits[on_stream], _lane_of(parts, noted[on_stream]), LANE, parts, result)
     asked = (result["kind"][waits] == NOTHING) & (call["call"][waits] != Call.FREE)
     _infer(waits[asked], noted["process"].to_numpy()[asked], parts, result)
     return result
+
+
+def _named(facts: Facts, part: str) -> Array:
+    """Return which of the recording's functions have this in their name."""
+    return np.array([part in str(name) for name in facts.functions], dtype=bool)
 
 
 def _process_of(facts: Facts, api_row: Array) -> Array:
@@ -650,21 +656,24 @@ def _ended_before(ops: Array, op: dict[str, Array], moment: Array, item: Array) 
 
 def _full_queues(call: dict[str, Array], op: dict[str, Array]) -> dict[str, Array]:
     """Let launch calls that met a full queue wait until the queue has a place again."""
-    length = call["end"] - call["begin"]
-    has_op = call["first_op"][1:] > call["first_op"][:-1]
-    plain = np.isin(call["call"], (Call.LAUNCH, Call.ENQUEUE)) & (call["after"] == NOTHING) & has_op
-    slow = np.flatnonzero(plain & (length > FULL_QUEUE_CALL_NS))
     own, before, before_of, lead = (call[n].copy() for n in ("own", "before", "before_of", "lead"))
-    for lane in np.unique(op["lane"][call["first_op"][:-1][slow]]):
+    first = call["first_op"][:-1]
+    plain = np.isin(call["call"], (Call.LAUNCH, Call.ENQUEUE)) & (call["after"] == NOTHING)
+    plain &= call["first_op"][1:] > first
+    for lane in np.flatnonzero(np.bincount(op["lane"]) > FULL_QUEUE):
         mine = np.flatnonzero(op["lane"] == lane)
-        rows = slow[op["lane"][call["first_op"][:-1][slow]] == lane]
+        rows = np.flatnonzero(plain & (op["lane"][np.minimum(first, len(op["lane"]) - 1)] == lane))
         started = np.maximum.accumulate(op["start"][mine])
-        ahead = np.searchsorted(mine, call["first_op"][:-1][rows])  # operations before this one
         begun = np.searchsorted(started, call["end"][rows], side="right")
-        depth = ahead - begun
-        blocker = mine[np.maximum(np.minimum(begun, len(mine)) - 1, 0)]
-        fits = (depth >= FULL_QUEUE) & (begun > 0) & (op["start"][blocker] > call["begin"][rows])
-        rows, blocker = rows[fits], blocker[fits]
+        depth = np.searchsorted(mine, first[rows]) - begun  # operations before it in the queue
+        full = depth >= max(FULL_QUEUE, FULL_SHARE * depth.max(initial=0))
+        length = call["end"][rows] - call["begin"][rows]
+        if not full.any() or full.all():
+            continue
+        blocker = mine[np.maximum(begun, 1) - 1]
+        full &= (length > BLOCKED_TIMES * np.median(length[~full])) & (begun > 0)
+        full &= op["start"][blocker] > call["begin"][rows]
+        rows, blocker = rows[full], blocker[full]
         rest = call["end"][rows] - op["start"][blocker]
         before[rows], before_of[rows] = OP_START, blocker
         lead[rows] -= own[rows] - rest
@@ -713,15 +722,27 @@ def _hand_overs(
 
 
 def _take_turns(facts: Facts, call: dict[str, Array]) -> bool:
-    """Tell whether no two threads of a process made calls at the same time."""
+    """Tell whether the threads of each process submitted work one after the other."""
     real = np.flatnonzero(call["thread"] >= 0)
     process, thread = _process_of(facts, call["api_row"][real]), call["thread"][real]
     for one in np.unique(process):
-        mine = thread[process == one]
-        others = len(mine) - int(np.bincount(mine).max())
-        if np.count_nonzero(mine[1:] != mine[:-1]) > MAX_TURNS * others:
+        mine = np.unique(thread[process == one])
+        if len(mine) > MAX_THREADS:
             return False
+        active = [_active(call, real[thread == t]) for t in mine]
+        for place, spans in enumerate(active):
+            for other in active[:place]:
+                both = intersect(spans, other).total
+                if both > MAX_TOGETHER * min(spans.total, other.total):
+                    return False
     return True
+
+
+def _active(call: dict[str, Array], rows: Array) -> Spans:
+    """Return when a thread was submitting: in its calls, and in the short pauses between."""
+    begin, end = call["begin"][rows], call["end"][rows]
+    following = np.concatenate((begin[1:], end[-1:]))
+    return union(begin, np.where(following - end <= DISPATCH_MAX_NS, following, end))
 
 
 def _outside(
@@ -767,6 +788,9 @@ def _dependencies(
     )
     late = op["linked"] & (op["start"] - possible > UNEXPLAINED_NS)
     _after_others(op, late, dep, dep_lag)
+    # What runs first on a device, and yet late, follows work from before the recording.
+    first = late & (_previous(op["group"]) < 0) & (dep < 0)
+    lag[first] = op["start"][first] - LONG_AGO_NS
     _after_events(_Parts(facts, call, op), dep, dep_lag)
     none = np.full(len(item), NONE, np.int64)
     return {"lane_lag": lag, "dep": dep, "dep_lag": dep_lag, "held_until": none}
@@ -820,13 +844,12 @@ def _after_events(parts: _Parts, dep: Array, dep_lag: Array) -> None:
     not contradict: what it stands for had ended when the work began.
     """
     facts, call, op = parts
-    names = np.array([str(n) for n in facts.functions], dtype=str)
-    if not len(names):
+    if not len(facts.functions):
         return
     known = np.flatnonzero(call["api_row"] >= 0)
     name = facts.api["name"].to_numpy()[call["api_row"][known]]
-    waits = known[(np.char.find(names, "StreamWaitEvent") >= 0)[name]]
-    records = known[(np.char.find(names, "EventRecord") >= 0)[name]]
+    waits = known[_named(facts, "StreamWaitEvent")[name]]
+    records = known[_named(facts, "EventRecord")[name]]
     if not len(waits) or not len(records):
         return
     record = records[np.maximum(np.searchsorted(records, waits) - 1, 0)]

@@ -273,7 +273,7 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
     now = busy_ns(device, times[2], times[3], (low, high))
     length = max((b - a for a, b in spans), key=lambda ns: abs(ns - window.duration_ns))
     inside = (graph.start < measured[1]) & (graph.stop > measured[0])
-    calls = (graph.begin < measured[1]) & (graph.end >= measured[0]) & (graph.thread >= 0)
+    calls = (graph.begin < measured[1]) & (graph.end > measured[0]) & (graph.thread >= 0)
     error = abs(length - window.duration_ns) / max(window.duration_ns, 1)
     reason = ""
     if error > MAX_ERROR:
@@ -318,7 +318,7 @@ def _predicted(
     window = told.window
     low, high = (t - graph.origin_ns for t in window.span)
     reach = Reach(
-        calls=(graph.begin < high) & (graph.end >= low) & (graph.thread >= 0),
+        calls=(graph.begin < high) & (graph.end > low) & (graph.thread >= 0),
         ops=(graph.start < high) & (graph.stop > low),
         length_ns=window.duration_ns,
     )

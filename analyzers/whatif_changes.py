@@ -11,6 +11,7 @@ import numpy as np
 from analyzers.cuda_names import Call
 from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, Facts
 from analyzers.finding import Cause
+from analyzers.gaps import DEVICE_GAP_MAX_NS
 from analyzers.host_timeline import DISPATCH_MAX_NS
 from analyzers.intervals import Array
 from analyzers.replay_graph import NONE, NOTHING, OP_END, OP_START, Graph
@@ -96,7 +97,7 @@ def capture_graphs(facts: Facts, graph: Graph, reach: Reach) -> Result:
     run = _runs(facts, graph)
     inside = run >= 0
     nodes = np.bincount(run[inside], minlength=1)
-    if not inside.any() or not (inside & reach.calls).any():
+    if not inside[graph.item[reach.ops]].any():
         return "no two launches stand between waits, pauses and steps, or all are in graphs already"
     head = np.zeros(len(run), dtype=bool)
     places = np.flatnonzero(inside)
@@ -107,8 +108,9 @@ def capture_graphs(facts: Facts, graph: Graph, reach: Reach) -> Result:
     gap = min(graph.device_gap_ns, _graph_gap_ns(facts, graph))
     best = _captured(graph, run, head, best_call if measured < 0 else 0 * nodes + measured, gap)
     worst = _captured(graph, run, head, worst_call if measured < 0 else 0 * nodes + measured, -1)
-    count = int(np.count_nonzero(inside & reach.calls & _has_op(graph)))
-    graphs = int(np.count_nonzero(head & reach.calls))
+    reached = graph.item[reach.ops]
+    reached = reached[inside[reached]]
+    count, graphs = len(reached), len(np.unique(run[reached]))
     cost = (
         f"Launching a graph costs {measured / 1e3:.1f} µs, as in this recording"
         if measured >= 0
@@ -157,6 +159,7 @@ def _captured(graph: Graph, run: Array, head: Array, call_ns: Array, gap: int) -
     lane_lag = graph.lane_lag
     if gap >= 0:
         inner = follows[graph.item] & (graph.lane_lag > gap)
+        inner &= graph.lane_lag <= DEVICE_GAP_MAX_NS
         lane_lag = np.where(inner, gap, lane_lag)
     return replace(
         graph,
@@ -528,7 +531,7 @@ def feed_without_pauses(_: Facts, graph: Graph, reach: Reach) -> Result:
             worst=graphs[1],
             assumptions=(
                 "Input, locks and other host work outside of launching are ready in time, for "
-                "instance prepared by other threads",
+                "instance prepared by other threads that do not slow this one down",
                 f"At worst the host needs {usual / 1e3:.1f} µs in their place, as between launches",
             ),
         )
