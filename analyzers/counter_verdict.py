@@ -11,7 +11,7 @@ from analyzers.facts import Facts
 from analyzers.finding import Cause, Finding, Row
 from analyzers.inside import Part
 from analyzers.ledger import Ledger
-from analyzers.ncu_command import base_name, why_missing
+from analyzers.ncu_command import MOST_OF_THE_TIME, base_name, why_missing
 from analyzers.report import Iteration, Verdict
 from analyzers.words import count_text, name_text, share_text, time_text
 
@@ -49,7 +49,7 @@ def per_iteration(ledger: Ledger, iterations: tuple[Iteration, ...], cause: Caus
     if examined is None or not whole or len(used) != 1:
         return ""
     begins, ends = (np.sort([getattr(i, of) for i in whole]) for of in ("start_ns", "end_ns"))
-    lost = examined.lost_ns(examined.inside.row_ns(ROW_INSIDE[cause]))
+    lost = examined.rows_ns[ROW_INSIDE[cause]]
     start = examined.start_ns
     place = np.searchsorted(begins, start, side="right") - 1
     within = (place >= 0) & (start < ends[np.maximum(place, 0)])
@@ -71,12 +71,13 @@ def per_iteration(ledger: Ledger, iterations: tuple[Iteration, ...], cause: Caus
 
 
 def examined_by_counters(ledger: Ledger) -> tuple[Cause, ...]:
-    """Return the causes that the counters can answer."""
+    """Return the causes that the counters can answer for most of the time they stand for."""
     inside = ledger.inside
     if inside is None:
         return ()
-    timed = inside.ns > 0
-    return tuple(c for c, parts in _TOLD_BY.items() if inside.told[list(parts)][:, timed].any())
+    return tuple(
+        c for c, parts in _TOLD_BY.items() if inside.told_share(*parts) >= MOST_OF_THE_TIME
+    )
 
 
 def verdict_of_counters(

@@ -21,8 +21,13 @@ from analyzers.intervals import Array
 from analyzers.joining import Examined
 from analyzers.kernel_memory import is_notable
 from analyzers.ledger import Ledger
-from analyzers.ncu_command import base_name, why_missing, why_no_counters
-from analyzers.words import count_text, name_text, time_text
+from analyzers.ncu_command import (
+    MOST_OF_THE_TIME,
+    base_name,
+    why_missing,
+    why_no_counters,
+)
+from analyzers.words import count_text, name_text, share_text, time_text
 
 EVIDENCE_KERNELS = 3
 NAMED_KERNELS = 1  # in a title; the evidence has more
@@ -126,6 +131,9 @@ def why_not_told(
 ) -> str:
     """Return why the recording does not tell this part; empty when it does.
 
+    Launches that do not tell it must not take more than a fifth of the time, unless the others lose
+    enough to be told anyway.
+
     Args:
         facts: The recording.
         ledger: Its account.
@@ -136,9 +144,11 @@ def why_not_told(
     inside = ledger.inside
     if inside is None:
         return why_no_counters(facts, ledger)
-    if inside.told[part][inside.ns > 0].any():
+    told = inside.told_share(part)
+    if told >= MOST_OF_THE_TIME or losing(facts, ledger, part) is not None:
         return ""
-    return why_missing(facts, ledger, metrics, sections)
+    reason = why_missing(facts, ledger, metrics, sections)
+    return f"in {share_text(1 - told, 1)} of the time counted, {reason}" if told else reason
 
 
 def losing(facts: Facts, ledger: Ledger, part: Part) -> Losing | None:

@@ -3,14 +3,21 @@
 Each estimate is a part of a launch's time, between a low and a high value. Those that split the
 ledger (idle lanes, memory) are booked at the middle; the others, which are about how the launch
 fills the GPU, claim their high value, what could be won back at most. They are served in the order
-of ``Part``: what comes later gets only what is left of the launch.
+of ``Part``: what comes later gets only what is left of the launch, and the middle is that between
+its low value and what is left of its high one.
 
 How much a loss weighs depends on what the launch is bound by. With ``c`` and ``m`` the parts of
 peak compute and memory throughput, a loss of instructions weighs between ``c`` (only the time in
 which issuing was busy) and ``c / max(c, m)`` (all of it, unless memory is busier); a loss of bytes
 between ``m`` and ``m / max(c, m)``. A kernel that is bound by the other one gains little. And no
 loss is larger than what mending it can win: a launch never gets shorter than what the parts that
-are not mended were busy for.
+are not mended were busy for. So all that splits the ledger is at most ``1 - c * lanes / 32``, and
+all waiting (few blocks, tail, imbalance, occupancy, latency) at most ``1 - max(c, m)``.
+
+Memory at its roof does useful work, as far as its bytes are needed, and no counter tells how many
+are. What moving fewer of them wins back lies between nothing, when each is needed, and what the
+memory was busy beyond compute, ``d - c``, when none is; ``d`` is what would still be busy once
+accesses are coalesced, for sectors in vain are not won back twice. The middle is booked.
 """
 
 from __future__ import annotations
@@ -121,6 +128,21 @@ ROW_OF_PART = {
 }
 """The ledger row that a part splits off; the others stay inside the row ``kernel``."""
 
+
+class _Group(enum.Enum):
+    """Parts that win back the same time, so that their sum has a limit of its own."""
+
+    LEDGER = enum.auto()
+    WAITING = enum.auto()
+
+
+_GROUP = {
+    **dict.fromkeys(ROW_OF_PART, _Group.LEDGER),
+    **dict.fromkeys(
+        (Part.SMALL_GRID, Part.TAIL, Part.IMBALANCE, Part.OCCUPANCY, Part.LATENCY), _Group.WAITING
+    ),
+}
+
 Range = tuple[Array, Array]
 """Low and high share of each launch's time; not-a-number where counters do not tell."""
 
@@ -145,6 +167,11 @@ class Inside:
     high_ns: Array
     told: Array
 
+    def told_share(self, *parts: Part) -> float:
+        """Return the part of the time, 0 to 1, in launches that tell any of these parts."""
+        told = self.told[list(parts)].any(axis=0)
+        return float(self.ns[told].sum() / max(int(self.ns.sum()), 1))
+
     def row_ns(self, row: Row) -> Array:
         """Return what each launch books to ``row``; all rows together are its time."""
         split = {
@@ -167,20 +194,43 @@ def account(counters: Counters, ns: Array) -> Inside:
     size = (len(Part), len(counters))
     low, booked, high = (np.zeros(size, np.int64) for _ in range(3))
     told = np.zeros(size, dtype=bool)
-    left = ns.astype(np.int64).copy()
+    left = ns.astype(np.int64)
+    room = {group: _part_of(ns, share) for group, share in _rooms(limits).items()}
     for part in Part:
-        at_least, at_most = (np.nan_to_num(np.clip(s, 0.0, 1.0)) for s in shares[part])
-        at_least = np.minimum(at_least, at_most)
+        group = _GROUP.get(part)
+        least, most = (_part_of(ns, share) for share in shares[part])
         told[part] = ~np.isnan(shares[part][1])
-        claim = (at_least + at_most) / 2 if part in ROW_OF_PART else at_most
-        booked[part] = np.minimum((ns * claim).astype(np.int64), left)
-        left -= booked[part]
-        low[part], high[part] = (ns * at_least).astype(np.int64), (ns * at_most).astype(np.int64)
+        at_most = np.minimum(most, np.minimum(left, room[group]) if group else left)
+        low[part], high[part] = np.minimum(least, at_most), most
+        booked[part] = (low[part] + at_most) // 2 if part in ROW_OF_PART else at_most
+        left = left - booked[part]
+        if group:
+            room[group] = room[group] - booked[part]
     return Inside(limits, ns, low, booked, high, told)
 
 
+def _part_of(ns: Array, share: Array) -> Array:
+    """Return whole nanoseconds of a share of each launch; nothing where it is not known."""
+    part: Array = (ns * np.nan_to_num(np.clip(share, 0.0, 1.0))).astype(np.int64)
+    return part
+
+
+def _rooms(limits: Limits) -> dict[_Group, Array]:
+    """Return what the parts of a group win back together at most; unknown ones keep nothing busy.
+
+    Memory that moves no bytes and full warps leave the instructions that do something useful.
+    Waiting that is hidden leaves what the busiest side of the GPU was busy for.
+    """
+    compute, memory = np.nan_to_num(limits.compute), np.nan_to_num(limits.memory_at_least)
+    lanes = np.nan_to_num(limits.lanes, nan=float(THREADS_PER_WARP))
+    return {
+        _Group.LEDGER: 1 - compute * np.minimum(lanes / THREADS_PER_WARP, 1.0),
+        _Group.WAITING: 1 - np.maximum(compute, memory),
+    }
+
+
 def _shares(limits: Limits) -> dict[Part, Range]:
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         small, tail = _small_grid(limits), _tail(limits)
         # A small grid and a tail leave multiprocessors idle, too: that is counted there already.
         free = ~((small[1] > 0) | (tail[1] > 0))
@@ -227,25 +277,34 @@ def _idle_lanes(limits: Limits) -> Range:
     lanes = limits.lanes
     idle = np.where(lanes < FEW_LANES, 1 - lanes / THREADS_PER_WARP, lanes * 0)
     # Full warps move as many bytes, though in fewer instructions.
-    return _capped(_weighed(idle, limits.compute, limits.memory), limits.dram, limits.l2)
+    return _capped(_weighed(idle, limits.compute, limits.memory_at_least), limits.dram, limits.l2)
 
 
 def _uncoalesced(limits: Limits) -> Range:
     near, far = wasted_sectors(limits)
-    l2 = np.where(np.isnan(limits.l2), limits.memory, limits.l2)
+    least, most = _kept_dram_bytes(limits)
+    l2 = np.where(np.isnan(limits.l2), limits.memory_at_least, limits.l2)
     low, _ = _weighed(near, l2, limits.compute)
     _, high = _weighed(far, limits.memory, limits.compute)
-    # Sectors that L2 serves twice were fetched from device memory once: coalescing saves there
-    # only what is fetched beyond the need.
-    needed = SECTOR_BYTES * limits.sectors[1] / limits.counters.total(*DRAM_BYTES)
-    needed, known = np.minimum(needed, 1.0), ~np.isnan(needed)
-    all_of_it, least = np.where(known, needed, 1.0), np.where(known, needed, 1 - far)
-    low, _ = _capped((low, low), limits.compute, limits.dram * all_of_it)
+    low, _ = _capped((low, low), limits.compute, limits.dram * most)
     _, high = _capped((high, high), limits.compute, limits.dram * least)
     return low, high
 
 
-@np.errstate(divide="ignore", invalid="ignore")
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def _kept_dram_bytes(limits: Limits) -> Range:
+    """Return the least and largest part of device memory's bytes that coalescing leaves.
+
+    Sectors that L2 serves twice were fetched from device memory once: coalescing saves there only
+    what is fetched beyond the need, and no larger part than of the sectors.
+    """
+    far = np.nan_to_num(wasted_sectors(limits)[1])
+    needed = SECTOR_BYTES * limits.sectors[1] / limits.counters.total(*DRAM_BYTES)
+    known = np.clip(needed, 1 - far, 1.0)
+    return np.where(np.isnan(known), 1 - far, known), np.where(np.isnan(known), 1.0, known)
+
+
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def wasted_sectors(limits: Limits) -> Range:
     """Return the least and largest part of the sectors of global accesses that are in vain.
 
@@ -262,7 +321,7 @@ def wasted_sectors(limits: Limits) -> Range:
     weights = np.nan_to_num(np.where(np.stack(used) > 0, np.stack(sectors), 0.0))
     mean_used = (np.nan_to_num(np.stack(used)) * weights).sum(axis=0) / weights.sum(axis=0)
     per_request = np.nansum(np.stack(sectors), axis=0) / requests
-    near, far = exact, exact
+    near = far = np.where(np.isnan(exact) & (requests == 0), 0.0, exact)  # accesses nothing
     for least, most in (
         (1 - mean_used, 1 - mean_used),
         (1 - FAR_SECTORS / per_request, 1 - NEAR_SECTORS / per_request),
@@ -276,12 +335,12 @@ def _bank_conflicts(limits: Limits) -> Range:
     ratio = conflict_ratio(limits)
     loss = np.where(ratio >= MIN_CONFLICTS, ratio, ratio * 0)
     busy = np.clip(limits.counters.metric(*SHARED_PCT) / 100, 0, 1)
-    low = loss * np.where(np.isnan(busy), np.nan_to_num(limits.memory), busy)
+    low = loss * np.where(np.isnan(busy), np.nan_to_num(limits.memory_at_least), busy)
     share = low, _weighed(loss, limits.memory, limits.compute)[1]
     return _capped(share, limits.compute, limits.dram, limits.l2)
 
 
-@np.errstate(divide="ignore", invalid="ignore")
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def conflict_ratio(limits: Limits) -> Array:
     """Return the part of shared-memory wavefronts that only bank conflicts made necessary."""
     counters = limits.counters
@@ -296,18 +355,22 @@ def conflict_ratio(limits: Limits) -> Array:
 def _roofs(limits: Limits) -> dict[Part, Range]:
     """Return the time at the limit of a memory: what only moving fewer bytes wins back.
 
-    At least what the next busiest part would leave free; at most the time that it was busy.
+    At least nothing, for each byte may be needed; at most what the memory would be busy beyond
+    compute once accesses are coalesced.
     """
     levels = {Part.DRAM: limits.dram, Part.L2: limits.l2, Part.L1: limits.l1}
     stacked = np.stack([np.nan_to_num(level) for level in levels.values()])
     first = stacked.argmax(axis=0)
+    kept = {
+        Part.DRAM: _kept_dram_bytes(limits)[1],
+        Part.L2: 1 - np.nan_to_num(wasted_sectors(limits)[0]),
+        Part.L1: np.ones(len(limits.counters)),
+    }
     roofs = {}
     for place, (part, level) in enumerate(levels.items()):
-        others = np.delete(stacked, place, axis=0).max(axis=0)
-        next_busiest = np.fmax(others, np.nan_to_num(limits.compute))
         at_roof = (level >= AT_ROOF) & (first == place)
-        low = np.where(at_roof, np.maximum(level - next_busiest, 0), level * 0)
-        roofs[part] = (low, np.where(at_roof, level, level * 0))
+        beyond = np.maximum(level * kept[part] - np.nan_to_num(limits.compute), 0)
+        roofs[part] = (level * 0, np.where(at_roof, beyond, level * 0))
     return roofs
 
 
@@ -342,10 +405,10 @@ def _fp64(limits: Limits) -> Range:
     fp32 = np.nan_to_num(np.clip(limits.counters.metric(*FMA_PIPE) / 100, 0, 1))
     saved = 1 - 1 / fp64_ratio(limits)
     high = np.where((fp64 > FP64_BUSY) & (fp32 < FP32_BUSY), fp64 * saved, fp64 * 0)
-    return _capped((high * 0, high), limits.memory)
+    return _capped((high * 0, high), limits.memory_at_least)
 
 
-@np.errstate(divide="ignore", invalid="ignore")
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def fp64_ratio(limits: Limits) -> Array:
     """Return how many times as fast 32-bit arithmetic is on the GPU of each launch."""
     counters = limits.counters
@@ -375,7 +438,7 @@ def _tensor(limits: Limits) -> Range:
     multiplies = np.array([bool(_PRODUCT.search(n)) for n in counters.profiled["name"]], dtype=bool)
     eligible = able & multiplies & (tensor < TENSOR_IDLE)
     high = np.where(eligible, fma * TENSOR_GAIN, fma * 0)
-    return _capped((high * 0, np.where(np.isnan(tensor), np.nan, high)), limits.memory)
+    return _capped((high * 0, np.where(np.isnan(tensor), np.nan, high)), limits.memory_at_least)
 
 
 def _fused_share(counters: Counters, kind: str) -> Array:
@@ -395,7 +458,7 @@ def _occupancy(limits: Limits) -> Range:
     few = np.where(achieved < LOW_OCCUPANCY, 1 - achieved / ENOUGH_OCCUPANCY, 0.0)
     wanting = np.where(np.isnan(achieved), np.nan, np.fmax(gap, few))
     # More warps cannot win back more than what keeps the busiest part from its peak.
-    busiest = np.nan_to_num(np.fmax(limits.compute, limits.memory))
+    busiest = np.nan_to_num(np.fmax(limits.compute, limits.memory_at_least))
     high = np.where(busiest < AT_ROOF, np.minimum(wanting, 1 - busiest), wanting * 0)
     return high * 0, high
 

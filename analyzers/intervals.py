@@ -162,3 +162,32 @@ def by_key(keys: Array, values: Array) -> Iterator[tuple[int, Array]]:
     found, first = np.unique(keys[order], return_index=True)
     parts = np.split(values[order], first[1:])
     yield from zip(found.tolist(), parts[: len(found)], strict=True)  # nothing splits into one
+
+
+def divided(amounts: Array, weights: Array, group: Array) -> Array:
+    """Divide an amount of each group among its members, by their weights.
+
+    Args:
+        amounts: Of each group, not negative; where all weights are zero, nothing is divided.
+        weights: Of each member, not negative.
+        group: The group of each member.
+
+    Returns:
+        Whole numbers that sum to the amount of each group. None is larger than its member's
+        weight if no amount is larger than the weights of its group.
+    """
+    order = np.argsort(group, kind="stable")
+    mine, its = weights[order].astype(np.int64), group[order]
+    sums = np.zeros(len(amounts), np.int64)
+    np.add.at(sums, its, mine)
+    until = np.cumsum(mine) - (np.cumsum(sums) - sums)[its]  # in its group
+    whole, amount = np.maximum(sums[its], 1), amounts[its].astype(np.int64)
+    border = np.floor(until / whole * amount).astype(np.int64)
+    # Floats may be a few off; what is left of the division is small, so that it is right although
+    # both products may have left the range of 64 bits in the same way.
+    border += (until * amount - border * whole) // whole
+    first = np.append(True, its[1:] != its[:-1])[: len(its)]
+    parts = border - np.where(first, 0, np.append(0, border[:-1])[: len(border)])
+    result = np.empty(len(order), np.int64)
+    result[order] = parts
+    return result

@@ -21,8 +21,9 @@ import pandas as pd
 
 from analyzers.counters import Counters
 from analyzers.facts import GRAPH, KERNEL, UNKNOWN, Facts, holds_counters_only
+from analyzers.finding import Row
 from analyzers.inside import Inside, account
-from analyzers.intervals import Array, shares_of_union
+from analyzers.intervals import Array, divided, shares_of_union
 from analyzers.kernel_names import same_kernels
 from analyzers.report import Window
 from collectors.trace import ProfiledKind, RefusedError, Trace
@@ -143,11 +144,26 @@ class Examined:
         """That part, 0 to 1."""
         return self.covered_ns / self.kernel_ns if self.kernel_ns else 0.0
 
-    def lost_ns(self, booked_ns: Array) -> Array:
-        """Return the part of each launch in a loss that each row of the counters books."""
-        share = np.append(booked_ns / np.maximum(self.inside.ns, 1), 0.0)  # the last: not covered
-        lost: Array = self.ns * share[self.joined.row[self.launches]]
-        return lost
+    @functools.cached_property
+    def rows_ns(self) -> dict[Row, Array]:
+        """What each launch books to each row of the ledger that kernel time is split into.
+
+        Whole nanoseconds; the rows of a launch sum to what it books, and each row over the
+        launches of a device to the ledger.
+        """
+        row = self.joined.row[self.launches]
+        covered = np.flatnonzero(row >= 0)
+        split = {of: self.inside.row_ns(of) for of in (Row.DIVERGENCE, Row.BANDWIDTH)}
+        lost, diverged = (np.zeros(len(self.ns), np.int64) for _ in range(2))
+        lost[covered] = divided(
+            split[Row.DIVERGENCE] + split[Row.BANDWIDTH], self.ns[covered], row[covered]
+        )
+        diverged[covered] = divided(split[Row.DIVERGENCE], lost[covered], row[covered])
+        return {
+            Row.KERNEL: self.ns - lost,
+            Row.DIVERGENCE: diverged,
+            Row.BANDWIDTH: lost - diverged,
+        }
 
     def unmatched(self, facts: Facts) -> pd.DataFrame:
         """Return kernels without a partner: ``name``, ``side``, ``reason``, ``ns``, ``launches``.
@@ -441,6 +457,21 @@ def _listed(frame: pd.DataFrame) -> pd.DataFrame:
 
 def examine(facts: Facts, joined: Joined, window: Window) -> Examined:
     """Return the kernel time of a window, and what the joined counters say about it."""
+    launches, ns = kernel_shares(facts, window)
+    row = joined.row[launches]
+    covered = row >= 0
+    of_row = np.zeros(len(joined.counters), np.int64)
+    np.add.at(of_row, row[covered], ns[covered])
+    begins = facts.launches["start_ns"].to_numpy()[launches]
+    return Examined(joined, account(joined.counters, of_row), launches, begins, ns)
+
+
+def kernel_shares(facts: Facts, window: Window) -> tuple[Array, Array]:
+    """Return the launches that book kernel time in a window, and how much each books.
+
+    Time in which several run on a device is divided among them, so that the sum is the kernel time
+    of the ledger.
+    """
     inside = facts.inside(*window.span)
     launches = inside[np.isin(facts.launches["kind"].to_numpy()[inside], (KERNEL, GRAPH))]
     start = np.maximum(facts.launches["start_ns"].to_numpy()[launches], window.start_ns)
@@ -450,9 +481,4 @@ def examine(facts: Facts, joined: Joined, window: Window) -> Examined:
     for key in range(len(facts.devices)):
         mine = device == key
         ns[mine] = shares_of_union(start[mine], end[mine])
-    row = joined.row[launches]
-    covered = row >= 0
-    of_row = np.zeros(len(joined.counters), np.int64)
-    np.add.at(of_row, row[covered], ns[covered])
-    begins = facts.launches["start_ns"].to_numpy()[launches]
-    return Examined(joined, account(joined.counters, of_row), launches, begins, ns)
+    return launches, ns

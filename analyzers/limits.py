@@ -69,12 +69,19 @@ class Limits:
 
     @functools.cached_property
     def memory(self) -> Array:
-        """How busy memory and caches are: the busiest of their stages, as a part of its peak."""
-        stages = np.stack([self.dram, self.l2, self.l1])
-        known = ~np.isnan(stages).all(axis=0)
-        busiest = np.where(known, np.nanmax(np.nan_to_num(stages, nan=-1.0), axis=0), np.nan)
+        """How busy memory and caches are: the busiest of their stages, as a part of its peak.
+
+        One stage that was counted does not tell how busy the others are.
+        """
         told = _part(self.counters.metric(*MEMORY))
-        return np.where(np.isnan(told), busiest, told)
+        stages = np.stack([self.dram, self.l2, self.l1])
+        return np.where(np.isnan(told), stages.max(axis=0), told)
+
+    @functools.cached_property
+    def memory_at_least(self) -> Array:
+        """The same, where only some of the stages were counted: the busiest of those."""
+        busiest: Array = np.fmax.reduce([self.memory, self.dram, self.l2, self.l1])
+        return busiest
 
     @functools.cached_property
     def dram(self) -> Array:
@@ -171,13 +178,16 @@ class Limits:
 
     @functools.cached_property
     def limiter(self) -> Array:
-        """What limits the blocks on a multiprocessor first, in words; empty when not known."""
+        """What limits the blocks on a multiprocessor first, in words.
+
+        Empty when it is not known, and when every warp fits.
+        """
         limits = [self.counters.metric(f"launch__occupancy_limit_{name}") for name in LIMITS]
         values = np.stack(limits)
         words = np.array(["registers", "shared memory", "blocks", "block size", "barriers"], object)
         known = ~np.isnan(values).all(axis=0)
         first = np.nan_to_num(values, nan=np.inf).argmin(axis=0)
-        return np.where(known, words[first], "")
+        return np.where(known & ~(self.theoretical >= 1), words[first], "")
 
     @functools.cached_property
     def sectors(self) -> tuple[Array, Array]:

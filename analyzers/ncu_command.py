@@ -104,7 +104,9 @@ def why_missing(
     chosen = _chosen(times) if len(times) else times
     count = _launches_to_count(chosen) if len(chosen) else LAUNCHES_OF_EACH
     by_section = tuple(sections)
-    run = command(list(chosen.index), count, by_section, () if by_section else names)
+    skip = _before(facts, ledger, chosen) if len(chosen) else 0
+    asked = () if by_section else names
+    run = command(list(chosen.index), count, by_section, asked, skip=skip)
     return f"{' and '.join(names)} {_verb(names)} not collected; run `{run}`"
 
 

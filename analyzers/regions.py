@@ -1,8 +1,9 @@
 """Where in the program each cause costs time: the ledger, by range or operator.
 
-Every stretch of the ledger belongs to one operation of the device: a busy one to what runs, an idle
-one to what ended it. Each belongs to the region of the program that was open when the operation was
-submitted. So the regions' rows sum to the ledger, to the nanosecond; what no region submitted is a
+Every stretch of the ledger belongs to operations of the device: a busy one to what runs, an idle
+one to what ended it. Each belongs to the region that was open when the operation was submitted.
+Where kernels run at the same time they share it, and what counters say about a launch splits its
+own part. So the regions' rows sum to the ledger, to the nanosecond; what no region submitted is a
 row as well.
 """
 
@@ -19,8 +20,6 @@ from analyzers.booking import NOTHING, ROW_CODE, ROWS
 from analyzers.facts import (
     COMMUNICATION,
     COPY,
-    GRAPH,
-    KERNEL,
     MEMSET,
     UNKNOWN,
     Facts,
@@ -29,6 +28,7 @@ from analyzers.facts import (
 )
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, overlaps
+from analyzers.joining import kernel_shares
 from analyzers.ledger import Ledger
 from analyzers.report import Iteration
 from analyzers.windows import plain_name
@@ -48,12 +48,8 @@ MAX_NUMBERED = 8  # names that differ in a number only; more are one region
 MAX_STRETCHES = 1_000_000  # of the ledger; more take seconds, and a window tells more
 DEFAULT_DEPTH = 1  # without iterations: what is inside the range around the whole program
 
-_RUNNING = (
-    ((Row.KERNEL, Row.DIVERGENCE, Row.BANDWIDTH), (KERNEL, GRAPH)),
-    ((Row.COMMUNICATION,), (COMMUNICATION,)),
-    ((Row.TRANSFER,), (COPY, MEMSET)),
-)
-"""Rows of the ledger in which something runs, and the kinds of operations that do."""
+_BESIDE_KERNELS = ((Row.COMMUNICATION, (COMMUNICATION,)), (Row.TRANSFER, (COPY, MEMSET)))
+"""Rows of the ledger in which something else than a kernel runs, and what does."""
 
 
 def region_matrix(
@@ -115,19 +111,44 @@ def stretches_by_region(
 
 
 def _booked(facts: Facts, ledger: Ledger) -> pd.DataFrame:
-    """Return the ledger's segments, busy ones cut where the operation that runs changes."""
+    """Return the ledger's segments, busy ones divided among the operations that run."""
     columns = ["device", "start_ns", "end_ns", "row", "launch"]
     segments = ledger.segments[columns]
     if facts.counters_only:
         return segments.iloc[:0].assign(ns=0)
-    busy_codes = [ROW_CODE[row] for rows, _ in _RUNNING for row in rows]
-    parts = [segments[~np.isin(segments["row"].to_numpy(), busy_codes)]]
-    for rows, kinds in _RUNNING:
-        chosen = np.isin(segments["row"].to_numpy(), [ROW_CODE[row] for row in rows])
+    row = segments["row"].to_numpy()
+    busy = [ROW_CODE[one] for one in (Row.KERNEL, *(r for r, _ in _BESIDE_KERNELS))]
+    parts = [segments[~np.isin(row, busy)]]
+    for one, kinds in _BESIDE_KERNELS:
+        chosen = row == ROW_CODE[one]
         for device, places in by_key(segments["device"].to_numpy()[chosen], np.flatnonzero(chosen)):
             parts.append(_cut(facts, segments.iloc[places], device, kinds))
-    booked = pd.concat(parts, ignore_index=True)
-    return booked.assign(ns=booked["end_ns"] - booked["start_ns"])
+    beside = pd.concat(parts, ignore_index=True)
+    beside = beside.assign(ns=beside["end_ns"] - beside["start_ns"])
+    return pd.concat([beside, *_kernels(facts, ledger)], ignore_index=True)
+
+
+def _kernels(facts: Facts, ledger: Ledger) -> Iterator[pd.DataFrame]:
+    """Yield what each launch of a kernel books to each row, whether counters split it or not.
+
+    Time in which several run is divided among them: each of them has a loss of its own in it.
+    """
+    if ledger.examined is None:
+        rows, ns = kernel_shares(facts, ledger.window)
+        split = {Row.KERNEL: ns}
+    else:
+        rows, split = ledger.examined.launches, ledger.examined.rows_ns
+    launches = facts.launches.iloc[rows]
+    shown = pd.DataFrame(
+        {
+            "device": launches["device"].to_numpy(),
+            "start_ns": np.maximum(launches["start_ns"].to_numpy(), ledger.window.start_ns),
+            "end_ns": np.minimum(launches["end_ns"].to_numpy(), ledger.window.end_ns),
+            "launch": rows,
+        }
+    )
+    for row, ns in split.items():
+        yield shown.assign(row=np.int8(ROW_CODE[row]), ns=ns)[ns > 0]
 
 
 def _cut(facts: Facts, segments: pd.DataFrame, device: int, kinds: tuple[int, ...]) -> pd.DataFrame:

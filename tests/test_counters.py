@@ -197,7 +197,8 @@ def test_why_lanes_idle_is_checked_against_other_counters(analysis, name, why):
 def test_idle_lanes_cost_little_where_memory_holds_the_kernel_up(analysis):
     result = analysis("idle_lanes_behind_memory")
     assert result.ledger.total_ns(Row.DIVERGENCE) < 0.1 * DURATION_NS
-    assert result.ledger.total_ns(Row.BANDWIDTH) > 0.5 * DURATION_NS
+    booked = (0.92 - 0.10) / 2 * DURATION_NS  # memory beyond compute; half of it may be needed
+    assert result.ledger.total_ns(Row.BANDWIDTH) == pytest.approx(booked, abs=1)
 
 
 @pytest.mark.parametrize(("lanes", "named"), [(24.0, False), (23.9, True)])
@@ -264,10 +265,11 @@ def test_sectors_per_request_leave_open_how_much_a_thread_reads(tmp_path, per_re
     assert finding.high_ns == pytest.approx(high * DURATION_NS, abs=1)
 
 
-def test_a_roof_costs_between_what_the_next_part_leaves_free_and_all_it_was_busy(analysis):
+def test_a_roof_costs_between_nothing_and_what_memory_is_busy_beyond_compute(analysis):
     finding = found(analysis("dram_bound"), "bandwidth.dram_roof")
-    assert finding.low_ns == pytest.approx((0.92 - 0.40) * DURATION_NS, abs=1)
-    assert finding.high_ns == pytest.approx(0.92 * DURATION_NS, abs=1)
+    assert finding.low_ns == 0, "each byte may be needed"
+    assert finding.high_ns == pytest.approx((0.92 - 0.20) * DURATION_NS, abs=1)
+    assert finding.lost_ns == pytest.approx((0.92 - 0.20) / 2 * DURATION_NS, abs=1)
 
 
 def test_multiprocessors_that_take_in_instructions_are_not_memory(tmp_path):
@@ -334,6 +336,52 @@ def test_a_missing_metric_gives_the_command_that_collects_it(rule, tmp_path):
     assert command[command.index("--kernel-name") + 1] == "regex:^(kernel)$"
     assert int(command[command.index("--launch-count") + 1]) > 0
     assert "not collected" in reason
+
+
+def test_what_one_short_launch_tells_is_not_told_of_all(tmp_path):
+    silent = launch("long(int)", without=(SHORT["active"], SHORT["live"]), duration=9_000_000)
+    report = of(written("mostly_silent", silent, launch("short(int)")), tmp_path).report
+    assert Cause.DIVERGENCE in report.verdict.not_examined
+    reason = next(s.reason for s in report.skipped if s.id == "divergence.idle_lanes")
+    assert reason.startswith("in 90 % of the time counted, smsp__thread_inst_executed_per_inst")
+    assert "run `ncu " in reason
+
+
+def test_a_loss_that_few_launches_tell_is_told_all_the_same(tmp_path):
+    silent = launch("long(int)", without=(SHORT["active"], SHORT["live"]), duration=3_000_000)
+    idle = launch("march(int)", active=4, live=4, uniform=50)
+    result = of(written("partly_silent", silent, idle), tmp_path)
+    assert "divergence.idle_lanes" in ids(result)
+
+
+def test_a_kernel_without_global_accesses_moves_no_sectors_in_vain(tmp_path):
+    none = {
+        f"l1tex__t_{what}_pipe_lsu_mem_global_op_ld.sum": 0.0 for what in ("sectors", "requests")
+    }
+    metrics = dict(launch(without=SECTORS).metrics) | none
+    result = of(written("no_accesses", Launch(metrics=metrics)), tmp_path)
+    assert UNCOALESCED not in {s.id for s in result.report.skipped} | ids(result)
+
+
+def test_the_low_estimate_of_idle_lanes_is_what_nsight_compute_estimates(tmp_path):
+    # A public recording: 14.91 lanes, compute at 45.88 %; its rule estimates 24.5 %.
+    values = {"active": 16.04, "live": 14.91, "compute": 45.88, "memory": 45.88}
+    values |= {"dram": 0.14, "l2": 1.19, "l1": 45.88, "achieved": 37.13, "possible": 66.67}
+    result = of(written("attention", launch("fa_kernel(float *)", **values)), tmp_path)
+    finding = found(result, "divergence.idle_lanes")
+    assert finding.low_ns / DURATION_NS == pytest.approx(0.245, abs=0.0005)
+
+
+def test_of_a_divergent_kernel_and_its_uniform_twin_only_the_first_is_named(tmp_path):
+    # Lanes as published for such a pair (even and odd threads apart, then whole warps apart); how
+    # long each took was not, so both count alike here.
+    apart = launch("divergentKernel(float *)", active=16.0, live=14.15, uniform=50)
+    alike = launch("sortedKernel(float *)", active=32.0, live=28.30)
+    result = of(written("twins", alike, apart), tmp_path)
+    finding = found(result, "divergence.idle_lanes")
+    assert finding.title.startswith("Launches of divergentKernel keep 14.2 of a warp's 32 lanes")
+    assert result.report.verdict.cause == "divergence"
+    assert result.ledger.inside.booked_ns[Part.IDLE_LANES].tolist()[0] == 0
 
 
 def test_with_nothing_but_durations_the_verdict_is_unknown(tmp_path):

@@ -11,6 +11,7 @@ from analyzers.intervals import (
     by_key,
     clip,
     covered,
+    divided,
     empty,
     gaps,
     intersect,
@@ -176,3 +177,21 @@ def test_values_are_parted_by_key_in_their_order(keys):
     parted = dict(by_key(np.array(keys, np.int64), np.arange(len(keys))))
     expected = {k: [i for i, other in enumerate(keys) if other == k] for k in sorted(set(keys))}
     assert {k: v.tolist() for k, v in parted.items()} == expected
+
+
+@given(
+    members=st.lists(
+        st.tuples(st.integers(0, 3), st.one_of(st.integers(0, 9), st.integers(0, 10**16))),
+        max_size=30,
+    ),
+    parts=st.lists(st.fractions(0, 1), min_size=4, max_size=4),
+)
+def test_an_amount_is_divided_exactly_and_nobody_gets_more_than_their_weight(members, parts):
+    group = np.array([g for g, _ in members], np.int64)
+    weights = np.array([w for _, w in members], np.int64)
+    sums = [int(weights[group == g].sum()) for g in range(4)]
+    amounts = np.array([int(s * p) for s, p in zip(sums, parts, strict=True)], np.int64)
+    shares = divided(amounts, weights, group)
+    assert (shares >= 0).all()
+    assert (shares <= weights).all()
+    assert [int(shares[group == g].sum()) for g in range(4)] == amounts.tolist()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -486,7 +487,11 @@ def test_memory_is_named_where_it_holds_kernels_up(sample):
     ids = [f.id for f in report.findings]
     assert ids[0] == "bandwidth.uncoalesced_access"
     assert "bandwidth.dram_saturation" not in ids, "counters tell more than samples"
-    bandwidth = report.devices[0].rows[Row.BANDWIDTH]
+    rows = report.devices[0].rows
+    bandwidth, kernel_ns = rows[Row.BANDWIDTH], sum(rows[row] for row in KERNEL_ROWS)
+    # Sectors in vain, and half of what device memory needs beyond compute without them.
+    share = 0.75 * (0.55 + 1) / 2 + (0.91 / 4 - 0.12) / 2
+    assert bandwidth == pytest.approx(share * kernel_ns, rel=1e-6)
     assert sum(f.lost_ns for f in report.findings if f.row is Row.BANDWIDTH) == bandwidth
 
 
@@ -535,6 +540,15 @@ def test_only_counters_are_joined_and_only_to_a_timeline(tmp_path):
         analyze(timeline, counters=timeline)
     with pytest.raises(RefusedError, match="no timeline"):
         analyze(counters, counters=counters)
+
+
+def test_a_missing_metric_is_asked_for_in_the_launches_of_the_window(tmp_path):
+    facts = build(tmp_path, kernels={"start_us": [0, 20, 40, 60], "duration_us": 10})
+    lacking = profiled(tmp_path / "c", {"active": float("nan"), "live": float("nan")})
+    report = analyze(facts.trace, "span:35000-90000", counters=lacking)
+    reason = next(s.reason for s in report.skipped if s.id == "divergence.idle_lanes")
+    command = shlex.split(reason.split("`")[1])
+    assert command[command.index("--launch-skip") + 1] == "2"
 
 
 def test_a_healthy_timeline_says_that_kernels_were_examined(tmp_path):

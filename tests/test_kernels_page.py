@@ -1,18 +1,21 @@
 """The Kernels page: roofline, losses, the picked kernel, regions, and every state without them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import worker
+from analyzers.booking import ROWS
 from analyzers.counted_kernels import counted_kernels
 from analyzers.facts import build_facts
+from analyzers.finding import Row
 from analyzers.inside import account_of
 from analyzers.kernel_words import counted_sentence, timeline_sentence
 from analyzers.regions import OUTSIDE
-from analyzers.words import time_text
+from analyzers.words import share_text, time_text
 from collectors import open_trace
 from tests import counter_scenarios, scenarios
 from tests.test_roofline import CLOCKS, FP32, PEAK, launch
@@ -36,8 +39,10 @@ from views._regions import (
     place_of,
     styled,
 )
+from views._session import load
 from views._units import rate_text
 
+SYNTHETIC = Path(__file__).parents[1] / "traces" / "synthetic"
 HOSTILE = "<b>evil</b>$x$ [y](z) `q` %{x}(int)"
 WORK = (
     FP32
@@ -135,6 +140,40 @@ def test_counters_stand_beside_what_is_possible(opened):
 
 def test_counters_have_no_regions(opened, rooted):
     assert "Where in the program" not in words(draw("kernels", trace=opened(rooted).trace.id))
+
+
+@pytest.fixture
+def joined(opened):
+    """Open a timeline and its counters, and return both ids."""
+    timeline = opened(SYNTHETIC / "synthetic_divergence.sqlite")
+    counters = opened(SYNTHETIC / "synthetic_counters_divergence.ncu-rep")
+    return {"trace": timeline.trace.id, "counters": counters.trace.id}
+
+
+def test_table_and_card_speak_of_the_same_window(joined):
+    start, end = load(joined["trace"], "").report.window.span
+    window = f"span:{start + 1_000_000}-{end - 25_000_000}"  # cuts launches at both ends
+    session = load(joined["trace"], window, joined["counters"])
+    counted = session.counted().iloc[0]
+    app = draw("kernels", window=window, **joined)
+    assert not app.exception
+    table, told = app.dataframe[0].value, words(app)
+    assert table["total"].tolist() == [counted["ns"] / 1e6]
+    assert counted["ns"] == session.report.counters["kernel_ns"]
+    assert f"Its counters stand for {time_text(int(counted['ns']))} (selected span)" in told
+    assert f"{share_text(counted['lost_idle_lanes_ns'], counted['ns'])} of " in told
+
+
+def test_the_share_that_counters_cover_is_told(joined):
+    assert "cover 100 % of kernel time" in words(draw("kernels", **joined))
+    assert "The counters of" not in words(draw("kernels", trace=joined["trace"]))
+
+
+def test_regions_say_that_counters_split_them(joined):
+    told = words(draw("kernels", **joined))
+    assert "Counters split each launch's own time" in told
+    matrix = load(joined["trace"], "", joined["counters"]).regions()
+    assert Row.DIVERGENCE in {ROWS[code] for code in matrix["row"]}
 
 
 # --- without counters -----------------------------------------------------------------------

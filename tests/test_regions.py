@@ -9,13 +9,14 @@ from analyzers import regions
 from analyzers.analysis import investigate
 from analyzers.booking import ROWS
 from analyzers.facts import build_facts
-from analyzers.finding import Row
+from analyzers.finding import KERNEL_ROWS, Row
 from analyzers.ledger import build_ledger
 from analyzers.regions import INNER_RANGES, OPERATORS, OUTSIDE, RANGES, region_matrix
 from analyzers.report import Iteration
 from collectors import open_trace
 from tests import counter_scenarios, scenarios
-from tests.traces_in_memory import account, build
+from tests.test_joining import DIVERGENT, IDLE, joined_ledger, profiled
+from tests.traces_in_memory import account, build, forget
 
 US = 1_000
 
@@ -73,20 +74,95 @@ def test_what_no_range_submitted_is_a_row(tmp_path):
     assert cells(matrix(facts), RANGES)[OUTSIDE, "kernel"] == 10
 
 
-def test_where_kernels_overlap_the_one_that_began_first_counts(tmp_path):
-    facts = build(
+def two_at_once(tmp_path):
+    """Two kernels, 100 to 110 and 105 to 125 µs, launched from one range each."""
+    return build(
         tmp_path,
         kernels={
             "start_us": [100, 105],
             "duration_us": [10, 20],
             "stream": [1, 2],
             "correlation_id": [1, 2],
+            "name": ["first", "second"],
         },
         api_calls={"start_us": [80, 90], "duration_us": [2, 2], "correlation_id": [1, 2]},
         ranges={"start_us": [79, 89], "duration_us": [5, 5], "name": ["a", "b"]},
     )
-    found = cells(matrix(facts), RANGES)
-    assert (found["a", "kernel"], found["b", "kernel"]) == (10, 15)
+
+
+def test_kernels_that_run_at_the_same_time_share_it(tmp_path):
+    found = cells(matrix(two_at_once(tmp_path)), RANGES)
+    assert (found["a", "kernel"], found["b", "kernel"]) == (7.5, 17.5)
+
+
+def test_what_a_launch_loses_inside_belongs_to_its_region(tmp_path):
+    facts = two_at_once(tmp_path)
+    counters = profiled(tmp_path / "c", DIVERGENT | {"name": "second"})
+    _, ledger = joined_ledger(facts, counters)
+    found = region_matrix(facts, ledger)
+    assert_sums(found, ledger)
+    told = cells(found, RANGES)
+    assert told["a", "kernel"] == 7.5, "not profiled, so not divided"
+    assert told["b", "divergence"] == pytest.approx(17.5 * IDLE, abs=0.001)
+    assert told["b", "kernel"] == pytest.approx(17.5 * (1 - IDLE), abs=0.001)
+    place = found[found["name"] == "b"].iloc[-1]
+    assert (place["start_ns"], place["end_ns"]) == (105 * US, 125 * US)
+
+
+@settings(max_examples=30)
+@given(
+    launches=st.lists(
+        st.tuples(st.integers(0, 60), st.integers(1, 40), st.sampled_from("abc"), st.booleans()),
+        min_size=1,
+        max_size=8,
+    ),
+    window=st.tuples(st.integers(0, 40), st.integers(41, 120)),
+    lanes=st.floats(1, 32),
+    compute=st.floats(0, 100),
+    dram=st.floats(0, 100),
+)
+def test_regions_sum_to_a_ledger_that_counters_split(
+    launches, window, lanes, compute, dram, tmp_path_factory
+):
+    number = list(range(1, len(launches) + 1))
+    begin = [200 * n for n in number]
+    facts = build(
+        tmp_path_factory.mktemp("split"),
+        kernels={
+            "start_ns": [5_000 + s for s, _, _, _ in launches],
+            "end_ns": [5_000 + s + d for s, d, _, _ in launches],
+            "name": [n for _, _, n, _ in launches],
+            "device": [int(d) for _, _, _, d in launches],
+            "stream": number,
+            "correlation_id": number,
+        },
+        api_calls={
+            "start_ns": begin,
+            "end_ns": [b + 50 for b in begin],
+            "correlation_id": number,
+        },
+        ranges={
+            "start_ns": [b - 10 for b in begin],
+            "end_ns": [b + 100 for b in begin],
+            "name": [f"of {n % 3}" for n in number],
+        },
+    )
+    odd = {"live": lanes, "compute": compute, "dram": dram, "memory": dram}
+    folder = tmp_path_factory.mktemp("counters")
+    counters = profiled(folder, {"name": "a", **odd}, {"name": "b", **odd}, {"name": "b"})
+    span = {"start_us": (5_000 + window[0]) / US, "end_us": (5_000 + window[1]) / US}
+    plain, ledger = joined_ledger(facts, counters, **span)
+    split, whole = (region_matrix(facts, one) for one in (ledger, plain))
+    assert_sums(split, ledger)
+    assert_sums(whole, plain)
+    assert (split["ns"] > 0).all()
+    kernel = [ROWS.index(row) for row in KERNEL_ROWS]
+    sums = [
+        one[one["row"].isin(kernel)].groupby(["level", "name", "device"])["ns"].sum()
+        for one in (split, whole)
+    ]
+    assert sums[0].equals(sums[1]), "counters move no time between regions"
+    forget(facts.trace)
 
 
 def test_ranges_just_inside_an_iteration_are_the_coarsest(tmp_path):

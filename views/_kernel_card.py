@@ -13,10 +13,11 @@ from analyzers.report import Report
 from analyzers.words import share_text, time_text
 from views._kernel_charts import LEVEL_WORDS
 from views._session import show_prose
-from views._units import NOT_RECORDED_TEXT, md_prose, rate_text
+from views._units import NOT_RECORDED_TEXT, md_prose, rate_text, visible
 
 MIN_SHOWN_SHARE = 0.02  # of the kernel's time
 SHOWN_LOSSES = 4
+NAME_ROOM = 60
 COLUMNS = ("", "is", "of")
 
 
@@ -33,6 +34,35 @@ def show_counted(kernel: pd.Series, report: Report) -> None:
             alt="Counters of the kernel",
         )
     _losses(kernel, report)
+
+
+def covered_words(report: Report) -> str:
+    """Say how much of the window's kernel time joined counters cover; empty without any."""
+    joined = report.counters
+    if not joined:
+        return ""
+    covered, kernel_ns = int(joined["covered_ns"]), int(joined["kernel_ns"])
+    return (
+        f"The counters of {visible(str(joined['name']), NAME_ROOM)} cover "
+        f"{share_text(covered, kernel_ns)} of kernel time, {time_text(covered)} of "
+        f"{time_text(kernel_ns)} ({report.window.label})."
+    )
+
+
+def basis_words(kernel: pd.Series, report: Report, device: int) -> str:
+    """Say which time the counters of a kernel stand for.
+
+    Args:
+        kernel: A row of ``analyzers.counted_kernels``.
+        report: The analysis of the window.
+        device: Key of the device that the page shows, -1 for all.
+    """
+    used = sum(d.unused_ns < d.duration_ns for d in report.devices)
+    where = ", on all GPUs" if device >= 0 and used > 1 else ""
+    return (
+        f"Its counters stand for {time_text(int(kernel['ns']))} ({report.window.label}{where}); "
+        "kernels that run at the same time share it."
+    )
 
 
 def counted_facts(kernel: pd.Series, report: Report) -> pd.DataFrame:
@@ -95,8 +125,8 @@ def _losses(kernel: pd.Series, report: Report) -> None:
         return
     advice = {finding.id: finding.advice for finding in report.findings}
     for part in sorted(worth, key=lambda p: -lost[p])[:SHOWN_LOSSES]:
-        words = WORDS_OF_PART[part]
-        told = f"{time_text(lost[part])}, {share_text(lost[part], total)} of it, to {words}"
+        share = f"{share_text(lost[part], total)} of {time_text(total)}"
+        told = f"{time_text(lost[part])}, {share}, to {WORDS_OF_PART[part]}"
         st.markdown(f"**Up to {md_prose(told)}.**")
         if tip := advice.get(RULE_OF_PART[part], ""):
             st.caption(md_prose(f"To try: {tip}"))

@@ -62,10 +62,10 @@ def show_regions(session: Session) -> None:
     )
     count = f"{iterations:,.1f}".removesuffix(".0")
     each = f"ms per iteration, of {count}" if iterations else "ms in all"
-    whole = " Kernel time is not divided by what counters say." if session.counters else ""
+    split = " Counters split each launch's own time." if session.counters else ""
     st.caption(
         f"{each}; rows and columns sum to the ledger. Idle time counts for the region that "
-        f"submitted what ended it.{whole} Click a cell to see its longest stretch."
+        f"submitted what ended it.{split} Click a cell to see its longest stretch."
     )
     _picked(session, matrix[(matrix["level"] == level).to_numpy()], shown, event)
 

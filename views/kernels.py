@@ -11,7 +11,7 @@ from analyzers.kernel_words import NOTABLE_SHARE, counted_sentence, timeline_sen
 from analyzers.words import count_text, function_first, split_sentence, time_text
 from collectors.trace import NOT_RECORDED, Array
 from views._charts import duration_histogram
-from views._kernel_card import show_computed, show_counted
+from views._kernel_card import basis_words, covered_words, show_computed, show_counted
 from views._kernel_charts import (
     LEVEL_WORDS,
     cause_of,
@@ -50,9 +50,11 @@ COLUMNS = {
         "share",
         format="%.1f %%",
         width="small",
-        help="Of the time of all kernels in the window, each counted in full.",
+        help="Of the time of all kernels in the window; those that run at once count each.",
     ),
-    "total": st.column_config.NumberColumn("total (ms)", format="%.3f", width="small"),
+    "total": st.column_config.NumberColumn(
+        "total (ms)", format="%.3f", width="small", help="The part of its launches in the window."
+    ),
     "min": st.column_config.NumberColumn("min (µs)", format="%.1f", width="small"),
     "median": st.column_config.NumberColumn("median (µs)", format="%.1f", width="small"),
     "max": st.column_config.NumberColumn("max (µs)", format="%.1f", width="small"),
@@ -90,6 +92,8 @@ def page() -> None:
         return
     counted = session.counted()
     _sentence(kernels, counted)
+    if covered := covered_words(session.report):
+        st.caption(md_prose(covered))
     if len(counted):
         _counted_charts(session, counted)
     else:
@@ -262,13 +266,19 @@ def _show_all() -> None:
 
 
 def selected_kernels(session: Session) -> pd.DataFrame:
-    """Return one row per kernel, counting the chosen window and device only."""
+    """Return one row per kernel, counting the chosen window and device only.
+
+    Totals count the part of each launch that lies in the window, as the ledger and counters do;
+    the shortest, median and longest duration are those of whole launches.
+    """
     kernels = session.kernels()
-    if (not session.window and session.device < 0) or not len(kernels):
+    if not len(kernels) or _is_whole(session):
         return kernels
-    launches = _kernel_launches(session)
+    launches, (start, end) = _kernel_launches(session), session.report.window.span
     duration = (launches["end_ns"] - launches["start_ns"]).groupby(launches["name_id"])
-    stats = duration.agg(["size", "sum", "min", "median", "max"])
+    part = launches["end_ns"].clip(upper=end) - launches["start_ns"].clip(lower=start)
+    stats = duration.agg(["size", "min", "median", "max"])
+    stats["sum"] = part.groupby(launches["name_id"]).sum()
     queue = launches["queue_ns"].where(launches["queue_ns"] >= 0).groupby(launches["name_id"])
     counted = pd.DataFrame(
         {
@@ -286,13 +296,20 @@ def selected_kernels(session: Session) -> pd.DataFrame:
     return counted.merge(described, on="name", how="inner")
 
 
+def _is_whole(session: Session) -> bool:
+    """Tell whether the window leaves out no operation of any device."""
+    launches, (start, end) = session.launches(), session.report.window.span
+    within = not len(launches) or (
+        launches["start_ns"].min() >= start and launches["end_ns"].max() <= end
+    )
+    return session.device < 0 and bool(within)
+
+
 def _kernel_launches(session: Session) -> pd.DataFrame:
-    """Return the kernels' launches that ran in the chosen window, on the chosen device."""
-    launches, window = session.launches(), session.report.window
+    """Return the kernels' launches that ran in the window, on the chosen device."""
+    launches, (start, end) = session.launches(), session.report.window.span
     chosen = np.isin(launches["kind"].to_numpy(), (KERNEL, COMMUNICATION))
-    if session.window:
-        inside = (launches["end_ns"] > window.start_ns) & (launches["start_ns"] < window.end_ns)
-        chosen &= inside.to_numpy()
+    chosen &= ((launches["end_ns"] > start) & (launches["start_ns"] < end)).to_numpy()
     return launches[chosen]
 
 
@@ -418,6 +435,8 @@ def _card(session: Session, kernel: pd.Series) -> None:
     mine = counted[(counted["name"] == kernel["name"]).to_numpy()]
     if len(mine):
         show_counted(mine.iloc[0], session.report)
+        if session.counters:
+            st.caption(md_prose(basis_words(mine.iloc[0], session.report, session.device)))
     if not len(mine) or np.isnan(mine["theoretical"].iloc[0]):
         show_computed(kernel)
 

@@ -16,8 +16,9 @@ When it does not apply:
     When the kernels already move each byte once: then the memory is well used, and only a
     different algorithm helps.
 
-The loss lies between what the next busiest part of the GPU would leave free, and all the time in
-which memory was busy.
+A memory at its limit does useful work, and no counter tells how many of its bytes are needed. So
+the loss lies between nothing and the time in which device memory was busy beyond compute, and the
+middle is booked. Bytes that uncoalesced accesses fetch in vain are left to their own rule.
 
 Shown by:
     tests/counter_scenarios.py, ``dram_bound``
@@ -51,7 +52,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         ledger,
         f"use {busy:.0f} % of device memory's bandwidth (the limit is near from "
         f"{100 * AT_ROOF:.0f} % on)",
-        formula="time * device memory's part of its peak; at least what the next part leaves free",
+        formula="time * (d - c) / 2, from none to all of d - c; d: device memory's part of its "
+        "peak for bytes that are not fetched in vain",
         advice="Move fewer bytes: fuse element-wise kernels, or use smaller types.",
         does_not_apply_when="the kernels already move each byte only once.",
         evidence=(Evidence(name="device memory", value=busy, unit="pct"),),

@@ -16,8 +16,9 @@ What to try:
 When it does not apply:
     When the kernel lives in shared memory by design and each wavefront is full.
 
-The loss lies between what the next busiest part of the GPU would leave free, and all the time in
-which the stage was busy.
+A memory at its limit does useful work, and no counter tells how many of its bytes are needed. So
+the loss lies between nothing and the time in which the stage was busy beyond compute, and the
+middle is booked.
 
 Shown by:
     tests/counter_scenarios.py, ``l1_bound``
@@ -51,7 +52,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         ledger,
         f"keep a data stage of L1 and shared memory {busy:.0f} % busy (the limit is near from "
         f"{100 * AT_ROOF:.0f} % on)",
-        formula="time * the stage's part of its peak; at least what the next part leaves free",
+        formula="time * (l1 - c) / 2, from none to all of l1 - c; l1: the stage's part of its peak",
         advice="Make each access serve more bytes: coalesce it, or keep values in registers.",
         does_not_apply_when="each wavefront is full, as in a tuned matrix multiplication.",
         evidence=(Evidence(name="L1 data stage", value=busy, unit="pct"),),

@@ -15,8 +15,9 @@ What to try:
 When it does not apply:
     When the accesses are uncoalesced: mend those first, which another rule counts before this.
 
-The loss lies between what the next busiest part of the GPU would leave free, and all the time in
-which L2 was busy.
+A memory at its limit does useful work, and no counter tells how many of its bytes are needed. So
+the loss lies between nothing and the time in which the cache was busy beyond compute, and the
+middle is booked. Sectors that uncoalesced accesses move in vain are left to their own rule.
 
 Shown by:
     tests/counter_scenarios.py, ``l2_bound``
@@ -50,7 +51,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         ledger,
         f"use {busy:.0f} % of the L2 cache's bandwidth (the limit is near from "
         f"{100 * AT_ROOF:.0f} % on)",
-        formula="time * the L2 cache's part of its peak; at least what the next part leaves free",
+        formula="time * (l2 - c) / 2, from none to all of l2 - c; l2: the L2 cache's part of its "
+        "peak for sectors that are not moved in vain",
         advice="Read L2 less often: keep tiles in shared memory or registers.",
         does_not_apply_when="each byte is already read once per block.",
         evidence=(Evidence(name="L2 cache", value=busy, unit="pct"),),
