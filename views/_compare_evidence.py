@@ -13,7 +13,7 @@ from library.timeline_view import Timeline
 from views._routes import timeline_answer, trouble
 from views._session import show_error, timeline
 from views._tiles import MIN_VIEW_NS
-from views._units import visible
+from views._units import md_escape, visible
 from views.components.timeline import Drawn, Span
 from views.components.timeline import timeline as canvas
 
@@ -47,7 +47,7 @@ def show_evidence(comparison: Comparison, evidence: Evidence) -> None:
     for words, side, place in sides:
         trace_id = _trace_id(side, place)
         if not trace_id or place is None:
-            st.caption(f"The timeline of the side {words} cannot be shown.")
+            st.caption(f"The timeline of the side {md_escape(words)} cannot be shown.")
             continue
         try:
             with st.spinner("Preparing the timeline …"):

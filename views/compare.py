@@ -58,7 +58,6 @@ LEVEL_LABELS = {
     "innermost ranges": "Innermost ranges",
     "operators": "Operators",
 }
-BADGES = {Level.BLOCKING: "red", Level.WARNING: "orange"}
 
 
 def page() -> None:
@@ -219,7 +218,7 @@ def _not_comparable(comparison: Comparison) -> None:
     """Say only what forbids an answer: any number would mislead."""
     st.subheader("Why they cannot be compared", anchor=False)
     for difference in blocking(comparison):
-        st.markdown(f":red-badge[{difference.level}] {md_prose(difference.sentence)}")
+        st.markdown(f":red-badge[forbids it] {md_prose(difference.sentence)}")
         if difference.base or difference.new:
             st.caption(
                 f"baseline: {md_escape(visible(difference.base, 200) or 'not recorded')} · "
@@ -239,9 +238,10 @@ def _waterfall(comparison: Comparison) -> None:
         config={"displayModeBar": False},
         alt=waterfall_words(comparison),
     )
+    total = signed_text(comparison.delta.change)
     cropped = "The axis does not begin at zero. " if waterfall_is_cropped(comparison) else ""
     st.caption(
-        f"{cropped}The bars sum exactly to {signed_text(comparison.delta.change)}; a pale one may "
+        f"{cropped}The bars sum exactly to {md_escape(total)}; a pale one may "
         "be chance. Click a bar to see both recordings where it costs most."
     )
     name = _clicked_bar(event)
@@ -348,7 +348,8 @@ def _tables(comparison: Comparison) -> None:
     if not shown:
         return
     st.subheader("What changed", anchor=False)
-    for label, tab in zip(shown, st.tabs(shown, key="compare_tabs"), strict=True):
+    tabs = st.tabs([md_escape(label) for label in shown], key="compare_tabs")
+    for label, tab in zip(shown, tabs, strict=True):
         with tab:
             if label == "Kernels":
                 _kernels(comparison.kernels)
@@ -390,7 +391,8 @@ def _kernels(kernels: Sequence[KernelChange]) -> None:
 
 
 def _regions(comparison: Comparison) -> None:
-    levels = list(dict.fromkeys(r.level for r in comparison.regions))
+    told = {r.level for r in comparison.regions}
+    levels = [one for one in LEVEL_LABELS if one in told]
     level = levels[0]
     if len(levels) > 1:
         level = str(
@@ -398,7 +400,7 @@ def _regions(comparison: Comparison) -> None:
                 "Regions",
                 levels,
                 default=levels[0],
-                format_func=lambda one: LEVEL_LABELS.get(one, "Regions"),
+                format_func=lambda one: LEVEL_LABELS[one],
                 key="compare_level",
                 label_visibility="collapsed",
             )
@@ -448,8 +450,8 @@ def _comparability(comparison: Comparison) -> None:
     unlike = sum(d.level is not Level.SAME for d in comparison.comparability)
     unknown = sum(d.level is Level.UNKNOWN for d in comparison.comparability)
     st.caption(
-        f"{len(comparison.comparability)} properties looked at: {unlike - unknown} not the same, "
-        f"{unknown} not recorded."
+        f"{len(comparison.comparability)} properties looked at: {unlike - unknown:d} not the same, "
+        f"{unknown:d} not recorded."
     )
     st.dataframe(
         comparability_table(comparison),
