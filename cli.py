@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a plain terminal may not know every character
             stream.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
-    chosen = _parser().parse_args(compare_command.with_separator(given))
+    chosen = _parsed(compare_command.with_separator(given))
     if chosen.data_dir:
         os.environ[cache.DATA_DIR_VARIABLE] = str(Path(chosen.data_dir).absolute())
     try:
@@ -61,6 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _fail(error)
     return 0
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    """Parse the command line; what follows ``--`` of a capture is a command of the user's."""
+    command: list[str] = []
+    if arguments[:1] == ["capture"] and "--" in arguments:
+        place = arguments.index("--")
+        arguments, command = arguments[:place], arguments[place + 1 :]
+    chosen = _parser().parse_args(arguments)
+    chosen.command = command
+    return chosen
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,7 +148,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     report_command.add_options(command)
     command.set_defaults(run=_report)
+
+    _add_capture(commands, shared)
     return parser
+
+
+def _add_capture(commands: Any, shared: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "capture",
+        parents=[shared],
+        help="run a program under a profiler and open what it records",
+        usage="%(prog)s [options] (WORKLOAD | PAIR | -- COMMAND …)",
+    )
+    command.add_argument("workload", nargs="*", metavar="WORKLOAD", help="or -- COMMAND …")
+    command.add_argument(
+        "--with",
+        dest="tools",
+        default="nsys",
+        metavar="TOOLS",
+        help="nsys, torch, ncu, telemetry, several with commas, or all (default: nsys)",
+    )
+    command.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each (1)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="where recordings are put")
+    command.add_argument(
+        "--timeout", type=float, default=600.0, metavar="S", help="seconds for one run (600)"
+    )
+    for name in ("steps", "warmup", "seed"):
+        command.add_argument(f"--{name}", type=int, metavar="N", help=f"{name} of a workload")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where a workload runs")
+    command.add_argument("--python", default="", metavar="PATH", help="what runs a workload")
+    command.add_argument(
+        "--whole-graphs", action="store_true", help="record CUDA graphs as one block each (nsys)"
+    )
+    command.add_argument("--rate", type=float, default=0.0, metavar="HZ", help="of telemetry (10)")
+    command.add_argument("--job", default="", help=argparse.SUPPRESS)
+    command.set_defaults(run=_capture)
 
 
 class _Version(argparse.Action):
@@ -310,6 +355,22 @@ def _written(opened: Opened, chosen: argparse.Namespace, target: Path, show: Any
 
 def _step(fraction: float, stage: str) -> Progress:
     return worker.Progress(fraction=fraction, stage=stage)
+
+
+def _capture(chosen: argparse.Namespace) -> None:
+    from library import capture_words, capturing
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)  # so that everything it started is ended
+    with _bar(" ".join(chosen.workload or chosen.command)) as draw:
+        show = None if draw is None else lambda part, stage: draw(_step(part, stage))
+        capture = capturing.carry_out(chosen, _open_for_capture, show)
+    print("\n".join(_shown(line) for line in capture_words.in_words(capture)))
+    capturing.check(capture)
+
+
+def _open_for_capture(path: Path, window: str) -> Any:
+    return worker.open_recording(path, window=window)
 
 
 def _opened(path: Path, window: str = "") -> Opened:

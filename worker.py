@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from library import analyses, cache
+from library import analyses, cache, sidecars
 
 if TYPE_CHECKING:
     from analyzers.compare_side import Side
@@ -219,7 +219,10 @@ def start(
     folder = cache.find_folder(path)
     name = cache.text_of(path.name)
     stored = analyses.find(folder, window, name, counters) if folder is not None else None
-    if stored is not None and (not timeline or analyses.has_timeline(stored)):
+    ready = stored is not None and (not timeline or analyses.has_timeline(stored))
+    if ready and timeline and folder is not None:
+        ready = not sidecars.telemetry_is_missing(path, folder)
+    if ready:
         return Job(name=path.name, stored=stored)
     try:
         path = path.absolute()  # not resolved: a link keeps its own name
@@ -639,6 +642,8 @@ def _answer(
                 report(0.0, "waiting: the same file is being opened elsewhere")
                 time.sleep(PROGRESS_EVERY_S)
             stored = _open(path, window, counters, report, **work)
+            if work["timeline"]:
+                _add_telemetry(path, stored)
             return {"trace": stored.trace_id, "analysis": stored.folder.name}
     except (TraceError, WindowError) as error:
         return {"error": type(error).__name__, "message": one_line(error)}
@@ -684,6 +689,24 @@ def _open(path: Path, window: str, counters: str, report: _Reporter, **work: Any
                 raise
             trace = None
     raise AssertionError
+
+
+def _add_telemetry(path: Path, stored: Stored) -> None:
+    """Make lanes of what was sampled beside the recording; a defect in it costs no answer."""
+    if not sidecars.telemetry_is_missing(path, cache.cache_root() / stored.trace_id):
+        return
+    from library.telemetry_lanes import add_telemetry_index
+    from library.timeline_lanes import recording_index
+
+    try:
+        trace = cache.get(stored.trace_id)
+        known = recording_index(trace).meta
+        span = known["origin_ns"], known["origin_ns"] + known["duration_ns"]
+        add_telemetry_index(path, trace, span)
+    except (OSError, MemoryError):
+        raise
+    except Exception:
+        traceback.print_exc()
 
 
 def _is_damage(error: Exception) -> bool:

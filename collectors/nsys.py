@@ -66,7 +66,7 @@ DESCRIBED_BY = ("TARGET_INFO_SYSTEM_ENV", "TARGET_INFO_SESSION_START_TIME", "TAR
 
 BACKTRACE_CLASS = 67  # --cudabacktrace writes a second row of each call, marked by this class
 PUSH_POP, START_END = 59, 60
-MARK, CATEGORY, THREAD_NAME, DOMAIN = 34, 33, 39, 75
+MARK, CATEGORY, THREAD_NAME, DOMAIN, DOMAIN_END = 34, 33, 39, 75, 76
 NAMES_OF_CUDA_OBJECTS = (97, 98, 99)  # of a device, a context, a stream
 
 _ON_DEVICE = ("start", "end", "deviceId", "streamId", "correlationId", "globalPid")
@@ -420,13 +420,25 @@ def _read_nvtx(job: Ingest) -> None:
     )
     if not job.file.has("NVTX_EVENTS"):
         return
-    names = _NvtxNames(job)
+    names, events, lives = _NvtxNames(job), 0, 0
     for rows in job.stream("NVTX_EVENTS", columns, texts=("text",)):
+        lives += int(np.isin(rows["eventType"], (DOMAIN, DOMAIN_END)).sum())
         rows.count_described(
-            np.isin(rows["eventType"], (CATEGORY, THREAD_NAME, DOMAIN, DOMAIN + 1))
+            np.isin(rows["eventType"], (CATEGORY, THREAD_NAME, DOMAIN, DOMAIN_END))
         )
+        events += len(rows)
         _write_marks(job, rows.part(rows["eventType"] == MARK), names)
         _write_ranges(job, rows, names)
+    if lives and not events:
+        job.note("NVTX_EVENTS", ("nvtx_silent", NOTED, _NVTX_SILENT), lives)
+
+
+# Seen with nvtx 0.2.12 to 0.2.17 under nsys 2022.4 and 2023.4, NVIDIA/NVTX issue 126.
+_NVTX_SILENT = (
+    "NVTX was there, but no range and no mark came. If the program opens ranges: the Python "
+    "package nvtx from 0.2.12 on stays silent under nsys up to 2023.4; install nvtx<=0.2.11 or a "
+    "newer nsys, and record again"
+)
 
 
 def _write_marks(job: Ingest, marks: Rows, names: _NvtxNames) -> None:

@@ -240,11 +240,13 @@ class Timeline:
         recording: What devices and threads did.
         window: What the analysis says about it.
         devices: Key and heading of each device that is shown.
+        telemetry: What was sampled meanwhile; counters only, so that it numbers no event.
     """
 
     recording: Index
     window: Index
     devices: Mapping[int, str]
+    telemetry: Index | None = None
     _searches: dict[str, Hits] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -258,11 +260,18 @@ class Timeline:
         """From there to the last event."""
         return int(self.recording.meta["duration_ns"])
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not shown, in sentences."""
+        indexes = (self.recording, *((self.telemetry,) if self.telemetry is not None else ()))
+        return tuple(str(note) for index in indexes for note in index.meta["notes"])
+
     @functools.cached_property
     def groups(self) -> tuple[Group, ...]:
         """Groups that hold a lane, in the order in which they are shown."""
         known: dict[str, Group] = {PROGRAM.id: PROGRAM}
-        for group in (*self.window.groups, *self.recording.groups):
+        sampled = self.telemetry.groups if self.telemetry is not None else ()
+        for group in (*self.window.groups, *self.recording.groups, *sampled):
             known.setdefault(group.id, group)
         order = {"program": 0, "device": 1, "metrics": 2, "thread": 3}
         filled = {p.index.groups[p.lane.group].id for p in self.lanes}
@@ -275,6 +284,8 @@ class Timeline:
         events, names = len(self.recording.start), len(self.recording.names)
         found = [Placed(self.window, lane, events, names) for lane in self.window.lanes]
         found += [Placed(self.recording, lane, 0, 0) for lane in self.recording.lanes]
+        if self.telemetry is not None:
+            found += [Placed(self.telemetry, lane, 0, 0) for lane in self.telemetry.lanes]
         return tuple(p for p in found if p.lane.count and self._is_shown(p))
 
     @functools.cached_property

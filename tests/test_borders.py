@@ -34,7 +34,8 @@ JUDGES = tuple(
 # library is not listed.
 BORDERS = (
     ("collectors/trace.py", set(), NUMBERS),
-    ("collectors/telemetry.py", {"collectors"}, {*NUMBERS, "psutil", "pynvml"}),
+    ("collectors/telemetry_sampler.py", set(), {"psutil", "pynvml"}),
+    ("collectors/telemetry*.py", {"collectors"}, {*NUMBERS, "sqlite_utils"}),
     ("collectors/torch_*.py", {"collectors"}, {*NUMBERS, "msgspec"}),
     ("collectors/*.py", {"collectors"}, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("analyzers/rules/*.py", {*MADE_BEFORE_RULES, "collectors.trace"}, NUMBERS),
@@ -49,7 +50,7 @@ BORDERS = (
     (
         "library/*.py",
         {"analyzers", "collectors", "library"},
-        {*NUMBERS, "plotly", "sqlite_utils"},
+        {*NUMBERS, "plotly", "psutil", "sqlite_utils"},
     ),
     ("views/_units.py", {"analyzers", "collectors.trace", "library.texts"}, NUMBERS),
     (
@@ -80,7 +81,7 @@ BORDERS = (
         (f"{name.replace('.', '/')}.py", {*JUDGES, "traces.nsys_writer"}, {"numpy"})
         for name in JUDGES
     ),
-    ("workloads/*.py", {"workloads.harness"}, {"nvtx", "numpy", "torch", "triton"}),
+    ("workloads/*.py", {"workloads.harness"}, {"nvtx", "numba", "numpy", "torch"}),
 )
 
 PAGES = Pages(ROOT)

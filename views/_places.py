@@ -10,10 +10,12 @@ from pathlib import Path
 
 from collectors import input_file
 from collectors.trace import RefusedError
+from library.sidecars import OF_CAPTURE, TELEMETRY_SUFFIX
 from views._units import visible
 
 ROOTS_VARIABLE = "WHYSLOW_TRACE_ROOTS"
 SUFFIXES = (".sqlite", ".nsys-rep", ".qdrep", ".ncu-rep", ".json", ".json.gz")
+WORKLOAD_SUFFIX = ".workload.json"  # what a workload wrote about itself
 MAX_DEPTH = 3  # folders below a watched folder; a whole disk would take minutes to walk
 MAX_ENTRIES = 20_000  # looked at in all, for the same reason
 SHOWN_FILES = 40
@@ -52,11 +54,17 @@ def recordings(root: Path) -> list[Place]:
         hidden_or_deep = below >= MAX_DEPTH
         folders[:] = [] if hidden_or_deep else [f for f in folders if not f.startswith(".")]
         looked_at += len(files)
-        paths = [Path(folder) / name for name in files if name.endswith(SUFFIXES)]
+        paths = [Path(folder) / name for name in files if _is_recording(name)]
         found.extend(place for path in paths if (place := _place(path, root)))
         if looked_at > MAX_ENTRIES:
             break
     return sorted(found, key=lambda p: -p.changed_s)
+
+
+def _is_recording(name: str) -> bool:
+    """Tell by its name whether a file is worth listing; what lies beside one is none."""
+    beside = (TELEMETRY_SUFFIX, WORKLOAD_SUFFIX)
+    return name.endswith(SUFFIXES) and not name.endswith(beside) and name != OF_CAPTURE
 
 
 def _place(path: Path, root: Path) -> Place | None:

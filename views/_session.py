@@ -22,6 +22,8 @@ from analyzers.report import Report
 from collectors.trace import Trace, TraceError
 from library import analyses, cache
 from library.analyses import Stored
+from library.sidecars import telemetry_folder
+from library.telemetry_lanes import telemetry_index
 from library.timeline_index import Index
 from library.timeline_lanes import recording_index, window_index
 from library.timeline_view import Timeline
@@ -238,17 +240,21 @@ def timeline(trace_id: str, window: str, device: int, counters: str = "") -> Tim
     """
     if not cache.is_known(trace_id):  # deleted: what is still mapped must not answer
         cache.get(trace_id)
-    return _timeline(trace_id, window, device, counters)
+    # Telemetry may arrive after the recording was looked at for the first time.
+    sampled = telemetry_folder(cache.cache_root() / trace_id).is_dir()
+    return _timeline(trace_id, window, device, counters, sampled=sampled)
 
 
 @st.cache_resource(max_entries=KEPT_TIMELINES, show_spinner=False)
-def _timeline(trace_id: str, window: str, device: int, counters: str) -> Timeline:
+def _timeline(trace_id: str, window: str, device: int, counters: str, *, sampled: bool) -> Timeline:
     session = load(trace_id, window, counters)
     recording = _recording_index(trace_id)
     report = session.report
     labels = device_labels(report.devices)
     shown = {d.key: labels[d.key] for d in report.devices if device in (-1, d.key)}
-    return Timeline(recording, window_index(session.stored, recording.meta["origin_ns"]), shown)
+    window_lanes = window_index(session.stored, recording.meta["origin_ns"])
+    telemetry = telemetry_index(session.trace) if sampled else None
+    return Timeline(recording, window_lanes, shown, telemetry)
 
 
 @st.cache_resource(max_entries=KEPT_TIMELINES, show_spinner=False)

@@ -123,7 +123,7 @@ def _layout(timeline: Timeline, _query: Mapping[str, str]) -> tuple[Head, Column
         "lanes": [_described(placed.lane) for placed in timeline.lanes],
         "minimap": _minimap(timeline),
         "colors_used": sorted(used),
-        "notes": [visible(note) for note in timeline.recording.meta["notes"]],
+        "notes": [visible(note) for note in timeline.notes],
     }
     return head, {}
 

@@ -1,0 +1,722 @@
+"""What whyslow says about programs whose trouble is known, recorded on a real GPU.
+
+Every pair of ``workloads/`` is run several times, baseline and twin in turn, and recorded: with the
+torch profiler, with Nsight Compute where only counters show the cause, and with Nsight Systems
+where it is installed. Then whyslow reads the recordings, and a table is printed: the expected
+cause, both verdicts, the measured speed-up with its 95 % interval, and the loss that whyslow
+booked to the cause in each step of both.
+
+All runs of a pair share a process, so that the interval tells nothing about what differs from
+start to start. A pair that fails is told and the others go on; when the time is over, so is what
+is left. At most eight files are written: results, table, log, and recordings in archives.
+
+Where whyslow cannot be installed, it need not be: the recordings are judged elsewhere, with
+``--judge DIR``. Without a GPU, ``--device cpu`` tries the same machinery; its verdicts are
+"unknown", because nothing ran on a GPU.
+
+Run ``python -m benchmarks.gpu_capture --out DIR [--runs 7] [--budget-s 450] [--pairs a,b]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import gzip
+import importlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workloads import harness
+
+ROOT = Path(__file__).parents[1]
+RESULTS, TABLE, LOG = "results.json", "table.md", "log.txt"
+ARCHIVES = 5  # beside the three above: eight files
+ARCHIVE_BYTES = 15 << 20
+RUNS, BUDGET_S = 7, 450
+PACKING_S = 15  # kept back for the end
+CHILD_S = 120  # the most that one child process may take
+TRACED_STEPS, COUNTED_STEPS = 5, 2
+MOST_OF_THE_TIME = 0.8  # of kernel time: the kernels that hold it are worth counters
+LAUNCHES = 16  # profiled at most: Nsight Compute runs each of them dozens of times over
+LOGGED_LINES = 20  # of each command
+RESAMPLES = 10_000
+WON_BACK = 0.5  # a twin that keeps its cause must have lost at least so much of the loss
+REFUSED, ENVIRONMENT_FAILED = 2, 3
+
+ROWS = {"bandwidth": ("transfer", "bandwidth")}  # of the ledger, where not named like the cause
+_TEMPLATE = re.compile(r"<[^<>]*>")
+_WORD = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recording:
+    """One recording of one twin, and what whyslow says about it.
+
+    Attributes:
+        role: ``baseline`` or ``optimized``.
+        tool: ``torch``, ``ncu`` or ``nsys``.
+        steps: Measured steps in it.
+        file: Its name; "" when there is none.
+        note: Why there is none, or why it was not judged.
+        cause: The verdict's cause; "" when it was not judged.
+        sentence: The verdict.
+        lost_ns: What whyslow booked to the pair's cause, in all measured steps.
+    """
+
+    role: str
+    tool: str
+    steps: int
+    file: str = ""
+    note: str = ""
+    cause: str = ""
+    sentence: str = ""
+    lost_ns: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One pair: how long its steps took, whether its results agree, and its recordings.
+
+    Attributes:
+        name: The pair.
+        cause: What whyslow should say about the baseline.
+        also: What else is right.
+        seen_by: ``timeline`` or ``counters``.
+        step_ns: Mean time of a measured step, for each run, by role.
+        agree: Whether every run had the same result; ``None`` when nothing ran.
+        note: Why it did not run.
+        recordings: What was recorded.
+    """
+
+    name: str
+    cause: str
+    also: tuple[str, ...]
+    seen_by: str
+    step_ns: dict[str, list[float]]
+    agree: bool | None = None
+    note: str = ""
+    recordings: tuple[Recording, ...] = ()
+
+
+class Clock:
+    """How much of the budget is left."""
+
+    def __init__(self, budget_s: float) -> None:
+        self._end = time.monotonic() + budget_s - PACKING_S
+
+    def left_s(self) -> float:
+        """Return the seconds until packing has to begin."""
+        return self._end - time.monotonic()
+
+
+class OverError(Exception):
+    """The budget is spent."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Where and how everything is run.
+
+    Attributes:
+        device: ``cuda`` or ``cpu``.
+        runs: Of each twin.
+        folder: Where recordings are kept until they are packed.
+        clock: The budget.
+    """
+
+    device: str
+    runs: int
+    folder: Path
+    clock: Clock
+
+    def child(self, command: Sequence[str | Path]) -> str:
+        """Run a command, with all that it starts, and return what it printed.
+
+        Raises:
+            OverError: If the budget is spent before.
+            RuntimeError: If it fails or takes too long; the message is its last line.
+        """
+        limit_s = min(CHILD_S, self.clock.left_s())
+        if limit_s <= 0:
+            raise OverError("the budget is spent")
+        start = time.monotonic()
+        status, output = _run(command, limit_s)
+        self._log(command, output, time.monotonic() - start)
+        if status is None:
+            raise RuntimeError(f"took longer than {limit_s:.0f} s")
+        if status:
+            raise RuntimeError(_last_line(output) or f"exit {status}")
+        return output
+
+    def _log(self, command: Sequence[str | Path], output: str, seconds: float) -> None:
+        """Note a command, how long it took and the end of what it printed; no folders' names."""
+        lines = output.replace("\r", "\n").splitlines()[-LOGGED_LINES:]
+        text = "\n".join([f"$ {' '.join(map(str, command))}  # {seconds:.1f} s", *lines, ""])
+        for name, short in ((sys.executable, "python"), (self.folder, "."), (ROOT, ".")):
+            text = text.replace(str(name), short)
+        with (self.folder / LOG).open("a", encoding="utf-8") as log:
+            log.write(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Capture, judge and print; see the module's docstring."""
+    arguments = _arguments(argv)
+    if arguments.measure:
+        return measure(arguments.measure, arguments.device, arguments.runs, arguments.out)
+    if arguments.judge:
+        return judge_again(arguments.judge)
+    known = {pair.name: pair for pair in harness.pairs()}
+    wanted = arguments.pairs.split(",") if arguments.pairs else list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        return _refuse(f"no pair {unknown[0]!r}; there are {', '.join(known)}", REFUSED)
+    if arguments.device != "cpu" and not _has_gpu():
+        return _refuse(
+            "no NVIDIA GPU that torch can use; --device cpu tries the same machinery without",
+            ENVIRONMENT_FAILED,
+        )
+    device = "cpu" if arguments.device == "cpu" else "cuda"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="gpu_capture_") as folder:
+        bench = Bench(device, arguments.runs, Path(folder), Clock(arguments.budget_s))
+        outcomes, environment = capture(bench, [known[name] for name in wanted])
+        outcomes = [judge(bench, outcome) for outcome in outcomes]
+        write(arguments.out, outcomes, environment, device)
+        left_out = pack(bench.folder, arguments.out, outcomes)
+    print((arguments.out / TABLE).read_text(encoding="utf-8"))
+    for name in left_out:
+        print(f"left out, because the archives are full: {name}")
+    return 0
+
+
+def capture(bench: Bench, pairs: Sequence[harness.Pair]) -> tuple[list[Outcome], dict[str, Any]]:
+    """Run and record all pairs: first what all of them need, then what is dear.
+
+    Returns:
+        One outcome for each pair, and what the numbers depend on.
+    """
+    measured = [_measured(bench, pair) for pair in pairs]
+    outcomes = [outcome for outcome, _ in measured]
+    environment: dict[str, Any] = next((e for _, e in measured if e), {})
+    for pair_number, pair in enumerate(pairs):
+        if pair.seen_by == "counters":
+            outcomes[pair_number] = _with(outcomes[pair_number], bench, pair, record_ncu)
+    if shutil.which("nsys"):
+        for pair_number, pair in enumerate(pairs):
+            outcomes[pair_number] = _with(outcomes[pair_number], bench, pair, record_nsys)
+    else:
+        print("nsys is not installed: no recordings with it", file=sys.stderr)
+    return outcomes, environment
+
+
+def _measured(bench: Bench, pair: harness.Pair) -> tuple[Outcome, dict[str, Any]]:
+    """Let a child run and trace one pair; what it had done when it failed still counts."""
+    target = bench.folder / f"{pair.name}.json"
+    note = ""
+    command = [sys.executable, "-m", "benchmarks.gpu_capture", "--measure", pair.name]
+    command += ["--device", bench.device, "--runs", str(bench.runs), "--out", str(target)]
+    print(f"{pair.name}: {bench.runs} runs of each twin …", file=sys.stderr)
+    try:
+        bench.child(command)
+    except (OverError, RuntimeError) as error:
+        note = str(error)
+    found: dict[str, Any] = {"runs": {role: [] for role in harness.ROLES}, "traced": {}}
+    if target.is_file():
+        found = json.loads(target.read_text(encoding="utf-8"))
+    runs = found["runs"]
+    everything = [summary for role in harness.ROLES for summary in runs[role]]
+    traces = tuple(
+        Recording(role=role, tool="torch", steps=TRACED_STEPS, **found["traced"][role])
+        if role in found["traced"]
+        else Recording(role=role, tool="torch", steps=TRACED_STEPS, note=note or "not recorded")
+        for role in harness.ROLES
+    )
+    outcome = Outcome(
+        name=pair.name,
+        cause=pair.cause,
+        also=pair.also,
+        seen_by=pair.seen_by,
+        step_ns={role: [_step_ns(summary) for summary in runs[role]] for role in harness.ROLES},
+        agree=_all_agree(everything),
+        note=note,
+        recordings=traces,
+    )
+    return outcome, everything[0]["environment"] if everything else {}
+
+
+def _step_ns(summary: dict[str, Any]) -> float:
+    return float(sum(summary["total_ns"]) / (summary["steps"] * summary["repeat"]))
+
+
+def _all_agree(summaries: Sequence[dict[str, Any]]) -> bool | None:
+    if not summaries:
+        return None
+    return all(harness.agree(summaries[0], other) for other in summaries[1:])
+
+
+def measure(name: str, device: str, runs: int, target: Path) -> int:
+    """Run both twins of a pair in turn, then trace each; ``target`` grows with every run.
+
+    Traces of fewer steps lie beside ``target``. The first trace is written only after all runs,
+    because a profiler that once ran leaves traces of itself.
+    """
+    found: dict[str, Any] = {"runs": {role: [] for role in harness.ROLES}, "traced": {}}
+    try:
+        modules = {r: importlib.import_module(f"workloads.{name}_{r}") for r in harness.ROLES}
+        for number in range(runs):
+            for role in harness.ROLES[:: 1 if number % 2 == 0 else -1]:
+                summary = harness.run(modules[role], harness.Options(device=device))
+                found["runs"][role].append(summary)
+                _replace(target, found)
+        for role, module in modules.items():
+            trace = target.with_name(f"{name}_{role}.torch.json.gz")
+            options = harness.Options(device=device, steps=TRACED_STEPS, torch_trace=trace)
+            _replace(trace.with_name(f"{trace.name}.workload.json"), harness.run(module, options))
+            found["traced"][role] = {"file": trace.name}
+            _replace(target, found)
+    except (harness.RefusedError, ModuleNotFoundError) as error:
+        return _refuse(str(error), ENVIRONMENT_FAILED)
+    return 0
+
+
+def _replace(path: Path, value: Any) -> None:
+    draft = path.with_name(f"{path.name}.part")
+    draft.write_text(json.dumps(value), encoding="utf-8")
+    draft.replace(path)
+
+
+def _with(
+    outcome: Outcome,
+    bench: Bench,
+    pair: harness.Pair,
+    record: Callable[[Bench, str], Path],
+) -> Outcome:
+    """Return ``outcome`` with a recording of each twin, or why there is none."""
+    tool = record.__name__.removeprefix("record_")
+    steps = COUNTED_STEPS if tool == "ncu" else TRACED_STEPS
+    made = []
+    for role in harness.ROLES:
+        print(f"{pair.name}_{role}: {tool} …", file=sys.stderr)
+        try:
+            file, note = record(bench, f"{pair.name}_{role}").name, ""
+        except (OverError, RuntimeError, OSError, EOFError, LookupError, ValueError) as error:
+            file, note = "", f"{error}"
+        made.append(Recording(role=role, tool=tool, steps=steps, file=file, note=note))
+    return dataclasses.replace(outcome, recordings=(*outcome.recordings, *made))
+
+
+def record_ncu(bench: Bench, workload: str) -> Path:
+    """Record counters of the kernels that hold a workload's time, as its torch trace tells.
+
+    Raises:
+        RuntimeError: If there is no report; the message says why.
+        OverError: If the budget is spent.
+    """
+    if bench.device == "cpu":
+        raise RuntimeError("counters need a GPU")
+    if shutil.which("ncu") is None:
+        raise RuntimeError("ncu is not installed")
+    trace = bench.folder / f"{workload}.torch.json.gz"
+    names = kernels_that_hold_the_time(trace) if trace.is_file() else []
+    report = bench.folder / f"{workload}.ncu-rep"
+    # The ranges keep set-up and result out. Where this ncu and this nvtx do not understand each
+    # other, nothing is inside a range, and the second try goes without.
+    for ranges in (["--nvtx", "--nvtx-include", "step/"], []):
+        command = [
+            *("ncu", "--set", "full", "--clock-control", "none", "--target-processes", "all"),
+            *("--launch-count", str(LAUNCHES), "--force-overwrite", "-o", str(report), *ranges),
+            *(["--kernel-name", f"regex:^({'|'.join(names)})$"] if names else []),
+            *_workload_command(bench, workload, COUNTED_STEPS, report, "--warmup", "0"),
+        ]
+        try:
+            output = bench.child(command)
+        except RuntimeError as error:
+            output = str(error)
+        if "ERR_NVGPUCTRPERM" in output or "ERR_NVGPUCTRPERM" in _log_end(bench):
+            raise RuntimeError(
+                "this user may not read the GPU's counters (ERR_NVGPUCTRPERM): run as root, or "
+                "load the driver with NVreg_RestrictProfilingToAdminUsers=0"
+            )
+        if report.is_file() and report.stat().st_size:
+            return report
+    raise RuntimeError(f"ncu wrote no report: {_last_line(output)}")
+
+
+def record_nsys(bench: Bench, workload: str) -> Path:
+    """Record a workload with Nsight Systems and export it to SQLite.
+
+    Beware: the recording holds names, and as root the environments, of all processes.
+
+    Raises:
+        RuntimeError: If there is no recording; the message says why.
+        OverError: If the budget is spent.
+    """
+    report = bench.folder / f"{workload}.nsys-rep"
+    database = bench.folder / f"{workload}.nsys.sqlite"
+    command = [
+        *("nsys", "profile", "-t", "cuda,nvtx,osrt", "--sample=none", "--cpuctxsw=none"),
+        *(f"--session-new=w{os.getpid()}{workload.replace('_', '')}", "--force-overwrite=true"),
+        *("-o", str(report), *_workload_command(bench, workload, TRACED_STEPS, database)),
+    ]
+    try:
+        trouble = bench.child(command)
+    except RuntimeError as error:  # nsys passes on the program's status; only a report counts
+        trouble = str(error)
+    if not report.is_file():
+        raise RuntimeError(f"nsys wrote no report: {_last_line(trouble)}")
+    bench.child(
+        [
+            "nsys",
+            "export",
+            "--type=sqlite",
+            "--force-overwrite=true",
+            f"--output={database}",
+            report,
+        ]
+    )
+    if not database.is_file():
+        raise RuntimeError("nsys could not export its report")
+    report.unlink()
+    return database
+
+
+def _workload_command(
+    bench: Bench, workload: str, steps: int, recording: Path, *more: str
+) -> list[str]:
+    summary = recording.with_name(f"{recording.name}.workload.json")
+    return [
+        *(sys.executable, "-m", f"workloads.{workload}", "--device", bench.device),
+        *("--steps", str(steps), "--summary", str(summary), *more),
+    ]
+
+
+def kernels_that_hold_the_time(trace: Path) -> list[str]:
+    """Return base names of the kernels with most of the time of a torch trace's measured part.
+
+    Empty when one of them has a name that no filter could hold, or when there is no such part.
+    """
+    with gzip.open(trace) as file:
+        events = json.load(file)["traceEvents"]
+    ranges = (
+        e["ts"] for e in events if e.get("cat") == "user_annotation" and e["name"] == "measure"
+    )
+    start = next(ranges, float("inf"))
+    times: Counter[str] = Counter()
+    for event in events:
+        if event.get("cat") == "kernel" and event["ts"] >= start:
+            times[base_name(event["name"])] += event["dur"]
+    names, covered = [], 0.0
+    for name, us in times.most_common():
+        if covered >= MOST_OF_THE_TIME * times.total():
+            break
+        names.append(name)
+        covered += us
+    return names if all(map(_WORD.fullmatch, names)) else []
+
+
+def base_name(kernel: str) -> str:
+    """Return a kernel's name as ncu compares it: no namespaces, template arguments, parameters."""
+    name = kernel.replace("(anonymous namespace)::", "")
+    while (shorter := _TEMPLATE.sub("", name)) != name:
+        name = shorter
+    return name.partition("(")[0].strip().rpartition(" ")[2].rpartition("::")[2]
+
+
+def judge(bench: Bench, outcome: Outcome) -> Outcome:
+    """Let whyslow read every recording of a pair."""
+    judged = tuple(_judged(bench, outcome, r) if r.file else r for r in outcome.recordings)
+    return dataclasses.replace(outcome, recordings=judged)
+
+
+def _judged(bench: Bench, outcome: Outcome, recording: Recording) -> Recording:
+    window = [] if recording.tool == "ncu" else ["--window", harness.WINDOW]
+    path = bench.folder / recording.file
+    opened = bench.folder / "opened"
+    command = [sys.executable, "-m", "cli", "diagnose", str(path), "--json", *window]
+    try:
+        output = bench.child([*command, "--data-dir", str(opened)])
+        answer, _ = json.JSONDecoder().raw_decode(output[output.index("{") :])
+    except (OverError, RuntimeError, ValueError) as error:
+        return dataclasses.replace(recording, note=f"not judged: {error}; try --judge")
+    rows = ROWS.get(outcome.cause, (outcome.cause,))
+    return dataclasses.replace(
+        recording,
+        note="",
+        cause=answer["verdict"]["cause"],
+        sentence=answer["verdict"]["sentence"],
+        lost_ns=sum(device["ledger"][row] for device in answer["devices"] for row in rows),
+    )
+
+
+def judge_again(folder: Path) -> int:
+    """Judge the recordings of an earlier capture, for instance one from another machine."""
+    try:
+        found = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        outcomes = [_outcome(pair) for pair in found["pairs"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _refuse(f"{folder}: no results of an earlier capture ({error})", REFUSED)
+    with tempfile.TemporaryDirectory(prefix="gpu_capture_") as temporary:
+        bench = Bench(found["device"], 0, Path(temporary), Clock(float("inf")))
+        for archive in sorted(folder.glob("recordings_*.tar")):
+            with tarfile.open(archive) as tar:
+                tar.extractall(temporary, filter="data")
+        outcomes = [judge(bench, _with_files(bench, outcome)) for outcome in outcomes]
+        write(folder, outcomes, found["environment"], found["device"])
+    print((folder / TABLE).read_text(encoding="utf-8"))
+    return 0
+
+
+def _with_files(bench: Bench, outcome: Outcome) -> Outcome:
+    """Say of recordings which no archive holds that they are not there."""
+    there = tuple(
+        r
+        if not r.file or (bench.folder / r.file).is_file()
+        else dataclasses.replace(r, file="", note=r.note or "in no archive")
+        for r in outcome.recordings
+    )
+    return dataclasses.replace(outcome, recordings=there)
+
+
+def _outcome(pair: dict[str, Any]) -> Outcome:
+    fields = {f.name for f in dataclasses.fields(Outcome)}
+    known = {key: value for key, value in pair.items() if key in fields}
+    recordings = tuple(Recording(**recording) for recording in pair["recordings"])
+    return Outcome(**{**known, "also": tuple(pair["also"]), "recordings": recordings})
+
+
+def write(
+    folder: Path, outcomes: Sequence[Outcome], environment: dict[str, Any], device: str
+) -> None:
+    """Write results and table."""
+    pairs = [
+        {**dataclasses.asdict(o), "speed_up": speed_up(o.step_ns), "holds": holds(o)}
+        for o in outcomes
+    ]
+    found = {"schema": 1, "device": device, "environment": environment, "pairs": pairs}
+    (folder / RESULTS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / TABLE).write_text(table(outcomes, environment, device), encoding="utf-8")
+
+
+def pack(folder: Path, out: Path, outcomes: Iterable[Outcome]) -> list[str]:
+    """Put recordings, smallest first, and the log into ``out``; return what did not fit."""
+    for old in out.glob("recordings_*.tar"):
+        old.unlink()
+    if (folder / LOG).is_file():
+        text = (folder / LOG).read_bytes()
+        (out / LOG).write_bytes(text[-ARCHIVE_BYTES:])
+    names = [r.file for outcome in outcomes for r in outcome.recordings if r.file]
+    files = sorted((folder / name for name in names), key=lambda path: path.stat().st_size)
+    number, filled, left_out = 1, 0, []
+    for path in files:
+        sidecar = path.with_name(f"{path.name}.workload.json")
+        together = [p for p in (path, sidecar) if p.is_file()]
+        size = sum(p.stat().st_size + 2 * tarfile.BLOCKSIZE for p in together)
+        if filled and filled + size > ARCHIVE_BYTES:
+            number, filled = number + 1, 0
+        if number > ARCHIVES or size > ARCHIVE_BYTES:
+            left_out.append(path.name)
+            continue
+        with tarfile.open(out / f"recordings_{number}.tar", "a") as tar:
+            for p in together:
+                tar.add(p, p.name, filter=_nobodys)
+        filled += size
+    return left_out
+
+
+def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def speed_up(step_ns: dict[str, list[float]]) -> dict[str, float] | None:
+    """Return how many times faster the twin's steps are, with a 95 % interval over runs.
+
+    Each run of the baseline is compared with the twin's run beside it; the interval is that of the
+    geometric mean, by bootstrap. ``None`` without two runs of both.
+    """
+    runs = min(len(values) for values in step_ns.values())
+    if runs < 2:
+        return None
+    slow, fast = (np.array(step_ns[role][:runs]) for role in harness.ROLES)
+    ratios = np.log(slow / fast)
+    chosen = np.random.default_rng(0).integers(runs, size=(RESAMPLES, runs))
+    low, high = np.quantile(ratios[chosen].mean(axis=1), [0.025, 0.975])
+    times, low, high = np.exp([ratios.mean(), low, high])
+    return {"times": float(times), "low": float(low), "high": float(high), "runs": runs}
+
+
+def deciding(outcome: Outcome, role: str) -> Recording | None:
+    """Return the recording that can show the pair's cause."""
+    tools = ("ncu",) if outcome.seen_by == "counters" else ("torch", "nsys")
+    of_role = [r for r in outcome.recordings if r.role == role and r.tool in tools]
+    return next((r for r in of_role if r.cause), of_role[0] if of_role else None)
+
+
+def holds(outcome: Outcome) -> bool | None:
+    """Tell whether whyslow was right about both twins; ``None`` when it could not tell.
+
+    The twin's verdict may stay the same where another limit of the same kind comes next (memory is
+    still what bounds a fused chain), but then most of the loss must be gone.
+    """
+    slow, fast = (deciding(outcome, role) for role in harness.ROLES)
+    if slow is None or fast is None or {"", "unknown"} & {slow.cause, fast.cause}:
+        return None
+    right = {outcome.cause, *outcome.also}
+    won_back = fast.lost_ns / fast.steps <= (1 - WON_BACK) * slow.lost_ns / slow.steps
+    return slow.cause in right and (fast.cause not in right or won_back)
+
+
+def table(outcomes: Sequence[Outcome], environment: dict[str, Any], device: str) -> str:
+    """Return the Markdown table, and below it what is missing and why."""
+    where = environment.get("gpu") or f"{environment.get('cpu', 'a CPU')}, no GPU: a smoke test"
+    versions = f"torch {environment.get('torch')}, driver {environment.get('driver')}"
+    lines = [
+        f"{where}; {versions}" if device == "cuda" else where,
+        "",
+        "| Pair | Expected | Baseline | Optimized | Right | Speed-up (95 %) | Loss per step |",
+        "|---|---|---|---|---|--:|--:|",
+        *(_row(outcome) for outcome in outcomes),
+        "",
+    ]
+    for outcome in outcomes:
+        notes = {outcome.note} if outcome.note else set()
+        notes |= {
+            f"{r.tool}: {r.note}" for r in outcome.recordings if r.note and r.note not in notes
+        }
+        if outcome.agree is False:
+            notes.add("the results of its twins differ")
+        lines += [f"- {outcome.name}: {note}" for note in sorted(notes)]
+    if any(r.tool == "nsys" and r.file for outcome in outcomes for r in outcome.recordings):
+        lines.append(
+            "- The recordings of nsys hold names, and as root the environments, of all processes "
+            "that ran: look through them before you pass them on"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _row(outcome: Outcome) -> str:
+    slow, fast = (deciding(outcome, role) for role in harness.ROLES)
+    times = speed_up(outcome.step_ns)
+    cells = (
+        outcome.name,
+        " or ".join((outcome.cause, *outcome.also)),
+        _verdict(slow),
+        _verdict(fast),
+        {True: "yes", False: "**no**", None: "cannot tell"}[holds(outcome)],
+        f"{times['times']:.2f} times ({times['low']:.2f} to {times['high']:.2f})"
+        if times
+        else "not run",
+        f"{_loss(slow)} → {_loss(fast)}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _verdict(recording: Recording | None) -> str:
+    if recording is None or not recording.file:
+        return "not recorded"
+    return f"{recording.cause or 'not judged'} ({recording.tool})"
+
+
+def _loss(recording: Recording | None) -> str:
+    if recording is None or recording.cause in ("", "unknown"):
+        return "?"
+    return f"{recording.lost_ns / recording.steps / 1e3:,.1f} µs"
+
+
+def _run(command: Sequence[str | Path], limit_s: float) -> tuple[int | None, str]:
+    """Run a command in a group of its own; ``None`` as status when it had to be ended."""
+    environment = {**os.environ, "PYTHONPATH": _import_path()}
+    try:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        return 1, str(error)
+    try:
+        output, _ = process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        return None, _end(process)
+    except BaseException:
+        _end(process)
+        raise
+    return process.returncode, output
+
+
+def _end(process: subprocess.Popen[str]) -> str:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate()[0]
+
+
+def _import_path() -> str:
+    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else ""
+
+
+def _log_end(bench: Bench) -> str:
+    return (bench.folder / LOG).read_text(encoding="utf-8")[-4000:]
+
+
+def _has_gpu() -> bool:
+    status, _ = _run(
+        [sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"],
+        CHILD_S,
+    )
+    return status == 0
+
+
+def _refuse(message: str, status: int) -> int:
+    print(f"gpu_capture: {message}", file=sys.stderr)
+    return status
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    text = __doc__ or ""
+    parser = argparse.ArgumentParser(
+        prog="gpu_capture",
+        description=text.splitlines()[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(text.splitlines()[1:]),
+    )
+    parser.add_argument("--out", type=Path, default=Path("gpu_capture"), help="where files go")
+    parser.add_argument(
+        "--runs", type=int, default=RUNS, help="of each twin (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--budget-s", type=float, default=BUDGET_S, help="seconds in all (default: %(default)s)"
+    )
+    parser.add_argument("--pairs", help="only these, with commas between")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--judge", type=Path, metavar="DIR", help="judge an earlier capture again")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)  # a child's work
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

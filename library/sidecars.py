@@ -1,0 +1,34 @@
+"""Files that lie beside a recording, and what was made of them; cheap to ask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from library.cache import fingerprint
+
+TELEMETRY_SUFFIX = ".telemetry.sqlite"
+OF_CAPTURE = "telemetry.sqlite"  # one for all recordings of a capture, which lie in its folder
+
+
+def telemetry_beside(path: Path) -> Path | None:
+    """Return the telemetry that was sampled while ``path`` was recorded; None without."""
+    for found in (path.with_name(path.name + TELEMETRY_SUFFIX), path.with_name(OF_CAPTURE)):
+        if found.is_file() and found != path:
+            return found
+    return None
+
+
+def telemetry_folder(trace_folder: Path) -> Path:
+    """Return where the lanes of a recording's telemetry lie, in this version."""
+    version = fingerprint(
+        "collectors.telemetry_file",
+        "collectors.telemetry_schema",
+        "library.timeline_index",
+        "library.telemetry_lanes",
+    )
+    return trace_folder / f"telemetry-{version[:24]}"
+
+
+def telemetry_is_missing(path: Path, trace_folder: Path) -> bool:
+    """Tell whether there is telemetry that was not made into lanes yet."""
+    return telemetry_beside(path) is not None and not telemetry_folder(trace_folder).is_dir()

@@ -1,0 +1,242 @@
+"""Telemetry as lanes of a recording's timeline, where the clocks of the two can be aligned.
+
+Samples carry the wall clock and a clock that is never set; a recording says when its time zero was
+by the wall clock. Near the recording one becomes the other by a constant. Where it is none, because
+somebody set the clock, or where the recording is silent, nothing is drawn and a note says why.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from analyzers.words import time_text
+from collectors.telemetry_file import TelemetryError, TelemetryFile
+from collectors.telemetry_schema import THROTTLE_WORDS
+from collectors.trace import Array, Trace
+from library.cache import job_running
+from library.sidecars import telemetry_beside, telemetry_folder
+from library.timeline_index import Group, Index, IndexDamagedError, IndexWriter, Lane, publish
+
+MAX_CLOCK_STEP_NS = 100_000_000  # one sample; daemons that slew a clock stay far below
+AROUND_NS = 5_000_000_000  # samples this close to a recording tell how its clock stood
+
+
+class Shown(NamedTuple):
+    """A column that becomes a lane."""
+
+    column: str
+    label: str
+    unit: str
+    factor: float = 1.0
+
+
+GPU_LANES = (
+    Shown("utilization_pct", "GPU in use", "%"),
+    Shown("memory_utilization_pct", "memory busy", "%"),
+    Shown("memory_used_bytes", "memory used", "B"),
+    Shown("process_memory_bytes", "memory used by the program", "B"),
+    Shown("power_w", "power", "W"),
+    Shown("sm_clock_mhz", "SM clock", "Hz", 1e6),
+    Shown("memory_clock_mhz", "memory clock", "Hz", 1e6),
+    Shown("temperature_c", "temperature", "°C"),
+    Shown("pcie_tx_bytes_per_s", "PCIe sent", "B/s"),
+    Shown("pcie_rx_bytes_per_s", "PCIe received", "B/s"),
+)
+HOST_LANES = (Shown("cpu_pct", "CPU, all cores", "%"),)
+PROCESS_LANES = (
+    Shown("cpu_pct", "CPU of the program (100 % is a core)", "%"),
+    Shown("rss_bytes", "resident memory", "B"),
+    Shown("threads", "threads", ""),
+)
+RATE_LANES = (  # counters that only grow, as what they grew by a second
+    Shown("read_bytes", "storage read", "B/s"),
+    Shown("written_bytes", "storage written", "B/s"),
+    Shown("voluntary_switches", "context switches, waiting", "/s"),
+    Shown("involuntary_switches", "context switches, core taken", "/s"),
+)
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """How to turn a sample's monotonic time into the recording's.
+
+    Attributes:
+        offset_ns: To add.
+    """
+
+    offset_ns: int
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Why the two clocks cannot be aligned, as a sentence without its end."""
+
+    reason: str
+
+
+def align(
+    realtime: Array, monotonic: Array, start_utc_ns: int, span: tuple[int, int]
+) -> Aligned | Apart:
+    """Find how samples lie on a recording's clock.
+
+    Args:
+        realtime: Moments of samples on the wall clock, in their order.
+        monotonic: The same moments on the clock that is never set.
+        start_utc_ns: Wall clock at the recording's time zero; negative when it does not say.
+        span: First and last moment of the recording, on its own clock.
+    """
+    if start_utc_ns < 0:
+        return Apart("the recording does not say when it began")
+    begin, end = (start_utc_ns + moment for moment in span)
+    near = (realtime >= begin - AROUND_NS) & (realtime <= end + AROUND_NS)
+    covers = (realtime >= begin - AROUND_NS // 10) & (realtime <= end + AROUND_NS // 10)
+    if not covers.any():
+        return Apart("it was sampled at another time than the recording, or on another clock")
+    apart = realtime[near] - monotonic[near]
+    step = int(apart.max() - apart.min())
+    if step > MAX_CLOCK_STEP_NS:
+        return Apart(f"the machine's clock was set by {time_text(step)} meanwhile")
+    nearest = int(np.argmin(np.abs(realtime[near] - begin)))
+    return Aligned(int(apart[nearest]) - start_utc_ns)
+
+
+def telemetry_index(trace: Trace) -> Index | None:
+    """Return the lanes of what was sampled beside a recording; None without telemetry."""
+    folder = telemetry_folder(trace.folder)
+    try:
+        return Index.open(folder) if folder.is_dir() else None
+    except IndexDamagedError:  # made again when the recording is opened from its place
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+def add_telemetry_index(path: Path, trace: Trace, span: tuple[int, int]) -> None:
+    """Write the lanes of what was sampled beside the recording at ``path``, unless they are there.
+
+    Args:
+        path: The recording.
+        trace: What it became.
+        span: First and last moment of its events.
+
+    Raises:
+        OSError: The disk cannot be written.
+    """
+    target, found = telemetry_folder(trace.folder), telemetry_beside(path)
+    if found is None or target.exists():
+        return
+    fresh = target.parent / f".{uuid.uuid4().hex}"
+    with job_running():
+        fresh.mkdir(parents=True)
+        try:
+            writer = IndexWriter(fresh)
+            try:
+                _write(found, trace, span, writer)
+            finally:
+                writer.close()
+            publish(fresh, target)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _write(path: Path, trace: Trace, span: tuple[int, int], writer: IndexWriter) -> None:
+    try:
+        with TelemetryFile(path) as file:
+            reason = _write_lanes(file, trace, span, writer)
+    except TelemetryError as error:
+        reason = str(error)
+    if reason:
+        writer.notes.append(f"Telemetry beside the recording is not shown: {reason}.")
+    writer.names(pa.array([], pa.large_string()))
+    writer.finish(origin_ns=span[0])
+
+
+def _write_lanes(
+    file: TelemetryFile, trace: Trace, span: tuple[int, int], writer: IndexWriter
+) -> str:
+    """Write all lanes; returns why there are none, empty when there are."""
+    moments = file.columns("host_samples", ["realtime_ns", "monotonic_ns"])
+    realtime, monotonic = moments["realtime_ns"], moments["monotonic_ns"]
+    found = align(realtime, monotonic, trace.source.start_utc_ns, span)
+    if isinstance(found, Apart):
+        return found.reason
+    lanes = _Lanes(file, writer, found.offset_ns - span[0], span[1] - span[0])
+    for gpu in file.gpus():
+        number, name = int(gpu["gpu"]), str(gpu["name"] or "")
+        title = f"GPU {number} telemetry" + (f" · {name}" if name else "")
+        with_lanes = lanes.of("gpu_samples", GPU_LANES, gpu=number)
+        lanes.write(f"telemetry:gpu:{number}", title, [*with_lanes, *lanes.throttling(number)])
+    host = [*lanes.of("host_samples", HOST_LANES), *lanes.of("process_samples", PROCESS_LANES)]
+    lanes.write("telemetry:host", "Host telemetry", [*host, *lanes.rates()])
+    return "" if writer.lanes else "no sample was taken while it was recorded"
+
+
+@dataclass(frozen=True)
+class _Lanes:
+    """The columns of a file on the clock of a timeline."""
+
+    file: TelemetryFile
+    writer: IndexWriter
+    offset_ns: int
+    duration_ns: int
+
+    def write(self, group_id: str, title: str, lanes: list[tuple[Lane, Array, Array]]) -> None:
+        """Write a group of lanes, if there are any."""
+        if not lanes:
+            return
+        group = self.writer.group(Group(id=group_id, kind="metrics", title=title))
+        for lane, time, value in lanes:
+            self.writer.counter(Lane(group=group, label=lane.label, unit=lane.unit), time, value)
+
+    def of(
+        self, table: str, shown: tuple[Shown, ...], gpu: int = -1
+    ) -> Iterator[tuple[Lane, Array, Array]]:
+        """Yield the lanes of columns that are known somewhere."""
+        for lane, time, value in self._read(table, shown, gpu):
+            yield self._cut(lane.label, lane.unit, time, value * lane.factor)
+
+    def rates(self) -> Iterator[tuple[Lane, Array, Array]]:
+        """Yield lanes of what counters grew by a second."""
+        for lane, time, value in self._read("process_samples", RATE_LANES):
+            if len(time) < 2:
+                continue
+            grown, seconds = np.diff(value), np.maximum(np.diff(time), 1) / 1e9
+            # One that falls begins anew, with another program.
+            rate = np.maximum(grown, 0) / seconds
+            if rate.any():
+                yield self._cut(lane.label, lane.unit, time[:-1], rate)
+
+    def throttling(self, gpu: int) -> Iterator[tuple[Lane, Array, Array]]:
+        """Yield a lane, 0 or 1, for each reason that held the clocks down."""
+        asked = (Shown("throttle_bits", "", ""),)
+        for _, time, value in self._read("gpu_samples", asked, gpu):
+            bits = np.clip(value, 0, 2**53).astype(np.int64)
+            for bit, word in THROTTLE_WORDS.items():
+                if (bits & bit).any():
+                    held = ((bits & bit) > 0).astype(float)
+                    yield self._cut(f"clocks held down: {word}", "", time, held)
+
+    def _read(
+        self, table: str, shown: tuple[Shown, ...], gpu: int = -1
+    ) -> Iterator[tuple[Shown, Array, Array]]:
+        names = ["realtime_ns", "monotonic_ns", *(s.column for s in shown)]
+        columns = self.file.columns(table, names, gpu=gpu)
+        time = columns["monotonic_ns"] + self.offset_ns
+        order = np.argsort(time, kind="stable")
+        for lane in shown:
+            known = order[np.isfinite(columns[lane.column][order])]
+            if len(known):
+                yield lane, time[known], columns[lane.column][known]
+
+    def _cut(self, label: str, unit: str, time: Array, value: Array) -> tuple[Lane, Array, Array]:
+        """Keep what lies in the timeline, and the sample that holds at its begin."""
+        low = max(int(np.searchsorted(time, 0, side="right")) - 1, 0)
+        high = int(np.searchsorted(time, self.duration_ns, side="right"))
+        return Lane(group=0, label=label, unit=unit), np.maximum(time[low:high], 0), value[low:high]

@@ -1,0 +1,119 @@
+"""The folder of a capture: whoever reads it knows what became of the capture."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from library import cache, captures
+from library.captures import Capture, Run, RunState, State
+
+
+@pytest.fixture(autouse=True)
+def own_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(cache.DATA_DIR_VARIABLE, str(tmp_path))
+
+
+def a_capture(**known):
+    return Capture(id=captures.new_id(), **known)
+
+
+def test_what_was_saved_is_read_back():
+    run = Run(tool="nsys", role="baseline", number=2, state=RunState.DONE, notes=("a", "b"))
+    saved = a_capture(
+        workload="launch", tools=("nsys", "torch"), runs=(run,), **captures.own_process()
+    )
+    captures.save(saved)
+    assert captures.read(saved.id) == saved
+
+
+def test_a_running_capture_whose_process_was_killed_is_lost():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    import psutil
+
+    known = {"pid": child.pid, "created": psutil.Process(child.pid).create_time()}
+    saved = a_capture(runs=(Run(tool="nsys", role="program", number=1),), **known)
+    captures.save(saved)
+    assert captures.read(saved.id).state is State.RUNNING
+    child.kill()
+    child.communicate()
+    lost = captures.read(saved.id)
+    assert lost.state is State.LOST
+    assert "gone" in lost.error
+
+
+def test_a_run_of_a_lost_capture_has_failed_and_one_before_it_stays_done():
+    runs = (
+        Run(tool="nsys", role="program", number=1, state=RunState.DONE),
+        Run(tool="nsys", role="program", number=2, state=RunState.RUNNING),
+        Run(tool="nsys", role="program", number=3),
+    )
+    captures.save(lost := a_capture(runs=runs, pid=os.getpid(), created=1.0))
+    states = [run.state for run in captures.read(lost.id).runs]
+    assert states == [RunState.DONE, RunState.FAILED, RunState.WAITING]
+
+
+def test_a_number_that_another_process_got_since_does_not_count_as_alive():
+    own = captures.own_process()
+    captures.save(saved := a_capture(pid=own["pid"], created=own["created"] - 60))
+    assert captures.read(saved.id).state is State.LOST
+
+
+def test_a_capture_that_never_began_is_lost_after_a_while():
+    captures.save(fresh := a_capture())
+    assert captures.read(fresh.id).state is State.RUNNING
+    old = replace(fresh, started=time.time() - captures.START_WAIT_S - 1)
+    captures.save(old)
+    assert captures.read(fresh.id).state is State.LOST
+
+
+def test_captures_are_listed_the_newest_first_and_damaged_ones_are_left_out():
+    done = [a_capture(state=State.DONE, started=float(s)) for s in (2, 3, 1)]
+    for capture in done:
+        captures.save(capture)
+    (captures.root() / "0123456789ab").mkdir()
+    (captures.root() / "0123456789ab" / captures.STATE).write_text('{"state": "done"')
+    assert [c.started for c in captures.captures()] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["", "..", "../jobs", "0123456789AB", "0123456789ab/x"])
+def test_an_id_cannot_leave_the_folder(name):
+    assert captures.read(name) is None
+
+
+def test_a_field_of_a_newer_version_does_not_hide_a_capture():
+    captures.save(saved := a_capture(state=State.DONE))
+    path = saved.folder / captures.STATE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"colour": "green"}))
+    assert captures.read(saved.id) == saved
+
+
+def test_cancelling_asks_the_capturing_process_to_stop():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    import psutil
+
+    created = psutil.Process(child.pid).create_time()
+    captures.save(saved := a_capture(pid=child.pid, created=created))
+    assert captures.cancel(saved.id)
+    child.communicate()
+    assert child.returncode == -signal.SIGTERM
+    assert not captures.cancel(saved.id)
+
+
+def test_only_a_capture_that_is_over_can_be_removed():
+    captures.save(running := a_capture(**captures.own_process()))
+    assert not captures.remove(running.id)
+    captures.save(replace(running, state=State.DONE))
+    assert captures.remove(running.id)
+    assert captures.captures() == []
+
+
+def test_of_a_long_command_only_its_first_words_are_kept():
+    assert captures.shown_command(["python", "x.py"]) == ("python", "x.py")
+    kept = captures.shown_command(["word"] * 1000)
+    assert len(kept) == captures.SHOWN_WORDS + 1

@@ -1,0 +1,572 @@
+"""Telemetry: what is sampled, what is said when it cannot be, and where it stands on a timeline."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import worker
+from collectors import collectors, telemetry, telemetry_sampler
+from collectors.telemetry_file import TelemetryError, TelemetryFile, latest
+from collectors.telemetry_schema import TABLES, throttle_words
+from collectors.trace import RefusedError
+from library.cache import DATA_DIR_VARIABLE
+from library.sidecars import telemetry_beside
+from library.telemetry_lanes import Aligned, Apart, align, telemetry_index
+from library.timeline_lanes import recording_index
+from library.timeline_view import Timeline
+from tests.view_fakes import SAMPLES
+from views._places import recordings
+
+WAIT_S = 30  # two shared cores
+BUSY = "while True: sum(range(10_000))"
+SECOND = 1_000_000_000
+
+
+# --- a driver that does what a test wants -------------------------------------------------------
+
+
+class NVMLError(Exception):
+    def __init__(self, value):
+        self.value = value
+        super().__init__(f"NVML error {value}")
+
+
+class FakeNvml:
+    """Two GPUs that answer everything, but for the functions that ``fails`` maps to a number."""
+
+    NVMLError = NVMLError
+    NVML_TEMPERATURE_GPU, NVML_CLOCK_SM, NVML_CLOCK_MEM = 0, 1, 2
+    NVML_PCIE_UTIL_TX_BYTES, NVML_PCIE_UTIL_RX_BYTES = 0, 1
+
+    def __init__(self, gpus=2, **fails):
+        self.gpus, self.fails, self.asked = gpus, fails, []
+
+    def __getattr__(self, name):
+        if not name.startswith("nvml"):
+            raise AttributeError(name)
+        short = name.removeprefix("nvml").removeprefix("DeviceGet")
+
+        def call(*arguments):
+            self.asked.append((short, *arguments))
+            failure = self.fails.get(short)
+            if callable(failure):
+                failure = failure(*arguments)
+            if failure:
+                raise NVMLError(failure)
+            return self.answer(short, arguments)
+
+        return call
+
+    def answer(self, short, arguments):
+        return {
+            "Init": None,
+            "Count": self.gpus,
+            "HandleByIndex": arguments[0] if arguments else None,
+            "SystemGetDriverVersion": "570.86",
+            "Name": b"NVIDIA Test",
+            "EnforcedPowerLimit": 700_000,
+            "UtilizationRates": SimpleNamespace(gpu=97, memory=41),
+            "MemoryInfo": SimpleNamespace(used=3 << 30, total=80 << 30),
+            "PowerUsage": 345_600,
+            "Temperature": 61,
+            "ClockInfo": 1_980 if arguments[1:] == (1,) else 2_619,
+            "CurrentClocksEventReasons": 0x4 | 0x40,
+            "CurrentClocksThrottleReasons": 0x80,
+            "PcieThroughput": 12_000,
+            "ComputeRunningProcesses": [
+                SimpleNamespace(pid=7, usedGpuMemory=1 << 30),
+                SimpleNamespace(pid=9, usedGpuMemory=5 << 30),
+            ],
+        }[short]
+
+
+def asked_once(nvml, *, slow=True, times=1):
+    """Sample with this driver; returns the rows of the last time and what was said, by code."""
+    said = {}
+    gpus = telemetry_sampler.Gpus(nvml, said.setdefault)
+    rows = []
+    for _ in range(times):
+        rows = list(gpus.sample((7,), slow=slow))
+    return rows, said
+
+
+def test_everything_about_each_gpu_is_sampled_in_the_units_of_the_columns():
+    rows, said = asked_once(FakeNvml())
+    assert said == {}
+    assert [row["gpu"] for row in rows] == [0, 1]
+    names = {column.name for column in TABLES["gpu_samples"]}
+    assert set(rows[0]) == names
+    values = {k: v for k, v in rows[0].items() if not k.endswith("time_ns")}
+    assert values | {"monotonic_ns": 0} == {
+        "monotonic_ns": 0,
+        "gpu": 0,
+        "utilization_pct": 97,
+        "memory_utilization_pct": 41,
+        "memory_used_bytes": 3 << 30,
+        "power_w": 345.6,
+        "temperature_c": 61,
+        "sm_clock_mhz": 1_980,
+        "memory_clock_mhz": 2_619,
+        "throttle_bits": 0x44,
+        "pcie_tx_bytes_per_s": 12_000_000,
+        "pcie_rx_bytes_per_s": 12_000_000,
+        "process_memory_bytes": 1 << 30,  # of the process that is watched, not of the other
+    }
+
+
+def test_pcie_which_takes_40_ms_is_not_asked_in_every_sample():
+    nvml = FakeNvml()
+    (row, _), _ = asked_once(nvml, slow=False)
+    assert "pcie_tx_bytes_per_s" not in row
+    assert not [a for a in nvml.asked if a[0] == "PcieThroughput"]
+
+
+@pytest.mark.parametrize("number", [3, 4, 13])
+@pytest.mark.parametrize(
+    ("function", "column"),
+    [
+        ("PcieThroughput", "pcie_tx_bytes_per_s"),
+        ("ComputeRunningProcesses", "process_memory_bytes"),
+        ("PowerUsage", "power_w"),
+        ("UtilizationRates", "utilization_pct"),
+    ],
+)
+def test_what_the_driver_refuses_is_said_once_and_the_rest_goes_on(function, column, number):
+    nvml = FakeNvml(**{function: number})
+    rows, said = asked_once(nvml, times=3)
+    assert len(said) == 1
+    assert column not in rows[0]
+    assert rows[0]["temperature_c"] == 61
+    asked = [a for a in nvml.asked if a[0] == function]
+    assert len(asked) == 2, "asked again, though the answer never changes"
+
+
+def test_an_older_driver_names_throttle_reasons_by_their_former_name():
+    (row, _), said = asked_once(FakeNvml(CurrentClocksEventReasons=13))
+    assert row["throttle_bits"] == 0x80
+    assert said == {}
+
+
+@pytest.mark.parametrize("number", [1, 9, 18])
+def test_a_driver_that_goes_away_is_said_once_and_not_asked_again(number):
+    nvml = FakeNvml()
+    said = []
+    gpus = telemetry_sampler.Gpus(nvml, lambda _code, message: said.append(message))
+    assert len(list(gpus.sample((), slow=True))) == 2
+    nvml.fails["Temperature"] = number
+    list(gpus.sample((), slow=True))
+    asked = len(nvml.asked)
+    assert list(gpus.sample((), slow=True)) == []
+    assert len(nvml.asked) == asked
+    assert len(said) == 1
+    assert said[0].startswith("the NVIDIA driver is gone")
+
+
+def test_one_lost_gpu_leaves_the_other():
+    nvml = FakeNvml(UtilizationRates=lambda gpu: 15 if gpu == 0 else 0)
+    rows, said = asked_once(nvml, times=2)
+    assert [row["gpu"] for row in rows] == [1]
+    assert [message.partition(":")[0] for message in said.values()] == ["GPU 0 is gone"]
+
+
+def test_a_failure_that_may_pass_is_tried_again():
+    failing = iter([True] * 4)
+    nvml = FakeNvml(PowerUsage=lambda _gpu: 999 if next(failing, False) else 0)
+    rows, said = asked_once(nvml, times=3)
+    assert rows[0]["power_w"] == 345.6
+    assert list(said.values()) == ["power of a GPU is not known: NVML error 999"]
+
+
+@given(st.sampled_from(["Init", "Count", "HandleByIndex", "Name", "UtilizationRates"]))
+def test_no_error_of_the_driver_gets_past_the_thread_that_asks(function):
+    said = []
+    thread = telemetry_sampler.GpuThread(1_000.0, lambda _code, message: said.append(message))
+    nvml = FakeNvml(**{function: 9 if function == "UtilizationRates" else 4})
+    before = sys.modules.get("pynvml")
+    sys.modules["pynvml"] = nvml
+    try:
+        if function == "Name":  # only a caption; sampling would go on for ever
+            nvml.fails["UtilizationRates"] = 1
+        thread.run()
+    finally:
+        if before is None:
+            del sys.modules["pynvml"]
+        else:
+            sys.modules["pynvml"] = before
+    assert said
+
+
+def test_only_reasons_that_slow_a_gpu_down_are_told():
+    assert throttle_words(0x1 | 0x2) == ()  # idle, and clocks that somebody chose
+    assert throttle_words(0x4 | 0x40) == ("power cap", "hardware thermal slowdown")
+
+
+# --- the real sampler -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def busy():
+    process = subprocess.Popen([sys.executable, "-c", BUSY])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def wait_for(condition):
+    until = time.monotonic() + WAIT_S
+    while time.monotonic() < until:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    pytest.fail("it did not happen in time")
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_program_is_sampled_and_can_be_read_meanwhile(tmp_path, busy):
+    path = tmp_path / "t.sqlite"
+    with telemetry.start(path, busy.pid, rate_hz=50) as sampled:
+
+        def numbers():
+            found = latest(path)
+            return found if found and (found.process.get("cpu_pct") or 0) > 0 else None
+
+        found = wait_for(numbers)
+        assert found.session.is_alive()
+        assert found.process["processes"] == 1
+        assert found.process["rss_bytes"] > 1 << 20
+        assert len(json.loads(found.host["cores_pct"])) == found.session.cores
+        ended = sampled.stop()
+    assert ended.error == ""
+    assert ended.session.state == "stopped"
+    assert not ended.session.is_alive()
+    assert [p.name for p in tmp_path.iterdir()] == ["t.sqlite"]  # no journal beside it
+
+
+def test_children_are_looked_at_too_and_a_program_that_ends_is_said(tmp_path):
+    path = tmp_path / "t.sqlite"
+    code = f"import subprocess,sys; subprocess.Popen([sys.executable,'-c',{BUSY!r}]).wait(9)"
+    parent = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    with telemetry.start(path, rate_hz=20) as sampled:
+        sampled.watch(parent.pid)
+        wait_for(lambda: (found := latest(path)) and found.process.get("processes") == 2)
+        os.killpg(parent.pid, signal.SIGKILL)
+        parent.wait()
+        wait_for(lambda: "the program has ended" in latest(path).notes)
+        before = latest(path).host["monotonic_ns"]
+        wait_for(lambda: latest(path).host["monotonic_ns"] > before)
+
+
+def test_a_machine_without_a_driver_says_so_once(tmp_path):
+    (tmp_path / "pynvml.py").write_text("def nvmlInit(): raise RuntimeError('no driver here')")
+    sampled = start_with(tmp_path, tmp_path / "t.sqlite")
+    wait_for(lambda: (found := latest(sampled.path)) and found.notes)
+    ended = sampled.stop()
+    assert ended.notes == ("no GPU is watched: no driver here",)
+    assert ended.error == ""
+
+
+def start_with(folder, path, **more):
+    """Start the sampler so that it finds modules of ``folder`` first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        return telemetry.start(path, **more)
+
+
+def test_a_driver_that_hangs_holds_up_nobody(tmp_path):
+    (tmp_path / "pynvml.py").write_text(
+        "import time\ndef nvmlInit(): pass\ndef nvmlDeviceGetCount(): return 1\n"
+        "def nvmlDeviceGetHandleByIndex(n): return n\n"
+        "def nvmlDeviceGetUtilizationRates(gpu): time.sleep(600)\n"
+    )
+    sampled = start_with(tmp_path, tmp_path / "t.sqlite", rate_hz=20)
+    wait_for(lambda: "the NVIDIA driver does not answer" in latest(sampled.path).notes)
+    began = time.monotonic()
+    ended = sampled.stop()
+    assert ended.error == ""
+    assert time.monotonic() - began < telemetry.STOP_S
+    assert ended.session.state == "stopped"
+
+
+def test_a_killed_sampler_loses_nothing_that_was_committed(tmp_path, busy):
+    path = tmp_path / "t.sqlite"
+    sampled = telemetry.start(path, busy.pid, rate_hz=50)
+    wait_for(lambda: (found := latest(path)) and found.process.get("rss_bytes"))
+    with TelemetryFile(path) as file:
+        seen = len(file.columns("host_samples", ["monotonic_ns"])["monotonic_ns"])
+    os.kill(sampled.pid, signal.SIGKILL)
+    ended = sampled.stop()
+    assert ended.error == "the sampler ended with status -9"
+    assert ended.session.state == "sampling"  # it left no word
+    with TelemetryFile(path) as file:
+        assert len(file.columns("host_samples", ["monotonic_ns"])["monotonic_ns"]) >= seen > 0
+
+
+def test_the_sampler_ends_with_whoever_started_it(tmp_path):
+    path = tmp_path / "t.sqlite"
+    code = (
+        "import sys, time; from pathlib import Path; from collectors import telemetry\n"
+        f"print(telemetry.start(Path({str(path)!r})).pid, flush=True); time.sleep(600)"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=SAMPLES.parent
+    )
+    sampler = int(owner.stdout.readline())
+    assert is_alive(sampler)
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    wait_for(lambda: not is_alive(sampler))
+    assert latest(path).session.state == "stopped"
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path):
+    path = tmp_path / "t.sqlite"
+    path.write_text("mine")
+    with pytest.raises(RefusedError, match="is there already"):
+        telemetry.start(path)
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("rate_hz", [0, -1, 1e9, float("nan")])
+def test_a_rate_that_makes_no_sense_is_refused(tmp_path, rate_hz):
+    with pytest.raises(RefusedError, match="samples a second"):
+        telemetry.start(tmp_path / "t.sqlite", rate_hz=rate_hz)
+
+
+def test_a_sample_that_costs_much_makes_the_next_one_wait(monkeypatch):
+    now = [0]
+    spent = [0]
+    monkeypatch.setattr(telemetry_sampler.time, "monotonic_ns", lambda: now[0])
+    monkeypatch.setattr(telemetry_sampler.time, "process_time_ns", lambda: spent[0])
+    pace = telemetry_sampler.Pace(10.0)
+    for _ in range(50):
+        spent[0] += 10_000_000  # 10 ms of a core for each sample
+        now[0] += 10_000_000 + int(pace.pause_s() * 1e9)
+    assert spent[0] / now[0] <= telemetry_sampler.MAX_CPU_SHARE * 1.01
+    assert pace.was_slowed()
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
+def written(path, *, host=(), process=(), gpu=(), state="stopped"):
+    """Make a telemetry file with rows that are given as dictionaries; moments in seconds."""
+    telemetry._create(path, 10.0)
+    with sqlite3.connect(path) as db:
+        for table, rows in (
+            ("host_samples", host),
+            ("process_samples", process),
+            ("gpu_samples", gpu),
+        ):
+            for row in rows:
+                at = row.pop("at")
+                row = {
+                    "realtime_ns": at + row.pop("set", 0),
+                    "monotonic_ns": at - 5 * SECOND,
+                    **row,
+                }
+                names = ", ".join(row)
+                db.execute(
+                    f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})",
+                    list(row.values()),
+                )
+        if gpu:
+            db.execute("INSERT INTO gpus (gpu, name) VALUES (0, 'NVIDIA Test')")
+        db.execute("UPDATE session SET state = ?", [state])
+    db.close()
+    return path
+
+
+def test_series_keep_the_extremes_of_each_stretch(tmp_path):
+    values = [0, 100, 50, 50, 7]
+    rows = [{"at": 100 * SECOND + n * SECOND, "cpu_pct": v} for n, v in enumerate(values)]
+    with TelemetryFile(written(tmp_path / "t.sqlite", host=rows)) as file:
+        found = file.series("host_samples", "cpu_pct", last_s=6, points=3)
+    assert found.high.tolist() == [100, 50, 50] or max(found.high) == 100
+    assert found.low.min() == 0
+    assert np.all(np.diff(found.seconds) > 0)
+    assert found.seconds.max() <= 0
+
+
+def test_a_file_that_is_none_is_refused_in_one_line(tmp_path):
+    for name, content in (("junk", b"<html>" * 99), ("empty", b""), ("cut", b"SQLite format 3\0")):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(TelemetryError, match="not a telemetry file") as error:
+            TelemetryFile(path)
+        assert "\n" not in str(error.value)
+        assert latest(path) is None
+    assert latest(tmp_path / "absent") is None
+
+
+def test_a_view_in_place_of_a_table_is_refused(tmp_path):
+    path = written(tmp_path / "t.sqlite", host=[{"at": SECOND}])
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE host_samples RENAME TO h")
+        db.execute("CREATE VIEW host_samples AS SELECT * FROM h, h AS i")
+    db.close()
+    with pytest.raises(TelemetryError, match="no table host_samples"):
+        TelemetryFile(path)
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory):
+    rows = [{"at": n * SECOND, "cpu_pct": n} for n in range(50)]
+    return written(tmp_path_factory.mktemp("damaged") / "t.sqlite", host=rows).read_bytes()
+
+
+@given(st.binary(min_size=1, max_size=64), st.integers(0, 60_000))
+@example(b"\x01", 2796)  # a line break in SQLite's own message
+def test_a_damaged_file_is_refused_or_read_but_never_raises_anything_else(intact, new, at):
+    with tempfile.NamedTemporaryFile(suffix=".sqlite") as file:
+        data = bytearray(intact)
+        data[at : at + len(new)] = new
+        Path(file.name).write_bytes(data)
+        try:
+            with TelemetryFile(Path(file.name)) as opened:
+                opened.latest()
+                opened.columns("host_samples", ["realtime_ns", "monotonic_ns", "cpu_pct"])
+                opened.series("host_samples", "cpu_pct")
+        except TelemetryError as error:
+            assert "\n" not in str(error)
+
+
+def test_it_is_no_recording_of_its_own(tmp_path):
+    assert not [c for c in collectors() if "telemetry" in c.__name__]
+    path = written(tmp_path / "a.sqlite.telemetry.sqlite")
+    shutil.copy(path, tmp_path / "telemetry.sqlite")
+    shutil.copy(SAMPLES / "synthetic" / "synthetic_sync.sqlite", tmp_path / "a.sqlite")
+    assert [place.shown for place in recordings(tmp_path)] == ["a.sqlite"]
+
+
+# --- on the timeline --------------------------------------------------------------------------
+
+moments = st.integers(2**40, 2**60)
+
+
+@given(start=moments, boot=moments, length=st.integers(1, 10**11), offset=st.integers(0, 10**9))
+def test_samples_stand_where_they_were_taken(start, boot, length, offset):
+    realtime = start + np.arange(0, length + SECOND, max(length // 50, 1_000_000), np.int64)[:2000]
+    found = align(realtime, realtime - boot, start - offset, (offset, offset + length))
+    assert isinstance(found, Aligned)
+    assert np.array_equal(realtime - boot + found.offset_ns, realtime - (start - offset))
+
+
+def test_a_clock_that_was_set_meanwhile_is_not_drawn_wrong():
+    realtime = np.arange(0, 20 * SECOND, SECOND // 10)
+    monotonic = realtime - np.where(realtime > 10 * SECOND, 3 * SECOND, 0)
+    found = align(realtime, monotonic, 0, (8 * SECOND, 12 * SECOND))
+    assert found == Apart("the machine's clock was set by 3 s meanwhile")
+
+
+def test_a_clock_that_was_set_long_before_does_not_matter():
+    realtime = np.arange(0, 60 * SECOND, SECOND // 10)
+    monotonic = realtime - np.where(realtime > 10 * SECOND, 3 * SECOND, 0)
+    assert align(realtime, monotonic, 0, (40 * SECOND, 50 * SECOND)) == Aligned(3 * SECOND)
+
+
+def test_a_recording_without_a_date_and_one_of_another_day_are_not_aligned():
+    realtime = np.arange(0, 10 * SECOND, SECOND)
+    assert isinstance(align(realtime, realtime, -1, (0, SECOND)), Apart)
+    assert isinstance(align(realtime, realtime, 10**18, (0, SECOND)), Apart)
+    assert isinstance(align(realtime[:0], realtime[:0], 0, (0, SECOND)), Apart)
+
+
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """A recording that can be opened with telemetry beside it."""
+    monkeypatch.setenv(DATA_DIR_VARIABLE, str(tmp_path / "data"))
+    path = tmp_path / "run.sqlite"
+    shutil.copy(SAMPLES / "cpu_training.sqlite", path)
+    opened = worker.open_recording(path)
+    meta = recording_index(opened.trace).meta
+    begin = opened.trace.source.start_utc_ns + meta["origin_ns"]
+    return SimpleNamespace(path=path, trace=opened.trace, begin=begin, duration=meta["duration_ns"])
+
+
+def lanes_of(trace):
+    index = telemetry_index(trace)
+    return {lane.label: lane for lane in index.lanes} if index else {}
+
+
+def test_telemetry_becomes_counters_under_the_timeline(recorded):
+    assert recorded.trace.source.start_utc_ns > 0
+    step = recorded.duration // 4
+    at = [recorded.begin + n * step for n in range(-1, 6)]
+    throttled = [0, 0x1, 0x4, 0x4, 0x1, 0, 0]
+    beside = telemetry.beside(recorded.path)
+    written(
+        beside,
+        host=[{"at": a, "cpu_pct": 10.0 * n} for n, a in enumerate(at)],
+        process=[{"at": a, "rss_bytes": 1 << 20, "read_bytes": n} for n, a in enumerate(at)],
+        gpu=[
+            {"at": a, "gpu": 0, "sm_clock_mhz": 1_980, "throttle_bits": t}
+            for a, t in zip(at, throttled, strict=True)
+        ],
+    )
+    assert telemetry_beside(recorded.path) == beside
+    worker.open_recording(recorded.path)  # known already, but not its telemetry
+    index = telemetry_index(recorded.trace)
+    lanes = lanes_of(recorded.trace)
+    assert set(lanes) >= {"CPU, all cores", "resident memory", "SM clock", "storage read"}
+    assert "clocks held down: power cap" in lanes
+    first, count, _ = lanes["CPU, all cores"].parts[0]
+    # What was sampled just before still holds at the begin; what came after the end is cut.
+    assert index.time[first : first + count].tolist() == [n * step for n in range(5)]
+    assert index.value[first : first + count].tolist() == [10, 20, 30, 40, 50]
+    assert (lanes["SM clock"].low, lanes["SM clock"].unit) == (1_980e6, "Hz")
+    held = lanes["clocks held down: power cap"].parts[0]
+    assert index.value[held[0] : held[0] + held[1]].tolist() == [0, 1, 1, 0, 0]
+    titles = [group.title for group in index.groups]
+    assert titles == ["GPU 0 telemetry · NVIDIA Test", "Host telemetry"]
+
+
+def test_the_lanes_stand_in_the_timeline_below_the_device(recorded):
+    at = [recorded.begin + n * recorded.duration // 9 for n in range(10)]
+    written(recorded.path.with_name("telemetry.sqlite"), host=[{"at": a, "cpu_pct": 5} for a in at])
+    worker.open_recording(recorded.path)
+    index = recording_index(recorded.trace)
+    shown = Timeline(
+        index, replace(index, lanes=(), groups=()), {}, telemetry_index(recorded.trace)
+    )
+    numbers = shown.lanes_by_group["telemetry:host"]
+    samples = shown.samples(numbers[0], 0, recorded.duration, 100)
+    assert samples.exact
+    assert set(samples.low.tolist()) == {5.0}
+
+
+def test_where_clocks_cannot_be_aligned_a_note_says_so_and_nothing_is_drawn(recorded):
+    written(telemetry.beside(recorded.path), host=[{"at": SECOND, "cpu_pct": 5}])
+    worker.open_recording(recorded.path)
+    index = telemetry_index(recorded.trace)
+    assert index.lanes == ()
+    assert "not shown: it was sampled at another time" in index.meta["notes"][0]
+    shown = Timeline(recording_index(recorded.trace), index, {}, index)
+    assert any("Telemetry beside" in note for note in shown.notes)
+
+
+def test_junk_in_place_of_telemetry_costs_a_note_not_the_recording(recorded):
+    telemetry.beside(recorded.path).write_bytes(b"junk" * 1_000)
+    opened = worker.open_recording(recorded.path)
+    assert opened.stored.report
+    assert "not a telemetry file" in telemetry_index(recorded.trace).meta["notes"][0]

@@ -1,0 +1,139 @@
+"""The current numbers of a program that is being captured, and their last two minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from analyzers.words import size_text
+from collectors.telemetry_file import Latest, Series, TelemetryError, TelemetryFile
+from views._units import md_escape, visible
+
+LAST_S = 120.0
+POINTS = 120
+HEIGHT_PX = 74
+SHOWN_GPUS = 4
+IN_A_ROW = 4
+LINE = "#2D7CC4"
+UNKNOWN = "n/a"
+
+
+class Number(NamedTuple):
+    """One number that is shown, and where its past stands."""
+
+    key: str
+    label: str
+    value: str
+    table: str
+    column: str
+    gpu: int = -1
+
+
+def show(path: Path) -> None:
+    """Show the numbers of the telemetry file at ``path``; nothing while there are none."""
+    try:
+        with TelemetryFile(path) as file:
+            found = file.latest()
+            numbers = list(_numbers(found))
+            drawn = [(n, _series(file, n)) for n in numbers]
+    except TelemetryError:
+        st.caption("Waiting for the first sample …")
+        return
+    for first in range(0, len(drawn), IN_A_ROW):
+        row = drawn[first : first + IN_A_ROW]
+        for (number, series), column in zip(row, st.columns(IN_A_ROW), strict=False):
+            with column:
+                _one(number, series)
+    for gpu in found.gpus[:SHOWN_GPUS]:
+        if held := found.throttled(gpu["gpu"]):
+            st.warning(
+                f"GPU {int(gpu['gpu'])}: clocks are held down ({md_escape(', '.join(held))})"
+            )
+    for note in found.notes:
+        st.caption(md_escape(visible(note, 200)))
+
+
+def _one(number: Number, series: Series) -> None:
+    st.metric(md_escape(number.label), md_escape(number.value))
+    if len(series.seconds) > 1:
+        st.plotly_chart(
+            figure(series),
+            key=f"live_{number.key}",
+            config={"displayModeBar": False, "staticPlot": True},
+        )
+
+
+def figure(series: Series) -> go.Figure:
+    """Return a small line of the mean, with the range of each stretch around it."""
+    seconds = series.seconds.tolist()
+    chart = go.Figure()
+    chart.add_scatter(
+        x=[*seconds, *reversed(seconds)],
+        y=[*series.high.tolist(), *reversed(series.low.tolist())],
+        mode="lines",
+        fill="toself",
+        fillcolor="rgba(45, 124, 196, 0.18)",
+        line={"width": 0},
+        hoverinfo="skip",
+    )
+    chart.add_scatter(x=seconds, y=series.mean.tolist(), mode="lines", line={"color": LINE})
+    top = float(series.high.max()) or 1.0
+    chart.update_layout(
+        height=HEIGHT_PX,
+        margin={"l": 0, "r": 0, "t": 2, "b": 2},
+        showlegend=False,
+        xaxis={"visible": False, "fixedrange": True},
+        # From zero, or a steady value would look like a storm.
+        yaxis={"visible": False, "fixedrange": True, "range": [0, top * 1.1]},
+    )
+    return chart
+
+
+def _series(file: TelemetryFile, number: Number) -> Series:
+    return file.series(number.table, number.column, gpu=number.gpu, last_s=LAST_S, points=POINTS)
+
+
+def _numbers(found: Latest) -> Iterator[Number]:
+    """Yield what is worth a look, the GPUs first."""
+    several = len(found.gpus) > 1
+    for gpu in found.gpus[:SHOWN_GPUS]:
+        name = f"GPU {int(gpu['gpu'])} " if several else "GPU "
+        for column, label, value in (
+            ("utilization_pct", "in use", _percent(gpu.get("utilization_pct"))),
+            ("memory_used_bytes", "memory", _of(gpu, "memory_used_bytes", "memory_bytes")),
+            ("power_w", "power", _plain(gpu.get("power_w"), "W")),
+            ("sm_clock_mhz", "SM clock", _plain(gpu.get("sm_clock_mhz"), "MHz")),
+        ):
+            number = int(gpu["gpu"])
+            yield Number(f"{number}_{column}", name + label, value, "gpu_samples", column, number)
+    process = found.process
+    if process:
+        cpu, memory = _percent(process.get("cpu_pct")), _size(process.get("rss_bytes"))
+        yield Number("cpu", "CPU of the program", cpu, "process_samples", "cpu_pct")
+        yield Number("rss", "Memory of the program", memory, "process_samples", "rss_bytes")
+        threads = _plain(process.get("threads"), "")
+        yield Number("threads", "Threads", threads, "process_samples", "threads")
+    host = _percent(found.host.get("cpu_pct"))
+    yield Number("host", "All cores", host, "host_samples", "cpu_pct")
+
+
+def _percent(value: Any) -> str:
+    return _plain(value, "%")
+
+
+def _plain(value: Any, unit: str) -> str:
+    return UNKNOWN if value is None else f"{float(value):,.0f} {unit}".strip()
+
+
+def _size(value: Any) -> str:
+    return UNKNOWN if value is None else size_text(int(value))
+
+
+def _of(row: dict[str, Any], used: str, total: str) -> str:
+    if row.get(used) is None or not row.get(total):
+        return _size(row.get(used))
+    return f"{_size(row[used])} of {_size(row[total])}"

@@ -1,0 +1,343 @@
+"""Run a workload under a profiler, watch it, and open what it recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from analyzers.words import time_text
+from collectors.trace import TraceError
+from library import captures
+from library.captures import Capture, Run, RunState, State
+from views import _capture_live
+from views._capture_choices import (
+    COMMANDS_VARIABLE,
+    FIRST,
+    NO_GPU,
+    NO_TORCH,
+    TELEMETRY,
+    TOOL_WORDS,
+    Pair,
+    commands_allowed,
+    has_gpu,
+    has_torch,
+    impossible,
+    pairs,
+    parsed,
+)
+from views._session import show_error, show_prose
+from views._units import md_escape, visible
+
+CAPTURE = "capture"
+POLL = "1s"
+MAX_REPEAT, MAX_STEPS = 20, 100_000
+SHOWN_EARLIER = 10
+LOG_LINES, LOG_BYTES = 20, 8_192
+SHOWN_TITLE, SHOWN_LINE = 60, 300
+COMPARE = "compare.py"
+PAIR, COMMAND = "A workload pair", "A command"
+STATE_WORDS = {
+    State.RUNNING: "Running",
+    State.DONE: "Done",
+    State.FAILED: "Failed",
+    State.CANCELLED: "Cancelled",
+    State.LOST: "Lost",
+}
+RUN_WORDS = {
+    RunState.WAITING: "waits",
+    RunState.RUNNING: "runs",
+    RunState.DONE: "done",
+    RunState.FAILED: "failed",
+    RunState.SKIPPED: "skipped",
+    RunState.CANCELLED: "cancelled",
+}
+
+
+def page() -> None:
+    """Draw the page."""
+    st.header("Capture", anchor=False)
+    asked = st.query_params.get(CAPTURE, "")
+    chosen = captures.read(asked) if asked else None
+    if asked and chosen is None:
+        show_error("There is no such capture here; it was deleted, or made on another machine.")
+    if chosen is not None:
+        _one(chosen)
+    known = captures.captures()
+    running = [c for c in known if not c.is_over]
+    if running and (chosen is None or chosen.is_over):
+        _running_elsewhere(running[0])
+    if not running:
+        _new(first=chosen is None)
+    _earlier([c for c in known if chosen is None or c.id != chosen.id])
+
+
+# --- a new one --------------------------------------------------------------------------------
+
+
+def _new(*, first: bool) -> None:
+    """Ask what to capture; what is not possible here is said before anything starts."""
+    if not first:
+        st.subheader("Capture again", anchor=False)
+    st.write(
+        "Runs a program that is slow on purpose, and its optimized twin, under a profiler, and "
+        "opens what was recorded."
+    )
+    what = PAIR
+    if commands_allowed():
+        what = st.radio(
+            "What to run",
+            [PAIR, COMMAND],
+            key="what",
+            horizontal=True,
+            label_visibility="collapsed",
+        )
+    pair = None if what == COMMAND else _pair()
+    command = _command() if what == COMMAND else ()
+    if pair is None and what == PAIR:
+        return
+    chosen = _tools(for_command=what == COMMAND)
+    left, right, _ = st.columns([1, 1, 3])
+    repeat = left.number_input("Runs of each", 1, MAX_REPEAT, 1, key="repeat")
+    steps = 0
+    if what == PAIR:
+        steps = right.number_input(
+            "Steps", 0, MAX_STEPS, 0, key="steps", help="0 takes as many as the workload says."
+        )
+    if not any(name != TELEMETRY for name in chosen):
+        st.caption("Without a profiler there is nothing to compare, only telemetry.")
+    ready = bool(chosen) and (what == PAIR or bool(command))
+    if st.button("Start", type="primary", key="start", disabled=not ready):
+        _start(pair, command, chosen, int(repeat), int(steps))
+    _ways_out()
+
+
+def _pair() -> Pair | None:
+    """Let the reader choose a pair; None when none can run."""
+    known = {pair.name: pair for pair in pairs()}
+    if not has_torch():
+        st.warning(md_escape(NO_TORCH))
+        return None
+    name = st.selectbox(
+        "Pair",
+        list(known),
+        list(known).index(FIRST) if FIRST in known else 0,
+        key="pair",
+        format_func=lambda n: f"{n}: {known[n].title}" if n in known else n,
+    )
+    if name not in known:
+        return None
+    show_prose(known[name].why)
+    return known[name]
+
+
+def _command() -> tuple[str, ...]:
+    text = st.text_input(
+        "Command, run as the user of this server", key="command", placeholder="python train.py"
+    )
+    words = parsed(text)
+    if text.strip() and not words:
+        st.caption("A quote is not closed.")
+    return words
+
+
+def _tools(*, for_command: bool) -> list[str]:
+    """Let the reader choose what records, of what can be used here."""
+    missing = impossible()
+    usable = [name for name in TOOL_WORDS if name not in missing]
+    profilers = [name for name in usable if name != TELEMETRY]
+    default = [*profilers[:1], TELEMETRY]
+    if for_command and "nsys" in usable:
+        default = ["nsys", TELEMETRY]
+    chosen = st.multiselect(
+        "Record with",
+        usable,
+        default,
+        key="tools",
+        format_func=lambda name: TOOL_WORDS.get(name, name),
+        help="Each profiler runs the program once more; telemetry samples beside all of them.",
+    )
+    for line in missing.values():
+        st.caption(md_escape(line))
+    if not has_gpu():
+        st.caption(md_escape(NO_GPU))
+    return [str(name) for name in chosen]
+
+
+def _ways_out() -> None:
+    """Say how to capture what this page does not start."""
+    if not commands_allowed():
+        st.caption(
+            "This page runs the workloads of whyslow only: whoever reaches it could otherwise run "
+            f"anything here as the user of the server. A server that was started with "
+            f"`{COMMANDS_VARIABLE}=1` takes commands, too. In a terminal:"
+        )
+    else:
+        st.caption(f"Commands are allowed here by `{COMMANDS_VARIABLE}=1`. In a terminal:")
+    st.code("whyslow capture --with nsys,telemetry -- python train.py", language=None)
+
+
+def _start(
+    pair: Pair | None, command: Sequence[str], chosen: Sequence[str], repeat: int, steps: int
+) -> None:
+    """Begin in a process of its own; the address names the capture from now on."""
+    if any(not c.is_over for c in captures.captures()):
+        show_error("Another capture has begun meanwhile; two at once would disturb each other.")
+        return
+    if command and not commands_allowed():
+        show_error(f"This server takes no commands ({COMMANDS_VARIABLE}).")
+        return
+    options = ["--with", ",".join(chosen), "--repeat", str(repeat)]
+    options += ["--steps", str(steps)] if steps else []
+    arguments = [*options, pair.name] if pair is not None else [*options, "--", *command]
+    try:
+        capture_id = captures.start(
+            arguments,
+            workload=pair.name if pair is not None else "",
+            command=captures.shown_command(command),
+            tools=tuple(chosen),
+            repeat=repeat,
+        )
+    except (TraceError, OSError) as error:
+        show_error(str(error))
+        return
+    st.query_params[CAPTURE] = capture_id
+    st.rerun()
+
+
+# --- one that runs, or is over ----------------------------------------------------------------
+
+
+def _one(capture: Capture) -> None:
+    with st.container(border=True, key="capture_shown"):
+        if capture.is_over:
+            _over(capture)
+        else:
+            left, right = st.columns([7, 1], vertical_alignment="center")
+            left.markdown(f"**{_title(capture)}**")
+            pressed = right.button("Cancel", key="cancel")
+            st.fragment(_watch, run_every=POLL)(capture.id)
+            if pressed:
+                captures.cancel(capture.id)
+                st.session_state["cancelling"] = capture.id
+                st.rerun()
+
+
+def _title(capture: Capture) -> str:
+    """Return what is captured, and with what, safe for Markdown."""
+    used = ", ".join(TOOL_WORDS.get(tool, tool) for tool in capture.tools)
+    return md_escape(f"{visible(capture.title, SHOWN_TITLE)} · {used}")
+
+
+def _watch(capture_id: str) -> None:
+    """Show how far it is, and what the program uses meanwhile."""
+    capture = captures.read(capture_id)
+    if capture is None or capture.is_over:
+        st.rerun(scope="app")
+    stage = "cancelling" if st.session_state.get("cancelling") == capture_id else capture.stage
+    elapsed = time_text((time.time() - capture.started) * 1e9)
+    words = f"{visible(stage, SHOWN_LINE)} · {elapsed} so far"
+    st.progress(min(max(capture.progress, 0.0), 1.0), md_escape(words))
+    sampled = [run.telemetry for run in capture.runs if run.telemetry]
+    if sampled:
+        _capture_live.show(Path(sampled[-1]))
+    elif TELEMETRY in capture.tools:
+        st.caption("Telemetry begins with the first run.")
+
+
+def _over(capture: Capture) -> None:
+    took = time_text((capture.ended - capture.started) * 1e9) if capture.ended else ""
+    state = STATE_WORDS[capture.state]
+    st.markdown(f"**{md_escape(state)}** · {_title(capture)}{md_escape(took and f' · {took}')}")
+    if capture.state is State.CANCELLED:
+        st.info("It was cancelled. What was recorded before is kept.")
+    elif capture.error:
+        show_error(visible(capture.error, SHOWN_LINE))
+    _compare_link(capture)
+    for place, run in enumerate(capture.runs):
+        _run(place, run)
+    if capture.state in (State.FAILED, State.LOST):
+        _log(capture)
+
+
+def _compare_link(capture: Capture) -> None:
+    """Lead to the comparison of both sides, once the page and both recordings are there."""
+    if not Path(__file__).with_name(COMPARE).exists():
+        return
+    for tool in TOOL_WORDS:
+        base, new = (
+            [
+                run.trace
+                for run in capture.runs
+                if (run.tool, run.role) == (tool, role) and run.trace
+            ]
+            for role in ("baseline", "optimized")
+        )
+        if base and new and tool != "ncu":
+            address = {"base": ",".join(base), "new": ",".join(new)}
+            label = f"Compare baseline and optimized ({md_escape(TOOL_WORDS[tool])})"
+            st.page_link(COMPARE, label=label, query_params=address)
+
+
+def _run(place: int, run: Run) -> None:
+    box = st.container(key=f"listing run {place}")
+    left, right = box.columns([7, 1], vertical_alignment="center", gap="small")
+    tool = TOOL_WORDS.get(run.tool, run.tool)
+    about = [RUN_WORDS[run.state], *([time_text(run.seconds * 1e9)] if run.seconds else [])]
+    head = f"{visible(run.role, SHOWN_TITLE)} · {tool} · run {run.number}"
+    lines = [line for line in (run.sentence, run.error) if line]
+    said = "".join(f"  \n{md_escape(visible(line, SHOWN_LINE))}" for line in lines)
+    aside = "".join(
+        f"  \n:small[:gray[{md_escape(visible(note, SHOWN_LINE))}]]" for note in run.notes
+    )
+    left.markdown(f"{md_escape(head)} :small[:gray[{md_escape(', '.join(about))}]]{said}{aside}")
+    if run.trace:
+        with right:
+            st.page_link("overview.py", label="Show", query_params={"trace": run.trace})
+
+
+def _log(capture: Capture) -> None:
+    """Show the end of what the program and the profiler printed."""
+    try:
+        with (capture.folder / captures.LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - LOG_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return
+    if lines:
+        with st.expander("What was printed last"):
+            st.code("\n".join(visible(line, SHOWN_LINE) for line in lines[-LOG_LINES:]), None)
+
+
+# --- the others -------------------------------------------------------------------------------
+
+
+def _running_elsewhere(capture: Capture) -> None:
+    with st.container(border=True):
+        st.markdown(
+            f"A capture is running: {_title(capture)}. Two at once would disturb each other."
+        )
+        if st.button("Watch it", key="watch"):
+            st.query_params[CAPTURE] = capture.id
+            st.rerun()
+
+
+def _earlier(known: Sequence[Capture]) -> None:
+    over = [capture for capture in known if capture.is_over][:SHOWN_EARLIER]
+    st.subheader("Earlier captures", anchor=False)
+    if not over:
+        st.caption("None yet. They are kept in the data folder, and stay over a restart.")
+    for capture in over:
+        box = st.container(key=f"listing {capture.id}")
+        left, right = box.columns([7, 1], vertical_alignment="center", gap="small")
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(capture.started))
+        about = f"{STATE_WORDS[capture.state].lower()} · {when}"
+        left.markdown(f"{_title(capture)}  \n:small[:gray[{md_escape(about)}]]")
+        if right.button("Show", key=f"show {capture.id}"):
+            st.query_params[CAPTURE] = capture.id
+            st.rerun()
+
+
+page()

@@ -1,0 +1,1 @@
+"""Programs that are slow for one known reason, each with its twin that is not."""
