@@ -46,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a plain terminal may not know every character
             stream.reconfigure(errors="backslashreplace")
-    given = sys.argv[1:] if arguments is None else arguments
-    chosen = _parsed(compare_command.with_separator(given))
+    chosen = _parsed(list(sys.argv[1:] if arguments is None else arguments))
     if chosen.data_dir:
         os.environ[cache.DATA_DIR_VARIABLE] = str(Path(chosen.data_dir).absolute())
     try:
@@ -69,7 +68,7 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     if arguments[:1] == ["capture"] and "--" in arguments:
         place = arguments.index("--")
         arguments, command = arguments[:place], arguments[place + 1 :]
-    chosen = _parser().parse_args(arguments)
+    chosen = _parser().parse_args(compare_command.with_separator(arguments))
     chosen.command = command
     return chosen
 

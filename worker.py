@@ -642,7 +642,7 @@ def _answer(
                 report(0.0, "waiting: the same file is being opened elsewhere")
                 time.sleep(PROGRESS_EVERY_S)
             stored = _open(path, window, counters, report, **work)
-            if work["timeline"]:
+            if work.get("timeline", True):
                 _add_telemetry(path, stored)
             return {"trace": stored.trace_id, "analysis": stored.folder.name}
     except (TraceError, WindowError) as error:

@@ -27,7 +27,7 @@ PENALTY = 2.0  # parameters that a step adds: its place and its height
 class WarmUp(NamedTuple):
     """The iterations at the beginning that are left out, and how that was decided."""
 
-    count: int
+    dropped: int
     how: str
 
 

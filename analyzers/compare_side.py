@@ -224,8 +224,8 @@ def measure(facts: Facts, request: str = "", device: int = -1) -> Side:
     ledger = build_ledger(facts, whole)
     device = _device(ledger, device)
     durations = spans.end - spans.start
-    dropped = warm_up(durations) if found else None
-    skipped = dropped.count if dropped else 0
+    settling = warm_up(durations) if found else None
+    skipped = settling.dropped if settling else 0
     typical = skipped + int(np.argmin(np.abs(durations[skipped:] - np.median(durations[skipped:]))))
     in_use = _in_iterations(facts.launches, spans, device)
     table, places = _accounts(ledger, spans, device, typical)
@@ -247,7 +247,7 @@ def measure(facts: Facts, request: str = "", device: int = -1) -> Side:
         start_ns=spans.start,
         end_ns=spans.end,
         warm_up=skipped,
-        warm_up_how=dropped.how if dropped else "",
+        warm_up_how=settling.how if settling else "",
         typical=typical,
         ledger_ns=table,
         row_places=places,
@@ -408,7 +408,7 @@ def _kernels(facts: Facts, in_use: tuple[Array, Array], typical: int) -> Kernels
     chosen = np.isin(kind, (KERNEL, COMMUNICATION, GRAPH))
     rows, iteration = rows[chosen], iteration[chosen]
     name_id, short_id, shape = _described(facts)
-    key = combined([name_id[rows], *(shape[rows, c] for c in range(len(_SHAPE)))])
+    key = combined([name_id[rows], *(column[rows] for column in shape)])
     code, unique = pd.factorize(key)
     duration = facts.duration_ns[rows]
     sums = np.bincount(code, duration, minlength=len(unique))
@@ -418,7 +418,7 @@ def _kernels(facts: Facts, in_use: tuple[Array, Array], typical: int) -> Kernels
     code = place[code]
     first = rows[first_of_each(code, len(order))][:MAX_KERNELS] if len(rows) else rows
     names, short = _texts(facts, name_id[first]), _texts(facts, short_id[first])
-    shapes = shape[first]
+    shapes = np.column_stack([column[first] for column in shape]).astype(np.int64)
     if len(order) > MAX_KERNELS:
         code = np.minimum(code, MAX_KERNELS)
         names, short = (*names, OTHERS), (*short, OTHERS)
@@ -444,16 +444,21 @@ def _texts(facts: Facts, ids: Array) -> tuple[str, ...]:
     return tuple(str(text) if i >= 0 else GRAPH_NAME for i, text in texts)
 
 
-def _described(facts: Facts) -> tuple[Array, Array, Array]:
-    """Return name, short name and launch configuration of each launch."""
-    size = len(facts.launches)
-    short, shape = np.full(size, -1, np.int64), np.full((size, len(_SHAPE)), -1, np.int64)
+def _described(facts: Facts) -> tuple[Array, Array, list[Array]]:
+    """Return name, short name and launch configuration of each launch, one column a number."""
     columns = facts.of_table("kernels", ["short_name_id", *_SHAPE])
     rows = columns.index.to_numpy()
-    short[rows] = columns["short_name_id"].to_numpy()
-    for place, name in enumerate(_SHAPE):
-        shape[rows, place] = columns[name].to_numpy()
-    return facts.launches["name_id"].to_numpy(), short, shape
+
+    def of_all(name: str) -> Array:
+        values = columns[name].to_numpy()
+        if len(rows) == len(facts.launches):
+            return values
+        filled = np.full(len(facts.launches), -1, values.dtype)
+        filled[rows] = values
+        return filled
+
+    shape = [of_all(name) for name in _SHAPE]
+    return facts.launches["name_id"].to_numpy(), of_all("short_name_id"), shape
 
 
 def _sparse(iteration: Array, thing: Array, ns: Array, things: int) -> Sparse:

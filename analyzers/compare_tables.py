@@ -115,7 +115,7 @@ def sparse_moments(table: Sparse, values: Array, side: Side, things: int) -> Mom
     squares = np.bincount(thing, value**2, minlength=things) - count * mean**2
     follows = (thing[1:] == thing[:-1]) & (iteration[1:] == iteration[:-1] + 1)
     pairs = (value[1:] * value[:-1])[follows]
-    products = np.bincount(thing[1:][follows], pairs, minlength=things)
+    products: Array = np.bincount(thing[1:][follows], pairs, minlength=things)
     ends = np.zeros(things)
     for border in (0, count - 1):
         at_border = iteration == border

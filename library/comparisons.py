@@ -22,14 +22,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from library import cache
+from library import cache, sidecars
 
 if TYPE_CHECKING:
     from analyzers.compare import Comparison
     from analyzers.compare_side import Side
     from collectors.trace import Trace
 
-WORKLOAD, TELEMETRY = ".workload.json", ".telemetry.sqlite"
+WORKLOAD = ".workload.json"
 MAX_SUMMARY_BYTES = 16 << 20
 SUMMARY_SCHEMA = 1
 AT_A_TIME = 2  # recordings that are measured at the same time; each needs memory of its own
@@ -250,7 +250,8 @@ def _with_sidecars(side: Side, trace: Trace) -> Side:
             summary = summary or read_summary(path.with_name(path.name + WORKLOAD))
         except ValueError as error:
             quality = (*quality, ("error", "sidecar", f"{path.name}{WORKLOAD}: {error}"))
-        telemetry = telemetry or read_telemetry(path.with_name(path.name + TELEMETRY))
+        sampled = sidecars.telemetry_beside(path)
+        telemetry = telemetry or (read_telemetry(sampled) if sampled else {})
     side = dataclasses.replace(side, quality=quality)
     return side.with_sidecar(summary, telemetry, trace.id, trace.source.name)
 

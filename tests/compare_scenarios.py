@@ -52,7 +52,7 @@ def side(
         "loop": loop,
         "start_ns": start,
         "end_ns": end,
-        "warm_up": found.count if found else 0,
+        "warm_up": found.dropped if found else 0,
         "warm_up_how": found.how if found else "",
         "typical": int(np.argmin(np.abs(durations - np.median(durations)))),
         "ledger_ns": table,

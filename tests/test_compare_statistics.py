@@ -130,7 +130,7 @@ def test_the_weights_of_the_middle_half_sum_to_one_and_leave_the_ends_out(values
     assert np.quantile(durations, 0.0) <= mean * (1 + 1e-12)
     assert mean <= np.quantile(durations, 1.0) * (1 + 1e-12)
     if len(values) % 4 == 0 and len(values) > 4:
-        assert weights[np.argmax(durations)] == 0
+        assert (weights[np.argsort(durations, kind="stable")[[0, -1]]] == 0).all()
 
 
 @pytest.mark.parametrize("count", [5, 8, 51])
@@ -188,18 +188,18 @@ def test_the_parts_of_a_typical_iteration_sum_to_the_change_of_medians():
 def test_warm_up_ends_where_the_durations_settle():
     rng = np.random.default_rng(43)
     settling = np.concatenate(([9_000, 3_000], noisy(rng, 20, 1_200), noisy(rng, 80)))
-    assert warm_up(settling).count == 22
+    assert warm_up(settling).dropped == 22
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.6])
 def test_a_run_without_warm_up_keeps_nearly_all_iterations(correlation):
     rng = np.random.default_rng(47)
-    kept = [40 - warm_up(noisy(rng, 40, correlation=correlation)).count for _ in range(100)]
+    kept = [40 - warm_up(noisy(rng, 40, correlation=correlation)).dropped for _ in range(100)]
     assert np.mean(kept) > 38
 
 
 def test_warm_up_never_takes_so_much_that_nothing_can_be_said():
-    assert warm_up(np.array([900.0, 500.0, 400.0, 100.0, 101.0, 100.0])).count <= 1
+    assert warm_up(np.array([900.0, 500.0, 400.0, 100.0, 101.0, 100.0])).dropped <= 1
 
 
 def spans(*times):
