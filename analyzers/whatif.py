@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MAX_ERROR = 0.10  # beyond, the recording lacks what decides when work runs
 MAX_UNLINKED = 0.10  # of the operations; when more have no call, nobody knows why they came
 VARIES = 0.25  # launch latency, device gap and wake-up differ so much from run to run
-MIN_UNCERTAINTY = 0.01  # of the time; two runs of one program differ by as much
+MIN_UNCERTAINTY = 0.015  # of the time; two runs of one program differ by as much
 DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 CLOSE = 0.02  # a measured speed-up this near to a predicted range is within rounding of it
 
@@ -305,7 +305,7 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
             "Host work, calls and GPU operations take as long as recorded; streams keep the order "
             "in which work was submitted",
             f"A prediction's range allows launch latency, device gap and wake-up to be "
-            f"{VARIES:.0%} shorter or longer, and adds {MIN_UNCERTAINTY:.0%} or the replay's error",
+            f"{VARIES:.0%} shorter or longer, and adds {MIN_UNCERTAINTY:.1%} or the replay's error",
         ),
     )
 

@@ -480,7 +480,7 @@ MISSES = {
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real recordings are not here")
 def test_real_recordings_are_replayed_or_the_reason_is_told(tmp_path):
-    replayed = 0
+    errors = []
     for path in sorted(REAL.glob("torch_trace/*.gz")) + sorted(REAL.glob("nsys_sqlite/*.sqlite")):
         try:
             facts = build_facts(open_trace(path, tmp_path))
@@ -491,6 +491,6 @@ def test_real_recordings_are_replayed_or_the_reason_is_told(tmp_path):
             continue
         missed = any(part in path.name for part in MISSES)
         assert told.is_trusted != missed, path.name
-        assert missed or abs(told.error) < 0.05, path.name
-        replayed += not missed
-    assert replayed >= 15
+        errors += [] if missed else [abs(told.error)]
+    assert len(errors) >= 15
+    assert sorted(errors)[len(errors) * 9 // 10] < 0.02
