@@ -111,12 +111,6 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_diagnose)
 
     command = commands.add_parser(
-        "compare", parents=[shared], help="say whether a program got faster, and why"
-    )
-    compare_command.add_options(command)
-    command.set_defaults(run=_compare)
-
-    command = commands.add_parser(
         "whatif", parents=[shared, windowed], help="predict what changes to a program would win"
     )
     command.add_argument("path", type=Path, metavar="PATH")
@@ -129,6 +123,12 @@ def _parser() -> argparse.ArgumentParser:
         help="also predict for kernels with KERNEL in their name that run TIMES as fast",
     )
     command.set_defaults(run=_what_if)
+
+    command = commands.add_parser(
+        "compare", parents=[shared], help="say whether a program got faster, and why"
+    )
+    compare_command.add_options(command)
+    command.set_defaults(run=_compare)
 
     command = commands.add_parser(
         "export", parents=[shared, windowed], help="write a recording and its analysis to files"

@@ -10,6 +10,7 @@ is a number in quotes, and may go on over several lines where a text holds line 
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ from collectors.trace import NOT_RECORDED
 SNIFFED_BYTES = 1 << 20  # a program may have printed this much before the first row
 MAX_LINES = 200  # of one row; a rule's text has a few
 MAX_ROW = 64 << 20  # characters
+MAX_SHAPE = 200  # characters of a grid, such as "(1024, 1, 1)"
 MAX_COLUMNS = 100_000
 MAX_OPEN = 1_000  # launches whose rows may still go on; they stand together as a rule
 DELIMITERS = ",;\t"
@@ -125,21 +127,21 @@ class Table:
         """Yield lines; one with an open quote together with those that close it."""
         with self._path.open(encoding=self._encoding, errors="replace", newline="") as file:
             open_lines: list[str] = []
-            size = 0
-            for line in self._followed(file):
+            size = quotes = 0
+            for line in self._followed(iter(functools.partial(file.readline, MAX_ROW), "")):
                 if not open_lines and not line.lstrip("\ufeff ").startswith('"'):
                     yield line  # a message, or a table without quotes
                     continue
                 open_lines.append(line)
                 size += len(line)
-                quotes = sum(part.count('"') for part in open_lines)
+                quotes += line.count('"')
                 if quotes % 2 == 0:
                     yield "\n".join(open_lines)
                 elif len(open_lines) < MAX_LINES and size < MAX_ROW:
                     continue
                 else:
                     note("row_unclosed", "excluded", "rows with a quote that is never closed")
-                open_lines, size = [], 0
+                open_lines, size, quotes = [], 0, 0
             if open_lines:
                 note("row_unclosed", "excluded", "rows with a quote that is never closed")
 
@@ -322,7 +324,9 @@ def _described(header: Header, cells: list[str]) -> Profiled:
     )
     for side, column in (("grid", "Grid Size"), ("block", "Block Size")):
         sizes = [
-            _whole(s) for s in re.split(r",\s+|[()]|\s+x\s+", row.get(column, "")) if s.strip()
+            _whole(s)
+            for s in re.split(r",\s+|[()]|\s+x\s+", row.get(column, "")[:MAX_SHAPE])
+            if s.strip()
         ]
         if len(sizes) == 3:
             launch.shape |= dict(zip((f"{side}_{a}" for a in "xyz"), sizes, strict=True))

@@ -20,7 +20,7 @@ _NS_EXPONENT = 9  # a time is in ns, a rate is per second
 _ODD_WORD = re.compile(r"[KMGT][a-z]")  # a prefix before a word that is not known
 
 _SPACES = dict.fromkeys(map(ord, " \t\u00a0\u202f\u2009'\u2019"))  # all of them separate thousands
-_DIGITS = re.compile(r"[+-]?[\d.,]*\d[\d.,]*(?:[eE][+-]?\d{1,3})?")
+_DIGITS = re.compile(r"[+-]?(?=[.,]*\d)[\d.,]++(?:[eE][+-]?\d{1,3})?")
 _NOT_A_NUMBER = re.compile(r"[+-]?(?:nan|inf|infinity)(?:\(\w*\))?", re.IGNORECASE)
 _LEADING = re.compile(r"^([+-]?[\d.,\u00a0\u202f']+)\s*[({\[;].*", re.DOTALL)
 MAX_CELL = 400  # characters of a number; a list of instances behind it is cut off first

@@ -22,7 +22,8 @@ from collectors.trace import NOT_RECORDED, ProfiledKind
 
 MAGIC = b"NVR\0"
 MAX_HEADER_BYTES = 64 << 20  # strings and session details of one block; 0.2 MB were seen
-MAX_INSTANCES = 1 << 20  # of one metric of one launch; 13,000 were seen
+MAX_INSTANCES = 1 << 18  # of one metric of one launch; 13,000 were seen
+MAX_TIME_S = 1 << 33  # the year 2242
 MAX_TEXT_BYTES = 1 << 20
 MAX_PLACE = 1 << 62
 
@@ -56,6 +57,7 @@ class _Block(NamedTuple):
     process: int
     process_name: str
     payload: View
+    is_cut: bool
 
 
 class Report:
@@ -80,9 +82,11 @@ class Report:
                 file.seek(len(MAGIC))
                 _header(file)
                 while file.tell() < size:
-                    block = self._block(file)
+                    block = self._block(file, size)
                     self.done = file.tell() / size
                     yield from self._results(block)
+                    if block.is_cut:
+                        self._cut(WireError("before the end of a block"))
             except WireError as error:
                 self._cut(error)
 
@@ -90,7 +94,7 @@ class Report:
         message = f"the report is cut off or damaged, {error}; what comes before was read"
         self._note("report_damaged", "excluded", message)
 
-    def _block(self, file: BinaryIO) -> _Block:
+    def _block(self, file: BinaryIO, file_bytes: int) -> _Block:
         header = _header(file)
         counts = {1: 0, 2: 0, 7: 0, 8: 0, 9: 0}
         size, process, process_name = 0, NOT_RECORDED, ""
@@ -105,16 +109,25 @@ class Report:
                 size = value
             elif number == 6 and isinstance(value, View):
                 process, process_name = _process(value)
-        # A block that was cut off still holds the entries that are whole.
-        payload = memoryview(file.read(size))
-        others = counts[8] + counts[9]
-        return _Block(counts[1], counts[2], counts[7], others, process, process_name, payload)
+        # A block that was cut off still holds the entries that are whole. Nothing is reserved for
+        # what a damaged size promises.
+        payload = memoryview(file.read(min(size, file_bytes - file.tell())))
+        return _Block(
+            sources=counts[1],
+            results=counts[2],
+            ranges=counts[7],
+            others=counts[8] + counts[9],
+            process=process,
+            process_name=process_name,
+            payload=payload,
+            is_cut=len(payload) < size,
+        )
 
     def _read_session(self, message: View) -> None:
         version, created = self.session
         for number, value in _fields(message):
             if number == 2 and isinstance(value, int):
-                created = value
+                created = value if value <= MAX_TIME_S else NOT_RECORDED
             elif number == 8 and isinstance(value, View):
                 told = {n: _text(v) for n, v in _fields(value)}
                 version = told.get(2, "")[:40] if told.get(1) == _TARGET else version
@@ -179,8 +192,8 @@ class Report:
                 of, part = _part(field)
                 if part is not None:
                     parts.append((len(parts) if of is None else of, part))
-        if len(parts) > MAX_INSTANCES:
-            raise WireError("a metric with too many parts")
+                if len(parts) > MAX_INSTANCES:
+                    raise WireError("a metric with too many parts")
         if name in launch.numbers or name in launch.texts:
             if value not in (launch.numbers.get(name), launch.texts.get(name)):
                 text = "metrics with two values for one launch; the first counts"

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
-from collectors.torch_rows import MAX_DEVICE, Rows
+from collectors.torch_events import integers
+from collectors.torch_rows import MAX_DEVICE, Rows, encodable
 from collectors.trace import NOT_RECORDED, Array, TraceWriter
 
 _FACTS = {  # the first name that is there counts; AMD and NVIDIA differ
@@ -47,7 +49,7 @@ def write_devices(
     table: dict[str, Array | pa.Array] = {
         c: np.array([r.get(c, NOT_RECORDED) for r in rows], dtype=np.int64) for c in columns
     }
-    names = [str(r.get("name") or "")[:200] for r in rows]
+    names = [encodable(str(r.get("name") or "")[:200]) for r in rows]
     writer.write("devices", table | {"name": pa.array(names, pa.string())})
     return odd
 
@@ -140,14 +142,23 @@ class Arrows:
     """Flow events, which join an operation to its call where its own id is missing."""
 
     def __init__(self) -> None:
-        self._ends: dict[tuple[Any, Any, int], int] = {}
+        self._lanes: dict[tuple[str, str], int] = {}
+        self._parts: list[tuple[Array, Array, Array]] = []
 
     def add(self, rows: Rows) -> None:
-        """Remember where arrows end."""
-        numbers = [e.id for e in rows.events]
-        for event, at, number in zip(rows.events, rows.start_ns.tolist(), numbers, strict=True):
-            if isinstance(number, int) and isinstance(event.pid, (int, str)) and _fits(number):
-                self._ends[event.pid, str(event.tid), at] = number
+        """Remember where arrows end; a dictionary of them would take ten times the memory."""
+        number, _ = integers([e.id for e in rows.events])
+        lane = self._numbers([(e.pid, e.tid) for e in rows.events], is_new=True)
+        usable = number != NOT_RECORDED
+        self._parts.append((lane[usable], rows.start_ns[usable], number[usable]))
+
+    def _numbers(self, places: Iterable[tuple[Any, Any]], *, is_new: bool) -> Array:
+        """Return a number for each process and thread, as the trace writes them; -1 unknown."""
+        known = self._lanes
+        keys = [(str(pid), str(tid)) for pid, tid in places]
+        if is_new:
+            return np.array([known.setdefault(k, len(known)) for k in keys], dtype=np.int64)
+        return np.array([known.get(k, NOT_RECORDED) for k in keys], dtype=np.int64)
 
     def joined(self, correlation_id: Array, lane: Array, start_ns: Array) -> Array:
         """Return the ids of operations; where one has none, that of the arrow that ends there.
@@ -158,15 +169,18 @@ class Arrows:
             start_ns: Their begins.
         """
         found: Array = correlation_id.copy()
-        for row in np.flatnonzero(correlation_id == NOT_RECORDED).tolist():
-            pid, tid = lane[row]
-            if isinstance(pid, (int, str)):
-                found[row] = self._ends.get((pid, str(tid), int(start_ns[row])), NOT_RECORDED)
+        missing = np.flatnonzero(correlation_id == NOT_RECORDED)
+        if not self._parts or not len(missing):
+            return found
+        lanes, times, ids = map(np.concatenate, zip(*self._parts, strict=True))
+        ends = pd.DataFrame({"lane": lanes, "at": times, "id": pd.array(ids, "Int64")})
+        ends = ends.drop_duplicates(["lane", "at"], keep="last")
+        wanted = pd.DataFrame(
+            {"lane": self._numbers(lane[missing], is_new=False), "at": start_ns[missing]}
+        )
+        number = wanted.merge(ends, how="left", on=["lane", "at"])["id"]
+        found[missing] = number.fillna(NOT_RECORDED).to_numpy(np.int64)
         return found
-
-
-def _fits(number: int) -> bool:
-    return -(1 << 63) <= number < 1 << 63
 
 
 def devices_in(process: Array, device: Array) -> set[tuple[int, int]]:

@@ -7,7 +7,9 @@ until whole columns of them become integer nanoseconds.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
@@ -102,7 +104,7 @@ class Event(msgspec.Struct, gc=False):
 class CounterRange(msgspec.Struct, gc=False):
     """An event whose arguments are hardware counters under their own names."""
 
-    args: dict[str, Any] = {}
+    args: msgspec.Raw = _NOTHING
 
 
 NO_ARGUMENTS = Arguments()
@@ -121,12 +123,37 @@ def decode(text: bytes) -> list[Event] | None:
         return None
 
 
-def decode_counters(text: bytes) -> list[CounterRange]:
-    """Decode the arguments of the same array once more, all of them."""
+def decode_counters(texts: bytes | list[bytes], places: Iterable[int]) -> list[dict[str, float]]:
+    """Decode the arguments of some events once more: all that are finite numbers.
+
+    Args:
+        texts: The array that the events were decoded from, or the text of each.
+        places: Of the events in it.
+    """
+    if isinstance(texts, bytes):
+        ranges = _COUNTERS.decode(texts)
+        given = (_leniently(bytes(ranges[place].args)) for place in places)
+    else:
+        events = (_leniently(texts[place]) for place in places)
+        given = (e.get("args") if isinstance(e, dict) else None for e in events)
+    return [_numbers(arguments) for arguments in given]
+
+
+def _numbers(arguments: object) -> dict[str, float]:
+    found = {}
+    for name, value in arguments.items() if isinstance(arguments, dict) else ():
+        if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+            with contextlib.suppress(OverflowError):  # more digits than any counter has
+                found[name] = float(value)
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _leniently(text: bytes) -> object:
+    """Return what a text that is not quite JSON holds; None when it holds nothing."""
     try:
-        return _COUNTERS.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return []
+        return _SLOW_DECODER.decode(text.decode("utf-8", "replace"))
+    except (ValueError, RecursionError, InvalidOperation):
+        return None
 
 
 def decode_leniently(text: bytes) -> Event | None:
@@ -135,10 +162,7 @@ def decode_leniently(text: bytes) -> Event | None:
     Bytes that are not UTF-8 become U+FFFD, control characters and NaN are let through, the last
     of several equal keys counts.
     """
-    try:
-        raw = _SLOW_DECODER.decode(text.decode("utf-8", "replace"))
-    except (ValueError, RecursionError, InvalidOperation):
-        return None
+    raw = _leniently(text)
     if not isinstance(raw, dict):
         return None
     given = raw.get("args")
@@ -156,13 +180,28 @@ def _as_raw(value: object) -> msgspec.Raw:
     return _NOTHING if value is None else msgspec.Raw(str(value).encode("utf-8", "replace"))
 
 
-def joined(begin: Event, end: Event) -> Event:
-    """Return one event for two that mark its begin and its end."""
-    first, last = (int(t) for t in nanoseconds((begin.ts, end.ts)))
+def joined(begin: Event, first: int, last: int) -> Event:
+    """Return one event for the one that marks its begin.
+
+    Args:
+        begin: That event.
+        first: Its time in ns, ``NO_TIME`` when it has no usable one.
+        last: The time of its end, likewise.
+    """
     if NO_TIME in (first, last):
-        return msgspec.structs.replace(begin, ph="X")
-    length = Decimal(last - first) / _NS_PER_US
-    return msgspec.structs.replace(begin, ph="X", dur=msgspec.Raw(str(length).encode()))
+        return msgspec.structs.replace(begin, ph="X", dur=_NOTHING)
+    length = abs(last - first)
+    sign = "-" if last < first else ""
+    text = f"{sign}{length // _NS_PER_US}.{length % _NS_PER_US:03}"
+    return msgspec.structs.replace(begin, ph="X", dur=msgspec.Raw(text.encode()))
+
+
+def kept(event: Event) -> Event:
+    """Return an event that may outlive its batch: its texts are parts of the batch otherwise."""
+    arguments = event.args
+    if arguments is not None:
+        arguments = msgspec.structs.replace(arguments, shapes=arguments.shapes.copy())
+    return msgspec.structs.replace(event, ts=event.ts.copy(), dur=event.dur.copy(), args=arguments)
 
 
 def nanoseconds(texts: Iterable[msgspec.Raw]) -> Array:

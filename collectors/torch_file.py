@@ -6,6 +6,7 @@ such a file is refused after the first part of it, not after all of it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -13,13 +14,14 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from collectors import input_file
 from collectors.trace import EnvironmentFailedError, RefusedError
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 4 << 20
+PACKED_BYTES = 1 << 14  # unpacked at a time; of the last of them, byte by byte if damaged
 SNIFFED_BYTES = 1 << 16
 RATIO_VARIABLE, MAX_RATIO = "WHYSLOW_LIMIT_GZIP_RATIO", 200.0  # honest traces: 10 to 40
 SIZE_VARIABLE, MAX_SIZE_GB = "WHYSLOW_LIMIT_JSON_GB", 4.0
@@ -28,18 +30,40 @@ ALWAYS_ALLOWED_BYTES = 64 << 20  # of any file: a small trace of one kernel pack
 _JSON_BEGINS = re.compile(rb"(?:\xef\xbb\xbf)?\s*[\[{]")
 
 
+class _Inflate(Protocol):
+    """What unpacks; the type of zlib's own object has no public name."""
+
+    def decompress(self, data: bytes, max_length: int = 0, /) -> bytes:
+        """Return what comes out of ``data``."""
+
+
 def begins_like_json(path: Path) -> bool:
     """Tell whether the file, unpacked if need be, begins with a JSON object or array."""
     with path.open("rb") as file:
         head = file.read(SNIFFED_BYTES)
     if head.startswith(GZIP_MAGIC):
-        try:
-            head = zlib.decompressobj(wbits=31).decompress(head, SNIFFED_BYTES)
-        except zlib.error:
-            return False
+        head, damaged = _first_text(head)
         if not head:  # an upload of which little is there yet
-            return True
+            return not damaged
     return _JSON_BEGINS.match(head) is not None
+
+
+def _first_text(packed: bytes) -> tuple[bytes, bool]:
+    """Return what the begin of a compressed file unpacks to, and whether that ended in damage."""
+    inflate = zlib.decompressobj(wbits=31)
+    try:
+        return inflate.copy().decompress(packed, SNIFFED_BYTES), False
+    except zlib.error:
+        return _before_damage(inflate, packed[:PACKED_BYTES]), True
+
+
+def _before_damage(inflate: _Inflate, packed: bytes) -> bytes:
+    """Return all that comes out before ``packed`` turns out to be damaged."""
+    text = bytearray()
+    with contextlib.suppress(zlib.error):
+        for place in range(len(packed)):
+            text += inflate.decompress(packed[place : place + 1])
+    return bytes(text)
 
 
 class TorchFile:
@@ -50,6 +74,7 @@ class TorchFile:
         size_bytes: Size on disk.
         read_bytes: How much of that was read so far.
         cut_off: Set when the compressed data ends too early or is damaged from there on.
+        has_more: Set when something that is not compressed stands behind what is.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,6 +82,7 @@ class TorchFile:
         self.size_bytes = path.stat().st_size
         self.read_bytes = 0
         self.cut_off = False
+        self.has_more = False
         self._path = path
         self._digest = hashlib.sha256()
 
@@ -97,23 +123,46 @@ class TorchFile:
             yield chunk
 
     def _unpacked(self, file: BinaryIO) -> Iterator[bytes]:
+        """Yield the text in pieces of a bounded size, however small its compressed parts are."""
+        pieces, size = [], 0
+        for piece in self._inflated(file):
+            pieces.append(piece)
+            size += len(piece)
+            if size >= CHUNK_BYTES:
+                yield b"".join(pieces)
+                pieces, size = [], 0
+        if size:
+            yield b"".join(pieces)
+
+    def _inflated(self, file: BinaryIO) -> Iterator[bytes]:
         limit = _Limit(self.name, self.size_bytes)
-        inflate = zlib.decompressobj(wbits=31)
-        for packed in self._raw(file):
-            rest = packed
-            while rest and not self.cut_off:
-                if inflate.eof:  # several members may follow each other
-                    inflate = zlib.decompressobj(wbits=31)
+        inflate, is_first = zlib.decompressobj(wbits=31), True
+        begun = False  # whether anything came out of the part that is being unpacked
+        for rest in self._packed_parts(file):
+            while rest and not self.cut_off and not self.has_more:
+                if inflate.eof:  # several parts may follow each other
+                    rest = rest.lstrip(b"\0")  # and zeros may fill the rest, as tape drives write
+                    if not rest:
+                        break
+                    inflate, is_first, begun = zlib.decompressobj(wbits=31), False, False
+                before = inflate.copy()
                 try:
                     piece = inflate.decompress(rest, CHUNK_BYTES)
+                    rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
                 except zlib.error:
-                    self.cut_off = True
-                    break
-                rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
+                    piece = _before_damage(before, rest)
+                    self.cut_off = is_first or begun or bool(piece)
+                    self.has_more = not self.cut_off
                 limit.add(len(piece))
+                begun |= bool(piece)
                 if piece:
                     yield piece
-        self.cut_off |= not inflate.eof
+        self.cut_off |= not inflate.eof and not self.has_more
+
+    def _packed_parts(self, file: BinaryIO) -> Iterator[bytes]:
+        for chunk in self._raw(file):
+            for place in range(0, len(chunk), PACKED_BYTES):
+                yield chunk[place : place + PACKED_BYTES]
 
 
 class _Limit:

@@ -10,7 +10,7 @@ import numpy as np
 
 from collectors import torch_names as names
 from collectors.torch_devices import Arrows, Callers, devices_in, write_devices
-from collectors.torch_events import Event, joined
+from collectors.torch_events import Event, joined, kept, nanoseconds
 from collectors.torch_rows import (
     EXCLUDED,
     REPAIRED,
@@ -25,6 +25,8 @@ from collectors.torch_rows import (
 )
 from collectors.trace import NOT_RECORDED, Array, TraceWriter
 
+MAX_OPEN = 100_000  # events that have begun and not ended; a program of 10 threads has 1,000
+HOST_TABLES = ("syncs", "range_counters")  # what does not say which process it is of
 DEVICE_TABLES = ("kernels", "copies", "memsets", "collectives")
 _PREFIXES = {
     names.KERNEL: "kernel",
@@ -65,7 +67,9 @@ class Job:
         self._bounds = Bounds()
         self._tallies: dict[str, Tally] = defaultdict(Tally)
         self._held: dict[str, list[dict[str, Array]]] = defaultdict(list)
-        self._begun: dict[tuple[str, str], list[Event]] = defaultdict(list)
+        self._open = 0
+        self._too_deep: dict[tuple[str, str], int] = defaultdict(int)
+        self._begun: dict[tuple[str, str], list[tuple[Event, int]]] = defaultdict(list)
 
     def tally(self, kind: str) -> Tally:
         """Return the tally of a kind of event."""
@@ -93,12 +97,23 @@ class Job:
         """Return whole events for those that only begin and only end, in order of the file."""
         whole, tally = [], self._tallies["begins and ends"]
         tally.rows += len(events)
-        for event in events:
-            begun = self._begun[str(event.pid), str(event.tid)]
-            if event.ph == "B":
-                begun.append(event)
+        deep = f"begins and ends while {MAX_OPEN:,} other events had begun and not ended"
+        times = nanoseconds(e.ts for e in events).tolist()
+        for event, at in zip(events, times, strict=True):
+            lane = str(event.pid), str(event.tid)
+            begun = self._begun[lane]
+            if event.ph == "B" and self._open >= MAX_OPEN:
+                self._too_deep[lane] += 1
+                tally.note("json_nested_deep", EXCLUDED, deep, 1)
+            elif event.ph == "B":
+                self._open += 1
+                begun.append((kept(event), at))
+            elif self._too_deep[lane]:
+                self._too_deep[lane] -= 1
+                tally.note("json_nested_deep", EXCLUDED, deep, 1)
             elif begun:
-                whole.append(joined(begun.pop(), event))
+                self._open -= 1
+                whole.append(joined(*begun.pop(), at))
                 tally.used += 2
             else:
                 message = "ends of events whose begin is not there"
@@ -143,7 +158,7 @@ class Job:
         self.writer.write(table, columns)
 
     def hold(self, table: str, columns: dict[str, Array]) -> None:
-        """Keep operations until it is known which process put them on their device."""
+        """Keep what does not say which process it is of, until that is known."""
         self._held[table].append(columns)
 
     # --- the end --------------------------------------------------------------------------
@@ -166,8 +181,8 @@ class Job:
         self.strings.write(self.writer, self._tallies["names"])
         write_ledger(self.writer, self._tallies)
 
-    def main_process(self) -> int:
-        """Return the process of what does not say its own; -1 when none is known."""
+    def _main_process(self) -> int:
+        """Return the process of what does not say its own; -1 when none is known yet."""
         if hosts := self.places.host_processes:
             return min((p for p in hosts if p >= 0), default=min(hosts))
         labels = self.places.process_labels
@@ -175,7 +190,11 @@ class Job:
 
     def _write_held(self) -> set[tuple[int, int]]:
         used: set[tuple[int, int]] = set()
-        otherwise = self.main_process()
+        otherwise = self._main_process()
+        for table in HOST_TABLES:
+            for columns in self._held.pop(table, []):
+                process = np.full(len(columns["start_ns"]), otherwise, np.int64)
+                self.writer.write(table, {**columns, "process": process})
         for table in DEVICE_TABLES:
             for columns in self._held.pop(table, []):
                 lane = columns.pop("_lane", None)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from collectors import torch_names as names
-from collectors.torch_events import CounterRange, Event
+from collectors.torch_events import Event, decode_counters
 from collectors.torch_job import Job
 from collectors.torch_rows import EXCLUDED, MAX_BYTES, MAX_DEVICE, Rows, stream_number
 from collectors.trace import NOT_RECORDED, Array, OperatorKind, RangeKind
@@ -177,13 +177,13 @@ def _read_syncs(job: Job, events: list[Event]) -> None:
     streams = [stream_number(s, None) for s in rows.argument("stream")]
     columns = {
         **rows.span(),
-        "process": np.full(len(rows), job.main_process(), np.int64),
         "device": rows.number("device", 0, MAX_DEVICE),
         "stream": np.array(streams, dtype=np.int64),
         "correlation_id": rows.number("correlation"),
         "sync_type": np.array(kinds, dtype=np.int64),
     }
-    job.write("syncs", rows, columns)
+    rows.tally.used += len(rows)
+    job.hold("syncs", columns)
 
 
 def _read_moments(job: Job, events: list[Event]) -> None:
@@ -211,35 +211,35 @@ def _read_moments(job: Job, events: list[Event]) -> None:
     job.write("memory_events", rows, columns)
 
 
-def read_counters(job: Job, events: list[Event], said: list[CounterRange]) -> None:
+def read_counters(job: Job, events: list[Event], texts: bytes | list[bytes]) -> None:
     """Read hardware counters of kernels, which stand under their own names.
 
     Args:
         job: The trace being written.
         events: Events of any kind.
-        said: All arguments of each of them; none when they could not be decoded.
+        texts: What they were decoded from: an array, or the text of each.
     """
-    arguments = {id(e): more.args for e, more in zip(events, said, strict=False)}
-    chosen = [e for e in events if names.kind_of(e.ph, e.cat) == names.COUNTERS]
-    rows = job.rows(names.COUNTERS, chosen)
+    places = [i for i, e in enumerate(events) if names.kind_of(e.ph, e.cat) == names.COUNTERS]
+    said = decode_counters(texts, places)
+    arguments = {id(events[place]): more for place, more in zip(places, said, strict=True)}
+    rows = job.rows(names.COUNTERS, [events[place] for place in places])
     place = job.on_device(rows)
     found = [
-        (row, job.strings.id(counter), float(value))
+        (row, job.strings.id(counter), value)
         for row, event in enumerate(rows.events)
-        for counter, value in arguments.get(id(event), {}).items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        for counter, value in arguments[id(event)].items()
     ]
     row = np.array([place for place, _, _ in found], dtype=np.int64)
     columns = {
         "start_ns": rows.start_ns[row],
         "end_ns": rows.end_ns[row],
-        "process": np.full(len(row), job.main_process(), np.int64),
         "device": place["device"][row],
         "range_id": job.strings.ids(e.name for e in rows.events)[row],
         "name_id": np.array([name for _, name, _ in found], dtype=np.int64),
         "value": np.array([value for _, _, value in found], dtype=np.float64),
     }
-    job.write("range_counters", rows, columns)
+    rows.tally.used += len(rows)
+    job.hold("range_counters", columns)
 
 
 # --- what describes other events ----------------------------------------------------------

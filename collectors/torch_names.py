@@ -99,19 +99,20 @@ _ONE_END = re.compile(r"\(([\w ]+)\)")
 
 def direction(name: str, kind: object) -> int:
     """Return the ``CopyKind`` of a copy, from its name or its argument ``kind``; -1 unknown."""
-    found = _DIRECTION.search(name) or _DIRECTION.search(str(kind))
+    name = name[:_MAX_COPY_NAME]
+    found = _DIRECTION.search(name) or _DIRECTION.search(str(kind)[:_MAX_COPY_NAME])
     return int(_DIRECTIONS.get(found[0], -1)) if found else -1
 
 
 def ends_of(name: str) -> tuple[int, int]:
     """Return the ``MemoryKind`` at both ends of a copy; -1 where the name does not tell."""
-    found = _ENDS.search(name)
+    found = _ENDS.search(name[:_MAX_COPY_NAME])
     return (_memory(found[1]), _memory(found[2])) if found else (-1, -1)
 
 
 def memory_of(name: str) -> int:
     """Return the ``MemoryKind`` that a memset writes to; -1 where the name does not tell."""
-    found = _ONE_END.search(name)
+    found = _ONE_END.search(name[:_MAX_COPY_NAME])
     return _memory(found[1]) if found else -1
 
 
@@ -122,18 +123,20 @@ def _memory(word: str) -> int:
 SYNC_TYPES = {"event sync": 1, "stream wait event": 2, "stream sync": 3, "context sync": 4}
 """Number that CUPTI gives to each kind of wait."""
 
+MAX_NAME = 65_536  # characters of a kernel's name that are looked at; 5,000 were seen
+_MAX_COPY_NAME = 200  # of a copy's; "Memcpy DtoD (Device -> Device)" has 30
 _MANGLED = re.compile(r"_ZN?K?(?=\d)")
 _LENGTH = re.compile(r"\d{1,6}")
 _TEMPLATE = re.compile(r"<[^<>]*>")
-_CLONE = re.compile(r"(?: \[clone [^\]]*\]|\.kd)+$")
 _MAX_NESTING = 32  # of template arguments; deeper ones stay in the name
 
 
 def short_name(kernel: str) -> str:
     """Return a kernel's name without return type, namespaces, template arguments, parameters."""
+    kernel = kernel[:MAX_NAME]
     if mangled := _MANGLED.match(kernel):
         return _last_part(kernel, mangled.end()) or kernel
-    text = _CLONE.sub("", kernel).replace("(anonymous namespace)::", "")
+    text = _without_clones(kernel).replace("(anonymous namespace)::", "")
     for _ in range(_MAX_NESTING):
         fewer = _TEMPLATE.sub("", text)
         if fewer == text:
@@ -141,6 +144,20 @@ def short_name(kernel: str) -> str:
         text = fewer
     words = text.partition("(")[0].split()
     return (words[-1].rpartition("::")[2] if words else "") or kernel
+
+
+def _without_clones(kernel: str) -> str:
+    """Return a name without what compilers write behind it: ``[clone .kd]``, ``.kd``."""
+    while True:
+        if kernel.endswith(".kd"):
+            kernel = kernel.removesuffix(".kd")
+        elif kernel.endswith("]") and " [clone " in kernel:
+            head, _, inner = kernel.rpartition(" [clone ")
+            if "]" in inner[:-1]:
+                return kernel
+            kernel = head
+        else:
+            return kernel
 
 
 def _last_part(name: str, place: int) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 from collectors import input_file
 from collectors import torch_names as names
-from collectors.torch_events import Event, decode_counters
+from collectors.torch_events import Event
 from collectors.torch_file import TorchFile, begins_like_json
 from collectors.torch_job import Job
 from collectors.torch_kinds import read_counters, take
@@ -63,8 +63,8 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
     try:
         file = TorchFile(path)
         stream, job = EventStream(file), Job(writer)
-        for events, array in stream.batches():
-            _take(job, events, array)
+        for events, texts in stream.batches():
+            _take(job, events, texts)
             on_progress(min(0.99, file.read_bytes / file.size_bytes), "reading events")
         _check_is_trace(file.name, stream, job)
         _note_damage(file, stream, job)
@@ -88,7 +88,7 @@ def _check_space(need: int, root: Path) -> None:
         )
 
 
-def _take(job: Job, events: list[Event], array: bytes) -> None:
+def _take(job: Job, events: list[Event], texts: bytes | list[bytes]) -> None:
     """Sort one batch by kind, and read kind by kind."""
     job.learn_bounds(events)
     kinds: dict[str, list[Event]] = defaultdict(list)
@@ -101,7 +101,7 @@ def _take(job: Job, events: list[Event], array: bytes) -> None:
     for event in job.paired(halves) if halves else ():
         kinds[names.kind_of(event.ph, event.cat)].append(event)
     if kinds.pop(names.COUNTERS, None):
-        read_counters(job, events, decode_counters(array))
+        read_counters(job, events, texts)
     arrows = kinds.pop(names.ARROW, None)  # last: then it is known whether any is needed
     for kind, members in kinds.items():
         take(job, kind, members)
@@ -151,7 +151,8 @@ def _note_damage(file: TorchFile, stream: EventStream, job: Job) -> None:
     message = "members of the list of events that are no events, or damaged"
     tally.rows += damage.skipped
     tally.note("json_member_skipped", EXCLUDED, message, damage.skipped)
-    if damage.lost_bytes >= 0 or file.cut_off:
+    damaged_inside = file.cut_off and (damage.skipped > 0 or damage.has_more)
+    if damage.lost_bytes >= 0 or damaged_inside:
         lost = max(damage.lost_bytes, 0)
         where = "its compressed data ends" if file.cut_off else "the file ends"
         message = (
@@ -162,7 +163,13 @@ def _note_damage(file: TorchFile, stream: EventStream, job: Job) -> None:
     elif damage.unclosed:
         message = "the file ends behind the list of events, before its own end"
         tally.note("json_unclosed", NOTED, message, 1)
-    if damage.has_more:
+    elif file.cut_off:
+        message = (
+            "the compressed data is damaged, or ends, behind the end of the trace: its checksum "
+            "does not prove what was read"
+        )
+        tally.note("gzip_damaged", NOTED, message, 1)
+    if damage.has_more or file.has_more:
         message = "something else stands behind the end of the trace; it was not read"
         tally.note("json_trailing", NOTED, message, 1)
     if damage.lists > 1:

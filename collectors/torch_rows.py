@@ -36,6 +36,7 @@ SLACK_FACTOR = 100
 EXCLUDED, REPAIRED, NOTED = "excluded", "repaired", "noted"
 _HARMLESS = ("unknown_category", "json_unknown_phase", "device_annotation")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_LONGEST_PLACE = 40  # characters of "stream 7" that are looked at
 _NUMBER_AT_END = re.compile(r"(\d+)\s*$")
 
 
@@ -97,9 +98,14 @@ class Strings:
         tally.note("text_not_utf8", REPAIRED, message, broken)
         tally.note("text_truncated", REPAIRED, f"names cut to {MAX_TEXT:,} characters", self._cut)
         tally.note("text_control_chars", NOTED, "names that hold control characters", odd)
-        plain = [t.encode("utf-8", "replace").decode() for t in texts]
-        columns = {"id": np.arange(len(texts)), "value": pa.array(plain, pa.string())}
+        plain = pa.array(list(map(encodable, texts)), pa.string())
+        columns = {"id": np.arange(len(texts)), "value": plain}
         writer.write("strings", columns)
+
+
+def encodable(text: str) -> str:
+    """Return a text without the halves of surrogate pairs, which JSON can write but no file."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _text(value: Any) -> str:
@@ -162,13 +168,14 @@ class Places:
         """Take over what a metadata event says about its process or thread."""
         said = event.args or NO_ARGUMENTS
         if event.name == "process_name" and isinstance(said.name, str):
-            self.process_names.setdefault(self.process(event.pid), said.name[:200])
+            name = encodable(said.name[:200])
+            self.process_names.setdefault(self.process(event.pid), name)
         elif event.name == "process_labels" and isinstance(said.labels, str):
             self.process_labels.setdefault(self.process(event.pid), said.labels[:200])
         elif event.name == "thread_name" and isinstance(said.name, str):
             pair = (_plain(event.pid), _plain(event.tid))
             key = self._threads[pair] if pair in self._threads else self._add(pair)
-            self.thread_names[key] = said.name[:200]
+            self.thread_names[key] = encodable(said.name[:200])
 
     def write(self, writer: TraceWriter, processes: Iterable[int]) -> None:
         """Write the processes in use, and the threads that something happened on."""
@@ -336,8 +343,9 @@ def stream_number(stream: Any, tid: Any) -> int:
     """Return the number of a stream, which old traces write as "stream 7"."""
     for value in (stream, tid):
         number = whole_number(value)
-        if number is None and isinstance(value, str) and (found := _NUMBER_AT_END.search(value)):
-            number = int(found[1][-18:])
+        if number is None and isinstance(value, str):
+            found = _NUMBER_AT_END.search(value[-_LONGEST_PLACE:])
+            number = int(found[1][-18:]) if found else None
         if number is not None:
             return number
     return NOT_RECORDED

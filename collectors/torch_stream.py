@@ -89,8 +89,8 @@ class EventStream:
         self._at = 0
         self._ended = False
 
-    def batches(self) -> Iterator[tuple[list[Event], bytes]]:
-        """Yield events, and the JSON array that they were decoded from (empty when repaired).
+    def batches(self) -> Iterator[tuple[list[Event], bytes | list[bytes]]]:
+        """Yield events, and what they were decoded from: an array, or each one's text if repaired.
 
         Raises:
             RefusedError: The file is no JSON, nested too deeply, or holds something too large.
@@ -106,7 +106,6 @@ class EventStream:
             self._at += 1
             yield from self._members_of_object()
         self._go_past_the_rest()
-        self.damage.unclosed |= self._file.cut_off and self.damage.lost_bytes < 0
 
     def _go_past_the_rest(self) -> None:
         """Read to the end of the file, so that its digest is that of all of it."""
@@ -118,7 +117,7 @@ class EventStream:
 
     # --- the outermost object -------------------------------------------------------------
 
-    def _members_of_object(self) -> Iterator[tuple[list[Event], bytes]]:
+    def _members_of_object(self) -> Iterator[tuple[list[Event], bytes | list[bytes]]]:
         while (first := self._next()) == b'"':
             key = self._string()
             if key is None:
@@ -173,6 +172,7 @@ class EventStream:
             for token in _TOKEN.finditer(self._text, self._at):
                 mark = token[0]
                 if mark == b'"':
+                    self._at = token.start()
                     break
                 self._at = token.end()
                 depth += (mark in (b"{", b"[")) - (mark in (b"}", b"]"))
@@ -181,6 +181,8 @@ class EventStream:
                     kept.append(self._text[begin : self._at])
                     text = b"".join(kept)
                     return text if keep and len(text) <= _MAX_KEPT_BYTES else b""
+            else:
+                self._at = len(self._text)  # numbers and words of any length
             if keep and sum(map(len, kept)) <= _MAX_KEPT_BYTES:
                 kept.append(self._text[begin : self._at])
             if not self._more():
@@ -195,7 +197,7 @@ class EventStream:
 
     # --- the list of events ---------------------------------------------------------------
 
-    def _events(self) -> Iterator[tuple[list[Event], bytes]]:
+    def _events(self) -> Iterator[tuple[list[Event], bytes | list[bytes]]]:
         self.damage.lists += 1
         while True:
             while len(self._text) - self._at < BATCH_BYTES and self._more():
@@ -253,12 +255,12 @@ class EventStream:
                     members.skipped += 1
         return members
 
-    def _decode_each(self, members: _Members) -> tuple[list[Event], bytes]:
+    def _decode_each(self, members: _Members) -> tuple[list[Event], bytes | list[bytes]]:
         texts = [self._text[a:b] for a, b in members.spans]
         array = b"[%b]" % b",".join(texts)
         if (events := decode(array)) is not None:
             return events, array
-        repaired = []
+        repaired, used = [], []
         for text in texts:
             one = decode(b"[%b]" % text)
             event = one[0] if one else decode_leniently(text)
@@ -266,7 +268,8 @@ class EventStream:
                 self.damage.skipped += 1
             else:
                 repaired.append(event)
-        return repaired, b""
+                used.append(text)
+        return repaired, used
 
     # --- the text -------------------------------------------------------------------------
 

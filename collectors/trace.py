@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 Array = np.ndarray[Any, Any]
 
 NOT_RECORDED = -1  # no id, count or size of a recording is negative
-READER_VERSION = 5  # part of every cache key: raise it when a table changes its meaning
+READER_VERSION = 6  # part of every cache key: raise it when a table changes its meaning
 MANIFEST = "manifest.json"
 
 

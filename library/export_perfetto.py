@@ -30,6 +30,7 @@ from collectors.trace import (
     Array,
     CopyKind,
     MemoryKind,
+    OperatorKind,
     RefusedError,
     Trace,
 )
@@ -110,6 +111,7 @@ def export(
         calls = _write_host(out, trace, span)
         _write_device_work(out, report, _touching(stored.launches(), span), calls)
         _write_metrics(out, trace, span)
+        _write_memory(out, trace, span)
         file.write("\n]}\n")
     return out.events
 
@@ -118,7 +120,8 @@ def _expected_events(trace: Trace) -> int:
     """Return about how many events will be written, for the progress."""
     # Of each operation: itself, two ends of an arrow, and a gap and a busy stretch of the ledger.
     work = sum(trace.count(table) for table in DEVICE_TABLES)
-    return 1 + 5 * work + sum(trace.count(t) for t in (*_WHAT, "marks", "gpu_metrics"))
+    others = (*_WHAT, "marks", "gpu_metrics", "memory_events")
+    return 1 + 5 * work + sum(trace.count(t) for t in others)
 
 
 @contextlib.contextmanager
@@ -153,7 +156,7 @@ def _about(trace: Trace, report: Report, origin_ns: int) -> dict[str, Any]:
 def _origin_ns(trace: Trace, report: Report) -> int:
     """Return the time that is written as 0; not 0 itself only for clocks that need a shift."""
     first = report.window.start_ns
-    for table in ("ranges", "api_calls", "os_calls", "kernels", "copies", "memsets"):
+    for table in ("ranges", "operators", "api_calls", "os_calls", "kernels", "copies", "memsets"):
         if trace.count(table):
             first = min(first, int(trace.columns(table, ["start_ns"])["start_ns"].min()))
     return first if first < 0 or first > MAX_UNSHIFTED_NS else 0
@@ -358,6 +361,7 @@ def _write_host(out: _Output, trace: Trace, span: tuple[int, int] | None) -> _Ca
     names = _HostNames.of(trace)
     _write_host_table(out, trace, names, "ranges", span)
     _write_marks(out, trace, names, span)
+    _write_operators(out, trace, names, span)
     calls = _write_host_table(out, trace, names, "api_calls", span)
     _write_host_table(out, trace, names, "os_calls", span)
     return calls
@@ -391,7 +395,13 @@ class _HostNames:
         return out.track(pid, (number, what), f"{name} {what}", row)
 
 
-_WHAT = {"ranges": "NVTX", "api_calls": "CUDA calls", "os_calls": "OS calls"}
+_WHAT = {
+    "ranges": "NVTX",
+    "operators": "operators",
+    "api_calls": "CUDA calls",
+    "os_calls": "OS calls",
+}
+_PYTHON = "Python"
 
 
 def _write_host_table(
@@ -403,19 +413,39 @@ def _write_host_table(
     if not count:
         return calls
     frame = trace.frame(table, ["start_ns", "end_ns", "process", "thread", "name_id"])
+    _write_on_threads(out, names, _touching(frame, span), _WHAT[table], calls)
+    return calls
+
+
+def _write_operators(
+    out: _Output, trace: Trace, names: _HostNames, span: tuple[int, int] | None
+) -> None:
+    """Write operators of a framework, and Python's functions on tracks of their own."""
+    count = trace.count("operators")
+    if not count:
+        return
+    frame = trace.frame("operators", ["start_ns", "end_ns", "process", "thread", "name_id", "kind"])
     frame = _touching(frame, span)
+    is_python = (frame["kind"] == OperatorKind.PYTHON).to_numpy()
+    unused = _Calls(np.zeros(count, dtype=np.int32), np.zeros(count, dtype=np.int32))
+    for what, mine in ((_PYTHON, frame[is_python]), (_WHAT["operators"], frame[~is_python])):
+        _write_on_threads(out, names, mine, what, unused)
+
+
+def _write_on_threads(
+    out: _Output, names: _HostNames, frame: pd.DataFrame, what: str, calls: _Calls
+) -> None:
+    """Write events by thread, and keep in ``calls`` where each was written."""
     for thread, order, rows in _nested(frame, "process", "thread"):
         numbers = frame.index.to_numpy()[order]
         places = {
-            row: names.track_of(out, thread, _WHAT[table], max(0, row))
-            for row in np.unique(rows).tolist()
+            row: names.track_of(out, thread, what, max(0, row)) for row in np.unique(rows).tolist()
         }
         tids = np.array([places.get(r, (0, 0))[1] for r in range(MAX_ROWS_OF_TRACK)])
         calls.pid[numbers] = next(iter(places.values()))[0]
         calls.tid[numbers] = np.where(rows < 0, 0, tids[rows])
         for part in _parts(frame, order, rows):
-            _write_spans(out, part, places, table)
-    return calls
+            _write_spans(out, part, places, what)
 
 
 def _nested(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, Array, Array]]:
@@ -443,8 +473,8 @@ def _by(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, pd.DataFrame]
         yield tuple(int(str(number)) for number in key), group
 
 
-def _write_spans(out: _Output, events: pd.DataFrame, places: dict[int, Place], table: str) -> None:
-    rest = f',"cat":"{_WHAT[table]}"'
+def _write_spans(out: _Output, events: pd.DataFrame, places: dict[int, Place], what: str) -> None:
+    rest = f',"cat":"{what}"'
     texts = out.texts.of(events["name_id"].to_numpy())
     columns = (events[c].tolist() for c in ("start_ns", "end_ns", "row"))
     for start, end, row, text in zip(*columns, texts, strict=True):
@@ -563,4 +593,20 @@ def _write_metrics(out: _Output, trace: Trace, span: tuple[int, int] | None) -> 
                 out.write(
                     f'{{"ph":"C","pid":{pid},"tid":0,"ts":{out.time(time_ns)},'
                     f'"name":{text},"args":{{"value":{value!r}}}}}'
+                )
+
+
+def _write_memory(out: _Output, trace: Trace, span: tuple[int, int] | None) -> None:
+    """Write what a framework's allocator holds of each device, as counter tracks."""
+    columns = ["time_ns", "process", "device", "allocated_bytes", "reserved_bytes"]
+    frame = _touching(trace.frame("memory_events", columns), span)
+    frame = frame[(frame["device"] >= 0) & (frame["allocated_bytes"] >= 0)]
+    for (process, device), group in _by(frame, "process", "device"):
+        pid = out.process(("memory", process, device), f"GPU {device}: memory of the allocator")
+        for chunk in _chunks(group, ["time_ns", "allocated_bytes", "reserved_bytes"]):
+            for time_ns, allocated, reserved in zip(*chunk, strict=True):
+                more = f',"reserved":{reserved}' if reserved >= 0 else ""
+                out.write(
+                    f'{{"ph":"C","pid":{pid},"tid":0,"ts":{out.time(time_ns)},"name":'
+                    f'"memory in bytes","args":{{"allocated":{allocated}{more}}}}}'
                 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,24 +23,34 @@ from collectors.telemetry_schema import THROTTLE_WORDS
 from collectors.trace import Array, Trace
 from library.cache import job_running
 from library.sidecars import telemetry_beside, telemetry_folder
-from library.timeline_index import Group, Index, IndexDamagedError, IndexWriter, Lane, publish
+from library.timeline_index import (
+    NOTHING,
+    Group,
+    Index,
+    IndexDamagedError,
+    IndexWriter,
+    Lane,
+    publish,
+)
 
 MAX_CLOCK_STEP_NS = 100_000_000  # one sample; daemons that slew a clock stay far below
+HELD_PERIODS = 3  # a sample says nothing about what comes later: its source may be gone
 AROUND_NS = 5_000_000_000  # samples this close to a recording tell how its clock stood
 
 
 class Shown(NamedTuple):
-    """A column that becomes a lane."""
+    """A column that becomes a lane; ``before`` when a value is about the time since the last."""
 
     column: str
     label: str
     unit: str
     factor: float = 1.0
+    before: bool = False
 
 
 GPU_LANES = (
-    Shown("utilization_pct", "GPU in use", "%"),
-    Shown("memory_utilization_pct", "memory busy", "%"),
+    Shown("utilization_pct", "GPU in use", "%", before=True),
+    Shown("memory_utilization_pct", "memory busy", "%", before=True),
     Shown("memory_used_bytes", "memory used", "B"),
     Shown("process_memory_bytes", "memory used by the program", "B"),
     Shown("power_w", "power", "W"),
@@ -50,9 +60,9 @@ GPU_LANES = (
     Shown("pcie_tx_bytes_per_s", "PCIe sent", "B/s"),
     Shown("pcie_rx_bytes_per_s", "PCIe received", "B/s"),
 )
-HOST_LANES = (Shown("cpu_pct", "CPU, all cores", "%"),)
+HOST_LANES = (Shown("cpu_pct", "CPU, all cores", "%", before=True),)
 PROCESS_LANES = (
-    Shown("cpu_pct", "CPU of the program (100 % is a core)", "%"),
+    Shown("cpu_pct", "program's CPU, 100 % a core", "%", before=True),
     Shown("rss_bytes", "resident memory", "B"),
     Shown("threads", "threads", ""),
 )
@@ -175,6 +185,12 @@ def _write_lanes(
         lanes.write(f"telemetry:gpu:{number}", title, [*with_lanes, *lanes.throttling(number)])
     host = [*lanes.of("host_samples", HOST_LANES), *lanes.of("process_samples", PROCESS_LANES)]
     lanes.write("telemetry:host", "Host telemetry", [*host, *lanes.rates()])
+    period_ns = int(np.median(np.diff(monotonic))) if len(monotonic) > 1 else 0
+    if writer.lanes and period_ns > span[1] - span[0]:
+        writer.notes.append(
+            f"Telemetry was sampled every {time_text(period_ns)}, and the recording is shorter: "
+            "its numbers are about more than what was recorded."
+        )
     return "" if writer.lanes else "no sample was taken while it was recorded"
 
 
@@ -193,13 +209,16 @@ class _Lanes:
             return
         group = self.writer.group(Group(id=group_id, kind="metrics", title=title))
         for lane, time, value in lanes:
-            self.writer.counter(Lane(group=group, label=lane.label, unit=lane.unit), time, value)
+            if len(time):
+                self.writer.counter(replace(lane, group=group), time, value)
 
     def of(
         self, table: str, shown: tuple[Shown, ...], gpu: int = -1
     ) -> Iterator[tuple[Lane, Array, Array]]:
         """Yield the lanes of columns that are known somewhere."""
         for lane, time, value in self._read(table, shown, gpu):
+            if lane.before:
+                time, value = time[:-1], value[1:]
             yield self._cut(lane.label, lane.unit, time, value * lane.factor)
 
     def rates(self) -> Iterator[tuple[Lane, Array, Array]]:
@@ -237,6 +256,10 @@ class _Lanes:
 
     def _cut(self, label: str, unit: str, time: Array, value: Array) -> tuple[Lane, Array, Array]:
         """Keep what lies in the timeline, and the sample that holds at its begin."""
+        held_ns = HELD_PERIODS * int(np.median(np.diff(time))) if len(time) > 1 else 0
         low = max(int(np.searchsorted(time, 0, side="right")) - 1, 0)
-        high = int(np.searchsorted(time, self.duration_ns, side="right"))
-        return Lane(group=0, label=label, unit=unit), np.maximum(time[low:high], 0), value[low:high]
+        low += bool(len(time)) and int(time[low]) < -held_ns
+        high = max(int(np.searchsorted(time, self.duration_ns, side="right")), low)
+        until = int(min(time[high - 1] + held_ns, self.duration_ns)) if high > low else NOTHING
+        lane = Lane(group=0, label=label, unit=unit, until=until)
+        return lane, np.maximum(time[low:high], 0), value[low:high]

@@ -78,6 +78,7 @@ class Lane:
         low: Smallest value of a counter.
         high: Largest value of a counter.
         unit: Unit of a counter.
+        until: When the last sample of a counter holds no longer, ns; -1 holds to the end.
     """
 
     group: int
@@ -91,6 +92,7 @@ class Lane:
     low: float = 0.0
     high: float = 0.0
     unit: str = ""
+    until: int = NOTHING
 
     @property
     def count(self) -> int:

@@ -120,7 +120,7 @@ def _moments(facts: Facts, column: str) -> Iterator[Array]:
     for table in ("os_calls", "operators"):
         if facts.trace.count(table):
             yield facts.trace.columns(table, [column])[column]
-    for table in ("marks", "thread_switches", "gpu_metrics"):
+    for table in ("marks", "thread_switches", "gpu_metrics", "memory_events"):
         if facts.trace.count(table):
             yield facts.trace.columns(table, ["time_ns"])["time_ns"]
 
@@ -290,6 +290,7 @@ def write_recording(facts: Facts, writer: IndexWriter) -> None:
     _write_devices(at)
     _write_threads(at)
     _write_metrics(at)
+    _write_memory(at)
     writer.names(at.names.texts())
     writer.relink(lambda link, row: _link(writer.lanes, facts, link, row))
     end = _last_event_ns(facts)
@@ -565,6 +566,25 @@ def _write_metrics(at: _Recording) -> None:
             unit = _unit_of(label, value)
             lane = Lane(group=place, label=_UNIT.sub("", label).strip() or label, unit=unit)
             at.writer.counter(lane, metrics["time_ns"][samples] - at.origin, value)
+
+
+def _write_memory(at: _Recording) -> None:
+    """Write what a framework's allocator holds of each device's memory."""
+    if not at.trace.count("memory_events"):
+        return
+    shown = {"allocated": "allocated_bytes", "reserved": "reserved_bytes"}
+    events = at.trace.columns("memory_events", ["time_ns", "device", *shown.values()])
+    known = np.flatnonzero((events["device"] >= 0) & (events["allocated_bytes"] >= 0))
+    rows = known[np.argsort(events["time_ns"][known], kind="stable")]
+    for device, its in by_key(events["device"][rows], rows):
+        group = Group(id=f"memory:{device}", kind="metrics", title=f"GPU {device} memory")
+        place = at.writer.group(group)
+        times = events["time_ns"][its] - at.origin
+        for label, column in shown.items():
+            held = events[column][its]
+            if held.max() >= 0:  # old recordings lack one of them
+                lane = Lane(group=place, label=label, unit="bytes")
+                at.writer.counter(lane, times, held.astype(np.float64))
 
 
 def _unit_of(label: str, value: Array) -> str:

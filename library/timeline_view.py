@@ -406,7 +406,8 @@ class Timeline:
         if high - low <= bins:
             at = np.arange(first + low, first + high)
             value = index.value[at]
-            after = times[high] if high < count else min(end, self.duration_ns)
+            last = self.duration_ns if placed.lane.until < 0 else placed.lane.until
+            after = times[high] if high < count else min(end, last)
             until = np.append(index.time[at[1:]], max(after, *index.time[at[-1:]]))[: len(at)]
             return Samples(time=index.time[at], until=until, low=value, high=value, exact=True)
         return self._bands(placed, bin_edges(start, end, bins))

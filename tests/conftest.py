@@ -3,10 +3,11 @@
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from collectors.capture import has_gpu
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -36,7 +37,3 @@ def pytest_collection_modifyitems(items):
 
 def find_chromium():
     return next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
-
-
-def has_gpu():
-    return Path("/dev/nvidiactl").exists()

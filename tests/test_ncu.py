@@ -4,6 +4,8 @@ import csv
 import math
 import random
 import shutil
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from collectors import ncu, ncu_numbers, open_trace
 from collectors.ncu_labels import metric_of
 from collectors.trace import ProfiledKind, RefusedError
 from traces.ncu_writer import Launch, details_page, raw_page, report, write_report
+from views import _places
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real recordings are not here")
@@ -213,6 +216,98 @@ def test_no_damage_to_a_report_is_worse_than_a_refusal(tmp_path):
         except RefusedError:
             continue
         shutil.rmtree(trace.folder)
+
+
+def varint(number):
+    text = b""
+    while number > 127:
+        text += bytes([number & 127 | 128])
+        number >>= 7
+    return text + bytes([number])
+
+
+def field(number, value):
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def sized(message):
+    return len(message).to_bytes(4, "little") + message
+
+
+def block(launches, names=(DURATION,), **counts):
+    """Return a block as it stands in a report; ``counts`` replaces what its header says."""
+    payload = b"".join(map(sized, launches))
+    said = {"results": len(launches), "size": len(payload), "created": 0} | counts
+    strings = b"".join(field(1, n.encode()) for n in names)
+    header = field(2, said["results"]) + field(3, field(2, said["created"])) + field(4, strings)
+    return sized(header + field(5, said["size"])) + payload
+
+
+def blocks(*parts):
+    return b"NVR\0" + sized(field(1, 7)) + b"".join(parts)
+
+
+def metric(name, value):
+    return field(13, field(1, name) + field(2, field(5, value)))
+
+
+LAUNCH = field(7, b"k") + metric(0, 500)
+
+
+def from_bytes(data, tmp_path):
+    path = tmp_path / "a.ncu-rep"
+    path.write_bytes(data)
+    return opened(path, tmp_path)
+
+
+def test_names_of_metrics_are_numbered_over_all_blocks(tmp_path):
+    second = block([field(7, b"q") + metric(1, 5) + metric(0, 7)], ["second"])
+    trace = from_bytes(blocks(block([LAUNCH]), second), tmp_path)
+    assert metrics_of(trace) == [{DURATION: 500}, {"second": 5, DURATION: 7}]
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1 << 40, 1 << 62, 1 << 63, (1 << 64) - 1])
+@pytest.mark.parametrize("said", ["size", "results"])
+def test_a_report_that_promises_more_than_it_holds_is_read_and_told(said, size, tmp_path):
+    trace = from_bytes(blocks(block([LAUNCH], **{said: size})), tmp_path)
+    assert metrics_of(trace) == [{DURATION: 500}]
+    assert notes(trace) == {"report_damaged": 1}
+
+
+@pytest.mark.parametrize("created", [1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_a_report_made_at_no_possible_time_has_none(created, tmp_path):
+    trace = from_bytes(blocks(block([LAUNCH], created=created)), tmp_path)
+    assert trace.source.start_utc_ns == -1
+
+
+def test_fields_that_are_not_known_are_stepped_over(tmp_path):
+    more = field(500, b"x") + field(501, 7) + varint(502 << 3 | 1) + bytes(8)
+    trace = from_bytes(blocks(block([LAUNCH + more])), tmp_path)
+    assert (metrics_of(trace), notes(trace)) == ([{DURATION: 500}], {})
+
+
+def test_a_metric_of_millions_of_parts_is_refused_before_it_fills_the_memory(tmp_path):
+    parts = field(13, field(1, 0) + field(3, field(2, field(4, 1))) * 600_000)
+    tracemalloc.start()
+    with pytest.raises(RefusedError, match="no profiled kernel"):
+        from_bytes(blocks(block([field(7, b"k") + parts])), tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60_000_000
+
+
+@pytest.mark.parametrize(
+    "cells",
+    ['"1","k","(1, 1, 1)","{digits}x"', '"1","k","(1,{spaces}1,","5"', '"1","k","","{digits}("'],
+)
+def test_no_cell_takes_the_square_of_its_length(cells, tmp_path):
+    row = cells.format(digits="1" * 390, spaces=" " * 10_000) + "\n"
+    begin = time.process_time()
+    header = f'"ID","Kernel Name","Grid Size","{DURATION}"\n"","","","ns"\n'
+    from_text(header + row * 2_000, tmp_path)
+    assert time.process_time() - begin < 4  # 1 s; once it was 10
 
 
 def test_no_damage_to_a_page_is_worse_than_a_refusal(tmp_path):
@@ -456,3 +551,16 @@ def test_other_tables_are_not_taken_for_counters(text, tmp_path):
     path = tmp_path / "other.csv"
     path.write_text(text)
     assert not ncu.recognizes(path)
+
+
+def test_watched_folders_list_the_tables_of_counters_and_no_others(tmp_path):
+    for name, text in (("a.csv", raw_page([ONE])), ("b.csv", "date,price\n2026-01-01,5\n")):
+        (tmp_path / name).write_text(text)
+    assert [p.shown for p in _places.recordings(tmp_path)] == ["a.csv"]
+
+
+def test_only_so_many_tables_of_a_watched_folder_are_looked_into(tmp_path, monkeypatch):
+    monkeypatch.setattr(_places, "MAX_TABLES", 3)
+    for number in range(9):
+        (tmp_path / f"{number}.csv").write_text(raw_page([ONE]))
+    assert len(_places.recordings(tmp_path)) == 3

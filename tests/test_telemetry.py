@@ -532,8 +532,11 @@ def test_telemetry_becomes_counters_under_the_timeline(recorded):
     assert "clocks held down: power cap" in lanes
     first, count, _ = lanes["CPU, all cores"].parts[0]
     # What was sampled just before still holds at the begin; what came after the end is cut.
+    # Use of a processor is about the time since the sample before: it stands where that stood.
     assert index.time[first : first + count].tolist() == [n * step for n in range(5)]
-    assert index.value[first : first + count].tolist() == [10, 20, 30, 40, 50]
+    assert index.value[first : first + count].tolist() == [20, 30, 40, 50, 60]
+    first, count, _ = lanes["resident memory"].parts[0]
+    assert index.value[first : first + count].tolist() == [1 << 20] * 5
     assert (lanes["SM clock"].low, lanes["SM clock"].unit) == (1_980e6, "Hz")
     held = lanes["clocks held down: power cap"].parts[0]
     assert index.value[held[0] : held[0] + held[1]].tolist() == [0, 1, 1, 0, 0]
@@ -553,6 +556,33 @@ def test_the_lanes_stand_in_the_timeline_below_the_device(recorded):
     samples = shown.samples(numbers[0], 0, recorded.duration, 100)
     assert samples.exact
     assert set(samples.low.tolist()) == {5.0}
+
+
+def test_a_driver_that_went_away_leaves_no_value_behind(recorded):
+    step = recorded.duration // 40
+    at = [recorded.begin + n * step for n in range(41)]
+    written(
+        telemetry.beside(recorded.path),
+        host=[{"at": a, "cpu_pct": 5} for a in at],
+        gpu=[{"at": a, "gpu": 0, "power_w": 300} for a in at[:10]],
+    )
+    worker.open_recording(recorded.path)
+    index = recording_index(recorded.trace)
+    sampled = telemetry_index(recorded.trace)
+    shown = Timeline(index, replace(index, lanes=(), groups=()), {}, sampled)
+    (power,) = shown.lanes_by_group["telemetry:gpu:0"]
+    samples = shown.samples(power, 0, recorded.duration, 100)
+    assert samples.until.max() == 12 * step
+    assert shown.samples(power, 20 * step, 30 * step, 100).until.max() <= 12 * step
+    (host,) = shown.lanes_by_group["telemetry:host"]
+    assert shown.samples(host, 0, recorded.duration, 100).until.max() == recorded.duration
+
+
+def test_a_recording_shorter_than_a_sample_says_so(recorded):
+    at = [recorded.begin + n * 2 * recorded.duration for n in range(-2, 3)]
+    written(telemetry.beside(recorded.path), host=[{"at": a, "cpu_pct": 5} for a in at])
+    worker.open_recording(recorded.path)
+    assert "the recording is shorter" in telemetry_index(recorded.trace).meta["notes"][0]
 
 
 def test_where_clocks_cannot_be_aligned_a_note_says_so_and_nothing_is_drawn(recorded):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collectors import capture as tools
+from collectors.capture import has_gpu
 from collectors.trace import EnvironmentFailedError
 
 WORKLOADS = Path(__file__).resolve().parents[1] / "workloads"
@@ -78,11 +79,6 @@ def impossible() -> dict[str, str]:
     if "ncu" not in found and not has_gpu():
         found["ncu"] = "ncu examines kernels, and there is no NVIDIA GPU here"
     return found
-
-
-def has_gpu() -> bool:
-    """Tell whether the driver shows a GPU; its control device alone is none."""
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()  # the latter in WSL
 
 
 def has_torch() -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors import input_file
+from collectors import input_file, ncu_csv
 from collectors.trace import RefusedError
 from library.sidecars import OF_CAPTURE, TELEMETRY_SUFFIX
 from views._units import visible
@@ -16,6 +17,8 @@ from views._units import visible
 ROOTS_VARIABLE = "WHYSLOW_TRACE_ROOTS"
 SUFFIXES = (".sqlite", ".nsys-rep", ".qdrep", ".ncu-rep", ".json", ".json.gz")
 WORKLOAD_SUFFIX = ".workload.json"  # what a workload wrote about itself
+TABLE_SUFFIX = ".csv"  # of counters, if its content says so; most tables hold something else
+MAX_TABLES = 200  # looked into, at up to 1 MB each
 MAX_DEPTH = 3  # folders below a watched folder; a whole disk would take minutes to walk
 MAX_ENTRIES = 20_000  # looked at in all, for the same reason
 SHOWN_FILES = 40
@@ -48,7 +51,7 @@ def roots() -> list[Path]:
 def recordings(root: Path) -> list[Place]:
     """Return the recordings in and below ``root``, the newest first."""
     found: list[Place] = []
-    looked_at = 0
+    looked_at = tables = 0
     for folder, folders, files in os.walk(root):
         below = len(Path(folder).relative_to(root).parts)
         hidden_or_deep = below >= MAX_DEPTH
@@ -56,6 +59,12 @@ def recordings(root: Path) -> list[Place]:
         looked_at += len(files)
         paths = [Path(folder) / name for name in files if _is_recording(name)]
         found.extend(place for path in paths if (place := _place(path, root)))
+        for name in files:
+            if name.endswith(TABLE_SUFFIX) and tables < MAX_TABLES:
+                tables += 1
+                place = _place(Path(folder) / name, root)
+                if place is not None and _holds_counters(place):
+                    found.append(place)
         if looked_at > MAX_ENTRIES:
             break
     return sorted(found, key=lambda p: -p.changed_s)
@@ -65,6 +74,19 @@ def _is_recording(name: str) -> bool:
     """Tell by its name whether a file is worth listing; what lies beside one is none."""
     beside = (TELEMETRY_SUFFIX, WORKLOAD_SUFFIX)
     return name.endswith(SUFFIXES) and not name.endswith(beside) and name != OF_CAPTURE
+
+
+def _holds_counters(place: Place) -> bool:
+    return _looked_into(place.path, place.size_bytes, place.changed_s)
+
+
+@functools.lru_cache(maxsize=1_024)
+def _looked_into(path: Path, _size_bytes: int, _changed_s: float) -> bool:
+    """Tell whether a table is one of counters; looked into again only when it changed."""
+    try:
+        return path.is_file() and ncu_csv.looks_like(path)
+    except OSError:  # unreadable, or gone
+        return False
 
 
 def _place(path: Path, root: Path) -> Place | None:

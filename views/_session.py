@@ -242,11 +242,11 @@ def timeline(trace_id: str, window: str, device: int, counters: str = "") -> Tim
         cache.get(trace_id)
     # Telemetry may arrive after the recording was looked at for the first time.
     sampled = telemetry_folder(cache.cache_root() / trace_id).is_dir()
-    return _timeline(trace_id, window, device, counters, sampled=sampled)
+    return _timeline(trace_id, window, device, counters, sampled)
 
 
 @st.cache_resource(max_entries=KEPT_TIMELINES, show_spinner=False)
-def _timeline(trace_id: str, window: str, device: int, counters: str, *, sampled: bool) -> Timeline:
+def _timeline(trace_id: str, window: str, device: int, counters: str, sampled: bool) -> Timeline:
     session = load(trace_id, window, counters)
     recording = _recording_index(trace_id)
     report = session.report

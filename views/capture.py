@@ -9,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from analyzers.words import time_text
+from collectors.capture import has_gpu
 from collectors.trace import TraceError
 from library import captures
 from library.captures import Capture, Run, RunState, State
@@ -22,7 +23,6 @@ from views._capture_choices import (
     TOOL_WORDS,
     Pair,
     commands_allowed,
-    has_gpu,
     has_torch,
     impossible,
     pairs,
