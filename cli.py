@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 import worker
 from analyzers.words import by_reason, time_text
-from library import cache, compare_command
+from library import cache, compare_command, report_command
 
 if TYPE_CHECKING:
+    from analyzers.compare import Comparison
     from collectors.trace import Trace
+    from library.analyses import Stored
     from worker import Opened, Progress
 
 DEFECT, INTERRUPTED = 70, 130
@@ -138,6 +140,14 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument("--parquet", type=Path, metavar="DIR", help="one Parquet file per table")
     command.set_defaults(run=_export)
 
+    command = commands.add_parser(
+        "report",
+        parents=[shared],
+        help="write what whyslow says to one HTML, Markdown or JSON file",
+    )
+    report_command.add_options(command)
+    command.set_defaults(run=_report)
+
     _add_capture(commands, shared)
     return parser
 
@@ -222,24 +232,28 @@ def _diagnose(chosen: argparse.Namespace) -> None:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
+    *_, comparison = _compared(chosen, smallest=chosen.smallest)
+    with _writing_to(chosen.markdown or chosen.junit or Path("stdout")):
+        text, answer = compare_command.written(comparison, chosen)
+    sys.stdout.write(text)
+    return answer.status
+
+
+def _compared(
+    chosen: argparse.Namespace, smallest: float | None = None
+) -> tuple[list[Trace], list[Trace], Comparison]:
     """Compare recordings; two are opened at a time, as there are two sides."""
     from library import comparisons
 
     base, new = compare_command.sides(chosen)
     with _bar("compare") as show, ThreadPoolExecutor(comparisons.AT_A_TIME) as threads:
         traces = list(threads.map(lambda path: _trace(path, show), [*base, *new]))
-        comparison = comparisons.compare_recordings(
-            traces[: len(base)],
-            traces[len(base) :],
-            window=chosen.window,
-            device=chosen.device,
-            smallest=chosen.smallest,
-            measure=worker.measure,
+        sides = traces[: len(base)], traces[len(base) :]
+        options = {"window": chosen.window, "device": chosen.device, "smallest": smallest}
+        return (
+            *sides,
+            comparisons.compare_recordings(*sides, **options, measure=worker.measure),
         )
-    with _writing_to(chosen.markdown or chosen.junit or Path("stdout")):
-        text, answer = compare_command.written(comparison, chosen)
-    sys.stdout.write(text)
-    return answer.status
 
 
 def _trace(path: Path, show: Any) -> Trace:
@@ -250,9 +264,43 @@ def _trace(path: Path, show: Any) -> Trace:
 
 def _report_text(path: Path, window: str, counters: str) -> str:
     """Return the report as JSON text, made now or stored before."""
+    return _stored(path, window, counters).report_text()
+
+
+def _report(chosen: argparse.Namespace) -> None:
+    wanted = report_command.wanted(chosen)
+    if len(chosen.recordings) > 1 or chosen.new:
+        base, new, comparison = _compared(chosen)
+        with _writing_to(wanted.first):
+            what = wanted.compare(base, new, comparison)
+    else:
+        what = _diagnosed(chosen, wanted)
+    print(_shown(what))
+
+
+def _diagnosed(chosen: argparse.Namespace, wanted: report_command.Wanted) -> str:
+    from collectors.trace import DamagedError
+
+    path, window = chosen.recordings[0], chosen.window
+    counters = _opened(chosen.counters).trace.id if chosen.counters else ""
+    for is_last in (False, True):
+        stored = _stored(path, window, counters)
+        trace = cache.named(cache.get(stored.trace_id), stored.name)
+        try:
+            with _writing_to(wanted.first):
+                return wanted.diagnose(trace, stored, window, counters)
+        except DamagedError:  # noticed only while its tables are read: made anew, once
+            if is_last:
+                raise
+            cache.remove(trace.id)
+    raise AssertionError
+
+
+def _stored(path: Path, window: str, counters: str) -> Stored:
+    """Return the analysis, made now or stored before; nobody looks at its timeline."""
     job = worker.start(path, window=window, counters=counters, timeline=False)
     with _bar(path.name) as show:
-        return job.wait(show).report_text()
+        return job.wait(show)
 
 
 def _what_if(chosen: argparse.Namespace) -> None:

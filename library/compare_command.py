@@ -20,7 +20,7 @@ def with_separator(arguments: Sequence[str]) -> list[str]:
     ``compare A B -- C D --json`` reads better than ``--new``, but to a parser ``--`` ends options.
     """
     found = list(arguments)
-    if found[:1] == ["compare"] and SEPARATOR in found:
+    if found[:1] in (["compare"], ["report"]) and SEPARATOR in found:
         found[found.index(SEPARATOR)] = NEW_OPTION
     return found
 

@@ -3,6 +3,7 @@
 import ast
 import errno
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -51,11 +52,21 @@ BORDERS = (
         {"analyzers", "collectors", "library"},
         {*NUMBERS, "plotly", "psutil", "sqlite_utils"},
     ),
-    ("views/_units.py", {"analyzers", "collectors.trace"}, NUMBERS),
-    ("views/_charts.py", {"analyzers", "collectors.trace", "views._units"}, {"plotly", *NUMBERS}),
+    ("views/_units.py", {"analyzers", "collectors.trace", "library.texts"}, NUMBERS),
+    (
+        "views/_charts.py",
+        {"analyzers", "collectors.trace", "library.palette", "views._units"},
+        {"plotly", *NUMBERS},
+    ),
     (
         "views/_kernel_charts.py",
         {"analyzers", "collectors.trace", "views._charts", "views._units"},
+        {"plotly", *NUMBERS},
+    ),
+    (
+        "views/_compare_charts.py",
+        {"analyzers", "collectors.trace", "views._charts", "views._units"}
+        | {"library.compare_words", "library.palette"},
         {"plotly", *NUMBERS},
     ),
     (
@@ -147,6 +158,19 @@ def test_a_rule_never_imports_another_rule():
 @pytest.mark.parametrize("path", PAGES.files, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_text_of_a_recording_reaches_markdown_unescaped(path):
     assert CheckedFile(path, PAGES).unescaped() == []
+
+
+def test_library_and_command_line_write_html_only_in_the_report():
+    # One module turns a report into HTML, so that one test of it can show that all text is escaped.
+    for path in (*sources("library/*.py"), ROOT / "cli.py", ROOT / "worker.py"):
+        tags = [
+            node.value
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and re.search(r"</?(html|div|p|span|table|tr|td|a|svg|script|style)\b", node.value)
+        ]
+        assert path.name == "report_html.py" or tags == [], path.name
 
 
 def test_html_is_written_only_in_components_and_the_style_sheet():

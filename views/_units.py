@@ -12,8 +12,9 @@ import re
 
 import pandas as pd
 
-from analyzers.words import size_text, time_text
 from collectors.trace import Array
+from library.texts import format_value as format_value
+from library.texts import visible as visible
 
 NOT_RECORDED_TEXT = "not recorded"
 
@@ -22,20 +23,6 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~$:&^=@/\"'])")
 ROOM = 56  # characters of a name that the column shows
 HEAD, BEFORE = 36, 12  # of a name whose difference comes later: its begin, what precedes that
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
-
-
-def format_value(value: float, unit: str) -> str:
-    """Return a number of a finding's evidence in its unit."""
-    if unit == "ns":
-        return time_text(value)
-    if unit == "bytes":
-        return size_text(value)
-    if unit == "bytes_per_s":
-        return f"{size_text(value)}/s"
-    if unit == "pct":
-        return f"{value:.1f} %"
-    number = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
-    return number if unit in ("", "count") else f"{number} {visible(unit)}"
 
 
 def rate_text(per_s: float, unit: str) -> str:
@@ -68,22 +55,6 @@ def ns_to_ms(values_ns: pd.Series) -> Array:
     """Return milliseconds."""
     result: Array = values_ns.to_numpy() / 1_000_000
     return result
-
-
-def visible(text: str, limit: int = 0) -> str:
-    r"""Return ``text`` on one line with controls, bidi marks and zero-width characters shown.
-
-    Args:
-        text: Text of a recording.
-        limit: Longest result; the middle is left out. 0 is no limit.
-    """
-    shown = (
-        "".join(_shown(c) for c in text) if not text.isascii() or not text.isprintable() else text
-    )
-    if limit and len(shown) > limit:
-        head = (limit - 1) * 2 // 3
-        shown = f"{shown[:head]}…{shown[len(shown) - (limit - 1 - head) :]}"
-    return shown
 
 
 def apart(names: list[str]) -> list[str]:
@@ -125,12 +96,3 @@ def plotly_escape(text: str) -> str:
 def csv_text(text: str) -> str:
     """Return ``text`` for a spreadsheet cell; one that looks like a formula is quoted."""
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
-
-
-def _shown(char: str) -> str:
-    if char == "\n":
-        return "⏎"
-    if char.isprintable():
-        return char
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 # The reader's way through: the answer first, then the evidence. Pages not named come before Open.
 ORDER = ("overview", "timeline", "kernels", "compare", "capture", "reviews")
 LAST = "open"
-WITHOUT_PICKERS = ("capture", "open")
+WITHOUT_PICKERS = ("capture", "compare", "open")
 WITH_COUNTERS = ("overview", "kernels")
 WITH_DEVICE = ("timeline", "kernels")  # only there does all that is shown follow the device
 # What the address says about a recording, whatever window; and whatever device.

@@ -15,6 +15,7 @@ from analyzers.words import (
     time_text,
 )
 from views._charts import device_labels, ledger_figure, legend_entries
+from views._report_download import offer_diagnosis
 from views._session import Session, current, finding_places, show_prose
 from views._style import show_legend, tint_verdict
 from views._units import format_value, md_escape, md_prose, visible
@@ -44,6 +45,7 @@ def page() -> None:
         _findings(session)
     _quality(session)
     _not_told(report.skipped, report.failed)
+    offer_diagnosis(session)
 
 
 def _verdict(session: Session) -> None:

@@ -1,0 +1,127 @@
+"""The numbers of a comparison in words: the same on the page and in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from analyzers.compare import REMAINDER, Change, Comparison, Delta, Difference, Level, Outcome
+from analyzers.finding import Row
+from library.palette import ROW_COLORS
+from library.texts import format_value
+
+GREY = "#8E959D"  # of a change that may be chance, drawn faintly
+FAINT = 0.5  # its opacity: it must not stand out, whatever the page's colour
+END_COLOR = "#6C7681"  # of the two sides themselves
+REMAINDER_COLOR = "#4E5C6A"
+REMAINDER_MEANING = "what the rows do not explain: a median is not the sum of its parts"
+OUTCOMES = {
+    Outcome.IMPROVED: "Improved",
+    Outcome.REGRESSED: "Regressed",
+    Outcome.NO_DIFFERENCE: "No difference",
+    Outcome.INCONCLUSIVE: "Inconclusive",
+    Outcome.NOT_COMPARABLE: "Not comparable",
+}
+CHANGES = {
+    Change.SAME: "same launch configuration",
+    Change.RESHAPED: "other launch configuration",
+    Change.RENAMED: "renamed",
+    Change.NEW: "new",
+    Change.GONE: "gone",
+}
+LEVELS = {
+    Level.SAME: "same",
+    Level.INFO: "differs",
+    Level.WARNING: "differs, with care",
+    Level.BLOCKING: "forbids a comparison",
+    Level.UNKNOWN: "not recorded",
+}
+GROUPS = {
+    "iteration": "Per iteration",
+    "transfers": "Transfers, per iteration",
+    "memory": "Memory",
+    "workload": "What the program measured itself",
+    "roles": "What ran, per iteration",
+}
+NOT_KNOWN = "not known"
+_WORST_FIRST = (Level.BLOCKING, Level.WARNING, Level.UNKNOWN, Level.INFO, Level.SAME)
+
+
+def signed_text(value: float, unit: str = "ns") -> str:
+    """Return a change with its sign: ``+1.20 ms``, ``−3``; 0 has none."""
+    if not value:
+        return format_value(0, unit)
+    sign = "+" if value > 0 else "\N{MINUS SIGN}"
+    return f"{sign}{format_value(abs(value), unit)}"
+
+
+def interval_text(low: float | None, high: float | None, unit: str = "ns") -> str:
+    """Return an interval: ``−3.10 ms to −2.80 ms``."""
+    if low is None or high is None:
+        return NOT_KNOWN
+    return f"{signed_text(low, unit)} to {signed_text(high, unit)}"
+
+
+def p_text(p_value: float | None) -> str:
+    """Return a probability as it is read: ``0.03``, ``< 0.001``."""
+    if p_value is None:
+        return NOT_KNOWN
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}" if p_value < 0.1 else f"{p_value:.2f}"
+
+
+def ratio_text(delta: Delta) -> str:
+    """Return a change as a part of what was before: ``−52 %``; empty when there was nothing."""
+    if delta.ratio is None:
+        return ""
+    percent = 100 * delta.ratio
+    sign = "+" if percent > 0 else "\N{MINUS SIGN}" if percent < 0 else ""
+    return f"{sign}{abs(percent):.{1 if abs(percent) < 10 else 0}f} %"
+
+
+def row_color(row: str, *, significant: bool) -> str:
+    """Return the colour of a row of the waterfall; a change that may be noise is grey."""
+    if not significant:
+        return GREY
+    return REMAINDER_COLOR if row == REMAINDER else ROW_COLORS[Row(row)]
+
+
+def differences(comparison: Comparison) -> list[Difference]:
+    """Return what was compared before any number, the worst first."""
+    return sorted(comparison.comparability, key=lambda d: _WORST_FIRST.index(d.level))
+
+
+def blocking(comparison: Comparison) -> list[Difference]:
+    """Return the differences that forbid an answer."""
+    return [d for d in comparison.comparability if d.blocking]
+
+
+def tools(comparison: Comparison) -> str:
+    """Say that the sides come from different tools; empty when they do not."""
+    told = (d for d in comparison.comparability if d.what == "tool" and d.level is not Level.SAME)
+    return next((d.sentence for d in told), "")
+
+
+def waterfall_steps(comparison: Comparison) -> list[tuple[str, float, float]]:
+    """Return each bar of the waterfall: its row, where it begins and where it ends, in ns.
+
+    The first is the baseline, the last the new side; every bar begins where the one before it
+    ended, and the last but one ends exactly at the new side's time.
+    """
+    delta = comparison.delta
+    if delta is None:
+        return []
+    steps, at = [("baseline", 0.0, float(delta.base))], float(delta.base)
+    for row in comparison.waterfall:
+        steps.append((row.row, at, at + row.change_ns))
+        at += row.change_ns
+    return [*steps, ("new", 0.0, at)]
+
+
+def shown_rows(comparison: Comparison) -> list[int]:
+    """Return the numbers of the waterfall's rows that have any time on either side."""
+    return [n for n, r in enumerate(comparison.waterfall) if r.base_ns or r.new_ns or r.change_ns]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a list in a sentence."""
+    found = list(names)
+    return " and ".join(found) if len(found) < 3 else f"{', '.join(found[:-1])} and {found[-1]}"

@@ -1,0 +1,50 @@
+"""The colour and the meaning of each ledger row, the same on every page and in every report."""
+
+from __future__ import annotations
+
+from analyzers.finding import Row
+
+# Searched for by a program: as far apart as possible in OKLab, with full colour vision and with
+# each of the three deficiencies, rows that often stand side by side furthest; of middle lightness,
+# so that one palette serves a light and a dark page. ``tests/test_views.py`` holds the distances.
+ROW_COLORS: dict[Row, str] = {
+    Row.KERNEL: "#0EA4FF",
+    Row.DIVERGENCE: "#7DC6EF",
+    Row.BANDWIDTH: "#458096",
+    Row.COMMUNICATION: "#9C60C9",
+    Row.TRANSFER: "#289F68",
+    Row.LAUNCH: "#E7A01F",
+    Row.SYNC: "#D86B0D",
+    Row.HOST: "#E8D153",
+    Row.DEPENDENCY: "#C182B6",
+    Row.MEMORY: "#99581B",
+    Row.SETUP: "#CAA680",
+    Row.PROFILER: "#B9BDBE",
+    Row.UNEXPLAINED: "#666A68",
+}
+
+ROW_MEANINGS: dict[Row, str] = {
+    Row.KERNEL: "a kernel runs",
+    Row.DIVERGENCE: "a kernel runs, but lanes of its warps are idle",
+    Row.BANDWIDTH: "a kernel waits for memory",
+    Row.COMMUNICATION: "only collectives run",
+    Row.TRANSFER: "only copies or memsets run",
+    Row.LAUNCH: "idle: the host is busy launching",
+    Row.SYNC: "idle: the host waited for the device",
+    Row.HOST: "idle: the host did something else",
+    Row.DEPENDENCY: "idle: work was queued, but waited for a stream or an event",
+    Row.MEMORY: "idle: the host allocates or frees memory",
+    Row.SETUP: "idle: modules, contexts or graphs are set up",
+    Row.PROFILER: "idle: the profiler itself",
+    Row.UNEXPLAINED: "idle: the recording does not say why",
+}
+
+
+def ink_on(color: str) -> str:
+    """Return black or white, whichever reads better on ``color`` (``#RRGGBB``)."""
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)
+    ]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#FFFFFF" if luminance < 0.3 else "#14181D"

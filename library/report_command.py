@@ -1,0 +1,140 @@
+"""The options of ``whyslow report``, and what becomes of the recordings it was given."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analyzers.words import size_text
+from library.compare_command import NEW_OPTION
+from library.report_privacy import KINDS
+
+if TYPE_CHECKING:
+    from analyzers.compare import Comparison
+    from collectors.trace import Source, Trace
+    from library.analyses import Stored
+    from library.report_diagnosis import Asked
+    from library.report_document import Document
+
+FORMS = {"html": "FILE.html", "markdown": "FILE.md", "json": "FILE.json"}
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add what is reported, how it is written and what it may tell."""
+    command.usage = (
+        "whyslow report RECORDING [options]\n"
+        "       whyslow report BASE [BASE ...] -- NEW [NEW ...] [options]"
+    )
+    command.add_argument("recordings", nargs="+", type=Path, metavar="RECORDING")
+    command.add_argument(
+        NEW_OPTION, nargs="+", type=Path, metavar="NEW", help="recordings after the change; or --"
+    )
+    command.add_argument(
+        "--window", default="", metavar="WINDOW", help="as of diagnose; of two sides, as of compare"
+    )
+    command.add_argument(
+        "--counters", type=Path, metavar="REPORT.ncu-rep", help="as of diagnose; not of two sides"
+    )
+    command.add_argument(
+        "--device", default="", metavar="N", help="of two sides: the device to compare"
+    )
+    for form, metavar in FORMS.items():
+        command.add_argument(f"--{form}", type=Path, metavar=metavar, help=f"write {form} to it")
+    command.add_argument(
+        "--base-url",
+        default="",
+        metavar="URL",
+        help="address of a dashboard that links lead to, such as http://127.0.0.1:8501",
+    )
+    command.add_argument(
+        "--include-private",
+        nargs="?",
+        const=",".join(KINDS),
+        default="",
+        metavar="KINDS",
+        help=f"leave private texts in: all, or some of {','.join(KINDS)}",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the command line asks for.
+
+    Attributes:
+        targets: File by form.
+        asked: How the report is written.
+    """
+
+    targets: dict[str, Path]
+    asked: Asked
+
+    @property
+    def first(self) -> Path:
+        """The first file that is written."""
+        return next(iter(self.targets.values()))
+
+    def write(self, document: Document, sources: list[Source]) -> str:
+        """Write the document, and return what was written in words.
+
+        Raises:
+            RefusedError: A target must not be replaced.
+            OSError: A file cannot be written.
+        """
+        from library.report_files import write
+
+        written = write(document, self.targets, sources)
+        return f"{', '.join(str(t) for t in self.targets.values())}: {size_text(written)}"
+
+    def diagnose(self, trace: Trace, stored: Stored, window: str, counters: str) -> str:
+        """Write the report about one recording, and return what was written in words.
+
+        Raises:
+            TraceError: What was stored is damaged, or a target must not be replaced.
+            OSError: A file cannot be written.
+        """
+        from library.report_diagnosis import Where, diagnosis
+
+        where = Where(trace_id=trace.id, window=window, counters=counters)
+        return self.write(diagnosis(trace, stored, where, self.asked), [trace.source])
+
+    def compare(self, base: list[Trace], new: list[Trace], comparison: Comparison) -> str:
+        """Write the report about a comparison, and return what was written in words.
+
+        Raises:
+            RefusedError: A target must not be replaced.
+            OSError: A file cannot be written.
+        """
+        from library.report_comparison import Sides, comparison_report, named_sources
+
+        sources = named_sources(base, new)
+        document = comparison_report(comparison, Sides(sources=sources), self.asked)
+        return self.write(document, [source for _, source in sources])
+
+
+def wanted(chosen: argparse.Namespace) -> Wanted:
+    """Return what the command line asks for.
+
+    Raises:
+        RefusedError: It asks for nothing, or for something that there is not.
+    """
+    from collectors.trace import RefusedError
+    from library.report_diagnosis import Asked
+    from library.report_privacy import privacy_of
+
+    targets = {form: path for form in FORMS if (path := getattr(chosen, form))}
+    if not targets:
+        raise RefusedError("no file to write the report to. Add --html, --markdown or --json FILE")
+    if chosen.counters and (len(chosen.recordings) > 1 or chosen.new):
+        raise RefusedError("--counters: joined to one recording, not to a comparison. Leave it out")
+    if len(set(targets.values())) < len(targets):
+        raise RefusedError("two forms of the report cannot be the same file. Name another one")
+    kinds = [k.strip() for k in chosen.include_private.split(",") if k.strip()]
+    if strange := set(kinds) - set(KINDS):
+        raise RefusedError(f"--include-private: {min(strange)[:40]} is none of {', '.join(KINDS)}")
+    base_url = chosen.base_url
+    if base_url and not base_url.startswith(("http://", "https://")):
+        raise RefusedError("--base-url: not an address that begins with http:// or https://")
+    asked = Asked(privacy=privacy_of(kinds), base_url=base_url)
+    return Wanted(targets=targets, asked=asked)

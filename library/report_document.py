@@ -1,0 +1,300 @@
+"""What a report says, once: HTML, Markdown and JSON are written from the same sentences.
+
+A document is a title, sentences, tables and bars in sections. Whatever was measured in some
+stretch of a recording carries that ``Place``, so that every number leads to its window.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+SCHEMA = 1  # of the report's JSON; keys may be added, never renamed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A stretch of a recording.
+
+    Attributes:
+        start_ns: Begin, on the recording's own clock.
+        end_ns: End.
+        recording: Which recording, in words; empty when the report is about one alone.
+        query: What the address of the timeline names to show it; empty when there is none.
+    """
+
+    start_ns: int
+    end_ns: int
+    recording: str = ""
+    query: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def span(self) -> str:
+        """Begin and end as the command line takes them."""
+        return f"span:{self.start_ns}-{self.end_ns}"
+
+    def address(self, base_url: str) -> str:
+        """Return the address of the timeline that shows it, below ``base_url``."""
+        if not self.query:
+            return ""
+        asked = urllib.parse.urlencode(self.query)
+        return f"{base_url.rstrip('/')}/timeline?{asked}" if base_url else f"timeline?{asked}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """One or more sentences that belong together.
+
+    Attributes:
+        text: The words.
+        place: Where its numbers were measured.
+        kind: How it is set: ``lead``, ``text``, ``note``, ``code``, or the level of a note about
+            quality (``info``, ``warning``, ``error``).
+    """
+
+    text: str
+    place: Place | None = None
+    kind: str = "text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: The words, or the number in its unit.
+        value: The number itself, in the unit that the column states; None for words.
+        place: Where it was measured.
+        strong: Whether it stands out; what may be noise does not.
+    """
+
+    text: str
+    value: float | None = None
+    place: Place | None = None
+    strong: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """Head of a table's column; ``unit`` is that of the cells' values."""
+
+    name: str
+    unit: str = ""
+    is_number: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of cells under their columns."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A coloured stretch of a bar.
+
+    Attributes:
+        name: Its words.
+        start: Where it begins, in the unit of the figure.
+        end: Where it ends; may lie before ``start``.
+        color: ``#RRGGBB``, ours.
+        text: What stands at it.
+        place: Where it was measured.
+        faint: Whether it may be chance.
+    """
+
+    name: str
+    start: float
+    end: float
+    color: str
+    text: str = ""
+    place: Place | None = None
+    faint: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One bar of a figure, with its name and its parts."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Horizontal bars over one axis; their numbers stand in a table, too.
+
+    Attributes:
+        alt: What it shows, for those who cannot see it.
+        bars: From top to bottom.
+        is_waterfall: Whether each bar begins where the one above it ended.
+    """
+
+    alt: str
+    bars: tuple[Bar, ...]
+    is_waterfall: bool = False
+
+
+Block = Sentence | Table | Figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading and what stands below it."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A whole report.
+
+    Attributes:
+        kind: ``diagnosis`` or ``comparison``.
+        title: Its title.
+        sections: From top to bottom.
+        data: The answer as ``--json`` of the command gives it, for programs.
+        base_url: Address of the dashboard that links lead to; empty leaves them relative.
+    """
+
+    kind: str
+    title: str
+    sections: tuple[Section, ...]
+    data: dict[str, Any]
+    base_url: str = ""
+
+    def sentences(self) -> Iterator[Sentence]:
+        """Yield every sentence, from top to bottom."""
+        for block in self._blocks():
+            if isinstance(block, Sentence):
+                yield block
+
+    def places(self) -> dict[Place, str]:
+        """Return the short name of every place that something was measured in, ``w1`` onwards."""
+        found: dict[Place, str] = {}
+        for block in self._blocks():
+            for place in _places_of(block):
+                found.setdefault(place, f"w{len(found) + 1}")
+        return found
+
+    def _blocks(self) -> Iterator[Block]:
+        for section in self.sections:
+            yield from section.blocks
+
+    def mapped(self, change: Callable[[str], str]) -> Document:
+        """Return the same document with every text changed by ``change``."""
+
+        def sentence(block: Sentence) -> Sentence:
+            return replace(block, text=change(block.text), place=place(block.place))
+
+        def table(block: Table) -> Table:
+            rows = tuple(
+                tuple(replace(c, text=change(c.text), place=place(c.place)) for c in row)
+                for row in block.rows
+            )
+            columns = tuple(replace(c, name=change(c.name)) for c in block.columns)
+            return replace(block, name=change(block.name), columns=columns, rows=rows)
+
+        def part(of: Part) -> Part:
+            return replace(of, name=change(of.name), text=change(of.text), place=place(of.place))
+
+        def figure(block: Figure) -> Figure:
+            bars = tuple(
+                replace(b, name=change(b.name), parts=tuple(part(p) for p in b.parts))
+                for b in block.bars
+            )
+            return replace(block, alt=change(block.alt), bars=bars)
+
+        def place(of: Place | None) -> Place | None:
+            if of is None:
+                return None
+            query = tuple((key, change(value)) for key, value in of.query)
+            return replace(of, recording=change(of.recording), query=query)
+
+        def block_(block: Block) -> Block:
+            if isinstance(block, Sentence):
+                return sentence(block)
+            return table(block) if isinstance(block, Table) else figure(block)
+
+        sections = tuple(
+            replace(s, title=change(s.title), blocks=tuple(block_(b) for b in s.blocks))
+            for s in self.sections
+        )
+        data = mapped_json(self.data, change)
+        return replace(self, title=change(self.title), sections=sections, data=data)
+
+
+def mapped_json(value: Any, change: Callable[[str], str]) -> Any:
+    """Return JSON data with every text in it, keys too, changed by ``change``."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {change(k): mapped_json(v, change) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [mapped_json(v, change) for v in value]
+    return value
+
+
+def to_json(document: Document) -> str:
+    """Return the document, and the data that it was made of, as JSON text."""
+    places = document.places()
+    answer = {
+        "schema": SCHEMA,
+        "kind": document.kind,
+        "title": document.title,
+        "sections": [
+            {"title": s.title, "blocks": [_block_json(b, places) for b in s.blocks]}
+            for s in document.sections
+        ],
+        "windows": {
+            name: {
+                "start_ns": place.start_ns,
+                "end_ns": place.end_ns,
+                "recording": place.recording,
+                "address": place.address(document.base_url),
+            }
+            for place, name in places.items()
+        },
+        document.kind: document.data,
+    }
+    return json.dumps(answer, indent=1, allow_nan=False) + "\n"
+
+
+def _block_json(block: Block, places: dict[Place, str]) -> dict[str, Any]:
+    if isinstance(block, Sentence):
+        told = {"sentence": block.text, "kind": block.kind}
+        return told | _window_json(block.place, places)
+    if isinstance(block, Figure):
+        return {"figure": block.alt}
+    return {
+        "table": block.name,
+        "columns": [{"name": c.name, "unit": c.unit} for c in block.columns],
+        "rows": [
+            [
+                {"text": cell.text, "value": cell.value} | _window_json(cell.place, places)
+                for cell in row
+            ]
+            for row in block.rows
+        ],
+    }
+
+
+def _window_json(place: Place | None, places: dict[Place, str]) -> dict[str, str]:
+    return {} if place is None else {"window": places[place]}
+
+
+def _places_of(block: Block) -> Iterator[Place]:
+    if isinstance(block, Sentence):
+        found = [block.place]
+    elif isinstance(block, Table):
+        found = [cell.place for row in block.rows for cell in row]
+    else:
+        found = [part.place for bar in block.bars for part in bar.parts]
+    yield from (place for place in found if place is not None)

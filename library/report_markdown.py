@@ -1,0 +1,104 @@
+"""A document as Markdown, for a pull request or a wiki; its words are those of the HTML."""
+
+from __future__ import annotations
+
+import re
+
+from library.report_document import Block, Cell, Document, Figure, Place, Sentence, Table
+from library.texts import pieces, visible
+
+# What Markdown, or GitHub's additions (@name, #1, ~~…~~, $…$), could take for more than a letter.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~$&@])")
+_AT_BEGIN = re.compile(r"^(\s*\d*)([.)=+-])(?=\s|$|[-=])")  # would be a list or a heading
+_LEADS = {"lead": "**{}**", "error": "**{}**"}
+
+
+def to_markdown(document: Document) -> str:
+    """Return the document as Markdown."""
+    places = document.places()
+    parts = [f"# {escape(document.title)}"]
+    for section in document.sections:
+        parts.append(f"## {escape(section.title)}")
+        parts += [_block(block, places) for block in section.blocks]
+    parts.append(_windows(places, document.base_url))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: str) -> str:
+    """Return ``text`` so that Markdown shows exactly its characters."""
+    return _SPECIAL.sub(r"\\\1", visible(text))
+
+
+def _begin(text: str) -> str:
+    """Return ``text`` for the begin of a line."""
+    return _AT_BEGIN.sub(r"\1\\\2", escape(text))
+
+
+def _prose(text: str) -> str:
+    """Return a sentence; what it quotes as code stays code."""
+    return "".join(
+        f"`{piece}`" if is_code else escape(piece) if n else _begin(piece)
+        for n, (piece, is_code) in enumerate(pieces(visible(text)))
+    )
+
+
+def _block(block: Block, places: dict[Place, str]) -> str:
+    if isinstance(block, Sentence):
+        words = _LEADS.get(block.kind, "{}").format(_prose(block.text))
+        return words if block.place is None else f"{words} [{places[block.place]}]"
+    return _figure(block) if isinstance(block, Figure) else _table(block, places)
+
+
+def _figure(figure: Figure) -> str:
+    return _begin(figure.alt)
+
+
+def _table(table: Table, places: dict[Place, str]) -> str:
+    lines = [
+        _row([escape(c.name) for c in table.columns]),
+        _row(["---:" if c.is_number else "---" for c in table.columns]),
+        *(_row([_cell(cell, places) for cell in row]) for row in table.rows),
+    ]
+    head = f"{escape(table.name)}\n\n" if table.name else ""
+    return head + "\n".join(lines)
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(cell: Cell, places: dict[Place, str]) -> str:
+    text = escape(cell.text)
+    text = f"**{text}**" if cell.strong and text else text
+    return text if cell.place is None or not text else f"{text} [{places[cell.place]}]"
+
+
+def _windows(places: dict[Place, str], base_url: str) -> str:
+    if not places:
+        return ""
+    # Reference links: each [w1] above leads to its window where a dashboard is known.
+    if base_url:
+        links = [f"[{name}]: <{place.address(base_url)}>" for place, name in places.items()]
+    else:
+        links = []
+    lines = [
+        "## Windows",
+        _row(["Window", "Recording", "Begins (ns)", "Ends (ns)", "In the dashboard"])
+        + "\n"
+        + _row(["---", "---", "---:", "---:", "---"])
+        + "\n"
+        + "\n".join(
+            _row(
+                [
+                    name,
+                    escape(place.recording),
+                    f"{place.start_ns:d}",
+                    f"{place.end_ns:d}",
+                    escape(place.address(base_url)),
+                ]
+            )
+            for place, name in places.items()
+        ),
+        "\n".join(links),
+    ]
+    return "\n\n".join(line for line in lines if line)

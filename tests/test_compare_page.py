@@ -1,0 +1,412 @@
+"""The page Compare: what it says about two sides, and that it never says more than it knows."""
+
+import itertools
+import json
+import threading
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analyzers.compare import Difference, Level, Outcome
+from analyzers.finding import Row
+from library.compare_words import (
+    GREY,
+    interval_text,
+    p_text,
+    row_color,
+    signed_text,
+    waterfall_steps,
+)
+from library.palette import ROW_COLORS
+from library.report_comparison import Sides, comparison_report, measured_speedup
+from library.report_diagnosis import Asked as AskedReport
+from library.report_document import to_json
+from library.report_html import to_html
+from library.report_markdown import to_markdown
+from library.report_privacy import privacy_of
+from tests.comparisons_in_memory import comparison, delta
+from tests.test_report import Page, attributes, without_signs, words_of
+from tests.view_fakes import TIMEOUT_S, draw, library, open_sample, words
+from views import _compare_session
+from views._compare_charts import (
+    FAINT,
+    MAX_SAMPLES,
+    samples_figure,
+    thinned,
+    waterfall_figure,
+    waterfall_is_cropped,
+)
+from views._compare_tables import (
+    QUIET,
+    changed_only,
+    kernels_table,
+    metrics_table,
+    region_matrix,
+    region_table,
+)
+
+MINUS = "\N{MINUS SIGN}"
+HOSTILE = "</style><script>alert(1)</script>[x](javascript:1) <b>%{x}$"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tmp_path_factory.mktemp("library")
+
+
+@pytest.fixture(scope="module")
+def sync(data):
+    return open_sample("synthetic/synthetic_sync.sqlite", data).trace
+
+
+@pytest.fixture(scope="module")
+def launch(data):
+    return open_sample("synthetic/synthetic_launch.sqlite", data).trace
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Wait for answers, however busy the machine is; and let no test see another's."""
+    monkeypatch.setattr(_compare_session, "PATIENCE_S", TIMEOUT_S)
+    yield
+    _compare_session._jobs.clear()
+
+
+def page(data, **address):
+    with library(data):
+        app = draw("compare", **address)
+    assert not app.exception
+    return app
+
+
+def shown(data, monkeypatch, answer, sync, launch):
+    """Return the page with this answer for the two recordings."""
+    monkeypatch.setattr(_compare_session, "_compare", lambda _: answer)
+    monkeypatch.setattr(_compare_session, "forecast", lambda *_: None)
+    return page(data, base=sync.id, new=launch.id)
+
+
+def charts(app):
+    return [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+
+
+def test_without_two_recordings_the_page_says_what_to_record(tmp_path):
+    told = words(page(tmp_path))
+    assert "Nothing to compare yet" in told
+    assert "nsys profile -t cuda,nvtx,osrt -o baseline" in told
+
+
+def test_two_recordings_are_compared_and_the_verdict_comes_first(data, sync, launch):
+    app = page(data, base=sync.id, new=launch.id)
+    told = words(app)
+    assert "Regressed: an iteration took 952 µs and takes 2.40 ms" in told
+    assert app.header[0].value.startswith("Regressed")
+    assert "Where the change comes from" in told
+    assert "+1.45 ms" in told
+    assert app.query_params["base"] == sync.id
+    assert app.query_params["new"] == launch.id
+
+
+def test_a_recording_compared_with_itself_has_no_difference(data, sync):
+    told = words(page(data, base=sync.id, new=sync.id))
+    assert "No difference" in told
+    assert "Regressed" not in told
+
+
+def test_several_recordings_of_a_side_come_from_the_address(data, sync, launch):
+    app = page(data, base=f"{sync.id},{launch.id}", new=launch.id)
+    assert app.multiselect(key="compare_base").value == [sync.id, launch.id]
+    assert "of 2 recordings" in words(app)
+
+
+def test_a_recording_that_is_gone_is_told_in_one_line(data, sync, launch):
+    app = page(data, base="0123456789abcdef-5", new=sync.id)
+    assert len(app.error) == 1
+    assert "plotly_chart" not in str(app)
+
+
+def test_a_part_that_does_not_exist_is_told_in_one_line(data, sync, launch):
+    app = page(data, base=sync.id, new=launch.id, part="nvtx:nowhere")
+    assert len(app.error) == 1
+    assert "nowhere" in app.error[0].value
+
+
+def test_a_blocking_difference_is_all_that_is_shown(data, monkeypatch, sync, launch):
+    app = shown(data, monkeypatch, comparison(Outcome.NOT_COMPARABLE), sync, launch)
+    told = words(app)
+    assert "Not comparable: the GPUs differ." in told
+    assert "The baseline ran on an H100, the new side on an A100." in told
+    assert not app.get("plotly_chart")
+    assert not app.dataframe
+    assert " ms" not in told
+    assert "iteration" not in told
+
+
+def test_an_inconclusive_answer_colours_nothing(data, monkeypatch, sync, launch):
+    app = shown(data, monkeypatch, comparison(Outcome.INCONCLUSIVE), sync, launch)
+    assert "Inconclusive" in app.header[0].value
+    colors = charts(app)[0]["data"][0]["marker"]["color"]
+    assert not set(colors) & set(ROW_COLORS.values())
+
+
+def test_sides_from_different_tools_are_said_so(data, monkeypatch, sync, launch):
+    told = "Base was recorded by nsys, new by torch."
+    tool = Difference(what="tool", base="nsys", new="torch", level=Level.WARNING, sentence=told)
+    app = shown(data, monkeypatch, comparison(differences=(tool,)), sync, launch)
+    assert words(app).count(told) == 1
+
+
+def test_a_long_comparison_shows_that_it_runs(data, monkeypatch, sync, launch):
+    done = threading.Event()
+    monkeypatch.setattr(_compare_session, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(_compare_session, "_compare", lambda _: done.wait(TIMEOUT_S) and answer)
+    answer = comparison()
+    app = page(data, base=sync.id, new=launch.id)
+    done.set()
+    assert "Comparing 2 recordings" in str(app.get("progress")[0].proto)
+    assert not app.header
+
+
+def test_the_largest_change_is_shown_in_both_recordings_before_any_click(
+    data, monkeypatch, sync, launch
+):
+    answer = comparison(ids=(sync.id, launch.id), starts=(1_500_013_518, 1_500_013_518))
+    app = shown(data, monkeypatch, answer, sync, launch)
+    assert "launch: 2.30 ms before, 300 µs now" in words(app)  # the largest change, at first
+    links = [link.proto.query_string for link in app.get("page_link")]
+    assert any(sync.id in x and f"below={launch.id}" in x for x in links)
+
+
+def test_a_hostile_name_stays_text_on_the_page(data, monkeypatch, sync, launch):
+    answer = comparison(names=(HOSTILE, HOSTILE), kernel=HOSTILE, note=HOSTILE)
+    app = shown(data, monkeypatch, answer, sync, launch)
+    for element in (*app.markdown, *app.caption, *app.header):
+        assert "<script>" not in element.value.replace("\\<", "")
+        assert "](javascript" not in element.value
+    for chart in charts(app):
+        assert "<script>" not in json.dumps(chart)
+
+
+def test_the_comparison_survives_the_walk_to_another_page(data, sync, launch):
+    with library(data):
+        app = draw("compare", base=sync.id, new=launch.id)
+        app.switch_page("overview.py").run()
+        app.switch_page("compare.py").run()
+    assert app.multiselect(key="compare_base").value == [sync.id]
+    assert "Regressed" in words(app)
+
+
+def test_overview_and_compare_offer_the_report(data, sync, launch):
+    with library(data):
+        overview = draw("overview", trace=sync.id)
+    labels = [b.label for b in overview.get("download_button")]
+    assert {"HTML", "Markdown", "JSON"} <= set(labels)
+    app = page(data, base=sync.id, new=launch.id)
+    assert {"HTML", "Markdown", "JSON"} <= {b.label for b in app.get("download_button")}
+
+
+# --- figures ------------------------------------------------------------------------------
+
+
+def test_the_waterfall_goes_from_the_baseline_to_the_new_side_without_a_gap():
+    answer = comparison()
+    steps = waterfall_steps(answer)
+    assert steps[0] == ("baseline", 0.0, answer.delta.base)
+    for (_, _, before), (_, begin, _) in itertools.pairwise(steps[:-1]):
+        assert begin == before
+    assert steps[-2][2] == steps[-1][2] == answer.delta.new
+    assert sum(row.change_ns for row in answer.waterfall) == answer.delta.change
+
+
+def test_bars_of_the_waterfall_are_as_long_as_their_changes():
+    answer = comparison()
+    bar = waterfall_figure(answer).data[0]
+    changes = {row.row: row.change_ns for row in answer.waterfall}
+    length = dict(zip(bar.y, bar.x, strict=True))
+    for row in ("kernel", "launch", "host", "remainder"):
+        assert length[row] == changes[row]
+    assert [told[0] for told in bar.customdata] == list(bar.y)
+
+
+def test_only_changes_above_the_noise_have_the_colour_of_their_row():
+    bar = waterfall_figure(comparison()).data[0]
+    color = dict(zip(bar.y, bar.marker.color, strict=True))
+    opacity = dict(zip(bar.y, bar.marker.opacity, strict=True))
+    assert (color["launch"], opacity["launch"]) == (ROW_COLORS[Row.LAUNCH], 1.0)
+    assert (color["kernel"], opacity["kernel"]) == (GREY, FAINT)
+
+
+def test_an_axis_that_does_not_begin_at_zero_is_told():
+    assert not waterfall_is_cropped(comparison())
+    small = comparison()
+    rows = tuple(
+        replace(r, new_ns=r.base_ns, change_ns=-10_000 if r.row == "launch" else 0)
+        for r in small.waterfall
+    )
+    small = replace(small, delta=delta(4.0e6, 3.99e6), waterfall=rows)
+    axis = waterfall_figure(small).layout.xaxis
+    assert waterfall_is_cropped(small)
+    assert axis.range[0] > 3.9e6
+    assert len(set(axis.ticktext)) == len(axis.ticktext) > 1
+
+
+def test_without_any_change_the_axis_begins_at_zero():
+    same = comparison()
+    rows = tuple(replace(r, new_ns=r.base_ns, change_ns=0) for r in same.waterfall)
+    same = replace(same, delta=delta(4.0e6, 4.0e6), waterfall=rows)
+    assert not waterfall_is_cropped(same)
+
+
+def test_every_sample_is_drawn_after_the_warm_up():
+    answer = comparison()
+    points = [t for t in samples_figure(answer).data if t.type == "scatter"]
+    base = next(t for t in points if t.name == "baseline")
+    assert list(base.x) == list(range(3, 23))
+    assert tuple(base.y) == answer.base.samples_ns[0]
+    left_out = next(t for t in points if t.name == "baseline: warm-up, left out")
+    assert list(left_out.x) == [1, 2]
+
+
+@given(count=st.integers(0, 5 * MAX_SAMPLES))
+def test_a_long_run_is_thinned_evenly_and_keeps_both_ends(count):
+    import numpy as np
+
+    place, values = thinned(np.arange(count))
+    assert len(place) == len(values) == min(count, MAX_SAMPLES)
+    assert list(place) == list(values)
+    if count:
+        assert (place[0], place[-1]) == (0, count - 1)
+
+
+# --- tables -------------------------------------------------------------------------------
+
+
+def colored(styler):
+    """Return the rows of a table whose change has a background."""
+    styler._compute()
+    columns = list(styler.data.columns)
+    place = columns.index("change")
+    return [
+        any(name == "background-color" for name, _ in styler.ctx[row, place])
+        for row in range(len(styler.data))
+    ]
+
+
+def test_a_change_below_the_noise_is_not_coloured_in_any_table():
+    answer = comparison()
+    assert colored(kernels_table(answer.kernels)) == [False, True]
+    assert colored(metrics_table(answer.metrics)) == [True, False, True]
+    unsure = comparison(Outcome.INCONCLUSIVE)
+    assert not any(colored(kernels_table(unsure.kernels)))
+    changes, certain = region_matrix(unsure.regions)
+    assert not certain.to_numpy().any()
+    styler = region_table(changes, certain)
+    styler._compute()
+    assert {v for style in styler.ctx.values() for v in style} <= {tuple(QUIET.split(": "))}
+
+
+def test_the_matrix_holds_every_region_s_change():
+    answer = comparison()
+    changes, certain = region_matrix(answer.regions)
+    assert changes.loc["forward", "launch"] == -1.8e6
+    assert bool(certain.loc["forward", "launch"])
+    assert not bool(certain.loc["forward", "kernel"])
+    assert changes.to_numpy().sum() == pytest.approx(sum(r.time.change for r in answer.regions))
+
+
+def test_new_and_gone_kernels_count_as_changed():
+    kinds = [k.kind.value for k in changed_only(comparison(Outcome.INCONCLUSIVE).kernels)]
+    assert kinds == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (-51_300_000, "ns", f"{MINUS}51.3 ms"),
+        (0, "ns", "0 ns"),
+        (4096, "bytes", "+4.10 kB"),
+        (-3, "count", f"{MINUS}3"),
+    ],
+)
+def test_a_change_has_its_sign(value, unit, text):
+    assert signed_text(value, unit) == text
+
+
+def test_what_is_not_known_is_said_so():
+    assert interval_text(None, None) == "not known"
+    assert p_text(None) == "not known"
+    assert p_text(0.0002) == "< 0.001"
+    assert p_text(0.034) == "0.034"
+    assert row_color("remainder", significant=False) == GREY
+
+
+def test_the_measured_speed_up_has_the_interval_of_the_change():
+    answer = comparison()
+    speedup, low, high = measured_speedup(answer)
+    assert speedup == pytest.approx(2.0)
+    assert low == pytest.approx(4 / (4 - 1.8))
+    assert high == pytest.approx(4 / (4 - 2.2))
+    assert measured_speedup(comparison(Outcome.NOT_COMPARABLE)) is None
+
+
+def test_the_interval_of_a_change_holds_the_change():
+    change = delta(4.0, 2.0)
+    assert change.low <= change.change <= change.high
+
+
+# --- the report ---------------------------------------------------------------------------
+
+
+def report(answer):
+    return comparison_report(answer, Sides(sources=[]), AskedReport(privacy=privacy_of()))
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_the_report_says_the_same_words_in_every_form(outcome):
+    document = report(comparison(outcome))
+    answer = json.loads(to_json(document))
+    page_ = Page(to_html(document))
+    text = page_.text + "".join(attributes(page_, "aria-label"))
+    markdown = without_signs(to_markdown(document))
+    for said in words_of(answer):
+        assert said in text
+        assert said in markdown
+    assert answer["comparison"]["verdict"] == outcome.value
+
+
+def test_every_number_of_a_compared_report_leads_to_a_window_of_its_side():
+    answer = json.loads(to_json(report(comparison())))
+    cells = [
+        cell
+        for section in answer["sections"]
+        for block in section["blocks"]
+        if "table" in block
+        for row in block["rows"]
+        for cell in row
+        if cell["value"] is not None
+    ]
+    assert len(cells) > 20
+    assert {answer["windows"][c["window"]]["recording"] for c in cells} == {"baseline", "new"}
+
+
+def test_the_report_of_what_cannot_be_compared_holds_no_number():
+    answer = json.loads(to_json(report(comparison(Outcome.NOT_COMPARABLE))))
+    titles = [section["title"] for section in answer["sections"]]
+    assert "Where the change comes from" not in titles
+    assert "Kernels" not in titles
+    assert answer["windows"] == {}
+
+
+def test_hostile_names_are_only_shown_in_a_compared_report():
+    document = report(comparison(names=(HOSTILE, HOSTILE), kernel=HOSTILE, note=HOSTILE))
+    tags = {tag for tag, _ in Page(to_html(document)).elements}
+    assert not tags & {"script", "b", "img"}
+
+
+def test_private_texts_stay_out_of_a_compared_report():
+    secret = "/home/canary/secret/train.py"
+    document = report(comparison(kernel=secret, note=f"canary ran {secret}"))
+    for form in (to_html, to_markdown, to_json):
+        assert "canary" not in form(document)

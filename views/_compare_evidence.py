@@ -1,0 +1,110 @@
+"""Both recordings on one canvas, aligned at the evidence of a change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from analyzers.compare import Comparison, Place, SideSummary
+from analyzers.facts import WindowError
+from collectors.trace import TraceError
+from library.timeline_view import Timeline
+from views._routes import timeline_answer, trouble
+from views._session import show_error, timeline
+from views._tiles import MIN_VIEW_NS
+from views._units import md_escape, visible
+from views.components.timeline import Drawn, Span
+from views.components.timeline import timeline as canvas
+
+KEY = "compare_timeline"
+ROOM_AROUND = 1.5  # of the longer of both stretches, on both sides of it
+SHOWN_NAME = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a reader picked: a stretch on each side, and what it shows.
+
+    Attributes:
+        words: What the stretches show.
+        base: Where on the base side; None when it is only on the new one.
+        new: Where on the new side.
+    """
+
+    words: str
+    base: Place | None
+    new: Place | None
+
+
+def show_evidence(comparison: Comparison, evidence: Evidence) -> None:
+    """Draw both sides at the evidence, the baseline above, and lead to each timeline."""
+    sides = (
+        ("baseline", comparison.base, evidence.base or comparison.base.typical),
+        ("new", comparison.new, evidence.new or comparison.new.typical),
+    )
+    found = []
+    for words, side, place in sides:
+        trace_id = _trace_id(side, place)
+        if not trace_id or place is None:
+            st.caption(f"The timeline of the side {md_escape(words)} cannot be shown.")
+            continue
+        try:
+            with st.spinner("Preparing the timeline …"):
+                found.append((words, side, place, trace_id, timeline(trace_id, "", -1)))
+        except (TraceError, WindowError, OSError) as error:
+            show_error(trouble(error))
+    if not found:
+        return
+    marks = [_on_axis(place, shown) for _, _, place, _, shown in found]
+    upper = marks[0]
+    room = int(max(*(m[1] - m[0] for m in marks), MIN_VIEW_NS) * ROOM_AROUND)
+    length = max(m[1] - m[0] for m in marks)
+    canvas(
+        [
+            Drawn(
+                query={"trace": trace_id, "window": "", "device": "-1", "counters": ""},
+                name=f"{words}: {visible(side.recordings[place.recording].name, SHOWN_NAME)}",
+                window=(0, shown.duration_ns),
+                mark=mark,
+                offset_ns=mark[0] - upper[0],
+            )
+            for (words, side, place, trace_id, shown), mark in zip(found, marks, strict=True)
+        ],
+        view=(upper[0] - room, upper[0] + length + room),
+        view_key=" ".join(f"{i} {p.start_ns} {p.end_ns}" for _, _, p, i, _ in found),
+        find="",
+        picked=None,
+        align=None,
+        answer=timeline_answer,
+        key=KEY,
+    )
+    with st.container(horizontal=True):
+        for words, _, place, trace_id, _ in found:
+            mark = f"{place.start_ns}-{place.end_ns}"
+            st.page_link(
+                "timeline.py",
+                label=LINKS[words],
+                query_params={"trace": trace_id, "mark": mark, **_below(found, trace_id)},
+            )
+
+
+LINKS = {"baseline": "Baseline on the timeline", "new": "New on the timeline"}
+
+
+def _below(
+    found: list[tuple[str, SideSummary, Place, str, Timeline]], upper: str
+) -> dict[str, str]:
+    """Return the other recording for the timeline's address, when it is another one."""
+    others = [trace_id for *_, trace_id, _ in found if trace_id != upper]
+    return {"below": others[0]} if others else {}
+
+
+def _trace_id(side: SideSummary, place: Place | None) -> str:
+    if place is None or not 0 <= place.recording < len(side.recordings):
+        return ""
+    return side.recordings[place.recording].trace_id
+
+
+def _on_axis(place: Place, shown: Timeline) -> Span:
+    return place.start_ns - shown.origin_ns, place.end_ns - shown.origin_ns

@@ -1,0 +1,214 @@
+"""What the reader compares: two sides, a part of each iteration, a device.
+
+The address names all of it (``?base=…&new=…&part=…&gpu=…``), so that a link reopens it; the session
+keeps it while the reader walks from page to page.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import streamlit as st
+
+import worker
+from analyzers.compare import Comparison, Side
+from analyzers.facts import WindowError, holds_counters_only
+from analyzers.report import Window
+from analyzers.whatif import WhatIf
+from collectors.trace import Trace, TraceError
+from library import cache, comparisons
+from views._choices import window_choices
+from views._routes import trouble
+from views._session import MAX_ROWS_IN_SERVER, load, show_error
+
+REMEMBERED = "compare_asked"
+KEPT = 16  # comparisons that stay in memory
+POLL = "0.4s"
+PATIENCE_S = 0.6  # what is faster shows no progress
+MAX_SIDE = 20  # recordings of one side
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is compared with what.
+
+    Attributes:
+        base: Ids of the recordings before the change.
+        new: Ids of those after it.
+        window: Part of them, as ``whyslow compare --window`` takes it; empty for iterations.
+        device: Number of the device among those that both sides have; -1 for the first one.
+    """
+
+    base: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    window: str = ""
+    device: int = -1
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is something on both sides."""
+        return bool(self.base and self.new)
+
+
+def choices() -> list[Trace]:
+    """Return the recordings that can be compared, the newest first."""
+    return [t for t in cache.traces() if not holds_counters_only(t)]
+
+
+def adopt(recordings: Sequence[Trace]) -> Asked:
+    """Take what the address names, else what was compared before, else the only pair there is."""
+    asked = st.query_params
+    if asked.get("base") or asked.get("new"):
+        return Asked(
+            base=_ids("base"),
+            new=_ids("new"),
+            window=asked.get("part", ""),
+            device=int(gpu) if (gpu := asked.get("gpu", "")).isdecimal() and len(gpu) < 4 else -1,
+        )
+    remembered = st.session_state.get(REMEMBERED)
+    if isinstance(remembered, Asked):
+        return remembered
+    if len(recordings) == 2:  # opened one after the other: the older one is what was there before
+        return Asked(base=(recordings[1].id,), new=(recordings[0].id,))
+    return Asked()
+
+
+def put(asked: Asked) -> None:
+    """Write to the address what is compared."""
+    st.session_state[REMEMBERED] = asked
+    wanted = {
+        "base": ",".join(asked.base),
+        "new": ",".join(asked.new),
+        "part": asked.window,
+        "gpu": str(asked.device) if asked.device >= 0 else "",
+    }
+    for key, value in wanted.items():
+        if value and st.query_params.get_all(key) != [value]:
+            st.query_params[key] = value
+        elif not value and key in st.query_params:
+            del st.query_params[key]
+
+
+def _ids(key: str) -> tuple[str, ...]:
+    """Return the ids that the address names: repeated, or separated by commas."""
+    named = [i.strip() for text in st.query_params.get_all(key) for i in text.split(",")]
+    return tuple(dict.fromkeys(i for i in named if i))[:MAX_SIDE]
+
+
+def windows_of(asked: Asked) -> dict[str, str]:
+    """Return the parts worth offering: ranges that every recording has, by the baseline's words."""
+    shared: dict[str, str] = {}
+    for number, trace_id in enumerate((*asked.base[:1], *asked.new[:1])):
+        try:
+            offered = window_choices(trace_id)
+        except (TraceError, WindowError, OSError):  # the comparison itself says what is wrong
+            return {}
+        ranges = {
+            w.rpartition("#")[0]: words.partition(" · first of ")[0]
+            for w, words in offered.items()
+            if w.startswith("nvtx:")
+        }
+        shared = ranges if not number else {w: t for w, t in shared.items() if w in ranges}
+    return shared
+
+
+def answer(asked: Asked) -> Comparison | None:
+    """Return the comparison, or None after telling what is wrong or how far it is."""
+    job = _job(asked)
+    deadline = time.monotonic() + PATIENCE_S
+    while not job.done() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if not job.done():
+        st.fragment(_watch, run_every=POLL)(asked, time.monotonic())
+        return None
+    try:
+        return job.result()
+    except (TraceError, WindowError) as error:
+        _jobs().pop(asked, None)
+        show_error(str(error))
+    except OSError as error:
+        _jobs().pop(asked, None)
+        show_error(trouble(error))
+    return None
+
+
+def _watch(asked: Asked, began: float) -> None:
+    job = _jobs().get(asked)
+    if job is None or job.done():
+        st.rerun(scope="app")
+    waited = time.monotonic() - began
+    count = len(asked.base) + len(asked.new)
+    st.progress(
+        min(waited / (waited + 5.0), 0.95), f"Comparing {count:d} recordings, {waited:.0f} s"
+    )
+
+
+@st.cache_resource(show_spinner=False)
+def _jobs() -> dict[Asked, Future[Comparison]]:
+    return {}
+
+
+@st.cache_resource(show_spinner=False)
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="compare")  # one needs all memory it may have
+
+
+def _job(asked: Asked) -> Future[Comparison]:
+    jobs = _jobs()
+    if asked not in jobs:
+        while len(jobs) >= KEPT:
+            jobs.pop(next(iter(jobs)))
+        jobs[asked] = _thread().submit(_compare, asked)
+    return jobs[asked]
+
+
+def _compare(asked: Asked) -> Comparison:
+    return comparisons.compare_recordings(
+        [cache.get(i) for i in asked.base],
+        [cache.get(i) for i in asked.new],
+        window=asked.window,
+        device=str(asked.device) if asked.device >= 0 else "",
+        measure=_measure,
+    )
+
+
+def _measure(trace: Trace, window: str, device: int) -> Side:
+    """Measure what a recording brings; a large one in a child process, under limits."""
+    is_large = sum(trace.counts.values()) > MAX_ROWS_IN_SERVER
+    measure = worker.measure if is_large else comparisons.measured
+    return measure(trace, window, device)
+
+
+def known_devices(asked: Asked) -> tuple[str, ...]:
+    """Return the devices that both sides have, once a comparison told them."""
+    for known, job in list(_jobs().items()):
+        same = (known.base, known.new) == (asked.base, asked.new)
+        if same and job.done() and job.exception() is None and len(job.result().devices) > 1:
+            return job.result().devices
+    return ()
+
+
+def forecast(asked: Asked, comparison: Comparison) -> WhatIf | None:
+    """Return what is predicted from the first recording of the baseline; None when it cannot be."""
+    try:
+        return _predicted(asked.base[0], comparison.base.recordings[0].warm_up)
+    except (TraceError, WindowError, OSError) as error:
+        show_error(trouble(error))
+        return None
+
+
+@st.cache_resource(max_entries=KEPT, show_spinner="Predicting from the baseline …")
+def _predicted(trace_id: str, warm_up: int) -> WhatIf:
+    from library import predictions
+
+    trace = cache.get(trace_id)
+    report = load(trace_id, "").report
+    kept = report.iterations[warm_up:]
+    window = report.window
+    if kept:
+        span = {"start_ns": kept[0].start_ns, "end_ns": kept[-1].end_ns}
+        window = Window(**span, label=f"{len(kept)} iterations")
+    return predictions.predict(trace, window, [])

@@ -1,0 +1,78 @@
+"""The button that hands a report over as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from analyzers.compare import Comparison
+from analyzers.whatif import WhatIf
+from library import cache
+from library.report_comparison import Sides, comparison_report, named_sources
+from library.report_diagnosis import Asked, Where, diagnosis
+from library.report_document import Document
+from library.report_files import FORMS
+from library.report_privacy import KINDS, privacy_of
+from views._session import Session
+
+_LABELS = {"html": "HTML", "markdown": "Markdown", "json": "JSON"}
+_SUFFIXES = {"html": "html", "markdown": "md", "json": "json"}
+_TYPES = {"html": "text/html", "markdown": "text/markdown", "json": "application/json"}
+
+
+def offer_diagnosis(session: Session) -> None:
+    """Offer the report about what the reader looks at."""
+    where = Where(trace_id=session.trace.id, window=session.window, counters=session.counters)
+    _offer("diagnosis", lambda asked: diagnosis(session.trace, session.stored, where, asked))
+
+
+def offer_comparison(
+    base: tuple[str, ...],
+    new: tuple[str, ...],
+    comparison: Comparison,
+    predicted: Callable[[], WhatIf | None],
+) -> None:
+    """Offer the report about a comparison of these recordings.
+
+    Args:
+        base: Ids of the recordings before the change.
+        new: Ids of those after it.
+        comparison: The answer.
+        predicted: Gives what was predicted by the time that the report is written.
+    """
+
+    def made(asked: Asked) -> Document:
+        named = named_sources([cache.get(i) for i in base], [cache.get(i) for i in new])
+        return comparison_report(comparison, Sides(sources=named, what_if=predicted()), asked)
+
+    _offer("comparison", made)
+
+
+def _offer(name: str, made: Callable[[Asked], Document]) -> None:
+    with st.popover("Report", key=f"report_{name}"):
+        st.caption("One file that opens anywhere, without a network.")
+        private = st.checkbox(
+            "Leave host names, users, paths, command lines and environment in",
+            key=f"report_{name}_private",
+        )
+        for form, label in _LABELS.items():
+            st.download_button(
+                label,
+                data=_written(form, made, private=private),
+                file_name=f"whyslow-{name}.{_SUFFIXES[form]}",
+                mime=_TYPES[form],
+                key=f"report_{name}_{form}",
+                on_click="ignore",
+                width="stretch",
+            )
+
+
+def _written(form: str, made: Callable[[Asked], Document], *, private: bool) -> Callable[[], bytes]:
+    """Return what writes the file when it is asked for, and not before."""
+
+    def write() -> bytes:
+        asked = Asked(privacy=privacy_of(KINDS if private else ()))
+        return FORMS[form](made(asked)).encode("utf-8", "backslashreplace")
+
+    return write
