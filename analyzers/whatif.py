@@ -165,6 +165,14 @@ class Replay:
         """Return it as JSON can hold it."""
         return {**asdict(self), "error": self.error, "is_trusted": self.is_trusted}
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Replay:
+        """Return what ``to_dict`` wrote."""
+        known = {name: data[name] for name in cls.__dataclass_fields__}
+        known["window"] = Window(**data["window"])
+        known["devices"] = tuple(DeviceReplay(**device) for device in data["devices"])
+        return cls(**{**known, "assumptions": tuple(data["assumptions"])})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Withheld:
@@ -190,6 +198,15 @@ class WhatIf:
             "predictions": [p.to_dict() for p in self.predictions],
             "withheld": [asdict(w) for w in self.withheld],
         }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> WhatIf:
+        """Return what ``to_dict`` wrote."""
+        return cls(
+            replay=Replay.from_dict(data["replay"]),
+            predictions=tuple(Prediction.from_dict(p) for p in data["predictions"]),
+            withheld=tuple(Withheld(**w) for w in data["withheld"]),
+        )
 
 
 def explore(facts: Facts, window: Window, speed_ups: Sequence[tuple[str, float]] = ()) -> WhatIf:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cli
+import worker
 from analyzers.facts import build_facts
 from analyzers.report import Window
 from analyzers.whatif import (
@@ -19,6 +20,7 @@ from analyzers.whatif import (
     MIN_UNCERTAINTY,
     TIMES,
     Prediction,
+    WhatIf,
     agrees,
     beside,
     explore,
@@ -415,8 +417,7 @@ def test_predictions_survive_json(tmp_path):
     known = explored(tmp_path, families.sync_every_step(Maker(1)).program)
     stored = json.loads(json.dumps(known.to_dict()))
     assert stored["replay"]["error"] == known.replay.error
-    again = tuple(Prediction.from_dict(p) for p in stored["predictions"])
-    assert again == known.predictions
+    assert WhatIf.from_dict(stored) == known
     assert all(p["speedup_low"] <= p["speedup_high"] for p in stored["predictions"])
 
 
@@ -567,6 +568,46 @@ def test_compiled_code_is_kept_in_the_data_folder(recording, tmp_path):
     )
     assert ran.returncode == 0, ran.stderr
     assert list((tmp_path / "data" / "compiled").rglob("*.nbi"))
+
+
+@pytest.fixture
+def opened(recording):
+    return worker.open_recording(recording)
+
+
+def test_predictions_are_made_in_a_child_and_kept(opened, monkeypatch):
+    window = opened.stored.report.window
+    first = worker.predict(opened.trace, window)
+    monkeypatch.setattr(worker.Job, "_launch", None)  # asked again, nothing is started
+    assert worker.predict(opened.trace, window) == first
+    assert first.predictions
+
+
+def test_damaged_predictions_are_made_anew(opened):
+    question = predictions.Question(window=opened.stored.report.window)
+    known = worker.predict(opened.trace, question.window)
+    path = predictions.place_of(opened.trace, question)
+    path.write_text(path.read_text().replace("removing the", "removing 1,000 of the"))
+    assert predictions.load(opened.trace, question) is None
+    assert not path.exists()
+    assert worker.predict(opened.trace, question.window) == known
+
+
+def test_other_windows_and_kernels_are_other_questions(opened):
+    window = opened.stored.report.window
+    asked = [
+        predictions.Question(window=window),
+        predictions.Question(window=replace(window, start_ns=window.start_ns + 1)),
+        predictions.Question(window=window, speed_ups=(("gemm", 2.0),)),
+    ]
+    assert len({predictions.place_of(opened.trace, q) for q in asked}) == 3
+    assert predictions.Question.from_text(asked[2].text()) == asked[2]
+
+
+def test_a_prediction_that_needs_too_much_memory_is_one_line(opened, monkeypatch):
+    monkeypatch.setenv("WHYSLOW_LIMIT_MEMORY_GB", "0.4")
+    with pytest.raises(RefusedError, match="WHYSLOW_LIMIT_MEMORY_GB"):
+        worker.predict(opened.trace, opened.stored.report.window)
 
 
 def test_compiled_code_that_others_could_change_is_not_used(recording, monkeypatch):
