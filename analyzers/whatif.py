@@ -292,7 +292,9 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
     now = busy_ns(device, times[2], times[3], (low, high))
     length = max((b - a for a, b in spans), key=lambda ns: abs(ns - window.duration_ns))
     inside = (graph.start < measured[1]) & (graph.stop > measured[0])
-    calls = (graph.begin < measured[1]) & (graph.end > measured[0]) & (graph.thread >= 0)
+    calls = (graph.begin < measured[1]) & (graph.end > measured[0])
+    calls[graph.item[inside]] = True  # what ran in the window may have been submitted before it
+    calls &= graph.thread >= 0
     error = abs(length - window.duration_ns) / max(window.duration_ns, 1)
     reason = ""
     if error > MAX_ERROR:
@@ -319,7 +321,8 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
         unlinked=int((inside & ~graph.linked).sum()),
         reason=reason,
         assumptions=(
-            f"A launch reaches an idle GPU {graph.latency_ns / 1e3:.1f} µs after its call returns, "
+            f"A launch reaches an idle GPU {abs(graph.latency_ns) / 1e3:.1f} µs "
+            f"{'before' if graph.latency_ns < 0 else 'after'} its call returns, "
             f"kernels of a stream follow each other after {graph.device_gap_ns / 1e3:.1f} µs",
             "Host work, calls and GPU operations take as long as recorded; streams keep the order "
             "in which work was submitted",

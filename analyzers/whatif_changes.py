@@ -12,7 +12,7 @@ from analyzers.cuda_names import Call
 from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, Facts, innermost
 from analyzers.finding import Cause
 from analyzers.gaps import DEVICE_GAP_MAX_NS
-from analyzers.host_timeline import DISPATCH_MAX_NS
+from analyzers.host_timeline import DISPATCH_MAX_NS, LAZY_LOADING_MIN_NS
 from analyzers.intervals import Array
 from analyzers.replay_graph import NONE, NOTHING, OP_END, OP_START, Graph
 from analyzers.windows import find_iterations
@@ -193,7 +193,7 @@ def _runs(facts: Facts, graph: Graph) -> Array:
     A run is on one thread, without a wait, an allocation, a long pause or the begin of a step.
     """
     fits = np.isin(graph.call, (Call.LAUNCH, Call.ENQUEUE, Call.OTHER)) & (graph.thread >= 0)
-    fits &= graph.after == NOTHING
+    fits &= (graph.after == NOTHING) & ~_loads(facts, graph)
     order = np.argsort(graph.thread, kind="stable")
     thread, ok = graph.thread[order], fits[order]
     step = np.searchsorted(_step_begins(facts), graph.begin[order] + graph.origin_ns, side="right")
@@ -215,6 +215,16 @@ def _runs(facts: Facts, graph: Graph) -> Array:
     result = np.full(len(order), NONE, np.int64)
     codes = np.unique(number[good], return_inverse=True)[1]
     result[order[good]] = codes
+    return result
+
+
+def _loads(facts: Facts, graph: Graph) -> Array:
+    """Return the launch calls that load their kernel first: a graph's kernels are loaded, too."""
+    long = np.flatnonzero(
+        (graph.call == Call.LAUNCH) & (graph.end - graph.begin >= LAZY_LOADING_MIN_NS)
+    )
+    result = np.zeros(len(graph.call), dtype=bool)
+    result[long] = facts.is_first_use[graph.api_row[long]]
     return result
 
 
@@ -290,16 +300,20 @@ def remove_waits(facts: Facts, graph: Graph, reach: Reach) -> Result:
     blocked = (waits | reads) & reach.calls & graph.blocked
     if not blocked.any():
         return "no call of a thread that launches work waited for the GPU"
-    every = [_without_waits(facts, graph, reach, waits | reads, "")]
-    known = np.flatnonzero(waits | reads)
+    guards = reads | _after_a_read(facts, graph)
+    every = [_without_waits(graph, reach, (waits | reads, guards), "")]
+    known = np.flatnonzero(blocked)
     names = facts.functions[facts.api["name"].to_numpy()[graph.api_row[known]]]
     functions = np.unique(np.array([str(n) for n in names]))
     if len(functions) > 1:
         for function in functions:  # each alone, too: it may be the only one that matters
             mine = np.zeros(len(waits), dtype=bool)
-            mine[known[names == function]] = True
-            if (mine & blocked).any():
-                every.append(_without_waits(facts, graph, reach, mine, str(function)))
+            code = np.flatnonzero(facts.functions.astype(str) == function)
+            called = np.flatnonzero(graph.api_row >= 0)
+            name = facts.api["name"].to_numpy()[graph.api_row[called]]
+            mine[called[np.isin(name, code)]] = True
+            mine &= waits | reads
+            every.append(_without_waits(graph, reach, (mine, guards), str(function)))
     return every
 
 
@@ -327,9 +341,17 @@ def _after_a_read(facts: Facts, graph: Graph) -> Array:
     return result
 
 
-def _without_waits(
-    facts: Facts, graph: Graph, reach: Reach, chosen: Array, function: str
-) -> Change:
+def _without_waits(graph: Graph, reach: Reach, waits: tuple[Array, Array], function: str) -> Change:
+    """Return the change that takes waits away.
+
+    Args:
+        graph: As recorded.
+        reach: The window.
+        waits: The calls, and which calls bring a result that the host probably reads.
+        function: Name of the function, "" for all.
+    """
+    chosen, guards = waits
+    guards = guards & chosen
     count = int(np.count_nonzero(chosen & reach.calls))
     copies = chosen & (graph.call == Call.COPY)
     after = np.where(chosen, NOTHING, graph.after)
@@ -341,7 +363,6 @@ def _without_waits(
         tail=np.where(chosen, 0, graph.tail),
     )
     rest = np.minimum(graph.own + graph.tail, graph.wake_up_ns)
-    guards = chosen & (copies | _after_a_read(facts, graph))
     worst = replace(
         best,
         after=np.where(guards, graph.after, after),
@@ -362,7 +383,7 @@ def _without_waits(
             "that the recording does not hold",
             *(
                 [
-                    f"{count_text(reads, 'wait')} follow{'s' if reads == 1 else ''} a copy to the "
+                    f"{count_text(reads, 'wait')} bring{'s' if reads == 1 else ''} a copy to the "
                     "host, whose result is probably read: at worst those stay"
                 ]
                 if reads
@@ -711,7 +732,8 @@ def allocate_once(_: Facts, graph: Graph, reach: Reach) -> Result:
             best=best,
             worst=worst,
             assumptions=(
-                "Buffers are allocated before the loop, or come from a pool",
+                "Buffers are allocated before the loop, or come from a pool; where the first call "
+                "also creates the context, that happens before, too",
                 f"At worst a pool takes {CALL_NS / 1e3:.0f} µs a call",
             ),
         )

@@ -230,6 +230,20 @@ def collectives_between(make: Maker) -> Case:
     return Case(one_thread(loop(steps)))
 
 
+def input_before_late_launches(make: Maker) -> Case:
+    """Input that nothing prepares, then kernels too short to hide their launching."""
+    pause, dispatch = make.between(1_000_000, 8_000_000), make.between(15_000, 40_000)
+    ns = make.between(4_000, 30_000)
+    steps: list[list[Operation]] = [
+        [
+            Work(make.about(pause)),
+            *[o for _ in range(60) for o in (make.dispatch(dispatch), make.kernel(ns))],
+        ]
+        for _ in range(20)
+    ]
+    return Case(one_thread(loop(steps)))
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A change, the programs it is tried on, and how it is made to a program."""
@@ -267,6 +281,7 @@ EXPERIMENTS = (
         (
             families.host_input,
             families.host_pauses,
+            input_before_late_launches,
             families.tangled_steps,
             families.mixed_phases,
         ),

@@ -176,8 +176,9 @@ def in_words(known: WhatIf, name: str) -> str:
         return "\n".join([*lines, f"Nothing is predicted. {told.reason}", ""])
     winning = [p for p in known.predictions if p.wins]
     lines += ["", "What if, the largest gain first" if winning else "No change would win much"]
+    said: dict[str, int] = {}
     for number, prediction in enumerate(winning, 1):
-        lines += _prediction_lines(number, prediction)
+        lines += _prediction_lines(number, prediction, said)
     if len(winning) < len(known.predictions):
         lines += ["", "Would not make it notably faster"]
         lines += [f"  {p.title}" for p in known.predictions if not p.wins]
@@ -189,7 +190,19 @@ def in_words(known: WhatIf, name: str) -> str:
     return "\n".join(lines)
 
 
-def _prediction_lines(number: int, prediction: Prediction) -> Iterator[str]:
+def _prediction_lines(number: int, prediction: Prediction, said: dict[str, int]) -> Iterator[str]:
+    """Yield a prediction and what it assumes, each assumption in full only where it is new.
+
+    Args:
+        number: Its rank.
+        prediction: What to say.
+        said: Which prediction said each assumption first; added to.
+    """
     low, high = time_text(prediction.low_ns), time_text(prediction.high_ns)
     yield f"  {number}. {prediction.sentence} ({low} to {high})"
-    yield from (f"     Assumes: {a}" for a in prediction.assumptions)
+    before = sorted({said[a] for a in prediction.assumptions if a in said})
+    if before:
+        yield f"     Assumes what {' and '.join(str(n) for n in before)} does"
+    for assumption in prediction.assumptions:
+        if said.setdefault(assumption, number) == number:
+            yield f"     Assumes: {assumption}"

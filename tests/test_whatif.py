@@ -390,6 +390,26 @@ def test_no_graph_holds_what_cannot_be_captured(inside, tmp_path):
     assert about(known, "graph").title == "capturing the 40 launches in 20 CUDA graph launches"
 
 
+def test_a_launch_that_loads_its_kernel_is_not_captured(tmp_path):
+    """The first launch of a kernel takes 5 ms: a graph's kernels have to be loaded, too."""
+    step = [Work(20 * US, is_dispatch=True), Kernel(3 * US)] * 30
+    first = [Kernel(3 * US, "warm"), Kernel(3 * US, call_ns=5 * MS)]
+    graph = about(explored(tmp_path, one_thread([*first, *loop([step] * 10)])), "graph")
+    assert graph.low_ns > 5 * MS
+
+
+def test_functions_are_told_apart_only_where_several_wait(tmp_path):
+    one = [Kernel(50 * US), Wait()] * 20
+    other = [Kernel(50 * US), Wait("cudaDeviceSynchronize")] * 20
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    alone = explored(tmp_path / "one", one_thread(one))
+    both = explored(tmp_path / "two", one_thread([*one, *other]))
+    assert [p.change for p in alone.predictions if p.change.startswith("sync")] == ["sync"]
+    named = {p.change for p in both.predictions if p.change.startswith("sync")}
+    assert named == {"sync", "sync:cudaStreamSynchronize", "sync:cudaDeviceSynchronize"}
+
+
 def test_what_is_pinned_already_is_not_pinned_again(tmp_path):
     steps = [[Copy(8_000_000), *[Kernel(100 * US)] * 4]] * 10
     known = explored(tmp_path, one_thread(loop(steps)))
@@ -545,6 +565,14 @@ def test_the_command_says_first_how_far_to_trust_it(recording, capsys):
     assert lines[0].endswith("%)")
     waits = next(line for line in lines if "Removing the 1,0" in line)
     assert typeset(" x faster") in waits
+
+
+def test_an_assumption_is_said_once(tmp_path):
+    known = explored(tmp_path, families.tangled_steps(Maker(4)).program, [("gemm", 2.0)])
+    text = predictions.in_words(known, "program.sqlite")
+    told = [line for line in text.splitlines() if line.startswith("     Assumes: ")]
+    assert told
+    assert len(set(told)) == len(told)
 
 
 def test_the_command_gives_json_and_takes_kernels(recording, capsys):
