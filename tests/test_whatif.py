@@ -575,6 +575,16 @@ def test_an_assumption_is_said_once(tmp_path):
     assert len(set(told)) == len(told)
 
 
+def test_a_pause_that_is_not_recorded_is_told_and_widens_the_range(tmp_path):
+    """The host is never ahead, so nothing tells how long the device pauses between kernels."""
+    late = explored(tmp_path, one_thread([Work(20 * US, is_dispatch=True), Kernel(3 * US)] * 200))
+    graph = about(late, "graph")
+    # 200 kernels of 3 µs, which 0.3 to 3 µs may keep apart.
+    assert graph.low_ns < 200 * 3.4 * US
+    assert graph.high_ns > 200 * 5.9 * US
+    assert any("is not recorded" in a for a in late.replay.assumptions)
+
+
 def test_the_command_gives_json_and_takes_kernels(recording, capsys):
     assert cli.main(["whatif", str(recording), "--json", "--speed-up", "gemm=4"]) == 0
     answer = json.loads(capsys.readouterr().out)
