@@ -332,7 +332,8 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
             "in which work was submitted",
             *unknown,
             f"A prediction's range allows launch latency, device gap and wake-up to be "
-            f"{VARIES:.0%} shorter or longer, and adds {MIN_UNCERTAINTY:.1%} or the replay's "
+            f"{100 * VARIES:.0f} % shorter or longer, and adds {100 * MIN_UNCERTAINTY:.1f} % or "
+            "the replay's "
             "error, never more than the gain itself",
         ),
     )
