@@ -642,8 +642,8 @@ def _fed(graph: Graph, reach: Reach, paused: Array, name: str) -> Change:
         assumptions=(
             f"{'It is' if name else 'Input, locks and other host work outside of launching are'} "
             "ready in time; at best nothing else changes",
-            f"At worst the host needs {usual / 1e3:.1f} µs in its place, and its own work "
-            f"takes {100 * HOST_SLOWER:.0f} % longer beside the threads or processes that prepare it",
+            f"At worst the host needs {usual / 1e3:.1f} µs in its place, and its "
+            f"own work takes {100 * HOST_SLOWER:.0f} % longer beside what prepares it",
         ),
     )
 
