@@ -331,7 +331,7 @@ def _what_if(chosen: argparse.Namespace) -> None:
     with _bar(chosen.path.name) as show:
         known = worker.use_recording(
             chosen.path,
-            lambda opened: predictions.predict(opened.trace, opened.stored.report.window, asked),
+            lambda opened: worker.predict(opened.trace, opened.stored.report.window, asked, show),
             window=chosen.window,
             on_progress=show,
         )
