@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.booking import ROW_CODE, ROWS
+from analyzers.compare_known import Known, cut
 from analyzers.compare_samples import periods, warm_up
 from analyzers.cuda_names import Call
 from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts, WindowError
@@ -207,7 +208,7 @@ def _whole(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def measure(facts: Facts, request: str = "", device: int = -1) -> Side:
+def measure(facts: Facts, request: str = "", device: int = -1, known: Known | None = None) -> Side:
     """Return what a recording brings to a comparison.
 
     Args:
@@ -215,13 +216,15 @@ def measure(facts: Facts, request: str = "", device: int = -1) -> Side:
         request: ``""`` (the iterations that are found, else the whole window), ``nvtx:NAME`` (every
             range of that name), or one window as ``analyzers.analyze`` takes it.
         device: Key of the device to compare; -1 for the one that is busy longest.
+        known: What an analysis of the whole recording left; None to find everything out anew.
 
     Raises:
         WindowError: The recording has no such window or device.
     """
-    spans, found, window = _chosen(facts, request, device)
+    spans, found, window = _chosen(facts, request, device, known)
     whole = Window(start_ns=int(spans.start.min()), end_ns=int(spans.end.max()))
-    ledger = build_ledger(facts, whole)
+    ledger = (cut(known, facts, whole) if known else None) or build_ledger(facts, whole)
+    quality = known.quality if known and not request else check_quality(facts, ledger, found)
     device = _device(ledger, device)
     durations = spans.end - spans.start
     settling = warm_up(durations) if found else None
@@ -260,11 +263,13 @@ def measure(facts: Facts, request: str = "", device: int = -1) -> Side:
         sm_clock_mhz=_clock(facts, spans),
         operations=len(facts.launches),
         counters_only=facts.counters_only,
-        quality=tuple((n.level, n.code, n.message) for n in check_quality(facts, ledger, found)),
+        quality=tuple((n.level, n.code, n.message) for n in quality),
     )
 
 
-def _chosen(facts: Facts, request: str, device: int) -> tuple[Spans, tuple[Iteration, ...], str]:
+def _chosen(
+    facts: Facts, request: str, device: int, known: Known | None
+) -> tuple[Spans, tuple[Iteration, ...], str]:
     """Return the stretches to compare, the iterations that they are (if any), and their words."""
     name = request.removeprefix("nvtx:") if request.startswith("nvtx:") else ""
     if name and not (name.rpartition("#")[0] and name.rpartition("#")[2].isdecimal()):
@@ -277,7 +282,9 @@ def _chosen(facts: Facts, request: str, device: int) -> tuple[Spans, tuple[Itera
     iterations: tuple[Iteration, ...] = ()
     note = ""
     if not request or request.startswith("iteration"):
-        iterations, note = find_iterations(facts)
+        iterations, note = (
+            (known.iterations, known.iterations_note) if known else find_iterations(facts)
+        )
     if not request and len(iterations) > 1:
         spans, kept = periods(iterations, until_next=True)
         return spans, tuple(iterations[i] for i in kept), note

@@ -22,11 +22,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from library import cache, sidecars
+from library import analyses, cache, sidecars
 
 if TYPE_CHECKING:
     from analyzers.compare import Comparison
+    from analyzers.compare_known import Known
     from analyzers.compare_side import Side
+    from analyzers.facts import Facts
     from collectors.trace import Trace
 
 WORKLOAD = ".workload.json"
@@ -116,9 +118,38 @@ def measured(trace: Trace, window: str = "", device: int = BUSIEST) -> Side:
     from analyzers.compare_side import measure
     from analyzers.facts import build_facts
 
-    side = measure(build_facts(trace), window, device)
+    before = _analysed(trace)
+    facts, known = before if before else (build_facts(trace), None)
+    side = measure(facts, window, device, known)
     save(side, trace, window, device)
     return side
+
+
+def _analysed(trace: Trace) -> tuple[Facts, Known] | None:
+    """Return what the analysis of the whole recording left; None without one to rely on."""
+    from analyzers.compare_known import Known
+    from analyzers.facts import holds_counters_only, restored_facts
+    from collectors.trace import DamagedError
+
+    stored = analyses.load(trace)
+    if stored is None or holds_counters_only(trace):
+        return None
+    try:
+        with ThreadPoolExecutor(1) as thread:  # both mostly unpack, so both cores work
+            segments = thread.submit(stored.segments)
+            facts = restored_facts(trace, stored.narrow_launches())
+            report = stored.report
+            known = Known(
+                window=report.window,
+                devices=report.devices,
+                segments=segments.result(),
+                iterations=report.iterations,
+                iterations_note=report.iterations_note,
+                quality=report.quality,
+            )
+    except DamagedError:
+        return None
+    return facts, known
 
 
 def place_of(trace: Trace, window: str, device: int) -> Path:
