@@ -17,7 +17,7 @@ from analyzers.intervals import Array, Spans
 from analyzers.report import Iteration
 
 MAX_GAP_SHARE = 0.01  # between iterations that follow each other at once, of their length
-MAX_WARM_UP_SHARE = 0.5  # of the iterations; what is longer is no warm-up
+MAX_WARM_UP_SHARE = 1 / 3  # of the iterations; what is longer is no warm-up
 MIN_STEP_SHARE = 0.02  # by which a warm-up differs at least from what follows
 MAX_PHASES = 3  # compiling, then caches, then clocks
 TRIED_BORDERS = 200
@@ -60,15 +60,21 @@ def warm_up(samples: Array) -> WarmUp:
     A step is placed where two medians fit the durations best, and believed when the sum of
     absolute deviations falls by more than chance would make it (Schwarz's criterion for
     double-exponential noise, 1978, over as many iterations as are independent); what follows it is
-    looked at again.
+    looked at again. A step later than a warm-up can be is none: clocks that fall or another part
+    of the program change a run in its midst, and both parts of it are the run. Then what is before
+    the step is looked at by itself.
     """
     count, dropped = len(samples), 0
+    until = count
+    most = min(int(MAX_WARM_UP_SHARE * count), count - MIN_SAMPLES)
     for _ in range(MAX_PHASES):
-        most = min(int(MAX_WARM_UP_SHARE * count), count - MIN_SAMPLES) - dropped
-        step = _step(samples[dropped:], most)
+        step = _step(samples[dropped:until])
         if not step:
             break
-        dropped += step
+        if dropped + step > most:
+            until = dropped + step
+        else:
+            dropped += step
     if not dropped:
         return WarmUp(0, "no warm-up was found")
     before, after = np.median(samples[:dropped]), np.median(samples[dropped:])
@@ -78,17 +84,22 @@ def warm_up(samples: Array) -> WarmUp:
     return WarmUp(dropped, how)
 
 
-def _step(samples: Array, most: int) -> int:
-    """Return where the level of ``samples`` changes, at most after ``most``; 0 for nowhere."""
+def shift_within(samples: Array) -> int:
+    """Return after how many of these iterations their level changes for good; 0 for never."""
+    return _step(samples)
+
+
+def _step(samples: Array) -> int:
+    """Return where the level of ``samples`` changes; 0 for nowhere."""
     count = len(samples)
-    if most < 1:
+    if count <= MIN_SAMPLES:
         return 0
     level = float(np.median(samples))
     floor = 1e-4 * level * count  # so that a series without noise has no infinite evidence
     plain = _spread(samples) + floor
-    borders = np.arange(1, most + 1)
-    if most > TRIED_BORDERS:
-        borders = np.unique(np.geomspace(1, most, TRIED_BORDERS).astype(np.int64))
+    borders = np.arange(1, count)
+    if count > TRIED_BORDERS:
+        borders = np.unique(np.geomspace(1, count - 1, TRIED_BORDERS).astype(np.int64))
     costs = [_spread(samples[:b]) + _spread(samples[b:]) + floor for b in borders.tolist()]
     best = int(np.argmin(costs))
     border = int(borders[best])

@@ -29,6 +29,10 @@ from analyzers.intervals import Array
 LEVEL = 0.05  # of false alarms: of intervals, tests and tables
 POWER = 0.80  # with which the smallest detectable change would be found
 MIN_SAMPLES = 5  # fewer iterations say next to nothing about how much they vary
+# What few iterations cannot rule out is added to their lag-one correlation, as so much divided by
+# their number. Found by simulation: with it, 5 and more iterations whose neighbours are correlated
+# by up to 0.9 are told apart no more often than stated; without it up to three times as often.
+DOUBT = 1.5
 MIN_CORRELATED = 30  # from here on the correlation's decay can be told from its size
 RESAMPLES = 4_000
 ROW_RESAMPLES = 400
@@ -82,9 +86,9 @@ def correlation_time(samples: Array) -> float:
 
     Three estimates from the correlation of ranks (so that a single slow iteration does not
     decide), the largest of which counts: that of an autoregressive series, its lag-one correlation
-    made good for its known bias in short series (Marriott and Pope, 1954); the same beneath
-    independent noise, for longer series; the sum of all correlations in a growing window (Sokal,
-    1997).
+    made good for its known bias in short series (Marriott and Pope, 1954) and for what few
+    iterations leave open (``DOUBT``); the same beneath independent noise, for longer series; the
+    sum of all correlations in a growing window (Sokal, 1997).
     """
     count = len(samples)
     if count < MIN_SAMPLES or np.ptp(samples) == 0:
@@ -94,15 +98,14 @@ def correlation_time(samples: Array) -> float:
     correlation = np.fft.irfft(spectrum)[:count]
     correlation /= correlation[0]
     first, second = float(correlation[1]), float(correlation[2])
-    unbiased = min(first + (1 + 4 * first) / count, 0.99)
-    times = [(1 + unbiased) / (1 - unbiased)]
+    times = [float(times_from_first(np.array(first), count))]
     if count >= MIN_CORRELATED and first > 2 / math.sqrt(count):
         decay = min(max(second / first, 0.0), 0.95)
         times.append(1 + 2 * first / (1 - decay))
     sums = 1 + 2 * np.cumsum(correlation[1:])
     enough = np.flatnonzero(np.arange(1, count) >= 5 * sums)
     times.append(float(sums[enough[0]]) if len(enough) else float(sums.max()))
-    return min(max(1.0, *times), count / 2)
+    return min(max(1.0, *times), float(count))
 
 
 def ranks(values: Array) -> Array:
@@ -331,8 +334,8 @@ def from_moments(
 
 def times_from_first(first: Array, count: int) -> Array:
     """Return correlation times from lag-one correlations of series of ``count`` iterations."""
-    unbiased = np.clip(first + (1 + 4 * first) / count, 0.0, 0.99)
-    times: Array = np.minimum((1 + unbiased) / (1 - unbiased), max(count / 2, 1.0))
+    unbiased = np.clip(first + (1 + 4 * first + DOUBT) / count, 0.0, 0.99)
+    times: Array = np.minimum((1 + unbiased) / (1 - unbiased), float(count))
     return times
 
 

@@ -46,6 +46,24 @@ def test_runs_that_do_not_differ_are_told_apart_no_more_often_than_stated(
     assert alarms <= ALLOWED
 
 
+@pytest.mark.parametrize(("correlation", "counts"), [(0.8, (5, 6, 8)), (0.9, (8, 12, 20))])
+def test_few_iterations_that_resemble_each_other_give_no_more_false_alarms(correlation, counts):
+    rng = np.random.default_rng(8)
+    trials, alarms = 400, 0
+    for count in counts:
+        for _ in range(trials):
+            pair = [noisy(rng, count, correlation=correlation) for _ in range(2)]
+            alarms += calls_a_difference(between_iterations(*pair))
+    pairs = trials * len(counts)
+    assert alarms <= LEVEL * pairs + 3.1 * math.sqrt(LEVEL * (1 - LEVEL) * pairs)
+
+
+def test_a_gain_of_5_percent_in_thirty_quiet_iterations_is_found():
+    rng = np.random.default_rng(9)
+    pairs = [(noisy(rng, 30, spread=0.02), noisy(rng, 30, 950.0, spread=0.02)) for _ in range(60)]
+    assert all(calls_a_difference(between_iterations(*pair)) for pair in pairs)
+
+
 def test_shuffled_labels_are_told_apart_no_more_often_than_stated():
     rng = np.random.default_rng(11)
     pooled = np.concatenate((noisy(rng, 30, noise="heavy"), noisy(rng, 30, level=1_300)))
@@ -196,6 +214,37 @@ def test_a_run_without_warm_up_keeps_nearly_all_iterations(correlation):
     rng = np.random.default_rng(47)
     kept = [40 - warm_up(noisy(rng, 40, correlation=correlation)).dropped for _ in range(100)]
     assert np.mean(kept) > 38
+
+
+def shapes_of_good_runs(rng):
+    """Series of 60 iterations that have no warm-up, whatever else they have."""
+    quiet, at = noisy(rng, 60), np.arange(60)
+    return {
+        "falling clocks": quiet * (1 + 0.3 * at / 60),
+        "faster and faster": quiet * (1 - 0.1 * at / 60),
+        "slower from the middle on": quiet * np.where(at < 28, 0.9, 1.0),
+        "faster from the middle on": quiet * np.where(at < 33, 1.1, 1.0),
+        "long and short in turn": quiet * (1 + at % 2),
+        "a checkpoint every tenth": quiet * np.where(at % 10 == 9, 4.0, 1.0),
+        "one outlier": quiet * np.where(at == 20, 6.0, 1.0),
+        "blocks": quiet * (1 + at // 8 % 2),
+        "alike neighbours": noisy(rng, 60, correlation=0.9),
+        "heavy tails": noisy(rng, 60, noise="heavy"),
+    }
+
+
+@pytest.mark.parametrize("shape", shapes_of_good_runs(np.random.default_rng(0)))
+def test_a_good_run_is_not_thrown_away(shape):
+    rng = np.random.default_rng(53)
+    dropped = [warm_up(shapes_of_good_runs(rng)[shape]).dropped for _ in range(60)]
+    assert max(dropped) <= 20
+    assert np.mean(dropped) <= 5
+
+
+def test_warm_up_before_a_later_change_is_still_found():
+    rng = np.random.default_rng(59)
+    run = np.concatenate(([5_000, 4_000], noisy(rng, 58), noisy(rng, 60, 1_300.0)))
+    assert warm_up(run).dropped == 2
 
 
 def test_warm_up_never_takes_so_much_that_nothing_can_be_said():
