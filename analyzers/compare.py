@@ -91,7 +91,11 @@ _KIND_OF_ROLE = {Row.HOST.value: "dataloader"}
 
 
 def compare(
-    base: Sequence[Side], new: Sequence[Side], *, smallest: float = SMALLEST_SHARE
+    base: Sequence[Side],
+    new: Sequence[Side],
+    *,
+    smallest: float = SMALLEST_SHARE,
+    anyway: bool = False,
 ) -> Comparison:
     """Compare the recordings of a run before a change with those after it.
 
@@ -99,8 +103,9 @@ def compare(
         base: Recordings before, at least one.
         new: Recordings after, at least one.
         smallest: The smallest change that matters, as a share of base's time.
+        anyway: Whether two programs that look different are known to do the same work.
     """
-    differences = comparability(base, new)
+    differences = comparability(base, new, anyway=anyway)
     device, devices = _devices(base, new)
     blocking = [d for d in differences if d.blocking]
     if blocking:

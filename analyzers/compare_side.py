@@ -112,7 +112,8 @@ class Side:
     """One recording, ready to be compared; all arrays have a place (or row) an iteration.
 
     Attributes:
-        source: ``name``, ``format``, ``tool_version``, ``schema_version``, ``sha256``.
+        source: ``name``, ``format``, ``tool_version``, ``schema_version``, ``sha256``, ``rank``
+            (of a distributed job; empty when not recorded).
         gpus: Product names, sorted.
         devices: Names of the ledger's devices.
         device: Place of the one that is compared in ``devices``, -1 when there is none.
@@ -240,6 +241,7 @@ def measure(facts: Facts, request: str = "", device: int = -1, known: Known | No
             "tool_version": source.tool_version,
             "schema_version": source.schema_version,
             "sha256": source.sha256,
+            "rank": str(source.rank) if source.rank >= 0 else "",
         },
         gpus=tuple(sorted({str(n) for n in facts.devices["name"] if n})),
         devices=device_names(ledger),

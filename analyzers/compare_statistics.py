@@ -299,18 +299,34 @@ def _account_resamples(ordered: Array, rng: np.random.Generator) -> Array:
 def welch(base: Array, new: Array) -> Columns:
     """Return the differences of means of many quantities, with Welch's intervals and tests.
 
+    Where one side has fewer units, two of them may agree by chance, and Welch's interval is as
+    narrow as they are. Then the one for sides that vary alike counts, if it is wider.
+
     Args:
         base: One row for each unit, one column for each quantity.
         new: The same. With a single unit on one side both are taken to vary alike.
     """
     sides = (base, new)
-    change = new.mean(axis=0) - base.mean(axis=0)
     if min(len(base), len(new)) >= 2:
         sizes = [np.full(base.shape[1], float(len(s))) for s in sides]
         means, variances = ([s.mean(axis=0) for s in sides], [s.var(axis=0, ddof=1) for s in sides])
-        return from_moments(
+        columns = from_moments(
             (means[0], means[1]), (variances[0], variances[1]), (sizes[0], sizes[1])
         )
+        return columns if len(base) == len(new) else _wider(columns, _alike(base, new))
+    return _alike(base, new)
+
+
+def _wider(one: Columns, other: Columns) -> Columns:
+    """Return of two answers the more careful one, quantity by quantity."""
+    chosen = one.high - one.low >= other.high - other.low
+    return Columns(*(np.where(chosen, a, b) for a, b in zip(one, other, strict=True)))
+
+
+def _alike(base: Array, new: Array) -> Columns:
+    """Return the differences of means of two sides that are taken to vary alike."""
+    sides = (base, new)
+    change = new.mean(axis=0) - base.mean(axis=0)
     squares = sum(((s - s.mean(axis=0)) ** 2).sum(axis=0) for s in sides)
     left = len(base) + len(new) - 2
     error = np.sqrt(squares / max(left, 1) * (1 / len(base) + 1 / len(new)))

@@ -49,6 +49,7 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
     window: str = "",
     device: str = "",
     smallest: float | None = None,
+    anyway: bool = False,
     measure: Measure | None = None,
 ) -> Comparison:
     """Compare recordings of the library.
@@ -60,6 +61,7 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
             name, or one window as ``analyzers.analyze`` takes it.
         device: Name or number of a device of the ledger; empty for the one that is busy longest.
         smallest: The smallest change that matters, as a share; None for what is usual.
+        anyway: Whether two programs that look different are known to do the same work.
         measure: How to get what a recording brings; by default here and now. Give
             ``worker.measure`` to have it done in a child process, under limits.
 
@@ -82,7 +84,7 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
             sides[place] = side
     known = [_with_sidecars(s, t) for s, t in zip(sides, traces, strict=True)]
     share = SMALLEST_SHARE if smallest is None else smallest
-    return compare(known[: len(base)], known[len(base) :], smallest=share)
+    return compare(known[: len(base)], known[len(base) :], smallest=share, anyway=anyway)
 
 
 def _all(take: Measure, traces: Sequence[Trace], window: str, keys: Sequence[int]) -> list[Side]:

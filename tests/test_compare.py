@@ -175,6 +175,7 @@ TORCH = {
         ("result", {"summary": result(1.1)}),
         ("shapes", {"operators": {("conv", "[64]"): 5.0, ("relu", "[64]"): 5.0}}),
         ("kernels", {"kernels": {("other", GEMM[1]): 1_000}, "loop": "epoch"}),
+        ("kernels", {"kernels": {("other", GEMM[1]): 1_000}}),  # every program has a step
     ],
 )
 def test_what_forbids_a_number_is_named_and_no_number_is_given(what, changes):
@@ -188,6 +189,37 @@ def test_what_forbids_a_number_is_named_and_no_number_is_given(what, changes):
         base = side([100.0] * 9)
     same = {"summary": result(1.0), "operators": base.operators} if what != "kernels" else given_up
     assert blocked(base, side([50.0] * 9, name="new", **{**same, **changes})) == what
+
+
+def test_who_knows_that_two_programs_do_the_same_work_may_compare_them():
+    base = side([100.0] * 9)
+    other = side([50.0] * 9, name="new", kernels={("other", GEMM[1]): 1_000})
+    answer = compare([base], [other], anyway=True)
+    assert answer.verdict is Outcome.IMPROVED
+    (told,) = [d for d in answer.comparability if d.what == "kernels"]
+    assert told.level is Level.WARNING
+    assert "as was asked" in told.sentence
+    faster_gpu = side([50.0] * 9, name="new", gpu="B200")
+    assert compare([base], [faster_gpu], anyway=True).verdict is Outcome.NOT_COMPARABLE
+
+
+def ranked(rank, name, level=100.0):
+    source = {**side([1.0]).source, "name": name, "sha256": name, "rank": rank}
+    return side([level] * 9, source=source)
+
+
+def test_ranks_of_a_job_are_no_repeated_runs():
+    base = [ranked("0", "a0"), ranked("1", "a1")]
+    answer = compare(base, [ranked("0", "b0", 90.0), ranked("1", "b1", 90.0)])
+    assert answer.verdict is Outcome.NOT_COMPARABLE
+    assert "ranks 0, 1 of a distributed job" in answer.sentence
+
+
+def test_the_same_rank_of_several_runs_is_compared_and_another_one_is_warned_of():
+    base = [ranked("0", "a"), ranked("0", "b")]
+    assert compare(base, [ranked("0", "c", 90.0)]).delta is not None
+    told = {d.what: d for d in compare(base, [ranked("1", "c", 90.0)]).comparability}
+    assert told["ranks"].level is Level.WARNING
 
 
 def test_what_was_not_recorded_is_said_to_be_unknown():

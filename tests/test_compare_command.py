@@ -29,14 +29,14 @@ def run(capsys, *arguments):
 
 
 def test_two_recordings_are_compared_and_the_answer_comes_first(capsys):
-    status, out, _ = run(capsys, "compare", LAUNCH, HEALTHY)
+    status, out, _ = run(capsys, "compare", LAUNCH, HEALTHY, "--anyway")
     assert status == 0
     assert out.startswith("Improved: an iteration took 2.40 ms and takes 1.99 ms")
     assert "launch" in out
 
 
 def test_the_json_keeps_its_contract(capsys):
-    _, out, _ = run(capsys, "compare", LAUNCH, "--", HEALTHY, "--json")
+    _, out, _ = run(capsys, "compare", LAUNCH, "--", HEALTHY, "--json", "--anyway")
     answer = json.loads(out)
     assert answer["schema"] == 1
     assert answer["verdict"] == "improved"
@@ -46,6 +46,13 @@ def test_the_json_keeps_its_contract(capsys):
     assert {"kernels", "regions", "comparability"} <= set(answer)
 
 
+def test_programs_that_share_no_more_than_a_step_are_compared_only_when_asked(capsys):
+    _, out, _ = run(capsys, "compare", LAUNCH, HEALTHY)
+    assert out.startswith("Not comparable: These look like different programs")
+    assert "--anyway" in out
+    assert run(capsys, "compare", LAUNCH, HEALTHY, "--fail-on-regression", "3%")[0] == 4
+
+
 def test_a_recording_and_its_copy_do_not_differ(capsys, tmp_path):
     copy = Path(shutil.copy(LAUNCH, tmp_path / "another_name.sqlite"))
     _, out, _ = run(capsys, "compare", LAUNCH, copy, "--json", "--fail-on-regression", "0%")
@@ -53,14 +60,14 @@ def test_a_recording_and_its_copy_do_not_differ(capsys, tmp_path):
 
 
 def test_a_gate_fails_on_a_regression_and_passes_an_improvement(capsys):
-    gate = ("--fail-on-regression", "3%")
+    gate = ("--anyway", "--fail-on-regression", "3%")
     assert run(capsys, "compare", HEALTHY, LAUNCH, *gate)[0] == 1
     assert run(capsys, "compare", LAUNCH, HEALTHY, *gate)[0] == 0
-    assert run(capsys, "compare", HEALTHY, LAUNCH, "--fail-on-regression", "50")[0] == 0
+    assert run(capsys, "compare", HEALTHY, LAUNCH, "--anyway", *gate[1:2], "50")[0] == 0
 
 
 def test_a_gate_that_cannot_tell_says_so(capsys):
-    window = ("--window", "nvtx:step#2")
+    window = ("--window", "nvtx:step#2", "--anyway")
     assert run(capsys, "compare", LAUNCH, HEALTHY, *window, "--fail-on-regression", "3%")[0] == 4
     assert run(capsys, "compare", LAUNCH, HEALTHY, *window)[0] == 0  # nobody asked for a gate
     assert run(capsys, "compare", LAUNCH, COUNTERS, "--fail-on-regression", "3%")[0] == 4
@@ -101,7 +108,8 @@ def test_options_may_follow_the_new_recordings():
 
 def test_markdown_and_junit_say_the_verdict(capsys, tmp_path):
     files = tmp_path / "summary.md", tmp_path / "junit.xml"
-    options = ("--markdown", files[0], "--junit", files[1], "--fail-on-regression", "3%")
+    options = ("--markdown", files[0], "--junit", files[1], "--anyway")
+    options += ("--fail-on-regression", "3%")
     assert run(capsys, "compare", HEALTHY, LAUNCH, *options)[0] == 1
     assert files[0].read_text().startswith("### whyslow: Regressed\n")
     suite = ET.parse(files[1]).getroot()

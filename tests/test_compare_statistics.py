@@ -82,6 +82,19 @@ def test_runs_are_told_apart_no_more_often_than_stated_when_they_are_the_units()
     assert alarms <= ALLOWED
 
 
+@pytest.mark.parametrize("counts", [(1, 3), (2, 2), (2, 5), (2, 8), (3, 3), (3, 10), (5, 5)])
+def test_any_number_of_runs_keeps_the_rate_and_the_interval(counts):
+    rng = np.random.default_rng(14)
+    trials, alarms, held = 1_000, 0, 0
+    for _ in range(trials):
+        estimate = between_runs(*(rng.normal(size=count) for count in counts))
+        alarms += calls_a_difference(estimate)
+        held += estimate.low <= 0 <= estimate.high
+    allowed = LEVEL * trials + 3.1 * math.sqrt(LEVEL * (1 - LEVEL) * trials)
+    assert alarms <= allowed
+    assert held >= trials - allowed
+
+
 @pytest.mark.parametrize("correlation", [0.0, 0.6])
 def test_the_interval_holds_the_true_change_as_often_as_stated(correlation):
     rng = np.random.default_rng(17)
@@ -184,6 +197,18 @@ def test_no_more_rows_are_called_changed_than_stated_when_none_did():
     tables = [welch(rng.normal(size=(12, 200)), rng.normal(size=(12, 200))) for _ in range(40)]
     with_alarm = sum((adjusted(t.p_value) <= LEVEL).any() for t in tables)
     assert with_alarm <= 0.05 * 40 + 3.1 * math.sqrt(0.05 * 0.95 * 40)
+
+
+def test_of_what_tables_call_changed_no_more_than_stated_is_not():
+    rng = np.random.default_rng(38)
+    false_share = []
+    for _ in range(60):
+        base, new = rng.normal(100, 3, (15, 100)), rng.normal(100, 3, (15, 100))
+        new[:, :20] -= 6  # the first twenty did change
+        called = adjusted(welch(base, new).p_value) <= LEVEL
+        assert called[:20].sum() >= 15
+        false_share.append(called[20:].sum() / called.sum())
+    assert np.mean(false_share) <= LEVEL + 3.1 * np.std(false_share) / math.sqrt(60)
 
 
 def test_the_parts_of_a_typical_iteration_sum_to_the_change_of_medians():
