@@ -70,7 +70,20 @@ def cut(known: Known, facts: Facts, window: Window) -> Ledger | None:
     segments = pd.concat(parts, ignore_index=True)
     if len(parts) > 1:
         segments = segments.sort_values(["device", "start_ns"], kind="stable", ignore_index=True)
+        segments = _rejoined(segments, (known.window.start_ns, known.window.end_ns))
     return Ledger(window, _summed(known, segments, window), segments, (0,) * len(known.devices))
+
+
+def _rejoined(segments: pd.DataFrame, borders: tuple[int, int]) -> pd.DataFrame:
+    """Make one stretch of two that only a border of the whole account divides."""
+    before, after = segments.iloc[:-1], segments.iloc[1:]
+    divided = np.isin(after["start_ns"].to_numpy(), borders)
+    for name in ("device", "row", "detail", "launch", "wait"):
+        divided &= before[name].to_numpy() == after[name].to_numpy()
+    second = np.flatnonzero(divided) + 1
+    end = segments["end_ns"].to_numpy().copy()
+    end[second - 1] = end[second]
+    return segments.assign(end_ns=end).drop(index=second).reset_index(drop=True)
 
 
 def _clipped(segments: pd.DataFrame, window: Window) -> pd.DataFrame:

@@ -120,14 +120,14 @@ def measured(trace: Trace, window: str = "", device: int = BUSIEST) -> Side:
     from analyzers.compare_side import measure
     from analyzers.facts import build_facts
 
-    before = _analysed(trace)
+    before = analysed(trace)
     facts, known = before if before else (build_facts(trace), None)
     side = measure(facts, window, device, known)
     save(side, trace, window, device)
     return side
 
 
-def _analysed(trace: Trace) -> tuple[Facts, Known] | None:
+def analysed(trace: Trace) -> tuple[Facts, Known] | None:
     """Return what the analysis of the whole recording left; None without one to rely on."""
     from analyzers.compare_known import Known
     from analyzers.facts import holds_counters_only, restored_facts

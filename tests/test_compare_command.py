@@ -5,7 +5,7 @@ import json
 import shutil
 import sqlite3
 import xml.etree.ElementTree as ET
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,9 @@ import pytest
 import cli
 import worker
 from analyzers.compare import compare
-from library import cache, compare_command, comparison_text, comparisons
+from analyzers.compare_side import measure
+from analyzers.facts import WindowError, build_facts
+from library import analyses, cache, compare_command, comparison_text, comparisons
 from tests.compare_scenarios import noisy, side
 
 SAMPLES = Path("traces/synthetic").absolute()
@@ -186,6 +188,47 @@ def test_what_was_kept_and_is_damaged_is_measured_anew():
 def test_a_child_process_measures_the_same():
     trace = trace_of(HEALTHY)
     assert (worker.measure(trace).ledger_ns == comparisons.measured(trace).ledger_ns).all()
+
+
+def same(one, other):
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other)
+    if is_dataclass(one):
+        return all(same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[k], other[k]) for k in one)
+    return one == other
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in SAMPLES.glob("*.sqlite")))
+@pytest.mark.parametrize("window", ["", "nvtx:step", "span"])
+def test_what_an_analysis_left_gives_the_same_as_measuring_everything_anew(name, window):
+    trace = trace_of(SAMPLES / name)
+    facts = build_facts(trace)
+    if window == "span":  # begins before the first operation and ends behind the last
+        begin, end = facts.launches["start_ns"].min(), facts.launches["end_ns"].max()
+        window = f"span:{begin - 5_000}-{end + 7_000}"
+    kept, known = comparisons.analysed(trace)
+    try:
+        anew = measure(facts, window)
+    except WindowError:
+        with pytest.raises(WindowError):
+            measure(kept, window, known=known)
+        return
+    again = measure(kept, window, known=known)
+    assert (again.ledger_ns.sum(axis=1) == again.durations_ns).all()
+    assert same(replace(again, quality=()), replace(anew, quality=()))
+
+
+def test_a_recording_with_a_damaged_analysis_is_measured_anew():
+    trace = trace_of(LAUNCH)
+    comparisons.place_of(trace, "", comparisons.BUSIEST).unlink(missing_ok=True)
+    stored = analyses.load(trace)
+    table = stored.folder / "segments.parquet"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:500] + bytes(600) + whole[1_100:])
+    assert comparisons.analysed(trace) is None
+    assert comparisons.measured(trace).operations > 0
 
 
 def summary(**changes):
