@@ -83,7 +83,7 @@ def _rejoined(segments: pd.DataFrame, borders: tuple[int, int]) -> pd.DataFrame:
     second = np.flatnonzero(divided) + 1
     end = segments["end_ns"].to_numpy().copy()
     end[second - 1] = end[second]
-    return segments.assign(end_ns=end).drop(index=second).reset_index(drop=True)
+    return segments.assign(end_ns=end).drop(index=second.tolist()).reset_index(drop=True)
 
 
 def _clipped(segments: pd.DataFrame, window: Window) -> pd.DataFrame:

@@ -20,6 +20,7 @@ MAX_GAP_SHARE = 0.01  # between iterations that follow each other at once, of th
 MAX_WARM_UP_SHARE = 1 / 3  # of the iterations; what is longer is no warm-up
 MIN_STEP_SHARE = 0.02  # by which a warm-up differs at least from what follows
 MAX_PHASES = 3  # compiling, then caches, then clocks
+FAR_LONGER = 2.0  # times as long as any later one: compiling, loading; no statistics are needed
 TRIED_BORDERS = 200
 PENALTY = 2.0  # parameters that a step adds: its place and its height
 
@@ -57,16 +58,16 @@ def periods(iterations: Sequence[Iteration], *, until_next: bool) -> tuple[Spans
 def warm_up(samples: Array) -> WarmUp:
     """Return how many iterations at the beginning differ from those that follow.
 
-    A step is placed where two medians fit the durations best, and believed when the sum of
-    absolute deviations falls by more than chance would make it (Schwarz's criterion for
-    double-exponential noise, 1978, over as many iterations as are independent); what follows it is
-    looked at again. A step later than a warm-up can be is none: clocks that fall or another part
-    of the program change a run in its midst, and both parts of it are the run. Then what is before
-    the step is looked at by itself.
+    Iterations far longer than any later one are. Then a step is placed where two medians fit the
+    durations best, and believed when the sum of absolute deviations falls by more than chance
+    would make it (Schwarz's criterion for double-exponential noise, 1978, over as many iterations
+    as are independent); what follows it is looked at again. A step later than a warm-up can be is
+    none: clocks that fall or another part of the program change a run in its midst, and both parts
+    of it are the run. Then what is before the step is looked at by itself.
     """
-    count, dropped = len(samples), 0
-    until = count
+    count = until = len(samples)
     most = min(int(MAX_WARM_UP_SHARE * count), count - MIN_SAMPLES)
+    dropped = _far_longer(samples, most)
     for _ in range(MAX_PHASES):
         step = _step(samples[dropped:until])
         if not step:
@@ -82,6 +83,16 @@ def warm_up(samples: Array) -> WarmUp:
     many = "iteration" if dropped == 1 else f"{dropped} iterations"
     how = f"the first {many} took {abs(before / after - 1):.0%} {slower} than those that follow"
     return WarmUp(dropped, how)
+
+
+def _far_longer(samples: Array, most: int) -> int:
+    """Return how many iterations at the beginning are each far longer than any that follows."""
+    if most < 1:
+        return 0
+    shortest = np.minimum.accumulate(samples)[:most]
+    longest = np.maximum.accumulate(samples[::-1])[::-1][1 : most + 1]
+    last = np.flatnonzero(shortest >= FAR_LONGER * longest)
+    return int(last[-1]) + 1 if len(last) else 0
 
 
 def shift_within(samples: Array) -> int:

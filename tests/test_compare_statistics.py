@@ -266,6 +266,11 @@ def test_a_good_run_is_not_thrown_away(shape):
     assert np.mean(dropped) <= 5
 
 
+def test_an_iteration_that_compiles_is_warm_up_even_where_the_others_still_drift():
+    times = [48_068, 5_422, 4_708, 4_904, 2_839, 4_216, 2_841, 2_732, 2_899, 4_048, 2_206, 2_306]
+    assert warm_up(np.array(times)).dropped >= 1
+
+
 def test_warm_up_before_a_later_change_is_still_found():
     rng = np.random.default_rng(59)
     run = np.concatenate(([5_000, 4_000], noisy(rng, 58), noisy(rng, 60, 1_300.0)))
