@@ -126,10 +126,11 @@ def compare(
     delta = _delta(estimate, accounts)
     smallest_ns = round(smallest * accounts[0].median_ns)
     verdict = decide(delta, smallest_ns)
+    what = "an iteration" if any(side.loop for side in (*base, *new)) else "the whole window"
     regions = region_changes(base, new)
     return Comparison(
         verdict=verdict,
-        sentence=_sentence(verdict, delta, smallest_ns, same=same),
+        sentence=_sentence(verdict, delta, smallest_ns, what, same=same),
         how=estimate.how,
         base=_summary(base, accounts[0]),
         new=_summary(new, accounts[1]),
@@ -444,11 +445,11 @@ def _summary(sides: Sequence[Side], account: _Account) -> SideSummary:
     )
 
 
-def _sentence(verdict: Outcome, delta: Delta, smallest_ns: int, *, same: bool) -> str:
+def _sentence(verdict: Outcome, delta: Delta, smallest_ns: int, what: str, *, same: bool) -> str:
     base, new = time_text(delta.base), time_text(delta.new)
-    went = f"an iteration took {base} and takes {new}"
+    went = f"{what} took {base} and takes {new}"
     if same:
-        return f"No difference: both sides are the same measurement, {base} per iteration."
+        return f"No difference: both sides are the same measurement, {what} took {base}."
     if delta.low is None or delta.high is None:
         return f"Inconclusive: {went}, but no uncertainty can be given, so it may be noise."
     interval = f"{_percent(delta.low, delta)} to {_percent(delta.high, delta)}"

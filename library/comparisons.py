@@ -37,6 +37,7 @@ SUMMARY_SCHEMA = 1
 AT_A_TIME = 2  # recordings that are measured at the same time; each needs memory of its own
 HELD_DOWN = 0x4 | 0x8 | 0x20 | 0x40 | 0x80  # NVML's reasons that slow a busy GPU down
 BUSIEST = -1  # key of the device that is busy longest
+MAX_NS, MAX_NUMBER = 1 << 62, 10**300
 MAX_KEPT = 16  # sides of a trace: other windows, other devices
 
 Measure = Callable[["Trace", str, int], "Side"]
@@ -90,7 +91,16 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
 def _all(take: Measure, traces: Sequence[Trace], window: str, keys: Sequence[int]) -> list[Side]:
     pairs = list(zip(traces, keys, strict=True))
     with ThreadPoolExecutor(AT_A_TIME) as threads:
-        return list(threads.map(lambda pair: take(pair[0], window, pair[1]), pairs))
+        return list(threads.map(lambda pair: _taken(take, pair[0], window, pair[1]), pairs))
+
+
+def _taken(take: Measure, trace: Trace, window: str, device: int) -> Side:
+    from analyzers.facts import WindowError
+
+    try:
+        return take(trace, window, device)
+    except WindowError as error:  # of several recordings, the one that is meant must be named
+        raise WindowError(f"{trace.source.name}: {error}"[:280]) from error
 
 
 def _key_of(device: str, side: Side) -> int:
@@ -324,21 +334,29 @@ def _plain(data: dict[str, Any]) -> dict[str, Any]:
         "metrics": list,
     }
     plain = {key: data[key] for key, kind in kinds.items() if isinstance(data.get(key), kind)}
+    if "metrics" in plain:
+        plain["metrics"] = [
+            m for m in plain["metrics"] if isinstance(m, dict) and _is_number(m.get("value"))
+        ]
     steps = data.get("step_ns")
-    if isinstance(steps, list) and all(isinstance(s, int) and s > 0 for s in steps):
+    if isinstance(steps, list) and all(isinstance(s, int) and 0 < s < MAX_NS for s in steps):
         plain["step_ns"] = steps
     result = data.get("result")
     if isinstance(result, dict) and _are_numbers(result.get("values")):
         tolerance = result.get("rtol")
-        tolerance = float(tolerance) if isinstance(tolerance, int | float) else 0.0
+        tolerance = float(tolerance) if _is_number(tolerance) else 0.0
         plain["result"] = {"values": [float(v) for v in result["values"]], "rtol": tolerance}
     return plain
 
 
 def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in values
-    )
+    return isinstance(values, list) and all(_is_number(v) for v in values)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, int):  # one too large for a float is none
+        return not isinstance(value, bool) and abs(value) < MAX_NUMBER
+    return isinstance(value, float)
 
 
 def read_telemetry(path: Path) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def test_a_single_window_on_each_side_is_measured_once():
     answer = compare([side([900.0], loop="")], [side([500.0], loop="", name="new")])
     assert answer.verdict is Outcome.INCONCLUSIVE
     assert "measured once" in answer.how[0]
+    assert answer.sentence.startswith("Inconclusive: the whole window took")
     assert not answer.waterfall[0].significant
 
 

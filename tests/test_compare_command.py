@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import locale
 import shutil
 import sqlite3
 import xml.etree.ElementTree as ET
@@ -90,6 +91,8 @@ def test_what_cannot_be_compared_is_refused_in_one_line(capsys, arguments):
     assert (status, out) == (2, "")
     assert err.startswith("whyslow: ")
     assert err.count("\n") == 1
+    if "--window" in arguments or "--device" in arguments:
+        assert "synthetic_" in err  # which of the two it is
 
 
 @pytest.mark.parametrize("text", ["three", "-1%", "nan", ""])
@@ -144,6 +147,14 @@ def test_names_of_a_recording_are_no_markup():
         ET.fromstring(comparison_text.to_junit(answer, failure="\x1b<", inconclusive=""))
         is not None
     )
+
+
+def test_junit_is_utf_8_in_every_language(monkeypatch):
+    monkeypatch.setattr(locale, "getpreferredencoding", lambda *_: "ISO-8859-1")
+    monkeypatch.setattr(locale, "getencoding", lambda: "ISO-8859-1")
+    answer = compare([side([900.0] * 9, name="\u2192")], [side([500.0] * 9, name="new")])
+    text = comparison_text.to_junit(answer, failure="", inconclusive="")
+    assert "\u2192" in ET.fromstring(text.encode("utf-8")).findtext("system-out")
 
 
 def test_a_gate_passes_only_what_its_interval_rules_out():
@@ -252,6 +263,17 @@ def test_a_summary_that_is_none_is_told_and_not_used(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match="not used"):
         comparisons.read_summary(path)
+
+
+def test_numbers_of_a_summary_that_no_number_can_hold_are_left_out(tmp_path):
+    path, huge = tmp_path / "x.workload.json", 10**400
+    metrics = [{"name": "throughput", "value": huge}, {"name": "latency", "value": 2}]
+    result = {"values": [huge], "rtol": huge}
+    path.write_text(json.dumps(summary(step_ns=[huge], metrics=metrics, result=result)))
+    found = comparisons.read_summary(path)
+    assert [m["name"] for m in found["metrics"]] == ["latency"]
+    assert "result" not in found
+    assert "step_ns" not in found
 
 
 def test_parts_of_a_summary_that_are_not_what_they_should_be_are_left_out(tmp_path):
