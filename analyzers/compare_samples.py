@@ -38,21 +38,37 @@ def periods(iterations: Sequence[Iteration], *, until_next: bool) -> tuple[Spans
     Args:
         iterations: As found.
         until_next: Whether each reaches to the begin of the next one. The last one then has no
-            known end, and is left out unless iterations follow each other at once.
+            known end, and is left out unless iterations follow each other at once. Otherwise
+            those that overlap an earlier one are left out.
     """
     start = np.array([i.start_ns for i in iterations], np.int64)
     end = np.array([i.end_ns for i in iterations], np.int64)
     order = np.lexsort((end, start))
     start, end = start[order], end[order]
     if not until_next or len(start) < 2:
-        return Spans(start, end), order
+        kept = _apart(start, end)
+        return Spans(start[kept], end[kept]), order[kept]
     distinct = np.append(start[1:] > start[:-1], True)
     start, end, order = start[distinct], end[distinct], order[distinct]
     gaps = np.maximum(start[1:] - end[:-1], 0)
     reach = np.append(start[1:], max(int(end[-1]), int(start[-1]) + 1))
     at_once = np.median(gaps) <= MAX_GAP_SHARE * np.median(reach - start) if len(gaps) else True
-    kept = slice(None) if at_once or len(start) <= 2 else slice(-1)
-    return Spans(start[kept], reach[kept]), order[kept]
+    ended = slice(None) if at_once or len(start) <= 2 else slice(-1)
+    return Spans(start[ended], reach[ended]), order[ended]
+
+
+def _apart(start: Array, end: Array) -> Array:
+    """Return the places of stretches, sorted by begin, that overlap none that was kept before.
+
+    Nested ones and those of several threads would count the same time twice.
+    """
+    order = np.lexsort((-end, start))  # of those that begin together the longest
+    kept, reached = [], None
+    for place in order.tolist():  # which are kept depends on which were
+        if reached is None or start[place] >= reached:
+            kept.append(place)
+            reached = end[place]
+    return np.array(kept, dtype=np.int64)
 
 
 def warm_up(samples: Array) -> WarmUp:

@@ -17,7 +17,7 @@ from analyzers.booking import ROW_CODE, ROWS
 from analyzers.compare_known import Known, cut
 from analyzers.compare_samples import periods, warm_up
 from analyzers.cuda_names import Call
-from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts, WindowError
+from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, UNKNOWN, Facts, WindowError
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, overlaps
 from analyzers.ledger import Ledger, build_ledger
@@ -275,11 +275,10 @@ def _chosen(
     """Return the stretches to compare, the iterations that they are (if any), and their words."""
     name = request.removeprefix("nvtx:") if request.startswith("nvtx:") else ""
     if name and not (name.rpartition("#")[0] and name.rpartition("#")[2].isdecimal()):
-        process = None
-        if 0 <= device < len(facts.devices):
-            process = int(facts.devices["process"].iloc[device])
-        found, note = repetitions(facts, name, None if process == -1 else process)
+        found, note = repetitions(facts, name, _process_of(facts, device))
         spans, kept = periods(found, until_next=False)
+        if len(kept) < len(found):
+            note += f" {len(found) - len(kept):,} that overlap another one are left out."
         return spans, tuple(found[i] for i in kept), note
     iterations: tuple[Iteration, ...] = ()
     note = ""
@@ -295,6 +294,18 @@ def _chosen(
         return Spans(np.array([0]), np.array([1])), (), window.label
     one = Spans(np.array([window.start_ns]), np.array([window.end_ns]))
     return one, (), f"{window.label}. {note}".strip() if not request else window.label
+
+
+def _process_of(facts: Facts, device: int) -> int | None:
+    """Return the process that alone uses the device (the busiest one for -1); None for several."""
+    if not len(facts.devices):
+        return None
+    if not 0 <= device < len(facts.devices):
+        used = facts.launches["device"].to_numpy()
+        on = np.flatnonzero(used >= 0)
+        device = int(np.bincount(used[on], facts.duration_ns[on], len(facts.devices)).argmax())
+    process = int(facts.devices["process"].iloc[device])
+    return None if process == UNKNOWN else process
 
 
 def device_names(ledger: Ledger) -> tuple[str, ...]:

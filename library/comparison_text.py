@@ -249,5 +249,4 @@ def to_junit(comparison: Comparison, *, failure: str, inconclusive: str) -> str:
     said = "".join(f"{_printable(line)}\n" for line in to_text(comparison).splitlines())
     ET.SubElement(suite, "system-out").text = said
     ET.indent(suite)
-    # Not as text: then the declaration would name the encoding of the user's language.
-    return ET.tostring(suite, encoding="utf-8", xml_declaration=True).decode() + "\n"
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

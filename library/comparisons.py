@@ -344,7 +344,7 @@ def _plain(data: dict[str, Any]) -> dict[str, Any]:
     result = data.get("result")
     if isinstance(result, dict) and _are_numbers(result.get("values")):
         tolerance = result.get("rtol")
-        tolerance = float(tolerance) if _is_number(tolerance) else 0.0
+        tolerance = float(tolerance or 0.0) if _is_number(tolerance) else 0.0
         plain["result"] = {"values": [float(v) for v in result["values"]], "rtol": tolerance}
     return plain
 

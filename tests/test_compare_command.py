@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import locale
 import shutil
 import sqlite3
 import xml.etree.ElementTree as ET
@@ -147,14 +146,6 @@ def test_names_of_a_recording_are_no_markup():
         ET.fromstring(comparison_text.to_junit(answer, failure="\x1b<", inconclusive=""))
         is not None
     )
-
-
-def test_junit_is_utf_8_in_every_language(monkeypatch):
-    monkeypatch.setattr(locale, "getpreferredencoding", lambda *_: "ISO-8859-1")
-    monkeypatch.setattr(locale, "getencoding", lambda: "ISO-8859-1")
-    answer = compare([side([900.0] * 9, name="\u2192")], [side([500.0] * 9, name="new")])
-    text = comparison_text.to_junit(answer, failure="", inconclusive="")
-    assert "\u2192" in ET.fromstring(text.encode("utf-8")).findtext("system-out")
 
 
 def test_a_gate_passes_only_what_its_interval_rules_out():

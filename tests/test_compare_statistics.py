@@ -301,3 +301,19 @@ def test_ranges_that_were_asked_for_keep_their_own_ends():
     found, _ = periods(spans((100, 180), (0, 80)), until_next=False)
     assert found.start.tolist() == [0, 100]
     assert found.end.tolist() == [80, 180]
+
+
+def test_ranges_inside_a_range_of_the_same_name_do_not_count_its_time_twice():
+    found, kept = periods(spans((0, 100), (10, 40), (50, 120), (130, 200)), until_next=False)
+    assert found.start.tolist() == [0, 130]
+    assert found.end.tolist() == [100, 200]
+    assert kept.tolist() == [0, 3]
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 90)), min_size=1, max_size=30))
+def test_no_two_iterations_share_any_time(stretches):
+    asked = spans(*((begin, begin + length) for begin, length in stretches))
+    for until_next in (False, True):
+        found, kept = periods(asked, until_next=until_next)
+        assert (found.start[1:] >= found.end[:-1]).all()
+        assert len(found.start) == len(kept) >= 1
