@@ -409,7 +409,7 @@ def _populations(base: Sides, new: Sides) -> Iterator[Difference]:
         sentence=(
             "These look like different programs: they have no kernel and no operator in common, "
             "and no range but perhaps one around each iteration. If both do the same work, compare "
-            "them with --anyway."
+            "them with: whyslow compare --anyway."
         ),
     )
 

@@ -216,6 +216,27 @@ def test_ranks_of_a_job_are_no_repeated_runs():
     assert "ranks 0, 1 of a distributed job" in answer.sentence
 
 
+@pytest.mark.parametrize(
+    ("told", "rank", "world_size"),
+    [
+        ({"backend": "nccl", "rank": 3, "world_size": 8}, 3, 8),
+        ({"rank": 0}, 0, -1),
+        ({"rank": True, "world_size": "8"}, -1, -1),
+        ([], -1, -1),
+    ],
+)
+def test_a_torch_recording_tells_its_rank(tmp_path, told, rank, world_size):
+    arguments = {"device": 0, "stream": 7, "correlation": 1}
+    kernel = {"ph": "X", "cat": "kernel", "name": "gemm", "pid": 0, "tid": 7, "ts": 5, "dur": 9}
+    events = [{**kernel, "args": arguments}]
+    path = tmp_path / "rank.json"
+    path.write_text(
+        json.dumps({"schemaVersion": 1, "distributedInfo": told, "traceEvents": events})
+    )
+    source = open_trace(path, tmp_path).source
+    assert (source.rank, source.world_size) == (rank, world_size)
+
+
 def test_the_same_rank_of_several_runs_is_compared_and_another_one_is_warned_of():
     base = [ranked("0", "a"), ranked("0", "b")]
     assert compare(base, [ranked("0", "c", 90.0)]).delta is not None
