@@ -253,7 +253,7 @@ def _diagnose(chosen: argparse.Namespace) -> None:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
-    *_, comparison = _compared(chosen, smallest=chosen.smallest)
+    *_, comparison = _compared(chosen, smallest=chosen.smallest, anyway=chosen.anyway)
     with _writing_to(chosen.markdown or chosen.junit or Path("stdout")):
         text, answer = compare_command.written(comparison, chosen)
     sys.stdout.write(text)
@@ -261,7 +261,7 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 
 def _compared(
-    chosen: argparse.Namespace, smallest: float | None = None
+    chosen: argparse.Namespace, *, smallest: float | None = None, anyway: bool = False
 ) -> tuple[list[Trace], list[Trace], Comparison]:
     """Compare recordings; two are opened at a time, as there are two sides."""
     from library import comparisons
@@ -270,7 +270,8 @@ def _compared(
     with _bar("compare") as show, ThreadPoolExecutor(comparisons.AT_A_TIME) as threads:
         traces = list(threads.map(lambda path: _trace(path, show), [*base, *new]))
         sides = traces[: len(base)], traces[len(base) :]
-        options = {"window": chosen.window, "device": chosen.device, "smallest": smallest}
+        options = {"window": chosen.window, "device": chosen.device}
+        options |= {"smallest": smallest, "anyway": anyway}
         return (
             *sides,
             comparisons.compare_recordings(*sides, **options, measure=worker.measure),
