@@ -25,6 +25,7 @@ import dataclasses
 import gzip
 import importlib
 import json
+import math
 import os
 import re
 import shutil
@@ -50,7 +51,9 @@ ARCHIVE_BYTES = 15 << 20
 RUNS, BUDGET_S = 7, 450
 PACKING_S = 15  # kept back for the end
 CHILD_S = 120  # the most that one child process may take
-TRACED_STEPS, COUNTED_STEPS = 5, 2
+TRACED_STEPS, COUNTED_STEPS = 5, 2  # traced at least
+MOST_TRACED_STEPS = 200
+TRACED_NS = 30_000_000  # so much is traced, where a step is short: begin and end count for little
 MOST_OF_THE_TIME = 0.8  # of kernel time: the kernels that hold it are worth counters
 LAUNCHES = 16  # profiled at most: Nsight Compute runs each of them dozens of times over
 LOGGED_LINES = 20  # of each command
@@ -75,7 +78,7 @@ class Recording:
         note: Why there is none, or why it was not judged.
         cause: The verdict's cause; "" when it was not judged.
         sentence: The verdict.
-        lost_ns: What whyslow booked to the pair's cause, in all measured steps.
+        lost_ns: What whyslow booked to the pair's cause, or what else is right, in all steps.
     """
 
     role: str
@@ -240,9 +243,9 @@ def _measured(bench: Bench, pair: harness.Pair) -> tuple[Outcome, dict[str, Any]
     runs = found["runs"]
     everything = [summary for role in harness.ROLES for summary in runs[role]]
     traces = tuple(
-        Recording(role=role, tool="torch", steps=TRACED_STEPS, **found["traced"][role])
+        Recording(role=role, tool="torch", **found["traced"][role])
         if role in found["traced"]
-        else Recording(role=role, tool="torch", steps=TRACED_STEPS, note=note or "not recorded")
+        else Recording(role=role, tool="torch", steps=0, note=note or "not recorded")
         for role in harness.ROLES
     )
     outcome = Outcome(
@@ -284,13 +287,21 @@ def measure(name: str, device: str, runs: int, target: Path) -> int:
                 _replace(target, found)
         for role, module in modules.items():
             trace = target.with_name(f"{name}_{role}.torch.json.gz")
-            options = harness.Options(device=device, steps=TRACED_STEPS, torch_trace=trace)
+            steps = traced_steps([_step_ns(summary) for summary in found["runs"][role]])
+            options = harness.Options(device=device, steps=steps, torch_trace=trace)
             _replace(trace.with_name(f"{trace.name}.workload.json"), harness.run(module, options))
-            found["traced"][role] = {"file": trace.name}
+            found["traced"][role] = {"file": trace.name, "steps": steps}
             _replace(target, found)
     except (harness.RefusedError, ModuleNotFoundError) as error:
         return _refuse(str(error), ENVIRONMENT_FAILED)
     return 0
+
+
+def traced_steps(step_ns: Sequence[float]) -> int:
+    """Return how many steps a trace holds, from the mean step of each run; 5 without any."""
+    if not step_ns:
+        return TRACED_STEPS
+    return max(TRACED_STEPS, min(MOST_TRACED_STEPS, math.ceil(TRACED_NS / np.median(step_ns))))
 
 
 def _replace(path: Path, value: Any) -> None:
@@ -303,23 +314,23 @@ def _with(
     outcome: Outcome,
     bench: Bench,
     pair: harness.Pair,
-    record: Callable[[Bench, str], Path],
+    record: Callable[[Bench, str, int], Path],
 ) -> Outcome:
     """Return ``outcome`` with a recording of each twin, or why there is none."""
     tool = record.__name__.removeprefix("record_")
-    steps = COUNTED_STEPS if tool == "ncu" else TRACED_STEPS
     made = []
     for role in harness.ROLES:
+        steps = COUNTED_STEPS if tool == "ncu" else traced_steps(outcome.step_ns[role])
         print(f"{pair.name}_{role}: {tool} …", file=sys.stderr)
         try:
-            file, note = record(bench, f"{pair.name}_{role}").name, ""
+            file, note = record(bench, f"{pair.name}_{role}", steps).name, ""
         except (OverError, RuntimeError, OSError, EOFError, LookupError, ValueError) as error:
             file, note = "", f"{error}"
         made.append(Recording(role=role, tool=tool, steps=steps, file=file, note=note))
     return dataclasses.replace(outcome, recordings=(*outcome.recordings, *made))
 
 
-def record_ncu(bench: Bench, workload: str) -> Path:
+def record_ncu(bench: Bench, workload: str, steps: int) -> Path:
     """Record counters of the kernels that hold a workload's time, as its torch trace tells.
 
     Raises:
@@ -340,7 +351,7 @@ def record_ncu(bench: Bench, workload: str) -> Path:
             *("ncu", "--set", "full", "--clock-control", "none", "--target-processes", "all"),
             *("--launch-count", str(LAUNCHES), "--force-overwrite", "-o", str(report), *ranges),
             *(["--kernel-name", f"regex:^({'|'.join(names)})$"] if names else []),
-            *_workload_command(bench, workload, COUNTED_STEPS, report, "--warmup", "0"),
+            *_workload_command(bench, workload, steps, report, "--warmup", "0"),
         ]
         try:
             output = bench.child(command)
@@ -356,7 +367,7 @@ def record_ncu(bench: Bench, workload: str) -> Path:
     raise RuntimeError(f"ncu wrote no report: {_last_line(output)}")
 
 
-def record_nsys(bench: Bench, workload: str) -> Path:
+def record_nsys(bench: Bench, workload: str, steps: int) -> Path:
     """Record a workload with Nsight Systems and export it to SQLite.
 
     Beware: the recording holds names, and as root the environments, of all processes.
@@ -370,7 +381,7 @@ def record_nsys(bench: Bench, workload: str) -> Path:
     command = [
         *("nsys", "profile", "-t", "cuda,nvtx,osrt", "--sample=none", "--cpuctxsw=none"),
         *(f"--session-new=w{os.getpid()}{workload.replace('_', '')}", "--force-overwrite=true"),
-        *("-o", str(report), *_workload_command(bench, workload, TRACED_STEPS, database)),
+        *("-o", str(report), *_workload_command(bench, workload, steps, database)),
     ]
     try:
         trouble = bench.child(command)
@@ -452,7 +463,8 @@ def _judged(bench: Bench, outcome: Outcome, recording: Recording) -> Recording:
         answer, _ = json.JSONDecoder().raw_decode(output[output.index("{") :])
     except (OverError, RuntimeError, ValueError) as error:
         return dataclasses.replace(recording, note=f"not judged: {error}; try --judge")
-    rows = ROWS.get(outcome.cause, (outcome.cause,))
+    causes = (outcome.cause, *outcome.also)
+    rows = {row for cause in causes for row in ROWS.get(cause, (cause,))}
     return dataclasses.replace(
         recording,
         note="",

@@ -114,6 +114,14 @@ def test_nsys_answers_where_the_torch_trace_could_not():
     assert gpu_capture.deciding(outcome(recordings=(silent, heard)), "baseline") is heard
 
 
+def test_a_trace_of_short_steps_holds_more_of_them():
+    assert gpu_capture.traced_steps([150e3, 150e3, 9e9]) == 200  # 30 ms of 0.15 ms
+    assert gpu_capture.traced_steps([1e6]) == 30
+    assert gpu_capture.traced_steps([30e6]) == gpu_capture.TRACED_STEPS
+    assert gpu_capture.traced_steps([1]) == gpu_capture.MOST_TRACED_STEPS
+    assert gpu_capture.traced_steps([]) == gpu_capture.TRACED_STEPS
+
+
 # Kernels and counters
 
 EAGER = (
@@ -195,7 +203,7 @@ def test_ncu_leaves_the_clocks_alone_and_profiles_few_launches(bench, monkeypatc
 
     trace_of(bench.folder / "divergence_baseline.torch.json.gz", [("advance", 1100, 50)])
     child = Child(monkeypatch, answer)
-    report = gpu_capture.record_ncu(bench, "divergence_baseline")
+    report = gpu_capture.record_ncu(bench, "divergence_baseline", 2)
     assert report.name == "divergence_baseline.ncu-rep"
     (command,) = child.commands
     text = " ".join(command)
@@ -213,14 +221,14 @@ def test_ncu_is_tried_without_ranges_when_it_saw_no_kernel_in_one(bench, monkeyp
         return 0, "==WARNING== No kernels were profiled."
 
     child = Child(monkeypatch, answer)
-    assert gpu_capture.record_ncu(bench, "divergence_baseline").is_file()
+    assert gpu_capture.record_ncu(bench, "divergence_baseline", 2).is_file()
     assert len(child.commands) == 2
 
 
 def test_counters_that_may_not_be_read_are_told_with_the_way_out(bench, monkeypatch):
     Child(monkeypatch, lambda _: (1, "==ERROR== ERR_NVGPUCTRPERM - no permission\nbye\n"))
     with pytest.raises(RuntimeError, match="NVreg_RestrictProfilingToAdminUsers"):
-        gpu_capture.record_ncu(bench, "divergence_baseline")
+        gpu_capture.record_ncu(bench, "divergence_baseline", 2)
 
 
 def test_success_of_nsys_is_a_report_and_not_its_exit_status(bench, monkeypatch):
@@ -233,10 +241,10 @@ def test_success_of_nsys_is_a_report_and_not_its_exit_status(bench, monkeypatch)
         return 0, ""
 
     Child(monkeypatch, failing_but_writing)
-    assert gpu_capture.record_nsys(bench, "sync_baseline").name == "sync_baseline.nsys.sqlite"
+    assert gpu_capture.record_nsys(bench, "sync_baseline", 5).name == "sync_baseline.nsys.sqlite"
     Child(monkeypatch, lambda _: (0, "Importer error status\n"))
     with pytest.raises(RuntimeError, match="no report"):
-        gpu_capture.record_nsys(bench, "sync_optimized")
+        gpu_capture.record_nsys(bench, "sync_optimized", 5)
 
 
 # What goes wrong
