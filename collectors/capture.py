@@ -51,6 +51,9 @@ NVTX_WAY_OUT = "install nvtx<=0.2.11 in the program's environment, or a newer Ns
 _NSYS_STUMBLED = (b"= sem_open", b"= shm_open")
 _DISK_FULL = (b"No space left", b"disk is full", b"disk full", b"Disk quota exceeded")
 _PROGRESS_BAR = re.compile(r"\[\d+/\d+\] \[[^\r\n]*")
+_NSYS_WRITES = re.compile(rb"Generating '[^'\n]*\.qdstrm'")
+# What nsys adds to what the program said last.
+_NSYS_SAYS = re.compile(r"Generating '.*\.qdstrm'|Generated:|/.*\.(?:nsys-rep|qdstrm)")
 _PYTHON = re.compile(r"python[0-9.]*")
 _GUARD = str(Path(capture_guard.__file__).resolve())
 _HOOK = Path(__file__).with_name("capture_torch_hook.py")
@@ -71,6 +74,7 @@ class Program:
         timeout_s: After this long it is asked to end, so that what was recorded is kept.
         tick: Called about ten times a second.
         started: Called with the number of the guarding process once the program runs.
+        reporting: Called once when the program has ended and nsys makes its report.
     """
 
     command: Sequence[str]
@@ -80,6 +84,7 @@ class Program:
     timeout_s: float = 600.0
     tick: Tick = lambda: None
     started: Callable[[int], None] = lambda _pid: None
+    reporting: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -404,7 +409,7 @@ def run_guarded(
         finally:
             os.close(output)
         stack.callback(_release, guard, program.folder)
-        told_by_guard, late = _listen(guard, program)
+        told_by_guard, late = _listen(guard, program, pump)
     if "error" in told_by_guard:
         raise RefusedError(f"{_shown(command[0])}: cannot be run ({told_by_guard['error']})")
     status = told_by_guard.get("status")
@@ -417,13 +422,15 @@ def run_guarded(
     )
 
 
-def _listen(guard: subprocess.Popen[bytes], program: Program) -> tuple[dict[str, object], bool]:
+def _listen(
+    guard: subprocess.Popen[bytes], program: Program, pump: _Pump
+) -> tuple[dict[str, object], bool]:
     """Return what the guard tells, and whether the program's time was up."""
     assert guard.stdin is not None
     assert guard.stdout is not None
     deadline, late = time.monotonic() + program.timeout_s, False
     told: dict[str, object] = {}
-    text = b""
+    text, reports = b"", False
     while True:
         if select.select([guard.stdout], [], [], POLL_S)[0]:
             chunk = os.read(guard.stdout.fileno(), 4096)
@@ -435,6 +442,9 @@ def _listen(guard: subprocess.Popen[bytes], program: Program) -> tuple[dict[str,
                 told |= json.loads(line)
                 if "pid" in told and "status" not in told:
                     program.started(guard.pid)
+        if not reports and _NSYS_WRITES.search(pump.tail()):
+            reports = True
+            program.reporting()
         program.tick()
         if time.monotonic() > deadline:
             if late:  # it did not end when it was asked to
@@ -511,6 +521,21 @@ def private_folder(program: Program) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_folder(folder: Path) -> None:
+    """Make the folder that recordings are put into.
+
+    Raises:
+        RefusedError: There is something else of this name.
+        EnvironmentFailedError: It cannot be made or written.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise RefusedError(f"{folder}: is no folder. Choose another one with --out")
+    with _on_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def check_space(folder: Path) -> None:
     """Refuse to begin when there is no room for a recording.
 
@@ -530,11 +555,12 @@ def _on_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        trouble = "no disk space left" if full else os.strerror(error.errno or 0)
-        raise EnvironmentFailedError(
-            f"{folder}: {trouble}. Free some, or choose another folder with --out"
-        ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            told = "no disk space left. Free some, or choose another folder with --out"
+        else:
+            trouble = os.strerror(error.errno or 0)
+            told = f"cannot be written ({trouble}). Choose another folder with --out"
+        raise EnvironmentFailedError(f"{folder}: {told}") from error
 
 
 def _keep(recording: Path, target: Path) -> None:
@@ -604,7 +630,8 @@ def _no_recording(tool: str, ending: Ending, folder: Path, why: str = "") -> Tra
 def last_line(printed: bytes) -> str:
     """Return the last line of what a program printed, without control characters."""
     text = _PROGRESS_BAR.sub("", printed.decode("utf-8", "replace").replace("\r", "\n"))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not _NSYS_SAYS.fullmatch(line)]
     return _shown(lines[-1]) if lines else ""
 
 
