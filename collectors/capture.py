@@ -45,10 +45,14 @@ NSYS_WAY_OUT = (
     "Install Nsight Systems (https://developer.nvidia.com/nsight-systems), or capture with "
     "--with torch"
 )
+NO_TORCH_SEEN = (
+    "no Python that it started imported torch with PYTHONPATH in effect (python -I and -E "
+    "ignore it); call the torch profiler in the program itself, and open what it exports"
+)
 NVTX_WAY_OUT = "install nvtx<=0.2.11 in the program's environment, or a newer Nsight Systems"
 
 # Processes of nsys that miss each other while it starts, before there is a program.
-_NSYS_STUMBLED = (b"= sem_open", b"= shm_open")
+_NSYS_STUMBLED = (b"= sem_open", b"= shm_open", b"Local Endpoint is not available")
 _DISK_FULL = (b"No space left", b"disk is full", b"disk full", b"Disk quota exceeded")
 _PROGRESS_BAR = re.compile(r"\[\d+/\d+\] \[[^\r\n]*")
 _NSYS_WRITES = re.compile(rb"Generating '[^'\n]*\.qdstrm'")
@@ -59,6 +63,10 @@ _GUARD = str(Path(capture_guard.__file__).resolve())
 _HOOK = Path(__file__).with_name("capture_torch_hook.py")
 
 Tick = Callable[[], None]
+
+
+class NotForThisError(RefusedError):
+    """The tool has nothing to record in this program."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +245,7 @@ def run_torch_hook(program: Program, target: Path) -> Recorded:
     torch was imported, records from there on, and writes the trace when the program exits.
 
     Raises:
+        NotForThisError: The program ended well and never imported torch.
         RefusedError: There is no trace afterwards.
         EnvironmentFailedError: The disk is full.
     """
@@ -250,6 +259,8 @@ def run_torch_hook(program: Program, target: Path) -> Recorded:
         ending = run_guarded(program.command, program, private, told)
         written = sorted(traces.glob("*.json.gz"), key=lambda p: p.stat().st_size, reverse=True)
         if not written:
+            if not ending.trouble() and not any(traces.iterdir()):
+                raise NotForThisError(f"the torch profiler left no recording: {NO_TORCH_SEEN}")
             raise _no_recording("the torch profiler", ending, target.parent, _why_no_trace(traces))
         notes = [
             f"process {path.stem}: {path.read_text(encoding='utf-8', errors='replace')}"
@@ -269,10 +280,7 @@ def _why_no_trace(traces: Path) -> str:
         return notes[0].read_text(encoding="utf-8", errors="replace")
     if any(traces.glob("*.began")):
         return "the program was ended before the profiler could write"
-    return (
-        "no Python that it started imported torch with PYTHONPATH in effect (python -I and -E "
-        "ignore it); call the torch profiler in the program itself, and open what it exports"
-    )
+    return NO_TORCH_SEEN
 
 
 def run_ncu(program: Program, target: Path, options: Sequence[str]) -> Recorded:
@@ -621,7 +629,7 @@ def _no_recording(tool: str, ending: Ending, folder: Path, why: str = "") -> Tra
             "folder with --out and --data-dir"
         )
     trouble = ending.trouble(tool if tool != "the torch profiler" else "")
-    reason = why or last_line(ending.printed)
+    reason = why or last_line(ending.printed).rstrip(".")
     if trouble and reason and reason not in trouble:
         trouble += f"; {reason}"
     return RefusedError(f"{tool} left no recording: {trouble or reason or 'it says nothing'}")

@@ -31,6 +31,7 @@ from collectors.trace import (
 )
 from library import capture_progress, captures
 from library.capture_order import (
+    ALL,
     WORKLOADS,
     Order,
     check_runnable,
@@ -234,6 +235,9 @@ class _Work:
                 self._change(place, state=RunState.SKIPPED, error=str(error), ended=time.time())
             else:
                 raise
+        except tools.NotForThisError as error:
+            state = RunState.SKIPPED if ALL in self.order.tools else RunState.FAILED
+            self._change(place, state=state, error=str(error), ended=time.time())
         except RefusedError as error:
             self._change(place, state=RunState.FAILED, error=str(error), ended=time.time())
         finally:

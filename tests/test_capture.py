@@ -208,6 +208,19 @@ def test_a_program_without_torch_says_why_there_is_no_trace(tmp_path):
     assert only_capture().state is State.FAILED
 
 
+@needs_nsys
+def test_all_tools_means_all_that_can_record_the_program(tmp_path):
+    done = run("--with", "all", "--", sys.executable, script(tmp_path, "print(1)"))
+    assert done.returncode == 0, done.stderr
+    states = {run.tool: run.state for run in only_capture().runs}
+    assert (states["nsys"], states["torch"]) == (RunState.DONE, RunState.SKIPPED)
+    assert "imported torch" in only_capture().runs[1].error
+    failing = script(tmp_path, "raise SystemExit(5)", "failing.py")
+    failed = run("--with", "all", "--", sys.executable, failing)
+    assert failed.returncode == 2
+    assert "exit status 5" in failed.stderr
+
+
 @needs_torch
 @needs_nvtx
 @pytest.mark.parametrize("tool", [pytest.param("nsys", marks=needs_nsys), "torch"])
@@ -583,13 +596,20 @@ def test_an_nsys_that_records_nothing_is_quoted(tmp_path, data, monkeypatch):
         tools.run_nsys(program, tmp_path / "report.nsys-rep")
 
 
-def test_an_nsys_that_stumbles_while_it_starts_is_started_again(tmp_path, data, monkeypatch):
-    stumbling = """#!/bin/sh
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[boost::errinfo_api_function_*] = sem_open",
+        "[QuadDCommon::tag_message*] = Local Endpoint is not available.",
+    ],
+)
+def test_an_nsys_that_stumbles_while_it_starts_is_started_again(tmp_path, data, monkeypatch, words):
+    stumbling = f"""#!/bin/sh
         echo call >> "$0.calls"
         if [ "$(wc -l < "$0.calls")" = 1 ]; then
-          echo '[boost::errinfo_api_function_*] = sem_open'; exit 1
+          echo '{words}'; exit 1
         fi
-        for word; do case $word in --output=*) echo ok > "${word#--output=}";; esac; done
+        for word; do case $word in --output=*) echo ok > "${{word#--output=}}";; esac; done
     """
     fake(tmp_path / "nsys", stumbling)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
