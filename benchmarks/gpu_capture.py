@@ -66,6 +66,7 @@ LAUNCHES = 16  # profiled at most: Nsight Compute runs each of them dozens of ti
 LOGGED_LINES = 20  # of each command
 REFUSED, ENVIRONMENT_FAILED = 2, 3
 
+READERS = ("cli", "worker", "collectors.torch_profiler", "collectors.nsys", "analyzers.diagnose")
 ROWS = {"bandwidth": ("transfer", "bandwidth")}  # of the ledger, where not named like the cause
 _TEMPLATE = re.compile(r"<[^<>]*>")
 _WORD = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Before they are judged: whoever is ended meanwhile keeps what was recorded.
         write(arguments.out, outcomes, environment, device)
         pack(bench.folder, arguments.out, outcomes)
-        outcomes = [judge(bench, outcome) for outcome in outcomes]
+        outcomes = judge(bench, outcomes)
         write(arguments.out, outcomes, environment, device)
         left_out = pack(bench.folder, arguments.out, outcomes)
     print((arguments.out / TABLE).read_text(encoding="utf-8"))
@@ -406,10 +407,25 @@ def base_name(kernel: str) -> str:
     return name.partition("(")[0].strip().rpartition(" ")[2].rpartition("::")[2]
 
 
-def judge(bench: Bench, outcome: Outcome) -> Outcome:
-    """Let whyslow read every recording of a pair."""
-    judged = tuple(_judged(bench, outcome, r) if r.file else r for r in outcome.recordings)
-    return dataclasses.replace(outcome, recordings=judged)
+def judge(bench: Bench, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Let whyslow read every recording of every pair; without whyslow, say once what it needs."""
+    trouble = ""
+    try:
+        bench.child([sys.executable, "-c", f"import {', '.join(READERS)}"])
+    except (OverError, RuntimeError) as error:
+        trouble = f"not judged: {error}; try --judge"
+    found = []
+    for outcome in outcomes:
+        judged = tuple(
+            r
+            if not r.file
+            else dataclasses.replace(r, note=trouble)
+            if trouble
+            else _judged(bench, outcome, r)
+            for r in outcome.recordings
+        )
+        found.append(dataclasses.replace(outcome, recordings=judged))
+    return found
 
 
 def _judged(bench: Bench, outcome: Outcome, recording: Recording) -> Recording:
@@ -445,7 +461,7 @@ def judge_again(folder: Path) -> int:
         for archive in sorted(folder.glob("recordings_*.tar")):
             with tarfile.open(archive) as tar:
                 tar.extractall(temporary, filter="data")
-        outcomes = [judge(bench, _with_files(bench, outcome)) for outcome in outcomes]
+        outcomes = judge(bench, [_with_files(bench, outcome) for outcome in outcomes])
         write(folder, outcomes, found["environment"], found["device"])
     print((folder / TABLE).read_text(encoding="utf-8"))
     return 0

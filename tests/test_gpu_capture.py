@@ -394,6 +394,17 @@ def test_recordings_of_another_machine_are_judged(tmp_path):
     assert "lost.sqlite" not in text
 
 
+def test_a_machine_without_whyslows_libraries_is_told_once_what_is_missing(bench, monkeypatch):
+    child = Child(monkeypatch, lambda _: (1, "ModuleNotFoundError: No module named 'msgspec'\n"))
+    pair = outcome(recordings=(recording("baseline"), recording("optimized", file="", note="no")))
+    first, second = gpu_capture.judge(bench, [pair, pair])
+    assert len(child.commands) == 1
+    assert "No module named 'msgspec'; try --judge" in first.recordings[0].note
+    assert second.recordings[1].note == "no"
+    for name in gpu_capture.READERS:
+        __import__(name)
+
+
 def test_without_a_gpu_the_same_machinery_runs_on_the_cpu(tmp_path):
     pytest.importorskip("torch", reason="the workloads need torch")
     command = [sys.executable, "-m", "benchmarks.gpu_capture", "--device", "cpu", "--runs", "2"]
