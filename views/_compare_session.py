@@ -202,8 +202,6 @@ def forecast(asked: Asked, comparison: Comparison) -> WhatIf | None:
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Predicting from the baseline …")
 def _predicted(trace_id: str, warm_up: int) -> WhatIf:
-    from library import predictions
-
     trace = cache.get(trace_id)
     report = load(trace_id, "").report
     kept = report.iterations[warm_up:]
@@ -211,4 +209,4 @@ def _predicted(trace_id: str, warm_up: int) -> WhatIf:
     if kept:
         span = {"start_ns": kept[0].start_ns, "end_ns": kept[-1].end_ns}
         window = Window(**span, label=f"{len(kept)} iterations")
-    return predictions.predict(trace, window, [])
+    return worker.predict(trace, window)
