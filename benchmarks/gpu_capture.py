@@ -25,6 +25,7 @@ import dataclasses
 import gzip
 import importlib
 import json
+import math
 import os
 import re
 import shutil
@@ -35,82 +36,40 @@ import tarfile
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.gpu_outcomes import (
+    LOG,
+    RESULTS,
+    TABLE,
+    Outcome,
+    Recording,
+    outcome_from,
+    pack,
+    write,
+)
 from workloads import harness
 
 ROOT = Path(__file__).parents[1]
-RESULTS, TABLE, LOG = "results.json", "table.md", "log.txt"
-ARCHIVES = 5  # beside the three above: eight files
-ARCHIVE_BYTES = 15 << 20
 RUNS, BUDGET_S = 7, 450
 PACKING_S = 15  # kept back for the end
 CHILD_S = 120  # the most that one child process may take
-TRACED_STEPS, COUNTED_STEPS = 5, 2
+TRACED_STEPS, COUNTED_STEPS = 5, 2  # traced at least
+MOST_TRACED_STEPS = 200
+TRACED_NS = 30_000_000  # so much is traced, where a step is short: begin and end count for little
 MOST_OF_THE_TIME = 0.8  # of kernel time: the kernels that hold it are worth counters
 LAUNCHES = 16  # profiled at most: Nsight Compute runs each of them dozens of times over
 LOGGED_LINES = 20  # of each command
-RESAMPLES = 10_000
-WON_BACK = 0.5  # a twin that keeps its cause must have lost at least so much of the loss
 REFUSED, ENVIRONMENT_FAILED = 2, 3
 
+READERS = ("cli", "worker", "collectors.torch_profiler", "collectors.nsys", "analyzers.diagnose")
 ROWS = {"bandwidth": ("transfer", "bandwidth")}  # of the ledger, where not named like the cause
 _TEMPLATE = re.compile(r"<[^<>]*>")
 _WORD = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Recording:
-    """One recording of one twin, and what whyslow says about it.
-
-    Attributes:
-        role: ``baseline`` or ``optimized``.
-        tool: ``torch``, ``ncu`` or ``nsys``.
-        steps: Measured steps in it.
-        file: Its name; "" when there is none.
-        note: Why there is none, or why it was not judged.
-        cause: The verdict's cause; "" when it was not judged.
-        sentence: The verdict.
-        lost_ns: What whyslow booked to the pair's cause, in all measured steps.
-    """
-
-    role: str
-    tool: str
-    steps: int
-    file: str = ""
-    note: str = ""
-    cause: str = ""
-    sentence: str = ""
-    lost_ns: int = 0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """One pair: how long its steps took, whether its results agree, and its recordings.
-
-    Attributes:
-        name: The pair.
-        cause: What whyslow should say about the baseline.
-        also: What else is right.
-        seen_by: ``timeline`` or ``counters``.
-        step_ns: Mean time of a measured step, for each run, by role.
-        agree: Whether every run had the same result; ``None`` when nothing ran.
-        note: Why it did not run.
-        recordings: What was recorded.
-    """
-
-    name: str
-    cause: str
-    also: tuple[str, ...]
-    seen_by: str
-    step_ns: dict[str, list[float]]
-    agree: bool | None = None
-    note: str = ""
-    recordings: tuple[Recording, ...] = ()
 
 
 class Clock:
@@ -184,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = arguments.pairs.split(",") if arguments.pairs else list(known)
     if unknown := [name for name in wanted if name not in known]:
         return _refuse(f"no pair {unknown[0]!r}; there are {', '.join(known)}", REFUSED)
+    clock = Clock(arguments.budget_s)
     if arguments.device != "cpu" and not _has_gpu():
         return _refuse(
             "no NVIDIA GPU that torch can use; --device cpu tries the same machinery without",
@@ -192,9 +152,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = "cpu" if arguments.device == "cpu" else "cuda"
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gpu_capture_") as folder:
-        bench = Bench(device, arguments.runs, Path(folder), Clock(arguments.budget_s))
+        bench = Bench(device, arguments.runs, Path(folder), clock)
         outcomes, environment = capture(bench, [known[name] for name in wanted])
-        outcomes = [judge(bench, outcome) for outcome in outcomes]
+        # Before they are judged: whoever is ended meanwhile keeps what was recorded.
+        write(arguments.out, outcomes, environment, device)
+        pack(bench.folder, arguments.out, outcomes)
+        outcomes = judge(bench, outcomes)
         write(arguments.out, outcomes, environment, device)
         left_out = pack(bench.folder, arguments.out, outcomes)
     print((arguments.out / TABLE).read_text(encoding="utf-8"))
@@ -240,9 +203,9 @@ def _measured(bench: Bench, pair: harness.Pair) -> tuple[Outcome, dict[str, Any]
     runs = found["runs"]
     everything = [summary for role in harness.ROLES for summary in runs[role]]
     traces = tuple(
-        Recording(role=role, tool="torch", steps=TRACED_STEPS, **found["traced"][role])
+        Recording(role=role, tool="torch", **found["traced"][role])
         if role in found["traced"]
-        else Recording(role=role, tool="torch", steps=TRACED_STEPS, note=note or "not recorded")
+        else Recording(role=role, tool="torch", steps=0, note=note or "not recorded")
         for role in harness.ROLES
     )
     outcome = Outcome(
@@ -284,13 +247,21 @@ def measure(name: str, device: str, runs: int, target: Path) -> int:
                 _replace(target, found)
         for role, module in modules.items():
             trace = target.with_name(f"{name}_{role}.torch.json.gz")
-            options = harness.Options(device=device, steps=TRACED_STEPS, torch_trace=trace)
+            steps = traced_steps([_step_ns(summary) for summary in found["runs"][role]])
+            options = harness.Options(device=device, steps=steps, torch_trace=trace)
             _replace(trace.with_name(f"{trace.name}.workload.json"), harness.run(module, options))
-            found["traced"][role] = {"file": trace.name}
+            found["traced"][role] = {"file": trace.name, "steps": steps}
             _replace(target, found)
     except (harness.RefusedError, ModuleNotFoundError) as error:
         return _refuse(str(error), ENVIRONMENT_FAILED)
     return 0
+
+
+def traced_steps(step_ns: Sequence[float]) -> int:
+    """Return how many steps a trace holds, from the mean step of each run; 5 without any."""
+    if not step_ns:
+        return TRACED_STEPS
+    return max(TRACED_STEPS, min(MOST_TRACED_STEPS, math.ceil(TRACED_NS / np.median(step_ns))))
 
 
 def _replace(path: Path, value: Any) -> None:
@@ -303,23 +274,23 @@ def _with(
     outcome: Outcome,
     bench: Bench,
     pair: harness.Pair,
-    record: Callable[[Bench, str], Path],
+    record: Callable[[Bench, str, int], Path],
 ) -> Outcome:
     """Return ``outcome`` with a recording of each twin, or why there is none."""
     tool = record.__name__.removeprefix("record_")
-    steps = COUNTED_STEPS if tool == "ncu" else TRACED_STEPS
     made = []
     for role in harness.ROLES:
+        steps = COUNTED_STEPS if tool == "ncu" else traced_steps(outcome.step_ns[role])
         print(f"{pair.name}_{role}: {tool} …", file=sys.stderr)
         try:
-            file, note = record(bench, f"{pair.name}_{role}").name, ""
+            file, note = record(bench, f"{pair.name}_{role}", steps).name, ""
         except (OverError, RuntimeError, OSError, EOFError, LookupError, ValueError) as error:
             file, note = "", f"{error}"
         made.append(Recording(role=role, tool=tool, steps=steps, file=file, note=note))
     return dataclasses.replace(outcome, recordings=(*outcome.recordings, *made))
 
 
-def record_ncu(bench: Bench, workload: str) -> Path:
+def record_ncu(bench: Bench, workload: str, steps: int) -> Path:
     """Record counters of the kernels that hold a workload's time, as its torch trace tells.
 
     Raises:
@@ -340,7 +311,7 @@ def record_ncu(bench: Bench, workload: str) -> Path:
             *("ncu", "--set", "full", "--clock-control", "none", "--target-processes", "all"),
             *("--launch-count", str(LAUNCHES), "--force-overwrite", "-o", str(report), *ranges),
             *(["--kernel-name", f"regex:^({'|'.join(names)})$"] if names else []),
-            *_workload_command(bench, workload, COUNTED_STEPS, report, "--warmup", "0"),
+            *_workload_command(bench, workload, steps, report, "--warmup", "0"),
         ]
         try:
             output = bench.child(command)
@@ -356,7 +327,7 @@ def record_ncu(bench: Bench, workload: str) -> Path:
     raise RuntimeError(f"ncu wrote no report: {_last_line(output)}")
 
 
-def record_nsys(bench: Bench, workload: str) -> Path:
+def record_nsys(bench: Bench, workload: str, steps: int) -> Path:
     """Record a workload with Nsight Systems and export it to SQLite.
 
     Beware: the recording holds names, and as root the environments, of all processes.
@@ -370,7 +341,7 @@ def record_nsys(bench: Bench, workload: str) -> Path:
     command = [
         *("nsys", "profile", "-t", "cuda,nvtx,osrt", "--sample=none", "--cpuctxsw=none"),
         *(f"--session-new=w{os.getpid()}{workload.replace('_', '')}", "--force-overwrite=true"),
-        *("-o", str(report), *_workload_command(bench, workload, TRACED_STEPS, database)),
+        *("-o", str(report), *_workload_command(bench, workload, steps, database)),
     ]
     try:
         trouble = bench.child(command)
@@ -436,10 +407,25 @@ def base_name(kernel: str) -> str:
     return name.partition("(")[0].strip().rpartition(" ")[2].rpartition("::")[2]
 
 
-def judge(bench: Bench, outcome: Outcome) -> Outcome:
-    """Let whyslow read every recording of a pair."""
-    judged = tuple(_judged(bench, outcome, r) if r.file else r for r in outcome.recordings)
-    return dataclasses.replace(outcome, recordings=judged)
+def judge(bench: Bench, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Let whyslow read every recording of every pair; without whyslow, say once what it needs."""
+    trouble = ""
+    try:
+        bench.child([sys.executable, "-c", f"import {', '.join(READERS)}"])
+    except (OverError, RuntimeError) as error:
+        trouble = f"not judged: {error}; try --judge"
+    found = []
+    for outcome in outcomes:
+        judged = tuple(
+            r
+            if not r.file
+            else dataclasses.replace(r, note=trouble)
+            if trouble
+            else _judged(bench, outcome, r)
+            for r in outcome.recordings
+        )
+        found.append(dataclasses.replace(outcome, recordings=judged))
+    return found
 
 
 def _judged(bench: Bench, outcome: Outcome, recording: Recording) -> Recording:
@@ -452,7 +438,8 @@ def _judged(bench: Bench, outcome: Outcome, recording: Recording) -> Recording:
         answer, _ = json.JSONDecoder().raw_decode(output[output.index("{") :])
     except (OverError, RuntimeError, ValueError) as error:
         return dataclasses.replace(recording, note=f"not judged: {error}; try --judge")
-    rows = ROWS.get(outcome.cause, (outcome.cause,))
+    causes = (outcome.cause, *outcome.also)
+    rows = {row for cause in causes for row in ROWS.get(cause, (cause,))}
     return dataclasses.replace(
         recording,
         note="",
@@ -466,7 +453,7 @@ def judge_again(folder: Path) -> int:
     """Judge the recordings of an earlier capture, for instance one from another machine."""
     try:
         found = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        outcomes = [_outcome(pair) for pair in found["pairs"]]
+        outcomes = [outcome_from(pair) for pair in found["pairs"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return _refuse(f"{folder}: no results of an earlier capture ({error})", REFUSED)
     with tempfile.TemporaryDirectory(prefix="gpu_capture_") as temporary:
@@ -474,7 +461,7 @@ def judge_again(folder: Path) -> int:
         for archive in sorted(folder.glob("recordings_*.tar")):
             with tarfile.open(archive) as tar:
                 tar.extractall(temporary, filter="data")
-        outcomes = [judge(bench, _with_files(bench, outcome)) for outcome in outcomes]
+        outcomes = judge(bench, [_with_files(bench, outcome) for outcome in outcomes])
         write(folder, outcomes, found["environment"], found["device"])
     print((folder / TABLE).read_text(encoding="utf-8"))
     return 0
@@ -489,153 +476,6 @@ def _with_files(bench: Bench, outcome: Outcome) -> Outcome:
         for r in outcome.recordings
     )
     return dataclasses.replace(outcome, recordings=there)
-
-
-def _outcome(pair: dict[str, Any]) -> Outcome:
-    fields = {f.name for f in dataclasses.fields(Outcome)}
-    known = {key: value for key, value in pair.items() if key in fields}
-    recordings = tuple(Recording(**recording) for recording in pair["recordings"])
-    return Outcome(**{**known, "also": tuple(pair["also"]), "recordings": recordings})
-
-
-def write(
-    folder: Path, outcomes: Sequence[Outcome], environment: dict[str, Any], device: str
-) -> None:
-    """Write results and table."""
-    pairs = [
-        {**dataclasses.asdict(o), "speed_up": speed_up(o.step_ns), "holds": holds(o)}
-        for o in outcomes
-    ]
-    found = {"schema": 1, "device": device, "environment": environment, "pairs": pairs}
-    (folder / RESULTS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (folder / TABLE).write_text(table(outcomes, environment, device), encoding="utf-8")
-
-
-def pack(folder: Path, out: Path, outcomes: Iterable[Outcome]) -> list[str]:
-    """Put recordings, smallest first, and the log into ``out``; return what did not fit."""
-    for old in out.glob("recordings_*.tar"):
-        old.unlink()
-    if (folder / LOG).is_file():
-        text = (folder / LOG).read_bytes()
-        (out / LOG).write_bytes(text[-ARCHIVE_BYTES:])
-    names = [r.file for outcome in outcomes for r in outcome.recordings if r.file]
-    files = sorted((folder / name for name in names), key=lambda path: path.stat().st_size)
-    number, filled, left_out = 1, 0, []
-    for path in files:
-        sidecar = path.with_name(f"{path.name}.workload.json")
-        together = [p for p in (path, sidecar) if p.is_file()]
-        size = sum(p.stat().st_size + 2 * tarfile.BLOCKSIZE for p in together)
-        if filled and filled + size > ARCHIVE_BYTES:
-            number, filled = number + 1, 0
-        if number > ARCHIVES or size > ARCHIVE_BYTES:
-            left_out.append(path.name)
-            continue
-        with tarfile.open(out / f"recordings_{number}.tar", "a") as tar:
-            for p in together:
-                tar.add(p, p.name, filter=_nobodys)
-        filled += size
-    return left_out
-
-
-def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member
-
-
-def speed_up(step_ns: dict[str, list[float]]) -> dict[str, float] | None:
-    """Return how many times faster the twin's steps are, with a 95 % interval over runs.
-
-    Each run of the baseline is compared with the twin's run beside it; the interval is that of the
-    geometric mean, by bootstrap. ``None`` without two runs of both.
-    """
-    runs = min(len(values) for values in step_ns.values())
-    if runs < 2:
-        return None
-    slow, fast = (np.array(step_ns[role][:runs]) for role in harness.ROLES)
-    ratios = np.log(slow / fast)
-    chosen = np.random.default_rng(0).integers(runs, size=(RESAMPLES, runs))
-    low, high = np.quantile(ratios[chosen].mean(axis=1), [0.025, 0.975])
-    times, low, high = np.exp([ratios.mean(), low, high])
-    return {"times": float(times), "low": float(low), "high": float(high), "runs": runs}
-
-
-def deciding(outcome: Outcome, role: str) -> Recording | None:
-    """Return the recording that can show the pair's cause."""
-    tools = ("ncu",) if outcome.seen_by == "counters" else ("torch", "nsys")
-    of_role = [r for r in outcome.recordings if r.role == role and r.tool in tools]
-    return next((r for r in of_role if r.cause), of_role[0] if of_role else None)
-
-
-def holds(outcome: Outcome) -> bool | None:
-    """Tell whether whyslow was right about both twins; ``None`` when it could not tell.
-
-    The twin's verdict may stay the same where another limit of the same kind comes next (memory is
-    still what bounds a fused chain), but then most of the loss must be gone.
-    """
-    slow, fast = (deciding(outcome, role) for role in harness.ROLES)
-    if slow is None or fast is None or {"", "unknown"} & {slow.cause, fast.cause}:
-        return None
-    right = {outcome.cause, *outcome.also}
-    won_back = fast.lost_ns / fast.steps <= (1 - WON_BACK) * slow.lost_ns / slow.steps
-    return slow.cause in right and (fast.cause not in right or won_back)
-
-
-def table(outcomes: Sequence[Outcome], environment: dict[str, Any], device: str) -> str:
-    """Return the Markdown table, and below it what is missing and why."""
-    where = environment.get("gpu") or f"{environment.get('cpu', 'a CPU')}, no GPU: a smoke test"
-    versions = f"torch {environment.get('torch')}, driver {environment.get('driver')}"
-    lines = [
-        f"{where}; {versions}" if device == "cuda" else where,
-        "",
-        "| Pair | Expected | Baseline | Optimized | Right | Speed-up (95 %) | Loss per step |",
-        "|---|---|---|---|---|--:|--:|",
-        *(_row(outcome) for outcome in outcomes),
-        "",
-    ]
-    for outcome in outcomes:
-        notes = {outcome.note} if outcome.note else set()
-        notes |= {
-            f"{r.tool}: {r.note}" for r in outcome.recordings if r.note and r.note not in notes
-        }
-        if outcome.agree is False:
-            notes.add("the results of its twins differ")
-        lines += [f"- {outcome.name}: {note}" for note in sorted(notes)]
-    if any(r.tool == "nsys" and r.file for outcome in outcomes for r in outcome.recordings):
-        lines.append(
-            "- The recordings of nsys hold names, and as root the environments, of all processes "
-            "that ran: look through them before you pass them on"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _row(outcome: Outcome) -> str:
-    slow, fast = (deciding(outcome, role) for role in harness.ROLES)
-    times = speed_up(outcome.step_ns)
-    cells = (
-        outcome.name,
-        " or ".join((outcome.cause, *outcome.also)),
-        _verdict(slow),
-        _verdict(fast),
-        {True: "yes", False: "**no**", None: "cannot tell"}[holds(outcome)],
-        f"{times['times']:.2f} times ({times['low']:.2f} to {times['high']:.2f})"
-        if times
-        else "not run",
-        f"{_loss(slow)} → {_loss(fast)}",
-    )
-    return f"| {' | '.join(cells)} |"
-
-
-def _verdict(recording: Recording | None) -> str:
-    if recording is None or not recording.file:
-        return "not recorded"
-    return f"{recording.cause or 'not judged'} ({recording.tool})"
-
-
-def _loss(recording: Recording | None) -> str:
-    if recording is None or recording.cause in ("", "unknown"):
-        return "?"
-    return f"{recording.lost_ns / recording.steps / 1e3:,.1f} µs"
 
 
 def _run(command: Sequence[str | Path], limit_s: float) -> tuple[int | None, str]:

@@ -45,17 +45,28 @@ NSYS_WAY_OUT = (
     "Install Nsight Systems (https://developer.nvidia.com/nsight-systems), or capture with "
     "--with torch"
 )
+NO_TORCH_SEEN = (
+    "no Python that it started imported torch with PYTHONPATH in effect (python -I and -E "
+    "ignore it); call the torch profiler in the program itself, and open what it exports"
+)
 NVTX_WAY_OUT = "install nvtx<=0.2.11 in the program's environment, or a newer Nsight Systems"
 
 # Processes of nsys that miss each other while it starts, before there is a program.
-_NSYS_STUMBLED = (b"= sem_open", b"= shm_open")
+_NSYS_STUMBLED = (b"= sem_open", b"= shm_open", b"Local Endpoint is not available")
 _DISK_FULL = (b"No space left", b"disk is full", b"disk full", b"Disk quota exceeded")
 _PROGRESS_BAR = re.compile(r"\[\d+/\d+\] \[[^\r\n]*")
+_NSYS_WRITES = re.compile(rb"Generating '[^'\n]*\.qdstrm'")
+# What nsys adds to what the program said last.
+_NSYS_SAYS = re.compile(r"Generating '.*\.qdstrm'|Generated:|/.*\.(?:nsys-rep|qdstrm)")
 _PYTHON = re.compile(r"python[0-9.]*")
 _GUARD = str(Path(capture_guard.__file__).resolve())
 _HOOK = Path(__file__).with_name("capture_torch_hook.py")
 
 Tick = Callable[[], None]
+
+
+class NotForThisError(RefusedError):
+    """The tool has nothing to record in this program."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +82,7 @@ class Program:
         timeout_s: After this long it is asked to end, so that what was recorded is kept.
         tick: Called about ten times a second.
         started: Called with the number of the guarding process once the program runs.
+        reporting: Called once when the program has ended and nsys makes its report.
     """
 
     command: Sequence[str]
@@ -80,6 +92,7 @@ class Program:
     timeout_s: float = 600.0
     tick: Tick = lambda: None
     started: Callable[[int], None] = lambda _pid: None
+    reporting: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +245,7 @@ def run_torch_hook(program: Program, target: Path) -> Recorded:
     torch was imported, records from there on, and writes the trace when the program exits.
 
     Raises:
+        NotForThisError: The program ended well and never imported torch.
         RefusedError: There is no trace afterwards.
         EnvironmentFailedError: The disk is full.
     """
@@ -245,6 +259,8 @@ def run_torch_hook(program: Program, target: Path) -> Recorded:
         ending = run_guarded(program.command, program, private, told)
         written = sorted(traces.glob("*.json.gz"), key=lambda p: p.stat().st_size, reverse=True)
         if not written:
+            if not ending.trouble() and not any(traces.iterdir()):
+                raise NotForThisError(f"the torch profiler left no recording: {NO_TORCH_SEEN}")
             raise _no_recording("the torch profiler", ending, target.parent, _why_no_trace(traces))
         notes = [
             f"process {path.stem}: {path.read_text(encoding='utf-8', errors='replace')}"
@@ -264,10 +280,7 @@ def _why_no_trace(traces: Path) -> str:
         return notes[0].read_text(encoding="utf-8", errors="replace")
     if any(traces.glob("*.began")):
         return "the program was ended before the profiler could write"
-    return (
-        "no Python that it started imported torch with PYTHONPATH in effect (python -I and -E "
-        "ignore it); call the torch profiler in the program itself, and open what it exports"
-    )
+    return NO_TORCH_SEEN
 
 
 def run_ncu(program: Program, target: Path, options: Sequence[str]) -> Recorded:
@@ -404,7 +417,7 @@ def run_guarded(
         finally:
             os.close(output)
         stack.callback(_release, guard, program.folder)
-        told_by_guard, late = _listen(guard, program)
+        told_by_guard, late = _listen(guard, program, pump)
     if "error" in told_by_guard:
         raise RefusedError(f"{_shown(command[0])}: cannot be run ({told_by_guard['error']})")
     status = told_by_guard.get("status")
@@ -417,13 +430,15 @@ def run_guarded(
     )
 
 
-def _listen(guard: subprocess.Popen[bytes], program: Program) -> tuple[dict[str, object], bool]:
+def _listen(
+    guard: subprocess.Popen[bytes], program: Program, pump: _Pump
+) -> tuple[dict[str, object], bool]:
     """Return what the guard tells, and whether the program's time was up."""
     assert guard.stdin is not None
     assert guard.stdout is not None
     deadline, late = time.monotonic() + program.timeout_s, False
     told: dict[str, object] = {}
-    text = b""
+    text, reports = b"", False
     while True:
         if select.select([guard.stdout], [], [], POLL_S)[0]:
             chunk = os.read(guard.stdout.fileno(), 4096)
@@ -435,6 +450,9 @@ def _listen(guard: subprocess.Popen[bytes], program: Program) -> tuple[dict[str,
                 told |= json.loads(line)
                 if "pid" in told and "status" not in told:
                     program.started(guard.pid)
+        if not reports and _NSYS_WRITES.search(pump.tail()):
+            reports = True
+            program.reporting()
         program.tick()
         if time.monotonic() > deadline:
             if late:  # it did not end when it was asked to
@@ -511,6 +529,21 @@ def private_folder(program: Program) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_folder(folder: Path) -> None:
+    """Make the folder that recordings are put into.
+
+    Raises:
+        RefusedError: There is something else of this name.
+        EnvironmentFailedError: It cannot be made or written.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise RefusedError(f"{folder}: is no folder. Choose another one with --out")
+    with _on_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def check_space(folder: Path) -> None:
     """Refuse to begin when there is no room for a recording.
 
@@ -530,11 +563,12 @@ def _on_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        trouble = "no disk space left" if full else os.strerror(error.errno or 0)
-        raise EnvironmentFailedError(
-            f"{folder}: {trouble}. Free some, or choose another folder with --out"
-        ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            told = "no disk space left. Free some, or choose another folder with --out"
+        else:
+            trouble = os.strerror(error.errno or 0)
+            told = f"cannot be written ({trouble}). Choose another folder with --out"
+        raise EnvironmentFailedError(f"{folder}: {told}") from error
 
 
 def _keep(recording: Path, target: Path) -> None:
@@ -595,7 +629,7 @@ def _no_recording(tool: str, ending: Ending, folder: Path, why: str = "") -> Tra
             "folder with --out and --data-dir"
         )
     trouble = ending.trouble(tool if tool != "the torch profiler" else "")
-    reason = why or last_line(ending.printed)
+    reason = why or last_line(ending.printed).rstrip(".")
     if trouble and reason and reason not in trouble:
         trouble += f"; {reason}"
     return RefusedError(f"{tool} left no recording: {trouble or reason or 'it says nothing'}")
@@ -604,7 +638,8 @@ def _no_recording(tool: str, ending: Ending, folder: Path, why: str = "") -> Tra
 def last_line(printed: bytes) -> str:
     """Return the last line of what a program printed, without control characters."""
     text = _PROGRESS_BAR.sub("", printed.decode("utf-8", "replace").replace("\r", "\n"))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not _NSYS_SAYS.fullmatch(line)]
     return _shown(lines[-1]) if lines else ""
 
 

@@ -90,7 +90,8 @@ def _sample_until_told(store: Store, rate_hz: float) -> None:
             store.update(root_pid=pid)
     for table, row in gpus.drain():
         store.add(table, row)
-    store.update(state="stopped", sampler_cpu_ns=time.process_time_ns())
+    used_ns, share = time.process_time_ns(), pace.share()
+    store.update(state="stopped", sampler_cpu_ns=used_ns, sampler_cpu_share=share)
 
 
 def clocks() -> Row:

@@ -30,12 +30,21 @@ from library import cache
 
 SCHEMA = 1
 STATE, LOG = "state.json", "log.txt"
+CANCEL = "cancel"  # a file: somebody asked for the end before there was a process to ask
 START_WAIT_S = 30.0  # a busy machine needs seconds to start Python; longer means it never will
 SAME_PROCESS_S = 0.02  # creation times are multiples of a clock tick, 10 ms
 SHOWN_WORDS, SHOWN_WORD = 32, 200  # of a command line; the rest is not kept
+HIDDEN = "***"
 
 _ID = re.compile(r"[0-9a-f]{12}")
 _ROOT = Path(__file__).resolve().parents[1]
+# Names that end so hold secrets; --max-tokens and --tokenizer do not.
+_SECRET = re.compile(
+    r"-{0,2}(?:[\w.-]*[-_.])?"
+    r"(?:token|secret|password|passwd|pwd|passphrase|credentials?|(?:api|access|private|secret)[-_]?key)",
+    re.IGNORECASE,
+)
+_URL_USER = re.compile(r"(://)[^/@\s]+@")
 
 
 class State(StrEnum):
@@ -105,6 +114,7 @@ class Capture:
         state: What became of it.
         workload: Name of the workload or pair; empty for a command of the user's.
         command: The user's command, its first words; empty for a workload.
+        options: What a workload is told, such as ``--steps 20``.
         tools: What records.
         repeat: How many times each run is repeated.
         runs: All runs, in the order in which they happen.
@@ -121,6 +131,7 @@ class Capture:
     state: State = State.RUNNING
     workload: str = ""
     command: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     repeat: int = 1
     runs: tuple[Run, ...] = ()
@@ -228,14 +239,30 @@ def cancel(capture_id: str) -> bool:
     """Ask a capture to stop; tell whether it was running.
 
     It ends its programs and then says ``cancelled``; until then it says ``running``.
+
+    Raises:
+        EnvironmentFailedError: The data folder cannot be written.
     """
     capture = read(capture_id)
-    if capture is None or capture.is_over or not capture.pid:
+    if capture is None or capture.is_over:
         return False
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(capture.pid, signal.SIGTERM)
-        return True
-    return False
+    if not capture.pid:
+        with cache.writing():
+            (capture.folder / CANCEL).touch()
+        capture = read(capture_id)  # it may have begun meanwhile, without a look at our file
+    if capture is None or capture.is_over:
+        return False
+    if capture.pid:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(capture.pid, signal.SIGTERM)
+            return True
+        return False
+    return True
+
+
+def is_cancel_asked(capture: Capture) -> bool:
+    """Tell whether somebody asked ``capture`` to stop before it had begun."""
+    return (capture.folder / CANCEL).exists()
 
 
 def remove(capture_id: str) -> bool:
@@ -282,8 +309,22 @@ def _begin(command: list[str], log: IO[bytes]) -> None:
 
 
 def shown_command(command: Sequence[str]) -> tuple[str, ...]:
-    """Return what is kept of a user's command: enough to know it again."""
-    words = [cache.text_of(word)[:SHOWN_WORD] for word in command[:SHOWN_WORDS]]
+    """Return what is kept of a user's command: enough to know it again, and no secrets.
+
+    What follows an option such as ``--api-key``, and the user in an address, is left out.
+    """
+    words, hides = [], False
+    for word in command[:SHOWN_WORDS]:
+        name, equals, _ = word.partition("=")
+        is_secret = _SECRET.fullmatch(name) is not None
+        if hides and not word.startswith("-"):
+            shown = HIDDEN
+        elif is_secret and equals:
+            shown = f"{name}={HIDDEN}"
+        else:
+            shown = _URL_USER.sub(rf"\1{HIDDEN}@", word)
+        hides = is_secret and not equals and name.startswith("-")
+        words.append(cache.text_of(shown)[:SHOWN_WORD])
     return (*words, "…") if len(command) > SHOWN_WORDS else tuple(words)
 
 
@@ -304,6 +345,7 @@ def _from_json(told: dict[str, Any]) -> Capture:
     values = {name: value for name, value in told.items() if name in known}
     values |= {"state": State(told["state"]), "runs": tuple(map(_run_from_json, told["runs"]))}
     values |= {name: tuple(map(str, told[name])) for name in ("command", "tools")}
+    values["options"] = tuple(map(str, told.get("options", ())))  # older ones do not tell
     return Capture(**values)
 
 

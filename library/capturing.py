@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +29,9 @@ from collectors.trace import (
     Trace,
     TraceError,
 )
-from library import captures
+from library import capture_progress, captures
 from library.capture_order import (
+    ALL,
     WORKLOADS,
     Order,
     check_runnable,
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 MEASURED = "nvtx:measure"  # the part of a workload's run that is not set-up
 SUFFIXES = {"nsys": ".nsys-rep", "torch": ".json.gz", "ncu": ".ncu-rep", "telemetry": ""}
 SUMMARY_SUFFIX = ".workload.json"
-OPENING_SHARE = 0.2  # of a run's progress
+SAVE_EVERY_S = 1.0  # how far it is; pages look as often
 
 Show = Callable[[float, str], None]
 
@@ -86,6 +88,7 @@ def capture(
     begun = Capture(
         workload=order.workload,
         command=captures.shown_command(order.command),
+        options=order.options,
         tools=order.wanted,
         repeat=order.repeat,
         **known,
@@ -124,9 +127,16 @@ class _Work:
     _commands: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _environment: dict[str, str] = field(default_factory=dict)
     _timelines: dict[str, Stored] = field(default_factory=dict)
+    _earlier: Sequence[Capture] = ()
+    _traps: dict[str, str] = field(default_factory=dict)
+    _saved: float = 0.0
 
     def do(self) -> None:
         """Run everything."""
+        self._tell(stage="looking for the tools")
+        if captures.is_cancel_asked(self.capture):  # after our number can be read, so none is lost
+            raise SystemExit(128 + signal.SIGTERM)
+        self._earlier = [c for c in captures.captures() if c.state is State.DONE]
         self._commands = commands(self.order)
         check_runnable(self._commands.values())
         self._check_tools()
@@ -174,15 +184,13 @@ class _Work:
 
     def _check_tools(self) -> None:
         """Refuse when nothing that was asked for can be had."""
-        self._tell(stage="looking for the tools")
         self.capture.folder.chmod(0o700)  # reports hold environments, logs what programs print
         if self.order.recorders == ("nsys",):
             tools.find_nsys()
         if "ncu" in self.order.wanted and len(self.order.wanted) == 1:
             tools.find_ncu()
-        out = self.order.out
-        if out is not None and out.exists() and not out.is_dir():
-            raise RefusedError(f"{out}: is no folder. Choose another one with --out")
+        if self.order.out is not None:
+            tools.check_folder(self.order.out)
 
     @contextlib.contextmanager
     def _workloads_to_import(self) -> Iterator[None]:
@@ -204,6 +212,8 @@ class _Work:
         """Carry out one run, and note down what became of it."""
         stem = self._stem(run)
         stage = f"{run.tool}: {stem}, run {run.number} of {self._numbers(run)}"
+        if run.tool == "nsys" and (trap := self._trap(run.role)):
+            stage += f" ({trap})"
         part = place / len(self.capture.runs)
         self._tell(stage=stage, progress=part)
         self.show(part, stage)
@@ -215,8 +225,7 @@ class _Work:
             recorded = self._record(place, run, target, summary)
             self._note_recording(place, recorded, target, summary)
             if recorded.path is not None:
-                opening = part + (1 - OPENING_SHARE) / len(self.capture.runs)
-                self._tell(stage=f"opening {target.name}", progress=opening)
+                self._reach(place, capture_progress.OPENING, f"opening {target.name}")
                 self._open(place, recorded)
             self._judge(place, recorded)
         except _SkippedError as error:
@@ -226,6 +235,9 @@ class _Work:
                 self._change(place, state=RunState.SKIPPED, error=str(error), ended=time.time())
             else:
                 raise
+        except tools.NotForThisError as error:
+            state = RunState.SKIPPED if ALL in self.order.tools else RunState.FAILED
+            self._change(place, state=state, error=str(error), ended=time.time())
         except RefusedError as error:
             self._change(place, state=RunState.FAILED, error=str(error), ended=time.time())
         finally:
@@ -237,9 +249,29 @@ class _Work:
     def _numbers(self, run: Run) -> int:
         return max(r.number for r in self.capture.runs if r.tool == run.tool)
 
+    def _reach(self, place: int, of_run: float, stage: str) -> None:
+        """Tell that a run has come to a further stage."""
+        part = (place + of_run) / len(self.capture.runs)
+        self._tell(stage=stage, progress=part)
+        self.show(part, stage)
+
+    def _tick(self, place: int, usual_s: float) -> None:
+        """Show how far it is, and write that down now and then."""
+        run, now = self.capture.runs[place], time.time()
+        part = capture_progress.part_done(
+            place, len(self.capture.runs), max(now - run.started, 0.0), usual_s
+        )
+        part = max(part, self.capture.progress)
+        self.show(part, self.capture.stage)
+        if part > self.capture.progress and now - self._saved >= SAVE_EVERY_S:
+            self._saved = now
+            self._tell(progress=part)
+
     def _record(self, place: int, run: Run, target: Path, summary: Path) -> tools.Recorded:
         """Run the program under the run's tool."""
         options = self._counters_of(run) if run.tool == "ncu" else ()
+        usual_s = capture_progress.usual_seconds(run, self.capture, self._earlier)
+        reporting = f"nsys: {self._stem(run)} has ended, its report is made"
         with self._sampled(place, target) as telemetry:
             program = tools.Program(
                 command=self._commands[run.role],
@@ -247,7 +279,8 @@ class _Work:
                 log=self.capture.folder / captures.LOG,
                 environment=self._environment | {"WHYSLOW_SUMMARY": str(summary)},
                 timeout_s=self.order.timeout_s,
-                tick=lambda: self.show(self.capture.progress, self.capture.stage),
+                tick=lambda: self._tick(place, usual_s),
+                reporting=lambda: self._reach(place, capture_progress.RECORDED, reporting),
                 started=telemetry.watch if telemetry is not None else lambda _pid: None,
             )
             if run.tool == "nsys":
@@ -275,7 +308,7 @@ class _Work:
             sampling = telemetry.start(path, rate_hz=rate_hz)
         except (EnvironmentFailedError, OSError) as error:
             if self.order.recorders == ("telemetry",):
-                raise
+                raise EnvironmentFailedError(str(error)) from error
             self._add_notes(place, [f"no telemetry: {error}"])
             yield None
             return
@@ -288,8 +321,9 @@ class _Work:
             self._add_notes(place, [*trouble, *ended.notes])
 
     def _add_notes(self, place: int, notes: Sequence[str]) -> None:
-        if notes:
-            self._change(place, notes=(*self.capture.runs[place].notes, *notes))
+        known = self.capture.runs[place].notes
+        if fresh := [note for note in notes if note not in known]:
+            self._change(place, notes=(*known, *fresh))
 
     def _counters_of(self, run: Run) -> tuple[str, ...]:
         """Return what to tell ncu: the kernels that hold the time, by this capture's timeline.
@@ -344,13 +378,21 @@ class _Work:
         )
         self._add_notes(place, [note for note in notes if note])
 
+    def _trap(self, role: str) -> str:
+        """Say before a run that nsys is going to miss its ranges; empty when not, or unknown."""
+        if role not in self._traps:
+            self._traps[role] = ""
+            with contextlib.suppress(EnvironmentFailedError):  # no nsys: the run says so
+                self._traps[role] = tools.nvtx_trap(self._commands[role])
+        return self._traps[role]
+
     def _why_silent(self, trace: Trace, run: Run) -> str:
         """Say why a recording lacks the ranges that the program opened; empty when it does not."""
         silent = any(note.code == "nvtx_silent" for note in trace.notes)
         if not silent and (range_counts(trace) or not run.summary):
             return ""
         way_out = f"no NVTX range was recorded: {tools.NVTX_WAY_OUT}"
-        return tools.nvtx_trap(self._commands[run.role]) or (way_out if silent else "")
+        return self._trap(run.role) or (way_out if silent else "")
 
     def _opened(self, path: Path, run: Run) -> Opened:
         from analyzers.facts import WindowError

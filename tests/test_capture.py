@@ -208,6 +208,19 @@ def test_a_program_without_torch_says_why_there_is_no_trace(tmp_path):
     assert only_capture().state is State.FAILED
 
 
+@needs_nsys
+def test_all_tools_means_all_that_can_record_the_program(tmp_path):
+    done = run("--with", "all", "--", sys.executable, script(tmp_path, "print(1)"))
+    assert done.returncode == 0, done.stderr
+    states = {run.tool: run.state for run in only_capture().runs}
+    assert (states["nsys"], states["torch"]) == (RunState.DONE, RunState.SKIPPED)
+    assert "imported torch" in only_capture().runs[1].error
+    failing = script(tmp_path, "raise SystemExit(5)", "failing.py")
+    failed = run("--with", "all", "--", sys.executable, failing)
+    assert failed.returncode == 2
+    assert "exit status 5" in failed.stderr
+
+
 @needs_torch
 @needs_nvtx
 @pytest.mark.parametrize("tool", [pytest.param("nsys", marks=needs_nsys), "torch"])
@@ -336,6 +349,35 @@ def test_a_cancelled_capture_ends_everything_and_says_so(tmp_path, data, tool):
     assert {run.state for run in capture.runs} == {RunState.CANCELLED}
 
 
+def test_a_capture_that_is_cancelled_before_it_began_runs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(captures, "_begin", lambda *_: None)
+    ran = tmp_path / "ran"
+    job = captures.start(["--", "touch", str(ran)], command=("touch", str(ran)))
+    assert captures.cancel(job)
+    assert captures.read(job).state is State.RUNNING
+    asked = begin("--job", job, "--with", "telemetry", "--", "touch", ran)
+    asked.communicate(timeout=PATIENCE_S)
+    assert captures.read(job).state is State.CANCELLED
+    assert not ran.exists()
+
+
+@needs_nsys
+def test_progress_is_told_while_the_first_report_is_made(tmp_path, monkeypatch):
+    """A first run has no time to go by, but its stages are known."""
+    told = []
+    order = capture_order.Order(command=(sys.executable, script(tmp_path, "")), repeat=2)
+    monkeypatch.setattr(tools, "nvtx_trap", lambda _: "nvtx 9 records nothing")
+    capturing.capture(order, lambda *_: opened_by_hand(), lambda *known: told.append(known))
+    parts = [part for part, _ in told]
+    assert parts == sorted(parts)
+    stages = list(dict.fromkeys(stage for _, stage in told))
+    assert stages[0] == "nsys: program, run 1 of 2 (nvtx 9 records nothing)"
+    assert "its report is made" in stages[1]
+    assert stages[2].startswith("opening ")
+    of_second = [part for part, stage in told if stage.startswith("nsys: program, run 2")]
+    assert len(set(of_second)) > 2  # it goes by the time that the first one took
+
+
 def test_what_a_program_leaves_in_the_background_is_ended(tmp_path, data):
     told = tmp_path / "pid"
     program = script(
@@ -420,6 +462,19 @@ def test_a_wrong_order_is_refused_in_one_line(capsys, arguments, said):
     shown = capsys.readouterr().err
     assert said in shown
     assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("tool", ["telemetry", "torch"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(capsys, tmp_path, tool):
+    ran = tmp_path / "ran"
+    assert cli.main(["capture", "--with", tool, "--out", "/proc/no", "--", "touch", str(ran)]) == 3
+    assert "/proc/no: cannot be written" in capsys.readouterr().err
+    dangling = tmp_path / "dangling"
+    dangling.symlink_to(tmp_path / "gone")
+    command = ["capture", "--with", tool, "--out", str(dangling), "--", "touch", str(ran)]
+    assert cli.main(command) == 2
+    assert "dangling: is no folder" in capsys.readouterr().err
+    assert not ran.exists()
 
 
 def test_a_missing_nsys_is_told_with_the_way_out(capsys, monkeypatch, tmp_path):
@@ -541,13 +596,20 @@ def test_an_nsys_that_records_nothing_is_quoted(tmp_path, data, monkeypatch):
         tools.run_nsys(program, tmp_path / "report.nsys-rep")
 
 
-def test_an_nsys_that_stumbles_while_it_starts_is_started_again(tmp_path, data, monkeypatch):
-    stumbling = """#!/bin/sh
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[boost::errinfo_api_function_*] = sem_open",
+        "[QuadDCommon::tag_message*] = Local Endpoint is not available.",
+    ],
+)
+def test_an_nsys_that_stumbles_while_it_starts_is_started_again(tmp_path, data, monkeypatch, words):
+    stumbling = f"""#!/bin/sh
         echo call >> "$0.calls"
         if [ "$(wc -l < "$0.calls")" = 1 ]; then
-          echo '[boost::errinfo_api_function_*] = sem_open'; exit 1
+          echo '{words}'; exit 1
         fi
-        for word; do case $word in --output=*) echo ok > "${word#--output=}";; esac; done
+        for word; do case $word in --output=*) echo ok > "${{word#--output=}}";; esac; done
     """
     fake(tmp_path / "nsys", stumbling)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -654,6 +716,13 @@ def test_a_programs_last_words_are_one_printable_line(printed):
     line = tools.last_line(printed)
     assert len(line) <= tools.MAX_REASON
     assert line.isprintable()
+
+
+def test_what_nsys_adds_is_not_taken_for_the_programs_last_words():
+    said = b"boom\nGenerating '/data/run-1/nsys-report-2438.qdstrm'\n"
+    bar = b"\r[1/1] [0%      ] a.nsys-rep\r[1/1] [=====100%] a.nsys-rep"
+    assert tools.last_line(said + bar + b"\nGenerated:\n    /data/run-1/a.nsys-rep\n") == "boom"
+    assert tools.last_line(b"Generated:\n    /data/run-1/a.nsys-rep\n") == ""
 
 
 @given(st.integers(-64, 255), st.booleans())

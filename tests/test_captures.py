@@ -9,8 +9,10 @@ import time
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from library import cache, captures
+from library import cache, capture_progress, captures
 from library.captures import Capture, Run, RunState, State
 
 
@@ -103,6 +105,62 @@ def test_cancelling_asks_the_capturing_process_to_stop():
     child.communicate()
     assert child.returncode == -signal.SIGTERM
     assert not captures.cancel(saved.id)
+
+
+def test_cancelling_what_has_not_begun_is_not_forgotten():
+    captures.save(asked := a_capture())
+    assert not captures.is_cancel_asked(asked)
+    assert captures.cancel(asked.id)
+    assert captures.is_cancel_asked(asked)
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("train --api-key=s3cret x", "train --api-key=*** x"),
+        ("train --hf-token s3cret --lr 1", "train --hf-token *** --lr 1"),
+        ("train --token --lr 1", "train --token --lr 1"),
+        ("env HF_TOKEN=s3cret train", "env HF_TOKEN=*** train"),
+        ("get https://me:s3cret@host/data", "get https://***@host/data"),
+        ("serve --max-tokens=512 --tokenizer gpt2", "serve --max-tokens=512 --tokenizer gpt2"),
+        ("train --password= s3cret.py", "train --password=*** s3cret.py"),
+        ("token secret", "token secret"),
+    ],
+)
+def test_a_command_is_kept_without_its_secrets(command, shown):
+    assert " ".join(captures.shown_command(command.split())) == shown
+
+
+@given(st.lists(st.text(max_size=300), max_size=40))
+def test_whatever_a_command_is_its_first_words_can_be_kept(command):
+    kept = captures.shown_command(command)
+    assert len(kept) <= captures.SHOWN_WORDS + 1
+    assert all(len(word) <= captures.SHOWN_WORD for word in kept)
+
+
+def test_the_part_done_grows_with_the_time_that_a_run_usually_takes():
+    done = Run(tool="nsys", role="program", number=1, state=RunState.DONE, seconds=10.0)
+    now = Run(tool="nsys", role="program", number=2, state=RunState.RUNNING)
+    same = a_capture(command=("a",), runs=(done, now))
+    assert capture_progress.usual_seconds(now, same, ()) == 10.0
+    fresh = a_capture(command=("a",), runs=(replace(now, number=1),))
+    assert capture_progress.usual_seconds(now, fresh, [same]) == 10.0
+    for other in (replace(fresh, command=("b",)), replace(fresh, options=("--steps", "9"))):
+        assert capture_progress.usual_seconds(now, other, [same]) == 0.0
+    assert capture_progress.usual_seconds(replace(now, tool="torch"), same, ()) == 0.0
+
+
+@given(
+    st.integers(1, 9),
+    st.floats(0, 1e9),
+    st.floats(0, 1e9),
+    st.one_of(st.just(0.0), st.floats(1e-3, 1e6)),
+)
+def test_progress_only_grows_and_a_run_never_reaches_the_next(runs, first, later, usual_s):
+    first, later = sorted((first, later))
+    for place in range(runs):
+        one, other = (capture_progress.part_done(place, runs, s, usual_s) for s in (first, later))
+        assert place / runs <= one <= other < (place + 1) / runs
 
 
 def test_only_a_capture_that_is_over_can_be_removed():

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import gpu_capture
-from benchmarks.gpu_capture import Bench, Clock, Outcome, OverError, Recording
+from benchmarks import gpu_capture, gpu_outcomes
+from benchmarks.gpu_capture import Bench, Clock, OverError
+from benchmarks.gpu_outcomes import Outcome, Recording
 from workloads import harness
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +45,7 @@ def bench(tmp_path):
 
 
 def test_a_speed_up_is_the_ratio_of_runs_beside_each_other():
-    found = gpu_capture.speed_up({"baseline": [200.0, 400.0], "optimized": [100.0, 200.0]})
+    found = gpu_outcomes.speed_up({"baseline": [200.0, 400.0], "optimized": [100.0, 200.0]})
     assert found == {
         "times": pytest.approx(2),
         "low": pytest.approx(2),
@@ -54,8 +55,8 @@ def test_a_speed_up_is_the_ratio_of_runs_beside_each_other():
 
 
 def test_one_run_has_no_interval():
-    assert gpu_capture.speed_up({"baseline": [2.0], "optimized": [1.0]}) is None
-    assert gpu_capture.speed_up({"baseline": [2.0, 2.0], "optimized": []}) is None
+    assert gpu_outcomes.speed_up({"baseline": [2.0], "optimized": [1.0]}) is None
+    assert gpu_outcomes.speed_up({"baseline": [2.0, 2.0], "optimized": []}) is None
 
 
 def test_the_interval_mostly_holds_the_truth():
@@ -65,7 +66,7 @@ def test_the_interval_mostly_holds_the_truth():
     for _ in range(200):
         noise = random.normal(0, 0.1, size=(2, 20))
         runs = {"baseline": list(3 * np.exp(noise[0])), "optimized": list(np.exp(noise[1]))}
-        found = gpu_capture.speed_up(runs)
+        found = gpu_outcomes.speed_up(runs)
         inside += found["low"] <= 3 <= found["high"]
     assert 176 <= inside <= 199
 
@@ -84,34 +85,42 @@ def test_the_interval_mostly_holds_the_truth():
     ],
 )
 def test_whyslow_is_right_when_it_names_the_cause_and_sees_it_go(slow, fast, right):
-    assert gpu_capture.holds(both(slow, fast)) is right
+    assert gpu_outcomes.holds(both(slow, fast)) is right
 
 
 def test_another_name_of_the_same_trouble_is_right():
-    assert gpu_capture.holds(both(("sync", 9), ("healthy", 0), cause="memory", also=("sync",)))
+    assert gpu_outcomes.holds(both(("sync", 9), ("healthy", 0), cause="memory", also=("sync",)))
 
 
 def test_a_cause_inside_kernels_is_judged_by_counters_alone():
     timeline = both(("healthy", 0), ("healthy", 0), cause="divergence", seen_by="counters")
-    assert gpu_capture.holds(timeline) is None
+    assert gpu_outcomes.holds(timeline) is None
     counters = (
         recording("baseline", "divergence", 800, tool="ncu"),
         recording("optimized", "healthy", tool="ncu"),
     )
     found = dataclasses.replace(timeline, recordings=(*timeline.recordings, *counters))
-    assert gpu_capture.holds(found) is True
+    assert gpu_outcomes.holds(found) is True
 
 
 def test_losses_are_compared_per_step():
     slow = recording("baseline", "bandwidth", 1000, steps=10)
     fast = recording("optimized", "bandwidth", 200, steps=1)
-    assert gpu_capture.holds(outcome(cause="bandwidth", recordings=(slow, fast))) is False
+    assert gpu_outcomes.holds(outcome(cause="bandwidth", recordings=(slow, fast))) is False
 
 
 def test_nsys_answers_where_the_torch_trace_could_not():
     silent = recording("baseline", file="", note="no trace")
     heard = recording("baseline", "launch", 5, tool="nsys")
-    assert gpu_capture.deciding(outcome(recordings=(silent, heard)), "baseline") is heard
+    assert gpu_outcomes.deciding(outcome(recordings=(silent, heard)), "baseline") is heard
+
+
+def test_a_trace_of_short_steps_holds_more_of_them():
+    assert gpu_capture.traced_steps([150e3, 150e3, 9e9]) == 200  # 30 ms of 0.15 ms
+    assert gpu_capture.traced_steps([1e6]) == 30
+    assert gpu_capture.traced_steps([30e6]) == gpu_capture.TRACED_STEPS
+    assert gpu_capture.traced_steps([1]) == gpu_capture.MOST_TRACED_STEPS
+    assert gpu_capture.traced_steps([]) == gpu_capture.TRACED_STEPS
 
 
 # Kernels and counters
@@ -195,7 +204,7 @@ def test_ncu_leaves_the_clocks_alone_and_profiles_few_launches(bench, monkeypatc
 
     trace_of(bench.folder / "divergence_baseline.torch.json.gz", [("advance", 1100, 50)])
     child = Child(monkeypatch, answer)
-    report = gpu_capture.record_ncu(bench, "divergence_baseline")
+    report = gpu_capture.record_ncu(bench, "divergence_baseline", 2)
     assert report.name == "divergence_baseline.ncu-rep"
     (command,) = child.commands
     text = " ".join(command)
@@ -213,14 +222,14 @@ def test_ncu_is_tried_without_ranges_when_it_saw_no_kernel_in_one(bench, monkeyp
         return 0, "==WARNING== No kernels were profiled."
 
     child = Child(monkeypatch, answer)
-    assert gpu_capture.record_ncu(bench, "divergence_baseline").is_file()
+    assert gpu_capture.record_ncu(bench, "divergence_baseline", 2).is_file()
     assert len(child.commands) == 2
 
 
 def test_counters_that_may_not_be_read_are_told_with_the_way_out(bench, monkeypatch):
     Child(monkeypatch, lambda _: (1, "==ERROR== ERR_NVGPUCTRPERM - no permission\nbye\n"))
     with pytest.raises(RuntimeError, match="NVreg_RestrictProfilingToAdminUsers"):
-        gpu_capture.record_ncu(bench, "divergence_baseline")
+        gpu_capture.record_ncu(bench, "divergence_baseline", 2)
 
 
 def test_success_of_nsys_is_a_report_and_not_its_exit_status(bench, monkeypatch):
@@ -233,10 +242,10 @@ def test_success_of_nsys_is_a_report_and_not_its_exit_status(bench, monkeypatch)
         return 0, ""
 
     Child(monkeypatch, failing_but_writing)
-    assert gpu_capture.record_nsys(bench, "sync_baseline").name == "sync_baseline.nsys.sqlite"
+    assert gpu_capture.record_nsys(bench, "sync_baseline", 5).name == "sync_baseline.nsys.sqlite"
     Child(monkeypatch, lambda _: (0, "Importer error status\n"))
     with pytest.raises(RuntimeError, match="no report"):
-        gpu_capture.record_nsys(bench, "sync_optimized")
+        gpu_capture.record_nsys(bench, "sync_optimized", 5)
 
 
 # What goes wrong
@@ -265,9 +274,9 @@ def test_one_pair_that_fails_does_not_stop_the_others(bench, monkeypatch):
     assert sync.note == "gpu_capture: needs numba"
     assert launch.note == ""
     assert launch.agree is True
-    assert gpu_capture.speed_up(launch.step_ns)["times"] == pytest.approx(3)
+    assert gpu_outcomes.speed_up(launch.step_ns)["times"] == pytest.approx(3)
     assert environment == {"gpu": "H100"}
-    text = gpu_capture.table([launch, sync], environment, "cuda")
+    text = gpu_outcomes.table([launch, sync], environment, "cuda")
     assert "| launch | launch | not recorded | not recorded | cannot tell | 3.00 times" in text
     assert "- sync: gpu_capture: needs numba" in text
 
@@ -287,7 +296,7 @@ def test_a_spent_budget_ends_the_capture_and_not_the_table(tmp_path, monkeypatch
     monkeypatch.setattr(gpu_capture, "_has_gpu", lambda: True)
     assert gpu_capture.main(["--out", str(tmp_path), "--budget-s", "0"]) == 0
     assert child.commands == []
-    text = (tmp_path / gpu_capture.TABLE).read_text(encoding="utf-8")
+    text = (tmp_path / gpu_outcomes.TABLE).read_text(encoding="utf-8")
     assert text.count("the budget is spent") >= len(harness.pairs())
 
 
@@ -307,7 +316,7 @@ def test_the_message_of_a_failure_is_its_last_line(bench):
         bench.child([sys.executable, "-c", "raise ValueError('deep down')"])
     with pytest.raises(OverError):
         dataclasses.replace(bench, clock=Clock(0)).child(["true"])
-    log = (bench.folder / gpu_capture.LOG).read_text(encoding="utf-8")
+    log = (bench.folder / gpu_outcomes.LOG).read_text(encoding="utf-8")
     assert str(bench.folder) not in log
     assert sys.executable not in log
 
@@ -328,7 +337,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(capsys, tmp_path, monkeypatc
 
 
 def test_recordings_fit_into_few_archives_and_the_rest_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_capture, "ARCHIVE_BYTES", 10_000)
+    monkeypatch.setattr(gpu_outcomes, "ARCHIVE_BYTES", 10_000)
     folder, out = tmp_path / "made", tmp_path / "out"
     folder.mkdir()
     out.mkdir()
@@ -338,9 +347,9 @@ def test_recordings_fit_into_few_archives_and_the_rest_is_named(tmp_path, monkey
         (folder / f"r{number}").write_bytes(b"x" * size)
         (folder / f"r{number}.workload.json").write_text("{}")
         recordings.append(recording("baseline", file=f"r{number}"))
-    left_out = gpu_capture.pack(folder, out, [outcome(recordings=tuple(recordings))])
+    left_out = gpu_outcomes.pack(folder, out, [outcome(recordings=tuple(recordings))])
     archives = sorted(out.glob("*.tar"))
-    assert 1 < len(archives) <= gpu_capture.ARCHIVES
+    assert 1 < len(archives) <= gpu_outcomes.ARCHIVES
     packed = []
     for archive in archives:
         with tarfile.open(archive) as tar:
@@ -371,18 +380,29 @@ def test_recordings_of_another_machine_are_judged(tmp_path):
     )
     times = {"baseline": [800.0, 808.0], "optimized": [100.0, 101.0]}
     before = outcome(recordings=recordings, step_ns=times)
-    gpu_capture.write(tmp_path, [before], {"gpu": "NVIDIA H100"}, "cuda")
+    gpu_outcomes.write(tmp_path, [before], {"gpu": "NVIDIA H100"}, "cuda")
     assert gpu_capture.main(["--judge", str(tmp_path)]) == 0
-    found = json.loads((tmp_path / gpu_capture.RESULTS).read_text(encoding="utf-8"))
+    found = json.loads((tmp_path / gpu_outcomes.RESULTS).read_text(encoding="utf-8"))
     (pair,) = found["pairs"]
     assert pair["holds"] is True
     slow, fast, lost = pair["recordings"]
     assert (slow["cause"], fast["cause"], lost["note"]) == ("launch", "healthy", "in no archive")
     # Each kernel of 2 µs begins 20 µs after the one before: 39 gaps of 18 µs, and the first.
     assert slow["lost_ns"] == pytest.approx(39 * 18_000, rel=0.05)
-    text = (tmp_path / gpu_capture.TABLE).read_text(encoding="utf-8")
+    text = (tmp_path / gpu_outcomes.TABLE).read_text(encoding="utf-8")
     assert "| launch | launch | launch (torch) | healthy (torch) | yes | 8.00 times" in text
     assert "lost.sqlite" not in text
+
+
+def test_a_machine_without_whyslows_libraries_is_told_once_what_is_missing(bench, monkeypatch):
+    child = Child(monkeypatch, lambda _: (1, "ModuleNotFoundError: No module named 'msgspec'\n"))
+    pair = outcome(recordings=(recording("baseline"), recording("optimized", file="", note="no")))
+    first, second = gpu_capture.judge(bench, [pair, pair])
+    assert len(child.commands) == 1
+    assert "No module named 'msgspec'; try --judge" in first.recordings[0].note
+    assert second.recordings[1].note == "no"
+    for name in gpu_capture.READERS:
+        __import__(name)
 
 
 def test_without_a_gpu_the_same_machinery_runs_on_the_cpu(tmp_path):

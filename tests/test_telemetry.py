@@ -366,6 +366,22 @@ def test_a_sample_that_costs_much_makes_the_next_one_wait(monkeypatch):
     assert pace.was_slowed()
 
 
+def test_what_the_sampler_used_is_told_for_the_whole_time_however_short(tmp_path, monkeypatch):
+    told = {}
+    shares = iter([0.5, 0.01])  # the first is about the first sample alone
+    store = SimpleNamespace(
+        update=lambda **values: told.update(values),
+        add=lambda *_: None,
+        say=lambda *_: None,
+        commit=lambda: None,
+    )
+    monkeypatch.setattr(telemetry_sampler.Pace, "share", lambda _: next(shares))
+    monkeypatch.setattr(telemetry_sampler.Orders, "wait", lambda *_: None)
+    telemetry_sampler._sample_until_told(store, 10.0)
+    assert told["state"] == "stopped"
+    assert told["sampler_cpu_share"] == 0.01
+
+
 # --- reading ----------------------------------------------------------------------------------
 
 

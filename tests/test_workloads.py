@@ -115,7 +115,8 @@ def turns_here(module):
     seen, real = [], module.prepare
 
     def prepare(seed, turns, width):
-        seen.append(turns)
+        if seed < STEPS + WARMUP:  # further batches are begun, and no step takes them
+            seen.append(turns)
         return real(seed, turns, width)
 
     prepare.__module__, prepare.__qualname__ = module.__name__, "prepare"
@@ -125,6 +126,20 @@ def turns_here(module):
     finally:
         module.prepare = real
     return sum(seen) / (STEPS + WARMUP)
+
+
+def batches_ahead(module):
+    """Return how many batches are under way after each step of a short run."""
+    run = harness.Run(torch.device("cpu"), module.SIZES["cpu"], 0, 2)
+    program = module.Program(run)
+    try:
+        found = []
+        for index in range(2):
+            program.step(index)
+            found.append(len(program._ahead))
+        return {"seen": found, "workers": run.size.workers}
+    finally:
+        program.close()
 
 
 COUNTERS = {
@@ -219,6 +234,9 @@ def main():
             found["counts"][name] = {"said": sizes, "seen": None}
             if counter := COUNTERS.get(pair.name):
                 found["counts"][name]["seen"] = counter(module)
+    for role in harness.ROLES:
+        module = importlib.import_module(f"workloads.host_gil_{role}")
+        found.setdefault("ahead", {})[role] = batches_ahead(module)
     found["feed"] = overlapping_feed()
     found["waits"] = waits_while_measuring()
     (folder / "found.json").write_text(json.dumps(found))
@@ -358,6 +376,12 @@ def test_a_pair_that_does_not_tell_its_cause_is_named(tmp_path):
 def test_the_docstring_counts_what_the_code_counts(name, probe):
     said = probe.counts[name]["said"]["cuda"]
     assert re.search(rf"(?<![\d,]){said:,}(?![\d,])", docstring(name)), f"{said:,} is not told"
+
+
+def test_workers_stay_busy_until_a_short_run_ends(probe):
+    """A trace of few steps must show the trouble, not only its first moment."""
+    for ahead in probe.ahead.values():
+        assert ahead["seen"] == [ahead["workers"]] * 2
 
 
 # Warps and copies are not there to be counted; both pairs have tests of their own below.

@@ -96,8 +96,7 @@ class Program(harness.Program):
         size: Size = run.size
         self._run = run
         self._workers = _pool(size.workers)
-        ahead = range(min(size.workers, run.total_steps))
-        self._ahead = deque(self._begin(index) for index in ahead)
+        self._ahead = deque(self._begin(index) for index in range(size.workers))
         shape = (size.width, size.width)
         weight = torch.randn(shape, generator=run.generator(), device=run.device)
         self._weight = weight / size.width**0.5
@@ -109,14 +108,20 @@ class Program(harness.Program):
 
         with self._run.range("load"):
             numbers = self._ahead.popleft().result()
-            following = index + len(self._ahead) + 1
-            if following < self._run.total_steps:
-                self._ahead.append(self._begin(following))
+            # Also past the last step: a short run must not end with workers that have no work.
+            self._ahead.append(self._begin(index + len(self._ahead) + 1))
         with self._run.range("compute"):
-            x = self._weight * torch.tensor(numbers).to(self._run.device)
+            x = self._weight * self._moved(torch.tensor(numbers))
             for _ in range(self._run.size.layers):
                 x = torch.tanh(x @ self._weight)
             self._means.append(x.square().mean())
+
+    def _moved(self, numbers: torch.Tensor) -> torch.Tensor:
+        # From pinned memory, or the host would wait here for the layers of the step before: a loss
+        # of another kind, in both twins.
+        if self._run.on_gpu:
+            return numbers.pin_memory().to(self._run.device, non_blocking=True)
+        return numbers
 
     def result(self) -> list[float]:
         """Return the mean of each step's last layer."""
