@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors.telemetry_file import SUFFIX, Session, TelemetryError, TelemetryFile
-from collectors.telemetry_schema import SCHEMA, TABLES
+from collectors.telemetry_file import Session, TelemetryError, TelemetryFile
+from collectors.telemetry_schema import SCHEMA, SUFFIX, TABLES
 from collectors.trace import EnvironmentFailedError, RefusedError
 
 RATE_HZ = 10.0

@@ -21,7 +21,6 @@ import numpy as np
 from collectors.telemetry_schema import SCHEMA, TABLES, throttle_words
 from collectors.trace import Array, TraceError
 
-SUFFIX = ".telemetry.sqlite"
 MAX_ROWS = 4_000_000  # of one table: 100 hours at 10 Hz with one GPU, 2 s to read
 MAX_TEXT_BYTES = 1 << 16  # a list of 256 cores takes 1 kB
 MAX_STEPS_OF_1000 = 200_000  # of SQLite's machine; 4 million rows take a quarter of that

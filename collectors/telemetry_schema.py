@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+SUFFIX = ".telemetry.sqlite"  # behind the whole name of the recording
 SCHEMA = 1
 
 

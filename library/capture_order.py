@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collectors.trace import RefusedError
+from collectors.trace import EnvironmentFailedError, RefusedError
 from library.captures import Run
 
 TOOLS = ("nsys", "torch", "telemetry", "ncu")  # in the order in which they run
@@ -24,6 +25,8 @@ ROLES = ("baseline", "optimized")
 PROGRAM = "program"  # the role of a command of the user's
 MAX_REPEAT = 100
 MAX_TIMEOUT_S = 1e7  # four months
+INSTALL_TORCH = 'pip install -c constraints.txt -e ".[workloads]"'
+PYTHON_START_S = 60.0  # to answer whether torch is there; a cold disk may need many of them
 WORKLOADS = Path(__file__).resolve().parents[1] / "workloads"
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -164,6 +167,29 @@ def check_runnable(commands: Iterable[Sequence[str]]) -> None:
             raise RefusedError(
                 f"{command[0][:80]}: no such program, or it may not be run. Give its path"
             )
+
+
+def check_torch(order: Order) -> None:
+    """Refuse workloads where the interpreter that would run them has no PyTorch.
+
+    Raises:
+        EnvironmentFailedError: It has none.
+    """
+    if not order.workload:
+        return
+    python = order.python or sys.executable
+    ask = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
+    try:
+        asked = subprocess.run(
+            [python, "-c", ask], timeout=PYTHON_START_S, capture_output=True, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return  # the run itself says what is wrong
+    if asked.returncode == 1:
+        raise EnvironmentFailedError(
+            f"{order.workload}: workloads need PyTorch, which {python} has not. Install it in the "
+            f"folder of whyslow ({INSTALL_TORCH}), or give an interpreter that has it (--python)"
+        )
 
 
 def runs_of(order: Order) -> tuple[Run, ...]:

@@ -43,7 +43,9 @@ def _next_lines(capture: Capture) -> list[str]:
     """Say how to go on."""
     done = [run for run in capture.runs if run.recording and run.trace]
     if not done:
-        return []
+        sampled = any(run.telemetry for run in capture.runs)
+        alone = "Telemetry appears under a timeline: add --with nsys or --with torch"
+        return [alone] if sampled and not any(run.recording for run in capture.runs) else []
     lines = [f"Open:    whyslow open {shlex.join(run.recording for run in done[:SHOWN_PATHS])}"]
     for tool in dict.fromkeys(run.tool for run in done if run.tool != "ncu"):
         sides = [[r.recording for r in done if r.tool == tool and r.role == k] for k in ROLES]

@@ -35,6 +35,7 @@ from library.capture_order import (
     WORKLOADS,
     Order,
     check_runnable,
+    check_torch,
     commands,
     order_of,
     runs_of,
@@ -139,6 +140,7 @@ class _Work:
         self._earlier = [c for c in captures.captures() if c.state is State.DONE]
         self._commands = commands(self.order)
         check_runnable(self._commands.values())
+        check_torch(self.order)
         self._check_tools()
         self._tell(runs=runs_of(self.order))
         with self._workloads_to_import():

@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import worker
-from collectors import collectors, telemetry, telemetry_sampler
+from collectors import collectors, open_trace, telemetry, telemetry_sampler
 from collectors.telemetry_file import TelemetryError, TelemetryFile, latest
 from collectors.telemetry_schema import TABLES, throttle_words
 from collectors.trace import RefusedError
@@ -34,6 +34,13 @@ from views._places import recordings
 WAIT_S = 30  # two shared cores
 BUSY = "while True: sum(range(10_000))"
 SECOND = 1_000_000_000
+
+
+def test_telemetry_given_as_a_recording_names_the_recording(tmp_path):
+    path = tmp_path / "report.nsys-rep.telemetry.sqlite"
+    path.write_bytes(b"SQLite format 3\x00")
+    with pytest.raises(RefusedError, match=r"Open report\.nsys-rep$"):
+        open_trace(path, tmp_path / "cache")
 
 
 # --- a driver that does what a test wants -------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 from collectors import capture as tools
 from collectors.capture import has_gpu
 from collectors.trace import EnvironmentFailedError
+from library.capture_order import INSTALL_TORCH
 
 WORKLOADS = Path(__file__).resolve().parents[1] / "workloads"
 FIRST = "launch"  # the pair that is offered first: its lesson is the easiest to see
@@ -26,8 +27,8 @@ TOOL_WORDS = {
     TELEMETRY: "telemetry",
 }
 NO_TORCH = (
-    "PyTorch is not installed here, so no workload can run. Install it with: "
-    'pip install "whyslow[workloads]"'
+    "PyTorch is not installed here, so no workload can run. Install it in the folder of whyslow: "
+    f"{INSTALL_TORCH}"
 )
 NO_GPU = (
     "No NVIDIA GPU here: workloads run on the CPU, smaller, and show host-side causes only. "
