@@ -255,9 +255,7 @@ def measure(facts: Facts, request: str = "", device: int = -1) -> Side:
         counts=_counts(facts, spans, in_use, device),
         roles_ns=_roles(facts, spans, found),
         kernels=_kernels(facts, in_use, typical),
-        regions=_regions(
-            facts, ledger, spans, found, device, skipped=skipped, typical=typical
-        ),
+        regions=_regions(facts, ledger, spans, found, device, skipped=skipped, typical=typical),
         operators=_operators(facts, spans),
         peak_bytes=_peaks(facts, spans, device),
         sm_clock_mhz=_clock(facts, spans),

@@ -6,16 +6,17 @@ The compiled replay is kept in the data folder, so that only its first use pays 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from analyzers.words import time_text
 from library.cache import data_dir
 
 if TYPE_CHECKING:
-    from analyzers.report import Window
+    from analyzers.report import Iteration, Window
     from analyzers.whatif import Prediction, WhatIf
     from collectors.trace import Trace
+    from library.analyses import Stored
 
 _COMPILED = "compiled"
 MAX_SPEED_UP = 1e6
@@ -39,6 +40,30 @@ def predict(trace: Trace, window: Window, speed_ups: Sequence[tuple[str, float]]
     from analyzers.whatif import explore
 
     return explore(build_facts(trace), window, speed_ups)
+
+
+def predict_compared(
+    trace: Trace, window: str, warm_up: int, analyse: Callable[[Trace, str], Stored]
+) -> WhatIf:
+    """Replay the part of a recording that a comparison measured.
+
+    Args:
+        trace: A recording of the baseline.
+        window: As ``library.comparisons.compare_recordings`` takes it.
+        warm_up: Iterations at the beginning that were left out.
+        analyse: How to get the analysis of a window; ``worker.analyse``.
+    """
+    is_one = window and not (window.startswith("nvtx:") and "#" not in window)
+    report = analyse(trace, window if is_one else "").report
+    kept = () if is_one else report.iterations[warm_up:]
+    return predict(trace, _all_of(kept) if kept else report.window)
+
+
+def _all_of(iterations: Sequence[Iteration]) -> Window:
+    from analyzers.report import Window
+
+    begin, end = iterations[0].start_ns, iterations[-1].end_ns
+    return Window(start_ns=begin, end_ns=end, label=f"{len(iterations)} iterations")
 
 
 def _keep_compiled() -> None:

@@ -12,7 +12,7 @@ from pandas.io.formats.style import Styler
 
 from analyzers.compare import Comparison, Delta, KernelChange, MetricChange, RegionChange
 from analyzers.regions import OUTSIDE
-from analyzers.whatif import WhatIf, agrees, range_text, times_text
+from analyzers.whatif import Prediction, agrees, range_text, times_text
 from analyzers.words import name_text
 from library.compare_words import (
     CHANGES,
@@ -34,7 +34,6 @@ LESS, MORE = (14, 120, 190), (216, 107, 13)  # blue and orange: apart for every 
 GOOD, BAD = "rgba(40,159,104,0.30)", "rgba(216,107,13,0.30)"
 STRONGEST = 0.62  # opacity of the largest change; text must stay readable
 TIMES = "\N{MULTIPLICATION SIGN}"
-MORE_THAN = "more than predicted"
 QUIET = "color: rgba(128,136,146,0.95)"
 OUTSIDE_WORDS = "outside any region"
 REGION = "region"
@@ -128,23 +127,32 @@ def region_table(changes: pd.DataFrame, certain: pd.DataFrame) -> Styler:
     )
 
 
-def predictions_table(what_if: WhatIf, comparison: Comparison) -> pd.DataFrame:
-    """Return what was predicted from the baseline beside what was measured, most gain first."""
+def predictions_table(predictions: Sequence[Prediction], comparison: Comparison) -> pd.DataFrame:
+    """Return what was predicted from the baseline, most gain first, and what fits reality."""
     measured = measured_speedup(comparison)
-    rows = []
-    for prediction in what_if.predictions:
-        row = {
-            "if": visible(prediction.title[:1].upper() + prediction.title[1:], 2 * NAME_ROOM),
-            "predicted": range_text(*prediction.speedup),
+    fits = [bool(measured) and agrees(p, *measured[1:]) for p in predictions if measured]
+    frame = pd.DataFrame(
+        {
+            "if": [visible(p.title[:1].upper() + p.title[1:], 2 * NAME_ROOM) for p in predictions],
+            "predicted": [range_text(*p.speedup) for p in predictions],
         }
-        if measured is not None:
-            speedup, low, high = measured
-            row["measured"] = f"{times_text(speedup)} {TIMES} ({range_text(low, high)})"
-            fits = agrees(prediction, low, high)
-            less = high < prediction.speedup[0]
-            row["beside it"] = "fits" if fits else "less than predicted" if less else MORE_THAN
-        rows.append(row)
-    return pd.DataFrame(rows)
+    )
+    if any(fits):
+        frame["measured"] = ["fits" if fit else "" for fit in fits]
+    return frame
+
+
+def measured_sentence(comparison: Comparison) -> str:
+    """Say how fast the new side is, to stand beside what each change alone was predicted to win."""
+    measured = measured_speedup(comparison)
+    if measured is None:
+        return ""
+    speedup, low, high = measured
+    interval = "" if times_text(low) == times_text(high) else f" ({range_text(low, high)})"
+    return (
+        f"Times as fast as the baseline. Measured: {times_text(speedup)} {TIMES}{interval}, of all "
+        "that was changed together; each prediction is of one change alone."
+    )
 
 
 def changed_only(kernels: Sequence[KernelChange]) -> list[KernelChange]:
