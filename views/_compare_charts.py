@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -41,7 +42,8 @@ SAMPLES_PX = 300
 BOXES = 0.2  # of the width
 FEW_ITERATIONS = 15  # each gets a number on the axis
 SHOWN_WARM_UP = 200
-WARM_UP_ROOM = 0.25  # above the longest iteration, at least, of its duration
+WARM_UP_ROOM = 0.6  # above and below the iterations, of what these take
+WARM_UP_MARK = "x-thin-open"
 WARM_UP_WORDS = "warm-up, left out"
 
 
@@ -185,10 +187,10 @@ def samples_figure(comparison: Comparison) -> go.Figure:
             figure.add_hline(
                 y=side.median_ns, line={"color": color, "width": 1, "dash": "dash"}, layer="below"
             )
-    low, high, ceiling = _heights(comparison)
-    for number, (_, side, color) in enumerate(sides):
-        is_first = not number or not any(r.warm_up_ns for r in comparison.base.recordings)
-        _add_warm_up(figure, side, color, ceiling, is_named=is_first)
+    heights = _heights(comparison)
+    low, high = heights.low, heights.high
+    for _, side, color in sides:
+        _add_warm_up(figure, side, color, heights)
     longest = max((r.warm_up + len(s) for _, x, _ in sides for r, s in _runs(x)), default=1)
     ticks = time_ticks(low, high, 5)
     figure.update_layout(
@@ -224,16 +226,25 @@ def _runs(side: SideSummary) -> Iterator[tuple[Recording, tuple[int, ...]]]:
     return zip(side.recordings, side.samples_ns, strict=False)  # no samples when not comparable
 
 
-def _heights(comparison: Comparison) -> tuple[float, float, float]:
-    """Return where the axis begins and ends, and where warm-up that is far off is drawn."""
+class _Heights(NamedTuple):
+    """The axis of the samples, and the room beside them that warm-up may take."""
+
+    low: float
+    high: float
+    floor: float
+    ceiling: float
+
+
+def _heights(comparison: Comparison) -> _Heights:
     sides = (comparison.base, comparison.new)
     samples = [x for side in sides for kept in side.samples_ns for x in kept] or [0, 1]
     left_out = [x for side in sides for r in side.recordings for x in r.warm_up_ns]
     low, high = float(min(samples)), float(max(samples))
-    ceiling = high + max(high - low, WARM_UP_ROOM * high)
-    low, high = min([low, *left_out]), max([high, *(min(x, ceiling) for x in left_out)])
-    room = max(0.08 * (high - low), 0.01 * high)
-    return low - room, high + room, ceiling
+    room = max(high - low, 0.02 * high)
+    floor, ceiling = max(low - WARM_UP_ROOM * room, 0.0), high + WARM_UP_ROOM * room
+    beside = [min(max(x, floor), ceiling) for x in left_out]
+    edge = 0.1 * room
+    return _Heights(min([low, *beside]) - edge, max([high, *beside]) + edge, floor, ceiling)
 
 
 def _add_points(figure: go.Figure, name: str, side: SideSummary, color: str) -> None:
@@ -254,24 +265,24 @@ def _add_points(figure: go.Figure, name: str, side: SideSummary, color: str) -> 
         )
 
 
-def _add_warm_up(
-    figure: go.Figure, side: SideSummary, color: str, ceiling: float, *, is_named: bool
-) -> None:
+def _add_warm_up(figure: go.Figure, side: SideSummary, color: str, heights: _Heights) -> None:
     """Mark the iterations that were left out, each at its duration or at the edge."""
     kept = [r.warm_up_ns[:SHOWN_WARM_UP] for r in side.recordings]
     if not any(kept):
         return
     durations = np.concatenate([np.asarray(k, np.int64) for k in kept])
+    if not any(trace.name == WARM_UP_WORDS for trace in figure.data):
+        shown = {"color": END_COLOR, "symbol": WARM_UP_MARK, "line": {"width": 2}}
+        figure.add_scatter(x=[None], y=[None], mode="markers", name=WARM_UP_WORDS, marker=shown)
     figure.add_scatter(
         x=np.concatenate([np.arange(1, len(k) + 1) for k in kept]),
-        y=np.minimum(durations, ceiling),
+        y=np.clip(durations, heights.floor, heights.ceiling),
         mode="markers",
         name=WARM_UP_WORDS,
-        legendgroup="warm-up",
-        showlegend=is_named,
+        showlegend=False,
         marker={
             "color": color,
-            "symbol": ["triangle-up-open" if d > ceiling else "x-thin-open" for d in durations],
+            "symbol": [_mark(d, heights) for d in durations.tolist()],
             "size": 8,
             "line": {"width": 2},
         },
@@ -281,10 +292,21 @@ def _add_warm_up(
 
 
 def warm_up_is_cut(comparison: Comparison) -> bool:
-    """Tell whether warm-up is drawn at the edge because it took longer than the axis shows."""
-    ceiling = _heights(comparison)[2]
-    sides = (comparison.base, comparison.new)
-    return any(x > ceiling for side in sides for r in side.recordings for x in r.warm_up_ns)
+    """Tell whether warm-up is drawn at the edge because the axis does not reach it."""
+    heights = _heights(comparison)
+    left_out = [
+        x
+        for side in (comparison.base, comparison.new)
+        for recording in side.recordings
+        for x in recording.warm_up_ns[:SHOWN_WARM_UP]
+    ]
+    return any(_mark(x, heights) != WARM_UP_MARK for x in left_out)
+
+
+def _mark(duration: int, heights: _Heights) -> str:
+    if duration > heights.ceiling:
+        return "triangle-up-open"
+    return "triangle-down-open" if duration < heights.floor else WARM_UP_MARK
 
 
 def thinned(samples: Array) -> tuple[Array, Array]:

@@ -308,7 +308,8 @@ def _evidence(comparison: Comparison) -> None:
             words="a typical iteration", base=comparison.base.typical, new=comparison.new.typical
         )
     st.subheader("Both recordings at the evidence", anchor=False)
-    st.caption(md_prose(f"{evidence.words}; both begin at the same place of the axis."))
+    with st.container(key="compare_evidence_words"):
+        st.caption(md_prose(f"{evidence.words}; both begin at the same place of the axis."))
     show_evidence(comparison, evidence)
 
 
@@ -327,7 +328,7 @@ def _samples(comparison: Comparison) -> None:
         if told:
             st.caption(md_prose(f"Warm-up, {words}: {'; '.join(told)}."))
     if warm_up_is_cut(comparison):
-        st.caption("Triangles: warm-up that took longer than the axis shows.")
+        st.caption("Triangles: warm-up beyond the axis.")
 
 
 def _forecast(asked: Asked, comparison: Comparison) -> None:
