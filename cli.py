@@ -283,12 +283,10 @@ def _report(chosen: argparse.Namespace) -> None:
 def _predicted(baseline: Trace, window: str, comparison: Comparison) -> WhatIf | None:
     """Return what a change of the baseline would win; None where nothing can stand beside it."""
     from analyzers.compare import Outcome
-    from library import predictions
 
     if comparison.verdict is Outcome.NOT_COMPARABLE:
         return None
-    warm_up = comparison.base.recordings[0].warm_up
-    return predictions.predict_compared(baseline, window, warm_up, worker.analyse)
+    return worker.predict_compared(baseline, window, comparison.base.recordings[0].warm_up)
 
 
 def _diagnosed(chosen: argparse.Namespace, wanted: report_command.Wanted) -> str:
@@ -323,7 +321,7 @@ def _what_if(chosen: argparse.Namespace) -> None:
     with _bar(chosen.path.name) as show:
         known = worker.use_recording(
             chosen.path,
-            lambda opened: predictions.predict(opened.trace, opened.stored.report.window, asked),
+            lambda opened: worker.predict(opened.trace, opened.stored.report.window, asked, show),
             window=chosen.window,
             on_progress=show,
         )

@@ -25,7 +25,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,6 +35,8 @@ from library import analyses, cache, sidecars
 
 if TYPE_CHECKING:
     from analyzers.compare_side import Side
+    from analyzers.report import Window
+    from analyzers.whatif import WhatIf
     from collectors.trace import Trace
     from library.analyses import Stored
 
@@ -272,6 +274,53 @@ def measure(trace: Trace, window: str = "", device: int = -1) -> Side:
     return comparisons.measured(trace, window, device)
 
 
+def predict(
+    trace: Trace,
+    window: Window,
+    speed_ups: Sequence[tuple[str, float]] = (),
+    on_progress: Callable[[Progress], None] | None = None,
+) -> WhatIf:
+    """Return what changes to a recording of the library would win, from a child process.
+
+    Args:
+        trace: The recording.
+        window: The part to predict for.
+        speed_ups: Parts of kernel names, and how many times as fast those kernels become.
+        on_progress: Called about ten times a second.
+
+    Raises:
+        TraceError: As ``open_recording``.
+    """
+    from library import predictions
+
+    question = predictions.Question(window=window, speed_ups=tuple(speed_ups))
+    if (kept := predictions.load(trace, question)) is not None:
+        return kept
+    job = Job(name=trace.source.name)
+    job._launch(trace.folder, "", "", Limits(), timeline=False, what_if=question.text())
+    job.wait(on_progress)
+    return predictions.predicted(trace, question)
+
+
+def predict_compared(trace: Trace, window: str, warm_up: int) -> WhatIf:
+    """Return what changes would win in the part of a recording that a comparison measured.
+
+    Args:
+        trace: A recording of the baseline.
+        window: As ``library.comparisons.compare_recordings`` takes it.
+        warm_up: Iterations at the beginning that were left out.
+
+    Raises:
+        WindowError: The recording has no such window.
+        TraceError: As ``open_recording``.
+    """
+    from library import predictions
+
+    whole = predictions.analysed_window(window)
+    stored = analyses.load(trace, whole) or analyse(trace, whole)
+    return predict(trace, predictions.compared_window(stored.report, window, warm_up))
+
+
 class Job:
     """A recording that is being opened by a child process.
 
@@ -327,6 +376,7 @@ class Job:
         *,
         timeline: bool = True,
         side: str = "",
+        what_if: str = "",
     ) -> None:
         cache.sweep()
         running = contextlib.ExitStack()
@@ -335,7 +385,7 @@ class Job:
             with cache.writing():
                 order = {"path": str(path), "window": window, "counters": counters}
                 order["timeline"] = "made" if timeline else ""
-                order["side"] = side
+                order |= {"side": side, "what_if": what_if}
                 process = _start_child(self._folder, order, limits)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -570,6 +620,7 @@ def main() -> int:
         asked = (order["window"], order["counters"])
         timeline = bool(order.get("timeline", True))
         work = {"timeline": timeline, "side": order.get("side", "")}
+        work["what_if"] = order.get("what_if", "")
         answer = _answer(Path(order["path"]), *asked, _Reporter(folder), **work)
         cache.write_json(folder / "result.json", answer)
     except MemoryError:
@@ -735,9 +786,12 @@ def _analyse(  # noqa: PLR0913 - what the child is told to do
     *,
     timeline: bool = True,
     side: str = "",
+    what_if: str = "",
 ) -> Stored:
     if side:
         return _measured(trace, window, int(side), report)
+    if what_if:
+        return _predicted(trace, what_if, report)
     from analyzers.analysis import investigate
     from analyzers.facts import build_facts
     from library.timeline_lanes import add_recording_index, recording_index, window_index
@@ -767,6 +821,16 @@ def _measured(trace: Trace, window: str, device: int, report: _Reporter) -> Stor
     report(READING_SHARE, "measuring iterations")
     comparisons.measured(trace, window, device)
     return analyses.Stored(comparisons.place_of(trace, window, device))
+
+
+def _predicted(trace: Trace, asked: str, report: _Reporter) -> Stored:
+    """Predict what changes would win, and keep it beside the trace."""
+    from library import predictions
+
+    report(READING_SHARE, "replaying the recording")
+    question = predictions.Question.from_text(asked)
+    predictions.predicted(trace, question)
+    return analyses.Stored(predictions.place_of(trace, question))
 
 
 if __name__ == "__main__":

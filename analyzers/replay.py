@@ -20,7 +20,8 @@ class Moments:
     def __init__(self, graph: Graph, window: Window) -> None:
         self.graph = graph
         self.window = window
-        self.whole = window.start_ns <= graph.origin_ns + int(graph.start.min())
+        # Nothing ends where the first operation begins, so that moment is told apart.
+        self.whole = window.start_ns == graph.origin_ns + int(graph.start.min())
         self._low = self._anchor(window.start_ns - graph.origin_ns)
         self._high = self._anchor(window.end_ns - graph.origin_ns)
 
@@ -47,10 +48,13 @@ class Moments:
             base = stop[op] if op >= 0 else end[call] if call >= 0 else 0
             ends.append(int(base) + lag)
         if self.whole:
-            inside = self.graph.stop <= self.window.end_ns - self.graph.origin_ns
-            ends = [int(start.min()), max(ends[1], int(stop[inside].max(initial=0)))]
-            if self.window.end_ns - self.graph.origin_ns >= int(self.graph.stop.max()):
-                ends[1] = int(stop.max())
+            ends[0] = int(start.min())
+        until = self.window.end_ns - self.graph.origin_ns
+        if self.whole or until >= int(self.graph.stop.max()):
+            inside = self.graph.stop <= until
+            ends[1] = max(ends[1], int(stop[inside].max(initial=0)))
+        if self.whole and until >= int(self.graph.stop.max()):
+            ends[1] = int(stop.max())
         return ends[0], max(ends)
 
 

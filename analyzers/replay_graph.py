@@ -162,11 +162,18 @@ class Graph:
         )
 
 
-def build_graph(facts: Facts) -> Graph:
-    """Return the dependency graph of a recording with at least one operation."""
+def build_graph(facts: Facts, from_ns: int | None = None) -> Graph:
+    """Return the dependency graph of a recording with at least one operation.
+
+    Args:
+        facts: The recording.
+        from_ns: When what is asked about begins. A window may begin before the first call, with
+            host work that then counts as a pause before that call.
+    """
     calls = _calls(facts)
     columns, op = _ordered(facts, calls)
-    origin = int(min(columns["begin"].min(), op["start"].min()))
+    first = int(min(columns["begin"].min(), op["start"].min()))
+    origin = first if from_ns is None else min(first, from_ns)
     for name in ("begin", "end"):
         columns[name] = columns[name] - origin
     for name in ("start", "stop"):
@@ -692,7 +699,11 @@ def _pauses(facts: Facts, call: dict[str, Array], origin: int) -> dict[str, Arra
     gap = np.where(thread >= 0, np.maximum(call["begin"] - ended, 0), 0)
     hand, hand_lag = _hand_overs(facts, call, ended, gap, previous)
     since = np.where(hand >= 0, call["begin"] - hand_lag, ended)
-    outside = _outside(facts, call, since, origin, (previous >= 0) | (hand >= 0))
+    told = (previous >= 0) | (hand >= 0)
+    real = np.flatnonzero(thread >= 0)
+    if len(real) and call["begin"].min() > 0:  # the window begins with what its host did first
+        told[real[0]] = True
+    outside = _outside(facts, call, since, origin, told)
     return {"gap": gap, "hand": hand, "hand_lag": hand_lag, "outside": outside}
 
 

@@ -9,6 +9,7 @@ prediction is a range, and it is withheld where the unchanged replay does not hi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ MAX_UNLINKED = 0.10  # of the operations; when more have no call, nobody knows w
 VARIES = 0.25  # launch latency, device gap and wake-up differ so much from run to run
 MIN_UNCERTAINTY = 0.015  # of the time; two runs of one program differ by as much
 DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+RUNS = 2  # replays at the same time; each needs about 100 bytes an operation
 CLOSE = 0.02  # a measured speed-up this near to a predicted range is within rounding of it
 
 
@@ -163,6 +165,14 @@ class Replay:
         """Return it as JSON can hold it."""
         return {**asdict(self), "error": self.error, "is_trusted": self.is_trusted}
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Replay:
+        """Return what ``to_dict`` wrote."""
+        known = {name: data[name] for name in cls.__dataclass_fields__}
+        known["window"] = Window(**data["window"])
+        known["devices"] = tuple(DeviceReplay(**device) for device in data["devices"])
+        return cls(**{**known, "assumptions": tuple(data["assumptions"])})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Withheld:
@@ -189,6 +199,15 @@ class WhatIf:
             "withheld": [asdict(w) for w in self.withheld],
         }
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> WhatIf:
+        """Return what ``to_dict`` wrote."""
+        return cls(
+            replay=Replay.from_dict(data["replay"]),
+            predictions=tuple(Prediction.from_dict(p) for p in data["predictions"]),
+            withheld=tuple(Withheld(**w) for w in data["withheld"]),
+        )
+
 
 def explore(facts: Facts, window: Window, speed_ups: Sequence[tuple[str, float]] = ()) -> WhatIf:
     """Replay the recording as it is, then under every change.
@@ -213,7 +232,7 @@ def explore(facts: Facts, window: Window, speed_ups: Sequence[tuple[str, float]]
     # Compiling takes a second; whoever asks for something else should not pay for it.
     from analyzers.replay_graph import build_graph
 
-    graph = build_graph(facts)
+    graph = build_graph(facts, window.start_ns)
     told = _replayed(facts, graph, window)
     if not told.is_trusted:
         return WhatIf(replay=told)
@@ -226,7 +245,7 @@ def replay(facts: Facts, window: Window) -> Replay:
         return explore(facts, window).replay
     from analyzers.replay_graph import build_graph
 
-    return _replayed(facts, build_graph(facts), window)
+    return _replayed(facts, build_graph(facts, window.start_ns), window)
 
 
 def what_if(
@@ -273,7 +292,9 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
     now = busy_ns(device, times[2], times[3], (low, high))
     length = max((b - a for a, b in spans), key=lambda ns: abs(ns - window.duration_ns))
     inside = (graph.start < measured[1]) & (graph.stop > measured[0])
-    calls = (graph.begin < measured[1]) & (graph.end > measured[0]) & (graph.thread >= 0)
+    calls = (graph.begin < measured[1]) & (graph.end > measured[0])
+    calls[graph.item[inside]] = True  # what ran in the window may have been submitted before it
+    calls &= graph.thread >= 0
     error = abs(length - window.duration_ns) / max(window.duration_ns, 1)
     reason = ""
     if error > MAX_ERROR:
@@ -300,12 +321,14 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
         unlinked=int((inside & ~graph.linked).sum()),
         reason=reason,
         assumptions=(
-            f"A launch reaches an idle GPU {graph.latency_ns / 1e3:.1f} µs after its call returns, "
+            f"A launch reaches an idle GPU {abs(graph.latency_ns) / 1e3:.1f} µs "
+            f"{'before' if graph.latency_ns < 0 else 'after'} its call returns, "
             f"kernels of a stream follow each other after {graph.device_gap_ns / 1e3:.1f} µs",
             "Host work, calls and GPU operations take as long as recorded; streams keep the order "
             "in which work was submitted",
             f"A prediction's range allows launch latency, device gap and wake-up to be "
-            f"{VARIES:.0%} shorter or longer, and adds {MIN_UNCERTAINTY:.1%} or the replay's error",
+            f"{VARIES:.0%} shorter or longer, and adds {MIN_UNCERTAINTY:.1%} or the replay's "
+            "error, never more than the gain itself",
         ),
     )
 
@@ -323,7 +346,7 @@ def _predicted(
         length_ns=window.duration_ns,
     )
     moments = Moments(graph, window)
-    base = _lengths(graph, moments)
+    base = _lengths([graph, graph.varied(1 - VARIES), graph.varied(1 + VARIES)], moments)
     results = changes(facts, graph, reach)
     results += [
         (f"kernel:{part}", speed_up(facts, graph, reach, part, times)) for part, times in speed_ups
@@ -339,24 +362,38 @@ def _predicted(
     return WhatIf(replay=told, predictions=tuple(ranked), withheld=tuple(withheld))
 
 
-def _lengths(graph: Graph, moments: Moments) -> list[int]:
-    """Return the window's length, with threads that hand over to each other and without."""
+def _lengths(graphs: Sequence[Graph], moments: Moments) -> list[list[int]]:
+    """Return the window's length in each graph, with threads that hand over and without."""
     from analyzers.replay_run import run
 
-    graphs = [graph, graph.apart()] if graph.has_threads else [graph]
-    spans = [moments.span(run(g)) for g in graphs]
-    return [max(high - low, 1) for low, high in spans]
+    every = [(g, g.apart()) if g.has_threads else (g,) for g in graphs]
+    with ThreadPoolExecutor(RUNS) as threads:  # compiled code without the interpreter's lock
+        spans = threads.map(lambda g: moments.span(run(g)), [g for both in every for g in both])
+        lengths = [max(high - low, 1) for low, high in spans]
+    return [[lengths.pop(0) for _ in both] for both in every]
 
 
-def _prediction(change: Change, moments: Moments, base: list[int], told: Replay) -> Prediction:
-    """Put a change's best and worst case in proportion to the unchanged replay."""
-    shares = [
-        length / unchanged
-        for graph in (change.best.varied(1 - VARIES), change.worst.varied(1 + VARIES))
-        for length, unchanged in zip(_lengths(graph, moments), base, strict=True)
-    ]
-    unsure = max(MIN_UNCERTAINTY, abs(told.error))
-    more = () if len(base) == 1 else (
+def _prediction(
+    change: Change, moments: Moments, base: Sequence[list[int]], told: Replay
+) -> Prediction:
+    """Put a change's best and worst cases in proportion to the unchanged replay.
+
+    Each case stands beside the unchanged program as recorded, since that is what will be compared,
+    and beside the unchanged program on the same faster or slower machine: what the machine alone
+    would win is no gain.
+    """
+    cases = [change.best.varied(1 - VARIES)]
+    cases += [graph.varied(1 + VARIES) for graph in (change.worst, *change.also_worst)]
+    best, *worst = _lengths(cases, moments)
+    now, fast, slow = base
+    alike = min(a / b for a, b in zip(best, fast, strict=True))
+    least = min(alike, *(a / b for a, b in zip(best, now, strict=True)))
+    most = max(
+        a / b for lengths in worst for other in (now, slow)
+        for a, b in zip(lengths, other, strict=True)
+    )  # fmt: skip
+    low, high = bounds(least, most, told.error, gain=1 - alike)
+    more = () if len(base[0]) == 1 else (
         "Threads hand over to each other, or do not: the range holds both",
     )  # fmt: skip
     return Prediction(
@@ -364,11 +401,28 @@ def _prediction(change: Change, moments: Moments, base: list[int], told: Replay)
         cause=str(change.cause),
         title=change.title,
         measured_ns=told.measured_ns,
-        low_ns=round(told.measured_ns * min(shares) * (1 - unsure)),
-        high_ns=round(told.measured_ns * max(shares) * (1 + unsure)),
+        low_ns=round(told.measured_ns * low),
+        high_ns=round(told.measured_ns * high),
         assumptions=(*change.assumptions, *more),
         count=change.count,
     )
+
+
+def bounds(best: float, worst: float, error: float, gain: float) -> tuple[float, float]:
+    """Widen a range by what the replay leaves open, as parts of the measured time.
+
+    What the replay sees no gain in has none to be unsure of: the margin at most doubles a gain,
+    and no change is predicted to make a program slower, since nobody has to make it.
+
+    Args:
+        best: Time in the best case.
+        worst: Time in the worst one.
+        error: Of the unchanged replay.
+        gain: What the change itself wins in the best case.
+    """
+    unsure = max(MIN_UNCERTAINTY, abs(error))
+    low = max(min(best, 1.0) * (1 - unsure), 1 - 2 * max(gain, 0.0))
+    return low, min(max(worst * (1 + unsure), low), 1.0)
 
 
 def times_text(speedup: float, like: float | None = None) -> str:

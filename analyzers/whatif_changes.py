@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 
 from analyzers.cuda_names import Call
-from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, Facts
+from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, Facts, innermost
 from analyzers.finding import Cause
 from analyzers.gaps import DEVICE_GAP_MAX_NS
-from analyzers.host_timeline import DISPATCH_MAX_NS
+from analyzers.host_timeline import DISPATCH_MAX_NS, LAZY_LOADING_MIN_NS
 from analyzers.intervals import Array
 from analyzers.replay_graph import NONE, NOTHING, OP_END, OP_START, Graph
 from analyzers.windows import find_iterations
 from analyzers.words import count_text, name_text, size_text, time_text
 from collectors.trace import CopyKind, MemoryKind
 
-# Launching a graph once more: 2.5 µs and 1 ns for each node of a straight line since CUDA 12.6,
-# 2 µs and 200 ns for each node before (NVIDIA, "Constant Time Launch for Straight-Line CUDA
-# Graphs", developer.nvidia.com/blog/constant-time-launch-for-straight-line-cuda-graphs-and-other-
-# performance-enhancements). Under a profiler a call takes a few µs more.
+# Launching a graph once more: 2.5 µs and about 1 ns for each node of a straight line with CUDA 12.6
+# on Ampere or newer, 2 µs and 200 ns for each node with CUDA 11.8 (NVIDIA, "Constant Time Launch
+# for Straight-Line CUDA Graphs and Other Performance Enhancements", developer.nvidia.com/blog/
+# constant-time-launch-for-straight-line-cuda-graphs-and-other-performance-enhancements). Under a
+# profiler, or from a framework, a call takes a few µs more.
 GRAPH_CALL_NS, GRAPH_CALL_MAX_NS = 2_500, 10_000
 GRAPH_NODE_NS, GRAPH_NODE_MAX_NS = 1, 200
 # Between kernels of a graph about half a µs was left on a V100 where launches left 0.9 µs (NVIDIA,
@@ -33,6 +34,12 @@ SMALL_BYTES = 65_536  # a blocking read-back of so little moves a result, not da
 CALL_NS = 2_000  # what an asynchronous call costs at worst that takes a blocking one's place
 TOP_KERNELS = 3
 KERNEL_SPEED_UP = 2.0
+# What prepares input beside a thread slows it down: cores that are busy together run at a lower
+# clock than one alone and share caches and memory, threads of Python share its lock. An allowance
+# as wide as ``VARIES`` for the device, not a measured figure.
+HOST_SLOWER = 0.25
+FAST = 0.05  # rank of a collective that waited for no other one, among those of its kind
+MIN_RANGE_SHARE, MAX_RANGE_SHARE = 0.2, 0.95  # of all pauses
 MIN_KERNEL_SHARE = 0.02  # of the window: a faster kernel that takes less changes nothing
 
 HOST_COPIES = (CopyKind.HOST_TO_DEVICE, CopyKind.DEVICE_TO_HOST)
@@ -50,6 +57,7 @@ class Change:
         best: The graph under the friendliest assumptions.
         worst: Under the least friendly ones.
         assumptions: A sentence each.
+        also_worst: Further graphs, where it depends which of them is the least friendly one.
     """
 
     id: str
@@ -59,6 +67,7 @@ class Change:
     best: Graph
     worst: Graph
     assumptions: tuple[str, ...]
+    also_worst: tuple[Graph, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +116,13 @@ def capture_graphs(facts: Facts, graph: Graph, reach: Reach) -> Result:
     worst_call = np.rint(GRAPH_CALL_MAX_NS + GRAPH_NODE_MAX_NS * nodes)
     gap = min(graph.device_gap_ns, _graph_gap_ns(facts, graph))
     best = _captured(graph, run, head, best_call if measured < 0 else 0 * nodes + measured, gap)
-    worst = _captured(graph, run, head, worst_call if measured < 0 else 0 * nodes + measured, -1)
+    recurs = _recurs(facts, graph, run)
+    sure = np.where(inside, np.where(recurs[np.maximum(run, 0)], run, NONE), NONE)
+    worst = _captured(graph, sure, head, worst_call if measured < 0 else 0 * nodes + measured, -1)
     reached = graph.item[reach.ops]
     reached = reached[inside[reached]]
     count, graphs = len(reached), len(np.unique(run[reached]))
+    again = int(np.count_nonzero(sure[reached] >= 0))
     cost = (
         f"Launching a graph costs {measured / 1e3:.1f} µs, as in this recording"
         if measured >= 0
@@ -128,7 +140,10 @@ def capture_graphs(facts: Facts, graph: Graph, reach: Reach) -> Result:
             best=best,
             worst=worst,
             assumptions=(
-                "What is launched between two waits, pauses or steps is the same every time",
+                "What is launched between two waits, pauses or steps is the same every time, with "
+                "the same shapes and addresses; nothing in it allocates or waits",
+                f"At worst only sequences that this recording holds more than once are captured: "
+                f"{again:,} of the {count:,} launches",
                 f"{cost}; kernels in it follow each other after {gap / 1e3:.1f} µs at best and "
                 f"{graph.device_gap_ns / 1e3:.1f} µs, as they do now, at worst",
             ),
@@ -178,7 +193,7 @@ def _runs(facts: Facts, graph: Graph) -> Array:
     A run is on one thread, without a wait, an allocation, a long pause or the begin of a step.
     """
     fits = np.isin(graph.call, (Call.LAUNCH, Call.ENQUEUE, Call.OTHER)) & (graph.thread >= 0)
-    fits &= graph.after == NOTHING
+    fits &= (graph.after == NOTHING) & ~_loads(facts, graph)
     order = np.argsort(graph.thread, kind="stable")
     thread, ok = graph.thread[order], fits[order]
     step = np.searchsorted(_step_begins(facts), graph.begin[order] + graph.origin_ns, side="right")
@@ -200,6 +215,42 @@ def _runs(facts: Facts, graph: Graph) -> Array:
     result = np.full(len(order), NONE, np.int64)
     codes = np.unique(number[good], return_inverse=True)[1]
     result[order[good]] = codes
+    return result
+
+
+def _loads(facts: Facts, graph: Graph) -> Array:
+    """Return the launch calls that load their kernel first: a graph's kernels are loaded, too."""
+    long = np.flatnonzero(
+        (graph.call == Call.LAUNCH) & (graph.end - graph.begin >= LAZY_LOADING_MIN_NS)
+    )
+    result = np.zeros(len(graph.call), dtype=bool)
+    result[long] = facts.is_first_use[graph.api_row[long]]
+    return result
+
+
+def _recurs(facts: Facts, graph: Graph, run: Array) -> Array:
+    """Return which runs put the same kernels on the same streams as another one, in order."""
+    op = np.flatnonzero(run[graph.item] >= 0)
+    number = run[graph.item[op]]
+    order = np.argsort(number, kind="stable")
+    op, number = op[order], number[order]
+    first = np.flatnonzero(np.concatenate(([True], number[1:] != number[:-1])))
+    size = np.diff(np.append(first, len(op)))
+    place = np.arange(len(op)) - np.repeat(first, size)
+    # Random odd weights by place make sums of different sequences differ, but for one in 2^60.
+    chance = np.random.default_rng(0)
+    weight = chance.integers(0, 1 << 62, int(size.max()), dtype=np.uint64) * np.uint64(
+        2
+    ) + np.uint64(1)
+    name = facts.launches["name_id"].to_numpy()[graph.row[op]].astype(np.int64)
+    what = ((name + 2) << 20) + (graph.kind[op] << 16) + graph.lane[op]
+    with np.errstate(over="ignore"):
+        mixed = what.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * weight[place]
+        key = np.add.reduceat(mixed, first)
+    _, code, count = np.unique(key, return_inverse=True, return_counts=True)
+    result = np.zeros(int(run.max()) + 1, dtype=bool)
+    result[number[first]] = count[code] > 1
     return result
 
 
@@ -249,16 +300,20 @@ def remove_waits(facts: Facts, graph: Graph, reach: Reach) -> Result:
     blocked = (waits | reads) & reach.calls & graph.blocked
     if not blocked.any():
         return "no call of a thread that launches work waited for the GPU"
-    every = [_without_waits(graph, reach, waits | reads, "")]
-    known = np.flatnonzero(waits | reads)
+    guards = reads | _after_a_read(facts, graph)
+    every = [_without_waits(graph, reach, (waits | reads, guards), "")]
+    known = np.flatnonzero(blocked)
     names = facts.functions[facts.api["name"].to_numpy()[graph.api_row[known]]]
     functions = np.unique(np.array([str(n) for n in names]))
     if len(functions) > 1:
         for function in functions:  # each alone, too: it may be the only one that matters
             mine = np.zeros(len(waits), dtype=bool)
-            mine[known[names == function]] = True
-            if (mine & blocked).any():
-                every.append(_without_waits(graph, reach, mine, str(function)))
+            code = np.flatnonzero(facts.functions.astype(str) == function)
+            called = np.flatnonzero(graph.api_row >= 0)
+            name = facts.api["name"].to_numpy()[graph.api_row[called]]
+            mine[called[np.isin(name, code)]] = True
+            mine &= waits | reads
+            every.append(_without_waits(graph, reach, (mine, guards), str(function)))
     return every
 
 
@@ -273,7 +328,30 @@ def _small_reads(facts: Facts, graph: Graph) -> Array:
     return result
 
 
-def _without_waits(graph: Graph, reach: Reach, chosen: Array, function: str) -> Change:
+def _after_a_read(facts: Facts, graph: Graph) -> Array:
+    """Return the calls before which their thread last submitted a copy to the host."""
+    reads = np.zeros(len(graph.call), dtype=bool)
+    reads[graph.item[_copies(facts, graph, (CopyKind.DEVICE_TO_HOST,))]] = True
+    order = np.argsort(graph.thread, kind="stable")
+    submits = _has_op(graph)[order]
+    last = np.maximum.accumulate(np.where(submits, np.arange(len(order)), -1))
+    before = order[np.maximum(last, 0)]
+    result = np.zeros(len(order), dtype=bool)
+    result[order] = (last >= 0) & (graph.thread[before] == graph.thread[order]) & reads[before]
+    return result
+
+
+def _without_waits(graph: Graph, reach: Reach, waits: tuple[Array, Array], function: str) -> Change:
+    """Return the change that takes waits away.
+
+    Args:
+        graph: As recorded.
+        reach: The window.
+        waits: The calls, and which calls bring a result that the host probably reads.
+        function: Name of the function, "" for all.
+    """
+    chosen, guards = waits
+    guards = guards & chosen
     count = int(np.count_nonzero(chosen & reach.calls))
     copies = chosen & (graph.call == Call.COPY)
     after = np.where(chosen, NOTHING, graph.after)
@@ -285,7 +363,13 @@ def _without_waits(graph: Graph, reach: Reach, chosen: Array, function: str) -> 
         tail=np.where(chosen, 0, graph.tail),
     )
     rest = np.minimum(graph.own + graph.tail, graph.wake_up_ns)
-    worst = replace(best, tail=np.where(chosen, rest, graph.tail))
+    worst = replace(
+        best,
+        after=np.where(guards, graph.after, after),
+        own=np.where(guards, graph.own, best.own),
+        tail=np.where(chosen, np.where(guards, graph.tail, rest), graph.tail),
+    )
+    reads = int(np.count_nonzero(guards & reach.calls))
     what = f"{count_text(count, 'call')} of {function}" if function else count_text(count, "wait")
     return Change(
         id=f"sync:{function}" if function else "sync",
@@ -295,8 +379,16 @@ def _without_waits(graph: Graph, reach: Reach, chosen: Array, function: str) -> 
         best=best,
         worst=worst,
         assumptions=(
-            "The host does not need what it waited for before the next launch; where it branches "
-            "on a result, the wait cannot simply go",
+            "The host does not need what it waited for before the next launch, nor does anything "
+            "that the recording does not hold",
+            *(
+                [
+                    f"{count_text(reads, 'wait')} bring{'s' if reads == 1 else ''} a copy to the "
+                    "host, whose result is probably read: at worst those stay"
+                ]
+                if reads
+                else []
+            ),
             "At best nothing takes their place; at worst something does that takes as long as "
             f"waking up ({graph.wake_up_ns / 1e3:.1f} µs)",
         ),
@@ -507,35 +599,114 @@ def _neighbours(lane: Array, moved: Array) -> tuple[Array, Array]:
 # --- host -------------------------------------------------------------------------------------
 
 
-def feed_without_pauses(_: Facts, graph: Graph, reach: Reach) -> Result:
-    """Take away the time in which threads that launch work do neither that nor CUDA calls."""
-    pauses = (graph.outside > 0) & (graph.thread >= 0)
-    count = int(np.count_nonzero(pauses & reach.calls))
-    if not count:
+def feed_without_pauses(facts: Facts, graph: Graph, reach: Reach) -> Result:
+    """Take away the time in which threads that launch work do neither that nor CUDA calls.
+
+    What the range that holds most of it takes is taken away alone, too: a loader in other
+    processes prepares input, and leaves the rest of the host's pauses as they are.
+    """
+    paused = np.where(graph.thread >= 0, graph.outside, 0)
+    if not paused[reach.calls].any():
         return "no thread that launches work paused between its calls"
+    every = [_fed(graph, reach, paused, "")]
+    name, inside = _main_range(facts, graph, reach)
+    if name:
+        every.append(_fed(graph, reach, np.minimum(inside, paused), name))
+    return every
+
+
+def _fed(graph: Graph, reach: Reach, paused: Array, name: str) -> Change:
+    """Return the change that takes ``paused`` ns away before each call: that of a range, or all."""
+    mine = paused[reach.calls]
+    count, lost = int(np.count_nonzero(mine)), int(mine.sum())
+    what = f"preparing what {name_text(name)} does ahead" if name else "never starving the GPU"
     short_gaps = graph.gap[(graph.gap > 0) & (graph.gap <= DISPATCH_MAX_NS)]
     usual = int(np.median(short_gaps)) if len(short_gaps) else 0
-    graphs = []
-    for left in (0, usual):
-        gone = np.where(pauses, np.maximum(graph.outside - left, 0), 0)
-        gap = np.maximum(graph.gap - gone, 0)
-        graphs.append(replace(graph, gap=gap, hand_lag=np.maximum(graph.hand_lag - gone, 0)))
-    lost = int(graph.outside[pauses & reach.calls].sum())
-    return [
-        Change(
-            id="host",
-            cause=Cause.HOST,
-            title=f"never starving the GPU ({count_text(count, 'host pause')}, {time_text(lost)})",
-            count=count,
-            best=graphs[0],
-            worst=graphs[1],
-            assumptions=(
-                "Input, locks and other host work outside of launching are ready in time, for "
-                "instance prepared by other threads that do not slow this one down",
-                f"At worst the host needs {usual / 1e3:.1f} µs in their place, as between launches",
-            ),
+    best, worst = (
+        replace(
+            graph,
+            gap=np.maximum(graph.gap - gone, 0),
+            hand_lag=np.maximum(graph.hand_lag - gone, 0),
         )
-    ]
+        for gone in (np.maximum(paused - left, 0) for left in (0, usual))
+    )
+    return Change(
+        id=f"host:{name}" if name else "host",
+        cause=Cause.HOST,
+        title=f"{what} ({count_text(count, 'host pause')}, {time_text(lost)})",
+        count=count,
+        best=best,
+        worst=_slower_host(worst),
+        assumptions=(
+            f"{'It is' if name else 'Input, locks and other host work outside of launching are'} "
+            "ready in time; at best nothing else changes",
+            f"At worst the host needs {usual / 1e3:.1f} µs in its place, and its own work takes "
+            f"{HOST_SLOWER:.0%} longer beside the threads or processes that prepare the input",
+        ),
+    )
+
+
+def _slower_host(graph: Graph) -> Graph:
+    """Return the graph in which the host's own work takes longer; waits do not."""
+    works = (graph.thread >= 0) & (graph.after == NOTHING) & (graph.before == NOTHING)
+    more = np.where(works, np.rint(graph.own * HOST_SLOWER).astype(np.int64), 0)
+    return replace(
+        graph,
+        gap=np.rint(graph.gap * (1 + HOST_SLOWER)).astype(np.int64),
+        hand_lag=np.rint(graph.hand_lag * (1 + HOST_SLOWER)).astype(np.int64),
+        own=graph.own + more,
+        lead=graph.lead + more,
+    )
+
+
+def _main_range(facts: Facts, graph: Graph, reach: Reach) -> tuple[str, Array]:
+    """Return the range that holds most of the pauses, and how much of each; "" if none stands out.
+
+    The innermost range counts. One that holds nearly all of them says nothing new.
+    """
+    calls = np.flatnonzero((graph.outside > 0) & (graph.thread >= 0))
+    call, name_id, ns = _pauses_by_range(facts, graph, calls)
+    nothing = np.zeros(len(graph.thread), np.int64)
+    ids, code = np.unique(name_id[name_id >= 0], return_inverse=True)
+    if not len(ids):
+        return "", nothing
+    told = reach.calls[call[name_id >= 0]]
+    total = np.bincount(code, np.where(told, ns[name_id >= 0], 0))
+    most = int(np.argmax(total))
+    share = total[most] / graph.outside[calls][reach.calls[calls]].sum()
+    if not MIN_RANGE_SHARE <= share <= MAX_RANGE_SHARE:
+        return "", nothing
+    mine = name_id == ids[most]
+    np.add.at(nothing, call[mine], ns[mine])
+    return str(facts.trace.names(ids[most : most + 1])[0]), nothing
+
+
+def _pauses_by_range(facts: Facts, graph: Graph, calls: Array) -> tuple[Array, Array, Array]:
+    """Cut the pauses before calls at the borders of ranges.
+
+    Returns:
+        Call, name of the innermost range (-1 for none) and length of each part.
+    """
+    thread = facts.api["thread"].to_numpy()[graph.api_row[calls]]
+    parts: list[tuple[Array, Array, Array]] = []
+    for place in np.unique(thread):
+        rows = np.flatnonzero(facts.ranges["thread"].to_numpy() == facts.threads[place])
+        start, end = (facts.ranges[c].to_numpy()[rows] for c in ("start_ns", "end_ns"))
+        names = np.append(facts.ranges["name_id"].to_numpy()[rows], NONE)
+        mine = calls[thread == place]
+        stop = graph.begin[mine] + graph.origin_ns
+        begin = stop - graph.gap[mine]
+        borders = np.unique(np.concatenate((start, end, begin, stop)))
+        low, high = np.searchsorted(borders, begin), np.searchsorted(borders, stop)
+        count = high - low
+        at = np.repeat(low - np.cumsum(count) + count, count) + np.arange(int(count.sum()))
+        ns = borders[np.minimum(at + 1, len(borders) - 1)] - borders[at]
+        found = names[innermost(start, end, borders[at])]
+        parts.append((np.repeat(mine, count), found.astype(np.int64), ns))
+    empty = np.empty(0, np.int64)
+    columns = zip(*parts, strict=True) if parts else ((empty,), (empty,), (empty,))
+    call, name_id, ns = (np.concatenate(column) for column in columns)
+    return call, name_id, ns
 
 
 def allocate_once(_: Facts, graph: Graph, reach: Reach) -> Result:
@@ -561,7 +732,8 @@ def allocate_once(_: Facts, graph: Graph, reach: Reach) -> Result:
             best=best,
             worst=worst,
             assumptions=(
-                "Buffers are allocated before the loop, or come from a pool",
+                "Buffers are allocated before the loop, or come from a pool; where the first call "
+                "also creates the context, that happens before, too",
                 f"At worst a pool takes {CALL_NS / 1e3:.0f} µs a call",
             ),
         )
@@ -571,13 +743,17 @@ def allocate_once(_: Facts, graph: Graph, reach: Reach) -> Result:
 # --- communication ----------------------------------------------------------------------------
 
 
-def hide_communication(_: Facts, graph: Graph, reach: Reach) -> Result:
+def hide_communication(facts: Facts, graph: Graph, reach: Reach) -> Result:
     """Let collectives run beside kernels, and be needed only when the next one begins."""
     op = np.flatnonzero(graph.kind == COMMUNICATION)
     if not reach.ops[op].any():
         return "no collective ran"
     graphs = [_hidden(graph, op, needed=needed) for needed in (False, True)]
     count = int(reach.ops[op].sum())
+    waiting = _waiting_for_others(facts, graph, op)
+    late = graph.duration.copy()
+    late[op] = waiting
+    lost = int(waiting[reach.ops[op]].sum())
     return [
         Change(
             id="communication",
@@ -591,9 +767,25 @@ def hide_communication(_: Facts, graph: Graph, reach: Reach) -> Result:
                 "and take as long beside kernels as alone",
                 "At best no kernel waits for their result; at worst what follows the next "
                 "collective does",
+                f"How much of a collective is waiting for other ranks is not recorded: at worst "
+                f"what it takes longer than the fastest of its kind ({time_text(lost)} in all) "
+                "stays exposed",
             ),
+            also_worst=(replace(graph, duration=late),),
         )
     ]
+
+
+def _waiting_for_others(facts: Facts, graph: Graph, op: Array) -> Array:
+    """Return how much longer each collective took than fast ones of its name and device."""
+    name = facts.launches["name_id"].to_numpy()[graph.row[op]].astype(np.int64)
+    code = np.unique(name * (int(graph.group.max()) + 1) + graph.group[op], return_inverse=True)[1]
+    order = np.lexsort((graph.duration[op], code))
+    first = np.searchsorted(code[order], np.arange(int(code.max()) + 1))
+    size = np.bincount(code)
+    fast = graph.duration[op][order][first + np.floor(FAST * (size - 1)).astype(np.int64)]
+    waiting: Array = np.maximum(graph.duration[op] - fast[code], 0)
+    return waiting
 
 
 def _hidden(graph: Graph, op: Array, *, needed: bool) -> Graph:

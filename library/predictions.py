@@ -1,69 +1,150 @@
-"""Predictions for an opened recording, and how they read on a terminal.
+"""Predictions for an opened recording: made once, kept beside it, and put into words.
 
-The compiled replay is kept in the data folder, so that only its first use pays for compiling.
+``<trace>/whatif/<key>.json`` holds one answer and its checksum. The compiled replay is kept in the
+data folder, so that only its first use pays for compiling.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from analyzers.words import time_text
-from library.cache import data_dir
+from library.cache import data_dir, fingerprint
 
 if TYPE_CHECKING:
-    from analyzers.report import Iteration, Window
+    from pathlib import Path
+
+    from analyzers.report import Report, Window
     from analyzers.whatif import Prediction, WhatIf
     from collectors.trace import Trace
-    from library.analyses import Stored
 
 _COMPILED = "compiled"
 MAX_SPEED_UP = 1e6
+MAX_KEPT = 16  # answers of a trace: other windows, other kernels
 
 
 class SpeedUpError(ValueError):
     """What was asked for is no speed-up; the message is one line."""
 
 
-def predict(trace: Trace, window: Window, speed_ups: Sequence[tuple[str, float]] = ()) -> WhatIf:
-    """Replay a recording and return what would change its time.
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked about a recording.
 
-    Args:
-        trace: The recording.
+    Attributes:
         window: The part to predict for, such as that of a stored report.
         speed_ups: Parts of kernel names, and how many times as fast those kernels become.
     """
+
+    window: Window
+    speed_ups: tuple[tuple[str, float], ...] = ()
+
+    def text(self) -> str:
+        """Return it as text that ``from_text`` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Question:
+        """Return what ``text`` wrote."""
+        from analyzers.report import Window
+
+        data = json.loads(text)
+        speed_ups = tuple((str(name), float(times)) for name, times in data["speed_ups"])
+        return cls(window=Window(**data["window"]), speed_ups=speed_ups)
+
+
+def predicted(trace: Trace, question: Question) -> WhatIf:
+    """Replay a recording and return what would change its time: as kept, or made now and kept.
+
+    Raises:
+        OSError: The disk is full or cannot be written.
+    """
+    if (kept := load(trace, question)) is not None:
+        return kept
     from analyzers.facts import build_facts
 
     _keep_compiled()
     from analyzers.whatif import explore
 
-    return explore(build_facts(trace), window, speed_ups)
+    answer = explore(build_facts(trace), question.window, question.speed_ups)
+    save(answer, trace, question)
+    return answer
 
 
-def predict_compared(
-    trace: Trace, window: str, warm_up: int, analyse: Callable[[Trace, str], Stored]
-) -> WhatIf:
-    """Replay the part of a recording that a comparison measured.
+def place_of(trace: Trace, question: Question) -> Path:
+    """Return where an answer is kept."""
+    version = fingerprint("analyzers", "collectors.trace", "library.predictions")
+    key = hashlib.sha256(f"{version}\0{question.text()}".encode("utf-8", "replace")).hexdigest()
+    return trace.folder / "whatif" / f"{key[:24]}.json"
+
+
+def load(trace: Trace, question: Question) -> WhatIf | None:
+    """Return the answer that was kept, or None when it has to be made."""
+    path = place_of(trace, question)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        kept = json.loads(path.read_bytes())
+        if kept["sha256"] == _checksum(kept["answer"]):
+            from analyzers.whatif import WhatIf
+
+            return WhatIf.from_dict(json.loads(kept["answer"]))
+    with contextlib.suppress(OSError):  # not there, or damaged: made anew
+        path.unlink()
+    return None
+
+
+def save(answer: WhatIf, trace: Trace, question: Question) -> Path:
+    """Keep an answer beside its trace, and return where.
+
+    Raises:
+        OSError: The disk is full or cannot be written.
+    """
+    path = place_of(trace, question)
+    path.parent.mkdir(exist_ok=True)
+    text = json.dumps(answer.to_dict())
+    fresh = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        fresh.write_text(json.dumps({"sha256": _checksum(text), "answer": text}), encoding="utf-8")
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):  # another process deletes the same ones
+        others = path.parent.glob("*.json")
+        for old in sorted(others, key=lambda p: p.stat().st_mtime_ns, reverse=True)[MAX_KEPT:]:
+            old.unlink(missing_ok=True)
+    return path
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def compared_window(report: Report, window: str, warm_up: int) -> Window:
+    """Return the part of a recording that a comparison measured, less its warm-up.
 
     Args:
-        trace: A recording of the baseline.
+        report: Of ``analysed_window(window)``.
         window: As ``library.comparisons.compare_recordings`` takes it.
         warm_up: Iterations at the beginning that were left out.
-        analyse: How to get the analysis of a window; ``worker.analyse``.
     """
-    is_one = window and not (window.startswith("nvtx:") and "#" not in window)
-    report = analyse(trace, window if is_one else "").report
-    kept = () if is_one else report.iterations[warm_up:]
-    return predict(trace, _all_of(kept) if kept else report.window)
-
-
-def _all_of(iterations: Sequence[Iteration]) -> Window:
     from analyzers.report import Window
 
-    begin, end = iterations[0].start_ns, iterations[-1].end_ns
-    return Window(start_ns=begin, end_ns=end, label=f"{len(iterations)} iterations")
+    kept = () if analysed_window(window) else report.iterations[warm_up:]
+    if not kept:
+        return report.window
+    label = f"{len(kept)} iterations"
+    return Window(start_ns=kept[0].start_ns, end_ns=kept[-1].end_ns, label=label)
+
+
+def analysed_window(window: str) -> str:
+    """Return the one window that a comparison's is; empty when it is every repetition."""
+    return "" if window.startswith("nvtx:") and "#" not in window else window
 
 
 def _keep_compiled() -> None:
@@ -117,8 +198,9 @@ def in_words(known: WhatIf, name: str) -> str:
         return "\n".join([*lines, f"Nothing is predicted. {told.reason}", ""])
     winning = [p for p in known.predictions if p.wins]
     lines += ["", "What if, the largest gain first" if winning else "No change would win much"]
+    said: dict[str, int] = {}
     for number, prediction in enumerate(winning, 1):
-        lines += _prediction_lines(number, prediction)
+        lines += _prediction_lines(number, prediction, said)
     if len(winning) < len(known.predictions):
         lines += ["", "Would not make it notably faster"]
         lines += [f"  {p.title}" for p in known.predictions if not p.wins]
@@ -130,7 +212,19 @@ def in_words(known: WhatIf, name: str) -> str:
     return "\n".join(lines)
 
 
-def _prediction_lines(number: int, prediction: Prediction) -> Iterator[str]:
+def _prediction_lines(number: int, prediction: Prediction, said: dict[str, int]) -> Iterator[str]:
+    """Yield a prediction and what it assumes, each assumption in full only where it is new.
+
+    Args:
+        number: Its rank.
+        prediction: What to say.
+        said: Which prediction said each assumption first; added to.
+    """
     low, high = time_text(prediction.low_ns), time_text(prediction.high_ns)
     yield f"  {number}. {prediction.sentence} ({low} to {high})"
-    yield from (f"     Assumes: {a}" for a in prediction.assumptions)
+    before = sorted({said[a] for a in prediction.assumptions if a in said})
+    if before:
+        yield f"     Assumes what {' and '.join(str(n) for n in before)} does"
+    for assumption in prediction.assumptions:
+        if said.setdefault(assumption, number) == number:
+            yield f"     Assumes: {assumption}"

@@ -12,11 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cli
+import worker
 from analyzers.facts import build_facts
+from analyzers.report import Window
 from analyzers.whatif import (
     DASH,
+    MIN_UNCERTAINTY,
     TIMES,
     Prediction,
+    WhatIf,
     agrees,
     beside,
     explore,
@@ -33,7 +37,9 @@ from benchmarks.simulator import (
     QUEUE_PLACES,
     Copy,
     Kernel,
+    Manage,
     Program,
+    Range,
     Record,
     Stream,
     StreamWait,
@@ -173,6 +179,17 @@ def test_a_window_is_replayed_by_itself(tmp_path):
     assert about(known, "sync").count == 20  # waits of this step, not of all
 
 
+def test_a_window_that_begins_with_host_work_is_replayed_with_it(tmp_path):
+    """An iteration begins when its host does: fetching input, long before its first call."""
+    step = [Range("step"), Work(3 * MS), *[Kernel(100 * US)] * 10, Wait(), Range()]
+    facts = facts_of(tmp_path, one_thread(step * 5))
+    iterations, _ = find_iterations(facts)
+    span = {"start_ns": iterations[0].start_ns, "end_ns": iterations[-1].end_ns}
+    known = explore(facts, Window(**span, label="five iterations"))
+    assert abs(known.replay.error) < 0.002
+    assert about(known, "host").count == 5  # the first pause lies before the first call
+
+
 def test_threads_in_turns_wait_for_each_other(tmp_path):
     """A forward thread and a backward thread, each idle while the other launches."""
     launch = {"duration_us": 5}
@@ -196,7 +213,7 @@ def test_threads_in_turns_wait_for_each_other(tmp_path):
     # 19 times, nothing is launched from 855 µs to 2,000 µs: without that pause on the one thread,
     # the other one comes sooner as well.
     host = about(known, "host")
-    assert host.high_ns < 20_000 * US < known.replay.measured_ns
+    assert host.high_ns < 21_000 * US < known.replay.measured_ns
 
 
 def test_threads_beside_each_other_are_replayed_both_ways(tmp_path):
@@ -286,12 +303,141 @@ def test_an_unknown_kernel_is_named(tmp_path):
     assert why_not(known, "kernel:nope") == "no kernel of the window has 'nope' in its name"
 
 
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(operations=st.lists(OPERATIONS, min_size=20, max_size=120))
+def test_no_prediction_is_slower_than_nothing_or_faster_than_the_device(operations, tmp_path):
+    program = one_thread([Kernel(50_000), *operations, Kernel(50_000), Wait()])
+    facts = facts_of(tmp_path, program)
+    known = explore(facts, whole(facts))
+    ns = facts.launches["end_ns"] - facts.launches["start_ns"]
+    busiest = int(ns.groupby([facts.launches["stream"]]).sum().max())
+    unsure = max(MIN_UNCERTAINTY, abs(known.replay.error))
+    for told in known.predictions:
+        assert told.low_ns <= told.high_ns <= told.measured_ns
+        if told.change in {"sync", "host", "graph", "memory"}:  # operations take as long as ever
+            assert told.low_ns >= (1 - unsure) * busiest - 1
+
+
+def test_a_kernel_that_hides_behind_launching_wins_nothing(tmp_path):
+    """Every kernel of 5 µs waits for 40 µs of dispatching: a machine's latency is no gain."""
+    steps = [[Work(40 * US, is_dispatch=True), Kernel(5 * US, "attention")]] * 200
+    known = explored(tmp_path, one_thread(loop(steps)), [("attention", 2.0)])
+    told = about(known, "kernel:attention:2")
+    assert told.measured_ns - told.low_ns < 0.01 * told.measured_ns
+    assert not told.wins
+
+
+def test_never_starving_leaves_room_for_a_slower_host(tmp_path):
+    """Input prepared beside the launching thread: at best free, at worst it slows the thread."""
+    step = [Work(2 * MS), *[Work(30 * US, is_dispatch=True), Kernel(10 * US)] * 50]
+    known = explored(tmp_path, one_thread(loop([step] * 20)))
+    host = about(known, "host")
+    launching = 20 * 50 * 34 * US  # 30 µs of dispatching and a call of 4 µs
+    assert host.low_ns < launching
+    assert host.high_ns > 1.2 * launching
+    assert any("25%" in a for a in host.assumptions)
+
+
+def test_the_range_that_holds_most_pauses_is_predicted_alone(tmp_path):
+    step = [
+        *[Range("load"), Work(2 * MS), Range()],
+        *[Kernel(100 * US)] * 10,
+        Wait(),
+        Range("log"),
+        Work(MS),
+        Range(),
+    ]
+    known = explored(tmp_path, one_thread(step * 20))
+    alone, every = about(known, "host:load"), about(known, "host")
+    # The first pause lies before the window: 19 times 2 ms, and 19 of 1 ms besides.
+    assert alone.measured_ns - alone.low_ns == pytest.approx(38 * MS, rel=0.05)
+    assert alone.title.startswith("preparing what load does ahead (19 host pauses")
+    assert every.gain_ns > alone.gain_ns
+
+
+def test_a_wait_for_a_result_that_the_host_reads_may_stay(tmp_path):
+    known = explored(tmp_path, families.sync_read_back(Maker(2)).program)
+    waits = about(known, "sync")
+    assert waits.high_ns == waits.measured_ns
+    assert any("whose result is probably read" in a for a in waits.assumptions)
+
+
+def test_launches_that_never_recur_may_not_be_captured(tmp_path):
+    """Shapes that change from step to step show as kernels of other names."""
+    steps = [
+        [
+            op
+            for k in range(10)
+            for op in (Work(20 * US, is_dispatch=True), Kernel(3 * US, f"kernel_{step}_{k}"))
+        ]
+        for step in range(10)
+    ]
+    graph = about(explored(tmp_path, one_thread(loop(steps))), "graph")
+    assert graph.high_ns == graph.measured_ns
+    assert (
+        "At worst only sequences that this recording holds more than once are captured: 0 of"
+        in (" ".join(graph.assumptions))
+    )
+
+
+@pytest.mark.parametrize("inside", [Manage("cudaMalloc", 50 * US), Copy(4, 2, pageable=True)])
+def test_no_graph_holds_what_cannot_be_captured(inside, tmp_path):
+    step = [Kernel(3 * US), Kernel(3 * US), inside, Kernel(3 * US), Kernel(3 * US)]
+    known = explored(tmp_path, one_thread(loop([step] * 10)))
+    # Ten steps, each cut in two by what allocates or waits.
+    assert about(known, "graph").title == "capturing the 40 launches in 20 CUDA graph launches"
+
+
+def test_a_launch_that_loads_its_kernel_is_not_captured(tmp_path):
+    """The first launch of a kernel takes 5 ms: a graph's kernels have to be loaded, too."""
+    step = [Work(20 * US, is_dispatch=True), Kernel(3 * US)] * 30
+    first = [Kernel(3 * US, "warm"), Kernel(3 * US, call_ns=5 * MS)]
+    graph = about(explored(tmp_path, one_thread([*first, *loop([step] * 10)])), "graph")
+    assert graph.low_ns > 5 * MS
+
+
+def test_functions_are_told_apart_only_where_several_wait(tmp_path):
+    one = [Kernel(50 * US), Wait()] * 20
+    other = [Kernel(50 * US), Wait("cudaDeviceSynchronize")] * 20
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    alone = explored(tmp_path / "one", one_thread(one))
+    both = explored(tmp_path / "two", one_thread([*one, *other]))
+    assert [p.change for p in alone.predictions if p.change.startswith("sync")] == ["sync"]
+    named = {p.change for p in both.predictions if p.change.startswith("sync")}
+    assert named == {"sync", "sync:cudaStreamSynchronize", "sync:cudaDeviceSynchronize"}
+
+
+def test_what_is_pinned_already_is_not_pinned_again(tmp_path):
+    steps = [[Copy(8_000_000), *[Kernel(100 * US)] * 4]] * 10
+    known = explored(tmp_path, one_thread(loop(steps)))
+    assert "no large copy" in why_not(known, "copies.pinned")
+
+
+def test_copies_that_run_beside_kernels_already_are_left_alone(tmp_path):
+    known = explored(tmp_path, families.healthy_overlapped_copies(Maker(1)).program)
+    assert "no large copy shares a stream" in why_not(known, "copies.overlapped")
+
+
+def test_waiting_for_other_ranks_may_stay_exposed(tmp_path):
+    """Every other collective takes 10 times as long: the others were not there yet."""
+    steps = [
+        [*[Kernel(100 * US)] * 10, Kernel(us * US, families.COLLECTIVE, is_collective=True)]
+        for us in (100, 1_000) * 10
+    ]
+    told = about(explored(tmp_path, one_thread(loop(steps))), "communication")
+    # 10 times 900 µs of waiting at worst, and nothing but kernels at best.
+    assert told.high_ns > 20 * MS + 9 * MS
+    assert told.low_ns < 21 * MS
+
+
 def test_predictions_survive_json(tmp_path):
     known = explored(tmp_path, families.sync_every_step(Maker(1)).program)
     stored = json.loads(json.dumps(known.to_dict()))
     assert stored["replay"]["error"] == known.replay.error
-    again = tuple(Prediction.from_dict(p) for p in stored["predictions"])
-    assert again == known.predictions
+    assert WhatIf.from_dict(stored) == known
     assert all(p["speedup_low"] <= p["speedup_high"] for p in stored["predictions"])
 
 
@@ -421,6 +567,14 @@ def test_the_command_says_first_how_far_to_trust_it(recording, capsys):
     assert typeset(" x faster") in waits
 
 
+def test_an_assumption_is_said_once(tmp_path):
+    known = explored(tmp_path, families.tangled_steps(Maker(4)).program, [("gemm", 2.0)])
+    text = predictions.in_words(known, "program.sqlite")
+    told = [line for line in text.splitlines() if line.startswith("     Assumes: ")]
+    assert told
+    assert len(set(told)) == len(told)
+
+
 def test_the_command_gives_json_and_takes_kernels(recording, capsys):
     assert cli.main(["whatif", str(recording), "--json", "--speed-up", "gemm=4"]) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -442,6 +596,46 @@ def test_compiled_code_is_kept_in_the_data_folder(recording, tmp_path):
     )
     assert ran.returncode == 0, ran.stderr
     assert list((tmp_path / "data" / "compiled").rglob("*.nbi"))
+
+
+@pytest.fixture
+def opened(recording):
+    return worker.open_recording(recording)
+
+
+def test_predictions_are_made_in_a_child_and_kept(opened, monkeypatch):
+    window = opened.stored.report.window
+    first = worker.predict(opened.trace, window)
+    monkeypatch.setattr(worker.Job, "_launch", None)  # asked again, nothing is started
+    assert worker.predict(opened.trace, window) == first
+    assert first.predictions
+
+
+def test_damaged_predictions_are_made_anew(opened):
+    question = predictions.Question(window=opened.stored.report.window)
+    known = worker.predict(opened.trace, question.window)
+    path = predictions.place_of(opened.trace, question)
+    path.write_text(path.read_text().replace("removing the", "removing 1,000 of the"))
+    assert predictions.load(opened.trace, question) is None
+    assert not path.exists()
+    assert worker.predict(opened.trace, question.window) == known
+
+
+def test_other_windows_and_kernels_are_other_questions(opened):
+    window = opened.stored.report.window
+    asked = [
+        predictions.Question(window=window),
+        predictions.Question(window=replace(window, start_ns=window.start_ns + 1)),
+        predictions.Question(window=window, speed_ups=(("gemm", 2.0),)),
+    ]
+    assert len({predictions.place_of(opened.trace, q) for q in asked}) == 3
+    assert predictions.Question.from_text(asked[2].text()) == asked[2]
+
+
+def test_a_prediction_that_needs_too_much_memory_is_one_line(opened, monkeypatch):
+    monkeypatch.setenv("WHYSLOW_LIMIT_MEMORY_GB", "0.4")
+    with pytest.raises(RefusedError, match="WHYSLOW_LIMIT_MEMORY_GB"):
+        worker.predict(opened.trace, opened.stored.report.window)
 
 
 def test_compiled_code_that_others_could_change_is_not_used(recording, monkeypatch):

@@ -241,7 +241,4 @@ def _forecast_job(asked: Asked, comparison: Comparison) -> tuple[Forecast, Futur
 
 
 def _predict(trace_id: str, window: str, warm_up: int) -> WhatIf:
-    from library import predictions
-
-    trace = cache.get(trace_id)
-    return predictions.predict_compared(trace, window, warm_up, worker.analyse)
+    return worker.predict_compared(cache.get(trace_id), window, warm_up)
