@@ -12,7 +12,7 @@ from pandas.io.formats.style import Styler
 
 from analyzers.compare import Comparison, Delta, KernelChange, MetricChange, RegionChange
 from analyzers.regions import OUTSIDE
-from analyzers.whatif import Prediction, agrees, range_text, times_text
+from analyzers.whatif import Prediction, agrees, range_text
 from analyzers.words import name_text
 from library.compare_words import (
     CHANGES,
@@ -143,19 +143,6 @@ def predictions_table(predictions: Sequence[Prediction], comparison: Comparison)
     if any(fits):
         frame["measured"] = ["fits" if fit else "" for fit in fits]
     return frame
-
-
-def measured_sentence(comparison: Comparison) -> str:
-    """Say how fast the new side is, to stand beside what each change alone was predicted to win."""
-    measured = measured_speedup(comparison)
-    if measured is None:
-        return ""
-    speedup, low, high = measured
-    interval = "" if times_text(low) == times_text(high) else f" ({range_text(low, high)})"
-    return (
-        f"Times as fast as the baseline. Measured: {times_text(speedup)} {TIMES}{interval}, of all "
-        "that was changed together; each prediction is of one change alone."
-    )
 
 
 def changed_only(kernels: Sequence[KernelChange]) -> list[KernelChange]:

@@ -14,7 +14,12 @@ from analyzers.words import count_text, split_sentence, time_text
 from collectors.trace import Trace, TraceError
 from library import cache
 from library.compare_words import GROUPS, blocking, differences, shown_rows, signed_text, tools
-from library.report_comparison import assumptions, replay_sentence
+from library.report_comparison import (
+    assumptions,
+    measured_sentence,
+    no_gain_sentence,
+    replay_sentence,
+)
 from views._compare_charts import (
     samples_figure,
     samples_words,
@@ -40,7 +45,6 @@ from views._compare_tables import (
     changed_only,
     comparability_table,
     kernels_table,
-    measured_sentence,
     metrics_table,
     predictions_table,
     region_matrix,
@@ -233,10 +237,12 @@ def _not_comparable(comparison: Comparison) -> None:
     st.subheader("Why they cannot be compared", anchor=False)
     for difference in blocking(comparison):
         st.markdown(f":red-badge[forbids it] {md_prose(difference.sentence)}")
-        if difference.base or difference.new:
+        if (
+            difference.base and difference.new
+        ):  # else it is about one side, and the sentence says so
             st.caption(
-                f"baseline: {md_escape(visible(difference.base, 200) or 'not recorded')} · "
-                f"new: {md_escape(visible(difference.new, 200) or 'not recorded')}"
+                f"baseline: {md_escape(visible(difference.base, 200))} · "
+                f"new: {md_escape(visible(difference.new, 200))}"
             )
 
 
@@ -349,8 +355,8 @@ def _forecast(asked: Asked, comparison: Comparison) -> None:
         )
     if measured := measured_sentence(comparison):
         st.caption(md_escape(measured))
-    if more := [p.title for p in what_if.predictions if not p.wins]:
-        st.caption(md_escape(f"Would not make it notably faster: {visible('; '.join(more), 400)}."))
+    if told := no_gain_sentence(what_if):
+        st.caption(md_escape(visible(told, 500)))
     with st.expander("What the predictions rest on"):
         for sentence in assumptions(what_if):
             show_prose(sentence)

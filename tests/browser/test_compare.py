@@ -111,6 +111,12 @@ def test_the_downloaded_report_opens_without_a_request_or_an_error(compared, chr
     assert errors == []  # a policy that forbids what the file needs would say so
     size = opened.evaluate("getComputedStyle(document.querySelector('h1')).fontSize")
     assert size != "32px"  # the style sheet is applied
+    opened.set_viewport_size({"width": 718, "height": 1_000})  # A4 between its margins
+    opened.emulate_media(media="print")
+    tables = "[...document.querySelectorAll('table')]"
+    wide = f"{tables}.map(t => t.scrollWidth - t.parentElement.clientWidth)"
+    assert max(opened.evaluate(wide)) <= 0
+    opened.emulate_media(media="screen")
     opened.locator("td a").first.click()
     assert opened.url.startswith(f"{path.as_uri()}#w")
     opened.close()
