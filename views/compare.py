@@ -101,6 +101,10 @@ def _too_few(recordings: Sequence[Trace]) -> None:
         language=None,
     )
     st.page_link("open.py", label="Open recordings")
+    st.write(
+        "To try it at once, open the samples `synthetic_pair_baseline.sqlite` and, after it, "
+        "`synthetic_pair_optimized.sqlite`: one training step before and after a change."
+    )
 
 
 def _pickers(recordings: Sequence[Trace], asked: Asked) -> Asked:
