@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import worker
-from analyzers.words import by_reason, time_text
+from analyzers.words import by_reason, share_text, time_text
 from library import cache, compare_command, report_command
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from worker import Opened, Progress
 
 DEFECT, INTERRUPTED = 70, 130
+_OUTPUTS = ("perfetto", "html", "markdown", "json", "junit")  # options that name a file
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 BAR_CELLS = 30
 MAX_PATH = 120  # characters of a path in a message; its end tells most
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ[cache.DATA_DIR_VARIABLE] = str(Path(chosen.data_dir).absolute())
     try:
         with contextlib.suppress(BrokenPipeError):  # the reader of our output has seen enough
+            _check_outputs(chosen)
             status = chosen.run(chosen) or 0
             sys.stdout.flush()
             return int(status)
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
-        return _fail(error)
+        return _fail(error, getattr(chosen, "path", None))
     return 0
 
 
@@ -195,8 +197,13 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _fail(error: Exception) -> int:
-    """Print one line about ``error`` and return the exit status it stands for."""
+def _fail(error: Exception, path: Path | None = None) -> int:
+    """Print one line about ``error`` and return the exit status it stands for.
+
+    Args:
+        error: What went wrong.
+        path: The recording that was asked about, where there is only one.
+    """
     from analyzers.facts import WindowError
     from collectors.trace import TraceError
     from library.predictions import SpeedUpError
@@ -204,7 +211,8 @@ def _fail(error: Exception) -> int:
     if isinstance(error, TraceError):
         status, line = error.exit_code, worker.one_line(error)
     elif isinstance(error, WindowError | SpeedUpError):
-        status, line = 2, worker.one_line(error)
+        file = f"{_short(path.name)}: " if path is not None else ""
+        status, line = 2, f"{file}{worker.one_line(error)}"
     elif isinstance(error, OSError) and error.errno in _FULL:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it fails again at exit
         status, line = 3, f"the answer cannot be written ({os.strerror(error.errno or 0)})"
@@ -212,6 +220,19 @@ def _fail(error: Exception) -> int:
         status, line = DEFECT, f"a defect of whyslow ({type(error).__name__}){_log(error)}"
     print(f"whyslow: {line}", file=sys.stderr)
     return status
+
+
+def _check_outputs(chosen: argparse.Namespace) -> None:
+    """Refuse files in folders that do not exist, before the work and not after it."""
+    for option in _OUTPUTS:
+        target = getattr(chosen, option, None)
+        if isinstance(target, Path) and not target.parent.exists():
+            from collectors.trace import RefusedError
+
+            raise RefusedError(
+                f"{_short(str(target))}: the folder {_short(str(target.parent))} does not exist. "
+                "Create it, or choose another place"
+            )
 
 
 def _log(error: Exception) -> str:
@@ -233,7 +254,7 @@ def _diagnose(chosen: argparse.Namespace) -> None:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
-    *_, comparison = _compared(chosen, smallest=chosen.smallest)
+    *_, comparison = _compared(chosen, smallest=chosen.smallest, anyway=chosen.anyway)
     with _writing_to(chosen.markdown or chosen.junit or Path("stdout")):
         text, answer = compare_command.written(comparison, chosen)
     sys.stdout.write(text)
@@ -241,7 +262,7 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 
 def _compared(
-    chosen: argparse.Namespace, smallest: float | None = None
+    chosen: argparse.Namespace, *, smallest: float | None = None, anyway: bool = False
 ) -> tuple[list[Trace], list[Trace], Comparison]:
     """Compare recordings; two are opened at a time, as there are two sides."""
     from library import comparisons
@@ -250,7 +271,8 @@ def _compared(
     with _bar("compare") as show, ThreadPoolExecutor(comparisons.AT_A_TIME) as threads:
         traces = list(threads.map(lambda path: _trace(path, show), [*base, *new]))
         sides = traces[: len(base)], traces[len(base) :]
-        options = {"window": chosen.window, "device": chosen.device, "smallest": smallest}
+        options = {"window": chosen.window, "device": chosen.device}
+        options |= {"smallest": smallest, "anyway": anyway}
         return (
             *sides,
             comparisons.compare_recordings(*sides, **options, measure=worker.measure),
@@ -535,7 +557,11 @@ def _ledger_lines(device: dict[str, Any]) -> list[str]:
     head = f"GPU {device['device']} {device['name']}".rstrip() + process
     booked = sorted(device["ledger"].items(), key=lambda row: -row[1])
     whole = max(1, device["duration_ns"])
-    rows = [f"  {row:<14}{time_text(ns):>12}{ns / whole:>8.1%}" for row, ns in booked if ns]
+    rows = [
+        f"  {row:<14}{time_text(ns):>12}{share_text(ns, whole, exact=True):>9}"
+        for row, ns in booked
+        if ns
+    ]
     return [f"{head}: where {time_text(device['duration_ns'])} went", *rows]
 
 

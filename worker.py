@@ -514,6 +514,9 @@ def _start_child(folder: Path, order: dict[str, str], limits: Limits) -> subproc
         JOB_VARIABLE: str(folder),
         cache.DATA_DIR_VARIABLE: str(cache.data_dir()),
     }
+    environment = dict(_CHILD_ENVIRONMENT)
+    if order.get("side"):  # needs little memory: there the pages that are given back cost more
+        del environment["MALLOC_MMAP_THRESHOLD_"]
     with (folder / "log.txt").open("wb") as log:
         return subprocess.Popen(
             [*_COMMAND, str(folder)],
@@ -521,7 +524,7 @@ def _start_child(folder: Path, order: dict[str, str], limits: Limits) -> subproc
             stdout=log,
             stderr=log,
             cwd=folder,
-            env={**kept, **_CHILD_ENVIRONMENT, **chosen},
+            env={**kept, **environment, **chosen},
             start_new_session=True,
         )
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from analyzers.booking import ROWS
 from analyzers.compare_comparability import comparability
+from analyzers.compare_samples import shift_within
 from analyzers.compare_side import Side
 from analyzers.compare_statistics import (
     LEVEL,
@@ -90,7 +91,11 @@ _KIND_OF_ROLE = {Row.HOST.value: "dataloader"}
 
 
 def compare(
-    base: Sequence[Side], new: Sequence[Side], *, smallest: float = SMALLEST_SHARE
+    base: Sequence[Side],
+    new: Sequence[Side],
+    *,
+    smallest: float = SMALLEST_SHARE,
+    anyway: bool = False,
 ) -> Comparison:
     """Compare the recordings of a run before a change with those after it.
 
@@ -98,8 +103,9 @@ def compare(
         base: Recordings before, at least one.
         new: Recordings after, at least one.
         smallest: The smallest change that matters, as a share of base's time.
+        anyway: Whether two programs that look different are known to do the same work.
     """
-    differences = comparability(base, new)
+    differences = comparability(base, new, anyway=anyway)
     device, devices = _devices(base, new)
     blocking = [d for d in differences if d.blocking]
     if blocking:
@@ -120,10 +126,11 @@ def compare(
     delta = _delta(estimate, accounts)
     smallest_ns = round(smallest * accounts[0].median_ns)
     verdict = decide(delta, smallest_ns)
+    what = "an iteration" if any(side.loop for side in (*base, *new)) else "the whole window"
     regions = region_changes(base, new)
     return Comparison(
         verdict=verdict,
-        sentence=_sentence(verdict, delta, smallest_ns, same=same),
+        sentence=_sentence(verdict, delta, smallest_ns, what, same=same),
         how=estimate.how,
         base=_summary(base, accounts[0]),
         new=_summary(new, accounts[1]),
@@ -373,14 +380,22 @@ def _role_note(row: str, base: Sequence[Side], new: Sequence[Side]) -> str:
     role = _KIND_OF_ROLE.get(row)
     if role is None or not all(len(side.roles_ns) for side in (*base, *new)):
         return ""
+    place = ROLES.index(role)
     shares = []
-    for sides in (base, new):
-        spent = sum(int(s.roles_ns[s.kept, ROLES.index(role)].sum()) for s in sides)
-        shares.append(spent / sum(float(_samples(s).sum()) for s in sides))
-    if not any(shares):
+    for first in (False, True):
+        for sides in (base, new):
+            kept = [slice(None) if first else s.kept for s in sides]
+            spent = sum(int(s.roles_ns[k, place].sum()) for s, k in zip(sides, kept, strict=True))
+            whole = sum(int(s.durations_ns[k].sum()) for s, k in zip(sides, kept, strict=True))
+            shares.append(share_text(spent / whole, 1, exact=True))
+    if not any(int(s.roles_ns[:, place].sum()) for s in (*base, *new)):
         return ""
-    before, after = (share_text(s, 1, exact=True) for s in shares)
-    return f"Fetching data (DataLoader) takes {before} of an iteration on base, {after} on new."
+    told = (
+        f"Fetching data (DataLoader) takes {shares[0]} of an iteration on base, {shares[1]} on new"
+    )
+    if not any(s.warm_up for s in (*base, *new)):
+        return f"{told}."
+    return f"{told} (with the warm-up that was left out: {shares[2]} and {shares[3]})."
 
 
 def _region_note(most: RegionChange | None) -> str:
@@ -431,11 +446,11 @@ def _summary(sides: Sequence[Side], account: _Account) -> SideSummary:
     )
 
 
-def _sentence(verdict: Outcome, delta: Delta, smallest_ns: int, *, same: bool) -> str:
+def _sentence(verdict: Outcome, delta: Delta, smallest_ns: int, what: str, *, same: bool) -> str:
     base, new = time_text(delta.base), time_text(delta.new)
-    went = f"an iteration took {base} and takes {new}"
+    went = f"{what} took {base} and takes {new}"
     if same:
-        return f"No difference: both sides are the same measurement, {base} per iteration."
+        return f"No difference: both sides are the same measurement, {what} took {base}."
     if delta.low is None or delta.high is None:
         return f"Inconclusive: {went}, but no uncertainty can be given, so it may be noise."
     interval = f"{_percent(delta.low, delta)} to {_percent(delta.high, delta)}"
@@ -458,12 +473,29 @@ def _percent(ns: float, delta: Delta) -> str:
     return f"{share:+.1f} %" if abs(share) >= 0.05 or not share else f"{share:+.1g} %"
 
 
+def _shift_note(side: Side) -> str:
+    """Say that a run changed in its midst, which is no warm-up and no noise either."""
+    samples = _samples(side)
+    at = shift_within(samples)
+    if not at:
+        return ""
+    ratio = float(np.median(samples[at:]) / np.median(samples[:at])) - 1
+    how = f"{abs(ratio):.0%} {'longer' if ratio > 0 else 'less'}"
+    return (
+        f"{side.source['name']}: iterations take {how} "
+        f"after the first {at:,} of {len(samples):,} that are compared, too late for a warm-up: "
+        "clocks, neighbours, or another part of the program. All are compared as one run."
+    )
+
+
 def _notes(base: Sequence[Side], new: Sequence[Side], delta: Delta) -> list[str]:
     notes = []
     for side in (*base, *new):
         if side.warm_up:
             left = f"{count_text(side.warm_up, 'iteration')} at the beginning left out"
             notes.append(f"{side.source['name']}: {left}: {side.warm_up_how}.")
+        if side.loop and (note := _shift_note(side)):
+            notes.append(note)
     if delta.low is not None and len(base) == len(new) == 1:
         notes.append(
             "One recording on each side: what differs from run to run (clocks, memory layout, "

@@ -6,13 +6,14 @@ another program or another result is no optimization.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from analyzers.compare_side import Side
+from analyzers.compare_side import GRAPH_NAME, OTHERS, Side
 from analyzers.compare_types import Difference, Level
 from analyzers.words import share_text
 
@@ -21,6 +22,10 @@ NOTABLE_THROTTLED_SHARE = 0.01  # of the telemetry samples
 MIN_COMMON_KERNELS = 0.5  # of the kernel time; below, most of the work runs in other kernels
 MIN_SAME_OPERATORS = 0.5  # of the calls are of operators that both have: the same program …
 MAX_OTHER_SHAPES = 0.1  # … but at most these with inputs of a shape that both have
+GUESSED = (
+    "kernels",
+    "shapes",
+)  # what is told from appearances, so that whoever asks may know better
 MAX_COUNT_RATIO = 1.5  # of iterations, before it is worth a warning
 MAX_NAMED = 3
 _NAMES = {"torch": "PyTorch", "cuda": "CUDA", "python": "Python", "platform": "operating system"}
@@ -29,11 +34,27 @@ Sides = Sequence[Side]
 Check = Callable[[Sides, Sides], Iterator[Difference]]
 
 
-def comparability(base: Sides, new: Sides) -> tuple[Difference, ...]:
-    """Return what was compared before any number, what blocks first."""
+def comparability(base: Sides, new: Sides, *, anyway: bool = False) -> tuple[Difference, ...]:
+    """Return what was compared before any number, what blocks first.
+
+    Args:
+        base: Recordings before the change.
+        new: Recordings after it.
+        anyway: Whether two programs that look different are known to do the same work.
+    """
     found = [difference for check in _CHECKS for difference in check(base, new)]
+    if anyway:
+        found = [_lifted(difference) for difference in found]
     order = (Level.BLOCKING, Level.WARNING, Level.INFO, Level.UNKNOWN, Level.SAME)
     return tuple(sorted(found, key=lambda d: order.index(d.level)))
+
+
+def _lifted(difference: Difference) -> Difference:
+    """Turn a block that rests on appearances into a warning."""
+    if not difference.blocking or difference.what not in GUESSED:
+        return difference
+    sentence = f"{difference.sentence} They are compared all the same, as was asked."
+    return dataclasses.replace(difference, level=Level.WARNING, sentence=sentence)
 
 
 def _told(
@@ -281,6 +302,31 @@ def _apart(first: dict[str, Any], other: dict[str, Any]) -> float:
     return worst
 
 
+def _ranks(base: Sides, new: Sides) -> Iterator[Difference]:
+    """Tell processes of one distributed job from repeated runs."""
+    ranks = [[side.source.get("rank") or "" for side in sides] for sides in (base, new)]
+    known = [sorted({rank for rank in side if rank}, key=int) for side in ranks]
+    if not all(known):
+        return
+    texts = [", ".join(side) for side in known]
+    given: dict[str, Any] = {"what": "ranks", "base": texts[0], "new": texts[1]}
+    if max(map(len, known)) > 1:
+        label, several = next(
+            (n, t) for n, t, k in zip(("base", "new"), texts, known, strict=True) if len(k) > 1
+        )
+        yield Difference(
+            **given,
+            level=Level.BLOCKING,
+            sentence=(
+                f"The recordings of {label} are of ranks {several} of a distributed job. Ranks are "
+                "no repeated runs: compare the same rank of each run."
+            ),
+        )
+        return
+    why = "Ranks may have different work."
+    yield _told("ranks", "The rank", ranks, Level.WARNING, why)
+
+
 def _shapes(base: Sides, new: Sides) -> Iterator[Difference]:
     counted = [_operators(sides) for sides in (base, new)]
     if not counted[0] or not counted[1]:
@@ -353,7 +399,7 @@ def _populations(base: Sides, new: Sides) -> Iterator[Difference]:
     told = (
         f"Kernels that both sides have take {texts[0]} of base's kernel time, {texts[1]} of new's"
     )
-    if common or _names_in_common(base, new):
+    if common or _looks_the_same(base, new):
         level = Level.SAME if min(shares) >= MIN_COMMON_KERNELS else Level.WARNING
         more = "" if level is Level.SAME else "; most of the work runs in other kernels"
         yield Difference(**given, level=level, sentence=f"{told}{more}.")
@@ -362,7 +408,9 @@ def _populations(base: Sides, new: Sides) -> Iterator[Difference]:
         **given,
         level=Level.BLOCKING,
         sentence=(
-            "These are different programs: they have no kernel, no range and no operator in common."
+            "These look like different programs: they have no kernel and no operator in common, "
+            "and no range but perhaps one around each iteration. If both do the same work, compare "
+            "them with: whyslow compare --anyway."
         ),
     )
 
@@ -379,14 +427,19 @@ def _kernel_times(sides: Sides) -> dict[str, int]:
     return sums
 
 
-def _names_in_common(base: Sides, new: Sides) -> bool:
-    """Tell whether the sides share a workload, a loop, a range or an operator."""
+def _looks_the_same(base: Sides, new: Sides) -> bool:
+    """Tell whether the sides share a workload, an operator, a range, or a kernel's short name.
+
+    A range around each iteration says nothing: every program has a ``step``.
+    """
+    loops = {side.loop for side in (*base, *new)}
     names = []
     for sides in (base, new):
-        mine = {side.summary.get("pair") for side in sides} | {side.loop for side in sides}
+        mine = {side.summary.get("pair") for side in sides}
         mine |= {name for side in sides for name, _ in side.operators}
-        mine |= {name for side in sides for _, name, _ in side.regions.keys}
-        names.append(mine - {"", None})
+        mine |= {name for side in sides for _, name, _ in side.regions.keys} - loops
+        mine |= {name for side in sides for name in side.kernels.short_names}
+        names.append(mine - {"", None, OTHERS, GRAPH_NAME})
     return bool(names[0] & names[1])
 
 
@@ -434,6 +487,7 @@ _CHECKS: tuple[Check, ...] = (
     _tools,
     _windows,
     _workload,
+    _ranks,
     _shapes,
     _populations,
     _captures,

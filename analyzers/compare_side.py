@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from analyzers.booking import ROW_CODE, ROWS
+from analyzers.compare_known import Known, cut
 from analyzers.compare_samples import periods, warm_up
 from analyzers.cuda_names import Call
-from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts, WindowError
+from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, UNKNOWN, Facts, WindowError
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, overlaps
 from analyzers.ledger import Ledger, build_ledger
@@ -112,7 +113,8 @@ class Side:
     """One recording, ready to be compared; all arrays have a place (or row) an iteration.
 
     Attributes:
-        source: ``name``, ``format``, ``tool_version``, ``schema_version``, ``sha256``.
+        source: ``name``, ``format``, ``tool_version``, ``schema_version``, ``sha256``, ``rank``
+            (of a distributed job; empty when not recorded).
         gpus: Product names, sorted.
         devices: Names of the ledger's devices.
         device: Place of the one that is compared in ``devices``, -1 when there is none.
@@ -208,7 +210,7 @@ def _whole(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def measure(facts: Facts, request: str = "", device: int = -1) -> Side:
+def measure(facts: Facts, request: str = "", device: int = -1, known: Known | None = None) -> Side:
     """Return what a recording brings to a comparison.
 
     Args:
@@ -216,13 +218,15 @@ def measure(facts: Facts, request: str = "", device: int = -1) -> Side:
         request: ``""`` (the iterations that are found, else the whole window), ``nvtx:NAME`` (every
             range of that name), or one window as ``analyzers.analyze`` takes it.
         device: Key of the device to compare; -1 for the one that is busy longest.
+        known: What an analysis of the whole recording left; None to find everything out anew.
 
     Raises:
         WindowError: The recording has no such window or device.
     """
-    spans, found, window = _chosen(facts, request, device)
+    spans, found, window = _chosen(facts, request, device, known)
     whole = Window(start_ns=int(spans.start.min()), end_ns=int(spans.end.max()))
-    ledger = build_ledger(facts, whole)
+    ledger = (cut(known, facts, whole) if known else None) or build_ledger(facts, whole)
+    quality = known.quality if known and not request else check_quality(facts, ledger, found)
     device = _device(ledger, device)
     durations = spans.end - spans.start
     settling = warm_up(durations) if found else None
@@ -238,6 +242,7 @@ def measure(facts: Facts, request: str = "", device: int = -1) -> Side:
             "tool_version": source.tool_version,
             "schema_version": source.schema_version,
             "sha256": source.sha256,
+            "rank": str(source.rank) if source.rank >= 0 else "",
         },
         gpus=tuple(sorted({str(n) for n in facts.devices["name"] if n})),
         devices=device_names(ledger),
@@ -261,24 +266,27 @@ def measure(facts: Facts, request: str = "", device: int = -1) -> Side:
         sm_clock_mhz=_clock(facts, spans),
         operations=len(facts.launches),
         counters_only=facts.counters_only,
-        quality=tuple((n.level, n.code, n.message) for n in check_quality(facts, ledger, found)),
+        quality=tuple((n.level, n.code, n.message) for n in quality),
     )
 
 
-def _chosen(facts: Facts, request: str, device: int) -> tuple[Spans, tuple[Iteration, ...], str]:
+def _chosen(
+    facts: Facts, request: str, device: int, known: Known | None
+) -> tuple[Spans, tuple[Iteration, ...], str]:
     """Return the stretches to compare, the iterations that they are (if any), and their words."""
     name = request.removeprefix("nvtx:") if request.startswith("nvtx:") else ""
     if name and not (name.rpartition("#")[0] and name.rpartition("#")[2].isdecimal()):
-        process = None
-        if 0 <= device < len(facts.devices):
-            process = int(facts.devices["process"].iloc[device])
-        found, note = repetitions(facts, name, None if process == -1 else process)
+        found, note = repetitions(facts, name, _process_of(facts, device))
         spans, kept = periods(found, until_next=False)
+        if len(kept) < len(found):
+            note += f" {len(found) - len(kept):,} that overlap another one are left out."
         return spans, tuple(found[i] for i in kept), note
     iterations: tuple[Iteration, ...] = ()
     note = ""
     if not request or request.startswith("iteration"):
-        iterations, note = find_iterations(facts)
+        iterations, note = (
+            (known.iterations, known.iterations_note) if known else find_iterations(facts)
+        )
     if not request and len(iterations) > 1:
         spans, kept = periods(iterations, until_next=True)
         return spans, tuple(iterations[i] for i in kept), note
@@ -287,6 +295,18 @@ def _chosen(facts: Facts, request: str, device: int) -> tuple[Spans, tuple[Itera
         return Spans(np.array([0]), np.array([1])), (), window.label
     one = Spans(np.array([window.start_ns]), np.array([window.end_ns]))
     return one, (), f"{window.label}. {note}".strip() if not request else window.label
+
+
+def _process_of(facts: Facts, device: int) -> int | None:
+    """Return the process that alone uses the device (the busiest one for -1); None for several."""
+    if not len(facts.devices):
+        return None
+    if not 0 <= device < len(facts.devices):
+        used = facts.launches["device"].to_numpy()
+        on = np.flatnonzero(used >= 0)
+        device = int(np.bincount(used[on], facts.duration_ns[on], len(facts.devices)).argmax())
+    process = int(facts.devices["process"].iloc[device])
+    return None if process == UNKNOWN else process
 
 
 def device_names(ledger: Ledger) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from analyzers.ncu_command import MOST_OF_THE_TIME, base_name, why_missing
 from analyzers.report import Iteration, Verdict
 from analyzers.words import count_text, name_text, share_text, time_text
 
+BUSY_FROM = 0.60  # below, ncu's own rule calls a kernel bound by latency
+_LATENCY = ("SpeedOfLight", "SchedulerStats", "WarpStateStats", "Occupancy", "LaunchStats")
 HEALTHY_BELOW = 0.10  # of the profiled time; a reader would not act on a smaller loss
 
 # What each cause needs: one of these parts is told.
@@ -118,12 +120,20 @@ def _told(
     if worst is not None and worst.lost_ns >= HEALTHY_BELOW * in_use:
         told = f"{_TITLES[worst.cause]}: up to {ledger.share(worst.lost_ns)} can be won back."
         return worst.cause.value, worst.lost_ns / in_use, f"{told} {worst.title}."
-    if not set(ROW_INSIDE) & set(examined):
+    if Cause.BANDWIDTH not in examined:  # idle compute alone may as well wait for memory
         return "unknown", 0.0, f"Could not tell: {_unexamined(facts, ledger, examined)}"
+    if _may_wait(ledger):
+        wanted = why_missing(facts, ledger, ["what tells what kernels wait for"], _LATENCY)
+        return (
+            "unknown",
+            0.0,
+            f"Could not tell: the kernels keep {_busy_text(ledger)} busy, and {wanted}.",
+        )
     limit = share_text(HEALTHY_BELOW, 1)
     how = "inside kernels" if set(ROW_INSIDE) <= set(examined) else "as far as was counted"
     told = f"Healthy {how}: no cause costs {limit} of {ledger.whole}."
-    return "healthy", share, f"{told} {_busy(ledger)}".strip()
+    busy = f" The kernels keep {text} busy." if (text := _busy_text(ledger)) else ""
+    return "healthy", share, f"{told}{busy}"
 
 
 def _largest_in_kernel_row(findings: tuple[Finding, ...]) -> Finding | None:
@@ -135,18 +145,29 @@ def _largest_in_kernel_row(findings: tuple[Finding, ...]) -> Finding | None:
     return max(inside, key=lambda f: f.lost_ns, default=None)
 
 
-def _busy(ledger: Ledger) -> str:
-    """Say how busy the kernels keep the GPU, weighed with their time."""
+def _may_wait(ledger: Ledger) -> bool:
+    """Tell whether kernels leave the GPU idle, and nothing says whether they wait."""
+    inside = ledger.inside
+    if inside is None or inside.told_share(Part.LATENCY) >= MOST_OF_THE_TIME:
+        return False
+    return max(_busy(ledger).values(), default=1.0) < BUSY_FROM
+
+
+def _busy(ledger: Ledger) -> dict[str, float]:
+    """Return how busy the kernels keep compute and memory, weighed with their time, as shares."""
     inside = ledger.inside
     if inside is None:
-        return ""
-    told = []
+        return {}
+    busy = {}
     for what, values in (("compute", inside.limits.compute), ("memory", inside.limits.memory)):
         known = ~np.isnan(values) & (inside.ns > 0)
         if known.any():
-            mean = float((values * inside.ns)[known].sum() / inside.ns[known].sum())
-            told.append(f"{what} {share_text(mean, 1)}")
-    return f"They keep {' and '.join(told)} busy." if told else ""
+            busy[what] = float((values * inside.ns)[known].sum() / inside.ns[known].sum())
+    return busy
+
+
+def _busy_text(ledger: Ledger) -> str:
+    return " and ".join(f"{what} {share_text(share, 1)}" for what, share in _busy(ledger).items())
 
 
 def _unexamined(facts: Facts, ledger: Ledger, examined: tuple[Cause, ...]) -> str:

@@ -243,7 +243,9 @@ def _what_costs(
     """Say what the cause of the verdict costs; inside kernels, also where and how often."""
     row = ROW_INSIDE.get(cause)
     if row is None or 2 * ledger.total_ns(row) < ns:
-        return f"{_TITLES[cause]}: during {ledger.share(ns)} {_loss(cause, ledger)}."
+        named = (f for f in findings if f.cause is cause and 2 * f.lost_ns >= ns)
+        culprit = next((f", {f.culprit}" for f in named if f.culprit), "")
+        return f"{_TITLES[cause]}: during {ledger.share(ns)} {_loss(cause, ledger)}{culprit}."
     inside_ns = ledger.total_ns(row)
     told = [f"{_TITLES[cause]}: {ledger.share(inside_ns)} {LOSSES_INSIDE[cause]}."]
     if ns > inside_ns:

@@ -302,6 +302,41 @@ def build_facts(trace: Trace) -> Facts:
     return Facts(trace, devices, launches, api, processes, threads, names, calls)
 
 
+def restored_facts(trace: Trace, narrow: pd.DataFrame) -> Facts:
+    """Return what ``build_facts`` returns, from what was kept of its launches.
+
+    Args:
+        trace: The recording; one with a timeline.
+        narrow: Its launches as ``build_facts`` ordered them: ``device``, ``kind``, ``process``
+            (key), ``stream``, ``start_ns``, ``end_ns``, ``source_row`` and ``api_row``.
+    """
+    api, threads, functions = _api(trace)
+    thread_process = _processes_of(trace, threads)
+    process = narrow["process"].to_numpy()
+    codes, met = pd.factorize(process)
+    processes = np.unique(np.concatenate([thread_process, met]))
+    of_kernels = trace.columns("kernels", ["name_id"])["name_id"]
+    is_kernel = np.isin(narrow["kind"].to_numpy(), (KERNEL, COMMUNICATION))
+    name_id = np.full(len(narrow), UNKNOWN, np.int64)
+    source = narrow["source_row"].to_numpy()
+    name_id[is_kernel] = of_kernels[source[is_kernel]]
+    launches = pd.DataFrame(
+        {
+            **{n: narrow[n].to_numpy() for n in ("start_ns", "end_ns", "device", "stream")},
+            "name_id": name_id,
+            "kind": narrow["kind"].to_numpy(),
+            "process": np.searchsorted(processes, met)[codes].astype(np.int32),
+            "source_row": source,
+            "api_row": narrow["api_row"].to_numpy(),
+        },
+        copy=False,
+    )
+    names = trace.names(functions)
+    calls = np.array([classify(n) for n in names], dtype=np.int8)
+    devices, _ = _devices(trace)
+    return Facts(trace, devices, launches, api, processes, threads, names, calls)
+
+
 def holds_counters_only(trace: Trace) -> bool:
     """Tell whether a recording holds profiled launches and no timeline."""
     timeline = any(trace.count(table) for table in DEVICE_TABLES)

@@ -98,8 +98,8 @@ class Finding:
     Attributes:
         title: A sentence with numbers.
         row: Ledger row that the loss is drawn from.
-        lost_ns: Device time that fixing it wins back at most, summed over devices: two GPUs that
-            idle together for 1 ms lose 2 ms. Disjoint from every other finding.
+        lost_ns: Device time of its row that fixing it wins back at most, summed over devices: two
+            GPUs that idle together for 1 ms lose 2 ms. Disjoint from every other finding.
         confidence: Measured, or inferred.
         advice: The first thing to try, in the imperative.
         does_not_apply_when: When to ignore this finding.
@@ -107,6 +107,8 @@ class Finding:
         low_ns: The least it may cost, where the loss is an estimate with a range; else -1.
         high_ns: The most it may cost, by the same estimate.
         formula: How the estimate was made, in words; empty where the loss was measured.
+        culprit: What most of the loss came with, to end the verdict's sentence; empty for nothing
+            in particular.
         id: ``<cause>.<pattern>``; filled in from the rule's file name.
         cause: Filled in from the rule's file name.
     """
@@ -121,6 +123,7 @@ class Finding:
     low_ns: int = -1
     high_ns: int = -1
     formula: str = ""
+    culprit: str = ""
     id: str = ""
     cause: Cause = Cause.HOST
 

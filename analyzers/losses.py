@@ -447,6 +447,7 @@ def largest_launches(facts: Facts, rows: Array, ns: Array) -> tuple[Evidence, ..
 
 
 Named = list[tuple[str, int]]
+_MOST = 0.50  # of a loss; from here on "mostly" is true
 
 
 def host_activity(facts: Facts, segments: pd.DataFrame) -> tuple[Named, Named, Named]:
@@ -478,6 +479,30 @@ def host_activity(facts: Facts, segments: pd.DataFrame) -> tuple[Named, Named, N
         _names_of(facts, ranges, name_text),
         _names_of(facts, operators, operator_text),
     )
+
+
+def calls_during(facts: Facts, segments: pd.DataFrame) -> Named:
+    """Return the API functions in which idle time passed, as name and nanoseconds, largest first.
+
+    The calls are those of the threads that submitted what ended the idle time. A function called
+    by another one counts as well as its caller.
+    """
+    segments = segments[segments["launch"].to_numpy() >= 0]
+    thread = facts.thread[segments["launch"].to_numpy()]
+    totals: dict[int, int] = {}
+    api = facts.api[["start_ns", "end_ns", "thread", "name"]].rename(columns={"name": "name_id"})
+    for place in np.unique(thread[thread >= 0]):
+        called = api[(api["thread"] == place).to_numpy()]
+        for device in range(len(facts.devices)):
+            _add_calls(totals, _spans(segments[thread == place], device), called)
+    ordered = sorted((i for i in totals if totals[i] > 0), key=lambda i: -totals[i])
+    return [(str(facts.functions[i]), totals[i]) for i in ordered]
+
+
+def mostly(named: Named, lost_ns: int, how: str = "during") -> str:
+    """Say what covered most of a loss: ``mostly during NAME (284 ms)``; empty when nothing did."""
+    parts = [f"{name} ({time_text(ns)})" for name, ns in named if ns >= _MOST * lost_ns]
+    return f"mostly {how} {' and '.join(parts)}" if parts else ""
 
 
 def _add_calls(totals: dict[int, int], idle: Spans, calls: pd.DataFrame) -> None:

@@ -27,6 +27,7 @@ from analyzers.words import count_text, name_text, share_text, time_text
 
 NOTABLE_LEFT_OVER = 0.01  # of the window: from here on both figures are worth a warning
 MIN_ORPHAN_SHARE = 0.01  # below 1 % they change no number that a reader would act on
+CUT_OFF = "json_truncated"  # what the reader notes about a file that ends too early
 MAX_UNEXPLAINED_SHARE = 0.10  # as much as a cause needs to become the verdict
 NOTABLE_PROFILER_SHARE = 0.05  # of the window; the closest peer warns from the same share
 WARM_UP_FACTOR = 1.5  # of the median: a first iteration this slow is not like the others
@@ -77,6 +78,14 @@ def _no_gpu_work(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
         if trace.count(table)
     ]
     what = f"only {', '.join(seen)}" if seen else "no events at all"
+    if any(n.code == CUT_OFF for n in trace.notes):
+        # Devices come last in a trace of the torch profiler.
+        return _note(
+            "error",
+            "no_gpu_work",
+            f"The file is cut off, and before the end there is no GPU work, {what}. Copy or export "
+            "it again.",
+        )
     why = (
         f"{recorder.api} was traced, but no kernel, copy or memset ran or was kept"
         if trace.count("api_calls")

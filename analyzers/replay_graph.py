@@ -33,6 +33,8 @@ NONE = -1
 
 LATENCY_NS = 2_000  # used where no operation met an idle device; launches take 2 to 10 µs
 DEVICE_GAP_NS = 1_000  # used where no operation was queued behind another
+UNKNOWN_TIMES = 3.0  # what is used instead may be so many times too short or too long
+LEAST = 4  # values from which a typical one is taken
 WAKE_UP_NS = 5_000  # used where no wait blocked
 MAX_LAG_NS = 50_000  # a longer latency or wake-up has a reason of its own
 UNEXPLAINED_NS = 5_000  # an operation that comes so much later than it could waited for another
@@ -94,6 +96,8 @@ class Graph:
         latency_ns: Typical time from a call's end to its operation on an idle device.
         device_gap_ns: Typical pause between kernels of a stream.
         wake_up_ns: Typical time from the end of what was waited for to the end of the wait.
+        gap_is_known: Whether operations of a stream were seen to follow each other at once; where
+            the host is never ahead, nothing tells how long the device pauses between them.
         takes_turns: Whether the threads of each process worked in turns, so that each surely
             waited for the one before, as backward passes do for forward ones.
     """
@@ -136,6 +140,7 @@ class Graph:
     latency_ns: int
     device_gap_ns: int
     wake_up_ns: int
+    gap_is_known: bool
     takes_turns: bool
 
     @property
@@ -148,15 +153,19 @@ class Graph:
         return replace(self, hand=np.full_like(self.hand, NONE))
 
     def varied(self, times: float) -> Graph:
-        """Return the graph with the machine's own pauses so many times as long."""
+        """Return the graph with the machine's own pauses so many times as long.
+
+        A pause that is unknown may differ more.
+        """
         latency = round(abs(self.latency_ns) * (times - 1))
+        gap = times if self.gap_is_known else UNKNOWN_TIMES if times > 1 else 1 / UNKNOWN_TIMES
         return replace(
             self,
             lead=np.where(self.thread >= 0, np.maximum(self.lead + latency, 0), self.lead),
             tail=np.rint(self.tail * times).astype(np.int64),
             lane_lag=np.where(
                 (self.lane_lag > 0) & (self.lane_lag <= DEVICE_GAP_MAX_NS),
-                np.rint(self.lane_lag * times).astype(np.int64),
+                np.rint(self.lane_lag * gap).astype(np.int64),
                 self.lane_lag,
             ),
         )
@@ -197,6 +206,7 @@ def build_graph(facts: Facts, from_ns: int | None = None) -> Graph:
         latency_ns=int(typical.latency_of_kernels),
         device_gap_ns=int(typical.gap_of_kernels),
         wake_up_ns=int(typical.wake_up),
+        gap_is_known=typical.gap_is_known,
         takes_turns=_take_turns(facts, columns),
         **columns,
         **op,
@@ -370,6 +380,7 @@ class _Typical:
     in_graph: float
     wake_up: float
     staging: float  # ns a byte, in calls that copy pageable memory
+    gap_is_known: bool
 
     @property
     def latency_of_kernels(self) -> float:
@@ -400,6 +411,7 @@ def _typical(call: dict[str, Array], op: dict[str, Array]) -> _Typical:
         in_graph=_mean(pause[inner], DEVICE_GAP_NS),
         wake_up=WAKE_UP_NS,
         staging=0.0,
+        gap_is_known=int(np.count_nonzero(queued & first)) >= LEAST,
     )
 
 
@@ -408,7 +420,7 @@ def _by_kind(value: Array, chosen: Array, kind: Array, otherwise: float) -> Arra
     return np.array([_mean(value[chosen & (kind == k)], every) for k in range(GRAPH + 1)])
 
 
-def _mean(values: Array, otherwise: float, least: int = 4) -> float:
+def _mean(values: Array, otherwise: float, least: int = LEAST) -> float:
     """Return the mean of most values: sums, not single values, have to come out right."""
     if len(values) < least:
         return otherwise

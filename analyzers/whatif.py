@@ -302,6 +302,10 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
             f"The replay misses the measured time by {share_text(error, 1)}: the recording lacks "
             "what decides when the GPU runs, so nothing is predicted."
         )
+    unknown = () if graph.gap_is_known else (
+        "No two kernels of a stream followed each other at once, so their pause is not recorded: "
+        "a prediction's range allows for a third and for three times as much",
+    )  # fmt: skip
     return Replay(
         window=window,
         measured_ns=window.duration_ns,
@@ -326,8 +330,10 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
             f"kernels of a stream follow each other after {graph.device_gap_ns / 1e3:.1f} µs",
             "Host work, calls and GPU operations take as long as recorded; streams keep the order "
             "in which work was submitted",
+            *unknown,
             f"A prediction's range allows launch latency, device gap and wake-up to be "
-            f"{VARIES:.0%} shorter or longer, and adds {MIN_UNCERTAINTY:.1%} or the replay's "
+            f"{100 * VARIES:.0f} % shorter or longer, and adds {100 * MIN_UNCERTAINTY:.1f} % or "
+            "the replay's "
             "error, never more than the gain itself",
         ),
     )

@@ -370,7 +370,9 @@ def _without_waits(graph: Graph, reach: Reach, waits: tuple[Array, Array], funct
         tail=np.where(chosen, np.where(guards, graph.tail, rest), graph.tail),
     )
     reads = int(np.count_nonzero(guards & reach.calls))
-    what = f"{count_text(count, 'call')} of {function}" if function else count_text(count, "wait")
+    what = "call" if function else "wait"
+    what = what if count == 1 else count_text(count, what)
+    what = f"{what} of {function}" if function else what
     return Change(
         id=f"sync:{function}" if function else "sync",
         cause=Cause.SYNC,
@@ -640,8 +642,8 @@ def _fed(graph: Graph, reach: Reach, paused: Array, name: str) -> Change:
         assumptions=(
             f"{'It is' if name else 'Input, locks and other host work outside of launching are'} "
             "ready in time; at best nothing else changes",
-            f"At worst the host needs {usual / 1e3:.1f} µs in its place, and its own work takes "
-            f"{HOST_SLOWER:.0%} longer beside the threads or processes that prepare the input",
+            f"At worst the host needs {usual / 1e3:.1f} µs in its place, and its "
+            f"own work takes {100 * HOST_SLOWER:.0f} % longer beside what prepares it",
         ),
     )
 

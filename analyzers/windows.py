@@ -23,6 +23,7 @@ WHOLE = "first to last GPU operation"
 SUBMITTED = "first GPU operation that was submitted in the recording to the last"
 MIN_ITERATIONS = 3  # two equal ranges may be coincidence
 MIN_COVERED_SHARE = 0.5  # a loop that submits less than half of the work is not the main loop
+SHOWN_NAMES = 5  # when the one that is asked for is missing
 MAX_LOOP_DEPTH = 3  # "main", "epoch" and the loop itself
 
 # Ranges that frameworks write for each operator: repeated, but no iteration of anything.
@@ -51,7 +52,8 @@ def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...])
         return _nvtx_window(facts, rest)
     if kind == "iteration" and rest.isdecimal():
         if not 1 <= int(rest) <= len(iterations):
-            raise WindowError(f"iteration {rest}: the recording has {len(iterations)}")
+            known = f"1 to {len(iterations)}" if iterations else "none, give nvtx:NAME#n or span:"
+            raise WindowError(f"iteration:{rest}: the iterations of this recording are {known}")
         chosen = iterations[int(rest) - 1]
         return Window(start_ns=chosen.start_ns, end_ns=chosen.end_ns, label=f"iteration {rest}")
     span = re.fullmatch(r"(-?\d{1,19})-(-?\d{1,19})", rest) if kind == "span" else None
@@ -110,12 +112,27 @@ def _nvtx_window(facts: Facts, rest: str) -> Window:
     if not name or not number.isdecimal():
         name, number = rest, "1"
     rows = _ranges_named(facts, name)
+    if not len(rows) and len(whole_name := _ranges_named(facts, rest)):
+        rows, name, number = whole_name, rest, "1"  # the number belongs to the name
     if not 1 <= int(number) <= len(rows):
-        noun = recorder_of(facts.trace).ranges
-        raise WindowError(f"{noun} {name[:80]!r} #{number}: the recording has {len(rows)}")
+        raise WindowError(_no_such_range(facts, name, number, len(rows)))
     start, end = _where_work_ran(facts, rows.iloc[[int(number) - 1]])
     label = f"{recorder_of(facts.trace).ranges} {name} #{number}"
     return Window(start_ns=int(start[0]), end_ns=int(end[0]), label=label)
+
+
+def _no_such_range(facts: Facts, name: str, number: str, found: int) -> str:
+    """Say that there is no range of this name and number, and which ones there are."""
+    noun = recorder_of(facts.trace).ranges
+    if found:
+        return f"nvtx:{name[:80]}#{number}: the recording has {found} of these, give 1 to {found}"
+    ranges = facts.ranges
+    lasted = (ranges["end_ns"] - ranges["start_ns"]).groupby(ranges["name_id"].to_numpy()).sum()
+    longest = lasted.nlargest(SHOWN_NAMES).index.to_numpy()
+    names = ", ".join(repr(str(n)[:80]) for n in facts.trace.names(longest))
+    more = f" and {len(lasted) - SHOWN_NAMES} others" if len(lasted) > SHOWN_NAMES else ""
+    known = f"it has {names}{more}" if names else "there is none"
+    return f"nvtx:{name[:80]}: the recording has no such {noun}; {known}"
 
 
 def repetitions(

@@ -189,7 +189,17 @@ def _source(name: str, file: TorchFile, head: dict[str, Any], job: Job) -> Sourc
         size_bytes=file.size_bytes,
         start_utc_ns=int(str(base)) if usable else NOT_RECORDED,
         duration_ns=job.duration_ns,
+        rank=_of_job(head, "rank"),
+        world_size=_of_job(head, "world_size"),
     )
+
+
+def _of_job(head: dict[str, Any], key: str) -> int:
+    """Return a number that tells which process of a distributed job this is."""
+    told = head.get("distributedInfo")
+    number = told.get(key) if isinstance(told, dict) else None
+    usable = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 31
+    return int(number) if usable and number is not None else NOT_RECORDED
 
 
 def _toolkit(head: dict[str, Any]) -> str:

@@ -408,6 +408,8 @@ class Source:
         size_bytes: Its size.
         start_utc_ns: Wall-clock time of time zero, -1 when the recording is silent.
         duration_ns: Length of the capture as the recorder states it, -1 when silent.
+        rank: Number of the process among those of one job, -1 when the recording is silent.
+        world_size: How many those are, -1 when the recording is silent.
     """
 
     name: str
@@ -418,6 +420,8 @@ class Source:
     size_bytes: int = NOT_RECORDED
     start_utc_ns: int = NOT_RECORDED
     duration_ns: int = NOT_RECORDED
+    rank: int = NOT_RECORDED
+    world_size: int = NOT_RECORDED
 
 
 @dataclass(frozen=True, kw_only=True)

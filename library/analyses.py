@@ -112,6 +112,10 @@ class Stored:
         except (TraceError, OSError) as error:
             raise self._damaged(error) from error
 
+    def narrow_launches(self) -> pd.DataFrame:
+        """Return what the analysis found out about each launch, and none of what was recorded."""
+        return self._frame("launches")
+
     def launch(self, row: int) -> dict[str, int]:
         """Return one row of ``launches``, but ``range_row``, without reading the others.
 

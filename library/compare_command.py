@@ -53,6 +53,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="smallest change that matters (1%%)",
     )
     command.add_argument(
+        "--anyway",
+        action="store_true",
+        help="compare two programs that look different, because they do the same work",
+    )
+    command.add_argument(
         "--fail-on-regression",
         type=percent,
         default=None,

@@ -22,11 +22,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from library import cache, sidecars
+from library import analyses, cache, sidecars
 
 if TYPE_CHECKING:
     from analyzers.compare import Comparison
+    from analyzers.compare_known import Known
     from analyzers.compare_side import Side
+    from analyzers.facts import Facts
     from collectors.trace import Trace
 
 WORKLOAD = ".workload.json"
@@ -35,6 +37,7 @@ SUMMARY_SCHEMA = 1
 AT_A_TIME = 2  # recordings that are measured at the same time; each needs memory of its own
 HELD_DOWN = 0x4 | 0x8 | 0x20 | 0x40 | 0x80  # NVML's reasons that slow a busy GPU down
 BUSIEST = -1  # key of the device that is busy longest
+MAX_NS, MAX_NUMBER = 1 << 62, 10**300
 MAX_KEPT = 16  # sides of a trace: other windows, other devices
 
 Measure = Callable[["Trace", str, int], "Side"]
@@ -47,6 +50,7 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
     window: str = "",
     device: str = "",
     smallest: float | None = None,
+    anyway: bool = False,
     measure: Measure | None = None,
 ) -> Comparison:
     """Compare recordings of the library.
@@ -58,6 +62,7 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
             name, or one window as ``analyzers.analyze`` takes it.
         device: Name or number of a device of the ledger; empty for the one that is busy longest.
         smallest: The smallest change that matters, as a share; None for what is usual.
+        anyway: Whether two programs that look different are known to do the same work.
         measure: How to get what a recording brings; by default here and now. Give
             ``worker.measure`` to have it done in a child process, under limits.
 
@@ -80,13 +85,22 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
             sides[place] = side
     known = [_with_sidecars(s, t) for s, t in zip(sides, traces, strict=True)]
     share = SMALLEST_SHARE if smallest is None else smallest
-    return compare(known[: len(base)], known[len(base) :], smallest=share)
+    return compare(known[: len(base)], known[len(base) :], smallest=share, anyway=anyway)
 
 
 def _all(take: Measure, traces: Sequence[Trace], window: str, keys: Sequence[int]) -> list[Side]:
     pairs = list(zip(traces, keys, strict=True))
     with ThreadPoolExecutor(AT_A_TIME) as threads:
-        return list(threads.map(lambda pair: take(pair[0], window, pair[1]), pairs))
+        return list(threads.map(lambda pair: _taken(take, pair[0], window, pair[1]), pairs))
+
+
+def _taken(take: Measure, trace: Trace, window: str, device: int) -> Side:
+    from analyzers.facts import WindowError
+
+    try:
+        return take(trace, window, device)
+    except WindowError as error:  # of several recordings, the one that is meant must be named
+        raise WindowError(f"{trace.source.name}: {error}"[:280]) from error
 
 
 def _key_of(device: str, side: Side) -> int:
@@ -116,9 +130,38 @@ def measured(trace: Trace, window: str = "", device: int = BUSIEST) -> Side:
     from analyzers.compare_side import measure
     from analyzers.facts import build_facts
 
-    side = measure(build_facts(trace), window, device)
+    before = analysed(trace)
+    facts, known = before if before else (build_facts(trace), None)
+    side = measure(facts, window, device, known)
     save(side, trace, window, device)
     return side
+
+
+def analysed(trace: Trace) -> tuple[Facts, Known] | None:
+    """Return what the analysis of the whole recording left; None without one to rely on."""
+    from analyzers.compare_known import Known
+    from analyzers.facts import holds_counters_only, restored_facts
+    from collectors.trace import DamagedError
+
+    stored = analyses.load(trace)
+    if stored is None or holds_counters_only(trace):
+        return None
+    try:
+        with ThreadPoolExecutor(1) as thread:  # both mostly unpack, so both cores work
+            segments = thread.submit(stored.segments)
+            facts = restored_facts(trace, stored.narrow_launches())
+            report = stored.report
+            known = Known(
+                window=report.window,
+                devices=report.devices,
+                segments=segments.result(),
+                iterations=report.iterations,
+                iterations_note=report.iterations_note,
+                quality=report.quality,
+            )
+    except DamagedError:
+        return None
+    return facts, known
 
 
 def place_of(trace: Trace, window: str, device: int) -> Path:
@@ -291,21 +334,29 @@ def _plain(data: dict[str, Any]) -> dict[str, Any]:
         "metrics": list,
     }
     plain = {key: data[key] for key, kind in kinds.items() if isinstance(data.get(key), kind)}
+    if "metrics" in plain:
+        plain["metrics"] = [
+            m for m in plain["metrics"] if isinstance(m, dict) and _is_number(m.get("value"))
+        ]
     steps = data.get("step_ns")
-    if isinstance(steps, list) and all(isinstance(s, int) and s > 0 for s in steps):
+    if isinstance(steps, list) and all(isinstance(s, int) and 0 < s < MAX_NS for s in steps):
         plain["step_ns"] = steps
     result = data.get("result")
     if isinstance(result, dict) and _are_numbers(result.get("values")):
         tolerance = result.get("rtol")
-        tolerance = float(tolerance) if isinstance(tolerance, int | float) else 0.0
+        tolerance = float(tolerance or 0.0) if _is_number(tolerance) else 0.0
         plain["result"] = {"values": [float(v) for v in result["values"]], "rtol": tolerance}
     return plain
 
 
 def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in values
-    )
+    return isinstance(values, list) and all(_is_number(v) for v in values)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, int):  # one too large for a float is none
+        return not isinstance(value, bool) and abs(value) < MAX_NUMBER
+    return isinstance(value, float)
 
 
 def read_telemetry(path: Path) -> dict[str, Any]:

@@ -224,7 +224,7 @@ def _prediction_lines(number: int, prediction: Prediction, said: dict[str, int])
     yield f"  {number}. {prediction.sentence} ({low} to {high})"
     before = sorted({said[a] for a in prediction.assumptions if a in said})
     if before:
-        yield f"     Assumes what {' and '.join(str(n) for n in before)} does"
+        yield f"     Assumes what {' and '.join(str(n) for n in before)} assumes"
     for assumption in prediction.assumptions:
         if said.setdefault(assumption, number) == number:
             yield f"     Assumes: {assumption}"

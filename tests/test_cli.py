@@ -200,6 +200,13 @@ def test_wrong_arguments_are_explained_by_the_usage():
     assert "usage: whyslow" in whyslow("--help").stdout
 
 
+@pytest.mark.parametrize("option", ["--html", "--markdown"])
+def test_a_folder_that_is_missing_is_told_before_the_work(tmp_path, option):
+    ran = whyslow("report", str(tmp_path / "absent.sqlite"), option, str(tmp_path / "no" / "x"))
+    assert ran.returncode == 2
+    assert "does not exist. Create it" in ran.stderr
+
+
 def test_a_terminal_sees_a_progress_bar_that_is_gone_at_the_end():
     ours, theirs = pty.openpty()
     path = scenarios.scenario("launch", iterations=400)

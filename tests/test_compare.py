@@ -71,6 +71,7 @@ def test_a_single_window_on_each_side_is_measured_once():
     answer = compare([side([900.0], loop="")], [side([500.0], loop="", name="new")])
     assert answer.verdict is Outcome.INCONCLUSIVE
     assert "measured once" in answer.how[0]
+    assert answer.sentence.startswith("Inconclusive: the whole window took")
     assert not answer.waterfall[0].significant
 
 
@@ -80,6 +81,19 @@ def test_several_recordings_tell_even_without_iterations():
     answer = compare(base, new)
     assert answer.verdict is Outcome.IMPROVED
     assert "70 divisions" in " ".join(answer.how)
+
+
+def test_a_run_that_changes_in_its_midst_is_kept_whole_and_said_to_have_changed():
+    rng = np.random.default_rng(4)
+    throttled = np.concatenate((noisy(rng, 40), noisy(rng, 40, 1_200.0)))
+    answer = compare(
+        [side(noisy(rng, 80), keep_warm_up=False)],
+        [side(throttled, name="hot", keep_warm_up=False)],
+    )
+    assert answer.new.recordings[0].warm_up == 0
+    (note,) = [n for n in answer.notes if "too late for a warm-up" in n]
+    assert note.startswith("hot: iterations take 2")
+    assert "after the first 40 of 80" in note
 
 
 def test_runs_that_differ_more_than_the_sides_are_inconclusive():
@@ -163,6 +177,7 @@ TORCH = {
         ("result", {"summary": result(1.1)}),
         ("shapes", {"operators": {("conv", "[64]"): 5.0, ("relu", "[64]"): 5.0}}),
         ("kernels", {"kernels": {("other", GEMM[1]): 1_000}, "loop": "epoch"}),
+        ("kernels", {"kernels": {("other", GEMM[1]): 1_000}}),  # every program has a step
     ],
 )
 def test_what_forbids_a_number_is_named_and_no_number_is_given(what, changes):
@@ -176,6 +191,58 @@ def test_what_forbids_a_number_is_named_and_no_number_is_given(what, changes):
         base = side([100.0] * 9)
     same = {"summary": result(1.0), "operators": base.operators} if what != "kernels" else given_up
     assert blocked(base, side([50.0] * 9, name="new", **{**same, **changes})) == what
+
+
+def test_who_knows_that_two_programs_do_the_same_work_may_compare_them():
+    base = side([100.0] * 9)
+    other = side([50.0] * 9, name="new", kernels={("other", GEMM[1]): 1_000})
+    answer = compare([base], [other], anyway=True)
+    assert answer.verdict is Outcome.IMPROVED
+    (told,) = [d for d in answer.comparability if d.what == "kernels"]
+    assert told.level is Level.WARNING
+    assert "as was asked" in told.sentence
+    faster_gpu = side([50.0] * 9, name="new", gpu="B200")
+    assert compare([base], [faster_gpu], anyway=True).verdict is Outcome.NOT_COMPARABLE
+
+
+def ranked(rank, name, level=100.0):
+    source = {**side([1.0]).source, "name": name, "sha256": name, "rank": rank}
+    return side([level] * 9, source=source)
+
+
+def test_ranks_of_a_job_are_no_repeated_runs():
+    base = [ranked("0", "a0"), ranked("1", "a1")]
+    answer = compare(base, [ranked("0", "b0", 90.0), ranked("1", "b1", 90.0)])
+    assert answer.verdict is Outcome.NOT_COMPARABLE
+    assert "ranks 0, 1 of a distributed job" in answer.sentence
+
+
+@pytest.mark.parametrize(
+    ("told", "rank", "world_size"),
+    [
+        ({"backend": "nccl", "rank": 3, "world_size": 8}, 3, 8),
+        ({"rank": 0}, 0, -1),
+        ({"rank": True, "world_size": "8"}, -1, -1),
+        ([], -1, -1),
+    ],
+)
+def test_a_torch_recording_tells_its_rank(tmp_path, told, rank, world_size):
+    arguments = {"device": 0, "stream": 7, "correlation": 1}
+    kernel = {"ph": "X", "cat": "kernel", "name": "gemm", "pid": 0, "tid": 7, "ts": 5, "dur": 9}
+    events = [{**kernel, "args": arguments}]
+    path = tmp_path / "rank.json"
+    path.write_text(
+        json.dumps({"schemaVersion": 1, "distributedInfo": told, "traceEvents": events})
+    )
+    source = open_trace(path, tmp_path).source
+    assert (source.rank, source.world_size) == (rank, world_size)
+
+
+def test_the_same_rank_of_several_runs_is_compared_and_another_one_is_warned_of():
+    base = [ranked("0", "a"), ranked("0", "b")]
+    assert compare(base, [ranked("0", "c", 90.0)]).delta is not None
+    told = {d.what: d for d in compare(base, [ranked("1", "c", 90.0)]).comparability}
+    assert told["ranks"].level is Level.WARNING
 
 
 def test_what_was_not_recorded_is_said_to_be_unknown():
@@ -366,7 +433,10 @@ def test_loading_data_beforehand_improves_a_real_training_and_the_host_row_says_
     rows = {r.row: r for r in answer.waterfall}
     assert answer.verdict is Outcome.IMPROVED
     assert rows["host"].significant
-    assert "33.4 %" in rows["host"].note
+    assert rows["host"].note == (
+        "Fetching data (DataLoader) takes 33.4 % of an iteration on base, 0.4 % on new "
+        "(with the warm-up that was left out: 33.4 % and 0.8 %)."
+    )
     assert min(rows.values(), key=lambda r: r.change_ns).row == "host"
 
 

@@ -5,7 +5,7 @@ import json
 import shutil
 import sqlite3
 import xml.etree.ElementTree as ET
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,9 @@ import pytest
 import cli
 import worker
 from analyzers.compare import compare
-from library import cache, compare_command, comparison_text, comparisons
+from analyzers.compare_side import measure
+from analyzers.facts import WindowError, build_facts
+from library import analyses, cache, compare_command, comparison_text, comparisons
 from tests.compare_scenarios import noisy, side
 
 SAMPLES = Path("traces/synthetic").absolute()
@@ -29,14 +31,14 @@ def run(capsys, *arguments):
 
 
 def test_two_recordings_are_compared_and_the_answer_comes_first(capsys):
-    status, out, _ = run(capsys, "compare", LAUNCH, HEALTHY)
+    status, out, _ = run(capsys, "compare", LAUNCH, HEALTHY, "--anyway")
     assert status == 0
     assert out.startswith("Improved: an iteration took 2.40 ms and takes 1.99 ms")
     assert "launch" in out
 
 
 def test_the_json_keeps_its_contract(capsys):
-    _, out, _ = run(capsys, "compare", LAUNCH, "--", HEALTHY, "--json")
+    _, out, _ = run(capsys, "compare", LAUNCH, "--", HEALTHY, "--json", "--anyway")
     answer = json.loads(out)
     assert answer["schema"] == 1
     assert answer["verdict"] == "improved"
@@ -46,6 +48,13 @@ def test_the_json_keeps_its_contract(capsys):
     assert {"kernels", "regions", "comparability"} <= set(answer)
 
 
+def test_programs_that_share_no_more_than_a_step_are_compared_only_when_asked(capsys):
+    _, out, _ = run(capsys, "compare", LAUNCH, HEALTHY)
+    assert out.startswith("Not comparable: These look like different programs")
+    assert "--anyway" in out
+    assert run(capsys, "compare", LAUNCH, HEALTHY, "--fail-on-regression", "3%")[0] == 4
+
+
 def test_a_recording_and_its_copy_do_not_differ(capsys, tmp_path):
     copy = Path(shutil.copy(LAUNCH, tmp_path / "another_name.sqlite"))
     _, out, _ = run(capsys, "compare", LAUNCH, copy, "--json", "--fail-on-regression", "0%")
@@ -53,14 +62,14 @@ def test_a_recording_and_its_copy_do_not_differ(capsys, tmp_path):
 
 
 def test_a_gate_fails_on_a_regression_and_passes_an_improvement(capsys):
-    gate = ("--fail-on-regression", "3%")
+    gate = ("--anyway", "--fail-on-regression", "3%")
     assert run(capsys, "compare", HEALTHY, LAUNCH, *gate)[0] == 1
     assert run(capsys, "compare", LAUNCH, HEALTHY, *gate)[0] == 0
-    assert run(capsys, "compare", HEALTHY, LAUNCH, "--fail-on-regression", "50")[0] == 0
+    assert run(capsys, "compare", HEALTHY, LAUNCH, "--anyway", *gate[1:2], "50")[0] == 0
 
 
 def test_a_gate_that_cannot_tell_says_so(capsys):
-    window = ("--window", "nvtx:step#2")
+    window = ("--window", "nvtx:step#2", "--anyway")
     assert run(capsys, "compare", LAUNCH, HEALTHY, *window, "--fail-on-regression", "3%")[0] == 4
     assert run(capsys, "compare", LAUNCH, HEALTHY, *window)[0] == 0  # nobody asked for a gate
     assert run(capsys, "compare", LAUNCH, COUNTERS, "--fail-on-regression", "3%")[0] == 4
@@ -81,6 +90,8 @@ def test_what_cannot_be_compared_is_refused_in_one_line(capsys, arguments):
     assert (status, out) == (2, "")
     assert err.startswith("whyslow: ")
     assert err.count("\n") == 1
+    if "--window" in arguments or "--device" in arguments:
+        assert "synthetic_" in err  # which of the two it is
 
 
 @pytest.mark.parametrize("text", ["three", "-1%", "nan", ""])
@@ -101,7 +112,8 @@ def test_options_may_follow_the_new_recordings():
 
 def test_markdown_and_junit_say_the_verdict(capsys, tmp_path):
     files = tmp_path / "summary.md", tmp_path / "junit.xml"
-    options = ("--markdown", files[0], "--junit", files[1], "--fail-on-regression", "3%")
+    options = ("--markdown", files[0], "--junit", files[1], "--anyway")
+    options += ("--fail-on-regression", "3%")
     assert run(capsys, "compare", HEALTHY, LAUNCH, *options)[0] == 1
     assert files[0].read_text().startswith("### whyslow: Regressed\n")
     suite = ET.parse(files[1]).getroot()
@@ -180,6 +192,47 @@ def test_a_child_process_measures_the_same():
     assert (worker.measure(trace).ledger_ns == comparisons.measured(trace).ledger_ns).all()
 
 
+def same(one, other):
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other)
+    if is_dataclass(one):
+        return all(same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[k], other[k]) for k in one)
+    return one == other
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in SAMPLES.glob("*.sqlite")))
+@pytest.mark.parametrize("window", ["", "nvtx:step", "span"])
+def test_what_an_analysis_left_gives_the_same_as_measuring_everything_anew(name, window):
+    trace = trace_of(SAMPLES / name)
+    facts = build_facts(trace)
+    if window == "span":  # begins before the first operation and ends behind the last
+        begin, end = facts.launches["start_ns"].min(), facts.launches["end_ns"].max()
+        window = f"span:{begin - 5_000}-{end + 7_000}"
+    kept, known = comparisons.analysed(trace)
+    try:
+        anew = measure(facts, window)
+    except WindowError:
+        with pytest.raises(WindowError):
+            measure(kept, window, known=known)
+        return
+    again = measure(kept, window, known=known)
+    assert (again.ledger_ns.sum(axis=1) == again.durations_ns).all()
+    assert same(replace(again, quality=()), replace(anew, quality=()))
+
+
+def test_a_recording_with_a_damaged_analysis_is_measured_anew():
+    trace = trace_of(LAUNCH)
+    comparisons.place_of(trace, "", comparisons.BUSIEST).unlink(missing_ok=True)
+    stored = analyses.load(trace)
+    table = stored.folder / "segments.parquet"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:500] + bytes(600) + whole[1_100:])
+    assert comparisons.analysed(trace) is None
+    assert comparisons.measured(trace).operations > 0
+
+
 def summary(**changes):
     return {"schema": 1, "pair": "p", "device": "cuda", "warmup": 2, "steps": 3, **changes}
 
@@ -201,6 +254,17 @@ def test_a_summary_that_is_none_is_told_and_not_used(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ValueError, match="not used"):
         comparisons.read_summary(path)
+
+
+def test_numbers_of_a_summary_that_no_number_can_hold_are_left_out(tmp_path):
+    path, huge = tmp_path / "x.workload.json", 10**400
+    metrics = [{"name": "throughput", "value": huge}, {"name": "latency", "value": 2}]
+    result = {"values": [huge], "rtol": huge}
+    path.write_text(json.dumps(summary(step_ns=[huge], metrics=metrics, result=result)))
+    found = comparisons.read_summary(path)
+    assert [m["name"] for m in found["metrics"]] == ["latency"]
+    assert "result" not in found
+    assert "step_ns" not in found
 
 
 def test_parts_of_a_summary_that_are_not_what_they_should_be_are_left_out(tmp_path):

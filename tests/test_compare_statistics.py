@@ -46,6 +46,24 @@ def test_runs_that_do_not_differ_are_told_apart_no_more_often_than_stated(
     assert alarms <= ALLOWED
 
 
+@pytest.mark.parametrize(("correlation", "counts"), [(0.8, (5, 6, 8)), (0.9, (8, 12, 20))])
+def test_few_iterations_that_resemble_each_other_give_no_more_false_alarms(correlation, counts):
+    rng = np.random.default_rng(8)
+    trials, alarms = 400, 0
+    for count in counts:
+        for _ in range(trials):
+            pair = [noisy(rng, count, correlation=correlation) for _ in range(2)]
+            alarms += calls_a_difference(between_iterations(*pair))
+    pairs = trials * len(counts)
+    assert alarms <= LEVEL * pairs + 3.1 * math.sqrt(LEVEL * (1 - LEVEL) * pairs)
+
+
+def test_a_gain_of_5_percent_in_thirty_quiet_iterations_is_found():
+    rng = np.random.default_rng(9)
+    pairs = [(noisy(rng, 30, spread=0.02), noisy(rng, 30, 950.0, spread=0.02)) for _ in range(60)]
+    assert all(calls_a_difference(between_iterations(*pair)) for pair in pairs)
+
+
 def test_shuffled_labels_are_told_apart_no_more_often_than_stated():
     rng = np.random.default_rng(11)
     pooled = np.concatenate((noisy(rng, 30, noise="heavy"), noisy(rng, 30, level=1_300)))
@@ -62,6 +80,19 @@ def test_runs_are_told_apart_no_more_often_than_stated_when_they_are_the_units()
     for _ in range(TRIALS):
         alarms += calls_a_difference(between_runs(rng.normal(size=3), rng.normal(size=4)))
     assert alarms <= ALLOWED
+
+
+@pytest.mark.parametrize("counts", [(1, 3), (2, 2), (2, 5), (2, 8), (3, 3), (3, 10), (5, 5)])
+def test_any_number_of_runs_keeps_the_rate_and_the_interval(counts):
+    rng = np.random.default_rng(14)
+    trials, alarms, held = 1_000, 0, 0
+    for _ in range(trials):
+        estimate = between_runs(*(rng.normal(size=count) for count in counts))
+        alarms += calls_a_difference(estimate)
+        held += estimate.low <= 0 <= estimate.high
+    allowed = LEVEL * trials + 3.1 * math.sqrt(LEVEL * (1 - LEVEL) * trials)
+    assert alarms <= allowed
+    assert held >= trials - allowed
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.6])
@@ -168,6 +199,18 @@ def test_no_more_rows_are_called_changed_than_stated_when_none_did():
     assert with_alarm <= 0.05 * 40 + 3.1 * math.sqrt(0.05 * 0.95 * 40)
 
 
+def test_of_what_tables_call_changed_no_more_than_stated_is_not():
+    rng = np.random.default_rng(38)
+    false_share = []
+    for _ in range(60):
+        base, new = rng.normal(100, 3, (15, 100)), rng.normal(100, 3, (15, 100))
+        new[:, :20] -= 6  # the first twenty did change
+        called = adjusted(welch(base, new).p_value) <= LEVEL
+        assert called[:20].sum() >= 15
+        false_share.append(called[20:].sum() / called.sum())
+    assert np.mean(false_share) <= LEVEL + 3.1 * np.std(false_share) / math.sqrt(60)
+
+
 def test_the_parts_of_a_typical_iteration_sum_to_the_change_of_medians():
     rng = np.random.default_rng(41)
     sides = []
@@ -198,6 +241,42 @@ def test_a_run_without_warm_up_keeps_nearly_all_iterations(correlation):
     assert np.mean(kept) > 38
 
 
+def shapes_of_good_runs(rng):
+    """Series of 60 iterations that have no warm-up, whatever else they have."""
+    quiet, at = noisy(rng, 60), np.arange(60)
+    return {
+        "falling clocks": quiet * (1 + 0.3 * at / 60),
+        "faster and faster": quiet * (1 - 0.1 * at / 60),
+        "slower from the middle on": quiet * np.where(at < 28, 0.9, 1.0),
+        "faster from the middle on": quiet * np.where(at < 33, 1.1, 1.0),
+        "long and short in turn": quiet * (1 + at % 2),
+        "a checkpoint every tenth": quiet * np.where(at % 10 == 9, 4.0, 1.0),
+        "one outlier": quiet * np.where(at == 20, 6.0, 1.0),
+        "blocks": quiet * (1 + at // 8 % 2),
+        "alike neighbours": noisy(rng, 60, correlation=0.9),
+        "heavy tails": noisy(rng, 60, noise="heavy"),
+    }
+
+
+@pytest.mark.parametrize("shape", shapes_of_good_runs(np.random.default_rng(0)))
+def test_a_good_run_is_not_thrown_away(shape):
+    rng = np.random.default_rng(53)
+    dropped = [warm_up(shapes_of_good_runs(rng)[shape]).dropped for _ in range(60)]
+    assert max(dropped) <= 20
+    assert np.mean(dropped) <= 5
+
+
+def test_an_iteration_that_compiles_is_warm_up_even_where_the_others_still_drift():
+    times = [48_068, 5_422, 4_708, 4_904, 2_839, 4_216, 2_841, 2_732, 2_899, 4_048, 2_206, 2_306]
+    assert warm_up(np.array(times)).dropped >= 1
+
+
+def test_warm_up_before_a_later_change_is_still_found():
+    rng = np.random.default_rng(59)
+    run = np.concatenate(([5_000, 4_000], noisy(rng, 58), noisy(rng, 60, 1_300.0)))
+    assert warm_up(run).dropped == 2
+
+
 def test_warm_up_never_takes_so_much_that_nothing_can_be_said():
     assert warm_up(np.array([900.0, 500.0, 400.0, 100.0, 101.0, 100.0])).dropped <= 1
 
@@ -222,3 +301,19 @@ def test_ranges_that_were_asked_for_keep_their_own_ends():
     found, _ = periods(spans((100, 180), (0, 80)), until_next=False)
     assert found.start.tolist() == [0, 100]
     assert found.end.tolist() == [80, 180]
+
+
+def test_ranges_inside_a_range_of_the_same_name_do_not_count_its_time_twice():
+    found, kept = periods(spans((0, 100), (10, 40), (50, 120), (130, 200)), until_next=False)
+    assert found.start.tolist() == [0, 130]
+    assert found.end.tolist() == [100, 200]
+    assert kept.tolist() == [0, 3]
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 90)), min_size=1, max_size=30))
+def test_no_two_iterations_share_any_time(stretches):
+    asked = spans(*((begin, begin + length) for begin, length in stretches))
+    for until_next in (False, True):
+        found, kept = periods(asked, until_next=until_next)
+        assert (found.start[1:] >= found.end[:-1]).all()
+        assert len(found.start) == len(kept) >= 1

@@ -161,6 +161,15 @@ def test_trouble_is_found_by_its_rule_and_gives_the_verdict(analysis, name, rule
     assert report.verdict.cause == cause
 
 
+def test_idle_compute_alone_is_not_healthy(tmp_path):
+    """Memory at 8 % of one level and nothing about waiting: it may be bound by latency."""
+    left_out = ("memory", "l1", "l2", "waves", "achieved", "possible", "stalled", "mean_cycles")
+    kernel = launch(compute=9.0, without=tuple(SHORT[key] for key in left_out))
+    verdict = investigate(open_trace(written("idle_compute", kernel), tmp_path)).report.verdict
+    assert verdict.cause == "unknown"
+    assert "keep compute 9.0 % busy, and what tells what kernels wait for" in verdict.sentence
+
+
 def test_a_good_kernel_has_no_findings_and_is_healthy(analysis):
     report = analysis("good").report
     assert report.findings == ()

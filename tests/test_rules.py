@@ -101,6 +101,18 @@ def test_the_verdict_is_the_planted_cause(analysis, cause):
 
 
 @pytest.mark.parametrize(
+    ("cause", "culprit"),
+    [
+        ("host", "mostly during "),
+        ("memory", ", mostly in cudaMalloc ("),
+        ("sync", "calls of cudaStreamSynchronize."),
+    ],
+)
+def test_the_verdict_names_what_did_it(analysis, cause, culprit):
+    assert culprit in analysis(cause).report.verdict.sentence
+
+
+@pytest.mark.parametrize(
     ("name", "finding"),
     [
         ("sync", "sync.host_waits"),

@@ -388,6 +388,13 @@ def test_a_cut_list_says_how_much_is_lost(opened):
     assert f"{place - begin:,} bytes" in note.message
 
 
+def test_a_list_cut_before_its_gpu_work_is_cut_off_and_not_untraced(opened):
+    text = _text(launches(3), {})
+    trace = opened(text[: text.index('"cat": "kernel"')])
+    assert not trace.count("kernels")
+    assert "The file is cut off" in analyze(trace).verdict.sentence
+
+
 def test_a_bare_list_needs_no_end(opened):
     assert opened(json.dumps(launches())).count("kernels") == 3
     assert opened(json.dumps(launches(2))[:-1], "open.json").count("kernels") == 2

@@ -128,6 +128,24 @@ def test_a_window_that_is_not_there_is_said_in_one_line(tmp_path, request_text):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("request_text", "way_out"),
+    [
+        ("iteration:99", "1 to 5"),
+        ("nvtx:step#9", "1 to 5"),
+        ("nvtx:nothing", "it has 'step'"),
+    ],
+)
+def test_a_window_that_is_not_there_comes_with_those_that_are(tmp_path, request_text, way_out):
+    with pytest.raises(WindowError, match=way_out):
+        analyze(loop(tmp_path), request_text)
+
+
+def test_a_number_that_belongs_to_a_range_s_name_finds_it(tmp_path):
+    trace = loop(tmp_path, names=[f"ProfilerStep#{n}" for n in range(10, 15)])
+    assert analyze(trace, "nvtx:ProfilerStep#12").window.start_ns == 200 * US
+
+
 def test_what_runs_beside_the_loop_does_not_shrink_its_iterations(tmp_path):
     # A kernel on a stream of its own runs from before the loop until long after it.
     step = 1_000 * np.arange(10)

@@ -28,14 +28,13 @@ from analyzers.booking import UNUSED
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
-from analyzers.losses import Named, gpus, host_activity, largest_gaps
+from analyzers.losses import Named, gpus, host_activity, largest_gaps, mostly
 from analyzers.words import count_text, share_text, time_text
 
 CAUSE = Cause.HOST
 NEEDS = ("api_calls",)
 NAMED = 3  # operating-system calls and ranges that are named
 MIN_TITLE_SHARE = 0.10  # of the loss; what covers less of it does not explain it
-MOST = 0.50  # of the loss; from here on "mostly" is true
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
@@ -47,16 +46,21 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     calls, ranges, operators = host_activity(facts, segments)
     gaps = int(segments["launch"].nunique())
+    largest = [*calls[:1], *ranges[:1], *operators[:1]]
     return Finding(
         title=(
             f"The {gpus(ledger)} idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, in "
             f"{count_text(gaps, 'place')} where the host was outside CUDA"
-            f"{_during([*calls[:1], *ranges[:1], *operators[:1]], lost_ns)}"
+            f"{_during(largest, lost_ns)}"
         ),
         row=Row.HOST,
         lost_ns=lost_ns,
         confidence=Confidence.MEASURED,
-        advice="Prepare input ahead in other processes, and keep the submitting thread free.",
+        advice=(
+            "Keep the submitting thread free: do what it does there elsewhere or ahead of time; "
+            "input, in other processes."
+        ),
+        culprit=mostly(largest, lost_ns),
         does_not_apply_when="the idle time lies between phases that you do not want to speed up.",
         evidence=(
             *(Evidence(name=f"in {n}", value=float(ns), unit="ns") for n, ns in calls[:NAMED]),
@@ -72,11 +76,11 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
 
 def _during(named: Named, lost_ns: int) -> str:
     """Say what covered the lost time, as far as it covered enough to matter."""
-    mostly = [f"{n} ({time_text(ns)})" for n, ns in named if ns >= MOST * lost_ns]
+    most = mostly(named, lost_ns)
     partly = [
         f"{share_text(ns, lost_ns)} of it during {n} ({time_text(ns)})"
         for n, ns in named
-        if MIN_TITLE_SHARE * lost_ns <= ns < MOST * lost_ns
+        if ns >= MIN_TITLE_SHARE * lost_ns and not mostly([(n, ns)], lost_ns)
     ]
-    parts = [f"mostly during {' and '.join(mostly)}", *partly] if mostly else partly
+    parts = [most, *partly] if most else partly
     return "".join(f", {part}" for part in parts)

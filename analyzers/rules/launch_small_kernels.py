@@ -54,7 +54,10 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         row=Row.LAUNCH,
         lost_ns=lost_ns,
         confidence=Confidence.MEASURED,
-        advice="Fuse neighbouring operations, or give each kernel more work.",
+        advice=(
+            "Fuse neighbouring operations, give each kernel more work, or launch what repeats as a "
+            "CUDA graph."
+        ),
         does_not_apply_when="the window is dominated by warm-up; choose a later iteration then.",
         evidence=(
             Evidence(name="launches concerned", value=len(launches), unit="count"),

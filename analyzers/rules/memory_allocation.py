@@ -23,11 +23,12 @@ from __future__ import annotations
 from analyzers.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
-from analyzers.losses import gpus, largest_gaps
+from analyzers.losses import calls_during, gpus, largest_gaps, mostly
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.MEMORY
 NEEDS = ("api_calls",)
+NAMED = 3  # functions that are named
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
@@ -38,17 +39,22 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     gaps = int(segments["launch"].nunique())
     places = count_text(gaps, "place")
+    calls = calls_during(facts, segments)
+    culprit = mostly(calls[:1], lost_ns, "in")
     return Finding(
         title=(
             f"The {gpus(ledger)} idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, while "
             f"the host was allocating memory or giving it back, in {places}"
+            f"{', ' if culprit else ''}{culprit}"
         ),
         row=Row.MEMORY,
         lost_ns=lost_ns,
         confidence=Confidence.MEASURED,
         advice="Allocate once and reuse, or take memory from a pool.",
         does_not_apply_when="the window contains the program's start.",
+        culprit=culprit,
         evidence=(
+            *(Evidence(name=f"in {n}", value=float(ns), unit="ns") for n, ns in calls[:NAMED]),
             Evidence(name="places", value=gaps, unit="count"),
             *largest_gaps(facts, segments, "idle before"),
         ),
