@@ -29,6 +29,7 @@ from library import cache, compare_command, report_command
 
 if TYPE_CHECKING:
     from analyzers.compare import Comparison
+    from analyzers.whatif import WhatIf
     from collectors.trace import Trace
     from library.analyses import Stored
     from worker import Opened, Progress
@@ -293,11 +294,21 @@ def _report(chosen: argparse.Namespace) -> None:
     wanted = report_command.wanted(chosen)
     if len(chosen.recordings) > 1 or chosen.new:
         base, new, comparison = _compared(chosen)
+        what_if = _predicted(base[0], chosen.window, comparison)
         with _writing_to(wanted.first):
-            what = wanted.compare(base, new, comparison)
+            what = wanted.compare(base, new, comparison, what_if)
     else:
         what = _diagnosed(chosen, wanted)
     print(_shown(what))
+
+
+def _predicted(baseline: Trace, window: str, comparison: Comparison) -> WhatIf | None:
+    """Return what a change of the baseline would win; None where nothing can stand beside it."""
+    from analyzers.compare import Outcome
+
+    if comparison.verdict is Outcome.NOT_COMPARABLE:
+        return None
+    return worker.predict_compared(baseline, window, comparison.base.recordings[0].warm_up)
 
 
 def _diagnosed(chosen: argparse.Namespace, wanted: report_command.Wanted) -> str:

@@ -302,6 +302,25 @@ def predict(
     return predictions.predicted(trace, question)
 
 
+def predict_compared(trace: Trace, window: str, warm_up: int) -> WhatIf:
+    """Return what changes would win in the part of a recording that a comparison measured.
+
+    Args:
+        trace: A recording of the baseline.
+        window: As ``library.comparisons.compare_recordings`` takes it.
+        warm_up: Iterations at the beginning that were left out.
+
+    Raises:
+        WindowError: The recording has no such window.
+        TraceError: As ``open_recording``.
+    """
+    from library import predictions
+
+    whole = predictions.analysed_window(window)
+    stored = analyses.load(trace, whole) or analyse(trace, whole)
+    return predict(trace, predictions.compared_window(stored.report, window, warm_up))
+
+
 class Job:
     """A recording that is being opened by a child process.
 

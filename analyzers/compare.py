@@ -422,6 +422,7 @@ def _recording(side: Side) -> Recording:
         iterations=len(side.start_ns) if side.loop else 0,
         warm_up=side.warm_up,
         warm_up_how=side.warm_up_how,
+        warm_up_ns=tuple(side.durations_ns[: side.warm_up].tolist()),
         median_ns=round(float(np.median(_samples(side)))),
     )
 

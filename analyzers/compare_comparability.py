@@ -356,7 +356,8 @@ def _shapes(base: Sides, new: Sides) -> Iterator[Difference]:
 def _operators(sides: Sides) -> dict[tuple[str, str], float]:
     sums: dict[tuple[str, str], float] = {}
     for side in sides:
-        for key, calls in side.operators.items():
+        for (name, shape), calls in side.operators.items():
+            key = name, "".join(shape.split())  # versions of torch write other blanks
             sums[key] = sums.get(key, 0.0) + calls / len(sides)
     return sums
 

@@ -98,7 +98,8 @@ class Regions:
 
     Attributes:
         keys: Level, name and row of the ledger.
-        longest: Begin and end of the longest stretch.
+        longest: Begin and end of the longest stretch in a typical iteration, else in any after the
+            warm-up; -1 when there is none.
         by_iteration: Time.
     """
 
@@ -259,7 +260,7 @@ def measure(facts: Facts, request: str = "", device: int = -1, known: Known | No
         counts=_counts(facts, spans, in_use, device),
         roles_ns=_roles(facts, spans, found),
         kernels=_kernels(facts, in_use, typical),
-        regions=_regions(facts, ledger, spans, found, device),
+        regions=_regions(facts, ledger, spans, found, device, skipped=skipped, typical=typical),
         operators=_operators(facts, spans),
         peak_bytes=_peaks(facts, spans, device),
         sm_clock_mhz=_clock(facts, spans),
@@ -494,8 +495,15 @@ def _sparse(iteration: Array, thing: Array, ns: Array, things: int) -> Sparse:
     )
 
 
-def _regions(
-    facts: Facts, ledger: Ledger, spans: Spans, found: tuple[Iteration, ...], device: int
+def _regions(  # noqa: PLR0913 - what the ledger is cut by
+    facts: Facts,
+    ledger: Ledger,
+    spans: Spans,
+    found: tuple[Iteration, ...],
+    device: int,
+    *,
+    skipped: int,
+    typical: int,
 ) -> Regions:
     booked, levels = stretches_by_region(facts, ledger, found)
     mine = np.flatnonzero((booked["device"] == device).to_numpy())
@@ -516,10 +524,11 @@ def _regions(
         return _no_regions()
     thing, place = np.concatenate(codes), np.concatenate(which)
     when, length = iteration[place], (end - start)[place]
-    by_length = np.argsort(length, kind="stable")
+    # The last one stays: the longest of the typical iteration, else of all after the warm-up.
+    last_best = np.lexsort((length, when == typical))
+    last_best = last_best[when[last_best] >= skipped]
     longest = np.full((len(keys), 2), -1, np.int64)
-    spots = np.column_stack((start[place], end[place]))
-    longest[thing[by_length]] = spots[by_length]
+    longest[thing[last_best]] = np.column_stack((start[place], end[place]))[last_best]
     return Regions(
         keys=tuple(keys), longest=longest, by_iteration=_sparse(when, thing, length, len(keys))
     )

@@ -80,6 +80,7 @@ class Recording:
         iterations: Repetitions that were found; 0 when the whole window is one sample.
         warm_up: Iterations at the beginning that were left out.
         warm_up_how: How it was decided how many, in words.
+        warm_up_ns: Duration of each of them; they take no part in any other number.
         median_ns: Median of the samples that were kept.
     """
 
@@ -91,6 +92,7 @@ class Recording:
     warm_up: int
     warm_up_how: str
     median_ns: int
+    warm_up_ns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,7 @@ GROUPS = {
     "workload": "What the program measured itself",
     "roles": "What ran, per iteration",
 }
+TRACE_SHARE = 0.001  # of the time; a row that is less and did not change is not worth a line
 NOT_KNOWN = "not known"
 _WORST_FIRST = (Level.BLOCKING, Level.WARNING, Level.UNKNOWN, Level.INFO, Level.SAME)
 
@@ -117,8 +118,13 @@ def waterfall_steps(comparison: Comparison) -> list[tuple[str, float, float]]:
 
 
 def shown_rows(comparison: Comparison) -> list[int]:
-    """Return the numbers of the waterfall's rows that have any time on either side."""
-    return [n for n, r in enumerate(comparison.waterfall) if r.base_ns or r.new_ns or r.change_ns]
+    """Return the numbers of the waterfall's rows that changed, or are more than a trace of time."""
+    least = TRACE_SHARE * comparison.delta.base if comparison.delta else 0
+    return [
+        number
+        for number, row in enumerate(comparison.waterfall)
+        if row.change_ns or max(row.base_ns, row.new_ns) > least
+    ]
 
 
 def listed(names: Iterable[str]) -> str:

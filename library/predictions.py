@@ -21,7 +21,7 @@ from library.cache import data_dir, fingerprint
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from analyzers.report import Window
+    from analyzers.report import Report, Window
     from analyzers.whatif import Prediction, WhatIf
     from collectors.trace import Trace
 
@@ -123,6 +123,28 @@ def save(answer: WhatIf, trace: Trace, question: Question) -> Path:
 
 def _checksum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def compared_window(report: Report, window: str, warm_up: int) -> Window:
+    """Return the part of a recording that a comparison measured, less its warm-up.
+
+    Args:
+        report: Of ``analysed_window(window)``.
+        window: As ``library.comparisons.compare_recordings`` takes it.
+        warm_up: Iterations at the beginning that were left out.
+    """
+    from analyzers.report import Window
+
+    kept = () if analysed_window(window) else report.iterations[warm_up:]
+    if not kept:
+        return report.window
+    label = f"{len(kept)} iterations"
+    return Window(start_ns=kept[0].start_ns, end_ns=kept[-1].end_ns, label=label)
+
+
+def analysed_window(window: str) -> str:
+    """Return the one window that a comparison's is; empty when it is every repetition."""
+    return "" if window.startswith("nvtx:") and "#" not in window else window
 
 
 def _keep_compiled() -> None:

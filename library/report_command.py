@@ -13,6 +13,7 @@ from library.report_privacy import KINDS
 
 if TYPE_CHECKING:
     from analyzers.compare import Comparison
+    from analyzers.whatif import WhatIf
     from collectors.trace import Source, Trace
     from library.analyses import Stored
     from library.report_diagnosis import Asked
@@ -99,8 +100,20 @@ class Wanted:
         where = Where(trace_id=trace.id, window=window, counters=counters)
         return self.write(diagnosis(trace, stored, where, self.asked), [trace.source])
 
-    def compare(self, base: list[Trace], new: list[Trace], comparison: Comparison) -> str:
+    def compare(
+        self,
+        base: list[Trace],
+        new: list[Trace],
+        comparison: Comparison,
+        what_if: WhatIf | None = None,
+    ) -> str:
         """Write the report about a comparison, and return what was written in words.
+
+        Args:
+            base: Recordings before the change.
+            new: Recordings after it.
+            comparison: The answer.
+            what_if: Predictions from the baseline; None when there are none.
 
         Raises:
             RefusedError: A target must not be replaced.
@@ -109,7 +122,9 @@ class Wanted:
         from library.report_comparison import Sides, comparison_report, named_sources
 
         sources = named_sources(base, new)
-        document = comparison_report(comparison, Sides(sources=sources), self.asked)
+        document = comparison_report(
+            comparison, Sides(sources=sources, what_if=what_if), self.asked
+        )
         return self.write(document, [source for _, source in sources])
 
 

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analyzers.compare import REMAINDER, Comparison, Delta, MetricChange, Outcome, SideSummary
+from analyzers.compare import (
+    REMAINDER,
+    Comparison,
+    Delta,
+    MetricChange,
+    Outcome,
+    Recording,
+    SideSummary,
+)
 from analyzers.compare import Place as Stretch
 from analyzers.finding import Row
 from analyzers.words import count_text, time_text
@@ -48,6 +56,7 @@ if TYPE_CHECKING:
 
 SHOWN_KERNELS = 25
 SHOWN_REGIONS = 25
+SHOWN_WARM_UP = 5  # durations in words
 _CHANGE_COLUMNS = (
     Column(name="Baseline", is_number=True),
     Column(name="New", is_number=True),
@@ -81,12 +90,12 @@ def comparison_report(comparison: Comparison, sides: Sides, asked: Asked) -> Doc
     writer = _Writer(comparison)
     sections = [
         Section(title="Verdict", blocks=tuple(writer.verdict())),
-        Section(title="Can they be compared", blocks=tuple(writer.comparability())),
         Section(title="Where the change comes from", blocks=tuple(writer.waterfall())),
         Section(title="Predicted and measured", blocks=tuple(_predictions(comparison, sides))),
         Section(title="Kernels", blocks=tuple(writer.kernels())),
         Section(title="Regions of the program", blocks=tuple(writer.regions())),
         Section(title="Other quantities", blocks=tuple(writer.metrics())),
+        Section(title="Can they be compared", blocks=tuple(writer.comparability())),
         Section(title="Samples", blocks=tuple(writer.samples())),
         Section(title="Could not tell", blocks=tuple(Sentence(text=n) for n in comparison.notes)),
         Section(title="About this report", blocks=about(sides.sources, asked)),
@@ -166,6 +175,10 @@ class _Writer:
     def verdict(self) -> Iterator[Block]:
         comparison = self.comparison
         yield Sentence(text=comparison.sentence, place=self.new, kind="lead")
+        levels = {"blocking": "error", "warning": "warning"}
+        for difference in differences(comparison):
+            if difference.level.value in levels and difference.sentence:
+                yield Sentence(text=difference.sentence, kind=levels[difference.level.value])
         if comparison.delta is not None:
             yield Table(
                 columns=(Column(name="Time per iteration"), *_CHANGE_COLUMNS),
@@ -192,11 +205,6 @@ class _Writer:
             yield Sentence(text=sentence, kind="note")
 
     def comparability(self) -> Iterator[Block]:
-        levels = {"blocking": "error", "warning": "warning"}
-        for difference in differences(self.comparison):
-            if difference.level.value in levels and difference.sentence:
-                kind = levels[difference.level.value]
-                yield Sentence(text=difference.sentence, kind=kind)
         if self.comparison.comparability:
             yield Table(
                 columns=tuple(Column(name=n) for n in ("What", "Baseline", "New", "Result")),
@@ -364,11 +372,7 @@ class _Writer:
                         Cell(text=recording.name),
                         Cell(text=recording.window),
                         Cell(text=f"{len(kept)}", value=len(kept), place=place),
-                        Cell(
-                            text=f"{recording.warm_up}: {recording.warm_up_how}"
-                            if recording.warm_up_how
-                            else f"{recording.warm_up}"
-                        ),
+                        Cell(text=_warm_up_text(recording)),
                         Cell(
                             text=time_text(recording.median_ns),
                             value=recording.median_ns,
@@ -389,6 +393,15 @@ class _Writer:
         )
 
 
+def _warm_up_text(recording: Recording) -> str:
+    """Say how many iterations were left out, how long they took, and why."""
+    took = [time_text(x) for x in recording.warm_up_ns[:SHOWN_WARM_UP]]
+    more = ", …" if len(recording.warm_up_ns) > SHOWN_WARM_UP else ""
+    durations = f" ({', '.join(took)}{more})" if took else ""
+    how = f": {recording.warm_up_how}" if recording.warm_up_how else ""
+    return f"{recording.warm_up}{durations}{how}"
+
+
 def _renamed(short_name: str, name: str, new_name: str) -> str:
     from analyzers.words import name_text
 
@@ -404,28 +417,52 @@ def _predictions(comparison: Comparison, sides: Sides) -> Iterator[Block]:
     what_if = sides.what_if
     if what_if is None or comparison.verdict is Outcome.NOT_COMPARABLE:
         return
-    for words in prediction_sentences(what_if, comparison):
-        yield Sentence(text=words)
+    from analyzers.whatif import agrees, range_text
 
-
-def prediction_sentences(what_if: WhatIf, comparison: Comparison | None) -> Iterator[str]:
-    """Yield what would happen if, and beside it what happened.
-
-    Args:
-        what_if: Predictions from the baseline.
-        comparison: What was measured; None when there is nothing to stand beside.
-    """
-    from analyzers.whatif import beside
-
-    yield replay_sentence(what_if)
+    yield Sentence(text=replay_sentence(what_if))
     if what_if.replay.reason:
-        yield f"Nothing is predicted: {what_if.replay.reason}"
-    speedup = measured_speedup(comparison)
-    for prediction in what_if.predictions:
-        yield f"{prediction.sentence}."
-        if speedup is not None:
-            yield f"If that alone was changed: {beside(prediction, *speedup)}."
-    yield from assumptions(what_if)
+        yield Sentence(text=f"Nothing is predicted: {what_if.replay.reason}")
+    measured = measured_speedup(comparison)
+    winning = [p for p in what_if.predictions if p.wins]
+    if winning:
+        yield Table(
+            columns=tuple(Column(name=n) for n in ("Predicted", "If", "Measured")),
+            rows=tuple(
+                (
+                    Cell(text=range_text(*p.speedup)),
+                    Cell(text=p.title[:1].upper() + p.title[1:]),
+                    Cell(text="fits" if measured and agrees(p, *measured[1:]) else ""),
+                )
+                for p in winning
+            ),
+        )
+    if told := measured_sentence(comparison):
+        yield Sentence(text=told)
+    if told := no_gain_sentence(what_if):
+        yield Sentence(text=told)
+    for text in assumptions(what_if):
+        yield Sentence(text=text, kind="note")
+
+
+def measured_sentence(comparison: Comparison) -> str:
+    """Say how fast the new side is, to stand beside what each change alone was predicted to win."""
+    measured = measured_speedup(comparison)
+    if measured is None:
+        return ""
+    from analyzers.whatif import TIMES, range_text, times_text
+
+    speedup, low, high = measured
+    interval = "" if times_text(low) == times_text(high) else f" ({range_text(low, high)})"
+    return (
+        f"Times as fast as the baseline. Measured: {times_text(speedup)} {TIMES}{interval}, of all "
+        "that was changed together; each prediction is of one change alone."
+    )
+
+
+def no_gain_sentence(what_if: WhatIf) -> str:
+    """Say which changes would win little or nothing; empty when there are none."""
+    titles = [p.title for p in what_if.predictions if not p.wins]
+    return f"Would not make it notably faster: {'; '.join(titles)}." if titles else ""
 
 
 def replay_sentence(what_if: WhatIf) -> str:

@@ -50,6 +50,7 @@ def side(name, trace_id, median_ns, ledger, *, warm_up=2, count=20, start_ns=0):
                 warm_up=warm_up,
                 warm_up_how=f"the first {warm_up} iterations are slower" if warm_up else "",
                 median_ns=median_ns,
+                warm_up_ns=(50 * median_ns, *(5 * median_ns // 4,) * (warm_up - 1))[:warm_up],
             ),
         ),
         samples_ns=(samples,),

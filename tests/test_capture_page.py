@@ -199,6 +199,7 @@ def test_a_done_capture_leads_to_its_recordings_and_to_the_comparison(data, monk
     assert sum(f"trace={trace}" in link for link in links) == 2
     if (_capture_choices.WORKLOADS.parent / "views" / "compare.py").exists():
         assert any(f"base={trace}" in link and f"new={trace}" in link for link in links)
+    assert "Nothing ran on a GPU, so Compare can give no number." in words(app)
     assert "start" in buttons(app)
 
 

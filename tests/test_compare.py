@@ -15,6 +15,7 @@ from analyzers.facts import WindowError, build_facts
 from benchmarks.compare import CHANGES, LONG_RUN, recorded
 from collectors import open_trace
 from tests.compare_scenarios import GEMM, kernels_of, noisy, side
+from traces.generate import FOLDER
 
 REAL = Path(os.environ.get("WHYSLOW_REAL", "/work/shared/real")) / "torch_trace"
 WORKERS = "kineto__resnet50_num_workers_{}__worker0.{}.pt.trace.json.gz"
@@ -250,6 +251,22 @@ def test_what_was_not_recorded_is_said_to_be_unknown():
     assert {"driver", "clocks", "throttling"} <= unknown
 
 
+def test_shapes_that_differ_in_blanks_only_are_the_same_shapes():
+    times = noisy(np.random.default_rng(3), 30)
+    plain = {("conv", "[[64, 3], []]"): 5.0, ("relu", "[[]]"): 5.0}
+    spread = {("conv", "[\n  [\n   64, 3],\n []\n]"): 5.0, ("relu", "[[ ]]"): 5.0}
+    one, new = side(times, operators=plain), side(times, operators=spread)
+    told = next(d for d in compare([one], [new]).comparability if d.what == "shapes")
+    assert told.level is Level.SAME
+
+
+def test_iterations_left_out_as_warm_up_are_told_with_their_durations():
+    slow = side([9_000, 5_000, *noisy(np.random.default_rng(4), 40)], keep_warm_up=False)
+    told = compare([slow], [slow]).base
+    assert told.recordings[0].warm_up_ns == (9_000_000, 5_000_000)
+    assert len(told.samples_ns[0]) == 40
+
+
 def test_other_clocks_are_a_warning_with_both_numbers():
     base = side([100.0] * 9, telemetry={"sm_clock_mhz": 1_980.0, "throttled_share": 0.0})
     new = side([90.0] * 9, name="new", telemetry={"sm_clock_mhz": 1_410.0, "throttled_share": 0.3})
@@ -373,6 +390,24 @@ def test_every_iteration_is_accounted_for_to_the_nanosecond(tmp_path):
     found = recorded(tmp_path, np.ones(12))
     assert (found.ledger_ns.sum(axis=1) == found.durations_ns).all()
     assert found.counts["kernel launches"].tolist() == [6.0] * len(found.start_ns)
+
+
+def test_evidence_is_never_shown_in_the_warm_up(tmp_path):
+    path = FOLDER / "synthetic_pair_optimized.sqlite"
+    found = measure(build_facts(open_trace(path, tmp_path)))
+    begins, ends = found.regions.longest.T
+    typical = found.start_ns[found.typical], found.end_ns[found.typical]
+    table = found.regions.by_iteration.dense(
+        found.regions.by_iteration.ns, len(found.start_ns), len(found.regions.keys)
+    )
+    shown = begins >= 0
+    assert found.warm_up > 0
+    assert (begins[shown] >= found.start_ns[found.warm_up]).all()
+    assert (shown == table[found.kept].any(axis=0)).all()
+    there = table[found.typical] > 0
+    assert there.any()
+    assert (begins[there] >= typical[0]).all()
+    assert (ends[there] <= typical[1]).all()
 
 
 def test_a_range_or_a_device_that_is_not_there_is_refused(tmp_path):

@@ -33,6 +33,7 @@ from views import _compare_session
 from views._compare_charts import (
     FAINT,
     MAX_SAMPLES,
+    WARM_UP_WORDS,
     samples_figure,
     thinned,
     waterfall_figure,
@@ -254,7 +255,7 @@ def test_an_axis_that_does_not_begin_at_zero_is_told():
     small = replace(small, delta=delta(4.0e6, 3.99e6), waterfall=rows)
     axis = waterfall_figure(small).layout.xaxis
     assert waterfall_is_cropped(small)
-    assert axis.range[0] > 3.9e6
+    assert axis.range[0] > 3.7e6
     assert len(set(axis.ticktext)) == len(axis.ticktext) > 1
 
 
@@ -267,12 +268,45 @@ def test_without_any_change_the_axis_begins_at_zero():
 
 def test_every_sample_is_drawn_after_the_warm_up():
     answer = comparison()
-    points = [t for t in samples_figure(answer).data if t.type == "scatter"]
-    base = next(t for t in points if t.name == "baseline")
+    base = trace_named(samples_figure(answer), "baseline")
     assert list(base.x) == list(range(3, 23))
     assert tuple(base.y) == answer.base.samples_ns[0]
-    left_out = next(t for t in points if t.name == "baseline: warm-up, left out")
-    assert list(left_out.x) == [1, 2]
+
+
+def test_warm_up_stands_at_its_duration_and_what_is_far_off_at_the_edge():
+    answer = comparison()
+    figure = samples_figure(answer)
+    base = next(t for t in figure.data if t.name == WARM_UP_WORDS and len(t.x) == 2)
+    assert list(base.x) == [1, 2]
+    assert base.y[1] == 5_000_000  # a quarter above the median of 4 ms
+    assert base.customdata[0] == "200 ms"  # 50 times
+    assert base.y[1] < base.y[0] < figure.layout.yaxis.range[1] < 12_000_000
+    assert base.marker.symbol[0] != base.marker.symbol[1]
+
+
+def test_a_legend_names_each_side_once_however_many_recordings_it_has():
+    answer = comparison()
+    several = replace(
+        answer.base,
+        recordings=answer.base.recordings * 3,
+        samples_ns=answer.base.samples_ns * 3,
+    )
+    figure = samples_figure(replace(answer, base=several))
+    named = [t.name for t in figure.data if t.type == "scatter" and t.showlegend is not False]
+    assert named == ["baseline", "new", WARM_UP_WORDS]
+
+
+def test_a_change_that_is_small_beside_the_time_looks_small():
+    answer = comparison()
+    rows = tuple(replace(r, new_ns=r.base_ns, change_ns=0) for r in answer.waterfall)
+    rows = (replace(rows[0], change_ns=400), *rows[1:])
+    tiny = replace(answer, delta=delta(4.0e6, 4.0004e6), waterfall=rows)
+    low, high = waterfall_figure(tiny).layout.xaxis.range
+    assert high - low > 0.04 * high
+
+
+def trace_named(figure, name):
+    return next(t for t in figure.data if t.name == name)
 
 
 @given(count=st.integers(0, 5 * MAX_SAMPLES))

@@ -415,6 +415,17 @@ def test_two_sides_give_the_report_of_their_comparison(tmp_path, capsys):
     assert names == {"baseline", "new"}
 
 
+def test_the_report_of_two_sides_tells_what_was_predicted_from_the_baseline(tmp_path, capsys):
+    target = tmp_path / "a.md"
+    both = (scenarios.sync(), "--", scenarios.scenario("sync", iterations=8))
+    status, _, err = run(capsys, "report", *both, "--markdown", target)
+    assert (status, err) == (0, "")
+    told = target.read_text()
+    assert "Predicted and measured" in told
+    assert "Removing the" in told
+    assert "measured" in told.partition("Predicted and measured")[2]
+
+
 def test_counters_cannot_be_joined_to_a_comparison(tmp_path, capsys):
     both = (scenarios.sync(), scenarios.sync(), "--counters", "x.ncu-rep")
     status, _, err = run(capsys, "report", *both, "--json", tmp_path / "a.json")

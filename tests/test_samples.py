@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 
 import analyzers
+from analyzers.compare import Outcome, compare
+from analyzers.compare_side import measure
+from analyzers.facts import build_facts
 from benchmarks.ingest import KERNEL, RUNTIME, make_export
 from collectors import open_trace
 from tests import scenarios
 from traces.counter_programs import COUNTED
 from traces.generate import FOLDER, generate
 from traces.nsys_writer import GENERATIONS, SYNTHETIC, Recording, layout, short_name
-from traces.programs import PROGRAMS
+from traces.programs import PAIR, PROGRAMS, WARM_UP_STEPS
 
 TRACES = FOLDER.parent
+TIMELINES = PROGRAMS | PAIR
 SAMPLES = sorted(
     p for p in TRACES.rglob("*") if p.suffix in (".sqlite", ".nsys-rep", ".ncu-rep", ".gz", ".csv")
 )
@@ -50,7 +54,7 @@ def root(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", TIMELINES)
 def test_committed_sample_is_what_the_generator_makes(made, name):
     file = f"synthetic_{name}.sqlite"
     assert contents(FOLDER / file) == contents(made[file])
@@ -78,7 +82,7 @@ def test_row_says_synthetic_for_generated_files_only():
 
 def test_row_tells_what_the_program_shows():
     text = (TRACES / "README.md").read_text("utf-8")
-    for name, program in PROGRAMS.items():
+    for name, program in TIMELINES.items():
         row = next(line for line in text.splitlines() if f"`synthetic/synthetic_{name}." in line)
         assert row.endswith(f"| {program.shows} |")
         assert f"layout {program.generation})" in row
@@ -89,7 +93,7 @@ def test_sample_is_small(path):
     assert path.stat().st_size < MAX_BYTES
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", TIMELINES)
 def test_synthetic_sample_says_so_wherever_a_reader_looks(name, root):
     trace = open_trace(FOLDER / f"synthetic_{name}.sqlite", root)
     devices, processes = trace.arrow("devices"), trace.arrow("processes")
@@ -299,14 +303,24 @@ def test_what_a_rule_sees_inside_kernels_is_the_verdict_on_a_busy_timeline(name,
     assert report.findings[0].title in report.verdict.sentence
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", TIMELINES)
 def test_ledger_of_a_sample_sums_to_its_window(name, root):
     report = analyzers.analyze(open_trace(FOLDER / f"synthetic_{name}.sqlite", root))
     for device in report.devices:
         assert sum(device.rows.values()) == device.duration_ns == report.window.duration_ns
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", TIMELINES)
 def test_iterations_of_a_sample_are_found(name, root):
     report = analyzers.analyze(open_trace(FOLDER / f"synthetic_{name}.sqlite", root))
-    assert len(report.iterations) == PROGRAMS[name].iterations
+    assert len(report.iterations) == TIMELINES[name].iterations
+
+
+def test_pair_is_comparable_and_faster_in_the_rows_that_its_change_is_about(root):
+    sides = [measure(build_facts(open_trace(FOLDER / f"synthetic_{n}.sqlite", root))) for n in PAIR]
+    comparison = compare(sides[:1], sides[1:])
+    assert comparison.verdict is Outcome.IMPROVED, comparison.sentence
+    assert [side.warm_up for side in sides] == [WARM_UP_STEPS, WARM_UP_STEPS]
+    won = {row.row for row in comparison.waterfall if row.significant and row.change_ns < 0}
+    assert {"transfer", "launch", "host"} <= won
+    assert sum(row.change_ns for row in comparison.waterfall) == comparison.delta.change

@@ -1,4 +1,4 @@
-"""Writes the synthetic samples: one recording for each cause, a healthy one, and counters.
+"""Writes the synthetic samples: one recording for each cause, a healthy one, a pair, and counters.
 
 Run ``python -m traces.generate [--out DIR]``. The same version gives the same tables every time.
 """
@@ -9,15 +9,17 @@ import argparse
 from pathlib import Path
 
 from traces.counter_programs import COUNTED, write
-from traces.programs import PROGRAMS, record
+from traces.programs import PAIR, PROGRAMS, record
 
 FOLDER = Path(__file__).parent / "synthetic"
 
 
 def generate(folder: Path) -> list[Path]:
-    """Write ``synthetic_<cause>.sqlite`` for every program into ``folder``, and the counters."""
+    """Write ``synthetic_<cause>.sqlite`` for every program, the pair, and the counters."""
     folder.mkdir(parents=True, exist_ok=True)
-    timelines = [record(name).write(folder / f"synthetic_{name}.sqlite") for name in PROGRAMS]
+    timelines = [
+        record(name).write(folder / f"synthetic_{name}.sqlite") for name in PROGRAMS | PAIR
+    ]
     return timelines + [write(name, folder) for name in COUNTED]
 
 

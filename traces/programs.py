@@ -16,6 +16,7 @@ from traces.machine import (
 from traces.nsys_writer import SYNTHETIC_H100, Recording
 
 MIB = 1 << 20
+WARM_UP_STEPS = 2  # of the pair
 DISPATCH_NS = 8_000  # host time of an eager framework from one launch to the next
 
 NOTICE = "SYNTHETIC recording written by whyslow's traces.generate; no GPU and no profiler ran"
@@ -55,6 +56,12 @@ ADAM = Kernel(
     ),
     duration_ns=240_000,
     threads=512,
+)
+FUSED = Kernel(
+    name="triton_poi_fused_add_gelu_0",
+    duration_ns=46_000,
+    blocks=2112,
+    threads=128,
 )
 COLLECTIVE = Kernel(
     name="ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevKernelArgsStorage<(unsigned long)4096>)",
@@ -115,12 +122,12 @@ def record(name: str, *, iterations: int = 0, seed: int = 0, generation: str = "
     """Run the program ``name`` and return its recording.
 
     Args:
-        name: Key of ``PROGRAMS``.
+        name: Key of ``PROGRAMS`` or of ``PAIR``.
         iterations: Repetitions of its loop; 0 for as many as the committed sample has.
         seed: Of the small variation in lengths.
         generation: Layout of the file, empty for the sample's.
     """
-    program = PROGRAMS[name]
+    program = (PROGRAMS | PAIR)[name]
     recording = Recording(
         generation=generation or program.generation,
         gpus=(SYNTHETIC_H100,) * program.gpus,
@@ -245,6 +252,54 @@ def _healthy(machine: Machine, iterations: int) -> None:
     _run_ahead(machine, iterations, (GEMM, NORM, GEMM, NORM, GEMM, NORM, ADAM))
 
 
+def _eager_training(machine: Machine, iterations: int) -> None:
+    """Train as a first version does: load, copy, launch many small kernels, print the loss."""
+    for number in range(iterations):
+        with machine.range("step"):
+            with machine.range("data"):
+                machine.os_call("pthread_cond_wait", 2_600_000)
+                machine.work(60_000)
+                machine.copy(HOST_TO_DEVICE, 6 * MIB, pageable=True)
+            with machine.range("forward"):
+                _first_steps_compile(machine, number)
+                for _ in range(60):
+                    machine.work(14_000)
+                    machine.launch(ADD)
+                _queue(machine, (GEMM, NORM, GEMM, NORM))
+                machine.read_scalar()
+            with machine.range("backward"):
+                _queue(machine, (GEMM, NORM, GEMM, NORM, GEMM))
+            with machine.range("optimizer"):
+                _queue(machine, (ADAM,))
+
+
+def _tuned_training(machine: Machine, iterations: int) -> None:
+    """Train with the next batch on its way, the small kernels fused, and the loss left alone."""
+    copies = Stream(20)
+    before = 0
+    for number in range(iterations):
+        with machine.range("step"):
+            with machine.range("data"):
+                machine.work(60_000)
+                machine.copy(HOST_TO_DEVICE, 6 * MIB, pageable=False, stream=copies)
+                arrived = machine.record_event(copies)
+            with machine.range("forward"):
+                _first_steps_compile(machine, number)
+                machine.wait_for_event(arrived, MAIN)
+                _queue(machine, (FUSED, GEMM, NORM, GEMM, NORM))
+            with machine.range("backward"):
+                _queue(machine, (GEMM, NORM, GEMM, NORM, GEMM))
+            with machine.range("optimizer"):
+                _queue(machine, (ADAM,))
+            machine.synchronize_event(before)
+            before = machine.record_event()
+
+
+def _first_steps_compile(machine: Machine, number: int) -> None:
+    if number < WARM_UP_STEPS:
+        machine.work(9_000_000 // (number + 1))
+
+
 def _run_ahead(machine: Machine, iterations: int, kernels: tuple[Kernel, ...]) -> None:
     """Keep the queue deep: the host waits only for the step before the one it has queued."""
     before = 0
@@ -323,5 +378,20 @@ PROGRAMS: dict[str, Program] = {
         iterations=20,
         generation="3.25",
         shows="long kernels, a deep queue, less than 1 % idle",
+    ),
+}
+
+# A program before and after a change, recorded alike, to compare with each other.
+PAIR: dict[str, Program] = {
+    "pair_baseline": Program(
+        run=_eager_training,
+        iterations=40,
+        shows="a training step that waits for its batch, copies it from pageable memory, launches "
+        "60 small kernels and reads the loss; compare it with `synthetic_pair_optimized.sqlite`",
+    ),
+    "pair_optimized": Program(
+        run=_tuned_training,
+        iterations=40,
+        shows="the same step: the batch copied ahead, the small kernels fused, no loss read",
     ),
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
 
-from analyzers.compare import REMAINDER, Comparison, SideSummary, WaterfallRow
+from analyzers.compare import REMAINDER, Comparison, Recording, SideSummary, WaterfallRow
 from analyzers.finding import Row
 from analyzers.words import count_text, time_text
 from collectors.trace import Array
@@ -31,14 +33,18 @@ BASE_COLOR, NEW_COLOR = "#7F8892", "#9C5BD6"  # no cause has them; grey and viol
 MARKS = {BASE: "circle-open", NEW: "diamond"}
 
 BAR_PX = 40
-CROPPED_FROM = 0.5  # of the axis; when no bar changes below it, that part shows nothing
+CROPPED_FROM = 0.7  # of the axis; when no bar changes below it, that part shows nothing
 CROP_ROOM = 0.25  # of what is shown, left of the lowest change
+LEAST_SHOWN = 0.05  # of the time: five times the change that matters, so that noise looks small
 NUMBERS_PX = 78  # right of the bars
 MAX_SAMPLES = 1_500  # points of one recording; Plotly gets slow at 5,000
 SAMPLES_PX = 300
 BOXES = 0.2  # of the width
 FEW_ITERATIONS = 15  # each gets a number on the axis
 SHOWN_WARM_UP = 200
+WARM_UP_ROOM = 0.6  # above and below the iterations, of what these take
+WARM_UP_MARK = "x-thin-open"
+WARM_UP_WORDS = "warm-up, left out"
 
 
 def waterfall_figure(comparison: Comparison) -> go.Figure:
@@ -71,7 +77,7 @@ def waterfall_figure(comparison: Comparison) -> go.Figure:
             xref="paper",
             x=1,
             y=name,
-            text=time_text(end) if row is None else signed_text(row.change_ns),
+            text=_number(row, end),
             showarrow=False,
             xanchor="right",
             xshift=NUMBERS_PX,
@@ -128,7 +134,16 @@ def _range(steps: list[tuple[str, float, float]]) -> tuple[float, float]:
     low, high = min(changes, default=0.0), max([*ends, 1.0])
     if low < CROPPED_FROM * high or low == max(changes, default=0.0):
         return min(low, 0.0), high
-    return max(low - CROP_ROOM * max(high - low, 0.02 * high), 0.0), high
+    shown = max(high - low, LEAST_SHOWN * high)
+    return max(high - (1 + CROP_ROOM) * shown, 0.0), high
+
+
+def _number(row: WaterfallRow | None, end: float) -> str:
+    """Return what stands beside a bar; bold, unless it may be chance."""
+    if row is None:
+        return f"<b>{time_text(end)}</b>"
+    text = signed_text(row.change_ns)
+    return f"<b>{text}</b>" if row.significant else text
 
 
 def _color(row: WaterfallRow | None) -> str:
@@ -152,7 +167,7 @@ def _told(name: str, row: WaterfallRow | None, end: float) -> list[str]:
 def samples_figure(comparison: Comparison) -> go.Figure:
     """Return every iteration that was measured, and the two sides as boxes beside them.
 
-    What was left out as warm-up is marked: its durations take no part in any number.
+    What was left out as warm-up is marked; it takes no part in any number.
     """
     figure = go.Figure()
     sides = ((BASE, comparison.base, BASE_COLOR), (NEW, comparison.new, NEW_COLOR))
@@ -172,25 +187,18 @@ def samples_figure(comparison: Comparison) -> go.Figure:
             figure.add_hline(
                 y=side.median_ns, line={"color": color, "width": 1, "dash": "dash"}, layer="below"
             )
-    samples = [x for _, s, _ in sides for kept in s.samples_ns for x in kept]
-    low, high = (min(samples), max(samples)) if samples else (0, 1)
-    room = max(0.08 * (high - low), 0.01 * high)
-    for name, side, color in sides:
-        _add_warm_up(figure, name, side, color, low - 0.7 * room)
-    longest = max(
-        (
-            r.warm_up + len(s)
-            for _, x, _ in sides
-            for r, s in zip(x.recordings, x.samples_ns, strict=False)
-        ),
-        default=1,
-    )
-    ticks = time_ticks(low - room, high + room, 5)
+    heights = _heights(comparison)
+    low, high = heights.low, heights.high
+    for _, side, color in sides:
+        _add_warm_up(figure, side, color, heights)
+    longest = max((r.warm_up + len(s) for _, x, _ in sides for r, s in _runs(x)), default=1)
+    ticks = time_ticks(low, high, 5)
     figure.update_layout(
         height=SAMPLES_PX,
         margin={"l": 0, "r": 0, "t": 8, "b": 36},
         showlegend=True,
-        legend={"orientation": "h", "y": 1.12, "x": 0},
+        # Above the points: on a phone it takes several lines, and the plot makes room for them.
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         dragmode=False,
         xaxis={
             "domain": [0, 1 - BOXES],
@@ -204,7 +212,7 @@ def samples_figure(comparison: Comparison) -> go.Figure:
         },
         xaxis2={"domain": [1 - BOXES + 0.02, 1], "fixedrange": True},
         yaxis={
-            "range": [low - room, high + room],
+            "range": [low, high],
             "tickvals": ticks,
             "ticktext": [time_text(t) for t in ticks],
             "fixedrange": True,
@@ -214,39 +222,91 @@ def samples_figure(comparison: Comparison) -> go.Figure:
     return figure
 
 
+def _runs(side: SideSummary) -> Iterator[tuple[Recording, tuple[int, ...]]]:
+    return zip(side.recordings, side.samples_ns, strict=False)  # no samples when not comparable
+
+
+class _Heights(NamedTuple):
+    """The axis of the samples, and the room beside them that warm-up may take."""
+
+    low: float
+    high: float
+    floor: float
+    ceiling: float
+
+
+def _heights(comparison: Comparison) -> _Heights:
+    sides = (comparison.base, comparison.new)
+    samples = [x for side in sides for kept in side.samples_ns for x in kept] or [0, 1]
+    left_out = [x for side in sides for r in side.recordings for x in r.warm_up_ns]
+    low, high = float(min(samples)), float(max(samples))
+    room = max(high - low, 0.02 * high)
+    floor, ceiling = max(low - WARM_UP_ROOM * room, 0.0), high + WARM_UP_ROOM * room
+    beside = [min(max(x, floor), ceiling) for x in left_out]
+    edge = 0.1 * room
+    return _Heights(min([low, *beside]) - edge, max([high, *beside]) + edge, floor, ceiling)
+
+
 def _add_points(figure: go.Figure, name: str, side: SideSummary, color: str) -> None:
     several = len(side.samples_ns) > 1
-    for number, kept in enumerate(side.samples_ns):
-        recording = side.recordings[number]
+    for number, (recording, kept) in enumerate(_runs(side)):
         place, values = thinned(np.asarray(kept, np.int64))
-        of = f" · {visible(recording.name, 30)} ({number + 1})" if several else ""
+        of = f"<br>{plotly_escape(visible(recording.name, 60))}" if several else ""
         figure.add_scatter(
             x=place + recording.warm_up + 1,
             y=values,
             mode="markers",
-            name=plotly_escape(f"{name}{of}"),
+            name=name,
+            legendgroup=name,
+            showlegend=not number,
             marker={"color": color, "symbol": MARKS[name], "size": 6, "opacity": 0.75},
             customdata=[time_text(v) for v in values.tolist()],
-            hovertemplate="iteration %{x}: %{customdata}<extra></extra>",
+            hovertemplate=f"iteration %{{x}}: %{{customdata}}{of}<extra></extra>",
         )
 
 
-def _add_warm_up(
-    figure: go.Figure, name: str, side: SideSummary, color: str, height_ns: float
-) -> None:
-    """Mark the iterations that were left out; how long they took is in no number here."""
-    left_out = max((r.warm_up for r in side.recordings), default=0)
-    if left_out:
-        shown = np.arange(1, min(left_out, SHOWN_WARM_UP) + 1)
-        figure.add_scatter(
-            x=shown,
-            y=np.full(len(shown), height_ns),
-            mode="markers",
-            name=f"{name}: warm-up, left out",
-            marker={"color": color, "symbol": "x-thin", "size": 7, "line": {"width": 2}},
-            hovertemplate="iteration %{x}: left out as warm-up<extra></extra>",
-        )
-        figure.data[-1].marker.line.color = color  # the thin cross is drawn by its line
+def _add_warm_up(figure: go.Figure, side: SideSummary, color: str, heights: _Heights) -> None:
+    """Mark the iterations that were left out, each at its duration or at the edge."""
+    kept = [r.warm_up_ns[:SHOWN_WARM_UP] for r in side.recordings]
+    if not any(kept):
+        return
+    durations = np.concatenate([np.asarray(k, np.int64) for k in kept])
+    if not any(trace.name == WARM_UP_WORDS for trace in figure.data):
+        shown = {"color": END_COLOR, "symbol": WARM_UP_MARK, "line": {"width": 2}}
+        figure.add_scatter(x=[None], y=[None], mode="markers", name=WARM_UP_WORDS, marker=shown)
+    figure.add_scatter(
+        x=np.concatenate([np.arange(1, len(k) + 1) for k in kept]),
+        y=np.clip(durations, heights.floor, heights.ceiling),
+        mode="markers",
+        name=WARM_UP_WORDS,
+        showlegend=False,
+        marker={
+            "color": color,
+            "symbol": [_mark(d, heights) for d in durations.tolist()],
+            "size": 8,
+            "line": {"width": 2},
+        },
+        customdata=[time_text(d) for d in durations.tolist()],
+        hovertemplate="iteration %{x}: %{customdata}, left out as warm-up<extra></extra>",
+    )
+
+
+def warm_up_is_cut(comparison: Comparison) -> bool:
+    """Tell whether warm-up is drawn at the edge because the axis does not reach it."""
+    heights = _heights(comparison)
+    left_out = [
+        x
+        for side in (comparison.base, comparison.new)
+        for recording in side.recordings
+        for x in recording.warm_up_ns[:SHOWN_WARM_UP]
+    ]
+    return any(_mark(x, heights) != WARM_UP_MARK for x in left_out)
+
+
+def _mark(duration: int, heights: _Heights) -> str:
+    if duration > heights.ceiling:
+        return "triangle-up-open"
+    return "triangle-down-open" if duration < heights.floor else WARM_UP_MARK
 
 
 def thinned(samples: Array) -> tuple[Array, Array]:

@@ -10,25 +10,29 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import streamlit as st
 
 import worker
-from analyzers.compare import Comparison, Side
+from analyzers.compare import Comparison, Outcome, Side
 from analyzers.facts import WindowError, holds_counters_only
-from analyzers.report import Window
 from analyzers.whatif import WhatIf
 from collectors.trace import Trace, TraceError
 from library import cache, comparisons
 from views._choices import window_choices
 from views._routes import trouble
-from views._session import MAX_ROWS_IN_SERVER, load, show_error
+from views._session import MAX_ROWS_IN_SERVER, show_error
+from views._units import md_escape
 
 REMEMBERED = "compare_asked"
 KEPT = 16  # comparisons that stay in memory
 POLL = "0.4s"
 PATIENCE_S = 0.6  # what is faster shows no progress
 MAX_SIDE = 20  # recordings of one side
+
+Key = TypeVar("Key")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,33 +121,55 @@ def windows_of(asked: Asked) -> dict[str, str]:
 
 def answer(asked: Asked) -> Comparison | None:
     """Return the comparison, or None after telling what is wrong or how far it is."""
-    job = _job(asked)
+    count = len(asked.base) + len(asked.new)
+    return _result(_jobs(), asked, _job(asked), f"Comparing {count:d} recordings")
+
+
+def forecast(asked: Asked, comparison: Comparison) -> WhatIf | None:
+    """Return what is predicted from the first recording of the baseline.
+
+    None after telling why it cannot be, or how far it is.
+    """
+    key, job = _forecast_job(asked, comparison)
+    return _result(_forecasts(), key, job, "Predicting from the baseline")
+
+
+def forecast_in_the_end(asked: Asked, comparison: Comparison) -> WhatIf | None:
+    """Wait for what is predicted; None when it cannot be."""
+    if comparison.verdict is Outcome.NOT_COMPARABLE:
+        return None
+    try:
+        return _forecast_job(asked, comparison)[1].result()
+    except (TraceError, WindowError, OSError):
+        return None  # the page has told it
+
+
+def _result(
+    jobs: dict[Key, Future[Answer]], key: Key, job: Future[Answer], doing: str
+) -> Answer | None:
+    """Return the result of a job, or None after telling what is wrong or how far it is."""
     deadline = time.monotonic() + PATIENCE_S
     while not job.done() and time.monotonic() < deadline:
         time.sleep(0.02)
     if not job.done():
-        st.fragment(_watch, run_every=POLL)(asked, time.monotonic())
+        st.fragment(_watch, run_every=POLL)(job, doing, time.monotonic())
         return None
     try:
         return job.result()
     except (TraceError, WindowError) as error:
-        _jobs().pop(asked, None)
+        jobs.pop(key, None)
         show_error(str(error))
     except OSError as error:
-        _jobs().pop(asked, None)
+        jobs.pop(key, None)
         show_error(trouble(error))
     return None
 
 
-def _watch(asked: Asked, began: float) -> None:
-    job = _jobs().get(asked)
-    if job is None or job.done():
+def _watch(job: Future[Any], doing: str, began: float) -> None:
+    if job.done():
         st.rerun(scope="app")
     waited = time.monotonic() - began
-    count = len(asked.base) + len(asked.new)
-    st.progress(
-        min(waited / (waited + 5.0), 0.95), f"Comparing {count:d} recordings, {waited:.0f} s"
-    )
+    st.progress(min(waited / (waited + 5.0), 0.95), md_escape(f"{doing}, {waited:.0f} s"))
 
 
 @st.cache_resource(show_spinner=False)
@@ -191,22 +217,28 @@ def known_devices(asked: Asked) -> tuple[str, ...]:
     return ()
 
 
-def forecast(asked: Asked, comparison: Comparison) -> WhatIf | None:
-    """Return what is predicted from the first recording of the baseline; None when it cannot be."""
-    try:
-        return _predicted(asked.base[0], comparison.base.recordings[0].warm_up)
-    except (TraceError, WindowError, OSError) as error:
-        show_error(trouble(error))
-        return None
+Forecast = tuple[str, str, int]  # recording, part, iterations of warm-up
 
 
-@st.cache_resource(max_entries=KEPT, show_spinner="Predicting from the baseline …")
-def _predicted(trace_id: str, warm_up: int) -> WhatIf:
-    trace = cache.get(trace_id)
-    report = load(trace_id, "").report
-    kept = report.iterations[warm_up:]
-    window = report.window
-    if kept:
-        span = {"start_ns": kept[0].start_ns, "end_ns": kept[-1].end_ns}
-        window = Window(**span, label=f"{len(kept)} iterations")
-    return worker.predict(trace, window)
+@st.cache_resource(show_spinner=False)
+def _forecasts() -> dict[Forecast, Future[WhatIf]]:
+    return {}
+
+
+@st.cache_resource(show_spinner=False)
+def _forecaster() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="forecast")
+
+
+def _forecast_job(asked: Asked, comparison: Comparison) -> tuple[Forecast, Future[WhatIf]]:
+    jobs = _forecasts()
+    key = asked.base[0], asked.window, comparison.base.recordings[0].warm_up
+    if key not in jobs:
+        while len(jobs) >= KEPT:
+            jobs.pop(next(iter(jobs)))
+        jobs[key] = _forecaster().submit(_predict, *key)
+    return key, jobs[key]
+
+
+def _predict(trace_id: str, window: str, warm_up: int) -> WhatIf:
+    return worker.predict_compared(cache.get(trace_id), window, warm_up)

@@ -12,7 +12,7 @@ from pandas.io.formats.style import Styler
 
 from analyzers.compare import Comparison, Delta, KernelChange, MetricChange, RegionChange
 from analyzers.regions import OUTSIDE
-from analyzers.whatif import WhatIf, agrees, range_text, times_text
+from analyzers.whatif import Prediction, agrees, range_text
 from analyzers.words import name_text
 from library.compare_words import (
     CHANGES,
@@ -34,7 +34,6 @@ LESS, MORE = (14, 120, 190), (216, 107, 13)  # blue and orange: apart for every 
 GOOD, BAD = "rgba(40,159,104,0.30)", "rgba(216,107,13,0.30)"
 STRONGEST = 0.62  # opacity of the largest change; text must stay readable
 TIMES = "\N{MULTIPLICATION SIGN}"
-MORE_THAN = "more than predicted"
 QUIET = "color: rgba(128,136,146,0.95)"
 OUTSIDE_WORDS = "outside any region"
 REGION = "region"
@@ -57,17 +56,20 @@ def comparability_table(comparison: Comparison) -> pd.DataFrame:
 
 
 def kernels_table(kernels: Sequence[KernelChange]) -> Styler:
-    """Return one row per kernel, with its match, launches and microseconds per iteration."""
+    """Return one row per kernel, with its match, launches and microseconds per iteration.
+
+    The change comes first: a narrow screen shows no more than two columns.
+    """
     frame = pd.DataFrame(
         [
             {
+                "change": k.time.change / 1e3,
+                "in %": ratio_text(k.time),
                 "kernel": _kernel_name(k),
                 "match": CHANGES[k.kind],
                 "launches": f"{_count(k.base_launches)} → {_count(k.new_launches)}",
                 "baseline": k.time.base / 1e3,
                 "new": k.time.new / 1e3,
-                "change": k.time.change / 1e3,
-                "in %": ratio_text(k.time),
                 "95 % interval": interval_text(k.time.low, k.time.high),
                 "p, adjusted": p_text(k.time.p_adjusted),
             }
@@ -128,23 +130,19 @@ def region_table(changes: pd.DataFrame, certain: pd.DataFrame) -> Styler:
     )
 
 
-def predictions_table(what_if: WhatIf, comparison: Comparison) -> pd.DataFrame:
-    """Return what was predicted from the baseline beside what was measured, most gain first."""
+def predictions_table(predictions: Sequence[Prediction], comparison: Comparison) -> pd.DataFrame:
+    """Return what was predicted from the baseline, most gain first, and what fits reality."""
     measured = measured_speedup(comparison)
-    rows = []
-    for prediction in what_if.predictions:
-        row = {
-            "if": visible(prediction.title[:1].upper() + prediction.title[1:], 2 * NAME_ROOM),
-            "predicted": range_text(*prediction.speedup),
+    fits = [bool(measured) and agrees(p, *measured[1:]) for p in predictions if measured]
+    frame = pd.DataFrame(
+        {
+            "predicted": [range_text(*p.speedup) for p in predictions],
+            "if": [visible(p.title[:1].upper() + p.title[1:], 2 * NAME_ROOM) for p in predictions],
         }
-        if measured is not None:
-            speedup, low, high = measured
-            row["measured"] = f"{times_text(speedup)} {TIMES} ({range_text(low, high)})"
-            fits = agrees(prediction, low, high)
-            less = high < prediction.speedup[0]
-            row["beside it"] = "fits" if fits else "less than predicted" if less else MORE_THAN
-        rows.append(row)
-    return pd.DataFrame(rows)
+    )
+    if any(fits):
+        frame["measured"] = ["fits" if fit else "" for fit in fits]
+    return frame
 
 
 def changed_only(kernels: Sequence[KernelChange]) -> list[KernelChange]:

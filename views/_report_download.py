@@ -16,6 +16,7 @@ from library.report_files import FORMS
 from library.report_privacy import KINDS, privacy_of
 from views._session import Session
 
+BESIDE_REPORT = (8, 1)  # widths of the verdict and of the button that hands it over
 _LABELS = {"html": "HTML", "markdown": "Markdown", "json": "JSON"}
 _SUFFIXES = {"html": "html", "markdown": "md", "json": "json"}
 _TYPES = {"html": "text/html", "markdown": "text/markdown", "json": "application/json"}
@@ -50,10 +51,10 @@ def offer_comparison(
 
 
 def _offer(name: str, made: Callable[[Asked], Document]) -> None:
-    with st.popover("Report", key=f"report_{name}"):
+    with st.popover("Report", key=f"report_{name}", width="stretch"):
         st.caption("One file that opens anywhere, without a network.")
         private = st.checkbox(
-            "Leave host names, users, paths, command lines and environment in",
+            "With host names, users, paths, command lines and environment",
             key=f"report_{name}_private",
         )
         for form, label in _LABELS.items():

@@ -10,8 +10,8 @@ import streamlit as st
 
 from analyzers.words import time_text
 from collectors.capture import has_gpu
-from collectors.trace import TraceError
-from library import captures
+from collectors.trace import DEVICE_TABLES, TraceError
+from library import cache, captures
 from library.captures import Capture, Run, RunState, State
 from views import _capture_live
 from views._capture_choices import (
@@ -279,6 +279,16 @@ def _compare_link(capture: Capture) -> None:
             address = {"base": ",".join(base), "new": ",".join(new)}
             label = f"Compare baseline and optimized ({md_escape(TOOL_WORDS[tool])})"
             st.page_link(COMPARE, label=label, query_params=address)
+            if not any(_has_gpu_work(trace_id) for trace_id in (*base, *new)):
+                st.caption("Nothing ran on a GPU, so Compare can give no number.")
+
+
+def _has_gpu_work(trace_id: str) -> bool:
+    try:
+        trace = cache.get(trace_id)
+    except (TraceError, OSError):
+        return True  # whatever is wrong, the other page says it
+    return any(trace.count(table) for table in DEVICE_TABLES)
 
 
 def _run(place: int, run: Run) -> None:

@@ -10,14 +10,20 @@ import streamlit as st
 from analyzers.compare import Comparison, KernelChange, Level, Outcome, WaterfallRow
 from analyzers.finding import Row
 from analyzers.regions import OUTSIDE
-from analyzers.whatif import WhatIf
 from analyzers.words import count_text, split_sentence, time_text
-from collectors.trace import Trace
+from collectors.trace import Trace, TraceError
+from library import cache
 from library.compare_words import GROUPS, blocking, differences, shown_rows, signed_text, tools
-from library.report_comparison import assumptions, replay_sentence
+from library.report_comparison import (
+    assumptions,
+    measured_sentence,
+    no_gain_sentence,
+    replay_sentence,
+)
 from views._compare_charts import (
     samples_figure,
     samples_words,
+    warm_up_is_cut,
     waterfall_figure,
     waterfall_is_cropped,
     waterfall_words,
@@ -29,6 +35,7 @@ from views._compare_session import (
     answer,
     choices,
     forecast,
+    forecast_in_the_end,
     known_devices,
     put,
     windows_of,
@@ -43,15 +50,15 @@ from views._compare_tables import (
     region_matrix,
     region_table,
 )
-from views._report_download import offer_comparison
+from views._report_download import BESIDE_REPORT, offer_comparison
 from views._session import show_prose
 from views._style import tint_verdict
 from views._units import md_escape, md_prose, visible
 
+PICKERS = (3, 3, 2)  # widths
 SHOWN_KERNELS = 200
 NAME_ROOM = 60
 TINTS = {Outcome.IMPROVED: "healthy", Outcome.REGRESSED: Row.SYNC.value}
-PREDICTED = "what_if"
 EVIDENCE, SEEN, OF = "compare_evidence", "compare_seen", "compare_evidence_of"
 LEVEL_LABELS = {
     "ranges": "Ranges",
@@ -94,11 +101,15 @@ def _too_few(recordings: Sequence[Trace]) -> None:
         language=None,
     )
     st.page_link("open.py", label="Open recordings")
+    st.write(
+        "To try it at once, open the samples `synthetic_pair_baseline.sqlite` and, after it, "
+        "`synthetic_pair_optimized.sqlite`: one training step before and after a change."
+    )
 
 
 def _pickers(recordings: Sequence[Trace], asked: Asked) -> Asked:
     names = _labels(recordings)
-    left, right = st.columns(2, gap="small")
+    left, right, part = st.columns(PICKERS, gap="small")
     with left:
         base = _side("Baseline", "compare_base", names, asked.base)
     with right:
@@ -107,7 +118,7 @@ def _pickers(recordings: Sequence[Trace], asked: Asked) -> Asked:
     if asked.window:
         windows.setdefault(asked.window, visible(asked.window, NAME_ROOM))
     st.session_state["compare_window"] = asked.window
-    with left:
+    with part:
         window = st.selectbox(
             "Compared part",
             list(windows),
@@ -115,9 +126,7 @@ def _pickers(recordings: Sequence[Trace], asked: Asked) -> Asked:
             key="compare_window",
             accept_new_options=True,
             help="Type nvtx:NAME for every range of that name, or a window as of diagnose.",
-            label_visibility="collapsed",
         )
-    with right:
         device = _device(asked)
     return Asked(base=base, new=new, window=str(window or ""), device=device)
 
@@ -128,11 +137,20 @@ def _side(label: str, key: str, names: dict[str, str], chosen: tuple[str, ...]) 
     picked = st.multiselect(
         label,
         options,
-        format_func=lambda i: names.get(i, f"{visible(i, 20)} (not in the library)"),
+        format_func=lambda i: names.get(i) or _stranger(i),
         key=key,
         placeholder=f"{label}: choose recordings",
     )
     return tuple(picked)
+
+
+def _stranger(trace_id: str) -> str:
+    """Return what to call a recording that the address names and that is not offered."""
+    try:
+        name = cache.get(trace_id).source.name
+    except (TraceError, OSError):
+        return f"{visible(trace_id, 20)} (not in the library)"
+    return f"{visible(name, NAME_ROOM)} (without a timeline)"
 
 
 def _labels(recordings: Sequence[Trace]) -> dict[str, str]:
@@ -167,9 +185,13 @@ def _compared(asked: Asked) -> None:
     if st.session_state.get(OF) != asked:  # what was clicked belongs to other recordings
         st.session_state[OF] = asked
         st.session_state[EVIDENCE], st.session_state[SEEN] = None, {}
-    predicted: dict[str, WhatIf | None] = {}  # filled below; the report is written on a click
-    _verdict(comparison)
-    offer_comparison(asked.base, asked.new, comparison, lambda: predicted.get(PREDICTED))
+    left, right = st.columns(BESIDE_REPORT, gap="small")
+    with right:
+        offer_comparison(
+            asked.base, asked.new, comparison, lambda: forecast_in_the_end(asked, comparison)
+        )
+    with left:
+        _verdict(comparison)
     if comparison.verdict is Outcome.NOT_COMPARABLE:
         _not_comparable(comparison)
         return
@@ -177,7 +199,7 @@ def _compared(asked: Asked) -> None:
     _evidence(comparison)
     _tables(comparison)
     _samples(comparison)
-    predicted[PREDICTED] = _forecast(asked, comparison)
+    _forecast(asked, comparison)
     _comparability(comparison)
     _notes(comparison)
 
@@ -219,10 +241,12 @@ def _not_comparable(comparison: Comparison) -> None:
     st.subheader("Why they cannot be compared", anchor=False)
     for difference in blocking(comparison):
         st.markdown(f":red-badge[forbids it] {md_prose(difference.sentence)}")
-        if difference.base or difference.new:
+        if (
+            difference.base and difference.new
+        ):  # else it is about one side, and the sentence says so
             st.caption(
-                f"baseline: {md_escape(visible(difference.base, 200) or 'not recorded')} · "
-                f"new: {md_escape(visible(difference.new, 200) or 'not recorded')}"
+                f"baseline: {md_escape(visible(difference.base, 200))} · "
+                f"new: {md_escape(visible(difference.new, 200))}"
             )
 
 
@@ -294,7 +318,8 @@ def _evidence(comparison: Comparison) -> None:
             words="a typical iteration", base=comparison.base.typical, new=comparison.new.typical
         )
     st.subheader("Both recordings at the evidence", anchor=False)
-    st.caption(md_prose(f"{evidence.words}; both begin at the same place of the axis."))
+    with st.container(key="compare_evidence_words"):
+        st.caption(md_prose(f"{evidence.words}; both begin at the same place of the axis."))
     show_evidence(comparison, evidence)
 
 
@@ -310,33 +335,35 @@ def _samples(comparison: Comparison) -> None:
     )
     for words, side in (("baseline", comparison.base), ("new", comparison.new)):
         told = dict.fromkeys(r.warm_up_how for r in side.recordings if r.warm_up_how)
-        for sentence in told:
-            st.caption(md_prose(f"Warm-up, {words}: {sentence}"))
+        if told:
+            st.caption(md_prose(f"Warm-up, {words}: {'; '.join(told)}."))
+    if warm_up_is_cut(comparison):
+        st.caption("Triangles: warm-up beyond the axis.")
 
 
-def _forecast(asked: Asked, comparison: Comparison) -> WhatIf | None:
+def _forecast(asked: Asked, comparison: Comparison) -> None:
+    st.subheader("What if, predicted from the baseline alone", anchor=False)
     what_if = forecast(asked, comparison)
     if what_if is None:
-        return None
-    st.subheader("What if, predicted from the baseline alone", anchor=False)
+        return
     st.caption(md_prose(replay_sentence(what_if)))
     if what_if.replay.reason:
         show_prose(f"Nothing is predicted: {what_if.replay.reason}")
-    if what_if.predictions:
+    winning = [p for p in what_if.predictions if p.wins]
+    if winning:
         st.dataframe(
-            predictions_table(what_if, comparison),
+            predictions_table(winning, comparison),
             hide_index=True,
             key="compare_predictions",
             column_config={"if": st.column_config.TextColumn("if", width="large")},
         )
-        st.caption(
-            "Times as fast as the baseline. Measured is the whole change, so it stands beside each "
-            "prediction as if that alone had been changed."
-        )
+    if measured := measured_sentence(comparison):
+        st.caption(md_escape(measured))
+    if told := no_gain_sentence(what_if):
+        st.caption(md_escape(visible(told, 500)))
     with st.expander("What the predictions rest on"):
         for sentence in assumptions(what_if):
             show_prose(sentence)
-    return what_if
 
 
 def _tables(comparison: Comparison) -> None:
@@ -384,7 +411,8 @@ def _kernels(kernels: Sequence[KernelChange]) -> None:
     rows = _selected(event, "rows")
     if rows and rows[0] < len(shown):
         kernel = shown[rows[0]]
-        words = visible(kernel.short_name, NAME_ROOM)
+        before, now = time_text(kernel.time.base), time_text(kernel.time.new)
+        words = f"{visible(kernel.short_name, NAME_ROOM)}: {before} before, {now} now"
         evidence = Evidence(words=words, base=kernel.base_place, new=kernel.new_place)
         if _pick("kernel", evidence):
             st.rerun(scope="fragment")  # the canvas stands above
@@ -462,9 +490,12 @@ def _comparability(comparison: Comparison) -> None:
 
 
 def _notes(comparison: Comparison) -> None:
-    if comparison.notes:
+    sides = (comparison.base, comparison.new)
+    told = {r.warm_up_how for side in sides for r in side.recordings if r.warm_up}  # at the chart
+    notes = [n for n in comparison.notes if not any(how in n for how in told if how)]
+    if notes:
         st.subheader("Could not tell", anchor=False)
-        for note in comparison.notes:
+        for note in notes:
             show_prose(note)
     if comparison.how:
         with st.expander("How the numbers were made"):

@@ -15,7 +15,7 @@ from analyzers.words import (
     time_text,
 )
 from views._charts import device_labels, ledger_figure, legend_entries
-from views._report_download import offer_diagnosis
+from views._report_download import BESIDE_REPORT, offer_diagnosis
 from views._session import Session, current, finding_places, show_prose
 from views._style import show_legend, tint_verdict
 from views._units import format_value, md_escape, md_prose, visible
@@ -45,13 +45,15 @@ def page() -> None:
         _findings(session)
     _quality(session)
     _not_told(report.skipped, report.failed)
-    offer_diagnosis(session)
 
 
 def _verdict(session: Session) -> None:
     report = session.report
     tint_verdict(report.verdict.cause)
-    with st.container(key="verdict"):
+    left, right = st.columns(BESIDE_REPORT, gap="small")
+    with right:
+        offer_diagnosis(session)
+    with left.container(key="verdict"):
         first, rest = split_sentence(report.verdict.sentence)
         st.header(md_prose(first), anchor=False)
         if rest:

@@ -8,6 +8,8 @@ from tests.view_fakes import open_sample
 
 pytestmark = pytest.mark.browser
 
+ROW_PX, CHECKBOX_PX = 35, 16  # of Streamlit's tables
+
 
 @pytest.fixture(scope="session")
 def sync(data):
@@ -19,6 +21,32 @@ def compared(page, sync, launch):
     page.goto(f"/compare?base={sync.trace.id}&new={launch.trace.id}")
     page.locator(".st-key-compare_waterfall .js-plotly-plot .barlayer").wait_for(state="attached")
     return page
+
+
+@pytest.fixture(scope="session")
+def pair(data):
+    names = ("pair_baseline", "pair_optimized")
+    return [open_sample(f"synthetic/synthetic_{name}.sqlite", data).trace for name in names]
+
+
+@pytest.fixture
+def improved(page, pair):
+    page.goto(f"/compare?base={pair[0].id}&new={pair[1].id}")
+    page.locator(".st-key-compare_waterfall .js-plotly-plot .barlayer").wait_for(state="attached")
+    page.locator(".st-key-compare_timeline canvas").first.wait_for()
+    return page
+
+
+def cell(page, table, row, column):
+    """Click into a table, which is a canvas: rows and columns are found by where they stand."""
+    shown = page.locator(f".st-key-{table} .dvn-scroller").first
+    shown.wait_for()
+    x = column * shown.bounding_box()["width"] if column < 1 else column
+    shown.click(position={"x": x, "y": (row + 1.5) * ROW_PX})
+
+
+def evidence(page):
+    return page.locator(".st-key-compare_evidence_words")
 
 
 def bar(page, number):
@@ -83,9 +111,40 @@ def test_the_downloaded_report_opens_without_a_request_or_an_error(compared, chr
     assert errors == []  # a policy that forbids what the file needs would say so
     size = opened.evaluate("getComputedStyle(document.querySelector('h1')).fontSize")
     assert size != "32px"  # the style sheet is applied
+    opened.set_viewport_size({"width": 718, "height": 1_000})  # A4 between its margins
+    opened.emulate_media(media="print")
+    tables = "[...document.querySelectorAll('table')]"
+    wide = f"{tables}.map(t => t.scrollWidth - t.parentElement.clientWidth)"
+    assert max(opened.evaluate(wide)) <= 0
+    opened.emulate_media(media="screen")
     opened.locator("td a").first.click()
     assert opened.url.startswith(f"{path.as_uri()}#w")
     opened.close()
+
+
+def test_a_click_on_a_kernel_shows_both_recordings_at_its_launch(improved):
+    evidence(improved).get_by_text(re.compile("^transfer: ")).wait_for()
+    cell(improved, "compare_kernels", row=0, column=CHECKBOX_PX)
+    evidence(improved).get_by_text(re.compile("^vectorized_elementwise_kernel: 180 µs")).wait_for()
+    improved.get_by_role("link", name="New on the timeline").wait_for()
+
+
+def test_a_click_on_a_cell_of_the_regions_shows_both_recordings_there(improved):
+    improved.get_by_role("tab", name="Regions").click()
+    cell(improved, "compare_regions", row=0, column=0.45)
+    words = re.compile(r"^(step|data|forward|backward|optimizer|outside any region), \w+: ")
+    evidence(improved).get_by_text(words).wait_for()
+    improved.get_by_role("tab", name="Regions", selected=True).wait_for()
+
+
+def test_the_back_button_leads_from_the_timeline_to_the_comparison(improved):
+    verdict = improved.locator(".st-key-verdict h2").inner_text()
+    improved.get_by_role("link", name="New on the timeline").click()
+    improved.wait_for_url("**/timeline?**")
+    improved.locator(".st-key-timeline canvas").first.wait_for()
+    improved.go_back()
+    improved.wait_for_url("**/compare?**")
+    improved.locator(".st-key-verdict h2").get_by_text(verdict).wait_for()
 
 
 def test_nothing_reaches_out_of_a_narrow_screen(compared):
