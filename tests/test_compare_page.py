@@ -122,6 +122,30 @@ def test_a_recording_compared_with_itself_has_no_difference(data, sync):
     assert "Regressed" not in told
 
 
+def test_what_is_picked_stays_picked(data, sync, launch, memory):
+    with library(data):
+        app = draw("compare")  # three recordings: nothing is chosen by itself
+        assert "Which two are compared?" in words(app)
+        app.multiselect(key="compare_base").set_value([sync.id]).run()
+        assert app.multiselect(key="compare_base").value == [sync.id]
+        app.multiselect(key="compare_new").set_value([memory.id]).run()
+        assert "Regressed: an iteration took 952 µs and takes 2.19 ms" in words(app)
+        app.multiselect(key="compare_new").set_value([sync.id]).run()
+        assert app.multiselect(key="compare_new").value == [sync.id]
+        assert app.query_params["new"] == sync.id
+        assert "No difference" in words(app)
+
+
+def test_picks_replace_what_the_address_said(data, sync, memory):
+    with library(data):
+        app = draw("compare", base=memory.id, new=memory.id)
+        app.multiselect(key="compare_base").set_value([sync.id]).run()
+        assert app.multiselect(key="compare_base").value == [sync.id]
+        app.selectbox(key="compare_window").set_value("nvtx:step").run()
+        assert app.selectbox(key="compare_window").value == "nvtx:step"
+        assert app.query_params["part"] == "nvtx:step"
+
+
 def test_several_recordings_of_a_side_come_from_the_address(data, sync, launch):
     app = page(data, base=f"{sync.id},{launch.id}", new=launch.id)
     assert app.multiselect(key="compare_base").value == [sync.id, launch.id]

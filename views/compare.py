@@ -38,6 +38,7 @@ from views._compare_session import (
     forecast_in_the_end,
     known_devices,
     put,
+    seed,
     windows_of,
 )
 from views._compare_tables import (
@@ -109,6 +110,14 @@ def _too_few(recordings: Sequence[Trace]) -> None:
 
 def _pickers(recordings: Sequence[Trace], asked: Asked) -> Asked:
     names = _labels(recordings)
+    seed(
+        asked,
+        {
+            "compare_base": list(asked.base),
+            "compare_new": list(asked.new),
+            "compare_window": asked.window,
+        },
+    )
     left, right, part = st.columns(PICKERS, gap="small")
     with left:
         base = _side("Baseline", "compare_base", names, asked.base)
@@ -117,7 +126,6 @@ def _pickers(recordings: Sequence[Trace], asked: Asked) -> Asked:
     windows = {"": "Iterations as found", **windows_of(asked)}
     if asked.window:
         windows.setdefault(asked.window, visible(asked.window, NAME_ROOM))
-    st.session_state["compare_window"] = asked.window
     with part:
         window = st.selectbox(
             "Compared part",
@@ -133,7 +141,6 @@ def _pickers(recordings: Sequence[Trace], asked: Asked) -> Asked:
 
 def _side(label: str, key: str, names: dict[str, str], chosen: tuple[str, ...]) -> tuple[str, ...]:
     options = [*names, *(i for i in chosen if i not in names)]
-    st.session_state[key] = list(chosen)
     picked = st.multiselect(
         label,
         options,
@@ -165,7 +172,9 @@ def _device(asked: Asked) -> int:
     devices = known_devices(asked)
     if len(devices) < 2:
         return asked.device
-    st.session_state["compare_device"] = min(max(asked.device, 0), len(devices) - 1)
+    seed(asked, {"compare_device": min(max(asked.device, 0), len(devices) - 1)})
+    if st.session_state["compare_device"] >= len(devices):  # picked beside other recordings
+        st.session_state["compare_device"] = 0
     return int(
         st.selectbox(
             "Device",
