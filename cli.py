@@ -210,9 +210,11 @@ def _fail(error: Exception, path: Path | None = None) -> int:
 
     if isinstance(error, TraceError):
         status, line = error.exit_code, worker.one_line(error)
-    elif isinstance(error, WindowError | SpeedUpError):
+    elif isinstance(error, WindowError):
         file = f"{_short(path.name)}: " if path is not None else ""
         status, line = 2, f"{file}{worker.one_line(error)}"
+    elif isinstance(error, SpeedUpError):
+        status, line = 2, worker.one_line(error)
     elif isinstance(error, OSError) and error.errno in _FULL:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it fails again at exit
         status, line = 3, f"the answer cannot be written ({os.strerror(error.errno or 0)})"
