@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from analyzers.whatif import Prediction, WhatIf
     from collectors.trace import Trace
 
+ASKED = "kernel:"  # how changes begin that the reader asked for by name
 _COMPILED = "compiled"
 MAX_SPEED_UP = 1e6
 MAX_KEPT = 16  # answers of a trace: other windows, other kernels
@@ -181,7 +182,8 @@ def parse_speed_up(text: str) -> tuple[str, float]:
 def in_words(known: WhatIf, name: str) -> str:
     """Return predictions as text for a terminal; how far to trust them comes first."""
     told = known.replay
-    lines = []
+    # What was asked for by name comes first when there is no answer to it.
+    lines = [f"{w.change}: {w.reason}" for w in known.withheld if w.change.startswith(ASKED)]
     if told.devices:
         lines.append(
             f"Replayed {told.operations:,} GPU operations and {told.calls:,} API calls: "
@@ -206,7 +208,9 @@ def in_words(known: WhatIf, name: str) -> str:
         lines += [f"  {p.title}" for p in known.predictions if not p.wins]
     if known.withheld:
         lines += ["", "Could not tell, or nothing to change"]
-        lines += [f"  {w.change}: {w.reason}" for w in known.withheld]
+        lines += [
+            f"  {w.change}: {w.reason}" for w in known.withheld if not w.change.startswith(ASKED)
+        ]
     lines += ["", "The replay assumes", *(f"  {a}" for a in told.assumptions)]
     lines += ["", f"{name} · {told.window.label}, {time_text(told.measured_ns)}", ""]
     return "\n".join(lines)

@@ -604,6 +604,14 @@ def test_what_is_no_speed_up_is_one_line(recording, capsys, text):
     assert capsys.readouterr().err.startswith(f"whyslow: {text!r} is no speed-up")
 
 
+def test_a_kernel_that_is_not_there_is_told_first(recording, capsys):
+    assert cli.main(["whatif", str(recording), "--speed-up", "no_such_kernel=2"]) == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert (
+        first == "kernel:no_such_kernel: no kernel of the window has 'no_such_kernel' in its name"
+    )
+
+
 def test_compiled_code_is_kept_in_the_data_folder(recording, tmp_path):
     command = [sys.executable, "-m", "cli", "whatif", str(recording)]
     ran = subprocess.run(
