@@ -30,7 +30,6 @@ from analyzers.windows import choose_window, find_iterations, plain_name, repeti
 from collectors.trace import CopyKind
 
 MAX_KERNELS = 2_000  # launch configurations that are compared one by one; the others are one row
-MAX_REGIONS = 1_000  # rows of the region matrix, likewise
 MAX_SHAPES = 500  # operators with their inputs
 MAX_ROLE_STEPS = 200  # torch recordings have few steps; telling roles costs a walk for each
 MAX_SEQUENCE = 20_000  # launches of an iteration whose order is kept

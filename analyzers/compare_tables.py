@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ from analyzers.intervals import Array
 from analyzers.steps import ROLES
 
 MAX_ROWS = 500  # of each table; the changes that are left out are smaller than all that are shown
+NAME, SHAPE = 0, 1  # parts of the key of a kernel
 P95_FROM, P99_FROM = 20, 100  # iterations from which a percentile is more than the slowest one
 
 Sides = Sequence[Side]
@@ -268,8 +269,11 @@ def _twins(base: Sides, new: Sides, places: list[list[Array]], keys: list[Any]) 
     sequences = [p[0][s[0].kernels.sequence] for s, p in zip((base, new), places, strict=True)]
     signs = [_signatures(sequence, mine & others) for sequence in sequences]
     pairs: dict[Any, Any] = {}
-    for same in (_same_place_and_shape, _same_place_and_name, _only_one_of_its_name):
-        same(gone, fresh, signs, keys, pairs)
+    for part in (SHAPE, NAME, None):
+        if part is None:
+            pairs |= _only_one_of_its_name(gone, fresh, keys)
+        else:
+            pairs |= _same_place(gone, fresh, signs, keys, part)
         gone = [g for g in gone if keys[g] not in pairs]
         taken = set(pairs.values())
         fresh = [f for f in fresh if keys[f] not in taken]
@@ -294,50 +298,30 @@ def _signatures(sequence: Array, common: set[int]) -> dict[int, tuple[int, int, 
     return {kernel: (*place, often[kernel]) for kernel, place in found.items()}
 
 
-Pairing = Callable[
-    [list[int], list[int], list[dict[int, tuple[int, int, int]]], list[Any], dict[Any, Any]], None
-]
-
-
-def _same_place_and_shape(
+def _same_place(
     gone: list[int],
     fresh: list[int],
     signs: list[dict[int, tuple[int, int, int]]],
     keys: list[Any],
-    pairs: dict[Any, Any],
-) -> None:
-    at = {(signs[1][f], keys[f][1]): f for f in reversed(fresh) if f in signs[1]}
+    part: int,
+) -> dict[Any, Any]:
+    """Pair kernels at the same place that share a part of their key: the name, or the shape."""
+    at = {(signs[1][f], keys[f][part]): f for f in reversed(fresh) if f in signs[1]}
+    pairs = {}
     for kernel in gone:
-        twin = at.pop((signs[0][kernel], keys[kernel][1]), None) if kernel in signs[0] else None
-        if twin is not None and OTHERS not in (keys[kernel][0], keys[twin][0]):
+        twin = at.pop((signs[0][kernel], keys[kernel][part]), None) if kernel in signs[0] else None
+        if twin is not None and OTHERS not in (keys[kernel][NAME], keys[twin][NAME]):
             pairs[keys[kernel]] = keys[twin]
+    return pairs
 
 
-def _same_place_and_name(
-    gone: list[int],
-    fresh: list[int],
-    signs: list[dict[int, tuple[int, int, int]]],
-    keys: list[Any],
-    pairs: dict[Any, Any],
-) -> None:
-    at = {(signs[1][f], keys[f][0]): f for f in reversed(fresh) if f in signs[1]}
-    for kernel in gone:
-        twin = at.pop((signs[0][kernel], keys[kernel][0]), None) if kernel in signs[0] else None
-        if twin is not None:
-            pairs[keys[kernel]] = keys[twin]
-
-
-def _only_one_of_its_name(
-    gone: list[int],
-    fresh: list[int],
-    _signs: list[dict[int, tuple[int, int, int]]],
-    keys: list[Any],
-    pairs: dict[Any, Any],
-) -> None:
-    names = [[keys[k][0] for k in kernels] for kernels in (gone, fresh)]
-    for kernel, name in zip(gone, names[0], strict=True):
-        if names[0].count(name) == names[1].count(name) == 1:
-            pairs[keys[kernel]] = keys[fresh[names[1].index(name)]]
+def _only_one_of_its_name(gone: list[int], fresh: list[int], keys: list[Any]) -> dict[Any, Any]:
+    names = [[keys[k][NAME] for k in kernels] for kernels in (gone, fresh)]
+    return {
+        keys[kernel]: keys[fresh[names[1].index(name)]]
+        for kernel, name in zip(gone, names[0], strict=True)
+        if names[0].count(name) == names[1].count(name) == 1
+    }
 
 
 # --- regions ------------------------------------------------------------------------------

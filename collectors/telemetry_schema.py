@@ -104,11 +104,6 @@ THROTTLE_WORDS: dict[int, str] = {
     0x0000000000000040: "hardware thermal slowdown",
     0x0000000000000080: "power brake",
 }
-CLOCK_STATE_WORDS: dict[int, str] = {
-    0x0000000000000001: "idle",
-    0x0000000000000002: "application clocks",
-    0x0000000000000100: "display clock",
-}
 
 
 def throttle_words(bits: int) -> tuple[str, ...]:

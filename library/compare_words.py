@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from analyzers.compare import REMAINDER, Change, Comparison, Delta, Difference, Level, Outcome
+from analyzers.compare import REMAINDER, Change, Comparison, Delta, Difference, Level
 from analyzers.finding import Row
 from library.palette import ROW_COLORS
 from library.texts import format_value
@@ -14,13 +14,6 @@ FAINT = 0.5  # its opacity: it must not stand out, whatever the page's colour
 END_COLOR = "#6C7681"  # of the two sides themselves
 REMAINDER_COLOR = "#4E5C6A"
 REMAINDER_MEANING = "what the rows do not explain: a median is not the sum of its parts"
-OUTCOMES = {
-    Outcome.IMPROVED: "Improved",
-    Outcome.REGRESSED: "Regressed",
-    Outcome.NO_DIFFERENCE: "No difference",
-    Outcome.INCONCLUSIVE: "Inconclusive",
-    Outcome.NOT_COMPARABLE: "Not comparable",
-}
 CHANGES = {
     Change.SAME: "same launch configuration",
     Change.RESHAPED: "other launch configuration",
