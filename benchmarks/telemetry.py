@@ -25,7 +25,11 @@ from collectors.trace import Array
 
 MAX_SHARE = 0.02
 RESAMPLES = 10_000
-_WORK = "import sys\nfor _ in range(int(sys.argv[1])): sum(range(20_000))"
+_WORK = (
+    "import os, sys\n"
+    "os.sched_setaffinity(0, [int(sys.argv[2])])\n"
+    "for _ in range(int(sys.argv[1])): sum(range(20_000))"
+)
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,17 @@ def _loops_for(seconds: float) -> int:
 
 
 def _run(loops: int, rate_hz: float) -> tuple[float, float]:
-    """Return the wall time of the workload, and the sampler's processor time for each second."""
-    if not rate_hz:
-        return _work(loops), 0.0
+    """Return the wall time of the workload, and the sampler's processor time for each second.
+
+    A run without sampling starts and stops a sampler before it: a virtual machine that has idled
+    for a moment runs faster afterwards, and it must have idled before both.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        sampled = telemetry.start(Path(folder) / "t.sqlite", os.getpid(), rate_hz=rate_hz)
+        path = Path(folder) / "t.sqlite"
+        sampled = telemetry.start(path, os.getpid(), rate_hz=rate_hz or telemetry.RATE_HZ)
+        if not rate_hz:
+            sampled.stop()
+            return _work(loops), 0.0
         wall_s = _work(loops)
         ended = sampled.stop()
     if ended.session is None or ended.error:
@@ -90,7 +100,9 @@ def _run(loops: int, rate_hz: float) -> tuple[float, float]:
 def _work(loops: int) -> float:
     began = time.perf_counter()
     command = [sys.executable, "-S", "-c", _WORK, str(loops)]
-    running = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
+    # One on each core: how soon a scheduler spreads them must not count.
+    cores = sorted(os.sched_getaffinity(0))
+    running = [subprocess.Popen([*command, str(core)]) for core in cores]
     for process in running:
         process.wait()
     return time.perf_counter() - began
