@@ -480,7 +480,7 @@ def _shift_note(side: Side) -> str:
     if not at:
         return ""
     ratio = float(np.median(samples[at:]) / np.median(samples[:at])) - 1
-    how = f"{abs(ratio):.0%} {'longer' if ratio > 0 else 'less'}"
+    how = f"{share_text(abs(ratio), 1)} {'longer' if ratio > 0 else 'less'}"
     return (
         f"{side.source['name']}: iterations take {how} "
         f"after the first {at:,} of {len(samples):,} that are compared, too late for a warm-up: "

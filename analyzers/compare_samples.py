@@ -15,6 +15,7 @@ import numpy as np
 from analyzers.compare_statistics import MIN_SAMPLES, correlation_time
 from analyzers.intervals import Array, Spans
 from analyzers.report import Iteration
+from analyzers.words import share_text
 
 MAX_GAP_SHARE = 0.01  # between iterations that follow each other at once, of their length
 MAX_WARM_UP_SHARE = 1 / 3  # of the iterations; what is longer is no warm-up
@@ -97,7 +98,8 @@ def warm_up(samples: Array) -> WarmUp:
     before, after = np.median(samples[:dropped]), np.median(samples[dropped:])
     slower = "longer" if before > after else "shorter"
     many = "iteration" if dropped == 1 else f"{dropped} iterations"
-    how = f"the first {many} took {abs(before / after - 1):.0%} {slower} than those that follow"
+    part = share_text(abs(before / after - 1), 1)
+    how = f"the first {many} took {part} {slower} than those that follow"
     return WarmUp(dropped, how)
 
 

@@ -171,7 +171,8 @@ def _unexplained(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Qual
     return _note(
         "warning",
         "unexplained",
-        f"{share:.0%} of {ledger.whole} is idle time that cannot be explained: {main}. {advice}",
+        f"{share_text(share, 1)} of {ledger.whole} is idle time that cannot be explained: "
+        f"{main}. {advice}",
     )
 
 
@@ -395,7 +396,8 @@ def _profiler_overhead(
     return _note(
         "warning",
         "profiler_overhead",
-        f"The profiler itself cost {share:.0%} of {ledger.whole}. {recorder_of(facts.trace).less}",
+        f"The profiler itself cost {share_text(share, 1)} of {ledger.whole}. "
+        f"{recorder_of(facts.trace).less}",
     )
 
 
@@ -421,8 +423,8 @@ def _warm_up(facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]) ->
     return _note(
         "warning",
         "setup_inside",
-        f"{share:.0%} of {ledger.whole} is start-up (modules, contexts, graph instantiation), "
-        f"which a longer run would not repeat. {advice}.",
+        f"{share_text(share, 1)} of {ledger.whole} is start-up (modules, contexts, graph "
+        f"instantiation), which a longer run would not repeat. {advice}.",
     )
 
 
