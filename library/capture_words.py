@@ -6,7 +6,7 @@ import shlex
 
 from analyzers.words import by_reason, count_text
 from library.capture_order import ROLES
-from library.captures import Capture, Run, RunState
+from library.captures import NO_GPU, Capture, Run, RunState
 
 SHOWN_PATHS = 4  # in the command that opens them; the others are listed above it
 
@@ -49,7 +49,7 @@ def _next_lines(capture: Capture) -> list[str]:
     lines = [f"Open:    whyslow open {shlex.join(run.recording for run in done[:SHOWN_PATHS])}"]
     for tool in dict.fromkeys(run.tool for run in done if run.tool != "ncu"):
         sides = [[r.recording for r in done if r.tool == tool and r.role == k] for k in ROLES]
-        if all(sides):
+        if all(sides) and any(run.sentence != NO_GPU for run in done if run.tool == tool):
             base, new = map(shlex.join, sides)
             lines.append(f"Compare: whyslow compare {base} --new {new}")
     return lines

@@ -30,6 +30,7 @@ from library import cache
 
 SCHEMA = 1
 STATE, LOG = "state.json", "log.txt"
+NO_GPU = "Could not tell: this machine has no NVIDIA GPU, so there was no GPU work to record."
 CANCEL = "cancel"  # a file: somebody asked for the end before there was a process to ask
 START_WAIT_S = 30.0  # a busy machine needs seconds to start Python; longer means it never will
 SAME_PROCESS_S = 0.02  # creation times are multiples of a clock tick, 10 ms

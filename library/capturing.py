@@ -41,7 +41,7 @@ from library.capture_order import (
     runs_of,
     stem_of,
 )
-from library.captures import Capture, Run, RunState, State
+from library.captures import NO_GPU, Capture, Run, RunState, State
 
 if TYPE_CHECKING:
     from collectors.telemetry import Telemetry
@@ -373,11 +373,10 @@ class _Work:
         notes = [_counted(opened.trace, Path(run.summary))] if run.summary else []
         if run.tool == "nsys":
             notes.append(self._why_silent(opened.trace, run))
-        self._change(
-            place,
-            trace=opened.trace.id,
-            sentence=opened.stored.report.verdict.sentence,
-        )
+        sentence = opened.stored.report.verdict.sentence
+        if not opened.stored.report.devices and not tools.has_gpu():
+            sentence = NO_GPU
+        self._change(place, trace=opened.trace.id, sentence=sentence)
         self._add_notes(place, [note for note in notes if note])
 
     def _trap(self, role: str) -> str:

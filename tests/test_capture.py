@@ -767,6 +767,24 @@ def test_the_answer_lists_each_run_and_how_to_go_on():
 # What is asked of ncu comes from a timeline.
 
 
+def test_without_a_gpu_no_comparison_is_offered():
+    runs = tuple(
+        captures.Run(
+            tool="torch",
+            role=role,
+            number=1,
+            state=RunState.DONE,
+            recording=f"/r/{role}",
+            trace="1",
+            sentence=captures.NO_GPU,
+        )
+        for role in capture_order.ROLES
+    )
+    lines = capture_words.in_words(captures.Capture(id="1", runs=runs))
+    assert any(line.startswith("Open: ") for line in lines)
+    assert not any(line.startswith("Compare: ") for line in lines)
+
+
 def test_ncu_examines_the_kernels_that_hold_the_time():
     options = capturing.ncu_options(opened_by_hand().stored)
     assert options[:2] == ("--clock-control", "none")
