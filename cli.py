@@ -161,6 +161,7 @@ def _add_capture(commands: Any, shared: argparse.ArgumentParser) -> None:
         parents=[shared],
         help="run a program under a profiler and open what it records",
         usage="%(prog)s [options] (WORKLOAD | PAIR | -- COMMAND …)",
+        epilog="`python -m workloads` lists the pairs; they need PyTorch.",
     )
     command.add_argument("workload", nargs="*", metavar="WORKLOAD", help="or -- COMMAND …")
     command.add_argument(
@@ -175,8 +176,12 @@ def _add_capture(commands: Any, shared: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--timeout", type=float, default=600.0, metavar="S", help="seconds for one run (600)"
     )
-    for name in ("steps", "warmup", "seed"):
-        command.add_argument(f"--{name}", type=int, metavar="N", help=f"{name} of a workload")
+    for name, meaning in (
+        ("steps", "how many steps a workload measures"),
+        ("warmup", "how many steps a workload does before"),
+        ("seed", "what a workload draws its random numbers from"),
+    ):
+        command.add_argument(f"--{name}", type=int, metavar="N", help=meaning)
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where a workload runs")
     command.add_argument("--python", default="", metavar="PATH", help="what runs a workload")
     command.add_argument(

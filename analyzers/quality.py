@@ -67,13 +67,13 @@ def _no_gpu_work(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
         return None
     trace, recorder = facts.trace, recorder_of(facts.trace)
     seen = [
-        f"{trace.count(table):,} {words}"
-        for table, words in (
-            ("api_calls", f"{recorder.api} API calls"),
-            ("ranges", f"{recorder.ranges}s"),
-            ("operators", "operators"),
-            ("os_calls", "operating-system calls"),
-            ("cpu_samples", "CPU samples"),
+        count_text(trace.count(table), noun)
+        for table, noun in (
+            ("api_calls", f"{recorder.api} API call"),
+            ("ranges", recorder.ranges),
+            ("operators", "operator"),
+            ("os_calls", "operating-system call"),
+            ("cpu_samples", "CPU sample"),
         )
         if trace.count(table)
     ]
@@ -600,7 +600,7 @@ def _data_notes(facts: Facts) -> list[QualityNote]:
         level = "warning" if note.severity != "info" else "info"
         where = f" ({note.table})" if note.table else ""
         verb = {"excluded": "left out", "repaired": "repaired"}.get(note.effect, "noted")
-        message = f"{note.count:,} rows {verb}{where}: {note.message}."
+        message = f"{count_text(note.count, 'row')} {verb}{where}: {note.message}."
         notes.append(_note(level, note.code, message))
     return notes
 

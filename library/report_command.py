@@ -26,6 +26,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Add what is reported, how it is written and what it may tell."""
     command.usage = (
         "whyslow report RECORDING [options]\n"
+        "       whyslow report BASE NEW [options]\n"
         "       whyslow report BASE [BASE ...] -- NEW [NEW ...] [options]"
     )
     command.add_argument("recordings", nargs="+", type=Path, metavar="RECORDING")

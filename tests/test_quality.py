@@ -37,7 +37,7 @@ def test_no_cuda_at_all_forbids_a_verdict(tmp_path):
     report = analyze(make_trace(tmp_path, ranges={"start_us": [0], "duration_us": 5}))
     assert report.verdict.cause == "unknown"
     assert report.quality[0].level == "error"
-    assert "1 NVTX ranges" in report.quality[0].message
+    assert "only 1 NVTX range." in report.quality[0].message
     assert "nsys profile" in report.quality[0].message
 
 

@@ -689,7 +689,7 @@ def test_mtia_work_is_work(opened):
 def test_a_trace_of_the_host_alone_says_what_was_recorded(opened):
     report = analyze(opened([x("cpu_op", "aten::add", 0, 9)]))
     assert report.verdict.cause == "unknown"
-    assert "1 operators" in report.verdict.sentence
+    assert "only 1 operator." in report.verdict.sentence
     assert "torch.profiler" in report.verdict.sentence
 
 
