@@ -16,9 +16,15 @@ def sync(data):
     return open_sample("synthetic/synthetic_sync.sqlite", data)
 
 
+@pytest.fixture(scope="session")
+def memory(data):
+    """Return a recording that has kernels in common with ``sync``."""
+    return open_sample("synthetic/synthetic_memory.sqlite", data)
+
+
 @pytest.fixture
-def compared(page, sync, launch):
-    page.goto(f"/compare?base={sync.trace.id}&new={launch.trace.id}")
+def compared(page, sync, memory):
+    page.goto(f"/compare?base={sync.trace.id}&new={memory.trace.id}")
     page.locator(".st-key-compare_waterfall .js-plotly-plot .barlayer").wait_for(state="attached")
     return page
 
@@ -54,7 +60,8 @@ def bar(page, number):
 
 
 def names_of_bars(page):
-    return page.locator(".st-key-compare_waterfall .ytick text").all_text_contents()
+    """Return the names from the top; the axis counts from the bottom."""
+    return page.locator(".st-key-compare_waterfall .ytick text").all_text_contents()[::-1]
 
 
 def test_the_verdict_and_the_waterfall_are_above_the_fold(compared):
@@ -67,7 +74,7 @@ def test_the_verdict_and_the_waterfall_are_above_the_fold(compared):
 def test_a_click_on_a_bar_shows_both_recordings_where_that_row_costs_most(compared):
     canvas = compared.locator(".st-key-compare_timeline canvas").first
     canvas.wait_for()
-    compared.get_by_text(re.compile(r"^launch: .* before, .* now")).wait_for()
+    compared.get_by_text(re.compile(r"^memory: .* before, .* now")).wait_for()
     number = names_of_bars(compared).index("sync")
     bar(compared, number).click(force=True)
     compared.get_by_text(re.compile(r"^sync: .* before, .* now")).wait_for()
@@ -77,12 +84,12 @@ def test_a_click_on_a_bar_shows_both_recordings_where_that_row_costs_most(compar
     assert "mark=" in link.get_attribute("href")
 
 
-def test_the_link_of_the_evidence_opens_the_timeline_with_both(compared, sync, launch):
+def test_the_link_of_the_evidence_opens_the_timeline_with_both(compared, sync, memory):
     compared.get_by_role("link", name="Baseline on the timeline").click()
     compared.wait_for_url("**/timeline?**")
     compared.locator(".st-key-timeline canvas").first.wait_for()
     assert f"trace={sync.trace.id}" in compared.url
-    assert f"below={launch.trace.id}" in compared.url
+    assert f"below={memory.trace.id}" in compared.url
 
 
 def test_a_link_reopens_the_comparison(compared):
