@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzers.facts import Facts
+from analyzers.facts import KERNEL, Facts
 from analyzers.intervals import Array, clip, union
 from analyzers.replay_graph import Graph
 from analyzers.report import Window
@@ -14,7 +14,8 @@ class Moments:
     """Where a moment of the recording lies in a replay.
 
     A moment belongs to what ended last before it: an operation, or a call of a thread that
-    submits work.
+    submits work. It never comes before all operations have ended that had ended then, so that a
+    host that runs ahead does not leave the device's work out of the window.
     """
 
     def __init__(self, graph: Graph, window: Window) -> None:
@@ -22,8 +23,11 @@ class Moments:
         self.window = window
         # Nothing ends where the first operation begins, so that moment is told apart.
         self.whole = window.start_ns == graph.origin_ns + int(graph.start.min())
-        self._low = self._anchor(window.start_ns - graph.origin_ns)
-        self._high = self._anchor(window.end_ns - graph.origin_ns)
+        since, until = window.start_ns - graph.origin_ns, window.end_ns - graph.origin_ns
+        self._low, self._high = self._anchor(since), self._anchor(until)
+        self._done = graph.stop <= since, graph.stop <= until
+        inside = (graph.start >= since) & (graph.stop <= until)
+        self._kernels = np.flatnonzero(inside & (graph.kind == KERNEL))
 
     def _anchor(self, moment: int) -> tuple[int, int, int]:
         """Return an operation or -1, a call or -1, and the time from its end to ``moment``."""
@@ -44,9 +48,9 @@ class Moments:
         """Return begin and end of the window in a replay."""
         _, end, start, stop = times
         ends = []
-        for op, call, lag in (self._low, self._high):
+        for (op, call, lag), done in zip((self._low, self._high), self._done, strict=True):
             base = stop[op] if op >= 0 else end[call] if call >= 0 else 0
-            ends.append(int(base) + lag)
+            ends.append(max(int(base) + lag, int(stop[done].max(initial=0))))
         if self.whole:
             ends[0] = int(start.min())
         until = self.window.end_ns - self.graph.origin_ns
@@ -55,7 +59,16 @@ class Moments:
             ends[1] = max(ends[1], int(stop[inside].max(initial=0)))
         if self.whole and until >= int(self.graph.stop.max()):
             ends[1] = int(stop.max())
-        return ends[0], max(ends)
+        return ends[0], max(ends[1], ends[0] + self._busiest(start, stop))
+
+    def _busiest(self, start: Array, stop: Array) -> int:
+        """Return how long the window's kernels take at least: those of a stream never overlap."""
+        if not len(self._kernels):
+            return 0
+        mine = self._kernels
+        # One that is held by another operation begins early in the replay, and is no longer.
+        lengths = np.minimum((stop - start)[mine], self.graph.duration[mine])
+        return int(np.bincount(self.graph.lane[mine], lengths).max())
 
 
 def busy_ns(device: Array, start: Array, stop: Array, span: tuple[int, int]) -> list[int]:

@@ -54,6 +54,7 @@ from library import cache, predictions
 from tests.traces_in_memory import account, build
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
+SAMPLES = Path(__file__).parents[1] / "traces" / "synthetic"
 US, MS = 1_000, 1_000_000
 SEVEN, SIDE = Stream(7), Stream(13)
 
@@ -318,6 +319,20 @@ def test_no_prediction_is_slower_than_nothing_or_faster_than_the_device(operatio
         assert told.low_ns <= told.high_ns <= told.measured_ns
         if told.change in {"sync", "host", "graph", "memory"}:  # operations take as long as ever
             assert told.low_ns >= (1 - unsure) * busiest - 1
+
+
+@pytest.mark.parametrize("sample", ["memory", "sync", "host", "launch"])
+@pytest.mark.parametrize("number", [3, 20])
+def test_an_iteration_never_gets_shorter_than_its_kernels(sample, number, tmp_path):
+    """A host that runs ahead leaves the device's work of the iteration where it is."""
+    facts = build_facts(open_trace(SAMPLES / f"synthetic_{sample}.sqlite", tmp_path))
+    iterations, _ = find_iterations(facts)
+    known = explore(facts, choose_window(facts, f"iteration:{number}", iterations))
+    busy = max(device.measured_busy_ns for device in known.replay.devices)
+    unsure = max(MIN_UNCERTAINTY, abs(known.replay.error))
+    kept = [p for p in known.predictions if not p.change.startswith(("kernel", "copies"))]
+    assert kept
+    assert min(told.low_ns for told in kept) >= (1 - 2 * unsure) * busy
 
 
 def test_a_kernel_that_hides_behind_launching_wins_nothing(tmp_path):
