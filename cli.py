@@ -94,16 +94,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    _add_open(commands, shared)
+    _add_diagnose(commands, shared, windowed)
+    _add_what_if(commands, shared, windowed)
+    command = commands.add_parser(
+        "compare", parents=[shared], help="say whether a program got faster, and why"
+    )
+    compare_command.add_options(command)
+    command.set_defaults(run=_compare)
+    _add_export(commands, shared, windowed)
+    command = commands.add_parser(
+        "report",
+        parents=[shared],
+        help="write what whyslow says to one HTML, Markdown or JSON file",
+    )
+    report_command.add_options(command)
+    command.set_defaults(run=_report)
+    _add_capture(commands, shared)
+    return parser
+
+
+def _add_open(commands: Any, shared: argparse.ArgumentParser) -> None:
     command = commands.add_parser("open", parents=[shared], help="open recordings in the browser")
     command.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     command.add_argument("--no-browser", action="store_true", help="only print the address")
     command.add_argument("--port", type=int, default=0, help="port of the server (default: free)")
     command.set_defaults(run=_open)
 
-    command = commands.add_parser(
-        "diagnose", parents=[shared, windowed], help="say why a recording is slow"
-    )
-    command.add_argument("path", type=Path, metavar="PATH")
+
+def _add_diagnose(commands: Any, *shared: argparse.ArgumentParser) -> None:
+    command = _of_one_recording(commands, "diagnose", shared, "say why a recording is slow")
     command.add_argument("--json", action="store_true", help="print the answer as JSON")
     command.add_argument(
         "--counters",
@@ -113,10 +133,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_diagnose)
 
-    command = commands.add_parser(
-        "whatif", parents=[shared, windowed], help="predict what changes to a program would win"
-    )
-    command.add_argument("path", type=Path, metavar="PATH")
+
+def _add_what_if(commands: Any, *shared: argparse.ArgumentParser) -> None:
+    meaning = "predict what changes to a program would win"
+    command = _of_one_recording(commands, "whatif", shared, meaning)
     command.add_argument("--json", action="store_true", help="print the answer as JSON")
     command.add_argument(
         "--speed-up",
@@ -127,32 +147,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_what_if)
 
-    command = commands.add_parser(
-        "compare", parents=[shared], help="say whether a program got faster, and why"
-    )
-    compare_command.add_options(command)
-    command.set_defaults(run=_compare)
 
-    command = commands.add_parser(
-        "export", parents=[shared, windowed], help="write a recording and its analysis to files"
-    )
-    command.add_argument("path", type=Path, metavar="PATH")
+def _add_export(commands: Any, *shared: argparse.ArgumentParser) -> None:
+    meaning = "write a recording and its analysis to files"
+    command = _of_one_recording(commands, "export", shared, meaning)
     kind = command.add_mutually_exclusive_group(required=True)
     kind.add_argument("--perfetto", type=Path, metavar="OUT.json.gz", help="Chrome trace JSON")
     kind.add_argument("--csv", type=Path, metavar="DIR", help="one CSV file per table")
     kind.add_argument("--parquet", type=Path, metavar="DIR", help="one Parquet file per table")
     command.set_defaults(run=_export)
 
-    command = commands.add_parser(
-        "report",
-        parents=[shared],
-        help="write what whyslow says to one HTML, Markdown or JSON file",
-    )
-    report_command.add_options(command)
-    command.set_defaults(run=_report)
 
-    _add_capture(commands, shared)
-    return parser
+def _of_one_recording(
+    commands: Any, name: str, shared: Sequence[argparse.ArgumentParser], meaning: str
+) -> argparse.ArgumentParser:
+    """Add a command about one recording; its path also begins what is said about a window."""
+    command: argparse.ArgumentParser = commands.add_parser(name, parents=shared, help=meaning)
+    command.add_argument("path", type=Path, metavar="PATH")
+    return command
 
 
 def _add_capture(commands: Any, shared: argparse.ArgumentParser) -> None:

@@ -46,6 +46,8 @@ WARM_UP_ROOM = 0.6  # above and below the iterations, of what these take
 WARM_UP_MARK = "x-thin-open"
 WARM_UP_WORDS = "warm-up, left out"
 
+Steps = list[tuple[str, float, float]]  # name, where its bar begins and ends, in ns
+
 
 def waterfall_figure(comparison: Comparison) -> go.Figure:
     """Return the way from the baseline to the new side, a bar for each row of the ledger.
@@ -71,26 +73,8 @@ def waterfall_figure(comparison: Comparison) -> go.Figure:
         customdata=[_told(name, rows.get(name), end) for name, _, end in steps],
         hovertemplate="<b>%{customdata[0]}</b> %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
     )
-    for name, _, end in steps:
-        row = rows.get(name)
-        figure.add_annotation(  # a column of their own: beside the bars a phone would cut them
-            xref="paper",
-            x=1,
-            y=name,
-            text=_number(row, end),
-            showarrow=False,
-            xanchor="right",
-            xshift=NUMBERS_PX,
-            font={"size": 13},
-        )
-    for (upper, _, at), (lower, _, _) in itertools.pairwise(steps):
-        figure.add_scatter(
-            x=[at, at],
-            y=[upper, lower],
-            mode="lines",
-            line={"color": END_COLOR, "width": 1, "dash": "dot"},
-            hoverinfo="skip",
-        )
+    _add_numbers(figure, steps, rows)
+    _add_links(figure, steps)
     ticks = time_ticks(low, high, 6)
     digits = 3 + int(np.log10(high / max(high - low, 1)))  # or all ticks would read the same
     figure.update_layout(
@@ -117,17 +101,44 @@ def waterfall_figure(comparison: Comparison) -> go.Figure:
     return figure
 
 
+def _add_numbers(figure: go.Figure, steps: Steps, rows: dict[str, WaterfallRow]) -> None:
+    """Write the numbers in a column of their own: beside the bars a phone would cut them."""
+    for name, _, end in steps:
+        figure.add_annotation(
+            xref="paper",
+            x=1,
+            y=name,
+            text=_number(rows.get(name), end),
+            showarrow=False,
+            xanchor="right",
+            xshift=NUMBERS_PX,
+            font={"size": 13},
+        )
+
+
+def _add_links(figure: go.Figure, steps: Steps) -> None:
+    """Lead from the end of each bar to the begin of the next."""
+    for (upper, _, at), (lower, _, _) in itertools.pairwise(steps):
+        figure.add_scatter(
+            x=[at, at],
+            y=[upper, lower],
+            mode="lines",
+            line={"color": END_COLOR, "width": 1, "dash": "dot"},
+            hoverinfo="skip",
+        )
+
+
 def waterfall_is_cropped(comparison: Comparison) -> bool:
     """Tell whether the waterfall's axis begins above zero."""
     return _range(_shown_steps(comparison))[0] > 0
 
 
-def _shown_steps(comparison: Comparison) -> list[tuple[str, float, float]]:
+def _shown_steps(comparison: Comparison) -> Steps:
     shown = {comparison.waterfall[n].row for n in shown_rows(comparison)}
     return [step for step in waterfall_steps(comparison) if step[0] in {*shown, BASE, NEW}]
 
 
-def _range(steps: list[tuple[str, float, float]]) -> tuple[float, float]:
+def _range(steps: Steps) -> tuple[float, float]:
     """Return where the axis begins and ends, without the part in which nothing changes."""
     ends = [end for _, start, end in steps] + [start for n, start, _ in steps if n != NEW]
     changes = [x for n, start, end in steps for x in ((end,) if n in (BASE, NEW) else (start, end))]
