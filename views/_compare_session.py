@@ -7,7 +7,7 @@ keeps it while the reader walks from page to page.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from views._routes import trouble
 from views._session import MAX_ROWS_IN_SERVER, show_error
 from views._units import md_escape
 
-REMEMBERED, SEEDED = "compare_asked", "compare_seeded"
+REMEMBERED = "compare_asked"
 KEPT = 16  # comparisons that stay in memory
 POLL = "0.4s"
 PATIENCE_S = 0.6  # what is faster shows no progress
@@ -80,22 +80,9 @@ def adopt(recordings: Sequence[Trace]) -> Asked:
     return Asked()
 
 
-def seed(asked: Asked, widgets: Mapping[str, Any]) -> None:
-    """Give widgets what the address says, when it says something new; else they keep their pick.
-
-    Args:
-        asked: What the address says.
-        widgets: Values by the keys of the widgets.
-    """
-    is_new = st.session_state.get(SEEDED) != asked
-    for key, value in widgets.items():
-        if is_new or key not in st.session_state:
-            st.session_state[key] = value
-
-
 def put(asked: Asked) -> None:
     """Write to the address what is compared."""
-    st.session_state[REMEMBERED] = st.session_state[SEEDED] = asked
+    st.session_state[REMEMBERED] = asked
     wanted = {
         "base": ",".join(asked.base),
         "new": ",".join(asked.new),

@@ -38,7 +38,6 @@ from views._compare_session import (
     forecast_in_the_end,
     known_devices,
     put,
-    seed,
     windows_of,
 )
 from views._compare_tables import (
@@ -57,6 +56,8 @@ from views._style import tint_verdict
 from views._units import md_escape, md_prose, visible
 
 PICKERS = (3, 3, 2)  # widths
+BASE_KEY, NEW_KEY = "compare_base", "compare_new"
+PART_KEY, DEVICE_KEY = "compare_window", "compare_device"
 SHOWN_KERNELS = 200
 NAME_ROOM = 60
 TINTS = {Outcome.IMPROVED: "healthy", Outcome.REGRESSED: Row.SYNC.value}
@@ -75,7 +76,7 @@ def page() -> None:
         _too_few(recordings)
         return
     asked = adopt(recordings)
-    asked = _pickers(recordings, asked)
+    _pickers(recordings, asked)
     put(asked)
     if not asked.is_complete:
         st.header("Which two are compared?", anchor=False)
@@ -108,47 +109,54 @@ def _too_few(recordings: Sequence[Trace]) -> None:
     )
 
 
-def _pickers(recordings: Sequence[Trace], asked: Asked) -> Asked:
+def _pickers(recordings: Sequence[Trace], asked: Asked) -> None:
     names = _labels(recordings)
-    seed(
-        asked,
-        {
-            "compare_base": list(asked.base),
-            "compare_new": list(asked.new),
-            "compare_window": asked.window,
-        },
-    )
     left, right, part = st.columns(PICKERS, gap="small")
     with left:
-        base = _side("Baseline", "compare_base", names, asked.base)
+        _side("Baseline", BASE_KEY, names, asked.base)
     with right:
-        new = _side("New", "compare_new", names, asked.new)
+        _side("New", NEW_KEY, names, asked.new)
     windows = {"": "Iterations as found", **windows_of(asked)}
     if asked.window:
         windows.setdefault(asked.window, visible(asked.window, NAME_ROOM))
+    st.session_state[PART_KEY] = asked.window
     with part:
-        window = st.selectbox(
+        st.selectbox(
             "Compared part",
             list(windows),
             format_func=lambda w: windows.get(w, w),
-            key="compare_window",
+            key=PART_KEY,
+            on_change=_picked,
             accept_new_options=True,
             help="Type nvtx:NAME for every range of that name, or a window as of diagnose.",
         )
-        device = _device(asked)
-    return Asked(base=base, new=new, window=str(window or ""), device=device)
+        _device(asked)
 
 
-def _side(label: str, key: str, names: dict[str, str], chosen: tuple[str, ...]) -> tuple[str, ...]:
+def _picked() -> None:
+    """Write what the reader picked to the address, from which the page is then drawn."""
+    chosen = st.session_state
+    put(
+        Asked(
+            base=tuple(chosen[BASE_KEY]),
+            new=tuple(chosen[NEW_KEY]),
+            window=str(chosen[PART_KEY] or ""),
+            device=int(chosen.get(DEVICE_KEY, -1)),
+        )
+    )
+
+
+def _side(label: str, key: str, names: dict[str, str], chosen: tuple[str, ...]) -> None:
     options = [*names, *(i for i in chosen if i not in names)]
-    picked = st.multiselect(
+    st.session_state[key] = list(chosen)
+    st.multiselect(
         label,
         options,
         format_func=lambda i: names.get(i) or _stranger(i),
         key=key,
+        on_change=_picked,
         placeholder=f"{label}: choose recordings",
     )
-    return tuple(picked)
 
 
 def _stranger(trace_id: str) -> str:
@@ -168,21 +176,18 @@ def _labels(recordings: Sequence[Trace]) -> dict[str, str]:
     }
 
 
-def _device(asked: Asked) -> int:
+def _device(asked: Asked) -> None:
     devices = known_devices(asked)
     if len(devices) < 2:
-        return asked.device
-    seed(asked, {"compare_device": min(max(asked.device, 0), len(devices) - 1)})
-    if st.session_state["compare_device"] >= len(devices):  # picked beside other recordings
-        st.session_state["compare_device"] = 0
-    return int(
-        st.selectbox(
-            "Device",
-            range(len(devices)),
-            format_func=lambda number: visible(devices[number], NAME_ROOM),
-            key="compare_device",
-            label_visibility="collapsed",
-        )
+        return
+    st.session_state[DEVICE_KEY] = min(max(asked.device, 0), len(devices) - 1)
+    st.selectbox(
+        "Device",
+        range(len(devices)),
+        format_func=lambda number: visible(devices[number], NAME_ROOM),
+        key=DEVICE_KEY,
+        on_change=_picked,
+        label_visibility="collapsed",
     )
 
 
