@@ -71,6 +71,17 @@ def test_the_verdict_and_the_waterfall_are_above_the_fold(compared):
     assert verdict.bounding_box()["y"] < chart["y"] < 500
 
 
+def test_recordings_that_are_picked_are_compared(page, sync, memory, launch):
+    page.goto("/compare")
+    for label, name in (("Baseline", "synthetic_sync"), ("New", "synthetic_memory")):
+        page.get_by_role("combobox", name=label).click()
+        page.get_by_role("option", name=name).click()
+        page.keyboard.press("Escape")
+    page.locator(".st-key-verdict h2").get_by_text(re.compile("^Regressed: ")).wait_for()
+    assert f"base={sync.trace.id}" in page.url
+    assert f"new={memory.trace.id}" in page.url
+
+
 def test_a_click_on_a_bar_shows_both_recordings_where_that_row_costs_most(compared):
     canvas = compared.locator(".st-key-compare_timeline canvas").first
     canvas.wait_for()
