@@ -278,8 +278,9 @@ def has_timeline(stored: Stored) -> bool:
 
 
 def _timeline_version() -> str:
-    modules = ("analyzers", "collectors.trace", "library.timeline_index", "library.timeline_lanes")
-    return fingerprint(*modules)[:24]
+    return fingerprint(
+        "analyzers", "collectors.trace", "library.timeline_index", "library.timeline_lanes"
+    )[:24]
 
 
 def analyzer_version() -> str:

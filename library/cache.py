@@ -315,15 +315,33 @@ def fingerprint(*modules: str) -> str:
     """Return a digest of the source text of packages and modules, without importing them.
 
     Looked at once: what runs is what was loaded, whatever happens to the files.
+
+    Args:
+        modules: Dotted names; a package stands for every file beneath it.
+
+    Raises:
+        ModuleNotFoundError: One of them does not exist. The digest of nothing would never change,
+            and what was stored under it would outlive the code that made it.
     """
     digest = hashlib.sha256()
     for module in modules:
-        package, _, name = module.partition(".")
-        spec = importlib.util.find_spec(package)
-        for place in sorted((spec and spec.submodule_search_locations) or ()):
-            for file in sorted(Path(place).rglob(f"{name}.py" if name else "*.py")):
-                digest.update(file.name.encode() + file.read_bytes())
+        folder, files = _source_files(module)
+        for file in files:
+            digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def _source_files(module: str) -> tuple[Path, list[Path]]:
+    """Return the folder of the top-level package, and the files of a module or package in it."""
+    package, *rest = module.split(".")
+    spec = importlib.util.find_spec(package)
+    for folder in map(Path, (spec and spec.submodule_search_locations) or ()):
+        place = folder.joinpath(*rest)
+        if rest and (file := place.with_suffix(".py")).is_file():
+            return folder, [file]
+        if files := sorted(place.rglob("*.py")):
+            return folder, files
+    raise ModuleNotFoundError(f"no source text of the module {module!r}", name=module)
 
 
 def _reader_fingerprint() -> str:

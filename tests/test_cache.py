@@ -1,5 +1,8 @@
 """The cache: derived data, noticed when damaged, gone when nobody can find it."""
 
+import ast
+import importlib.machinery
+import importlib.util
 import json
 import os
 import shutil
@@ -356,6 +359,62 @@ def test_a_changed_rule_changes_the_version_of_the_analyzers(tmp_path, monkeypat
     rule.write_text("LIMIT = 2")
     cache.fingerprint.cache_clear()  # as a new process
     assert cache.fingerprint("some_analyzers") != before
+
+
+def fingerprinted_modules():
+    """Return every module that the code names in a call of ``fingerprint``."""
+    names = set()
+    for folder in sorted(ROOT.glob("*/__init__.py")):
+        for path in folder.parent.rglob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            if folder.parent.name != "tests" and "fingerprint" in path.read_text(encoding="utf-8"):
+                names |= {
+                    c.value
+                    for call in ast.walk(tree)
+                    if isinstance(call, ast.Call) and "fingerprint" in ast.unparse(call.func)
+                    for c in map(_constant, call.args)
+                    if c is not None
+                }
+    return sorted(names)
+
+
+def _constant(node):
+    return node if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def test_a_module_that_does_not_exist_has_no_fingerprint():
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        cache.fingerprint("library.no_such_module")
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        cache.fingerprint("no_such_package")
+
+
+def test_every_fingerprinted_module_is_named_where_the_test_sees_it():
+    modules = fingerprinted_modules()
+    assert {"analyzers", "collectors.trace"} <= set(modules)
+    # What is passed as ``*modules`` would escape the tests below.
+    assert "fingerprint(*" not in "".join(
+        p.read_text(encoding="utf-8") for p in (ROOT / "library").glob("*.py")
+    ).replace("def fingerprint(*", "")
+
+
+@pytest.mark.parametrize("module", fingerprinted_modules())
+def test_a_change_in_any_file_beneath_a_fingerprinted_module_changes_its_digest(
+    module, tmp_path, monkeypatch
+):
+    top = module.partition(".")[0]
+    shutil.copytree(ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("__pycache__"))
+    place = tmp_path.joinpath(*module.split("."))
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    spec = importlib.machinery.ModuleSpec(top, None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path / top)]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: spec)
+    digests = {cache.fingerprint.__wrapped__(module)}
+    for file in files:
+        with file.open("a", encoding="utf-8") as text:
+            text.write("# changed\n")
+        digests.add(cache.fingerprint.__wrapped__(module))
+    assert len(digests) == len(files) + 1 > 1
 
 
 def test_looking_a_recording_up_loads_nothing_slow(recording, data_dir):
