@@ -222,7 +222,7 @@ def _fail(error: Exception, path: Path | None = None) -> int:
         path: The recording that was asked about, where there is only one.
     """
     from analyzers.facts import WindowError
-    from collectors.trace import TraceError
+    from collectors.errors import TraceError
     from library.predictions import SpeedUpError
 
     if isinstance(error, TraceError):
@@ -246,7 +246,7 @@ def _check_outputs(chosen: argparse.Namespace) -> None:
     for option in _OUTPUTS:
         target = getattr(chosen, option, None)
         if isinstance(target, Path) and not target.parent.exists():
-            from collectors.trace import RefusedError
+            from collectors.errors import RefusedError
 
             raise RefusedError(
                 f"{_short(str(target))}: the folder {_short(str(target.parent))} does not exist. "
@@ -331,7 +331,7 @@ def _predicted(baseline: Trace, window: str, comparison: Comparison) -> WhatIf |
 
 
 def _diagnosed(chosen: argparse.Namespace, wanted: report_command.Wanted) -> str:
-    from collectors.trace import DamagedError
+    from collectors.errors import DamagedError
 
     path, window = chosen.recordings[0], chosen.window
     counters = _opened(chosen.counters).trace.id if chosen.counters else ""
@@ -431,7 +431,7 @@ def _opened(path: Path, window: str = "") -> Opened:
 
 @contextlib.contextmanager
 def _writing_to(target: Path) -> Iterator[None]:
-    from collectors.trace import EnvironmentFailedError
+    from collectors.errors import EnvironmentFailedError
 
     try:
         yield
@@ -516,7 +516,7 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 def _server_failed(trouble: str) -> None:
-    from collectors.trace import EnvironmentFailedError
+    from collectors.errors import EnvironmentFailedError
 
     raise EnvironmentFailedError(f"the page's server {trouble}. Is the port free? Choose --port")
 

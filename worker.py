@@ -94,7 +94,7 @@ def _limit(name: str, default: float) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value <= MAX_LIMIT:
-        from collectors.trace import EnvironmentFailedError
+        from collectors.errors import EnvironmentFailedError
 
         raise EnvironmentFailedError(f"{variable}: not a number above 0, at most {MAX_LIMIT:g}")
     return value
@@ -188,7 +188,7 @@ def use_recording(
         DamagedError: What was stored anew is damaged again.
         TraceError: As ``open_recording``.
     """
-    from collectors.trace import DamagedError
+    from collectors.errors import DamagedError
 
     opened = open_recording(path, window=window, limits=limits, on_progress=on_progress)
     try:
@@ -596,13 +596,18 @@ def _signal_name(number: int) -> str:
 def _failure(kind: str, message: str) -> Exception:
     """Build the exception that the child named."""
     from analyzers.facts import WindowError
-    from collectors import trace
+    from collectors import errors
 
     classes: dict[str, type[Exception]] = {
         c.__name__: c
-        for c in (trace.RefusedError, trace.EnvironmentFailedError, trace.TraceError, WindowError)
+        for c in (
+            errors.RefusedError,
+            errors.EnvironmentFailedError,
+            errors.TraceError,
+            WindowError,
+        )
     }
-    return classes.get(kind, trace.TraceError)(message)
+    return classes.get(kind, errors.TraceError)(message)
 
 
 # What follows runs in the child.
@@ -688,7 +693,7 @@ def _answer(
 ) -> dict[str, str]:
     """Open the recording; put whatever goes wrong into words."""
     from analyzers.facts import WindowError
-    from collectors.trace import TraceError
+    from collectors.errors import TraceError
 
     try:
         with cache.job_running(), cache.file_taken(path) as turns:

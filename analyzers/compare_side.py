@@ -27,7 +27,7 @@ from analyzers.regions import stretches_by_region
 from analyzers.report import Iteration, Window
 from analyzers.steps import ROLES, step_breakdown
 from analyzers.windows import choose_window, find_iterations, plain_name, repetitions
-from collectors.trace import CopyKind
+from collectors.schema import CopyKind
 
 MAX_KERNELS = 2_000  # launch configurations that are compared one by one; the others are one row
 MAX_SHAPES = 500  # operators with their inputs

@@ -17,7 +17,8 @@ import pandas as pd
 from analyzers.counters import COUNTER_TABLES, Counters
 from analyzers.cuda_names import Call, classify, is_communication
 from analyzers.intervals import Array
-from collectors.trace import DEVICE_TABLES, NOT_RECORDED, CopyKind, MemoryKind, Trace
+from collectors.schema import DEVICE_TABLES, NOT_RECORDED, CopyKind, MemoryKind
+from collectors.trace import Trace
 
 KINDS = KERNEL, COMMUNICATION, COPY, MEMSET, GRAPH = tuple(range(5))
 """Kinds of launches."""

@@ -15,7 +15,7 @@ from analyzers.facts import COPY, Facts
 from analyzers.finding import Row
 from analyzers.host_timeline import Doing, HostTimeline, doing_in_calls, host_timeline
 from analyzers.intervals import Array, Spans, by_key, overlaps
-from collectors.trace import MANAGED_COPIES
+from collectors.schema import MANAGED_COPIES
 
 # The device itself needs a moment between two launches of one stream. It is measured on the
 # recording; ten microseconds is more than any measured, so a longer pause is something else.

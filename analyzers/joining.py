@@ -26,7 +26,9 @@ from analyzers.inside import Inside, account
 from analyzers.intervals import Array, divided, shares_of_union
 from analyzers.kernel_names import same_kernels
 from analyzers.report import Window
-from collectors.trace import ProfiledKind, RefusedError, Trace
+from collectors.errors import RefusedError
+from collectors.schema import ProfiledKind
+from collectors.trace import Trace
 
 _GRID = tuple(f"{of}_{axis}" for of in ("grid", "block") for axis in "xyz")
 _SHARED = ("static_shared_bytes", "dynamic_shared_bytes")

@@ -17,7 +17,7 @@ from analyzers.finding import Row
 from analyzers.intervals import Spans, empty, intersect, subtract, union
 from analyzers.ledger import Ledger
 from analyzers.losses import TransferLoss, ran_in, spans_of, transfers
-from collectors.trace import CopyKind, MigrationCause
+from collectors.schema import CopyKind, MigrationCause
 
 NOTABLE_KERNEL_SHARE = 0.05  # of the time in use; an estimate inside kernels must be worth a look
 SATURATED_PCT = 80.0  # of the peak; where Nsight Compute, too, begins to speak of high throughput

@@ -24,7 +24,7 @@ from analyzers.intervals import Array, Spans, by_key, covered, intersect, overla
 from analyzers.ledger import Detail, Ledger
 from analyzers.operators import on_thread, operator_text
 from analyzers.words import name_text, size_text, time_text
-from collectors.trace import MANAGED_COPIES, CopyKind, MemoryKind
+from collectors.schema import MANAGED_COPIES, CopyKind, MemoryKind
 
 SEQUENCE_LAUNCHES = 8  # this many equal names in a row are no coincidence
 SMALL_KERNEL_NS = DISPATCH_MAX_NS  # what takes longer is not too small for any ordinary launch

@@ -23,7 +23,7 @@ import pandas as pd
 
 from analyzers.facts import UNKNOWN, Facts
 from analyzers.intervals import Array
-from collectors.trace import LAUNCH_SHAPE
+from collectors.schema import LAUNCH_SHAPE
 
 THREADS_PER_WARP = 32
 REGISTER_UNIT = 256  # registers are handed out to a warp in multiples of it

@@ -17,7 +17,7 @@ from analyzers.facts import UNKNOWN, Facts, innermost
 from analyzers.finding import Evidence
 from analyzers.intervals import Array, Spans, empty, union
 from analyzers.words import MAX_NAME
-from collectors.trace import OperatorKind
+from collectors.schema import OperatorKind
 
 NAMED = 3  # operators in the evidence
 MIN_TITLE_SHARE = 0.10  # of the launches; an operator with fewer does not explain them

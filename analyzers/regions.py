@@ -32,7 +32,7 @@ from analyzers.joining import kernel_shares
 from analyzers.ledger import Ledger
 from analyzers.report import Iteration
 from analyzers.windows import plain_name
-from collectors.trace import OperatorKind
+from collectors.schema import OperatorKind
 
 RANGES, INNER_RANGES, OPERATORS = "ranges", "innermost ranges", "operators"
 LEVELS = (RANGES, INNER_RANGES, OPERATORS)

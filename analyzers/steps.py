@@ -14,7 +14,7 @@ import pandas as pd
 from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
 from analyzers.intervals import Spans, intersect, subtract, union
 from analyzers.report import Iteration
-from collectors.trace import OperatorKind
+from collectors.schema import OperatorKind
 
 ROLES = (
     *("kernel", "memcpy", "memset", "communication", "runtime", "dataloader", "cpu_exec"),

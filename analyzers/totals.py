@@ -9,7 +9,7 @@ import pandas as pd
 
 from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
 from analyzers.report import Window
-from collectors.trace import CopyKind
+from collectors.schema import CopyKind
 
 
 def totals(facts: Facts) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from analyzers.intervals import Array
 from analyzers.replay_graph import NONE, NOTHING, OP_END, OP_START, Graph
 from analyzers.windows import find_iterations
 from analyzers.words import count_text, name_text, size_text, time_text
-from collectors.trace import CopyKind, MemoryKind
+from collectors.schema import CopyKind, MemoryKind
 
 # Launching a graph once more: 2.5 µs and about 1 ns for each node of a straight line with CUDA 12.6
 # on Ampere or newer, 2 µs and 200 ns for each node with CUDA 11.8 (NVIDIA, "Constant Time Launch

@@ -40,7 +40,7 @@ from benchmarks.recorder import Recorder
 from benchmarks.simulator import CAUSES, execute, true_losses
 from benchmarks.torch_recorder import TorchRecorder
 from collectors import open_trace
-from collectors.trace import RefusedError
+from collectors.errors import RefusedError
 from traces.nsys_writer import GENERATIONS
 
 CLOSE = 0.8  # a cause that costs this part of the largest is as good a verdict

@@ -52,7 +52,7 @@ from benchmarks.simulator import (
     execute,
 )
 from collectors import open_trace
-from collectors.trace import TraceError
+from collectors.errors import TraceError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = 100

@@ -21,7 +21,7 @@ from analyzers.cuda_names import Call, classify
 from analyzers.facts import COPY, MEMSET
 from analyzers.intervals import Spans
 from benchmarks.accuracy import Result, judge
-from collectors.trace import MemoryKind
+from collectors.schema import MemoryKind
 
 FAR_OFF = 0.3  # of the window, between what is booked to the planted cause and the truth
 

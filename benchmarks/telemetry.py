@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from collectors import telemetry
-from collectors.trace import Array
+from collectors.schema import Array
 
 MAX_SHARE = 0.02
 RESAMPLES = 10_000

@@ -53,7 +53,8 @@ from benchmarks.simulator import (
     execute,
 )
 from collectors import open_trace
-from collectors.trace import RefusedError, Trace
+from collectors.errors import RefusedError
+from collectors.trace import Trace
 
 SEEDS = 200
 HELD_OUT = 2_000_000  # first seed of those that ranges were never tuned on

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 from collectors import input_file, telemetry_schema
-from collectors.trace import RefusedError, Trace, storing_in
+from collectors.errors import RefusedError
+from collectors.trace import Trace, storing_in
 
 Progress = Callable[[float, str], None]
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO
 
 from collectors import capture_guard
-from collectors.trace import EnvironmentFailedError, RefusedError, TraceError
+from collectors.errors import EnvironmentFailedError, RefusedError, TraceError
 
 POLL_S = 0.1
 NSYS_TRIES = 3

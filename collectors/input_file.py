@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-from collectors.trace import RefusedError
+from collectors.errors import RefusedError
 
 MAX_SHOWN = 80  # characters of a name in a message; the trouble and the way out need the rest
 

@@ -16,16 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from collectors import input_file, ncu_csv, ncu_report
+from collectors.errors import RefusedError
 from collectors.ncu_launches import Launches
-from collectors.trace import (
-    NOT_RECORDED,
-    READER_VERSION,
-    RefusedError,
-    RowCount,
-    Source,
-    Trace,
-    TraceWriter,
-)
+from collectors.schema import NOT_RECORDED
+from collectors.trace import READER_VERSION, RowCount, Source, Trace, TraceWriter
 
 KNOWN_AS = "Nsight Compute reports (.ncu-rep) and the CSV of its raw and details pages (.csv)"
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from collectors.ncu_labels import metric_of
 from collectors.ncu_launches import MAX_TEXT, Profiled
 from collectors.ncu_numbers import ABSENT, Marks, marks, number, scale
-from collectors.trace import NOT_RECORDED
+from collectors.schema import NOT_RECORDED
 
 SNIFFED_BYTES = 1 << 20  # a program may have printed this much before the first row
 MAX_LINES = 200  # of one row; a rule's text has a few

@@ -13,14 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from collectors.trace import (
-    LAUNCH_SHAPE,
-    NOT_RECORDED,
-    DataNote,
-    ProfiledKind,
-    RowCount,
-    TraceWriter,
-)
+from collectors.schema import LAUNCH_SHAPE, NOT_RECORDED, ProfiledKind
+from collectors.trace import DataNote, RowCount, TraceWriter
 
 ROWS_AT_A_TIME = 65_536
 MAX_TEXT = 65_536  # characters of one name; template arguments fill pages

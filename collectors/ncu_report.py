@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from collectors.ncu_launches import Profiled
-from collectors.trace import NOT_RECORDED, ProfiledKind
+from collectors.schema import NOT_RECORDED, ProfiledKind
 
 MAGIC = b"NVR\0"
 MAX_HEADER_BYTES = 64 << 20  # strings and session details of one block; 0.2 MB were seen

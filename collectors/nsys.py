@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from collectors import input_file, nsys_export
+from collectors.errors import EnvironmentFailedError, RefusedError
 from collectors.nsys_rows import (
     NOTED,
     REPAIRED,
@@ -33,21 +34,12 @@ from collectors.nsys_rows import (
     process_of,
     process_of_one,
 )
+from collectors.schema import NOT_RECORDED, MemoryKind, RangeKind
 from collectors.sqlite_file import SqliteFile, integers, is_sqlite, text_of
-from collectors.trace import (
-    NOT_RECORDED,
-    READER_VERSION,
-    EnvironmentFailedError,
-    MemoryKind,
-    RangeKind,
-    RefusedError,
-    Source,
-    Trace,
-    TraceWriter,
-)
+from collectors.trace import READER_VERSION, Source, Trace, TraceWriter
 
 if TYPE_CHECKING:
-    from collectors.trace import Array
+    from collectors.schema import Array
 
 KNOWN_AS = "Nsight Systems reports (.nsys-rep) and their SQLite exports (.sqlite)"
 

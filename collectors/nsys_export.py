@@ -18,8 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from collectors.errors import EnvironmentFailedError, RefusedError
 from collectors.input_file import shown_name
-from collectors.trace import EnvironmentFailedError, RefusedError, file_size_limit
+from collectors.trace import file_size_limit
 
 TIMEOUT_VARIABLE = "WHYSLOW_LIMIT_NSYS_S"
 TIMEOUT_S = 1_800.0  # nsys writes about half a million rows a second: 30 minutes are 900 M rows

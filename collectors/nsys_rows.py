@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from collectors.nsys_times import capture_of
+from collectors.schema import NOT_RECORDED, Array
 from collectors.sqlite_file import SqliteFile, integers, is_null, text_of
-from collectors.trace import NOT_RECORDED, Array, DataNote, RowCount, TraceWriter
+from collectors.trace import DataNote, RowCount, TraceWriter
 
 PROCESS_SHIFT = 24  # a global thread number is machine, process and 24 bits of thread
 NUMBER_MASK = 0xFFFFFF

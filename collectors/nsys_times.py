@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from collectors.schema import NOT_RECORDED
 from collectors.sqlite_file import SqliteFile
-from collectors.trace import NOT_RECORDED
 
 MAX_TIME_NS = 1 << 61  # the year 2043 on a clock that counts from 1970; sums stay within 64 bits
 SAMPLES = 64  # rows looked at in each table: enough to tell where nearly all of them are

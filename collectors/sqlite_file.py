@@ -22,8 +22,9 @@ import adbc_driver_sqlite.dbapi as adbc
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from collectors.errors import RefusedError
 from collectors.input_file import shown_name
-from collectors.trace import NOT_RECORDED, Array, RefusedError
+from collectors.schema import NOT_RECORDED, Array
 
 MAGIC = b"SQLite format 3\x00"
 MAX_VALUE_BYTES = 8 << 20  # one text of a recording; a real one stays under 1 MiB

@@ -15,9 +15,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from collectors.errors import EnvironmentFailedError, RefusedError
 from collectors.telemetry_file import Session, TelemetryError, TelemetryFile
 from collectors.telemetry_schema import SCHEMA, SUFFIX, TABLES
-from collectors.trace import EnvironmentFailedError, RefusedError
 
 RATE_HZ = 10.0
 MAX_RATE_HZ = 100.0  # NVML itself averages over 1/6 to 1 s; more only costs

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from collectors.schema import NOT_RECORDED, Array
 from collectors.torch_events import integers
 from collectors.torch_rows import MAX_DEVICE, Rows, encodable
-from collectors.trace import NOT_RECORDED, Array, TraceWriter
+from collectors.trace import TraceWriter
 
 _FACTS = {  # the first name that is there counts; AMD and NVIDIA differ
     "sm_count": ("numSms",),

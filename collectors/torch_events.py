@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors.trace import NOT_RECORDED, Array
+from collectors.schema import NOT_RECORDED, Array
 
 MAX_TIME_NS = 1 << 61  # the year 2043 on a clock that counts from 1970; sums stay within 64 bits
 NO_TIME = -(1 << 63)  # stands where a time is absent or no number

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from collectors import input_file
-from collectors.trace import EnvironmentFailedError, RefusedError
+from collectors.errors import EnvironmentFailedError, RefusedError
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 4 << 20

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from collectors import torch_names as names
+from collectors.schema import NOT_RECORDED, Array
 from collectors.torch_devices import Arrows, Callers, devices_in, write_devices
 from collectors.torch_events import Event, joined, kept, nanoseconds
 from collectors.torch_rows import (
@@ -23,7 +24,7 @@ from collectors.torch_rows import (
     stream_number,
     write_ledger,
 )
-from collectors.trace import NOT_RECORDED, Array, TraceWriter
+from collectors.trace import TraceWriter
 
 MAX_OPEN = 100_000  # events that have begun and not ended; a program of 10 threads has 1,000
 HOST_TABLES = ("syncs", "range_counters")  # what does not say which process it is of

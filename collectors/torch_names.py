@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from collectors.trace import CopyKind, MemoryKind
+from collectors.schema import CopyKind, MemoryKind
 
 KERNEL, COPY, MEMSET, API = "kernels", "copies", "memsets", "API calls"
 OPERATOR, PYTHON, ANNOTATION = "operators", "Python functions", "annotations"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from collectors.schema import NOT_RECORDED, Array
 from collectors.torch_events import (
     MAX_TIME_NS,
     NO_ARGUMENTS,
@@ -25,7 +26,7 @@ from collectors.torch_events import (
     nanoseconds,
     whole_number,
 )
-from collectors.trace import NOT_RECORDED, Array, DataNote, RowCount, TraceWriter
+from collectors.trace import DataNote, RowCount, TraceWriter
 
 MAX_TEXT = 65_536  # characters of one name; 5,000 were seen
 MAX_PID = 1 << 40  # systems stop at 2^22

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from analyzers.analysis import Analysis
     from analyzers.facts import Facts
     from analyzers.report import Report
-    from collectors.trace import Array, DamagedError, Trace
+    from collectors.errors import DamagedError
+    from collectors.schema import Array
+    from collectors.trace import Trace
 
 MANIFEST = "manifest.json"
 REPORT = "report.json"
@@ -104,7 +106,8 @@ class Stored:
         registers and shared memory of kernels; ``bytes``, ``copy_kind``, ``source_kind`` and
         ``destination_kind`` of copies. What does not apply or is not recorded is -1.
         """
-        from collectors.trace import Trace, TraceError
+        from collectors.errors import TraceError
+        from collectors.trace import Trace
 
         narrow = self._frame("launches")
         try:
@@ -175,7 +178,7 @@ class Stored:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> DamagedError:
-        from collectors.trace import DamagedError
+        from collectors.errors import DamagedError
 
         shutil.rmtree(self.folder, ignore_errors=True)  # so that the next look makes it again
         return DamagedError(
@@ -279,13 +282,17 @@ def has_timeline(stored: Stored) -> bool:
 
 def _timeline_version() -> str:
     return fingerprint(
-        "analyzers", "collectors.trace", "library.timeline_index", "library.timeline_lanes"
+        "analyzers",
+        "collectors.schema",
+        "collectors.trace",
+        "library.timeline_index",
+        "library.timeline_lanes",
     )[:24]
 
 
 def analyzer_version() -> str:
     """Return a fingerprint of everything that decides what an analysis says."""
-    return fingerprint("analyzers", "collectors.trace", "library.analyses")
+    return fingerprint("analyzers", "collectors.schema", "collectors.trace", "library.analyses")
 
 
 def _folder(trace_folder: Path, window: str, counters: str = "") -> Path:
@@ -352,7 +359,7 @@ def _with_recorded(narrow: pd.DataFrame, trace: Trace) -> pd.DataFrame:
 def _recorded(trace: Trace) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Yield each table of ``_RECORDED``, the one that holds its rows, and the columns it has."""
     from analyzers.facts import holds_counters_only
-    from collectors.trace import schema
+    from collectors.schema import schema
 
     for table, columns in _RECORDED.items():
         recorded_in = table

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collectors.trace import EnvironmentFailedError, Trace
+    from collectors.errors import EnvironmentFailedError
+    from collectors.trace import Trace
 
 DATA_DIR_VARIABLE = "WHYSLOW_DATA_DIR"
 MANIFEST = "manifest.json"
@@ -114,7 +115,8 @@ def find_folder(path: Path) -> Path | None:
 
 def find(path: Path) -> Trace | None:
     """Return the cached trace of this very file, or None when it has to be read (again)."""
-    from collectors.trace import Trace, TraceError
+    from collectors.errors import TraceError
+    from collectors.trace import Trace
 
     folder = find_folder(path)
     try:
@@ -148,7 +150,8 @@ def remember(path: Path, trace: Trace, before: os.stat_result | None = None) -> 
 
 def traces() -> list[Trace]:
     """Return every trace of the library that can be opened, the newest first."""
-    from collectors.trace import Trace, TraceError
+    from collectors.errors import TraceError
+    from collectors.trace import Trace
 
     newest: dict[str, Record] = {}
     for record in sorted(_records(), key=lambda r: r.order):
@@ -167,7 +170,8 @@ def get(trace_id: str) -> Trace:
         RefusedError: The library has no such recording.
         EnvironmentFailedError: Its cached copy is damaged.
     """
-    from collectors.trace import RefusedError, Trace
+    from collectors.errors import RefusedError
+    from collectors.trace import Trace
 
     if not is_known(trace_id):
         shown = "".join(c if c.isprintable() else "\ufffd" for c in trace_id[:80])
@@ -277,7 +281,8 @@ def writing() -> Iterator[None]:
 
 def storage_error(error: OSError) -> EnvironmentFailedError | None:
     """Return the line for an error of the disk; None when it is about something else."""
-    from collectors.trace import EnvironmentFailedError, file_size_limit
+    from collectors.errors import EnvironmentFailedError
+    from collectors.trace import file_size_limit
 
     if error.errno == errno.EFBIG:
         return EnvironmentFailedError(f"{data_dir()}: {file_size_limit()}. Set a higher one")
@@ -345,7 +350,7 @@ def _source_files(module: str) -> tuple[Path, list[Path]]:
 
 
 def _reader_fingerprint() -> str:
-    return fingerprint("collectors.trace")
+    return fingerprint("collectors.schema", "collectors.trace")
 
 
 def _has_current_version(folder: Path) -> bool:

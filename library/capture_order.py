@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collectors.trace import EnvironmentFailedError, RefusedError
+from collectors.errors import EnvironmentFailedError, RefusedError
 from library.captures import Run
 
 TOOLS = ("nsys", "torch", "telemetry", "ncu")  # in the order in which they run

@@ -23,12 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from collectors import capture as tools
 from collectors import capture_guard
-from collectors.trace import (
-    EnvironmentFailedError,
-    RefusedError,
-    Trace,
-    TraceError,
-)
+from collectors.errors import EnvironmentFailedError, RefusedError, TraceError
+from collectors.trace import Trace
 from library import capture_progress, captures
 from library.capture_order import (
     ALL,

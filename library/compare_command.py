@@ -97,7 +97,7 @@ def sides(chosen: argparse.Namespace) -> tuple[list[Path], list[Path]]:
         return given, list(chosen.new)
     if len(given) == 2:
         return given[:1], given[1:]
-    from collectors.trace import RefusedError
+    from collectors.errors import RefusedError
 
     raise RefusedError(
         "compare: give BASE NEW, or BASE [BASE ...] -- NEW [NEW ...]; "

@@ -141,7 +141,7 @@ def analysed(trace: Trace) -> tuple[Facts, Known] | None:
     """Return what the analysis of the whole recording left; None without one to rely on."""
     from analyzers.compare_known import Known
     from analyzers.facts import holds_counters_only, restored_facts
-    from collectors.trace import DamagedError
+    from collectors.errors import DamagedError
 
     stored = analyses.load(trace)
     if stored is None or holds_counters_only(trace):
@@ -166,7 +166,9 @@ def analysed(trace: Trace) -> tuple[Facts, Known] | None:
 
 def place_of(trace: Trace, window: str, device: int) -> Path:
     """Return where a side is kept."""
-    version = cache.fingerprint("analyzers", "collectors.trace", "library.comparisons")
+    version = cache.fingerprint(
+        "analyzers", "collectors.schema", "collectors.trace", "library.comparisons"
+    )
     key = hashlib.sha256(f"{version}\0{window}\0{device}".encode("utf-8", "replace")).hexdigest()
     return trace.folder / "compare" / f"{key[:24]}.npz"
 

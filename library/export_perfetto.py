@@ -24,16 +24,9 @@ from analyzers.facts import COPY, MEMSET, holds_counters_only
 from analyzers.finding import Finding
 from analyzers.ledger import DETAILS, ROWS
 from analyzers.report import Report
-from collectors.trace import (
-    DEVICE_TABLES,
-    LAUNCH_SHAPE,
-    Array,
-    CopyKind,
-    MemoryKind,
-    OperatorKind,
-    RefusedError,
-    Trace,
-)
+from collectors.errors import RefusedError
+from collectors.schema import DEVICE_TABLES, LAUNCH_SHAPE, Array, CopyKind, MemoryKind, OperatorKind
+from collectors.trace import Trace
 from library.analyses import Stored
 from library.export_target import check_files
 

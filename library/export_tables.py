@@ -25,16 +25,16 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from analyzers.ledger import DETAILS, ROWS
-from collectors.trace import (
+from collectors.schema import (
     NOT_RECORDED,
     TABLES,
     CopyKind,
     MemoryKind,
     OperatorKind,
     RangeKind,
-    Trace,
     schema,
 )
+from collectors.trace import Trace
 from library.analyses import Stored
 from library.export_target import check_files, check_folder
 

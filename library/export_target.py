@@ -7,7 +7,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from collectors.trace import RefusedError, Source
+from collectors.errors import RefusedError
+from collectors.trace import Source
 
 _RECORDINGS = {  # how files begin that may be the only copy of a recording
     b"SQLite format 3\x00": "an SQLite database",

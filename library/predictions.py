@@ -81,7 +81,9 @@ def predicted(trace: Trace, question: Question) -> WhatIf:
 
 def place_of(trace: Trace, question: Question) -> Path:
     """Return where an answer is kept."""
-    version = fingerprint("analyzers", "collectors.trace", "library.predictions")
+    version = fingerprint(
+        "analyzers", "collectors.schema", "collectors.trace", "library.predictions"
+    )
     key = hashlib.sha256(f"{version}\0{question.text()}".encode("utf-8", "replace")).hexdigest()
     return trace.folder / "whatif" / f"{key[:24]}.json"
 

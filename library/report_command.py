@@ -135,7 +135,7 @@ def wanted(chosen: argparse.Namespace) -> Wanted:
     Raises:
         RefusedError: It asks for nothing, or for something that there is not.
     """
-    from collectors.trace import RefusedError
+    from collectors.errors import RefusedError
     from library.report_diagnosis import Asked
     from library.report_privacy import privacy_of
 

@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from analyzers.words import time_text
+from collectors.schema import Array
 from collectors.telemetry_file import TelemetryError, TelemetryFile
 from collectors.telemetry_schema import THROTTLE_WORDS
-from collectors.trace import Array, Trace
+from collectors.trace import Trace
 from library.cache import job_running
 from library.sidecars import telemetry_beside, telemetry_folder
 from library.timeline_index import (

@@ -29,7 +29,8 @@ import pyarrow as pa
 
 from analyzers.facts import nesting_depth
 from analyzers.intervals import Spans
-from collectors.trace import Array, DamagedError
+from collectors.errors import DamagedError
+from collectors.schema import Array
 
 META = "meta.json"
 NOTHING = -1

@@ -33,7 +33,8 @@ from analyzers.finding import CAUSE_OF_ROW, Row
 from analyzers.intervals import by_key
 from analyzers.ledger import DETAILS, ROWS
 from analyzers.recorder import recorder_of
-from collectors.trace import Array, CopyKind, OperatorKind, Trace
+from collectors.schema import Array, CopyKind, OperatorKind
+from collectors.trace import Trace
 from library.analyses import recording_index_folder, window_index_folder
 from library.cache import job_running
 from library.timeline_index import (

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors.trace import Array
+from collectors.schema import Array
 from library.timeline_index import NOTHING, Group, Index, Lane, concatenated
 from library.timeline_lanes import OPERATIONS, PROGRAM
 

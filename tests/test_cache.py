@@ -14,7 +14,8 @@ import pytest
 
 from analyzers.analysis import investigate
 from collectors import open_trace
-from collectors.trace import EnvironmentFailedError, RefusedError, Trace
+from collectors.errors import EnvironmentFailedError, RefusedError
+from collectors.trace import Trace
 from library import analyses, cache
 from tests import scenarios
 

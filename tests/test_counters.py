@@ -18,7 +18,7 @@ from analyzers.finding import Cause, Finding, Row
 from analyzers.inside import Part
 from analyzers.report import Report
 from collectors import open_trace
-from collectors.trace import TraceError
+from collectors.errors import TraceError
 from tests import counter_scenarios as scenes
 from tests.counter_scenarios import DURATION_NS, GOOD, SHORT, launch, written
 from tests.test_ncu import metrics_of

@@ -14,7 +14,7 @@ import pytest
 import cli
 import worker
 from collectors import collectors
-from collectors.trace import TABLES
+from collectors.schema import TABLES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

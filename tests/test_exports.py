@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from analyzers.analysis import investigate
 from analyzers.facts import COPY
 from collectors import open_trace
-from collectors.trace import RefusedError
+from collectors.errors import RefusedError
 from library import analyses, export_perfetto, export_tables
 from library.export_perfetto import MAX_ROWS_OF_TRACK, decimal_us, nesting_rows
 from tests import scenarios

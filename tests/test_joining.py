@@ -29,7 +29,7 @@ from analyzers.joining import (
 from analyzers.kernel_names import bare, normalised, same_kernels, without_parameters
 from analyzers.report import Report
 from collectors import open_trace
-from collectors.trace import RefusedError
+from collectors.errors import RefusedError
 from library import cache
 from tests.counter_scenarios import SHORT
 from tests.traces_in_memory import PROCESS, account, build, forget, make_trace

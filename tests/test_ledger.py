@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from analyzers.finding import BUSY_ROWS, Row
 from analyzers.ledger import DETAILS, Detail, build_ledger
 from analyzers.report import Window
-from collectors.trace import CopyKind, MemoryKind
+from collectors.schema import CopyKind, MemoryKind
 from tests.traces_in_memory import account, build
 
 NOT_READY = 600  # what a query returns until the device has come to the point asked about

@@ -17,7 +17,7 @@ from analyzers.rules import (
     sync_host_waits,
     sync_small_readbacks,
 )
-from collectors.trace import CopyKind, MemoryKind
+from collectors.schema import CopyKind, MemoryKind
 from tests.traces_in_memory import account, build
 
 LAUNCH_RULES = (

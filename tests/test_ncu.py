@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from collectors import ncu, ncu_numbers, open_trace
+from collectors.errors import RefusedError
 from collectors.ncu_labels import metric_of
-from collectors.trace import ProfiledKind, RefusedError
+from collectors.schema import ProfiledKind
 from traces.ncu_writer import Launch, details_page, raw_page, report, write_report
 from views import _places
 

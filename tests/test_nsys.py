@@ -11,8 +11,9 @@ import pytest
 
 from analyzers import analyze
 from collectors import open_trace
+from collectors.errors import RefusedError
+from collectors.schema import CopyKind, MemoryKind
 from collectors.sqlite_file import BATCH_ROWS
-from collectors.trace import CopyKind, MemoryKind, RefusedError
 from traces.nsys_writer import GENERATIONS, Recording
 
 US = 1_000

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from collectors import nsys_export
-from collectors.trace import EnvironmentFailedError, RefusedError
+from collectors.errors import EnvironmentFailedError, RefusedError
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "nsys_cpu"
 real_nsys = pytest.mark.skipif(

@@ -19,7 +19,7 @@ from analyzers.rules import (
     parallelism_small_grid,
     parallelism_tail_wave,
 )
-from collectors.trace import CopyKind
+from collectors.schema import CopyKind
 from tests.traces_in_memory import account, build
 
 RULES = (

@@ -10,7 +10,7 @@ import pytest
 from analyzers import analyze
 from analyzers.finding import BUSY_ROWS, Row
 from collectors import open_trace
-from collectors.trace import RefusedError
+from collectors.errors import RefusedError
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 NSYS = REAL / "nsys_sqlite"

@@ -11,7 +11,7 @@ import pytest
 from starlette.applications import Starlette
 
 from collectors import open_trace
-from collectors.trace import RefusedError
+from collectors.errors import RefusedError
 from tests.view_fakes import library, open_sample
 from traces.ncu_writer import Launch, raw_page, report
 from views import _routes, _session

@@ -10,7 +10,7 @@ from analyzers import analyze, diagnose
 from analyzers.analysis import investigate
 from analyzers.finding import CAUSE_OF_ROW, Cause, Confidence, Finding, Row, Skipped
 from collectors import open_trace
-from collectors.trace import CopyKind, MemoryKind, MigrationCause
+from collectors.schema import CopyKind, MemoryKind, MigrationCause
 from tests import scenarios
 from tests.traces_in_memory import make_trace
 

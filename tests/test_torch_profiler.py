@@ -21,9 +21,10 @@ from benchmarks.recorder import Recorder
 from benchmarks.simulator import Graph, Poll, execute
 from benchmarks.torch_recorder import TorchRecorder
 from collectors import open_trace, torch_profiler
+from collectors.errors import RefusedError
+from collectors.schema import CopyKind, MemoryKind, OperatorKind
 from collectors.torch_events import nanoseconds
 from collectors.torch_names import short_name
-from collectors.trace import CopyKind, MemoryKind, OperatorKind, RefusedError
 from library import analyses, export_perfetto
 from library.export_tables import export_csv
 from library.timeline_lanes import recording_index

@@ -49,7 +49,7 @@ from benchmarks.simulator import (
     execute,
 )
 from collectors import open_trace
-from collectors.trace import RefusedError
+from collectors.errors import RefusedError
 from library import cache, predictions
 from tests.traces_in_memory import account, build
 

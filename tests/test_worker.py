@@ -16,7 +16,7 @@ import pytest
 import worker
 from analyzers.facts import WindowError
 from collectors import open_trace
-from collectors.trace import DamagedError, EnvironmentFailedError, RefusedError, TraceError
+from collectors.errors import DamagedError, EnvironmentFailedError, RefusedError, TraceError
 from library import analyses, cache, export_tables, timeline_lanes
 from tests import scenarios
 

@@ -21,16 +21,8 @@ import pyarrow as pa
 from analyzers.facts import Facts, build_facts
 from analyzers.ledger import Ledger, build_ledger
 from analyzers.report import Window
-from collectors.trace import (
-    DEVICE_TABLES,
-    TABLES,
-    CopyKind,
-    MemoryKind,
-    Source,
-    Trace,
-    TraceWriter,
-    schema,
-)
+from collectors.schema import DEVICE_TABLES, TABLES, CopyKind, MemoryKind, schema
+from collectors.trace import Source, Trace, TraceWriter
 
 Columns = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from collectors import capture as tools
 from collectors.capture import has_gpu
-from collectors.trace import EnvironmentFailedError
+from collectors.errors import EnvironmentFailedError
 from library.capture_order import INSTALL_TORCH
 
 WORKLOADS = Path(__file__).resolve().parents[1] / "workloads"

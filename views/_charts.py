@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from analyzers.finding import Row
 from analyzers.report import DeviceLedger
 from analyzers.words import count_text, share_text, time_text
-from collectors.trace import Array
+from collectors.schema import Array
 from library.palette import ROW_COLORS as ROW_COLORS
 from library.palette import ROW_MEANINGS as ROW_MEANINGS
 from library.palette import ink_on as ink_on

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from analyzers.compare import REMAINDER, Comparison, Recording, SideSummary, WaterfallRow
 from analyzers.finding import Row
 from analyzers.words import count_text, time_text
-from collectors.trace import Array
+from collectors.schema import Array
 from library.compare_words import (
     END_COLOR,
     FAINT,

@@ -8,7 +8,7 @@ import streamlit as st
 
 from analyzers.compare import Comparison, Place, SideSummary
 from analyzers.facts import WindowError
-from collectors.trace import TraceError
+from collectors.errors import TraceError
 from library.timeline_view import Timeline
 from views._routes import timeline_answer, trouble
 from views._session import show_error, timeline

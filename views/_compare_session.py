@@ -18,7 +18,8 @@ import worker
 from analyzers.compare import Comparison, Outcome, Side
 from analyzers.facts import WindowError, holds_counters_only
 from analyzers.whatif import WhatIf
-from collectors.trace import Trace, TraceError
+from collectors.errors import TraceError
+from collectors.trace import Trace
 from library import cache, comparisons
 from views._choices import window_choices
 from views._routes import trouble

@@ -16,7 +16,7 @@ from analyzers.parallelism import WORDS as UNFILLED
 from analyzers.parallelism import Parallelism
 from analyzers.roofline import MEASURED
 from analyzers.words import name_text, share_text, time_text
-from collectors.trace import Array
+from collectors.schema import Array
 from views._charts import PALETTE, ROW_COLORS, log_ticks
 from views._units import plotly_escape, rate_text, visible
 

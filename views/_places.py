@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collectors import input_file, ncu_csv
-from collectors.trace import RefusedError
+from collectors.errors import RefusedError
 from library.sidecars import OF_CAPTURE, TELEMETRY_SUFFIX
 from views._units import visible
 

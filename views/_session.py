@@ -19,7 +19,8 @@ import worker
 from analyzers.facts import WindowError
 from analyzers.finding import Evidence, Finding
 from analyzers.report import Report
-from collectors.trace import Trace, TraceError
+from collectors.errors import TraceError
+from collectors.trace import Trace
 from library import analyses, cache
 from library.analyses import Stored
 from library.sidecars import telemetry_folder

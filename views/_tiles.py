@@ -18,7 +18,7 @@ import numpy as np
 from analyzers.finding import BUSY_ROWS
 from analyzers.ledger import ROWS
 from analyzers.words import share_text, time_text
-from collectors.trace import Array
+from collectors.schema import Array
 from library.timeline_index import Lane
 from library.timeline_lanes import COLORS
 from library.timeline_view import Timeline, bin_edges

@@ -12,7 +12,7 @@ import re
 
 import pandas as pd
 
-from collectors.trace import Array
+from collectors.schema import Array
 from library.texts import format_value as format_value
 from library.texts import visible as visible
 

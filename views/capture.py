@@ -10,7 +10,8 @@ import streamlit as st
 
 from analyzers.words import time_text
 from collectors.capture import has_gpu
-from collectors.trace import DEVICE_TABLES, TraceError
+from collectors.errors import TraceError
+from collectors.schema import DEVICE_TABLES
 from library import cache, captures
 from library.captures import Capture, Run, RunState, State
 from views import _capture_live

@@ -11,7 +11,8 @@ from analyzers.compare import Comparison, KernelChange, Level, Outcome, Waterfal
 from analyzers.finding import Row
 from analyzers.regions import OUTSIDE
 from analyzers.words import count_text, split_sentence, time_text
-from collectors.trace import Trace, TraceError
+from collectors.errors import TraceError
+from collectors.trace import Trace
 from library import cache
 from library.compare_words import GROUPS, blocking, differences, shown_rows, signed_text, tools
 from library.report_comparison import (

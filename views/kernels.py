@@ -9,7 +9,7 @@ import streamlit as st
 from analyzers.facts import COMMUNICATION, KERNEL
 from analyzers.kernel_words import NOTABLE_SHARE, counted_sentence, timeline_sentence
 from analyzers.words import count_text, function_first, split_sentence, time_text
-from collectors.trace import NOT_RECORDED, Array
+from collectors.schema import NOT_RECORDED, Array
 from views._charts import duration_histogram
 from views._kernel_card import basis_words, covered_words, show_computed, show_counted
 from views._kernel_charts import (

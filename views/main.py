@@ -12,7 +12,8 @@ from pathlib import Path
 import streamlit as st
 
 from analyzers.facts import WindowError
-from collectors.trace import Trace, TraceError
+from collectors.errors import TraceError
+from collectors.trace import Trace
 from library import cache
 from views._choices import (
     NO_COUNTERS,

@@ -11,7 +11,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analyzers.words import count_text, size_text
-from collectors.trace import Trace, TraceError
+from collectors.errors import TraceError
+from collectors.trace import Trace
 from library import cache
 from views._jobs import begin, follow, forget
 from views._places import (

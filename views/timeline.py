@@ -13,7 +13,7 @@ from analyzers.facts import WindowError, holds_counters_only
 from analyzers.finding import Evidence
 from analyzers.recorder import recorder_of
 from analyzers.words import function_first, size_text, time_text
-from collectors.trace import TraceError
+from collectors.errors import TraceError
 from library import cache
 from library.timeline_lanes import (
     FINDINGS,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from collectors.trace import TraceError
+from collectors.errors import TraceError
 from library.timeline_lanes import COLORS
 from views._charts import PALETTE
 from views._routes import api_path, mint_token, trouble
