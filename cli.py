@@ -221,7 +221,7 @@ def _fail(error: Exception, path: Path | None = None) -> int:
         error: What went wrong.
         path: The recording that was asked about, where there is only one.
     """
-    from analyzers.facts import WindowError
+    from analyzers.facts.facts import WindowError
     from collectors.errors import TraceError
     from library.predictions import SpeedUpError
 

@@ -595,7 +595,7 @@ def _signal_name(number: int) -> str:
 
 def _failure(kind: str, message: str) -> Exception:
     """Build the exception that the child named."""
-    from analyzers.facts import WindowError
+    from analyzers.facts.facts import WindowError
     from collectors import errors
 
     classes: dict[str, type[Exception]] = {
@@ -692,7 +692,7 @@ def _answer(
     path: Path, window: str, counters: str, report: _Reporter, **work: Any
 ) -> dict[str, str]:
     """Open the recording; put whatever goes wrong into words."""
-    from analyzers.facts import WindowError
+    from analyzers.facts.facts import WindowError
     from collectors.errors import TraceError
 
     try:
@@ -801,7 +801,7 @@ def _analyse(  # noqa: PLR0913 - what the child is told to do
     if what_if:
         return _predicted(trace, what_if, report)
     from analyzers.analysis import investigate
-    from analyzers.facts import build_facts
+    from analyzers.facts.facts import build_facts
     from library.timeline_lanes import add_recording_index, recording_index, window_index
 
     if (stored := analyses.load(trace, window, counters)) is not None:

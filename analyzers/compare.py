@@ -58,10 +58,10 @@ from analyzers.compare_types import (
     SideSummary,
     WaterfallRow,
 )
+from analyzers.facts.steps import ROLES
 from analyzers.finding import Row
 from analyzers.intervals import Array
 from analyzers.regions import OUTSIDE
-from analyzers.steps import ROLES
 from analyzers.words import count_text, share_text, time_text
 
 __all__ = [

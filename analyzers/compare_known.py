@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.booking import ROW_CODE, ROWS, Detail, as_frame, as_one
-from analyzers.facts import UNKNOWN, Facts
+from analyzers.facts.facts import UNKNOWN, Facts
 from analyzers.finding import BUSY_ROWS, Row
 from analyzers.intervals import Array, Spans
 from analyzers.ledger import Ledger, build_ledger

@@ -17,7 +17,18 @@ from analyzers.booking import ROW_CODE, ROWS
 from analyzers.compare_known import Known, cut
 from analyzers.compare_samples import periods, warm_up
 from analyzers.cuda_names import Call
-from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, UNKNOWN, Facts, WindowError
+from analyzers.facts.facts import (
+    COMMUNICATION,
+    COPY,
+    GRAPH,
+    KERNEL,
+    MEMSET,
+    UNKNOWN,
+    Facts,
+    WindowError,
+)
+from analyzers.facts.steps import ROLES, step_breakdown
+from analyzers.facts.windows import choose_window, find_iterations, plain_name, repetitions
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, overlaps
 from analyzers.ledger import Ledger, build_ledger
@@ -25,8 +36,6 @@ from analyzers.occupancy import combined, first_of_each
 from analyzers.quality import check_quality
 from analyzers.regions import stretches_by_region
 from analyzers.report import Iteration, Window
-from analyzers.steps import ROLES, step_breakdown
-from analyzers.windows import choose_window, find_iterations, plain_name, repetitions
 from collectors.schema import CopyKind
 
 MAX_KERNELS = 2_000  # launch configurations that are compared one by one; the others are one row
@@ -128,7 +137,7 @@ class Side:
         ledger_ns: The account of each iteration, one column a row of ``ROWS``; sums to its length.
         row_places: Begin and end of each row's longest stretch in the typical iteration, else -1.
         counts: Further quantities by name.
-        roles_ns: What ran, one column for each of ``analyzers.steps.ROLES``; without rows when
+        roles_ns: What ran, one column for each of ``analyzers.facts.steps.ROLES``; without rows when
             that was not recorded.
         kernels: By name and launch configuration.
         regions: By region.

@@ -28,9 +28,9 @@ from analyzers.compare_types import (
     Place,
     RegionChange,
 )
+from analyzers.facts.steps import ROLES
 from analyzers.finding import Row
 from analyzers.intervals import Array
-from analyzers.steps import ROLES
 
 MAX_ROWS = 500  # of each table; the changes that are left out are smaller than all that are shown
 NAME, SHAPE = 0, 1  # parts of the key of a kernel

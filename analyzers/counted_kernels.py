@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.by_kernel import ByKernel
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
 from analyzers.finding import Cause
 from analyzers.inside import ACCESS, AT_ROOF, BUSY, Inside, Part
 from analyzers.intervals import Array

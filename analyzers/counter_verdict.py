@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Finding, Row
 from analyzers.inside import Part
 from analyzers.ledger import Ledger

@@ -19,7 +19,7 @@ from analyzers.counter_verdict import (
     per_iteration,
     verdict_of_counters,
 )
-from analyzers.facts import GRAPH, KERNEL, Facts
+from analyzers.facts.facts import GRAPH, KERNEL, Facts
 from analyzers.finding import (
     CAUSE_OF_ROW,
     Cause,

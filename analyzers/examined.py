@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
 from analyzers.finding import Confidence, Evidence, Finding, Row
 from analyzers.inside import ROW_OF_PART, Inside, Part
 from analyzers.intervals import Array

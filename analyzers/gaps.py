@@ -11,7 +11,7 @@ import pandas as pd
 
 from analyzers.booking import NOTHING, Detail, Piece, as_one, by_doing
 from analyzers.cuda_names import Call
-from analyzers.facts import COPY, Facts
+from analyzers.facts.facts import COPY, Facts
 from analyzers.finding import Row
 from analyzers.host_timeline import Doing, HostTimeline, doing_in_calls, host_timeline
 from analyzers.intervals import Array, Spans, by_key, overlaps

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyzers.cuda_names import Call
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
+from analyzers.facts.operators import submitting
 from analyzers.intervals import Array, Spans, clip, covered, empty, union
-from analyzers.operators import submitting
 
 # Between two CUDA calls of a thread that keeps submitting, frameworks spend 5 to 60 µs on an
 # operator. A longer pause is something else: input, locks, garbage collection, plain Python.

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyzers.counters import Counters
+from analyzers.facts.counters import Counters
 from analyzers.finding import Row
 from analyzers.intervals import Array
 from analyzers.limits import ACTIVE, PEAK, THREADS_PER_WARP, Limits

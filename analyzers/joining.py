@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzers.counters import Counters
-from analyzers.facts import GRAPH, KERNEL, UNKNOWN, Facts, holds_counters_only
+from analyzers.facts.counters import Counters
+from analyzers.facts.facts import GRAPH, KERNEL, UNKNOWN, Facts, holds_counters_only
 from analyzers.finding import Row
 from analyzers.inside import Inside, account
 from analyzers.intervals import Array, divided, shares_of_union

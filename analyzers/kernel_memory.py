@@ -12,7 +12,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
 from analyzers.finding import Row
 from analyzers.intervals import Spans, empty, intersect, subtract, union
 from analyzers.ledger import Ledger

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import COMMUNICATION, UNKNOWN, Facts
+from analyzers.facts.facts import COMMUNICATION, UNKNOWN, Facts
 from analyzers.intervals import Array
 from analyzers.occupancy import Shapes, first_of_each, launch_shapes
 from analyzers.parallelism import WORDS, Parallelism, is_tiled, patterns

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.booking import DETAILS, ROW_CODE, ROWS, UNUSED, Detail, Piece, as_frame, as_one
-from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
+from analyzers.facts.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
 from analyzers.finding import BUSY_ROWS, KERNEL_ROWS, NOTABLE_SHARE, Row
 from analyzers.gaps import Gaps, book_gaps, ordinary_gap_ns
 from analyzers.inside import Inside, account_of

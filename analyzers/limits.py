@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyzers.counters import Counters
+from analyzers.facts.counters import Counters
 from analyzers.intervals import Array
 
 THREADS_PER_WARP = 32

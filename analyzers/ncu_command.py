@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import GRAPH, KERNEL, Facts
+from analyzers.facts.facts import GRAPH, KERNEL, Facts
 from analyzers.ledger import Ledger
 from analyzers.recorder import recorder_of
 from analyzers.words import count_text, share_text

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import UNKNOWN, Facts
+from analyzers.facts.facts import UNKNOWN, Facts
 from analyzers.intervals import Array
 from collectors.schema import LAUNCH_SHAPE
 

@@ -16,7 +16,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import COMMUNICATION, GRAPH, KERNEL, Facts
+from analyzers.facts.facts import COMMUNICATION, GRAPH, KERNEL, Facts
 from analyzers.finding import Evidence
 from analyzers.intervals import Array
 from analyzers.kernel_memory import held_by_memory, is_notable

@@ -14,7 +14,8 @@ import pandas as pd
 
 from analyzers.booking import DETAILS, Detail
 from analyzers.cuda_names import Call
-from analyzers.facts import GRAPH, KERNEL, Facts
+from analyzers.facts.facts import GRAPH, KERNEL, Facts
+from analyzers.facts.windows import SUBMITTED, WHOLE, left_over
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, covered, empty, union
 from analyzers.joining import ON_TIMELINE, PROFILED_SIDE
@@ -22,7 +23,6 @@ from analyzers.ledger import Ledger
 from analyzers.ncu_command import base_name, to_cover
 from analyzers.recorder import recorder_of
 from analyzers.report import Iteration, QualityNote
-from analyzers.windows import SUBMITTED, WHOLE, left_over
 from analyzers.words import count_text, name_text, share_text, time_text
 
 NOTABLE_LEFT_OVER = 0.01  # of the window: from here on both figures are worth a warning

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.booking import NOTHING, ROW_CODE, ROWS
-from analyzers.facts import (
+from analyzers.facts.facts import (
     COMMUNICATION,
     COPY,
     MEMSET,
@@ -26,12 +26,12 @@ from analyzers.facts import (
     innermost,
     nesting_depth,
 )
+from analyzers.facts.windows import plain_name
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, overlaps
 from analyzers.joining import kernel_shares
 from analyzers.ledger import Ledger
 from analyzers.report import Iteration
-from analyzers.windows import plain_name
 from collectors.schema import OperatorKind
 
 RANGES, INNER_RANGES, OPERATORS = "ranges", "innermost ranges", "operators"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzers.facts import KERNEL, Facts
+from analyzers.facts.facts import KERNEL, Facts
 from analyzers.intervals import Array, clip, union
 from analyzers.replay_graph import Graph
 from analyzers.report import Window

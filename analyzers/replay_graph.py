@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.cuda_names import Call
-from analyzers.facts import COPY, GRAPH, Facts
+from analyzers.facts.facts import COPY, GRAPH, Facts
 from analyzers.gaps import DEVICE_GAP_MAX_NS
 from analyzers.host_timeline import DISPATCH_MAX_NS, Doing, host_timeline, join_polls
 from analyzers.intervals import Array, Spans, intersect, overlaps, union
@@ -79,7 +79,7 @@ class Graph:
         blocked: Where the wait was for something that ended after the call began.
         first_op: First operation of each call; one place more than there are calls.
         row: Row in ``Facts.launches`` of each operation.
-        kind: Its kind, as ``analyzers.facts`` numbers them.
+        kind: Its kind, as ``analyzers.facts.facts`` numbers them.
         item: Its call.
         lane: Its stream.
         group: Its process and device.

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.by_kernel import ByKernel
-from analyzers.counters import Counters
+from analyzers.facts.counters import Counters
 from analyzers.inside import Inside
 from analyzers.intervals import Array
 from analyzers.limits import SM_COUNT

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
 from analyzers.ledger import Ledger
 from analyzers.replay import Moments, busy_ns, device_of
 from analyzers.report import Window

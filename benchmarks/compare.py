@@ -36,7 +36,7 @@ import numpy as np
 from analyzers.compare import Comparison, Outcome, Side, compare
 from analyzers.compare_side import Sparse, measure
 from analyzers.compare_statistics import MIN_SAMPLES
-from analyzers.facts import WindowError, build_facts
+from analyzers.facts.facts import WindowError, build_facts
 from benchmarks.ingest import make_export
 from benchmarks.recorder import Recorder
 from benchmarks.simulator import (

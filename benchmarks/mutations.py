@@ -14,11 +14,11 @@ from unittest import mock
 
 import numpy as np
 
-import analyzers.facts
+import analyzers.facts.facts
 import analyzers.gaps
 import analyzers.ledger
 from analyzers.cuda_names import Call, classify
-from analyzers.facts import COPY, MEMSET
+from analyzers.facts.facts import COPY, MEMSET
 from analyzers.intervals import Spans
 from benchmarks.accuracy import Result, judge
 from collectors.schema import MemoryKind
@@ -56,7 +56,7 @@ def is_far_off(result: Result) -> bool:
 
 
 def _join_without_process() -> Callable[..., Any]:
-    join = analyzers.facts._matching_calls
+    join = analyzers.facts.facts._matching_calls
 
     def mutant(launches: Any, trace: Any, process_of_thread: Any, thread: Any) -> Any:
         return join(launches.assign(process=0), trace, np.zeros_like(process_of_thread), thread)
@@ -94,7 +94,7 @@ def _pinned_is_pageable(_file: Any) -> Any:
 MUTATIONS = (
     Mutation(
         "the process in the correlation join",
-        "analyzers.facts._matching_calls",
+        "analyzers.facts.facts._matching_calls",
         _join_without_process(),
         (("confounder_equal_ids", 1), ("confounder_equal_ids", 2)),
     ),
@@ -112,7 +112,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the names of synchronising calls",
-        "analyzers.facts.classify",
+        "analyzers.facts.facts.classify",
         _waits_unknown,
         (("sync_every_kernel", 1), ("sync_polling", 2)),
     ),

@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from analyzers.facts import Facts, build_facts
+from analyzers.facts.facts import Facts, build_facts
+from analyzers.facts.windows import choose_window
 from analyzers.whatif import MIN_UNCERTAINTY, WhatIf, explore
-from analyzers.windows import choose_window
 from benchmarks import families, simulator
 from benchmarks.families import COLLECTIVE, SIDE, Case, Maker, loop, one_thread
 from benchmarks.ingest import KERNELS, make_export

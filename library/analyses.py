@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
     from analyzers.analysis import Analysis
-    from analyzers.facts import Facts
+    from analyzers.facts.facts import Facts
     from analyzers.report import Report
     from collectors.errors import DamagedError
     from collectors.schema import Array
@@ -99,7 +99,7 @@ class Stored:
     def launches(self) -> pd.DataFrame:
         """Return one row per GPU operation, with everything that is known about it.
 
-        Columns: ``device`` (key), ``process``, ``stream``, ``kind`` (as ``analyzers.facts``
+        Columns: ``device`` (key), ``process``, ``stream``, ``kind`` (as ``analyzers.facts.facts``
         numbers them), ``start_ns``, ``end_ns``, ``queue_ns``, ``idle_before_ns``, ``range_row``
         (row in ``ranges`` of the innermost NVTX range around its call), ``api_row`` (row in
         ``api_calls``) with ``api_start_ns``, ``api_end_ns``, ``thread``; the name, grid, block,
@@ -358,7 +358,7 @@ def _with_recorded(narrow: pd.DataFrame, trace: Trace) -> pd.DataFrame:
 
 def _recorded(trace: Trace) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Yield each table of ``_RECORDED``, the one that holds its rows, and the columns it has."""
-    from analyzers.facts import holds_counters_only
+    from analyzers.facts.facts import holds_counters_only
     from collectors.schema import schema
 
     for table, columns in _RECORDED.items():
@@ -371,7 +371,7 @@ def _recorded(trace: Trace) -> Iterator[tuple[str, str, dict[str, str]]]:
 
 def _kinds_of(table: str) -> tuple[int, ...]:
     """Return the kinds of launches that ``table`` knows something about."""
-    from analyzers import facts
+    from analyzers.facts import facts
 
     return {
         "kernels": (facts.KERNEL, facts.COMMUNICATION),
@@ -386,7 +386,7 @@ def _range_rows(trace: Trace, narrow: pd.DataFrame, added: Mapping[str, Array]) 
     """Return the row in ``ranges`` of the innermost NVTX range around each launch's call."""
     import numpy as np
 
-    from analyzers.facts import innermost
+    from analyzers.facts.facts import innermost
 
     result = np.full(len(narrow), -1, np.int64)
     called = np.flatnonzero((narrow["api_row"] >= 0).to_numpy())

@@ -392,7 +392,7 @@ class _Work:
         return self._trap(run.role) or (way_out if silent else "")
 
     def _opened(self, path: Path, run: Run) -> Opened:
-        from analyzers.facts import WindowError
+        from analyzers.facts.facts import WindowError
 
         try:
             try:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from analyzers.compare import Comparison
     from analyzers.compare_known import Known
     from analyzers.compare_side import Side
-    from analyzers.facts import Facts
+    from analyzers.facts.facts import Facts
     from collectors.trace import Trace
 
 WORKLOAD = ".workload.json"
@@ -95,7 +95,7 @@ def _all(take: Measure, traces: Sequence[Trace], window: str, keys: Sequence[int
 
 
 def _taken(take: Measure, trace: Trace, window: str, device: int) -> Side:
-    from analyzers.facts import WindowError
+    from analyzers.facts.facts import WindowError
 
     try:
         return take(trace, window, device)
@@ -109,7 +109,7 @@ def _key_of(device: str, side: Side) -> int:
     Raises:
         WindowError: There is none of that name.
     """
-    from analyzers.facts import WindowError
+    from analyzers.facts.facts import WindowError
 
     if not device:
         return side.device
@@ -128,7 +128,7 @@ def measured(trace: Trace, window: str = "", device: int = BUSIEST) -> Side:
     if kept is not None:
         return kept
     from analyzers.compare_side import measure
-    from analyzers.facts import build_facts
+    from analyzers.facts.facts import build_facts
 
     before = analysed(trace)
     facts, known = before if before else (build_facts(trace), None)
@@ -140,7 +140,7 @@ def measured(trace: Trace, window: str = "", device: int = BUSIEST) -> Side:
 def analysed(trace: Trace) -> tuple[Facts, Known] | None:
     """Return what the analysis of the whole recording left; None without one to rely on."""
     from analyzers.compare_known import Known
-    from analyzers.facts import holds_counters_only, restored_facts
+    from analyzers.facts.facts import holds_counters_only, restored_facts
     from collectors.errors import DamagedError
 
     stored = analyses.load(trace)

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import COPY, MEMSET, holds_counters_only
+from analyzers.facts.facts import COPY, MEMSET, holds_counters_only
 from analyzers.finding import Finding
 from analyzers.ledger import DETAILS, ROWS
 from analyzers.report import Report

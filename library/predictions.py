@@ -69,7 +69,7 @@ def predicted(trace: Trace, question: Question) -> WhatIf:
     """
     if (kept := load(trace, question)) is not None:
         return kept
-    from analyzers.facts import build_facts
+    from analyzers.facts.facts import build_facts
 
     _keep_compiled()
     from analyzers.whatif import explore

@@ -20,15 +20,7 @@ import pandas as pd
 import pyarrow as pa
 
 from analyzers.cuda_names import Call
-from analyzers.facts import (
-    COMMUNICATION,
-    COPY,
-    GRAPH,
-    KERNEL,
-    MEMSET,
-    Facts,
-    build_facts,
-)
+from analyzers.facts.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts, build_facts
 from analyzers.finding import CAUSE_OF_ROW, Row
 from analyzers.intervals import by_key
 from analyzers.ledger import DETAILS, ROWS

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from analyzers.compare import Change, Delta, Level, Outcome, compare, decide
 from analyzers.compare_side import measure
-from analyzers.facts import WindowError, build_facts
+from analyzers.facts.facts import WindowError, build_facts
 from benchmarks.compare import CHANGES, LONG_RUN, recorded
 from collectors import open_trace
 from tests.compare_scenarios import GEMM, kernels_of, noisy, side

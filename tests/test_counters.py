@@ -13,7 +13,7 @@ import pytest
 import cli
 from analyzers import analyze, diagnose
 from analyzers.analysis import investigate
-from analyzers.facts import WindowError
+from analyzers.facts.facts import WindowError
 from analyzers.finding import Cause, Finding, Row
 from analyzers.inside import Part
 from analyzers.report import Report

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzers.analysis import investigate
-from analyzers.facts import COPY
+from analyzers.facts.facts import COPY
 from collectors import open_trace
 from collectors.errors import RefusedError
 from library import analyses, export_perfetto, export_tables

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzers.counters import Counters
+from analyzers.facts.counters import Counters
 from analyzers.finding import Row
 from analyzers.inside import ROW_OF_PART, Part, account
 from analyzers.limits import THREADS_PER_WARP

@@ -14,7 +14,7 @@ import cli
 import worker
 from analyzers import analyze
 from analyzers.analysis import investigate
-from analyzers.facts import build_facts
+from analyzers.facts.facts import build_facts
 from analyzers.finding import KERNEL_ROWS, Cause, Row
 from analyzers.intervals import shares_of_union, union
 from analyzers.joining import (

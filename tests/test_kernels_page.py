@@ -10,7 +10,7 @@ import pytest
 import worker
 from analyzers.booking import ROWS
 from analyzers.counted_kernels import counted_kernels
-from analyzers.facts import build_facts
+from analyzers.facts.facts import build_facts
 from analyzers.finding import Row
 from analyzers.inside import account_of
 from analyzers.kernel_words import counted_sentence, timeline_sentence

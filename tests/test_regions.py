@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from analyzers import regions
 from analyzers.analysis import investigate
 from analyzers.booking import ROWS
-from analyzers.facts import build_facts
+from analyzers.facts.facts import build_facts
 from analyzers.finding import KERNEL_ROWS, Row
 from analyzers.ledger import build_ledger
 from analyzers.regions import INNER_RANGES, OPERATORS, OUTSIDE, RANGES, region_matrix

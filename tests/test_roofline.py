@@ -17,7 +17,7 @@ from analyzers.counted_kernels import (
     roofline_summary,
 )
 from analyzers.diagnose import all_rules, rule_id
-from analyzers.facts import build_facts
+from analyzers.facts.facts import build_facts
 from analyzers.inside import Part, account_of
 from analyzers.roofline import GUIDE, GUIDE_AT_MOST, MEASURED, STATED
 from collectors import open_trace

@@ -14,7 +14,7 @@ import pytest
 import analyzers
 from analyzers.compare import Outcome, compare
 from analyzers.compare_side import measure
-from analyzers.facts import build_facts
+from analyzers.facts.facts import build_facts
 from benchmarks.ingest import KERNEL, RUNTIME, make_export
 from collectors import open_trace
 from tests import scenarios

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzers.facts import build_facts
+from analyzers.facts.facts import build_facts
 from analyzers.finding import Row
 from analyzers.ledger import ROWS
 from library import timeline_index, timeline_lanes, timeline_view

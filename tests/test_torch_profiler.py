@@ -640,7 +640,7 @@ def test_ids_beyond_63_bits_still_join(opened):
 
 
 def build(trace):
-    from analyzers.facts import build_facts
+    from analyzers.facts.facts import build_facts
 
     return build_facts(trace)
 

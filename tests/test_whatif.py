@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import cli
 import worker
-from analyzers.facts import build_facts
+from analyzers.facts.facts import build_facts
+from analyzers.facts.windows import choose_window, find_iterations
 from analyzers.report import Window
 from analyzers.whatif import (
     DASH,
@@ -29,7 +30,6 @@ from analyzers.whatif import (
     times_text,
     what_if,
 )
-from analyzers.windows import choose_window, find_iterations
 from benchmarks import families, whatif
 from benchmarks.families import Maker, loop, one_thread
 from benchmarks.recorder import Recorder

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analyzers import analyze
-from analyzers.facts import WindowError
+from analyzers.facts.facts import WindowError
 from tests.traces_in_memory import make_trace
 
 US = 1_000

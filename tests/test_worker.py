@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import worker
-from analyzers.facts import WindowError
+from analyzers.facts.facts import WindowError
 from collectors import open_trace
 from collectors.errors import DamagedError, EnvironmentFailedError, RefusedError, TraceError
 from library import analyses, cache, export_tables, timeline_lanes

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analyzers.facts import Facts, build_facts
+from analyzers.facts.facts import Facts, build_facts
 from analyzers.ledger import Ledger, build_ledger
 from analyzers.report import Window
 from collectors.schema import DEVICE_TABLES, TABLES, CopyKind, MemoryKind, schema

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analyzers.facts import holds_counters_only
+from analyzers.facts.facts import holds_counters_only
 from analyzers.recorder import recorder_of
 from analyzers.report import Iteration, Report
 from analyzers.words import time_text

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from analyzers.compare import Comparison, Place, SideSummary
-from analyzers.facts import WindowError
+from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
 from library.timeline_view import Timeline
 from views._routes import timeline_answer, trouble

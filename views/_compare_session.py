@@ -16,7 +16,7 @@ import streamlit as st
 
 import worker
 from analyzers.compare import Comparison, Outcome, Side
-from analyzers.facts import WindowError, holds_counters_only
+from analyzers.facts.facts import WindowError, holds_counters_only
 from analyzers.whatif import WhatIf
 from collectors.errors import TraceError
 from collectors.trace import Trace

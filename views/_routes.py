@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from analyzers.facts import WindowError
+from analyzers.facts.facts import WindowError
 from analyzers.words import size_text
 from collectors import collectors, input_file, known_as
 from collectors.errors import TraceError

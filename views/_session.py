@@ -16,7 +16,7 @@ import pandas as pd
 import streamlit as st
 
 import worker
-from analyzers.facts import WindowError
+from analyzers.facts.facts import WindowError
 from analyzers.finding import Evidence, Finding
 from analyzers.report import Report
 from collectors.errors import TraceError

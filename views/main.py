@@ -11,7 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from analyzers.facts import WindowError
+from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analyzers.facts import WindowError, holds_counters_only
+from analyzers.facts.facts import WindowError, holds_counters_only
 from analyzers.finding import Evidence
 from analyzers.recorder import recorder_of
 from analyzers.words import function_first, size_text, time_text

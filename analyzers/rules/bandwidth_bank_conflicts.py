@@ -27,7 +27,7 @@ from __future__ import annotations
 import numpy as np
 
 from analyzers.examined import finding, losing, why_not_told
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.inside import CONFLICTS, WAVEFRONTS, Part, conflict_ratio
 from analyzers.ledger import Ledger

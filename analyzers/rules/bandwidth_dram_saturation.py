@@ -29,7 +29,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import KERNEL, Facts
+from analyzers.facts.facts import KERNEL, Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
 from analyzers.intervals import Spans, covered
 from analyzers.kernel_memory import SATURATED_PCT, highest_pct, is_notable, saturated, traffic

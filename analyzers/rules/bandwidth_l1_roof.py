@@ -27,7 +27,7 @@ Shown by:
 from __future__ import annotations
 
 from analyzers.examined import finding, losing, why_not_told
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.inside import AT_ROOF, Part
 from analyzers.ledger import Ledger

@@ -24,7 +24,7 @@ Shown by:
 
 from __future__ import annotations
 
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
 from analyzers.kernel_memory import migrating, prefetches
 from analyzers.ledger import Ledger

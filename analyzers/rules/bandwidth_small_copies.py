@@ -20,7 +20,7 @@ Shown by:
 
 from __future__ import annotations
 
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
 from analyzers.losses import SMALL_COPY_BYTES, TransferPattern, copy_evidence, transfer_losses

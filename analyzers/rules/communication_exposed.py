@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzers.facts import COMMUNICATION, Facts
+from analyzers.facts.facts import COMMUNICATION, Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.intervals import Array, union
 from analyzers.ledger import Ledger

@@ -33,7 +33,7 @@ from __future__ import annotations
 import numpy as np
 
 from analyzers.examined import Losing, finding, losing, why_not_told
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.inside import FEW_LANES, Part
 from analyzers.intervals import Array

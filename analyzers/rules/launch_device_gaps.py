@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger import Ledger
 from analyzers.losses import LaunchPattern, gpus, largest_gaps, launch_losses

@@ -27,7 +27,7 @@ from __future__ import annotations
 import numpy as np
 
 from analyzers.examined import Losing, finding, losing, why_not_told
-from analyzers.facts import Facts
+from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.inside import BUSY, Part
 from analyzers.ledger import Ledger

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
+from analyzers.facts.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
 from analyzers.report import Window
 from collectors.schema import CopyKind
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
+from analyzers.facts.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
 from analyzers.intervals import Spans, intersect, subtract, union
 from analyzers.report import Iteration
 from collectors.schema import OperatorKind

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyzers.counters import COUNTER_TABLES, Counters
 from analyzers.cuda_names import Call, classify, is_communication
+from analyzers.facts.counters import COUNTER_TABLES, Counters
 from analyzers.intervals import Array
 from collectors.schema import DEVICE_TABLES, NOT_RECORDED, CopyKind, MemoryKind
 from collectors.trace import Trace

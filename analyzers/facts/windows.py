@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from analyzers.facts import Facts, WindowError, nesting_depth
+from analyzers.facts.facts import Facts, WindowError, nesting_depth
 from analyzers.intervals import Array, by_key
 from analyzers.recorder import TORCH_FORMAT, recorder_of
 from analyzers.report import PROFILED, Iteration, Window

@@ -1,0 +1,1 @@
+"""What a recording says, derived once: one row an operation, windows, steps, operators."""
