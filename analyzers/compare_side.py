@@ -16,6 +16,7 @@ import pandas as pd
 from analyzers.booking import ROW_CODE, ROWS
 from analyzers.compare_known import Known, cut
 from analyzers.compare_samples import periods, warm_up
+from analyzers.counters.occupancy import combined, first_of_each
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import (
     COMMUNICATION,
@@ -32,7 +33,6 @@ from analyzers.facts.windows import choose_window, find_iterations, plain_name, 
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, overlaps
 from analyzers.ledger import Ledger, build_ledger
-from analyzers.occupancy import combined, first_of_each
 from analyzers.quality import check_quality
 from analyzers.regions import stretches_by_region
 from analyzers.report import Iteration, Window

@@ -1,6 +1,6 @@
 """One row per kernel whose launches were profiled: what limits it, what it loses, how fast it is.
 
-Everything here is made from the account of the time inside launches (``analyzers.inside``), so it
+Everything here is made from the account of the time inside launches (``analyzers.counters.inside``), so it
 serves a recording of counters alone and counters that belong to a timeline's kernels alike: only
 the time that a profiled launch stands for differs.
 """
@@ -10,15 +10,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyzers.by_kernel import ByKernel
+from analyzers.counters.by_kernel import ByKernel
+from analyzers.counters.inside import ACCESS, AT_ROOF, BUSY, Inside, Part
+from analyzers.counters.limits import Limits
+from analyzers.counters.roofline import roofline
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause
-from analyzers.inside import ACCESS, AT_ROOF, BUSY, Inside, Part
 from analyzers.intervals import Array
 from analyzers.ledger import Ledger
-from analyzers.limits import Limits
 from analyzers.ncu_command import why_missing
-from analyzers.roofline import roofline
 
 CLEAR_LEAD = 0.10  # of the peak; what leads by less does not limit alone
 MIN_SHOWN_SHARE = 0.02  # of a kernel's time; a smaller loss is not what it is coloured for

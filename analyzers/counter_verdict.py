@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pandas as pd
 
+from analyzers.counters.inside import Part
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Finding, Row
-from analyzers.inside import Part
 from analyzers.ledger import Ledger
 from analyzers.ncu_command import MOST_OF_THE_TIME, base_name, why_missing
 from analyzers.report import Iteration, Verdict

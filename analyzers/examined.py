@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyzers.counters.inside import ROW_OF_PART, Inside, Part
+from analyzers.counters.joining import Examined
 from analyzers.facts.facts import Facts
 from analyzers.finding import Confidence, Evidence, Finding, Row
-from analyzers.inside import ROW_OF_PART, Inside, Part
 from analyzers.intervals import Array
-from analyzers.joining import Examined
 from analyzers.kernel_memory import is_notable
 from analyzers.ledger import Ledger
 from analyzers.ncu_command import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analyzers.counted_kernels import WORDS_OF_PART
-from analyzers.inside import Part
+from analyzers.counters.inside import Part
 from analyzers.ncu_command import base_name
 from analyzers.words import count_text, name_text, share_text, time_text
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from analyzers.counters.occupancy import Shapes, first_of_each, launch_shapes
 from analyzers.facts.facts import COMMUNICATION, UNKNOWN, Facts
 from analyzers.intervals import Array
-from analyzers.occupancy import Shapes, first_of_each, launch_shapes
 from analyzers.parallelism import WORDS, Parallelism, is_tiled, patterns
 
 _OF_SHAPE = ("registers", "block_threads", "grid_blocks", "occupancy_pct", "limiter", "waves")

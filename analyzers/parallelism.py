@@ -16,12 +16,12 @@ import re
 import numpy as np
 import pandas as pd
 
+from analyzers.counters.occupancy import launch_shapes
 from analyzers.facts.facts import COMMUNICATION, GRAPH, KERNEL, Facts
 from analyzers.finding import Evidence
 from analyzers.intervals import Array
 from analyzers.kernel_memory import held_by_memory, is_notable
 from analyzers.ledger import Ledger
-from analyzers.occupancy import launch_shapes
 from analyzers.recorder import recorder_of
 from analyzers.words import name_text
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.booking import NOTHING, ROW_CODE, ROWS
+from analyzers.counters.joining import kernel_shares
 from analyzers.facts.facts import (
     COMMUNICATION,
     COPY,
@@ -29,7 +30,6 @@ from analyzers.facts.facts import (
 from analyzers.facts.windows import plain_name
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, overlaps
-from analyzers.joining import kernel_shares
 from analyzers.ledger import Ledger
 from analyzers.report import Iteration
 from collectors.schema import OperatorKind

@@ -128,7 +128,7 @@ class Report:
         totals: Counts and summed durations of the whole recording, as ``analyzers.facts.totals`` has.
         iterations: Repetitions that were found; empty when none were.
         iterations_note: How iterations were found, or why not.
-        counters: What was joined to the timeline, as ``analyzers.joining`` says it; empty without
+        counters: What was joined to the timeline, as ``analyzers.counters.joining`` says it; empty without
             counters.
     """
 

@@ -13,9 +13,9 @@ import pytest
 import cli
 from analyzers import analyze, diagnose
 from analyzers.analysis import investigate
+from analyzers.counters.inside import Part
 from analyzers.facts.facts import WindowError
 from analyzers.finding import Cause, Finding, Row
-from analyzers.inside import Part
 from analyzers.report import Report
 from collectors import open_trace
 from collectors.errors import TraceError
@@ -463,7 +463,7 @@ def test_all_parts_of_a_launch_together_are_never_more_than_the_launch(tmp_path)
         for i in range(200)
     ]
     result = of(written("random", *launches), tmp_path)
-    from analyzers.inside import account_of
+    from analyzers.counters.inside import account_of
 
     inside = account_of(result.facts.counters)
     assert (inside.booked_ns.sum(axis=0) <= inside.ns).all()

@@ -14,10 +14,7 @@ import cli
 import worker
 from analyzers import analyze
 from analyzers.analysis import investigate
-from analyzers.facts.facts import build_facts
-from analyzers.finding import KERNEL_ROWS, Cause, Row
-from analyzers.intervals import shares_of_union, union
-from analyzers.joining import (
+from analyzers.counters.joining import (
     AMBIGUOUS,
     NOT_ON_TIMELINE,
     NOT_PROFILED,
@@ -26,7 +23,10 @@ from analyzers.joining import (
     WHOLE_GRAPH,
     join,
 )
-from analyzers.kernel_names import bare, normalised, same_kernels, without_parameters
+from analyzers.counters.kernel_names import bare, normalised, same_kernels, without_parameters
+from analyzers.facts.facts import build_facts
+from analyzers.finding import KERNEL_ROWS, Cause, Row
+from analyzers.intervals import shares_of_union, union
 from analyzers.report import Report
 from collectors import open_trace
 from collectors.errors import RefusedError

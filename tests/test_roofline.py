@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 import worker
-from analyzers import roofline
 from analyzers.analysis import investigate
-from analyzers.by_kernel import ByKernel
 from analyzers.counted_kernels import (
     LOST,
     RULE_OF_PART,
@@ -16,10 +14,12 @@ from analyzers.counted_kernels import (
     limiter_words,
     roofline_summary,
 )
+from analyzers.counters import roofline
+from analyzers.counters.by_kernel import ByKernel
+from analyzers.counters.inside import Part, account_of
+from analyzers.counters.roofline import GUIDE, GUIDE_AT_MOST, MEASURED, STATED
 from analyzers.diagnose import all_rules, rule_id
 from analyzers.facts.facts import build_facts
-from analyzers.inside import Part, account_of
-from analyzers.roofline import GUIDE, GUIDE_AT_MOST, MEASURED, STATED
 from collectors import open_trace
 from tests import counter_scenarios
 from tests.traces_in_memory import build

@@ -7,8 +7,8 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.counted_kernels import LOST, RULE_OF_PART, WORDS_OF_PART, limiter_words
-from analyzers.inside import Part
-from analyzers.limits import THREADS_PER_WARP
+from analyzers.counters.inside import Part
+from analyzers.counters.limits import THREADS_PER_WARP
 from analyzers.report import Report
 from analyzers.words import share_text, time_text
 from views._kernel_charts import LEVEL_WORDS

@@ -10,11 +10,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analyzers.counted_kernels import CAUSE_OF_PART, WORDS_OF_PART
+from analyzers.counters.inside import Part
+from analyzers.counters.roofline import MEASURED
 from analyzers.finding import Cause, Row
-from analyzers.inside import Part
 from analyzers.parallelism import WORDS as UNFILLED
 from analyzers.parallelism import Parallelism
-from analyzers.roofline import MEASURED
 from analyzers.words import name_text, share_text, time_text
 from collectors.schema import Array
 from views._charts import PALETTE, ROW_COLORS, log_ticks

@@ -2,7 +2,7 @@
 
 One row is one profiled launch, in the order of the recording. A metric is one number per row, and
 not-a-number where that launch has none. What a metric means, and what it costs, is for
-``analyzers.limits`` and ``analyzers.inside`` to say; both work on these rows, wherever the
+``analyzers.counters.limits`` and ``analyzers.counters.inside`` to say; both work on these rows, wherever the
 launches' time comes from.
 """
 

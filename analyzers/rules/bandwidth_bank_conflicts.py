@@ -26,10 +26,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from analyzers.counters.inside import CONFLICTS, WAVEFRONTS, Part, conflict_ratio
 from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
-from analyzers.inside import CONFLICTS, WAVEFRONTS, Part, conflict_ratio
 from analyzers.ledger import Ledger
 
 CAUSE = Cause.BANDWIDTH

@@ -26,12 +26,12 @@ Shown by:
 
 from __future__ import annotations
 
+from analyzers.counters.inside import AT_ROOF, Part
+from analyzers.counters.limits import DRAM
 from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
-from analyzers.inside import AT_ROOF, Part
 from analyzers.ledger import Ledger
-from analyzers.limits import DRAM
 
 CAUSE = Cause.BANDWIDTH
 NEEDS = ("counters",)

@@ -25,12 +25,12 @@ Shown by:
 
 from __future__ import annotations
 
+from analyzers.counters.inside import AT_ROOF, Part
+from analyzers.counters.limits import L2
 from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
-from analyzers.inside import AT_ROOF, Part
 from analyzers.ledger import Ledger
-from analyzers.limits import L2
 
 CAUSE = Cause.BANDWIDTH
 NEEDS = ("counters",)

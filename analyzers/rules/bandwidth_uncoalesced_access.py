@@ -28,12 +28,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from analyzers.counters.inside import Part, wasted_sectors
+from analyzers.counters.limits import IDEAL_SECTORS, SECTORS
 from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
-from analyzers.inside import Part, wasted_sectors
 from analyzers.ledger import Ledger
-from analyzers.limits import IDEAL_SECTORS, SECTORS
 
 CAUSE = Cause.BANDWIDTH
 NEEDS = ("counters",)

@@ -24,10 +24,10 @@ Shown by:
 
 from __future__ import annotations
 
+from analyzers.counters.inside import FP64_PIPE, Part, fp64_ratio
 from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
-from analyzers.inside import FP64_PIPE, Part, fp64_ratio
 from analyzers.ledger import Ledger
 
 CAUSE = Cause.COMPUTE

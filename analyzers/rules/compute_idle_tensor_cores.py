@@ -25,10 +25,10 @@ Shown by:
 
 from __future__ import annotations
 
+from analyzers.counters.inside import FMA_PIPE, TENSOR_PIPE, Part
 from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
-from analyzers.inside import FMA_PIPE, TENSOR_PIPE, Part
 from analyzers.ledger import Ledger
 
 CAUSE = Cause.COMPUTE

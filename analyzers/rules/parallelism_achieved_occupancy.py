@@ -26,12 +26,12 @@ Shown by:
 
 from __future__ import annotations
 
+from analyzers.counters.inside import OCCUPANCY_GAP, Part
+from analyzers.counters.limits import ACHIEVED_PCT, THEORETICAL_PCT
 from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
-from analyzers.inside import OCCUPANCY_GAP, Part
 from analyzers.ledger import Ledger
-from analyzers.limits import ACHIEVED_PCT, THEORETICAL_PCT
 
 CAUSE = Cause.PARALLELISM
 NEEDS = ("counters",)

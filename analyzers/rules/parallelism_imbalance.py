@@ -25,10 +25,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from analyzers.counters.inside import Part
 from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
-from analyzers.inside import Part
 from analyzers.ledger import Ledger
 
 CAUSE = Cause.PARALLELISM

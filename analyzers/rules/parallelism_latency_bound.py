@@ -26,12 +26,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from analyzers.counters.inside import BUSY, Part
+from analyzers.counters.limits import COMPUTE, MEMORY
 from analyzers.examined import Losing, finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
-from analyzers.inside import BUSY, Part
 from analyzers.ledger import Ledger
-from analyzers.limits import COMPUTE, MEMORY
 
 CAUSE = Cause.PARALLELISM
 NEEDS = ("counters",)

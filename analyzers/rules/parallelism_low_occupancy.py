@@ -27,11 +27,11 @@ Shown by:
 
 from __future__ import annotations
 
+from analyzers.counters.occupancy import launch_shapes
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
 from analyzers.kernel_memory import is_notable
 from analyzers.ledger import Ledger
-from analyzers.occupancy import launch_shapes
 from analyzers.parallelism import (
     LOW_OCCUPANCY_PCT,
     Parallelism,

@@ -24,12 +24,12 @@ Shown by:
 
 from __future__ import annotations
 
+from analyzers.counters.inside import Part
+from analyzers.counters.limits import WAVES
 from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
-from analyzers.inside import Part
 from analyzers.ledger import Ledger
-from analyzers.limits import WAVES
 
 CAUSE = Cause.PARALLELISM
 NEEDS = ("counters",)

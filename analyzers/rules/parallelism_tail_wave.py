@@ -31,11 +31,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from analyzers.counters.occupancy import launch_shapes
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
 from analyzers.kernel_memory import is_notable
 from analyzers.ledger import Ledger
-from analyzers.occupancy import launch_shapes
 from analyzers.parallelism import (
     Parallelism,
     kernel_losses,

@@ -28,11 +28,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyzers.by_kernel import ByKernel
+from analyzers.counters.by_kernel import ByKernel
+from analyzers.counters.inside import Inside
+from analyzers.counters.limits import SM_COUNT
 from analyzers.facts.counters import Counters
-from analyzers.inside import Inside
 from analyzers.intervals import Array
-from analyzers.limits import SM_COUNT
 
 MEASURED = "measured"
 """A roof whose peak and clock are in the recording."""

@@ -29,10 +29,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analyzers.counters.limits import ACTIVE, PEAK, THREADS_PER_WARP, Limits
 from analyzers.facts.counters import Counters
 from analyzers.finding import Row
 from analyzers.intervals import Array
-from analyzers.limits import ACTIVE, PEAK, THREADS_PER_WARP, Limits
 
 FEW_LANES = 24.0  # of 32; the level below which Nsight Compute, too, speaks of divergence
 AT_ROOF = 0.80  # of the peak; from here on Nsight Compute calls a throughput high

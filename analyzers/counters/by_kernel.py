@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from analyzers.inside import Inside
+from analyzers.counters.inside import Inside
 from analyzers.intervals import Array
 
 

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analyzers.counters.inside import Inside, account
+from analyzers.counters.kernel_names import same_kernels
 from analyzers.facts.counters import Counters
 from analyzers.facts.facts import GRAPH, KERNEL, UNKNOWN, Facts, holds_counters_only
 from analyzers.finding import Row
-from analyzers.inside import Inside, account
 from analyzers.intervals import Array, divided, shares_of_union
-from analyzers.kernel_names import same_kernels
 from analyzers.report import Window
 from collectors.errors import RefusedError
 from collectors.schema import ProfiledKind
