@@ -13,7 +13,7 @@ from analyzers.facts.steps import step_breakdown
 from analyzers.facts.totals import operations, totals
 from analyzers.facts.windows import choose_window, find_iterations
 from analyzers.finding import Failed, Skipped
-from analyzers.ledger import Ledger, build_ledger
+from analyzers.ledger.ledger import Ledger, build_ledger
 from analyzers.quality import check_quality
 from analyzers.report import Report
 from collectors.trace import Trace

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analyzers.booking import ROWS
 from analyzers.compare_comparability import comparability
 from analyzers.compare_samples import shift_within
 from analyzers.compare_side import Side
@@ -61,7 +60,8 @@ from analyzers.compare_types import (
 from analyzers.facts.steps import ROLES
 from analyzers.finding import Row
 from analyzers.intervals import Array
-from analyzers.regions import OUTSIDE
+from analyzers.ledger.booking import ROWS
+from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import count_text, share_text, time_text
 
 __all__ = [

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyzers.booking import ROW_CODE, ROWS, Detail, as_frame, as_one
 from analyzers.facts.facts import UNKNOWN, Facts
 from analyzers.finding import BUSY_ROWS, Row
 from analyzers.intervals import Array, Spans
-from analyzers.ledger import Ledger, build_ledger
+from analyzers.ledger.booking import ROW_CODE, ROWS, Detail, as_frame, as_one
+from analyzers.ledger.ledger import Ledger, build_ledger
 from analyzers.report import DeviceLedger, Iteration, QualityNote, Window
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzers.booking import ROW_CODE, ROWS
 from analyzers.compare_known import Known, cut
 from analyzers.compare_samples import periods, warm_up
 from analyzers.counters.occupancy import combined, first_of_each
@@ -32,9 +31,10 @@ from analyzers.facts.steps import ROLES, step_breakdown
 from analyzers.facts.windows import choose_window, find_iterations, plain_name, repetitions
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, overlaps
-from analyzers.ledger import Ledger, build_ledger
+from analyzers.ledger.booking import ROW_CODE, ROWS
+from analyzers.ledger.ledger import Ledger, build_ledger
+from analyzers.ledger.regions import stretches_by_region
 from analyzers.quality import check_quality
-from analyzers.regions import stretches_by_region
 from analyzers.report import Iteration, Window
 from collectors.schema import CopyKind
 

@@ -254,7 +254,7 @@ class RegionChange:
     """What one row of the ledger costs in one region of the program, on both sides.
 
     Attributes:
-        level: What the region is; one of ``analyzers.regions.LEVELS``.
+        level: What the region is; one of ``analyzers.ledger.regions.LEVELS``.
         name: Its name; empty for what no region submitted.
         row: Row of the ledger.
         time: Per iteration. For one level, the changes of all regions sum to the change of the

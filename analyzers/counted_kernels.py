@@ -17,7 +17,7 @@ from analyzers.counters.roofline import roofline
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause
 from analyzers.intervals import Array
-from analyzers.ledger import Ledger
+from analyzers.ledger.ledger import Ledger
 from analyzers.ncu_command import why_missing
 
 CLEAR_LEAD = 0.10  # of the peak; what leads by less does not limit alone

@@ -30,7 +30,7 @@ from analyzers.finding import (
     Row,
     Skipped,
 )
-from analyzers.ledger import Ledger
+from analyzers.ledger.ledger import Ledger
 from analyzers.ncu_command import MOST_OF_THE_TIME, why_no_counters
 from analyzers.parallelism import why_not_told
 from analyzers.recorder import recorder_of

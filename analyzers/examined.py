@@ -20,7 +20,7 @@ from analyzers.facts.facts import Facts
 from analyzers.finding import Confidence, Evidence, Finding, Row
 from analyzers.intervals import Array
 from analyzers.kernel_memory import is_notable
-from analyzers.ledger import Ledger
+from analyzers.ledger.ledger import Ledger
 from analyzers.ncu_command import (
     MOST_OF_THE_TIME,
     base_name,

@@ -15,7 +15,7 @@ import pandas as pd
 from analyzers.facts.facts import Facts
 from analyzers.finding import Row
 from analyzers.intervals import Spans, empty, intersect, subtract, union
-from analyzers.ledger import Ledger
+from analyzers.ledger.ledger import Ledger
 from analyzers.losses import TransferLoss, ran_in, spans_of, transfers
 from collectors.schema import CopyKind, MigrationCause
 

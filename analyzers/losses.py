@@ -19,10 +19,10 @@ from analyzers.cuda_names import Call
 from analyzers.facts.facts import COPY, GRAPH, KERNEL, UNKNOWN, Facts, innermost
 from analyzers.facts.operators import on_thread, operator_text
 from analyzers.finding import Evidence, Row
-from analyzers.gaps import DEVICE_GAP_MAX_NS
-from analyzers.host_timeline import DISPATCH_MAX_NS
 from analyzers.intervals import Array, Spans, by_key, covered, intersect, overlaps, subtract, union
-from analyzers.ledger import Detail, Ledger
+from analyzers.ledger.gaps import DEVICE_GAP_MAX_NS
+from analyzers.ledger.host_timeline import DISPATCH_MAX_NS
+from analyzers.ledger.ledger import Detail, Ledger
 from analyzers.words import name_text, size_text, time_text
 from collectors.schema import MANAGED_COPIES, CopyKind, MemoryKind
 

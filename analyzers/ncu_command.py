@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
-from analyzers.ledger import Ledger
+from analyzers.ledger.ledger import Ledger
 from analyzers.recorder import recorder_of
 from analyzers.words import count_text, share_text
 

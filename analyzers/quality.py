@@ -12,14 +12,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from analyzers.booking import DETAILS, Detail
 from analyzers.counters.joining import ON_TIMELINE, PROFILED_SIDE
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
 from analyzers.facts.windows import SUBMITTED, WHOLE, left_over
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, covered, empty, union
-from analyzers.ledger import Ledger
+from analyzers.ledger.booking import DETAILS, Detail
+from analyzers.ledger.ledger import Ledger
 from analyzers.ncu_command import base_name, to_cover
 from analyzers.recorder import recorder_of
 from analyzers.report import Iteration, QualityNote

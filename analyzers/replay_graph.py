@@ -17,9 +17,9 @@ import pandas as pd
 
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import COPY, GRAPH, Facts
-from analyzers.gaps import DEVICE_GAP_MAX_NS
-from analyzers.host_timeline import DISPATCH_MAX_NS, Doing, host_timeline, join_polls
 from analyzers.intervals import Array, Spans, intersect, overlaps, union
+from analyzers.ledger.gaps import DEVICE_GAP_MAX_NS
+from analyzers.ledger.host_timeline import DISPATCH_MAX_NS, Doing, host_timeline, join_polls
 
 # What a call waits for; the second number of a target says which.
 NOTHING = 0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analyzers.facts.facts import Facts
-from analyzers.ledger import Ledger
+from analyzers.ledger.ledger import Ledger
 from analyzers.replay import Moments, busy_ns, device_of
 from analyzers.report import Window
 from analyzers.words import share_text

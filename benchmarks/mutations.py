@@ -15,8 +15,8 @@ from unittest import mock
 import numpy as np
 
 import analyzers.facts.facts
-import analyzers.gaps
-import analyzers.ledger
+import analyzers.ledger.gaps
+import analyzers.ledger.ledger
 from analyzers.cuda_names import Call, classify
 from analyzers.facts.facts import COPY, MEMSET
 from analyzers.intervals import Spans
@@ -65,7 +65,7 @@ def _join_without_process() -> Callable[..., Any]:
 
 
 def _busy_without_copies() -> Callable[..., Any]:
-    busy = analyzers.ledger._busy
+    busy = analyzers.ledger.ledger._busy
 
     def mutant(facts: Any, rows: Any) -> Any:
         return busy(facts, rows[~np.isin(facts.launches["kind"].to_numpy()[rows], (COPY, MEMSET))])
@@ -74,7 +74,7 @@ def _busy_without_copies() -> Callable[..., Any]:
 
 
 def _no_refill(walk: Any, ended: Any) -> Any:
-    return analyzers.gaps._by_doing(walk, ended)
+    return analyzers.ledger.gaps._by_doing(walk, ended)
 
 
 def _waits_unknown(function: str) -> Call:
@@ -100,13 +100,13 @@ MUTATIONS = (
     ),
     Mutation(
         "the refill after a wait",
-        "analyzers.gaps._unhidden",
+        "analyzers.ledger.gaps._unhidden",
         _no_refill,
         (("sync_every_step", 1), ("sync_every_step", 2), ("sync_every_kernel", 3)),
     ),
     Mutation(
         "copies in the busy union",
-        "analyzers.ledger._busy",
+        "analyzers.ledger.ledger._busy",
         _busy_without_copies(),
         (("bandwidth_pinned", 1), ("bandwidth_pinned", 2)),
     ),
@@ -118,7 +118,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the union over streams",
-        "analyzers.ledger.union",
+        "analyzers.ledger.ledger.union",
         _all_intervals,
         (("healthy_two_streams", 1), ("healthy_two_streams", 2)),
     ),

@@ -93,7 +93,7 @@ class Stored:
         return self._frame("counted")
 
     def regions(self) -> pd.DataFrame:
-        """Return the ledger by region of the program; see ``analyzers.regions``."""
+        """Return the ledger by region of the program; see ``analyzers.ledger.regions``."""
         return self._frame("regions")
 
     def launches(self) -> pd.DataFrame:
@@ -209,7 +209,7 @@ def save(
     """
     from analyzers.counted_kernels import counted_kernels
     from analyzers.kernels import kernel_table
-    from analyzers.regions import region_matrix
+    from analyzers.ledger.regions import region_matrix
     from library.timeline_lanes import add_window_index, first_event_ns
 
     tables = {

@@ -22,7 +22,7 @@ import pandas as pd
 
 from analyzers.facts.facts import COPY, MEMSET, holds_counters_only
 from analyzers.finding import Finding
-from analyzers.ledger import DETAILS, ROWS
+from analyzers.ledger.ledger import DETAILS, ROWS
 from analyzers.report import Report
 from collectors.errors import RefusedError
 from collectors.schema import DEVICE_TABLES, LAUNCH_SHAPE, Array, CopyKind, MemoryKind, OperatorKind

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from analyzers.ledger import DETAILS, ROWS
+from analyzers.ledger.ledger import DETAILS, ROWS
 from collectors.schema import (
     NOT_RECORDED,
     TABLES,

@@ -269,7 +269,7 @@ def share_cell(part: float, whole: float, place: Place | None) -> Cell:
 
 def _longest_stretches(stored: Stored) -> dict[tuple[int, Row], tuple[int, int]]:
     """Return the longest stretch of each row on each device; empty without a timeline."""
-    from analyzers.ledger import ROWS
+    from analyzers.ledger.ledger import ROWS
 
     segments = stored.segments()
     if not len(segments):

@@ -23,7 +23,7 @@ from analyzers.cuda_names import Call
 from analyzers.facts.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts, build_facts
 from analyzers.finding import CAUSE_OF_ROW, Row
 from analyzers.intervals import by_key
-from analyzers.ledger import DETAILS, ROWS
+from analyzers.ledger.ledger import DETAILS, ROWS
 from analyzers.recorder import recorder_of
 from collectors.schema import Array, CopyKind, OperatorKind
 from collectors.trace import Trace

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from analyzers.booking import ROW_CODE, ROWS
 from analyzers.compare_samples import warm_up
 from analyzers.compare_side import Kernels, Regions, Side, Sparse
 from analyzers.facts.steps import ROLES
 from analyzers.finding import Row
+from analyzers.ledger.booking import ROW_CODE, ROWS
 
 GEMM = ("gemm", (64, 1, 1, 256, 1, 1))
 US = 1_000

@@ -75,7 +75,7 @@ def profiled(folder, *launches, gpu="", process=9):
 
 
 def joined_ledger(facts, counters, **window):
-    from analyzers.ledger import build_ledger
+    from analyzers.ledger.ledger import build_ledger
 
     plain = account(facts, **window)
     return plain, build_ledger(facts, plain.window, join(facts, counters))

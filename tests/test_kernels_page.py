@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 import worker
-from analyzers.booking import ROWS
 from analyzers.counted_kernels import counted_kernels
 from analyzers.counters.inside import account_of
 from analyzers.facts.facts import build_facts
 from analyzers.finding import Row
 from analyzers.kernel_words import counted_sentence, timeline_sentence
-from analyzers.regions import OUTSIDE
+from analyzers.ledger.booking import ROWS
+from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import share_text, time_text
 from collectors import open_trace
 from tests import counter_scenarios, scenarios

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzers import regions
 from analyzers.analysis import investigate
-from analyzers.booking import ROWS
 from analyzers.facts.facts import build_facts
 from analyzers.finding import KERNEL_ROWS, Row
-from analyzers.ledger import build_ledger
-from analyzers.regions import INNER_RANGES, OPERATORS, OUTSIDE, RANGES, region_matrix
+from analyzers.ledger import regions
+from analyzers.ledger.booking import ROWS
+from analyzers.ledger.ledger import build_ledger
+from analyzers.ledger.regions import INNER_RANGES, OPERATORS, OUTSIDE, RANGES, region_matrix
 from analyzers.report import Iteration
 from collectors import open_trace
 from tests import counter_scenarios, scenarios

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from analyzers.facts.facts import build_facts
 from analyzers.finding import Row
-from analyzers.ledger import ROWS
+from analyzers.ledger.ledger import ROWS
 from library import timeline_index, timeline_lanes, timeline_view
 from library.timeline_index import (
     COLUMNS,

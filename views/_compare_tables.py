@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from analyzers.compare import Comparison, Delta, KernelChange, MetricChange, RegionChange
-from analyzers.regions import OUTSIDE
+from analyzers.ledger.regions import OUTSIDE
 from analyzers.whatif import Prediction, agrees, range_text
 from analyzers.words import name_text
 from library.compare_words import (

@@ -8,9 +8,9 @@ import pandas as pd
 import streamlit as st
 from pandas.io.formats.style import Styler
 
-from analyzers.booking import ROWS
 from analyzers.finding import Row
-from analyzers.regions import OUTSIDE
+from analyzers.ledger.booking import ROWS
+from analyzers.ledger.regions import OUTSIDE
 from analyzers.report import Report
 from analyzers.words import share_text, time_text
 from views._charts import ROW_COLORS, ROW_MEANINGS, ROW_ORDER

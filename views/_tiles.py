@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from analyzers.finding import BUSY_ROWS
-from analyzers.ledger import ROWS
+from analyzers.ledger.ledger import ROWS
 from analyzers.words import share_text, time_text
 from collectors.schema import Array
 from library.timeline_index import Lane

@@ -9,7 +9,7 @@ import streamlit as st
 
 from analyzers.compare import Comparison, KernelChange, Level, Outcome, WaterfallRow
 from analyzers.finding import Row
-from analyzers.regions import OUTSIDE
+from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import count_text, split_sentence, time_text
 from collectors.errors import TraceError
 from collectors.trace import Trace

@@ -30,7 +30,7 @@ from analyzers.counters.limits import L2
 from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
-from analyzers.ledger import Ledger
+from analyzers.ledger.ledger import Ledger
 
 CAUSE = Cause.BANDWIDTH
 NEEDS = ("counters",)

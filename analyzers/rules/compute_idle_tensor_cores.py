@@ -29,7 +29,7 @@ from analyzers.counters.inside import FMA_PIPE, TENSOR_PIPE, Part
 from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
-from analyzers.ledger import Ledger
+from analyzers.ledger.ledger import Ledger
 
 CAUSE = Cause.COMPUTE
 NEEDS = ("counters",)

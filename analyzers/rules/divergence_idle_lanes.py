@@ -38,7 +38,7 @@ from analyzers.examined import Losing, finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.intervals import Array
-from analyzers.ledger import Ledger
+from analyzers.ledger.ledger import Ledger
 
 CAUSE = Cause.DIVERGENCE
 NEEDS = ("counters",)

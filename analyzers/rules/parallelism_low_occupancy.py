@@ -31,7 +31,7 @@ from analyzers.counters.occupancy import launch_shapes
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
 from analyzers.kernel_memory import is_notable
-from analyzers.ledger import Ledger
+from analyzers.ledger.ledger import Ledger
 from analyzers.parallelism import (
     LOW_OCCUPANCY_PCT,
     Parallelism,

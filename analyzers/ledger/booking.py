@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analyzers.finding import Row
-from analyzers.host_timeline import Doing
 from analyzers.intervals import Array, Spans, empty
+from analyzers.ledger.host_timeline import Doing
 
 ROWS = tuple(Row)
 ROW_CODE = {row: code for code, row in enumerate(ROWS)}

@@ -12,13 +12,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from analyzers.booking import DETAILS, ROW_CODE, ROWS, UNUSED, Detail, Piece, as_frame, as_one
 from analyzers.counters.inside import Inside, account_of
 from analyzers.counters.joining import Examined, Joined, examine
 from analyzers.facts.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
 from analyzers.finding import BUSY_ROWS, KERNEL_ROWS, NOTABLE_SHARE, Row
-from analyzers.gaps import Gaps, book_gaps, ordinary_gap_ns
 from analyzers.intervals import Array, Spans, clip, empty, gaps, subtract, union
+from analyzers.ledger.booking import (
+    DETAILS,
+    ROW_CODE,
+    ROWS,
+    UNUSED,
+    Detail,
+    Piece,
+    as_frame,
+    as_one,
+)
+from analyzers.ledger.gaps import Gaps, book_gaps, ordinary_gap_ns
 from analyzers.report import PROFILED, DeviceLedger, Window
 from analyzers.words import share_text
 

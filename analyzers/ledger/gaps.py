@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyzers.booking import NOTHING, Detail, Piece, as_one, by_doing
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import COPY, Facts
 from analyzers.finding import Row
-from analyzers.host_timeline import Doing, HostTimeline, doing_in_calls, host_timeline
 from analyzers.intervals import Array, Spans, by_key, overlaps
+from analyzers.ledger.booking import NOTHING, Detail, Piece, as_one, by_doing
+from analyzers.ledger.host_timeline import Doing, HostTimeline, doing_in_calls, host_timeline
 from collectors.schema import MANAGED_COPIES
 
 # The device itself needs a moment between two launches of one stream. It is measured on the

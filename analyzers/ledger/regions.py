@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from analyzers.booking import NOTHING, ROW_CODE, ROWS
 from analyzers.counters.joining import kernel_shares
 from analyzers.facts.facts import (
     COMMUNICATION,
@@ -30,7 +29,8 @@ from analyzers.facts.facts import (
 from analyzers.facts.windows import plain_name
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, overlaps
-from analyzers.ledger import Ledger
+from analyzers.ledger.booking import NOTHING, ROW_CODE, ROWS
+from analyzers.ledger.ledger import Ledger
 from analyzers.report import Iteration
 from collectors.schema import OperatorKind
 

@@ -1,0 +1,1 @@
+"""The closed account of a window: every nanosecond of a device booked to one cause."""
