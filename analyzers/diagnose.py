@@ -31,8 +31,8 @@ from analyzers.finding import (
     Skipped,
 )
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.parallelism import why_not_told
 from analyzers.ncu_command import MOST_OF_THE_TIME, why_no_counters
-from analyzers.parallelism import why_not_told
 from analyzers.recorder import recorder_of
 from analyzers.report import Iteration, QualityNote, Verdict
 from analyzers.words import share_text, time_text

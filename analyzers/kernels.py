@@ -10,7 +10,7 @@ import pandas as pd
 from analyzers.counters.occupancy import Shapes, first_of_each, launch_shapes
 from analyzers.facts.facts import COMMUNICATION, UNKNOWN, Facts
 from analyzers.intervals import Array
-from analyzers.parallelism import WORDS, Parallelism, is_tiled, patterns
+from analyzers.losses.parallelism import WORDS, Parallelism, is_tiled, patterns
 
 _OF_SHAPE = ("registers", "block_threads", "grid_blocks", "occupancy_pct", "limiter", "waves")
 COLUMNS = (

@@ -13,8 +13,8 @@ from analyzers.counted_kernels import CAUSE_OF_PART, WORDS_OF_PART
 from analyzers.counters.inside import Part
 from analyzers.counters.roofline import MEASURED
 from analyzers.finding import Cause, Row
-from analyzers.parallelism import WORDS as UNFILLED
-from analyzers.parallelism import Parallelism
+from analyzers.losses.parallelism import WORDS as UNFILLED
+from analyzers.losses.parallelism import Parallelism
 from analyzers.words import name_text, share_text, time_text
 from collectors.schema import Array
 from views._charts import PALETTE, ROW_COLORS, log_ticks

@@ -27,10 +27,10 @@ from __future__ import annotations
 import numpy as np
 
 from analyzers.counters.inside import CONFLICTS, WAVEFRONTS, Part, conflict_ratio
-from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.inside_kernels import finding, losing, why_not_told
 
 CAUSE = Cause.BANDWIDTH
 NEEDS = ("counters",)

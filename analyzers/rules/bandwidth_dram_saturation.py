@@ -32,9 +32,15 @@ import pandas as pd
 from analyzers.facts.facts import KERNEL, Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
 from analyzers.intervals import Spans, covered
-from analyzers.kernel_memory import SATURATED_PCT, highest_pct, is_notable, saturated, traffic
 from analyzers.ledger.ledger import Ledger
-from analyzers.parallelism import largest_kernels
+from analyzers.losses.kernel_memory import (
+    SATURATED_PCT,
+    highest_pct,
+    is_notable,
+    saturated,
+    traffic,
+)
+from analyzers.losses.parallelism import largest_kernels
 from analyzers.recorder import recorder_of
 from analyzers.words import time_text
 

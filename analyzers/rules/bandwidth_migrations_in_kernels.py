@@ -26,9 +26,9 @@ from __future__ import annotations
 
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
-from analyzers.kernel_memory import migrating, prefetches
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses import copy_evidence, gpus
+from analyzers.losses.kernel_memory import migrating, prefetches
+from analyzers.losses.timeline import copy_evidence, gpus
 from analyzers.words import count_text, size_text, time_text
 
 CAUSE = Cause.BANDWIDTH

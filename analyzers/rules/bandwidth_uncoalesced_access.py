@@ -30,10 +30,10 @@ import numpy as np
 
 from analyzers.counters.inside import Part, wasted_sectors
 from analyzers.counters.limits import IDEAL_SECTORS, SECTORS
-from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.inside_kernels import finding, losing, why_not_told
 
 CAUSE = Cause.BANDWIDTH
 NEEDS = ("counters",)

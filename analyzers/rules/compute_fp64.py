@@ -25,10 +25,10 @@ Shown by:
 from __future__ import annotations
 
 from analyzers.counters.inside import FP64_PIPE, Part, fp64_ratio
-from analyzers.examined import finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.inside_kernels import finding, losing, why_not_told
 
 CAUSE = Cause.COMPUTE
 NEEDS = ("counters",)

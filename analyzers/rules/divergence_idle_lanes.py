@@ -34,11 +34,11 @@ import numpy as np
 
 from analyzers.counters.inside import FEW_LANES, Part
 from analyzers.counters.limits import ACTIVE_LANES, LIVE_LANES, THREADS_PER_WARP, Limits
-from analyzers.examined import Losing, finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.inside_kernels import Losing, finding, losing, why_not_told
 
 CAUSE = Cause.DIVERGENCE
 NEEDS = ("counters",)

@@ -28,10 +28,10 @@ import numpy as np
 
 from analyzers.counters.inside import BUSY, Part
 from analyzers.counters.limits import COMPUTE, MEMORY
-from analyzers.examined import Losing, finding, losing, why_not_told
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.inside_kernels import Losing, finding, losing, why_not_told
 
 CAUSE = Cause.PARALLELISM
 NEEDS = ("counters",)

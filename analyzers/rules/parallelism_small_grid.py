@@ -30,9 +30,9 @@ from __future__ import annotations
 from analyzers.counters.occupancy import launch_shapes
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
-from analyzers.kernel_memory import is_notable
 from analyzers.ledger.ledger import Ledger
-from analyzers.parallelism import (
+from analyzers.losses.kernel_memory import is_notable
+from analyzers.losses.parallelism import (
     Parallelism,
     kernel_losses,
     largest_kernels,

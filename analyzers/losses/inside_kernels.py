@@ -19,8 +19,8 @@ from analyzers.counters.joining import Examined
 from analyzers.facts.facts import Facts
 from analyzers.finding import Confidence, Evidence, Finding, Row
 from analyzers.intervals import Array
-from analyzers.kernel_memory import is_notable
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.kernel_memory import is_notable
 from analyzers.ncu_command import (
     MOST_OF_THE_TIME,
     base_name,

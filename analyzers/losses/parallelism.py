@@ -20,8 +20,8 @@ from analyzers.counters.occupancy import launch_shapes
 from analyzers.facts.facts import COMMUNICATION, GRAPH, KERNEL, Facts
 from analyzers.finding import Evidence
 from analyzers.intervals import Array
-from analyzers.kernel_memory import held_by_memory, is_notable
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.kernel_memory import held_by_memory, is_notable
 from analyzers.recorder import recorder_of
 from analyzers.words import name_text
 
