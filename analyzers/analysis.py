@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from analyzers.counted_kernels import roofline_summary
 from analyzers.counters.joining import join
 from analyzers.diagnose import give_verdict, rank, run_rules
 from analyzers.facts.facts import Facts, build_facts
@@ -13,6 +12,7 @@ from analyzers.facts.steps import step_breakdown
 from analyzers.facts.totals import operations, totals
 from analyzers.facts.windows import choose_window, find_iterations
 from analyzers.finding import Failed, Skipped
+from analyzers.kernels.counted import roofline_summary
 from analyzers.ledger.ledger import Ledger, build_ledger
 from analyzers.quality import check_quality
 from analyzers.report import Report

@@ -12,13 +12,6 @@ from types import ModuleType
 from typing import Any
 
 from analyzers import rules
-from analyzers.counter_verdict import (
-    LOSSES_INSIDE,
-    ROW_INSIDE,
-    examined_by_counters,
-    per_iteration,
-    verdict_of_counters,
-)
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
 from analyzers.finding import (
     CAUSE_OF_ROW,
@@ -30,9 +23,16 @@ from analyzers.finding import (
     Row,
     Skipped,
 )
+from analyzers.kernels.ncu_command import MOST_OF_THE_TIME, why_no_counters
+from analyzers.kernels.verdict import (
+    LOSSES_INSIDE,
+    ROW_INSIDE,
+    examined_by_counters,
+    per_iteration,
+    verdict_of_counters,
+)
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.parallelism import why_not_told
-from analyzers.ncu_command import MOST_OF_THE_TIME, why_no_counters
 from analyzers.recorder import recorder_of
 from analyzers.report import Iteration, QualityNote, Verdict
 from analyzers.words import share_text, time_text

@@ -18,9 +18,9 @@ from analyzers.facts.facts import GRAPH, KERNEL, Facts
 from analyzers.facts.windows import SUBMITTED, WHOLE, left_over
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, covered, empty, union
+from analyzers.kernels.ncu_command import base_name, to_cover
 from analyzers.ledger.booking import DETAILS, Detail
 from analyzers.ledger.ledger import Ledger
-from analyzers.ncu_command import base_name, to_cover
 from analyzers.recorder import recorder_of
 from analyzers.report import Iteration, QualityNote
 from analyzers.words import count_text, name_text, share_text, time_text

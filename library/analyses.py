@@ -85,11 +85,11 @@ class Stored:
         return self._frame("segments")
 
     def kernels(self) -> pd.DataFrame:
-        """Return one row per kernel name; see ``analyzers.kernels``."""
+        """Return one row per kernel name; see ``analyzers.kernels.table``."""
         return self._frame("kernels")
 
     def counted(self) -> pd.DataFrame:
-        """Return what counters say about each kernel; see ``analyzers.counted_kernels``."""
+        """Return what counters say about each kernel; see ``analyzers.kernels.counted``."""
         return self._frame("counted")
 
     def regions(self) -> pd.DataFrame:
@@ -207,8 +207,8 @@ def save(
     Raises:
         OSError: The disk is full or cannot be written.
     """
-    from analyzers.counted_kernels import counted_kernels
-    from analyzers.kernels import kernel_table
+    from analyzers.kernels.counted import counted_kernels
+    from analyzers.kernels.table import kernel_table
     from analyzers.ledger.regions import region_matrix
     from library.timeline_lanes import add_window_index, first_event_ns
 

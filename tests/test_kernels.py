@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analyzers.kernels import COLUMNS, kernel_table
+from analyzers.kernels.table import COLUMNS, kernel_table
 from tests.traces_in_memory import build
 
 

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 import worker
-from analyzers.counted_kernels import counted_kernels
 from analyzers.counters.inside import account_of
 from analyzers.facts.facts import build_facts
 from analyzers.finding import Row
-from analyzers.kernel_words import counted_sentence, timeline_sentence
+from analyzers.kernels.counted import counted_kernels
+from analyzers.kernels.words import counted_sentence, timeline_sentence
 from analyzers.ledger.booking import ROWS
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import share_text, time_text

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzers.finding import Clear, Confidence, Finding, Row, Skipped
+from analyzers.kernels.ncu_command import base_name
 from analyzers.losses.parallelism import _alone
-from analyzers.ncu_command import base_name
 from analyzers.rules import (
     bandwidth_dram_saturation,
     bandwidth_migrations_in_kernels,

@@ -7,19 +7,19 @@ import pytest
 
 import worker
 from analyzers.analysis import investigate
-from analyzers.counted_kernels import (
-    LOST,
-    RULE_OF_PART,
-    counted_kernels,
-    limiter_words,
-    roofline_summary,
-)
 from analyzers.counters import roofline
 from analyzers.counters.by_kernel import ByKernel
 from analyzers.counters.inside import Part, account_of
 from analyzers.counters.roofline import GUIDE, GUIDE_AT_MOST, MEASURED, STATED
 from analyzers.diagnose import all_rules, rule_id
 from analyzers.facts.facts import build_facts
+from analyzers.kernels.counted import (
+    LOST,
+    RULE_OF_PART,
+    counted_kernels,
+    limiter_words,
+    roofline_summary,
+)
 from collectors import open_trace
 from tests import counter_scenarios
 from tests.traces_in_memory import build

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analyzers.counted_kernels import LOST, RULE_OF_PART, WORDS_OF_PART, limiter_words
 from analyzers.counters.inside import Part
 from analyzers.counters.limits import THREADS_PER_WARP
+from analyzers.kernels.counted import LOST, RULE_OF_PART, WORDS_OF_PART, limiter_words
 from analyzers.report import Report
 from analyzers.words import share_text, time_text
 from views._kernel_charts import LEVEL_WORDS
@@ -22,7 +22,7 @@ COLUMNS = ("", "is", "of")
 
 
 def show_counted(kernel: pd.Series, report: Report) -> None:
-    """Show what counters say about a kernel, a row of ``analyzers.counted_kernels``."""
+    """Show what counters say about a kernel, a row of ``analyzers.kernels.counted``."""
     show_prose(limiter_words(kernel))
     facts = counted_facts(kernel, report)
     if len(facts):
@@ -53,7 +53,7 @@ def basis_words(kernel: pd.Series, report: Report, device: int) -> str:
     """Say which time the counters of a kernel stand for.
 
     Args:
-        kernel: A row of ``analyzers.counted_kernels``.
+        kernel: A row of ``analyzers.kernels.counted``.
         report: The analysis of the window.
         device: Key of the device that the page shows, -1 for all.
     """
@@ -133,7 +133,7 @@ def _losses(kernel: pd.Series, report: Report) -> None:
 
 
 def show_computed(kernel: pd.Series) -> None:
-    """Show what the launch configuration says about a kernel, a row of ``analyzers.kernels``."""
+    """Show what the launch configuration says about a kernel, a row of ``analyzers.kernels.table``."""
     facts = computed_facts(kernel)
     if not len(facts):
         st.caption("Occupancy and waves: the recording says too little about launch or GPU.")

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analyzers.counted_kernels import CAUSE_OF_PART, WORDS_OF_PART
 from analyzers.counters.inside import Part
 from analyzers.counters.roofline import MEASURED
 from analyzers.finding import Cause, Row
+from analyzers.kernels.counted import CAUSE_OF_PART, WORDS_OF_PART
 from analyzers.losses.parallelism import WORDS as UNFILLED
 from analyzers.losses.parallelism import Parallelism
 from analyzers.words import name_text, share_text, time_text
@@ -109,7 +109,7 @@ def roofline_figure(
     """Return the roofline of one level of memory.
 
     Args:
-        counted: As ``analyzers.counted_kernels``; those without a place are left out.
+        counted: As ``analyzers.kernels.counted``; those without a place are left out.
         roofs: ``of``, ``per_s`` and ``source`` of each roof.
         level: Whose bytes count: ``dram``, ``l2`` or ``l1``.
     """

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.facts.facts import COMMUNICATION, KERNEL
-from analyzers.kernel_words import NOTABLE_SHARE, counted_sentence, timeline_sentence
+from analyzers.kernels.words import NOTABLE_SHARE, counted_sentence, timeline_sentence
 from analyzers.words import count_text, function_first, split_sentence, time_text
 from collectors.schema import NOT_RECORDED, Array
 from views._charts import duration_histogram

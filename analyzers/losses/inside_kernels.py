@@ -19,14 +19,9 @@ from analyzers.counters.joining import Examined
 from analyzers.facts.facts import Facts
 from analyzers.finding import Confidence, Evidence, Finding, Row
 from analyzers.intervals import Array
+from analyzers.kernels.ncu_command import MOST_OF_THE_TIME, base_name, why_missing, why_no_counters
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.kernel_memory import is_notable
-from analyzers.ncu_command import (
-    MOST_OF_THE_TIME,
-    base_name,
-    why_missing,
-    why_no_counters,
-)
 from analyzers.words import count_text, name_text, share_text, time_text
 
 EVIDENCE_KERNELS = 3

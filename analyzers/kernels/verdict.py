@@ -10,8 +10,8 @@ import pandas as pd
 from analyzers.counters.inside import Part
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Finding, Row
+from analyzers.kernels.ncu_command import MOST_OF_THE_TIME, base_name, why_missing
 from analyzers.ledger.ledger import Ledger
-from analyzers.ncu_command import MOST_OF_THE_TIME, base_name, why_missing
 from analyzers.report import Iteration, Verdict
 from analyzers.words import count_text, name_text, share_text, time_text
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyzers.counted_kernels import WORDS_OF_PART
 from analyzers.counters.inside import Part
-from analyzers.ncu_command import base_name
+from analyzers.kernels.counted import WORDS_OF_PART
+from analyzers.kernels.ncu_command import base_name
 from analyzers.words import count_text, name_text, share_text, time_text
 
 NOTABLE_SHARE = 0.02  # of kernel time; what could be won back and is less is not worth a sentence
@@ -16,7 +16,7 @@ def counted_sentence(counted: pd.DataFrame) -> str:
     """Say which kernel to work on, and why.
 
     Args:
-        counted: As ``analyzers.counted_kernels`` has it; not empty.
+        counted: As ``analyzers.kernels.counted`` has it; not empty.
     """
     total = int(counted["ns"].sum())
     worst = counted.iloc[int(counted["lost_ns"].to_numpy().argmax())]
@@ -38,7 +38,7 @@ def timeline_sentence(kernels: pd.DataFrame) -> str:
     """Say which kernel takes most time, and what its launch configuration wastes.
 
     Args:
-        kernels: As ``analyzers.kernels`` has it; not empty.
+        kernels: As ``analyzers.kernels.table`` has it; not empty.
     """
     total = int(kernels["total_ns"].sum())
     first = kernels.iloc[int(kernels["total_ns"].to_numpy().argmax())]

@@ -17,8 +17,8 @@ from analyzers.counters.roofline import roofline
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause
 from analyzers.intervals import Array
+from analyzers.kernels.ncu_command import why_missing
 from analyzers.ledger.ledger import Ledger
-from analyzers.ncu_command import why_missing
 
 CLEAR_LEAD = 0.10  # of the peak; what leads by less does not limit alone
 MIN_SHOWN_SHARE = 0.02  # of a kernel's time; a smaller loss is not what it is coloured for
