@@ -28,7 +28,7 @@ from analyzers.words import by_reason, share_text, time_text
 from library import cache, compare_command, report_command
 
 if TYPE_CHECKING:
-    from analyzers.compare import Comparison
+    from analyzers.compare.compare import Comparison
     from analyzers.whatif import WhatIf
     from collectors.trace import Trace
     from library.analyses import Stored
@@ -323,7 +323,7 @@ def _report(chosen: argparse.Namespace) -> None:
 
 def _predicted(baseline: Trace, window: str, comparison: Comparison) -> WhatIf | None:
     """Return what a change of the baseline would win; None where nothing can stand beside it."""
-    from analyzers.compare import Outcome
+    from analyzers.compare.compare import Outcome
 
     if comparison.verdict is Outcome.NOT_COMPARABLE:
         return None

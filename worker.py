@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from library import analyses, cache, sidecars
 
 if TYPE_CHECKING:
-    from analyzers.compare_side import Side
+    from analyzers.compare.side import Side
     from analyzers.report import Window
     from analyzers.whatif import WhatIf
     from collectors.trace import Trace

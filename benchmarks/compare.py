@@ -33,9 +33,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analyzers.compare import Comparison, Outcome, Side, compare
-from analyzers.compare_side import Sparse, measure
-from analyzers.compare_statistics import MIN_SAMPLES
+from analyzers.compare.compare import Comparison, Outcome, Side, compare
+from analyzers.compare.side import Sparse, measure
+from analyzers.compare.statistics import MIN_SAMPLES
 from analyzers.facts.facts import WindowError, build_facts
 from benchmarks.ingest import make_export
 from benchmarks.recorder import Recorder

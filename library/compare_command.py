@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from analyzers.compare import Comparison
+    from analyzers.compare.compare import Comparison
 
 ANSWERED, REGRESSED, INCONCLUSIVE = 0, 1, 4
 SEPARATOR, NEW_OPTION = "--", "--new"
@@ -124,7 +124,7 @@ def gate(comparison: Comparison, allowed: float | None) -> Gate:
         comparison: The answer.
         allowed: Share of base's time; None when nobody asked for a gate: then the status is 0.
     """
-    from analyzers.compare import Outcome
+    from analyzers.compare.compare import Outcome
 
     verdict, delta = comparison.verdict, comparison.delta
     if allowed is None:

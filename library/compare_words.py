@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from analyzers.compare import REMAINDER, Change, Comparison, Delta, Difference, Level
+from analyzers.compare.compare import REMAINDER, Change, Comparison, Delta, Difference, Level
 from analyzers.finding import Row
 from library.palette import ROW_COLORS
 from library.texts import format_value

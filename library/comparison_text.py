@@ -6,7 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
-from analyzers.compare import (
+from analyzers.compare.compare import (
     Comparison,
     Delta,
     KernelChange,

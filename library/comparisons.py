@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 from library import analyses, cache, sidecars
 
 if TYPE_CHECKING:
-    from analyzers.compare import Comparison
-    from analyzers.compare_known import Known
-    from analyzers.compare_side import Side
+    from analyzers.compare.compare import Comparison
+    from analyzers.compare.known import Known
+    from analyzers.compare.side import Side
     from analyzers.facts.facts import Facts
     from collectors.trace import Trace
 
@@ -70,7 +70,7 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
         WindowError: A recording has no such window or device.
         TraceError: A recording cannot be read back.
     """
-    from analyzers.compare import SMALLEST_SHARE, compare
+    from analyzers.compare.compare import SMALLEST_SHARE, compare
 
     take = measure or measured
     key = int(device) if device.isdecimal() else BUSIEST
@@ -127,7 +127,7 @@ def measured(trace: Trace, window: str = "", device: int = BUSIEST) -> Side:
     kept = load(trace, window, device)
     if kept is not None:
         return kept
-    from analyzers.compare_side import measure
+    from analyzers.compare.side import measure
     from analyzers.facts.facts import build_facts
 
     before = analysed(trace)
@@ -139,7 +139,7 @@ def measured(trace: Trace, window: str = "", device: int = BUSIEST) -> Side:
 
 def analysed(trace: Trace) -> tuple[Facts, Known] | None:
     """Return what the analysis of the whole recording left; None without one to rely on."""
-    from analyzers.compare_known import Known
+    from analyzers.compare.known import Known
     from analyzers.facts.facts import holds_counters_only, restored_facts
     from collectors.errors import DamagedError
 
@@ -248,7 +248,7 @@ _WORDS = (
 def _decoded(path: Path) -> Side:
     import numpy as np
 
-    from analyzers.compare_side import Kernels, Regions, Side, Sparse
+    from analyzers.compare.side import Kernels, Regions, Side, Sparse
 
     # Read first: of a damaged file the library would keep the handle.
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:

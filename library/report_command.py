@@ -12,7 +12,7 @@ from library.compare_command import NEW_OPTION
 from library.report_privacy import KINDS
 
 if TYPE_CHECKING:
-    from analyzers.compare import Comparison
+    from analyzers.compare.compare import Comparison
     from analyzers.whatif import WhatIf
     from collectors.trace import Source, Trace
     from library.analyses import Stored

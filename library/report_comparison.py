@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analyzers.compare import (
+from analyzers.compare.compare import (
     REMAINDER,
     Comparison,
     Delta,
@@ -15,7 +15,7 @@ from analyzers.compare import (
     Recording,
     SideSummary,
 )
-from analyzers.compare import Place as Stretch
+from analyzers.compare.compare import Place as Stretch
 from analyzers.finding import Row
 from analyzers.words import count_text, time_text
 from library.compare_words import (

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from analyzers.compare_samples import warm_up
-from analyzers.compare_side import Kernels, Regions, Side, Sparse
+from analyzers.compare.samples import warm_up
+from analyzers.compare.side import Kernels, Regions, Side, Sparse
 from analyzers.facts.steps import ROLES
 from analyzers.finding import Row
 from analyzers.ledger.booking import ROW_CODE, ROWS

@@ -1,6 +1,6 @@
 """Comparisons made of plain numbers, for tests of what shows them."""
 
-from analyzers.compare import (
+from analyzers.compare.compare import (
     Change,
     Comparison,
     Delta,

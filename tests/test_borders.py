@@ -40,7 +40,7 @@ BORDERS = (
     ("collectors/*.py", {"collectors"}, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("analyzers/rules/*.py", {*MADE_BEFORE_RULES, "collectors.trace"}, NUMBERS),
     ("analyzers/replay_run.py", {"analyzers"}, {"numba", "numpy"}),
-    ("analyzers/compare_statistics.py", {"analyzers"}, {"numpy", "scipy"}),
+    ("analyzers/compare/statistics.py", {"analyzers"}, {"numpy", "scipy"}),
     ("analyzers/*.py", {"analyzers", "collectors.trace"}, {*NUMBERS, "duckdb"}),
     (
         "library/predictions.py",

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzers.compare import Change, Delta, Level, Outcome, compare, decide
-from analyzers.compare_side import measure
+from analyzers.compare.compare import Change, Delta, Level, Outcome, compare, decide
+from analyzers.compare.side import measure
 from analyzers.facts.facts import WindowError, build_facts
 from benchmarks.compare import CHANGES, LONG_RUN, recorded
 from collectors import open_trace

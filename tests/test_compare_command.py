@@ -13,8 +13,8 @@ import pytest
 
 import cli
 import worker
-from analyzers.compare import compare
-from analyzers.compare_side import measure
+from analyzers.compare.compare import compare
+from analyzers.compare.side import measure
 from analyzers.facts.facts import WindowError, build_facts
 from library import analyses, cache, compare_command, comparison_text, comparisons
 from tests.compare_scenarios import noisy, side

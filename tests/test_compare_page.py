@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzers.compare import Difference, Level, Outcome
+from analyzers.compare.compare import Difference, Level, Outcome
 from analyzers.finding import Row
 from library.compare_words import (
     GREY,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzers.compare_samples import periods, warm_up
-from analyzers.compare_statistics import (
+from analyzers.compare.samples import periods, warm_up
+from analyzers.compare.statistics import (
     LEVEL,
     adjusted,
     between_accounts,

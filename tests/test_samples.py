@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import analyzers
-from analyzers.compare import Outcome, compare
-from analyzers.compare_side import measure
+from analyzers.compare.compare import Outcome, compare
+from analyzers.compare.side import measure
 from analyzers.facts.facts import build_facts
 from benchmarks.ingest import KERNEL, RUNTIME, make_export
 from collectors import open_trace

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from analyzers.compare import REMAINDER, Comparison, Recording, SideSummary, WaterfallRow
+from analyzers.compare.compare import REMAINDER, Comparison, Recording, SideSummary, WaterfallRow
 from analyzers.finding import Row
 from analyzers.words import count_text, time_text
 from collectors.schema import Array

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from analyzers.compare import Comparison, Place, SideSummary
+from analyzers.compare.compare import Comparison, Place, SideSummary
 from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
 from library.timeline_view import Timeline

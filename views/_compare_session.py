@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import streamlit as st
 
 import worker
-from analyzers.compare import Comparison, Outcome, Side
+from analyzers.compare.compare import Comparison, Outcome, Side
 from analyzers.facts.facts import WindowError, holds_counters_only
 from analyzers.whatif import WhatIf
 from collectors.errors import TraceError

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from analyzers.compare import Comparison, KernelChange, Level, Outcome, WaterfallRow
+from analyzers.compare.compare import Comparison, KernelChange, Level, Outcome, WaterfallRow
 from analyzers.finding import Row
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import count_text, split_sentence, time_text

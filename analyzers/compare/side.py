@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzers.compare_known import Known, cut
-from analyzers.compare_samples import periods, warm_up
+from analyzers.compare.known import Known, cut
+from analyzers.compare.samples import periods, warm_up
 from analyzers.counters.occupancy import combined, first_of_each
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import (

@@ -2,7 +2,7 @@
 
 The quantity is the time of an iteration. What decides, in this order:
 
-1. A difference that blocks (``analyzers.compare_comparability``): ``not_comparable``, no number.
+1. A difference that blocks (``analyzers.compare.comparability``): ``not_comparable``, no number.
 2. The 95 % interval lies within the smallest change that matters: ``no_difference``. Not finding a
    difference is not enough.
 3. The interval is without 0, the test agrees (5 %), and both point the same way: ``improved`` or
@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analyzers.compare_comparability import comparability
-from analyzers.compare_samples import shift_within
-from analyzers.compare_side import Side
-from analyzers.compare_statistics import (
+from analyzers.compare.comparability import comparability
+from analyzers.compare.samples import shift_within
+from analyzers.compare.side import Side
+from analyzers.compare.statistics import (
     LEVEL,
     MIN_SAMPLES,
     Columns,
@@ -32,7 +32,7 @@ from analyzers.compare_statistics import (
     middle_half,
     welch,
 )
-from analyzers.compare_tables import (
+from analyzers.compare.tables import (
     P95_FROM,
     deltas,
     kernel_changes,
@@ -40,7 +40,7 @@ from analyzers.compare_tables import (
     moments,
     region_changes,
 )
-from analyzers.compare_types import (
+from analyzers.compare.types import (
     REMAINDER,
     SCHEMA,
     Change,

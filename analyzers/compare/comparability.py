@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from analyzers.compare_side import GRAPH_NAME, OTHERS, Side
-from analyzers.compare_types import Difference, Level
+from analyzers.compare.side import GRAPH_NAME, OTHERS, Side
+from analyzers.compare.types import Difference, Level
 from analyzers.words import share_text
 
 NOTABLE_CLOCK_SHARE = 0.03  # of the clock; more changes compute-bound kernels by as much

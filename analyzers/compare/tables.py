@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analyzers.compare_side import OTHERS, Side, Sparse
-from analyzers.compare_statistics import (
+from analyzers.compare.side import OTHERS, Side, Sparse
+from analyzers.compare.statistics import (
     LEVEL,
     MIN_SAMPLES,
     Columns,
@@ -20,14 +20,7 @@ from analyzers.compare_statistics import (
     times_from_first,
     welch,
 )
-from analyzers.compare_types import (
-    Change,
-    Delta,
-    KernelChange,
-    MetricChange,
-    Place,
-    RegionChange,
-)
+from analyzers.compare.types import Change, Delta, KernelChange, MetricChange, Place, RegionChange
 from analyzers.facts.steps import ROLES
 from analyzers.finding import Row
 from analyzers.intervals import Array

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analyzers.compare_statistics import MIN_SAMPLES, correlation_time
+from analyzers.compare.statistics import MIN_SAMPLES, correlation_time
 from analyzers.intervals import Array, Spans
 from analyzers.report import Iteration
 from analyzers.words import share_text
