@@ -29,7 +29,7 @@ from library import cache, compare_command, report_command
 
 if TYPE_CHECKING:
     from analyzers.compare.compare import Comparison
-    from analyzers.whatif import WhatIf
+    from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Trace
     from library.analyses import Stored
     from worker import Opened, Progress

@@ -36,7 +36,7 @@ from library import analyses, cache, sidecars
 if TYPE_CHECKING:
     from analyzers.compare.side import Side
     from analyzers.report import Window
-    from analyzers.whatif import WhatIf
+    from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Trace
     from library.analyses import Stored
 

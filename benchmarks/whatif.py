@@ -29,7 +29,7 @@ import numpy as np
 
 from analyzers.facts.facts import Facts, build_facts
 from analyzers.facts.windows import choose_window
-from analyzers.whatif import MIN_UNCERTAINTY, WhatIf, explore
+from analyzers.whatif.whatif import MIN_UNCERTAINTY, WhatIf, explore
 from benchmarks import families, simulator
 from benchmarks.families import COLLECTIVE, SIDE, Case, Maker, loop, one_thread
 from benchmarks.ingest import KERNELS, make_export
@@ -571,8 +571,8 @@ def measure_speed(operations: int = OPERATIONS) -> dict[str, float]:
     """Return seconds of building and replaying so many operations, and of a loop as reference."""
     facts = _large(operations)
     begin = time.perf_counter()
-    from analyzers.replay_graph import build_graph
-    from analyzers.replay_run import run
+    from analyzers.whatif.graph import build_graph
+    from analyzers.whatif.run import run
 
     imported = time.perf_counter()
     graph = build_graph(facts)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from analyzers.report import Report, Window
-    from analyzers.whatif import Prediction, WhatIf
+    from analyzers.whatif.whatif import Prediction, WhatIf
     from collectors.trace import Trace
 
 ASKED = "kernel:"  # how changes begin that the reader asked for by name
@@ -72,7 +72,7 @@ def predicted(trace: Trace, question: Question) -> WhatIf:
     from analyzers.facts.facts import build_facts
 
     _keep_compiled()
-    from analyzers.whatif import explore
+    from analyzers.whatif.whatif import explore
 
     answer = explore(build_facts(trace), question.window, question.speed_ups)
     save(answer, trace, question)
@@ -94,7 +94,7 @@ def load(trace: Trace, question: Question) -> WhatIf | None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         kept = json.loads(path.read_bytes())
         if kept["sha256"] == _checksum(kept["answer"]):
-            from analyzers.whatif import WhatIf
+            from analyzers.whatif.whatif import WhatIf
 
             return WhatIf.from_dict(json.loads(kept["answer"]))
     with contextlib.suppress(OSError):  # not there, or damaged: made anew

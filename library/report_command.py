@@ -13,7 +13,7 @@ from library.report_privacy import KINDS
 
 if TYPE_CHECKING:
     from analyzers.compare.compare import Comparison
-    from analyzers.whatif import WhatIf
+    from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Source, Trace
     from library.analyses import Stored
     from library.report_diagnosis import Asked

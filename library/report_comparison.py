@@ -51,7 +51,7 @@ from library.report_document import (
 from library.texts import format_value
 
 if TYPE_CHECKING:
-    from analyzers.whatif import WhatIf
+    from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Source, Trace
 
 SHOWN_KERNELS = 25
@@ -417,7 +417,7 @@ def _predictions(comparison: Comparison, sides: Sides) -> Iterator[Block]:
     what_if = sides.what_if
     if what_if is None or comparison.verdict is Outcome.NOT_COMPARABLE:
         return
-    from analyzers.whatif import agrees, range_text
+    from analyzers.whatif.whatif import agrees, range_text
 
     yield Sentence(text=replay_sentence(what_if))
     if what_if.replay.reason:
@@ -449,7 +449,7 @@ def measured_sentence(comparison: Comparison) -> str:
     measured = measured_speedup(comparison)
     if measured is None:
         return ""
-    from analyzers.whatif import TIMES, range_text, times_text
+    from analyzers.whatif.whatif import TIMES, range_text, times_text
 
     speedup, low, high = measured
     interval = "" if times_text(low) == times_text(high) else f" ({range_text(low, high)})"

@@ -39,7 +39,7 @@ BORDERS = (
     ("collectors/torch_*.py", {"collectors"}, {*NUMBERS, "msgspec"}),
     ("collectors/*.py", {"collectors"}, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("analyzers/rules/*.py", {*MADE_BEFORE_RULES, "collectors.trace"}, NUMBERS),
-    ("analyzers/replay_run.py", {"analyzers"}, {"numba", "numpy"}),
+    ("analyzers/whatif/run.py", {"analyzers"}, {"numba", "numpy"}),
     ("analyzers/compare/statistics.py", {"analyzers"}, {"numpy", "scipy"}),
     ("analyzers/*.py", {"analyzers", "collectors.trace"}, {*NUMBERS, "duckdb"}),
     (

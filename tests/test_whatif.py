@@ -16,7 +16,7 @@ import worker
 from analyzers.facts.facts import build_facts
 from analyzers.facts.windows import choose_window, find_iterations
 from analyzers.report import Window
-from analyzers.whatif import (
+from analyzers.whatif.whatif import (
     DASH,
     MIN_UNCERTAINTY,
     TIMES,
@@ -691,7 +691,7 @@ def test_compiled_code_that_others_could_change_is_not_used(recording, monkeypat
 
 
 def test_nobody_else_pays_for_the_compiler():
-    code = "import cli, analyzers.whatif, library.predictions, sys; print('numba' in sys.modules)"
+    code = "import cli, analyzers.whatif.whatif, library.predictions, sys; print('numba' in sys.modules)"
     ran = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

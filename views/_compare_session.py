@@ -17,7 +17,7 @@ import streamlit as st
 import worker
 from analyzers.compare.compare import Comparison, Outcome, Side
 from analyzers.facts.facts import WindowError, holds_counters_only
-from analyzers.whatif import WhatIf
+from analyzers.whatif.whatif import WhatIf
 from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache, comparisons

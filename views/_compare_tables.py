@@ -12,7 +12,7 @@ from pandas.io.formats.style import Styler
 
 from analyzers.compare.compare import Comparison, Delta, KernelChange, MetricChange, RegionChange
 from analyzers.ledger.regions import OUTSIDE
-from analyzers.whatif import Prediction, agrees, range_text
+from analyzers.whatif.whatif import Prediction, agrees, range_text
 from analyzers.words import name_text
 from library.compare_words import (
     CHANGES,

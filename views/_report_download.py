@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from analyzers.compare.compare import Comparison
-from analyzers.whatif import WhatIf
+from analyzers.whatif.whatif import WhatIf
 from library import cache
 from library.report_comparison import Sides, comparison_report, named_sources
 from library.report_diagnosis import Asked, Where, diagnosis

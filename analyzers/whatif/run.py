@@ -13,7 +13,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from analyzers.replay_graph import (
+from analyzers.whatif.graph import (
     GROUP,
     LANE,
     LONG_AGO_NS,

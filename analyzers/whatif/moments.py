@@ -6,8 +6,8 @@ import numpy as np
 
 from analyzers.facts.facts import KERNEL, Facts
 from analyzers.intervals import Array, clip, union
-from analyzers.replay_graph import Graph
 from analyzers.report import Window
+from analyzers.whatif.graph import Graph
 
 
 class Moments:

@@ -15,7 +15,7 @@ from analyzers.finding import Cause
 from analyzers.intervals import Array
 from analyzers.ledger.gaps import DEVICE_GAP_MAX_NS
 from analyzers.ledger.host_timeline import DISPATCH_MAX_NS, LAZY_LOADING_MIN_NS
-from analyzers.replay_graph import NONE, NOTHING, OP_END, OP_START, Graph
+from analyzers.whatif.graph import NONE, NOTHING, OP_END, OP_START, Graph
 from analyzers.words import count_text, name_text, size_text, time_text
 from collectors.schema import CopyKind, MemoryKind
 

@@ -17,13 +17,13 @@ import numpy as np
 
 from analyzers.facts.facts import Facts
 from analyzers.ledger.ledger import Ledger
-from analyzers.replay import Moments, busy_ns, device_of
 from analyzers.report import Window
+from analyzers.whatif.moments import Moments, busy_ns, device_of
 from analyzers.words import share_text
 
 if TYPE_CHECKING:
-    from analyzers.replay_graph import Graph
-    from analyzers.whatif_changes import Change
+    from analyzers.whatif.changes import Change
+    from analyzers.whatif.graph import Graph
 
 MAX_ERROR = 0.10  # beyond, the recording lacks what decides when work runs
 MAX_UNLINKED = 0.10  # of the operations; when more have no call, nobody knows why they came
@@ -230,7 +230,7 @@ def explore(facts: Facts, window: Window, speed_ups: Sequence[tuple[str, float]]
         )
         return WhatIf(replay=told)
     # Compiling takes a second; whoever asks for something else should not pay for it.
-    from analyzers.replay_graph import build_graph
+    from analyzers.whatif.graph import build_graph
 
     graph = build_graph(facts, window.start_ns)
     told = _replayed(facts, graph, window)
@@ -243,7 +243,7 @@ def replay(facts: Facts, window: Window) -> Replay:
     """Replay the recording as it is: the error tells how far predictions can be trusted."""
     if _unfit(facts, window):
         return explore(facts, window).replay
-    from analyzers.replay_graph import build_graph
+    from analyzers.whatif.graph import build_graph
 
     return _replayed(facts, build_graph(facts, window.start_ns), window)
 
@@ -278,7 +278,7 @@ def _unfit(facts: Facts, window: Window) -> str:
 
 
 def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
-    from analyzers.replay_run import run
+    from analyzers.whatif.run import run
 
     moments = Moments(graph, window)
     times = run(graph)
@@ -342,7 +342,7 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
 def _predicted(
     facts: Facts, graph: Graph, told: Replay, speed_ups: Sequence[tuple[str, float]]
 ) -> WhatIf:
-    from analyzers.whatif_changes import Reach, changes, speed_up
+    from analyzers.whatif.changes import Reach, changes, speed_up
 
     window = told.window
     low, high = (t - graph.origin_ns for t in window.span)
@@ -370,7 +370,7 @@ def _predicted(
 
 def _lengths(graphs: Sequence[Graph], moments: Moments) -> list[list[int]]:
     """Return the window's length in each graph, with threads that hand over and without."""
-    from analyzers.replay_run import run
+    from analyzers.whatif.run import run
 
     every = [(g, g.apart()) if g.has_threads else (g,) for g in graphs]
     with ThreadPoolExecutor(RUNS) as threads:  # compiled code without the interpreter's lock
