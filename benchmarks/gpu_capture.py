@@ -66,7 +66,13 @@ LAUNCHES = 16  # profiled at most: Nsight Compute runs each of them dozens of ti
 LOGGED_LINES = 20  # of each command
 REFUSED, ENVIRONMENT_FAILED = 2, 3
 
-READERS = ("cli", "worker", "collectors.torch_profiler", "collectors.nsys", "analyzers.diagnose")
+READERS = (
+    "cli",
+    "worker",
+    "collectors.torch_profiler",
+    "collectors.nsys.nsys",
+    "analyzers.diagnose",
+)
 ROWS = {"bandwidth": ("transfer", "bandwidth")}  # of the ledger, where not named like the cause
 _TEMPLATE = re.compile(r"<[^<>]*>")
 _WORD = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)

@@ -48,7 +48,7 @@ MAX_CACHED_S = 1.0
 KERNEL = "CUPTI_ACTIVITY_KIND_KERNEL"
 RUNTIME = "CUPTI_ACTIVITY_KIND_RUNTIME"
 
-# The columns of the big tables that collectors/nsys.py reads.
+# The columns of the big tables that collectors/nsys/nsys.py reads.
 SCANNED = {
     KERNEL: (
         *("start", "end", "deviceId", "streamId", "correlationId", "globalPid"),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from collectors import nsys_export
 from collectors.errors import EnvironmentFailedError, RefusedError
+from collectors.nsys import export
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "nsys_cpu"
 real_nsys = pytest.mark.skipif(
@@ -59,7 +59,7 @@ def one_line(caught):
 
 def test_the_export_is_returned_and_nothing_else_is_left(fake_nsys, report, folder):
     fake_nsys(IN_FULL + 'touch "$TMPDIR/lock" "$HOME/telemetry"\n')
-    exported = nsys_export.export(report, folder)
+    exported = export.export(report, folder)
     assert exported.read_bytes().startswith(b"SQLite format 3")
     assert list(folder.iterdir()) == [exported]
     assert report.read_bytes() == b"a report"
@@ -69,7 +69,7 @@ def test_the_name_of_the_report_never_reaches_the_command_line(fake_nsys, tmp_pa
     fake_nsys(f'printf "%s\\n" "$@" > {tmp_path}/argv\n' + IN_FULL)
     hostile = tmp_path / "--help;$(touch x)\n.nsys-rep"
     hostile.write_bytes(b"a report")
-    nsys_export.export(hostile, folder)
+    export.export(hostile, folder)
     arguments = (tmp_path / "argv").read_text().splitlines()
     assert len(arguments) == 7
     assert not any("touch" in a for a in arguments)
@@ -82,7 +82,7 @@ def test_secrets_of_the_environment_are_not_handed_on(
     monkeypatch.setenv("SECRET_TOKEN", "hidden")
     monkeypatch.setenv("LD_PRELOAD", "")
     fake_nsys(f"env > {tmp_path}/env\n" + IN_FULL)
-    nsys_export.export(report, folder)
+    export.export(report, folder)
     assert "hidden" not in (tmp_path / "env").read_text()
     assert "LD_PRELOAD" not in (tmp_path / "env").read_text()
 
@@ -90,19 +90,19 @@ def test_secrets_of_the_environment_are_not_handed_on(
 def test_a_missing_nsys_is_named_with_the_command_to_run(report, folder, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentFailedError) as caught:
-        nsys_export.export(report, folder)
-    assert nsys_export.WAY_OUT in one_line(caught)
+        export.export(report, folder)
+    assert export.WAY_OUT in one_line(caught)
 
 
 def test_an_nsys_that_hangs_and_ignores_sigterm_is_stopped(
     fake_nsys, tmp_path, report, folder, monkeypatch
 ):
     fake_nsys(f'trap "" TERM\nsleep 1000 &\necho $! > {tmp_path}/pid\nsleep 1000\nsleep 1000\n')
-    monkeypatch.setenv(nsys_export.TIMEOUT_VARIABLE, "0.5")
-    monkeypatch.setattr(nsys_export, "GRACE_S", 0.3)
+    monkeypatch.setenv(export.TIMEOUT_VARIABLE, "0.5")
+    monkeypatch.setattr(export, "GRACE_S", 0.3)
     began = time.monotonic()
     with pytest.raises(EnvironmentFailedError) as caught:
-        nsys_export.export(report, folder)
+        export.export(report, folder)
     assert time.monotonic() - began < 5
     assert "did not finish in 0.5 s" in one_line(caught)
     assert not is_running(int((tmp_path / "pid").read_text()))
@@ -125,7 +125,7 @@ def is_running(pid):
 
 def test_a_helper_that_outlives_nsys_is_stopped_too(fake_nsys, tmp_path, report, folder):
     fake_nsys(f"sleep 1000 &\necho $! > {tmp_path}/pid\n" + IN_FULL)
-    nsys_export.export(report, folder)
+    export.export(report, folder)
     assert not is_running(int((tmp_path / "pid").read_text()))
 
 
@@ -135,7 +135,7 @@ def test_a_helper_that_leaves_the_session_is_stopped_too(
 ):
     helper = f"sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000'"
     fake_nsys(f"({leave.replace('sleep', helper)} &)\nsleep 0.3\n" + IN_FULL)
-    nsys_export.export(report, folder)
+    export.export(report, folder)
     assert not is_running(int((tmp_path / "pid").read_text()))
 
 
@@ -180,7 +180,7 @@ def test_each_failure_of_nsys_is_one_line_and_leaves_nothing(
 ):
     fake_nsys(script + "\n")
     with pytest.raises(error) as caught:
-        nsys_export.export(report, folder)
+        export.export(report, folder)
     assert words in one_line(caught)
     assert list(folder.iterdir()) == []
 
@@ -188,14 +188,14 @@ def test_each_failure_of_nsys_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize("value", ["soon", "-1", "nan", "inf", "1e300"])
 def test_a_time_limit_that_is_no_number_is_named(fake_nsys, report, folder, monkeypatch, value):
     fake_nsys(IN_FULL)
-    monkeypatch.setenv(nsys_export.TIMEOUT_VARIABLE, value)
-    with pytest.raises(EnvironmentFailedError, match=nsys_export.TIMEOUT_VARIABLE):
-        nsys_export.export(report, folder)
+    monkeypatch.setenv(export.TIMEOUT_VARIABLE, value)
+    with pytest.raises(EnvironmentFailedError, match=export.TIMEOUT_VARIABLE):
+        export.export(report, folder)
 
 
 @real_nsys
 def test_a_real_report_becomes_the_database_that_nsys_itself_makes(folder):
-    exported = nsys_export.export(REAL / "cpu_2022.nsys-rep", folder)
+    exported = export.export(REAL / "cpu_2022.nsys-rep", folder)
     query = "SELECT count(*) FROM NVTX_EVENTS"
     rows = []
     for path in (exported, REAL / "cpu_2022.sqlite"):
@@ -211,7 +211,7 @@ def test_a_report_of_a_newer_nsys_is_told_apart(folder):
     if " 2022." not in version.stdout:
         pytest.skip("the installed nsys reads it")
     with pytest.raises(EnvironmentFailedError, match="newer nsys than the installed one"):
-        nsys_export.export(REAL / "cpu_2023.nsys-rep", folder)
+        export.export(REAL / "cpu_2023.nsys-rep", folder)
     assert list(folder.iterdir()) == []
 
 
@@ -220,11 +220,11 @@ def test_a_report_of_a_newer_nsys_is_told_apart(folder):
 def test_junk_named_like_a_report_is_refused(report, folder, content):
     report.write_bytes(content)
     with pytest.raises(RefusedError, match="nsys cannot read it"):
-        nsys_export.export(report, folder)
+        export.export(report, folder)
     assert list(folder.iterdir()) == []
 
 
 def test_the_signal_names_are_those_of_this_machine():
-    assert nsys_export._signal_name(signal.SIGABRT) == "SIGABRT"
-    assert nsys_export._signal_name(63) in {"signal 63", "SIGRTMAX-1"}
+    assert export._signal_name(signal.SIGABRT) == "SIGABRT"
+    assert export._signal_name(63) in {"signal 63", "SIGRTMAX-1"}
     assert os.name == "posix"

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collectors.nsys_times import capture_of
+from collectors.nsys.times import capture_of
 from collectors.schema import NOT_RECORDED, Array
 from collectors.sqlite_file import SqliteFile, integers, is_null, text_of
 from collectors.trace import DataNote, RowCount, TraceWriter

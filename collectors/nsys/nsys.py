@@ -23,17 +23,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from collectors import input_file, nsys_export
+from collectors import input_file
 from collectors.errors import EnvironmentFailedError, RefusedError
-from collectors.nsys_rows import (
-    NOTED,
-    REPAIRED,
-    STREAMED,
-    Ingest,
-    Rows,
-    process_of,
-    process_of_one,
-)
+from collectors.nsys import export as nsys_export
+from collectors.nsys.rows import NOTED, REPAIRED, STREAMED, Ingest, Rows, process_of, process_of_one
 from collectors.schema import NOT_RECORDED, MemoryKind, RangeKind
 from collectors.sqlite_file import SqliteFile, integers, is_sqlite, text_of
 from collectors.trace import READER_VERSION, Source, Trace, TraceWriter
