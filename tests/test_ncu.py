@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from collectors import ncu, ncu_numbers, open_trace
+from collectors import open_trace
 from collectors.errors import RefusedError
-from collectors.ncu_labels import metric_of
+from collectors.ncu import ncu, numbers
+from collectors.ncu.labels import metric_of
 from collectors.schema import ProfiledKind
 from traces.ncu_writer import Launch, details_page, raw_page, report, write_report
 from views import _places
@@ -79,7 +80,7 @@ def test_a_report_holds_what_ncu_itself_prints_of_it(exported, tmp_path):
             # ncu prints some of the not-a-numbers of a launch that failed as zeros.
             assert cell in ("nan", "-nan", "0.000000")
         else:
-            scale = ncu_numbers.scale(unit)
+            scale = numbers.scale(unit)
             rounded = 0.500001 * 10.0 ** -len(cell.partition(".")[2])
             assert value == pytest.approx(float(cell) * scale, rel=1e-9, abs=rounded * scale)
         compared += 1
@@ -373,11 +374,11 @@ def test_times_of_all_versions_become_ns(page, unit, cell, ns, tmp_path):
     ],
 )
 def test_units_become_base_units(unit, factor):
-    assert ncu_numbers.scale(unit) == factor
+    assert numbers.scale(unit) == factor
 
 
 def test_a_unit_nobody_knows_is_no_base_unit():
-    assert ncu_numbers.scale("Mfoo") is None
+    assert numbers.scale("Mfoo") is None
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors import input_file, ncu_csv
+from collectors import input_file
 from collectors.errors import RefusedError
+from collectors.ncu import csv
 from library.sidecars import OF_CAPTURE, TELEMETRY_SUFFIX
 from views._units import visible
 
@@ -84,7 +85,7 @@ def _holds_counters(place: Place) -> bool:
 def _looked_into(path: Path, _size_bytes: int, _changed_s: float) -> bool:
     """Tell whether a table is one of counters; looked into again only when it changed."""
     try:
-        return path.is_file() and ncu_csv.looks_like(path)
+        return path.is_file() and csv.looks_like(path)
     except OSError:  # unreadable, or gone
         return False
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from collectors.ncu_launches import Profiled
+from collectors.ncu.launches import Profiled
 from collectors.schema import NOT_RECORDED, ProfiledKind
 
 MAGIC = b"NVR\0"

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors.ncu_labels import metric_of
-from collectors.ncu_launches import MAX_TEXT, Profiled
-from collectors.ncu_numbers import ABSENT, Marks, marks, number, scale
+from collectors.ncu.labels import metric_of
+from collectors.ncu.launches import MAX_TEXT, Profiled
+from collectors.ncu.numbers import ABSENT, Marks, marks, number, scale
 from collectors.schema import NOT_RECORDED
 
 SNIFFED_BYTES = 1 << 20  # a program may have printed this much before the first row

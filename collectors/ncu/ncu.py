@@ -15,9 +15,11 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from collectors import input_file, ncu_csv, ncu_report
+from collectors import input_file
 from collectors.errors import RefusedError
-from collectors.ncu_launches import Launches
+from collectors.ncu import csv as ncu_csv
+from collectors.ncu import report
+from collectors.ncu.launches import Launches
 from collectors.schema import NOT_RECORDED
 from collectors.trace import READER_VERSION, RowCount, Source, Trace, TraceWriter
 
@@ -38,7 +40,7 @@ def recognizes(path: Path) -> bool:
     if path.suffix == REPORT_SUFFIX:
         return True
     with path.open("rb") as file:
-        if file.read(len(ncu_report.MAGIC)) == ncu_report.MAGIC:
+        if file.read(len(report.MAGIC)) == report.MAGIC:
             return True
     return ncu_csv.looks_like(path)
 
@@ -52,8 +54,8 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
     writer = TraceWriter(root)
     try:
         launches = Launches(writer)
-        file: ncu_report.Report | ncu_csv.Table
-        file = (ncu_report.Report if is_report else ncu_csv.Table)(path, launches.note)
+        file: report.Report | ncu_csv.Table
+        file = (report.Report if is_report else ncu_csv.Table)(path, launches.note)
         csv.field_size_limit(FIELD_LIMIT)
         for launch in file:
             launches.add(launch)
@@ -71,7 +73,7 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
                 excluded=file.rows - file.used,
             )
         )
-        session = file.session if isinstance(file, ncu_report.Report) else ncu_report.Session()
+        session = file.session if isinstance(file, report.Report) else report.Session()
         source = Source(
             name=input_file.name_of(path),
             format="ncu-rep" if is_report else "ncu-csv",
@@ -91,8 +93,8 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
 
 def _is_report(path: Path, name: str) -> bool:
     with path.open("rb") as file:
-        head = file.read(len(ncu_report.MAGIC))
-    if head == ncu_report.MAGIC:
+        head = file.read(len(report.MAGIC))
+    if head == report.MAGIC:
         return True
     if path.suffix == REPORT_SUFFIX:
         raise RefusedError(
@@ -102,14 +104,14 @@ def _is_report(path: Path, name: str) -> bool:
     return False
 
 
-def _check_some(launches: Launches, file: ncu_report.Report | ncu_csv.Table, name: str) -> None:
+def _check_some(launches: Launches, file: report.Report | ncu_csv.Table, name: str) -> None:
     if not launches.count:
         raise RefusedError(f"{name}: {_why_nothing(file)}")
 
 
-def _why_nothing(file: ncu_report.Report | ncu_csv.Table) -> str:
+def _why_nothing(file: report.Report | ncu_csv.Table) -> str:
     """Say why a file holds no launch, and the way out."""
-    if isinstance(file, ncu_report.Report):
+    if isinstance(file, report.Report):
         return (
             "no profiled kernel in this report: it is cut off or damaged, or no launch matched. "
             "Profile again, without --kernel-name or --launch-skip"
