@@ -69,7 +69,7 @@ REFUSED, ENVIRONMENT_FAILED = 2, 3
 READERS = (
     "cli",
     "worker",
-    "collectors.torch_profiler",
+    "collectors.torch_profiler.torch_profiler",
     "collectors.nsys.nsys",
     "analyzers.diagnose",
 )

@@ -303,7 +303,7 @@ def compare_decoders(path: Path) -> list[str]:
     with gzip.open(path) as file:
         head = file.read(DECODED_BYTES)
     text = head[: head.rindex(b"\n  },\n") + len(b"\n  }")] + b"]}"
-    from collectors.torch_events import decode
+    from collectors.torch_profiler.events import decode
 
     ways: dict[str, Callable[[], object]] = {
         "msgspec, typed": lambda: decode(text[text.index(b'"traceEvents": ') + 15 : -1]),

@@ -20,11 +20,12 @@ from benchmarks.families import FAMILIES, Maker
 from benchmarks.recorder import Recorder
 from benchmarks.simulator import Graph, Poll, execute
 from benchmarks.torch_recorder import TorchRecorder
-from collectors import open_trace, torch_profiler
+from collectors import open_trace
 from collectors.errors import RefusedError
 from collectors.schema import CopyKind, MemoryKind, OperatorKind
-from collectors.torch_events import nanoseconds
-from collectors.torch_names import short_name
+from collectors.torch_profiler import torch_profiler
+from collectors.torch_profiler.events import nanoseconds
+from collectors.torch_profiler.names import short_name
 from library import analyses, export_perfetto
 from library.export_tables import export_csv
 from library.timeline_lanes import recording_index
@@ -285,7 +286,9 @@ def test_no_nanosecond_is_lost(opened, text, ns):
 
 
 def test_plain_times_are_read_by_the_column(monkeypatch):
-    monkeypatch.setattr("collectors.torch_events._nanoseconds", None)  # would read them one by one
+    monkeypatch.setattr(
+        "collectors.torch_profiler.events._nanoseconds", None
+    )  # would read them one by one
     texts = [b"1712195495681393.499", b"100", b"-3.25", b"0.000000001", b"1e3"]
     found = nanoseconds([msgspec.Raw(t) for t in texts]).tolist()
     assert found == [1_712_195_495_681_393_499, 100_000, -3_250, 0, 1_000_000]
@@ -329,7 +332,9 @@ def test_begins_and_ends_are_paired(opened):
 
 
 def test_many_begins_and_ends_are_paired_by_the_column(opened, monkeypatch):
-    monkeypatch.setattr("collectors.torch_events._nanoseconds", None)  # would read them one by one
+    monkeypatch.setattr(
+        "collectors.torch_profiler.events._nanoseconds", None
+    )  # would read them one by one
     halves = []
     for n in range(200):
         halves += [{**call(10 * n, n + 1, dur=0), "ph": "B"}]
@@ -340,7 +345,7 @@ def test_many_begins_and_ends_are_paired_by_the_column(opened, monkeypatch):
 
 
 def test_begins_without_ends_do_not_fill_the_memory(opened, monkeypatch):
-    monkeypatch.setattr("collectors.torch_job.MAX_OPEN", 3)
+    monkeypatch.setattr("collectors.torch_profiler.job.MAX_OPEN", 3)
     halves = [{**call(10 * n, n + 1), "ph": "B"} for n in range(5)]
     halves += [{"ph": "E", "pid": PID, "tid": TID, "ts": 700 + n} for n in range(5)]
     trace = opened([*launches(), *halves])
@@ -352,8 +357,8 @@ def test_begins_without_ends_do_not_fill_the_memory(opened, monkeypatch):
 
 
 def test_begins_and_ends_are_paired_across_batches(opened, monkeypatch):
-    monkeypatch.setattr("collectors.torch_stream.BATCH_BYTES", 300)
-    monkeypatch.setattr("collectors.torch_file.CHUNK_BYTES", 97)
+    monkeypatch.setattr("collectors.torch_profiler.stream.BATCH_BYTES", 300)
+    monkeypatch.setattr("collectors.torch_profiler.file.CHUNK_BYTES", 97)
     outer = {**call(0, 77), "ph": "B"}
     end = {"ph": "E", "pid": PID, "tid": TID, "ts": 5_000.5}
     trace = opened([outer, *launches(20), end])
@@ -470,9 +475,9 @@ def test_text_that_looks_like_the_border_of_two_events_is_text(opened):
 
 
 def test_batches_end_anywhere(opened, monkeypatch):
-    monkeypatch.setattr("collectors.torch_stream.BATCH_BYTES", 700)
-    monkeypatch.setattr("collectors.torch_stream.TAIL_BYTES", 300)
-    monkeypatch.setattr("collectors.torch_file.CHUNK_BYTES", 97)
+    monkeypatch.setattr("collectors.torch_profiler.stream.BATCH_BYTES", 700)
+    monkeypatch.setattr("collectors.torch_profiler.stream.TAIL_BYTES", 300)
+    monkeypatch.setattr("collectors.torch_profiler.file.CHUNK_BYTES", 97)
     events = [{**e, "args": {**e["args"], "deep": [{"a": 1}, {"b": 2}]}} for e in launches(60)]
     text = json.dumps({"deviceProperties": [GPU, GPU], "traceEvents": events, "end": [{}, {}]})
     trace = opened(text)
@@ -486,7 +491,7 @@ def test_values_behind_the_events_count(opened):
 
 
 def test_what_stands_behind_the_end_belongs_to_the_file(opened, monkeypatch):
-    monkeypatch.setattr("collectors.torch_file.CHUNK_BYTES", 1_000)
+    monkeypatch.setattr("collectors.torch_profiler.file.CHUNK_BYTES", 1_000)
     text = _text(launches(), {})
     one, two = opened(text + " " * 9_000 + "junk"), opened(text + " " * 9_000 + "other", "b.json")
     assert one.source.sha256 != two.source.sha256

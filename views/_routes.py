@@ -30,7 +30,7 @@ from analyzers.facts.facts import WindowError
 from analyzers.words import size_text
 from collectors import collectors, input_file, known_as
 from collectors.errors import TraceError
-from collectors.torch_file import begins_like_json
+from collectors.torch_profiler.file import begins_like_json
 from library import cache
 from views import _session
 from views._tiles import AskedWronglyError, answer

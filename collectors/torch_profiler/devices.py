@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from collectors.schema import NOT_RECORDED, Array
-from collectors.torch_events import integers
-from collectors.torch_rows import MAX_DEVICE, Rows, encodable
+from collectors.torch_profiler.events import integers
+from collectors.torch_profiler.rows import MAX_DEVICE, Rows, encodable
 from collectors.trace import TraceWriter
 
 _FACTS = {  # the first name that is there counts; AMD and NVIDIA differ

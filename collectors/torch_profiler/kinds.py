@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from collectors import torch_names as names
 from collectors.schema import NOT_RECORDED, Array, OperatorKind, RangeKind
-from collectors.torch_events import Event, decode_counters
-from collectors.torch_job import Job
-from collectors.torch_rows import EXCLUDED, MAX_BYTES, MAX_DEVICE, Rows, stream_number
+from collectors.torch_profiler import names
+from collectors.torch_profiler.events import Event, decode_counters
+from collectors.torch_profiler.job import Job
+from collectors.torch_profiler.rows import EXCLUDED, MAX_BYTES, MAX_DEVICE, Rows, stream_number
 
 MAX_SHAPES = 1_000  # characters of the shapes of one operator's inputs
 _GRID_LIMITS = ((1 << 31) - 1, 1 << 16, 1 << 16)

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from collectors.errors import RefusedError
-from collectors.torch_events import Event, decode, decode_leniently
-from collectors.torch_file import TorchFile
+from collectors.torch_profiler.events import Event, decode, decode_leniently
+from collectors.torch_profiler.file import TorchFile
 
 BATCH_BYTES = 8 << 20
 MAX_MEMBER_BYTES = 64 << 20  # of one event or one value: the largest seen has 40 kB

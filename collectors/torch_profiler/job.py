@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from collectors import torch_names as names
 from collectors.schema import NOT_RECORDED, Array
-from collectors.torch_devices import Arrows, Callers, devices_in, write_devices
-from collectors.torch_events import Event, joined, kept, nanoseconds
-from collectors.torch_rows import (
+from collectors.torch_profiler import names
+from collectors.torch_profiler.devices import Arrows, Callers, devices_in, write_devices
+from collectors.torch_profiler.events import Event, joined, kept, nanoseconds
+from collectors.torch_profiler.rows import (
     EXCLUDED,
     REPAIRED,
     Bounds,

@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from collectors import input_file
-from collectors import torch_names as names
 from collectors.errors import EnvironmentFailedError, RefusedError
 from collectors.schema import NOT_RECORDED
-from collectors.torch_events import Event
-from collectors.torch_file import TorchFile, begins_like_json
-from collectors.torch_job import Job
-from collectors.torch_kinds import read_counters, take
-from collectors.torch_rows import EXCLUDED, NOTED, REPAIRED
-from collectors.torch_stream import EventStream
+from collectors.torch_profiler import names
+from collectors.torch_profiler.events import Event
+from collectors.torch_profiler.file import TorchFile, begins_like_json
+from collectors.torch_profiler.job import Job
+from collectors.torch_profiler.kinds import read_counters, take
+from collectors.torch_profiler.rows import EXCLUDED, NOTED, REPAIRED
+from collectors.torch_profiler.stream import EventStream
 from collectors.trace import READER_VERSION, Source, Trace, TraceWriter
 
 KNOWN_AS = "traces of the torch profiler (.json, .json.gz)"

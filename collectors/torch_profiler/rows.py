@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from collectors.schema import NOT_RECORDED, Array
-from collectors.torch_events import (
+from collectors.torch_profiler.events import (
     MAX_TIME_NS,
     NO_ARGUMENTS,
     NO_TIME,
