@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from collectors import telemetry
 from collectors.schema import Array
+from collectors.telemetry import telemetry
 
 MAX_SHARE = 0.02
 RESAMPLES = 10_000

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from collectors import input_file, telemetry_schema
+from collectors import input_file
 from collectors.errors import RefusedError
+from collectors.telemetry import schema
 from collectors.trace import Trace, storing_in
 
 Progress = Callable[[float, str], None]
@@ -38,10 +39,10 @@ def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -
         EnvironmentFailedError: The machine stopped us: disk full, nsys missing.
     """
     input_file.look_at(path)
-    if path.name.endswith(telemetry_schema.SUFFIX):
+    if path.name.endswith(schema.SUFFIX):
         raise RefusedError(
             f"{path.name}: telemetry, which appears under the timeline of the recording that it "
-            f"lies beside. Open {path.name.removesuffix(telemetry_schema.SUFFIX)}"
+            f"lies beside. Open {path.name.removesuffix(schema.SUFFIX)}"
         )
     for collector in collectors():
         if collector.recognizes(path):

@@ -40,7 +40,7 @@ from library.capture_order import (
 from library.captures import NO_GPU, Capture, Run, RunState, State
 
 if TYPE_CHECKING:
-    from collectors.telemetry import Telemetry
+    from collectors.telemetry.telemetry import Telemetry
     from library.analyses import Stored
 
 MEASURED = "nvtx:measure"  # the part of a workload's run that is not set-up
@@ -297,7 +297,7 @@ class _Work:
         if "telemetry" not in self.order.wanted:
             yield None
             return
-        from collectors import telemetry
+        from collectors.telemetry import telemetry
 
         path = telemetry.beside(target)
         rate_hz = self.order.rate_hz or telemetry.RATE_HZ

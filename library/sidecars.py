@@ -21,8 +21,8 @@ def telemetry_beside(path: Path) -> Path | None:
 def telemetry_folder(trace_folder: Path) -> Path:
     """Return where the lanes of a recording's telemetry lie, in this version."""
     version = fingerprint(
-        "collectors.telemetry_file",
-        "collectors.telemetry_schema",
+        "collectors.telemetry.file",
+        "collectors.telemetry.schema",
         "library.timeline_index",
         "library.telemetry_lanes",
     )

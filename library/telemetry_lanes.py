@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from analyzers.words import time_text
 from collectors.schema import Array
-from collectors.telemetry_file import TelemetryError, TelemetryFile
-from collectors.telemetry_schema import THROTTLE_WORDS
+from collectors.telemetry.file import TelemetryError, TelemetryFile
+from collectors.telemetry.schema import THROTTLE_WORDS
 from collectors.trace import Trace
 from library.cache import job_running
 from library.sidecars import telemetry_beside, telemetry_folder

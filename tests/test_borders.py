@@ -34,7 +34,7 @@ JUDGES = tuple(
 # library is not listed.
 BORDERS = (
     ("collectors/trace.py", set(), NUMBERS),
-    ("collectors/telemetry_sampler.py", set(), {"psutil", "pynvml"}),
+    ("collectors/telemetry/sampler.py", set(), {"psutil", "pynvml"}),
     ("collectors/telemetry*.py", {"collectors"}, {*NUMBERS, "sqlite_utils"}),
     ("collectors/torch_*.py", {"collectors"}, {*NUMBERS, "msgspec"}),
     ("collectors/*.py", {"collectors"}, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),

@@ -251,7 +251,7 @@ def test_a_workload_is_recorded_with_every_range_that_it_counted(tmp_path, tool)
 
 @needs_torch
 def test_telemetry_is_sampled_beside_a_recording(tmp_path):
-    from collectors.telemetry_file import TelemetryFile
+    from collectors.telemetry.file import TelemetryFile
 
     done = run("sync", "--with", "telemetry", "--steps", 2, "--device", "cpu", "--out", tmp_path)
     assert done.returncode == 0, done.stderr

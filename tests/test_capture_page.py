@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from collectors.telemetry_file import TelemetryFile
+from collectors.telemetry.file import TelemetryFile
 from library import captures
 from library.captures import Capture, Run, RunState, State
 from tests.test_telemetry import SECOND, written

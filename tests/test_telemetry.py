@@ -19,10 +19,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import worker
-from collectors import collectors, open_trace, telemetry, telemetry_sampler
+from collectors import collectors, open_trace
 from collectors.errors import RefusedError
-from collectors.telemetry_file import TelemetryError, TelemetryFile, latest
-from collectors.telemetry_schema import TABLES, throttle_words
+from collectors.telemetry import sampler as telemetry_sampler
+from collectors.telemetry import telemetry
+from collectors.telemetry.file import TelemetryError, TelemetryFile, latest
+from collectors.telemetry.schema import TABLES, throttle_words
 from library.cache import DATA_DIR_VARIABLE
 from library.sidecars import telemetry_beside
 from library.telemetry_lanes import Aligned, Apart, align, telemetry_index

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from analyzers.words import size_text
-from collectors.telemetry_file import Latest, Series, TelemetryError, TelemetryFile
+from collectors.telemetry.file import Latest, Series, TelemetryError, TelemetryFile
 from views._units import md_escape, visible
 
 LAST_S = 120.0

@@ -20,7 +20,7 @@ import numpy as np
 
 from collectors.errors import TraceError
 from collectors.schema import Array
-from collectors.telemetry_schema import SCHEMA, TABLES, throttle_words
+from collectors.telemetry.schema import SCHEMA, TABLES, throttle_words
 
 MAX_ROWS = 4_000_000  # of one table: 100 hours at 10 Hz with one GPU, 2 s to read
 MAX_TEXT_BYTES = 1 << 16  # a list of 256 cores takes 1 kB

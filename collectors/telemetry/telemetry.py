@@ -1,8 +1,8 @@
 """What GPUs, processor and a program's processes do meanwhile, sampled beside any profiler.
 
-``start`` makes the file, with the tables of ``collectors.telemetry_schema``, and starts a process
+``start`` makes the file, with the tables of ``collectors.telemetry.schema``, and starts a process
 that fills it; ``Telemetry.stop`` ends that. The file can be read all the time, from any process
-(``collectors.telemetry_file``). It is no recording of its own: it lies beside one, under the name
+(``collectors.telemetry.file``). It is no recording of its own: it lies beside one, under the name
 that ``beside`` returns, and its samples become lanes of that recording's timeline.
 """
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collectors.errors import EnvironmentFailedError, RefusedError
-from collectors.telemetry_file import Session, TelemetryError, TelemetryFile
-from collectors.telemetry_schema import SCHEMA, SUFFIX, TABLES
+from collectors.telemetry.file import Session, TelemetryError, TelemetryFile
+from collectors.telemetry.schema import SCHEMA, SUFFIX, TABLES
 
 RATE_HZ = 10.0
 MAX_RATE_HZ = 100.0  # NVML itself averages over 1/6 to 1 s; more only costs

@@ -1,0 +1,1 @@
+"""Samples GPUs and processes while a program runs, and reads the samples."""
