@@ -21,8 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from collectors import capture as tools
-from collectors import capture_guard
+from collectors.capture import guard
+from collectors.capture import run as tools
 from collectors.errors import EnvironmentFailedError, RefusedError, TraceError
 from collectors.trace import Trace
 from library import capture_progress, captures
@@ -110,7 +110,7 @@ def _reap_lost() -> None:
     """End what captures left behind whose process and guard were both killed."""
     for old in captures.captures():
         if old.state is State.LOST:
-            capture_guard.kill_marked(old.folder)
+            guard.kill_marked(old.folder)
 
 
 @dataclass

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cli
-from collectors import capture as tools
-from collectors import capture_guard
+from collectors.capture import guard as capture_guard
+from collectors.capture import run as tools
 from library import cache, capture_order, capture_words, captures, capturing
 from library.captures import RunState, State
 

@@ -10,8 +10,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors import capture as tools
-from collectors.capture import has_gpu
+from collectors.capture import run as tools
+from collectors.capture.run import has_gpu
 from collectors.errors import EnvironmentFailedError
 from library.capture_order import INSTALL_TORCH
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from analyzers.words import time_text
-from collectors.capture import has_gpu
+from collectors.capture.run import has_gpu
 from collectors.errors import TraceError
 from collectors.schema import DEVICE_TABLES
 from library import cache, captures

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from collectors import capture_guard
+from collectors.capture import guard as capture_guard
 from collectors.errors import EnvironmentFailedError, RefusedError, TraceError
 
 POLL_S = 0.1

@@ -1,0 +1,1 @@
+"""Runs a program under a profiler, and leaves no process behind."""
