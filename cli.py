@@ -409,14 +409,14 @@ def _step(fraction: float, stage: str) -> Progress:
 
 
 def _capture(chosen: argparse.Namespace) -> None:
-    from library import capture_words, capturing
+    from captures import capturing, words
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminated)  # so that everything it started is ended
     with _bar(" ".join(chosen.workload or chosen.command)) as draw:
         show = None if draw is None else lambda part, stage: draw(_step(part, stage))
         capture = capturing.carry_out(chosen, _open_for_capture, show)
-    print("\n".join(_shown(line) for line in capture_words.in_words(capture)))
+    print("\n".join(_shown(line) for line in words.in_words(capture)))
     capturing.check(capture)
 
 

@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from store import capturing, store
+from store import order as capture_order
+from store import words as capture_words
+from store.store import RunState, State
 
 import cli
 from collectors.capture import guard as capture_guard
 from collectors.capture import run as tools
-from library import cache, capture_order, capture_words, captures, capturing
-from library.captures import RunState, State
+from library import cache
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 60.0  # for what takes seconds on an idle machine
@@ -101,7 +104,7 @@ def wait_for(what):
 
 
 def only_capture():
-    (capture,) = captures.captures()
+    (capture,) = store.captures()
     return capture
 
 
@@ -340,7 +343,7 @@ def test_a_cancelled_capture_ends_everything_and_says_so(tmp_path, data, tool):
     asked = begin("--with", tool, "--repeat", 2, "--", sys.executable,
                   script(tmp_path, ENDLESS), told)  # fmt: skip
     pid_in(told)
-    assert captures.cancel(only_capture().id)
+    assert store.cancel(only_capture().id)
     asked.communicate(timeout=PATIENCE_S)
     assert asked.returncode == 128 + signal.SIGTERM
     assert leftovers(data) == []
@@ -350,14 +353,14 @@ def test_a_cancelled_capture_ends_everything_and_says_so(tmp_path, data, tool):
 
 
 def test_a_capture_that_is_cancelled_before_it_began_runs_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(captures, "_begin", lambda *_: None)
+    monkeypatch.setattr(store, "_begin", lambda *_: None)
     ran = tmp_path / "ran"
-    job = captures.start(["--", "touch", str(ran)], command=("touch", str(ran)))
-    assert captures.cancel(job)
-    assert captures.read(job).state is State.RUNNING
+    job = store.start(["--", "touch", str(ran)], command=("touch", str(ran)))
+    assert store.cancel(job)
+    assert store.read(job).state is State.RUNNING
     asked = begin("--job", job, "--with", "telemetry", "--", "touch", ran)
     asked.communicate(timeout=PATIENCE_S)
-    assert captures.read(job).state is State.CANCELLED
+    assert store.read(job).state is State.CANCELLED
     assert not ran.exists()
 
 
@@ -549,8 +552,8 @@ def test_a_program_that_fails_is_told_with_its_last_words(tmp_path):
 
 
 def test_a_refused_job_of_the_page_is_failed_not_running():
-    job = captures.start(["nosuch"], workload="nosuch")
-    capture = wait_for(lambda: (c := captures.read(job)).is_over and c)
+    job = store.start(["nosuch"], workload="nosuch")
+    capture = wait_for(lambda: (c := store.read(job)).is_over and c)
     assert capture.state is State.FAILED
     assert "no such workload" in capture.error
 
@@ -733,7 +736,7 @@ def test_every_ending_but_a_good_one_has_a_sentence(status, late):
 
 def test_the_answer_lists_each_run_and_how_to_go_on():
     def done(tool, role, number):
-        return captures.Run(
+        return store.Run(
             tool=tool,
             role=role,
             number=number,
@@ -746,11 +749,11 @@ def test_the_answer_lists_each_run_and_how_to_go_on():
 
     order = capture_order.Order(workload="launch", tools=("nsys",), repeat=2)
     runs = tuple(done(r.tool, r.role, r.number) for r in capture_order.runs_of(order))
-    skipped = captures.Run(
+    skipped = store.Run(
         tool="ncu", role="baseline", number=1, state=RunState.SKIPPED, error="no GPU"
     )
     lines = capture_words.in_words(
-        captures.Capture(id="0" * 12, workload="launch", runs=(*runs, skipped))
+        store.Capture(id="0" * 12, workload="launch", runs=(*runs, skipped))
     )
     assert [line.split()[:3] for line in lines if line.startswith("  base")] == [
         ["baseline", "nsys", "1"],
@@ -769,18 +772,18 @@ def test_the_answer_lists_each_run_and_how_to_go_on():
 
 def test_without_a_gpu_no_comparison_is_offered():
     runs = tuple(
-        captures.Run(
+        store.Run(
             tool="torch",
             role=role,
             number=1,
             state=RunState.DONE,
             recording=f"/r/{role}",
             trace="1",
-            sentence=captures.NO_GPU,
+            sentence=store.NO_GPU,
         )
         for role in capture_order.ROLES
     )
-    lines = capture_words.in_words(captures.Capture(id="1", runs=runs))
+    lines = capture_words.in_words(store.Capture(id="1", runs=runs))
     assert any(line.startswith("Open: ") for line in lines)
     assert not any(line.startswith("Compare: ") for line in lines)
 
@@ -809,7 +812,7 @@ def test_the_state_is_whole_json_at_every_moment(tmp_path, data):
     asked = begin("--with", "torch", "--", sys.executable, script(tmp_path, "import time"))
     while asked.poll() is None:
         for path in data.glob("captures/*/state.json"):
-            assert json.loads(path.read_text())["schema"] == captures.SCHEMA
+            assert json.loads(path.read_text())["schema"] == store.SCHEMA
     asked.communicate()
 
 

@@ -4,10 +4,10 @@ import time
 from dataclasses import replace
 
 import pytest
+from store import store
+from store.store import Capture, Run, RunState, State
 
 from collectors.telemetry.file import TelemetryFile
-from library import captures
-from library.captures import Capture, Run, RunState, State
 from tests.test_telemetry import SECOND, written
 from tests.view_fakes import draw, library, open_sample, words
 from views import _capture_choices, _capture_live
@@ -27,19 +27,19 @@ def started(monkeypatch):
 
     def start(arguments, **known):
         asked.append(list(arguments))
-        capture = Capture(id=captures.new_id(), **known)
-        captures.save(replace(capture, **captures.own_process()))
+        capture = Capture(id=store.new_id(), **known)
+        store.save(replace(capture, **store.own_process()))
         return capture.id
 
-    monkeypatch.setattr(captures, "start", start)
+    monkeypatch.setattr(store, "start", start)
     return asked
 
 
 def kept(**changes):
     """Keep a capture of this process, as one that was started does."""
-    known = {"workload": "launch", "tools": ("torch",)} | captures.own_process()
-    capture = Capture(id=captures.new_id(), **known | changes)
-    captures.save(capture)
+    known = {"workload": "launch", "tools": ("torch",)} | store.own_process()
+    capture = Capture(id=store.new_id(), **known | changes)
+    store.save(capture)
     return capture
 
 
@@ -106,7 +106,7 @@ def test_a_pair_is_started_as_the_command_line_would(data, started):
     app.run()
     app.button(key="start").click().run()
     assert started == [["--with", "torch,telemetry", "--repeat", "3", "--steps", "5", "sync"]]
-    assert named(app) == captures.captures()[0].id
+    assert named(app) == store.captures()[0].id
     assert "cancel" in buttons(app)
 
 
@@ -178,7 +178,7 @@ def test_a_running_capture_shows_how_far_it_is_and_its_newest_numbers(data):
 
 def test_cancel_asks_the_capture_to_stop(data, monkeypatch):
     asked = []
-    monkeypatch.setattr(captures, "cancel", asked.append)
+    monkeypatch.setattr(store, "cancel", asked.append)
     capture = kept()
     app = draw("capture", capture=capture.id)
     app.button(key="cancel").click().run()
@@ -213,7 +213,7 @@ def test_a_done_capture_leads_to_its_recordings_and_to_the_comparison(data, monk
 )
 def test_how_a_capture_ended_is_said(data, state, said):
     capture = kept(state=state, error="no space left *on* device", runs=(run("baseline"),))
-    (capture.folder / captures.LOG).write_text("printed <b>last</b>\n")
+    (capture.folder / store.LOG).write_text("printed <b>last</b>\n")
     app = draw("capture", capture=capture.id)
     assert not app.exception
     shown = words(app) + "".join(str(i.value) for i in app.info)

@@ -10,10 +10,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from captures.order import INSTALL_TORCH
 from collectors.capture import run as tools
 from collectors.capture.run import has_gpu
 from collectors.errors import EnvironmentFailedError
-from library.capture_order import INSTALL_TORCH
 
 WORKLOADS = Path(__file__).resolve().parents[1] / "workloads"
 FIRST = "launch"  # the pair that is offered first: its lesson is the easiest to see

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
+from store import store
+from store.store import Capture, Run, RunState, State
 
 from analyzers.words import time_text
 from collectors.capture.run import has_gpu
 from collectors.errors import TraceError
 from collectors.schema import DEVICE_TABLES
-from library import cache, captures
-from library.captures import Capture, Run, RunState, State
+from library import cache
 from views import _capture_live
 from views._capture_choices import (
     COMMANDS_VARIABLE,
@@ -61,12 +62,12 @@ def page() -> None:
     """Draw the page."""
     st.header("Capture", anchor=False)
     asked = st.query_params.get(CAPTURE, "")
-    chosen = captures.read(asked) if asked else None
+    chosen = store.read(asked) if asked else None
     if asked and chosen is None:
         show_error("There is no such capture here; it was deleted, or made on another machine.")
     if chosen is not None:
         _one(chosen)
-    known = captures.captures()
+    known = store.captures()
     running = [c for c in known if not c.is_over]
     if running and (chosen is None or chosen.is_over):
         _running_elsewhere(running[0])
@@ -184,7 +185,7 @@ def _start(
     pair: Pair | None, command: Sequence[str], chosen: Sequence[str], repeat: int, steps: int
 ) -> None:
     """Begin in a process of its own; the address names the capture from now on."""
-    if any(not c.is_over for c in captures.captures()):
+    if any(not c.is_over for c in store.captures()):
         show_error("Another capture has begun meanwhile; two at once would disturb each other.")
         return
     if command and not commands_allowed():
@@ -194,10 +195,10 @@ def _start(
     options += ["--steps", str(steps)] if steps else []
     arguments = [*options, pair.name] if pair is not None else [*options, "--", *command]
     try:
-        capture_id = captures.start(
+        capture_id = store.start(
             arguments,
             workload=pair.name if pair is not None else "",
-            command=captures.shown_command(command),
+            command=store.shown_command(command),
             tools=tuple(chosen),
             repeat=repeat,
         )
@@ -221,7 +222,7 @@ def _one(capture: Capture) -> None:
             pressed = right.button("Cancel", key="cancel")
             st.fragment(_watch, run_every=POLL)(capture.id)
             if pressed:
-                captures.cancel(capture.id)
+                store.cancel(capture.id)
                 st.session_state["cancelling"] = capture.id
                 st.rerun()
 
@@ -234,7 +235,7 @@ def _title(capture: Capture) -> str:
 
 def _watch(capture_id: str) -> None:
     """Show how far it is, and what the program uses meanwhile."""
-    capture = captures.read(capture_id)
+    capture = store.read(capture_id)
     if capture is None or capture.is_over:
         st.rerun(scope="app")
     stage = "cancelling" if st.session_state.get("cancelling") == capture_id else capture.stage
@@ -312,7 +313,7 @@ def _run(place: int, run: Run) -> None:
 def _log(capture: Capture) -> None:
     """Show the end of what the program and the profiler printed."""
     try:
-        with (capture.folder / captures.LOG).open("rb") as file:
+        with (capture.folder / store.LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - LOG_BYTES))
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:

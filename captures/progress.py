@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 
-from library.captures import Capture, Run, RunState
+from captures.store import Capture, Run, RunState
 
 RECORDED, OPENING = 0.7, 0.8  # of a run: the program has ended, and its recording is opened
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from captures.store import Run
 from collectors.errors import EnvironmentFailedError, RefusedError
-from library.captures import Run
 
 TOOLS = ("nsys", "torch", "telemetry", "ncu")  # in the order in which they run
 ALL = "all"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 
 from analyzers.words import by_reason, count_text
-from library.capture_order import ROLES
-from library.captures import NO_GPU, Capture, Run, RunState
+from captures.order import ROLES
+from captures.store import NO_GPU, Capture, Run, RunState
 
 SHOWN_PATHS = 4  # in the command that opens them; the others are listed above it
 

@@ -21,12 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from collectors.capture import guard
-from collectors.capture import run as tools
-from collectors.errors import EnvironmentFailedError, RefusedError, TraceError
-from collectors.trace import Trace
-from library import capture_progress, captures
-from library.capture_order import (
+from store import progress, store
+from store.order import (
     ALL,
     WORKLOADS,
     Order,
@@ -37,7 +33,12 @@ from library.capture_order import (
     runs_of,
     stem_of,
 )
-from library.captures import NO_GPU, Capture, Run, RunState, State
+from store.store import NO_GPU, Capture, Run, RunState, State
+
+from collectors.capture import guard
+from collectors.capture import run as tools
+from collectors.errors import EnvironmentFailedError, RefusedError, TraceError
+from collectors.trace import Trace
 
 if TYPE_CHECKING:
     from collectors.telemetry.telemetry import Telemetry
@@ -72,19 +73,19 @@ def capture(
         order: What is to be captured.
         open_recording: Opens a recording.
         show: Called about ten times a second with the part done and what is being done.
-        job: Name of a capture that was begun by ``captures.start``; empty for a new one.
+        job: Name of a capture that was begun by ``store.start``; empty for a new one.
 
     Raises:
         RefusedError: There is no such workload or program.
         EnvironmentFailedError: The tool is missing, or the disk cannot be written.
     """
-    before = captures.read(job) if job else None
-    known = {"id": job or captures.new_id()} | captures.own_process()
+    before = store.read(job) if job else None
+    known = {"id": job or store.new_id()} | store.own_process()
     if before is not None:
         known["started"] = before.started
     begun = Capture(
         workload=order.workload,
-        command=captures.shown_command(order.command),
+        command=store.shown_command(order.command),
         options=order.options,
         tools=order.wanted,
         repeat=order.repeat,
@@ -107,8 +108,8 @@ def capture(
 
 
 def _reap_lost() -> None:
-    """End what captures left behind whose process and guard were both killed."""
-    for old in captures.captures():
+    """End what store left behind whose process and guard were both killed."""
+    for old in store.captures():
         if old.state is State.LOST:
             guard.kill_marked(old.folder)
 
@@ -131,9 +132,9 @@ class _Work:
     def do(self) -> None:
         """Run everything."""
         self._tell(stage="looking for the tools")
-        if captures.is_cancel_asked(self.capture):  # after our number can be read, so none is lost
+        if store.is_cancel_asked(self.capture):  # after our number can be read, so none is lost
             raise SystemExit(128 + signal.SIGTERM)
-        self._earlier = [c for c in captures.captures() if c.state is State.DONE]
+        self._earlier = [c for c in store.captures() if c.state is State.DONE]
         self._commands = commands(self.order)
         check_runnable(self._commands.values())
         check_torch(self.order)
@@ -168,11 +169,11 @@ class _Work:
             ended=time.time(),
         )
         with contextlib.suppress(TraceError):
-            captures.save(self.capture)
+            store.save(self.capture)
 
     def _tell(self, **changes: Any) -> None:
         self.capture = replace(self.capture, **changes)
-        captures.save(self.capture)
+        store.save(self.capture)
 
     def _change(self, place: int, **changes: Any) -> Run:
         runs = list(self.capture.runs)
@@ -223,7 +224,7 @@ class _Work:
             recorded = self._record(place, run, target, summary)
             self._note_recording(place, recorded, target, summary)
             if recorded.path is not None:
-                self._reach(place, capture_progress.OPENING, f"opening {target.name}")
+                self._reach(place, progress.OPENING, f"opening {target.name}")
                 self._open(place, recorded)
             self._judge(place, recorded)
         except _SkippedError as error:
@@ -256,7 +257,7 @@ class _Work:
     def _tick(self, place: int, usual_s: float) -> None:
         """Show how far it is, and write that down now and then."""
         run, now = self.capture.runs[place], time.time()
-        part = capture_progress.part_done(
+        part = progress.part_done(
             place, len(self.capture.runs), max(now - run.started, 0.0), usual_s
         )
         part = max(part, self.capture.progress)
@@ -268,17 +269,17 @@ class _Work:
     def _record(self, place: int, run: Run, target: Path, summary: Path) -> tools.Recorded:
         """Run the program under the run's tool."""
         options = self._counters_of(run) if run.tool == "ncu" else ()
-        usual_s = capture_progress.usual_seconds(run, self.capture, self._earlier)
+        usual_s = progress.usual_seconds(run, self.capture, self._earlier)
         reporting = f"nsys: {self._stem(run)} has ended, its report is made"
         with self._sampled(place, target) as telemetry:
             program = tools.Program(
                 command=self._commands[run.role],
                 folder=self.capture.folder,
-                log=self.capture.folder / captures.LOG,
+                log=self.capture.folder / store.LOG,
                 environment=self._environment | {"WHYSLOW_SUMMARY": str(summary)},
                 timeout_s=self.order.timeout_s,
                 tick=lambda: self._tick(place, usual_s),
-                reporting=lambda: self._reach(place, capture_progress.RECORDED, reporting),
+                reporting=lambda: self._reach(place, progress.RECORDED, reporting),
                 started=telemetry.watch if telemetry is not None else lambda _pid: None,
             )
             if run.tool == "nsys":
@@ -434,8 +435,8 @@ def carry_out(chosen: Any, open_recording: Opener, show: Show | None) -> Capture
     try:
         order = order_of(chosen)
     except RefusedError as error:
-        if chosen.job and (before := captures.read(chosen.job)) is not None:
-            captures.save(replace(before, state=State.FAILED, error=str(error), stage="failed"))
+        if chosen.job and (before := store.read(chosen.job)) is not None:
+            store.save(replace(before, state=State.FAILED, error=str(error), stage="failed"))
         raise
     return capture(order, open_recording, show, chosen.job)
 
@@ -448,7 +449,7 @@ def check(capture: Capture) -> None:
         EnvironmentFailedError: No run was possible.
     """
     if capture.state is State.FAILED:
-        raise RefusedError(f"{capture.error}. Log: {capture.folder / captures.LOG}")
+        raise RefusedError(f"{capture.error}. Log: {capture.folder / store.LOG}")
     if not any(run.state is RunState.DONE for run in capture.runs):
         raise EnvironmentFailedError(capture.runs[0].error)
 

@@ -1,0 +1,1 @@
+"""Captures: what is run, how far it is, what became of it."""
