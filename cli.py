@@ -390,17 +390,17 @@ def _written(opened: Opened, chosen: argparse.Namespace, target: Path, show: Any
     options: dict[str, Any] = {"only_window": bool(chosen.window)}
     with _writing_to(target):
         if chosen.perfetto:
-            from library import export_perfetto
+            from exports import perfetto
 
             if show is not None:
                 options["on_progress"] = lambda part: show(_step(part, "writing events"))
-            count = export_perfetto.export(opened.trace, opened.stored, target, **options)
+            count = perfetto.export(opened.trace, opened.stored, target, **options)
             return f"{count:,} events"
-        from library import export_tables
+        from exports import tables
 
         if show is not None:
             options["on_progress"] = lambda table: show(_step(0.5, f"writing {table}"))
-        write = export_tables.export_csv if chosen.csv else export_tables.export_parquet
+        write = tables.export_csv if chosen.csv else tables.export_parquet
         return f"{len(write(opened.trace, opened.stored, target, **options))} files"
 
 

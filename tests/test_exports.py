@@ -21,8 +21,9 @@ from analyzers.analysis import investigate
 from analyzers.facts.facts import COPY
 from collectors import open_trace
 from collectors.errors import RefusedError
-from library import analyses, export_perfetto, export_tables
-from library.export_perfetto import MAX_ROWS_OF_TRACK, decimal_us, nesting_rows
+from exports import perfetto, tables
+from exports.perfetto import MAX_ROWS_OF_TRACK, decimal_us, nesting_rows
+from library import analyses
 from tests import scenarios
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
@@ -38,7 +39,7 @@ def opened(path, root, window=""):
 def exported(path, tmp_path, window="", only_window=False):
     trace, stored = opened(path, tmp_path / "root", window)
     target = tmp_path / "out.json"
-    count = export_perfetto.export(trace, stored, target, only_window=only_window)
+    count = perfetto.export(trace, stored, target, only_window=only_window)
     events = check_chrome_trace(target.read_text())
     assert len(events) == count
     return trace, stored, events
@@ -165,8 +166,8 @@ def test_an_export_of_a_window_leaves_out_what_does_not_touch_it(tmp_path):
 
 def test_a_name_that_ends_in_gz_is_compressed(tmp_path):
     trace, stored = opened(scenarios.sync(), tmp_path / "root")
-    export_perfetto.export(trace, stored, tmp_path / "a.json")
-    export_perfetto.export(trace, stored, tmp_path / "a.json.gz")
+    perfetto.export(trace, stored, tmp_path / "a.json")
+    perfetto.export(trace, stored, tmp_path / "a.json.gz")
     plain = (tmp_path / "a.json").read_bytes()
     assert gzip.decompress((tmp_path / "a.json.gz").read_bytes()) == plain
     assert sorted(p.name for p in tmp_path.glob("*.*")) == ["a.json", "a.json.gz"]
@@ -177,9 +178,9 @@ def test_a_failed_export_leaves_nothing_and_keeps_what_was_there(tmp_path, monke
     target = tmp_path / "out" / "a.json"
     target.parent.mkdir()
     target.write_text("older")
-    monkeypatch.setattr(export_perfetto, "_write_host", lambda *_: 1 / 0)
+    monkeypatch.setattr(perfetto, "_write_host", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        export_perfetto.export(trace, stored, target)
+        perfetto.export(trace, stored, target)
     assert target.read_text() == "older"
     assert list(target.parent.iterdir()) == [target]
 
@@ -218,9 +219,9 @@ def test_nested_events_need_one_row_and_crossing_ones_a_bounded_number():
 
 
 def test_a_clock_of_the_calendar_keeps_its_nanoseconds(tmp_path, monkeypatch):
-    monkeypatch.setattr(export_perfetto, "MAX_UNSHIFTED_NS", 1)
+    monkeypatch.setattr(perfetto, "MAX_UNSHIFTED_NS", 1)
     trace, stored = opened(scenarios.sync(), tmp_path / "root")
-    export_perfetto.export(trace, stored, tmp_path / "a.json")
+    perfetto.export(trace, stored, tmp_path / "a.json")
     document = json.loads((tmp_path / "a.json").read_text(), parse_float=Decimal)
     origin = int(document["otherData"]["origin_ns"])
     assert origin > 0
@@ -237,8 +238,8 @@ def read_csv(path):
 def test_csv_and_parquet_hold_every_row_of_every_table(tmp_path):
     trace, stored = opened(scenarios.scenario("dram"), tmp_path / "root")
     written = {
-        "csv": export_tables.export_csv(trace, stored, tmp_path / "csv"),
-        "parquet": export_tables.export_parquet(trace, stored, tmp_path / "parquet"),
+        "csv": tables.export_csv(trace, stored, tmp_path / "csv"),
+        "parquet": tables.export_parquet(trace, stored, tmp_path / "parquet"),
     }
     names = set(trace.counts) - {"strings"} | {
         "launches",
@@ -266,7 +267,7 @@ def test_csv_and_parquet_hold_every_row_of_every_table(tmp_path):
 
 def test_the_ledger_in_csv_sums_to_the_window_in_words(tmp_path):
     trace, stored = opened(scenarios.sync(), tmp_path / "root")
-    export_tables.export_csv(trace, stored, tmp_path / "csv")
+    tables.export_csv(trace, stored, tmp_path / "csv")
     sums = defaultdict(int)
     for row in read_csv(tmp_path / "csv" / "ledger.csv"):
         sums[row["row"]] += int(row["end_ns"]) - int(row["start_ns"])
@@ -276,7 +277,7 @@ def test_the_ledger_in_csv_sums_to_the_window_in_words(tmp_path):
 
 def test_numbers_of_a_kind_are_words_and_what_is_not_recorded_is_empty(tmp_path):
     trace, stored = opened(scenarios.bandwidth(), tmp_path / "root")
-    export_tables.export_csv(trace, stored, tmp_path / "csv")
+    tables.export_csv(trace, stored, tmp_path / "csv")
     copies = read_csv(tmp_path / "csv" / "copies.csv")
     assert {c["kind"] for c in copies} <= {"host to device", "device to host", "device to device"}
     assert "pageable" in {c["source_kind"] for c in copies}
@@ -290,7 +291,7 @@ def safe_for_csv(texts):
     import pyarrow as pa
 
     batch = pa.RecordBatch.from_pydict({"text": texts, "number": range(len(texts))})
-    safe = export_tables._safe_for_csv(batch).to_pydict()
+    safe = tables._safe_for_csv(batch).to_pydict()
     assert safe["number"] == list(range(len(texts)))
     return safe["text"]
 
@@ -325,14 +326,14 @@ def test_an_export_never_replaces_a_recording(own_recording, tmp_path, by):
         target.write_bytes(path.read_bytes())
     before = path.read_bytes()
     with pytest.raises(RefusedError, match=r"is an SQLite database\. Choose another name"):
-        export_perfetto.export(trace, stored, target)
+        perfetto.export(trace, stored, target)
     assert path.read_bytes() == before
     assert target.is_symlink() == (by == "link")
     folder = tmp_path / "csv"
     folder.mkdir()
     (folder / "quality.csv").symlink_to(path)
     with pytest.raises(RefusedError, match=r"quality\.csv: is an SQLite database"):
-        export_tables.export_csv(trace, stored, folder)
+        tables.export_csv(trace, stored, folder)
     assert [p.name for p in folder.iterdir()] == ["quality.csv"]
 
 
@@ -341,16 +342,16 @@ def test_an_export_never_replaces_a_report_or_the_recording_in_any_format(own_re
     report = tmp_path / "run.nsys-rep"
     report.write_bytes(b"NVIDIA Tegra Profiler Report")
     with pytest.raises(RefusedError, match="is an Nsight Systems report"):
-        export_perfetto.export(trace, stored, report)
+        perfetto.export(trace, stored, report)
     text = tmp_path / "run.json"
     text.write_text("{}")
     source = replace(
         trace.source, size_bytes=2, sha256=hashlib.sha256(text.read_bytes()).hexdigest()
     )
     with pytest.raises(RefusedError, match="is the recording itself"):
-        export_perfetto.export(replace(trace, source=source), stored, text)
+        perfetto.export(replace(trace, source=source), stored, text)
     assert text.read_text() == "{}"
-    export_perfetto.export(trace, stored, text)
+    perfetto.export(trace, stored, text)
     assert path.exists()
     check_chrome_trace(text.read_text())
 
@@ -362,23 +363,23 @@ def test_an_export_replaces_plain_files_only(own_recording, tmp_path, make):
     make(target)
     before = target.lstat()
     with pytest.raises(RefusedError, match=r"is (a folder|not a plain file)"):
-        export_perfetto.export(trace, stored, target)
+        perfetto.export(trace, stored, target)
     assert target.lstat() == before
     with pytest.raises(RefusedError, match="is not a plain file"):
-        export_perfetto.export(trace, stored, Path("/dev/null"))
+        perfetto.export(trace, stored, Path("/dev/null"))
 
 
 def test_tables_go_into_a_folder_only(own_recording, tmp_path):
     _, trace, stored = own_recording
     (tmp_path / "file").write_text("mine")
     with pytest.raises(RefusedError, match="is not a folder"):
-        export_tables.export_parquet(trace, stored, tmp_path / "file")
+        tables.export_parquet(trace, stored, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_chrome_trace_says_what_it_leaves_out(own_recording, tmp_path):
     _, trace, stored = own_recording
-    export_perfetto.export(trace, stored, tmp_path / "a.json")
+    perfetto.export(trace, stored, tmp_path / "a.json")
     said = json.loads((tmp_path / "a.json").read_text())["otherData"]["not_exported"]
     waits = trace.count("syncs")
     assert said == f"{waits} waits as CUPTI records them, 1 messages of the profiler"
@@ -389,7 +390,7 @@ def test_only_rows_of_the_window_are_exported(tmp_path):
     window = stored.report.window
     text = f"span:{window.start_ns}-{window.start_ns + window.duration_ns // 2}"
     stored = analyses.save(investigate(trace, text), trace, text)
-    export_tables.export_csv(trace, stored, tmp_path / "csv", only_window=True)
+    tables.export_csv(trace, stored, tmp_path / "csv", only_window=True)
     kernels = read_csv(tmp_path / "csv" / "kernels.csv")
     assert 0 < len(kernels) < trace.count("kernels")
     assert all(int(k["start_ns"]) <= stored.report.window.end_ns for k in kernels)
@@ -423,10 +424,10 @@ def test_strings_that_no_event_refers_to_are_never_exported(tmp_path):
 
 
 def everything_exported(trace, stored, tmp_path):
-    export_perfetto.export(trace, stored, tmp_path / "canary.json")
-    files = export_tables.export_csv(trace, stored, tmp_path / "csv")
+    perfetto.export(trace, stored, tmp_path / "canary.json")
+    files = tables.export_csv(trace, stored, tmp_path / "csv")
     content = (tmp_path / "canary.json").read_bytes() + b"".join(f.read_bytes() for f in files)
-    for file in export_tables.export_parquet(trace, stored, tmp_path / "parquet"):
+    for file in tables.export_parquet(trace, stored, tmp_path / "parquet"):
         content += repr(pq.read_table(file).to_pydict()).encode() + file.read_bytes()
     return content
 

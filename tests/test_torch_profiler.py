@@ -26,8 +26,9 @@ from collectors.schema import CopyKind, MemoryKind, OperatorKind
 from collectors.torch_profiler import torch_profiler
 from collectors.torch_profiler.events import nanoseconds
 from collectors.torch_profiler.names import short_name
-from library import analyses, export_perfetto
-from library.export_tables import export_csv
+from exports import perfetto
+from exports.tables import export_csv
+from library import analyses
 from library.timeline_lanes import recording_index
 from tests.view_fakes import draw, library
 from views import _places
@@ -868,7 +869,7 @@ def test_an_export_for_perfetto_has_operators_and_memory(tmp_path):
     path.write_text(_text([*launches(), *events], {}))
     trace = open_trace(path, tmp_path / "cache")
     stored = analyses.save(investigate(trace, ""), trace, "")
-    export_perfetto.export(trace, stored, tmp_path / "out.json")
+    perfetto.export(trace, stored, tmp_path / "out.json")
     written = json.loads((tmp_path / "out.json").read_text())["traceEvents"]
     rows = {e["tid"]: e["args"]["name"] for e in written if e["name"] == "thread_name"}
     spans = {e["name"]: (rows[e["tid"]], e["ts"], e["dur"]) for e in written if e["ph"] == "X"}

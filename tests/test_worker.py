@@ -17,7 +17,8 @@ import worker
 from analyzers.facts.facts import WindowError
 from collectors import open_trace
 from collectors.errors import DamagedError, EnvironmentFailedError, RefusedError, TraceError
-from library import analyses, cache, export_tables, timeline_lanes
+from exports import tables as export_tables
+from library import analyses, cache, timeline_lanes
 from tests import scenarios
 
 ROOT = Path(__file__).parents[1]
