@@ -754,8 +754,8 @@ def _add_telemetry(path: Path, stored: Stored) -> None:
     """Make lanes of what was sampled beside the recording; a defect in it costs no answer."""
     if not sidecars.telemetry_is_missing(path, cache.cache_root() / stored.trace_id):
         return
-    from library.telemetry_lanes import add_telemetry_index
-    from library.timeline_lanes import recording_index
+    from timeline.recording_lanes import recording_index
+    from timeline.telemetry import add_telemetry_index
 
     try:
         trace = cache.get(stored.trace_id)
@@ -802,7 +802,7 @@ def _analyse(  # noqa: PLR0913 - what the child is told to do
         return _predicted(trace, what_if, report)
     from analyzers.analysis import investigate
     from analyzers.facts.facts import build_facts
-    from library.timeline_lanes import add_recording_index, recording_index, window_index
+    from timeline.recording_lanes import add_recording_index, recording_index, window_index
 
     if (stored := analyses.load(trace, window, counters)) is not None:
         if timeline and not analyses.has_timeline(stored):  # of an older version, or not asked for

@@ -38,8 +38,9 @@ from analyzers.facts.facts import build_facts
 from benchmarks.ingest import make_export
 from benchmarks.served import ROOT, serve
 from collectors import open_trace
-from library import analyses, cache, timeline_lanes
-from library.timeline_view import Hits, Timeline
+from library import analyses, cache
+from timeline import recording_lanes
+from timeline.view import Hits, Timeline
 from views._tiles import answer
 
 SIZES = {"10 k": 0.00125, "1 M": 0.125, "10 M": 1.25}  # of ``make_export``: 8 M events are 1
@@ -195,11 +196,11 @@ def _open(path: str) -> dict[str, Any]:
     trace = open_trace(Path(path), cache.cache_root())
     cache.remember(Path(path), trace)
     facts = build_facts(trace)
-    with mock.patch.object(timeline_lanes, "add_window_index", lambda *given: later.append(given)):
+    with mock.patch.object(recording_lanes, "add_window_index", lambda *given: later.append(given)):
         stored = analyses.save(investigate(trace, "", facts), trace, "")
     opened = time.perf_counter()
-    timeline_lanes.add_recording_index(facts)
-    timeline_lanes.add_window_index(stored.folder, *later[0][1:])
+    recording_lanes.add_recording_index(facts)
+    recording_lanes.add_window_index(stored.folder, *later[0][1:])
     index_s = time.perf_counter() - opened
     return {"trace": trace.id, "open_s": opened - begin, "index_s": index_s}
 
@@ -210,8 +211,8 @@ def _ask(trace_id: str) -> dict[str, Any]:
     stored = analyses.load(trace)
     if stored is None:
         raise SystemExit(f"{trace_id}: not analysed")
-    index = timeline_lanes.recording_index(trace)
-    window = timeline_lanes.window_index(stored, index.meta["origin_ns"])
+    index = recording_lanes.recording_index(trace)
+    window = recording_lanes.window_index(stored, index.meta["origin_ns"])
     shown = Timeline(index, window, {0: "GPU 0"})
     return {
         "events": len(index.start),

@@ -210,7 +210,7 @@ def save(
     from analyzers.kernels.counted import counted_kernels
     from analyzers.kernels.table import kernel_table
     from analyzers.ledger.regions import region_matrix
-    from library.timeline_lanes import add_window_index, first_event_ns
+    from timeline.recording_lanes import add_window_index, first_event_ns
 
     tables = {
         "segments": analysis.ledger.segments,
@@ -285,8 +285,8 @@ def _timeline_version() -> str:
         "analyzers",
         "collectors.schema",
         "collectors.trace",
-        "library.timeline_index",
-        "library.timeline_lanes",
+        "timeline.index",
+        "timeline.recording_lanes",
     )[:24]
 
 

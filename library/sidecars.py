@@ -23,8 +23,8 @@ def telemetry_folder(trace_folder: Path) -> Path:
     version = fingerprint(
         "collectors.telemetry.file",
         "collectors.telemetry.schema",
-        "library.timeline_index",
-        "library.telemetry_lanes",
+        "timeline.index",
+        "timeline.telemetry",
     )
     return trace_folder / f"telemetry-{version[:24]}"
 

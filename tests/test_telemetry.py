@@ -27,10 +27,10 @@ from collectors.telemetry.file import TelemetryError, TelemetryFile, latest
 from collectors.telemetry.schema import TABLES, throttle_words
 from library.cache import DATA_DIR_VARIABLE
 from library.sidecars import telemetry_beside
-from library.telemetry_lanes import Aligned, Apart, align, telemetry_index
-from library.timeline_lanes import recording_index
-from library.timeline_view import Timeline
 from tests.view_fakes import SAMPLES
+from timeline.recording_lanes import recording_index
+from timeline.telemetry import Aligned, Apart, align, telemetry_index
+from timeline.view import Timeline
 from views._places import recordings
 
 WAIT_S = 30  # two shared cores

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from analyzers.facts.facts import build_facts
 from analyzers.finding import Row
 from analyzers.ledger.ledger import ROWS
-from library import timeline_index, timeline_lanes, timeline_view
-from library.timeline_index import (
+from tests.traces_in_memory import build
+from tests.view_fakes import library, open_sample
+from timeline import index as timeline_index
+from timeline import recording_lanes, view
+from timeline.index import (
     COLUMNS,
     Group,
     Index,
@@ -26,16 +29,14 @@ from library.timeline_index import (
     packed,
     without_overlap,
 )
-from library.timeline_lanes import (
+from timeline.recording_lanes import (
     COLORS,
     OPERATIONS,
     first_event_ns,
     recording_index,
     window_index,
 )
-from library.timeline_view import Timeline, bin_edges
-from tests.traces_in_memory import build
-from tests.view_fakes import library, open_sample
+from timeline.view import Timeline, bin_edges
 from views._charts import PALETTE
 from views._tiles import MAX_NAME, AskedWronglyError, answer
 
@@ -542,7 +543,7 @@ def test_a_counter_holds_its_value_until_the_next_sample(tmp_path):
 def test_two_makers_of_one_index_do_not_disturb_each_other(tmp_path):
     facts = build(tmp_path, kernels={"start_us": np.arange(5_000) * 10, "duration_us": 5})
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: timeline_lanes.add_recording_index(facts), range(8)))
+        list(threads.map(lambda _: recording_lanes.add_recording_index(facts), range(8)))
     assert len(recording_index(facts.trace).start) == 5_000
     assert [f.name[0] for f in (facts.trace.folder / "timeline").iterdir()] != ["."]
 
@@ -575,12 +576,12 @@ def test_one_search_serves_all_who_ask_at_once(tmp_path, monkeypatch):
     shown = timeline(tmp_path, [(t, t + 5) for t in range(0, 10_000, 10)])
     made = []
 
-    class Counted(timeline_view.Hits):
+    class Counted(view.Hits):
         def __init__(self, *given):
             made.append(1)
             super().__init__(*given)
 
-    monkeypatch.setattr(timeline_view, "Hits", Counted)
+    monkeypatch.setattr(view, "Hits", Counted)
     with ThreadPoolExecutor(8) as threads:
         counts = set(threads.map(lambda _: shown.hits("a").count, range(16)))
     assert len(made) == len(counts) == 1
@@ -589,10 +590,10 @@ def test_one_search_serves_all_who_ask_at_once(tmp_path, monkeypatch):
 def test_a_name_too_long_for_an_address_is_still_found_whole(tmp_path):
     name, other = "k" * 5_000, "k" * 100
     shown = timeline(tmp_path, [(0, 5), (10, 15)], names=(name, other))
-    text = timeline_view.exactly(name, 2_000)
+    text = view.exactly(name, 2_000)
     assert len(text) == 2_000
     assert shown.hits(text).count == 1
-    assert shown.hits(timeline_view.exactly(other, 2_000)).count == 1
+    assert shown.hits(view.exactly(other, 2_000)).count == 1
     assert shown.hits("==").count == 0  # an operator, not a way to search
 
 
@@ -849,7 +850,7 @@ def test_an_index_is_not_made_twice(opened, monkeypatch):
     def never(*_):
         raise AssertionError
 
-    monkeypatch.setattr(timeline_lanes, "write_recording", never)
-    monkeypatch.setattr(timeline_lanes, "write_window", never)
+    monkeypatch.setattr(recording_lanes, "write_recording", never)
+    monkeypatch.setattr(recording_lanes, "write_window", never)
     origin = recording_index(opened.trace).meta["origin_ns"]
     window_index(opened.stored, origin)

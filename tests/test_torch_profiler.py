@@ -29,8 +29,8 @@ from collectors.torch_profiler.names import short_name
 from exports import perfetto
 from exports.tables import export_csv
 from library import analyses
-from library.timeline_lanes import recording_index
 from tests.view_fakes import draw, library
+from timeline.recording_lanes import recording_index
 from views import _places
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "torch_trace"

@@ -14,8 +14,8 @@ from analyzers.finding import Row
 from analyzers.report import DeviceLedger
 from analyzers.words import share_text, time_text
 from library import analyses
-from library.timeline_lanes import COLORS, OPERATIONS, SEGMENTS
 from tests.view_fakes import ROOT, draw, library, open_sample, words
+from timeline.recording_lanes import COLORS, OPERATIONS, SEGMENTS
 from views import _places, _session, _units
 from views._charts import (
     PALETTE,

@@ -18,8 +18,9 @@ from analyzers.facts.facts import WindowError
 from collectors import open_trace
 from collectors.errors import DamagedError, EnvironmentFailedError, RefusedError, TraceError
 from exports import tables as export_tables
-from library import analyses, cache, timeline_lanes
+from library import analyses, cache
 from tests import scenarios
+from timeline import recording_lanes
 
 ROOT = Path(__file__).parents[1]
 
@@ -108,8 +109,8 @@ def test_a_defect_in_the_timeline_costs_no_answer(recording, monkeypatch, capsys
     def broken(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(timeline_lanes, "write_recording", broken)
-    monkeypatch.setattr(timeline_lanes, "write_window", broken)
+    monkeypatch.setattr(recording_lanes, "write_recording", broken)
+    monkeypatch.setattr(recording_lanes, "write_window", broken)
     cache.cache_root().mkdir(parents=True)
     trace = open_trace(recording, cache.cache_root())
     stored = worker._analyse(trace, "", "", lambda *_: None)

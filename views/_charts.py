@@ -16,7 +16,7 @@ from library.palette import ROW_MEANINGS as ROW_MEANINGS
 from library.palette import ink_on as ink_on
 from views._units import plotly_escape, visible
 
-# Of the timeline, by number as ``library.timeline_lanes.COLORS`` counts: the rows, so that a call
+# Of the timeline, by number as ``timeline.recording_lanes.COLORS`` counts: the rows, so that a call
 # that waits has the colour of waiting, then what is no cause.
 PALETTE = (
     *(ROW_COLORS[row] for row in Row),

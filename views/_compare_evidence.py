@@ -9,7 +9,7 @@ import streamlit as st
 from analyzers.compare.compare import Comparison, Place, SideSummary
 from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
-from library.timeline_view import Timeline
+from timeline.view import Timeline
 from views._routes import timeline_answer, trouble
 from views._session import show_error, timeline
 from views._tiles import MIN_VIEW_NS

@@ -24,10 +24,10 @@ from collectors.trace import Trace
 from library import analyses, cache
 from library.analyses import Stored
 from library.sidecars import telemetry_folder
-from library.telemetry_lanes import telemetry_index
-from library.timeline_index import Index
-from library.timeline_lanes import recording_index, window_index
-from library.timeline_view import Timeline
+from timeline.index import Index
+from timeline.recording_lanes import recording_index, window_index
+from timeline.telemetry import telemetry_index
+from timeline.view import Timeline
 from views._charts import device_labels
 from views._units import md_escape, md_prose
 

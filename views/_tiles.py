@@ -19,9 +19,9 @@ from analyzers.finding import BUSY_ROWS
 from analyzers.ledger.ledger import ROWS
 from analyzers.words import share_text, time_text
 from collectors.schema import Array
-from library.timeline_index import Lane
-from library.timeline_lanes import COLORS
-from library.timeline_view import Timeline, bin_edges
+from timeline.index import Lane
+from timeline.recording_lanes import COLORS
+from timeline.view import Timeline, bin_edges
 from views._units import visible
 
 BINS = 700  # of a full view: about two pixels each on a common screen

@@ -15,14 +15,8 @@ from analyzers.recorder import recorder_of
 from analyzers.words import function_first, size_text, time_text
 from collectors.errors import TraceError
 from library import cache
-from library.timeline_lanes import (
-    FINDINGS,
-    OPERATIONS,
-    SEGMENTS,
-    operation_words,
-    thread_labels,
-)
-from library.timeline_view import Timeline, exactly
+from timeline.recording_lanes import FINDINGS, OPERATIONS, SEGMENTS, operation_words, thread_labels
+from timeline.view import Timeline, exactly
 from views._routes import timeline_answer, trouble
 from views._session import (
     Session,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from collectors.errors import TraceError
-from library.timeline_lanes import COLORS
+from timeline.recording_lanes import COLORS
 from views._charts import PALETTE
 from views._routes import api_path, mint_token, trouble
 

@@ -29,15 +29,7 @@ from collectors.schema import Array, CopyKind, OperatorKind
 from collectors.trace import Trace
 from library.analyses import recording_index_folder, window_index_folder
 from library.cache import job_running
-from library.timeline_index import (
-    NOTHING,
-    Group,
-    Index,
-    IndexDamagedError,
-    IndexWriter,
-    Lane,
-    publish,
-)
+from timeline.index import NOTHING, Group, Index, IndexDamagedError, IndexWriter, Lane, publish
 
 if TYPE_CHECKING:
     from analyzers.report import Report

@@ -24,15 +24,7 @@ from collectors.telemetry.schema import THROTTLE_WORDS
 from collectors.trace import Trace
 from library.cache import job_running
 from library.sidecars import telemetry_beside, telemetry_folder
-from library.timeline_index import (
-    NOTHING,
-    Group,
-    Index,
-    IndexDamagedError,
-    IndexWriter,
-    Lane,
-    publish,
-)
+from timeline.index import NOTHING, Group, Index, IndexDamagedError, IndexWriter, Lane, publish
 
 MAX_CLOCK_STEP_NS = 100_000_000  # one sample; daemons that slew a clock stay far below
 HELD_PERIODS = 3  # a sample says nothing about what comes later: its source may be gone

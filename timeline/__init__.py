@@ -1,0 +1,1 @@
+"""The timeline: its index, its lanes, and what a view of it shows."""
