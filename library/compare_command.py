@@ -145,7 +145,7 @@ def gate(comparison: Comparison, allowed: float | None) -> Gate:
 
 def written(comparison: Comparison, chosen: argparse.Namespace) -> tuple[str, Gate]:
     """Write the files that were asked for; return what to print and what to answer."""
-    from library import comparison_text
+    from reports import comparison_text
 
     answer = gate(comparison, chosen.fail_on_regression)
     if chosen.markdown:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from analyzers.words import size_text
 from library.compare_command import NEW_OPTION
-from library.report_privacy import KINDS
+from reports.privacy import KINDS
 
 if TYPE_CHECKING:
     from analyzers.compare.compare import Comparison
     from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Source, Trace
     from library.analyses import Stored
-    from library.report_diagnosis import Asked
-    from library.report_document import Document
+    from reports.diagnosis import Asked
+    from reports.document import Document
 
 FORMS = {"html": "FILE.html", "markdown": "FILE.md", "json": "FILE.json"}
 
@@ -84,7 +84,7 @@ class Wanted:
             RefusedError: A target must not be replaced.
             OSError: A file cannot be written.
         """
-        from library.report_files import write
+        from reports.files import write
 
         written = write(document, self.targets, sources)
         return f"{', '.join(str(t) for t in self.targets.values())}: {size_text(written)}"
@@ -96,7 +96,7 @@ class Wanted:
             TraceError: What was stored is damaged, or a target must not be replaced.
             OSError: A file cannot be written.
         """
-        from library.report_diagnosis import Where, diagnosis
+        from reports.diagnosis import Where, diagnosis
 
         where = Where(trace_id=trace.id, window=window, counters=counters)
         return self.write(diagnosis(trace, stored, where, self.asked), [trace.source])
@@ -120,7 +120,7 @@ class Wanted:
             RefusedError: A target must not be replaced.
             OSError: A file cannot be written.
         """
-        from library.report_comparison import Sides, comparison_report, named_sources
+        from reports.comparison import Sides, comparison_report, named_sources
 
         sources = named_sources(base, new)
         document = comparison_report(
@@ -136,8 +136,8 @@ def wanted(chosen: argparse.Namespace) -> Wanted:
         RefusedError: It asks for nothing, or for something that there is not.
     """
     from collectors.errors import RefusedError
-    from library.report_diagnosis import Asked
-    from library.report_privacy import privacy_of
+    from reports.diagnosis import Asked
+    from reports.privacy import privacy_of
 
     targets = {form: path for form in FORMS if (path := getattr(chosen, form))}
     if not targets:

@@ -52,10 +52,10 @@ BORDERS = (
         {"analyzers", "collectors", "library"},
         {*NUMBERS, "plotly", "psutil", "sqlite_utils"},
     ),
-    ("views/_units.py", {"analyzers", "collectors.trace", "library.texts"}, NUMBERS),
+    ("views/_units.py", {"analyzers", "collectors.trace", "reports.numbers"}, NUMBERS),
     (
         "views/_charts.py",
-        {"analyzers", "collectors.trace", "library.palette", "views._units"},
+        {"analyzers", "collectors.trace", "reports.palette", "views._units"},
         {"plotly", *NUMBERS},
     ),
     (
@@ -66,7 +66,7 @@ BORDERS = (
     (
         "views/_compare_charts.py",
         {"analyzers", "collectors.trace", "views._charts", "views._units"}
-        | {"library.compare_words", "library.palette"},
+        | {"reports.comparison_words", "reports.palette"},
         {"plotly", *NUMBERS},
     ),
     (

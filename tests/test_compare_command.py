@@ -16,7 +16,8 @@ import worker
 from analyzers.compare.compare import compare
 from analyzers.compare.side import measure
 from analyzers.facts.facts import WindowError, build_facts
-from library import analyses, cache, compare_command, comparison_text, comparisons
+from library import analyses, cache, compare_command, comparisons
+from reports import comparison_text
 from tests.compare_scenarios import noisy, side
 
 SAMPLES = Path("traces/synthetic").absolute()

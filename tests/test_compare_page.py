@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from analyzers.compare.compare import Difference, Level, Outcome
 from analyzers.finding import Row
-from library.compare_words import (
+from reports.comparison import Sides, comparison_report, measured_speedup
+from reports.comparison_words import (
     GREY,
     interval_text,
     p_text,
@@ -19,13 +20,12 @@ from library.compare_words import (
     signed_text,
     waterfall_steps,
 )
-from library.palette import ROW_COLORS
-from library.report_comparison import Sides, comparison_report, measured_speedup
-from library.report_diagnosis import Asked as AskedReport
-from library.report_document import to_json
-from library.report_html import to_html
-from library.report_markdown import to_markdown
-from library.report_privacy import privacy_of
+from reports.diagnosis import Asked as AskedReport
+from reports.document import to_json
+from reports.html import to_html
+from reports.markdown import to_markdown
+from reports.palette import ROW_COLORS
+from reports.privacy import privacy_of
 from tests.comparisons_in_memory import comparison, delta
 from tests.test_report import Page, attributes, without_signs, words_of
 from tests.view_fakes import TIMEOUT_S, draw, library, open_sample, words

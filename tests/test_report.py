@@ -17,12 +17,12 @@ import cli
 import worker
 from analyzers.finding import Row
 from library import cache
-from library.report_diagnosis import Asked, Where, diagnosis
-from library.report_document import Cell, Column, Document, Section, Sentence, Table, to_json
-from library.report_html import to_html
-from library.report_markdown import to_markdown
-from library.report_privacy import KINDS, Privacy, privacy_of
-from library.texts import visible
+from reports.diagnosis import Asked, Where, diagnosis
+from reports.document import Cell, Column, Document, Section, Sentence, Table, to_json
+from reports.html import to_html
+from reports.markdown import to_markdown
+from reports.numbers import visible
+from reports.privacy import KINDS, Privacy, privacy_of
 from tests import scenarios
 from traces.nsys_writer import Recording
 

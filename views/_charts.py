@@ -11,9 +11,9 @@ from analyzers.finding import Row
 from analyzers.report import DeviceLedger
 from analyzers.words import count_text, share_text, time_text
 from collectors.schema import Array
-from library.palette import ROW_COLORS as ROW_COLORS
-from library.palette import ROW_MEANINGS as ROW_MEANINGS
-from library.palette import ink_on as ink_on
+from reports.palette import ROW_COLORS as ROW_COLORS
+from reports.palette import ROW_MEANINGS as ROW_MEANINGS
+from reports.palette import ink_on as ink_on
 from views._units import plotly_escape, visible
 
 # Of the timeline, by number as ``timeline.recording_lanes.COLORS`` counts: the rows, so that a call

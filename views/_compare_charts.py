@@ -13,7 +13,7 @@ from analyzers.compare.compare import REMAINDER, Comparison, Recording, SideSumm
 from analyzers.finding import Row
 from analyzers.words import count_text, time_text
 from collectors.schema import Array
-from library.compare_words import (
+from reports.comparison_words import (
     END_COLOR,
     FAINT,
     REMAINDER_MEANING,
@@ -24,7 +24,7 @@ from library.compare_words import (
     signed_text,
     waterfall_steps,
 )
-from library.palette import ROW_MEANINGS
+from reports.palette import ROW_MEANINGS
 from views._charts import time_ticks
 from views._units import plotly_escape, visible
 

@@ -14,7 +14,8 @@ from analyzers.compare.compare import Comparison, Delta, KernelChange, MetricCha
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.whatif.whatif import Prediction, agrees, range_text
 from analyzers.words import name_text
-from library.compare_words import (
+from reports.comparison import measured_speedup
+from reports.comparison_words import (
     CHANGES,
     LEVELS,
     differences,
@@ -23,7 +24,6 @@ from library.compare_words import (
     ratio_text,
     signed_text,
 )
-from library.report_comparison import measured_speedup
 from views._charts import ROW_ORDER
 from views._units import format_value, visible
 

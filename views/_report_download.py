@@ -9,11 +9,11 @@ import streamlit as st
 from analyzers.compare.compare import Comparison
 from analyzers.whatif.whatif import WhatIf
 from library import cache
-from library.report_comparison import Sides, comparison_report, named_sources
-from library.report_diagnosis import Asked, Where, diagnosis
-from library.report_document import Document
-from library.report_files import FORMS
-from library.report_privacy import KINDS, privacy_of
+from reports.comparison import Sides, comparison_report, named_sources
+from reports.diagnosis import Asked, Where, diagnosis
+from reports.document import Document
+from reports.files import FORMS
+from reports.privacy import KINDS, privacy_of
 from views._session import Session
 
 BESIDE_REPORT = (8, 1)  # widths of the verdict and of the button that hands it over

@@ -14,13 +14,8 @@ from analyzers.words import count_text, split_sentence, time_text
 from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache
-from library.compare_words import GROUPS, blocking, differences, shown_rows, signed_text, tools
-from library.report_comparison import (
-    assumptions,
-    measured_sentence,
-    no_gain_sentence,
-    replay_sentence,
-)
+from reports.comparison import assumptions, measured_sentence, no_gain_sentence, replay_sentence
+from reports.comparison_words import GROUPS, blocking, differences, shown_rows, signed_text, tools
 from views._compare_charts import (
     samples_figure,
     samples_words,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from library.report_document import Block, Cell, Document, Figure, Place, Sentence, Table
-from library.texts import pieces, visible
+from reports.document import Block, Cell, Document, Figure, Place, Sentence, Table
+from reports.numbers import pieces, visible
 
 # What Markdown, or GitHub's additions (@name, #1, ~~…~~, $…$), could take for more than a letter.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~$&@])")

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from analyzers.finding import Finding, Row
 from analyzers.report import DeviceLedger, Report
 from analyzers.words import by_reason, count_text, name_text, share_text, time_text
-from library.palette import ROW_COLORS, ROW_MEANINGS
-from library.report_document import (
+from reports.document import (
     Bar,
     Block,
     Cell,
@@ -26,8 +25,9 @@ from library.report_document import (
     Sentence,
     Table,
 )
-from library.report_privacy import Privacy
-from library.texts import format_value
+from reports.numbers import format_value
+from reports.palette import ROW_COLORS, ROW_MEANINGS
+from reports.privacy import Privacy
 
 if TYPE_CHECKING:
     from collectors.trace import Source, Trace

@@ -18,7 +18,7 @@ from analyzers.compare.compare import (
 from analyzers.compare.compare import Place as Stretch
 from analyzers.finding import Row
 from analyzers.words import count_text, time_text
-from library.compare_words import (
+from reports.comparison_words import (
     CHANGES,
     END_COLOR,
     GROUPS,
@@ -33,9 +33,8 @@ from library.compare_words import (
     signed_text,
     waterfall_steps,
 )
-from library.palette import ROW_MEANINGS
-from library.report_diagnosis import Asked, Where, about, without_private
-from library.report_document import (
+from reports.diagnosis import Asked, Where, about, without_private
+from reports.document import (
     Bar,
     Block,
     Cell,
@@ -48,7 +47,8 @@ from library.report_document import (
     Sentence,
     Table,
 )
-from library.texts import format_value
+from reports.numbers import format_value
+from reports.palette import ROW_MEANINGS
 
 if TYPE_CHECKING:
     from analyzers.whatif.whatif import WhatIf

@@ -14,18 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from analyzers.words import count_text
-from library.palette import ink_on
-from library.report_document import (
-    Bar,
-    Block,
-    Document,
-    Figure,
-    Part,
-    Place,
-    Sentence,
-    Table,
-)
-from library.texts import pieces, visible
+from reports.document import Bar, Block, Document, Figure, Part, Place, Sentence, Table
+from reports.numbers import pieces, visible
+from reports.palette import ink_on
 
 STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 POLICY = "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'"

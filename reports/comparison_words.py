@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from analyzers.compare.compare import REMAINDER, Change, Comparison, Delta, Difference, Level
 from analyzers.finding import Row
-from library.palette import ROW_COLORS
-from library.texts import format_value
+from reports.numbers import format_value
+from reports.palette import ROW_COLORS
 
 GREY = "#8E959D"  # of a change that may be chance, drawn faintly
 FAINT = 0.5  # its opacity: it must not stand out, whatever the page's colour

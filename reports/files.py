@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from library.report_document import Document, to_json
-from library.report_html import to_html
-from library.report_markdown import to_markdown
+from reports.document import Document, to_json
+from reports.html import to_html
+from reports.markdown import to_markdown
 
 if TYPE_CHECKING:
     from collectors.trace import Source

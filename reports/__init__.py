@@ -1,0 +1,1 @@
+"""Answers written for people: documents, and the words and numbers in them."""
