@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import worker
+import jobs.job as worker
 from analyzers.words import by_reason, share_text, time_text
 from library import cache, compare_command, report_command
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from analyzers.compare.compare import Comparison
     from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Trace
+    from jobs.job import Opened, Progress
     from library.analyses import Stored
-    from worker import Opened, Progress
 
 DEFECT, INTERRUPTED = 70, 130
 _OUTPUTS = ("perfetto", "html", "markdown", "json", "junit")  # options that name a file

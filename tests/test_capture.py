@@ -503,7 +503,7 @@ def recorded_by_hand(tmp_path):
 
 
 def opened_by_hand():
-    import worker
+    import jobs.job as worker
 
     return worker.open_recording(ROOT / "traces" / "synthetic" / "synthetic_launch.sqlite")
 
@@ -641,7 +641,7 @@ def test_an_nvtx_that_stays_silent_under_this_nsys_is_known(monkeypatch, package
 
 @pytest.mark.parametrize("left", [(75, 76), (76,)])
 def test_a_recording_in_which_nvtx_stayed_silent_says_so(tmp_path, left):
-    import worker
+    import jobs.job as worker
 
     silent = tmp_path / "silent.sqlite"
     shutil.copy(ROOT / "traces" / "cpu_training.sqlite", silent)
@@ -833,7 +833,7 @@ def test_counters_are_recorded_of_the_kernels_of_the_timeline(tmp_path, data, mo
     monkeypatch.setattr(tools, "run_torch_hook", lambda *_: recorded_by_hand(tmp_path))
 
     def opened(path, window):
-        import worker
+        import jobs.job as worker
 
         is_counters = path.suffix == ".ncu-rep"
         return worker.open_recording(path, window=window) if is_counters else opened_by_hand()

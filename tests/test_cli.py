@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 import cli
-import worker
+import jobs.job as worker
 from analyzers.finding import Row
 from analyzers.words import time_text
 from library import cache

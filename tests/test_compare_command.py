@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cli
-import worker
+import jobs.job as worker
 from analyzers.compare.compare import compare
 from analyzers.compare.side import measure
 from analyzers.facts.facts import WindowError, build_facts

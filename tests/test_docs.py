@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import cli
-import worker
+import jobs.job as worker
 from collectors import collectors
 from collectors.schema import TABLES
 

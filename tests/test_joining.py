@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cli
-import worker
+import jobs.job as worker
 from analyzers import analyze
 from analyzers.analysis import investigate
 from analyzers.counters.joining import (

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import worker
+import jobs.job as worker
 from analyzers.counters.inside import account_of
 from analyzers.facts.facts import build_facts
 from analyzers.finding import Row

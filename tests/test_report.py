@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cli
-import worker
+import jobs.job as worker
 from analyzers.finding import Row
 from library import cache
 from reports.diagnosis import Asked, Where, diagnosis

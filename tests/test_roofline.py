@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import worker
+import jobs.job as worker
 from analyzers.analysis import investigate
 from analyzers.counters import roofline
 from analyzers.counters.by_kernel import ByKernel

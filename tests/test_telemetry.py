@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import worker
+import jobs.job as worker
 from collectors import collectors, open_trace
 from collectors.errors import RefusedError
 from collectors.telemetry import sampler as telemetry_sampler

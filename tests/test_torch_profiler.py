@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-import worker
+import jobs.job as worker
 from analyzers import analyze
 from analyzers.analysis import investigate
 from analyzers.cuda_names import Call

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cli
-import worker
+import jobs.job as worker
 from analyzers.facts.facts import build_facts
 from analyzers.facts.windows import choose_window, find_iterations
 from analyzers.report import Window

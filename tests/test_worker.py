@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import worker
+import jobs.job as worker
 from analyzers.facts.facts import WindowError
 from collectors import open_trace
 from collectors.errors import DamagedError, EnvironmentFailedError, RefusedError, TraceError

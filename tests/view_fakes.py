@@ -10,7 +10,7 @@ from unittest import mock
 
 from streamlit.testing.v1 import AppTest
 
-import worker
+import jobs.job as worker
 from library.cache import DATA_DIR_VARIABLE
 
 ROOT = Path(__file__).parents[1]

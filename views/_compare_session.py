@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-import worker
+import jobs.job as worker
 from analyzers.compare.compare import Comparison, Outcome, Side
 from analyzers.facts.facts import WindowError, holds_counters_only
 from analyzers.whatif.whatif import WhatIf

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-import worker
+import jobs.job as worker
 from views._units import md_escape
 
 KEPT_JOBS = 64

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-import worker
+import jobs.job as worker
 from analyzers.facts.facts import WindowError
 from analyzers.finding import Evidence, Finding
 from analyzers.report import Report

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-import worker
+import jobs.job as worker
 from library.cache import DATA_DIR_VARIABLE
 from tests.view_fakes import open_sample
 from traces.nsys_writer import Recording

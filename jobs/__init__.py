@@ -1,0 +1,1 @@
+"""The child process in which recordings are read and analysed, under limits."""
