@@ -20,7 +20,7 @@ from store import order as capture_order
 from store import words as capture_words
 from store.store import RunState, State
 
-import cli
+import cli.main as cli
 from collectors.capture import guard as capture_guard
 from collectors.capture import run as tools
 from library import cache

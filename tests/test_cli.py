@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-import cli
+import cli.main as cli
 import jobs.job as worker
 from analyzers.finding import Row
 from analyzers.words import time_text

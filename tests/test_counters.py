@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cli
+import cli.main as cli
 from analyzers import analyze, diagnose
 from analyzers.analysis import investigate
 from analyzers.counters.inside import Part

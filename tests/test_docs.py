@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import cli
+import cli.main as cli
 import jobs.job as worker
 from collectors import collectors
 from collectors.schema import TABLES

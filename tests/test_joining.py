@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import cli
+import cli.main as cli
 import jobs.job as worker
 from analyzers import analyze
 from analyzers.analysis import investigate

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cli
+import cli.main as cli
 import jobs.job as worker
 from analyzers.finding import Row
 from library import cache

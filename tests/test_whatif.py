@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import cli
+import cli.main as cli
 import jobs.job as worker
 from analyzers.facts.facts import build_facts
 from analyzers.facts.windows import choose_window, find_iterations

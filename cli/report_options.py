@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analyzers.words import size_text
-from library.compare_command import NEW_OPTION
+from cli.compare_options import NEW_OPTION
 from reports.privacy import KINDS
 
 if TYPE_CHECKING:

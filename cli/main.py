@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import jobs.job as worker
 from analyzers.words import by_reason, share_text, time_text
-from library import cache, compare_command, report_command
+from cli import compare_options, report_options
+from library import cache
 
 if TYPE_CHECKING:
     from analyzers.compare.compare import Comparison
@@ -71,7 +72,7 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     if arguments[:1] == ["capture"] and "--" in arguments:
         place = arguments.index("--")
         arguments, command = arguments[:place], arguments[place + 1 :]
-    chosen = _parser().parse_args(compare_command.with_separator(arguments))
+    chosen = _parser().parse_args(compare_options.with_separator(arguments))
     chosen.command = command
     return chosen
 
@@ -100,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "compare", parents=[shared], help="say whether a program got faster, and why"
     )
-    compare_command.add_options(command)
+    compare_options.add_options(command)
     command.set_defaults(run=_compare)
     _add_export(commands, shared, windowed)
     command = commands.add_parser(
@@ -108,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[shared],
         help="write what whyslow says to one HTML, Markdown or JSON file",
     )
-    report_command.add_options(command)
+    report_options.add_options(command)
     command.set_defaults(run=_report)
     _add_capture(commands, shared)
     return parser
@@ -275,7 +276,7 @@ def _diagnose(chosen: argparse.Namespace) -> None:
 def _compare(chosen: argparse.Namespace) -> int:
     *_, comparison = _compared(chosen, smallest=chosen.smallest, anyway=chosen.anyway)
     with _writing_to(chosen.markdown or chosen.junit or Path("stdout")):
-        text, answer = compare_command.written(comparison, chosen)
+        text, answer = compare_options.written(comparison, chosen)
     sys.stdout.write(text)
     return answer.status
 
@@ -286,7 +287,7 @@ def _compared(
     """Compare recordings; two are opened at a time, as there are two sides."""
     from library import comparisons
 
-    base, new = compare_command.sides(chosen)
+    base, new = compare_options.sides(chosen)
     with _bar("compare") as show, ThreadPoolExecutor(comparisons.AT_A_TIME) as threads:
         traces = list(threads.map(lambda path: _trace(path, show), [*base, *new]))
         sides = traces[: len(base)], traces[len(base) :]
@@ -310,7 +311,7 @@ def _report_text(path: Path, window: str, counters: str) -> str:
 
 
 def _report(chosen: argparse.Namespace) -> None:
-    wanted = report_command.wanted(chosen)
+    wanted = report_options.wanted(chosen)
     if len(chosen.recordings) > 1 or chosen.new:
         base, new, comparison = _compared(chosen)
         what_if = _predicted(base[0], chosen.window, comparison)
@@ -330,7 +331,7 @@ def _predicted(baseline: Trace, window: str, comparison: Comparison) -> WhatIf |
     return worker.predict_compared(baseline, window, comparison.base.recordings[0].warm_up)
 
 
-def _diagnosed(chosen: argparse.Namespace, wanted: report_command.Wanted) -> str:
+def _diagnosed(chosen: argparse.Namespace, wanted: report_options.Wanted) -> str:
     from collectors.errors import DamagedError
 
     path, window = chosen.recordings[0], chosen.window

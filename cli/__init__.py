@@ -1,0 +1,1 @@
+"""The ``whyslow`` command."""
