@@ -54,18 +54,18 @@ BORDERS = (
     ),
     ("views/_units.py", {"analyzers", "collectors.trace", "reports.numbers"}, NUMBERS),
     (
-        "views/_charts.py",
+        "views/charts/ledger.py",
         {"analyzers", "collectors.trace", "reports.palette", "views._units"},
         {"plotly", *NUMBERS},
     ),
     (
-        "views/_kernel_charts.py",
-        {"analyzers", "collectors.trace", "views._charts", "views._units"},
+        "views/charts/kernels.py",
+        {"analyzers", "collectors.trace", "views.charts.ledger", "views._units"},
         {"plotly", *NUMBERS},
     ),
     (
-        "views/_compare_charts.py",
-        {"analyzers", "collectors.trace", "views._charts", "views._units"}
+        "views/charts/compare.py",
+        {"analyzers", "collectors.trace", "views.charts.ledger", "views._units"}
         | {"reports.comparison_words", "reports.palette"},
         {"plotly", *NUMBERS},
     ),

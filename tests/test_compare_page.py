@@ -30,15 +30,6 @@ from tests.comparisons_in_memory import comparison, delta
 from tests.test_report import Page, attributes, without_signs, words_of
 from tests.view_fakes import TIMEOUT_S, draw, library, open_sample, words
 from views import _compare_session
-from views._compare_charts import (
-    FAINT,
-    MAX_SAMPLES,
-    WARM_UP_WORDS,
-    samples_figure,
-    thinned,
-    waterfall_figure,
-    waterfall_is_cropped,
-)
 from views._compare_tables import (
     QUIET,
     changed_only,
@@ -46,6 +37,15 @@ from views._compare_tables import (
     metrics_table,
     region_matrix,
     region_table,
+)
+from views.charts.compare import (
+    FAINT,
+    MAX_SAMPLES,
+    WARM_UP_WORDS,
+    samples_figure,
+    thinned,
+    waterfall_figure,
+    waterfall_is_cropped,
 )
 
 MINUS = "\N{MINUS SIGN}"

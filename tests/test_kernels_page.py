@@ -22,15 +22,6 @@ from tests.test_roofline import CLOCKS, FP32, PEAK, launch
 from tests.view_fakes import draw, library, words
 from traces.ncu_writer import write_report
 from views._kernel_card import computed_facts, counted_facts
-from views._kernel_charts import (
-    CAUSE_COLORS,
-    CAUSE_SYMBOLS,
-    CAUSE_WORDS,
-    lost_by_configuration,
-    lost_figure,
-    on_roofline,
-    roofline_figure,
-)
 from views._regions import (
     OUTSIDE_WORDS,
     REST_WORDS,
@@ -41,6 +32,15 @@ from views._regions import (
 )
 from views._session import load
 from views._units import rate_text
+from views.charts.kernels import (
+    CAUSE_COLORS,
+    CAUSE_SYMBOLS,
+    CAUSE_WORDS,
+    lost_by_configuration,
+    lost_figure,
+    on_roofline,
+    roofline_figure,
+)
 
 SYNTHETIC = Path(__file__).parents[1] / "traces" / "synthetic"
 HOSTILE = "<b>evil</b>$x$ [y](z) `q` %{x}(int)"

@@ -17,7 +17,9 @@ from library import analyses
 from tests.view_fakes import ROOT, draw, library, open_sample, words
 from timeline.recording_lanes import COLORS, OPERATIONS, SEGMENTS
 from views import _places, _session, _units
-from views._charts import (
+from views._choices import window_label
+from views._session import finding_places, parse_span, zero_ns
+from views.charts.ledger import (
     PALETTE,
     ROW_COLORS,
     ROW_MEANINGS,
@@ -26,8 +28,6 @@ from views._charts import (
     legend_entries,
     log_ticks,
 )
-from views._choices import window_label
-from views._session import finding_places, parse_span, zero_ns
 
 PAGES = ("overview", "timeline", "kernels", "open")
 PICKERS = ["pick_recording", "pick_window"]

@@ -11,9 +11,9 @@ from analyzers.counters.limits import THREADS_PER_WARP
 from analyzers.kernels.counted import LOST, RULE_OF_PART, WORDS_OF_PART, limiter_words
 from analyzers.report import Report
 from analyzers.words import share_text, time_text
-from views._kernel_charts import LEVEL_WORDS
 from views._session import show_prose
 from views._units import NOT_RECORDED_TEXT, md_prose, rate_text, visible
+from views.charts.kernels import LEVEL_WORDS
 
 MIN_SHOWN_SHARE = 0.02  # of the kernel's time
 SHOWN_LOSSES = 4

@@ -16,14 +16,6 @@ from collectors.trace import Trace
 from library import cache
 from reports.comparison import assumptions, measured_sentence, no_gain_sentence, replay_sentence
 from reports.comparison_words import GROUPS, blocking, differences, shown_rows, signed_text, tools
-from views._compare_charts import (
-    samples_figure,
-    samples_words,
-    warm_up_is_cut,
-    waterfall_figure,
-    waterfall_is_cropped,
-    waterfall_words,
-)
 from views._compare_evidence import Evidence, show_evidence
 from views._compare_session import (
     Asked,
@@ -50,6 +42,14 @@ from views._report_download import BESIDE_REPORT, offer_comparison
 from views._session import show_prose
 from views._style import tint_verdict
 from views._units import md_escape, md_prose, visible
+from views.charts.compare import (
+    samples_figure,
+    samples_words,
+    warm_up_is_cut,
+    waterfall_figure,
+    waterfall_is_cropped,
+    waterfall_words,
+)
 
 PICKERS = (3, 3, 2)  # widths
 BASE_KEY, NEW_KEY = "compare_base", "compare_new"

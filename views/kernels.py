@@ -10,16 +10,7 @@ from analyzers.facts.facts import COMMUNICATION, KERNEL
 from analyzers.kernels.words import NOTABLE_SHARE, counted_sentence, timeline_sentence
 from analyzers.words import count_text, function_first, split_sentence, time_text
 from collectors.schema import NOT_RECORDED, Array
-from views._charts import duration_histogram
 from views._kernel_card import basis_words, covered_words, show_computed, show_counted
-from views._kernel_charts import (
-    LEVEL_WORDS,
-    cause_of,
-    lost_by_configuration,
-    lost_figure,
-    on_roofline,
-    roofline_figure,
-)
 from views._regions import show_regions
 from views._session import Session, current, digest, show_prose
 from views._style import tint_verdict
@@ -33,6 +24,15 @@ from views._units import (
     ns_to_us,
     visible,
 )
+from views.charts.kernels import (
+    LEVEL_WORDS,
+    cause_of,
+    lost_by_configuration,
+    lost_figure,
+    on_roofline,
+    roofline_figure,
+)
+from views.charts.ledger import duration_histogram
 
 TABLE_HEIGHT_PX = 318
 ROWS_THAT_FIT = 8
