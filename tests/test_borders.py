@@ -52,20 +52,20 @@ BORDERS = (
         {"analyzers", "collectors", "library"},
         {*NUMBERS, "plotly", "psutil", "sqlite_utils"},
     ),
-    ("views/_units.py", {"analyzers", "collectors.trace", "reports.numbers"}, NUMBERS),
+    ("views/shared/units.py", {"analyzers", "collectors.trace", "reports.numbers"}, NUMBERS),
     (
         "views/charts/ledger.py",
-        {"analyzers", "collectors.trace", "reports.palette", "views._units"},
+        {"analyzers", "collectors.trace", "reports.palette", "views.shared.units"},
         {"plotly", *NUMBERS},
     ),
     (
         "views/charts/kernels.py",
-        {"analyzers", "collectors.trace", "views.charts.ledger", "views._units"},
+        {"analyzers", "collectors.trace", "views.charts.ledger", "views.shared.units"},
         {"plotly", *NUMBERS},
     ),
     (
         "views/charts/compare.py",
-        {"analyzers", "collectors.trace", "views.charts.ledger", "views._units"}
+        {"analyzers", "collectors.trace", "views.charts.ledger", "views.shared.units"}
         | {"reports.comparison_words", "reports.palette"},
         {"plotly", *NUMBERS},
     ),

@@ -30,8 +30,6 @@ from views._regions import (
     place_of,
     styled,
 )
-from views._session import load
-from views._units import rate_text
 from views.charts.kernels import (
     CAUSE_COLORS,
     CAUSE_SYMBOLS,
@@ -41,6 +39,8 @@ from views.charts.kernels import (
     on_roofline,
     roofline_figure,
 )
+from views.shared.session import load
+from views.shared.units import rate_text
 
 SYNTHETIC = Path(__file__).parents[1] / "traces" / "synthetic"
 HOSTILE = "<b>evil</b>$x$ [y](z) `q` %{x}(int)"

@@ -16,7 +16,7 @@ from collectors.ncu import ncu, numbers
 from collectors.ncu.labels import metric_of
 from collectors.schema import ProfiledKind
 from traces.ncu_writer import Launch, details_page, raw_page, report, write_report
-from views import _places
+from views.shared import places
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real recordings are not here")
@@ -558,11 +558,11 @@ def test_other_tables_are_not_taken_for_counters(text, tmp_path):
 def test_watched_folders_list_the_tables_of_counters_and_no_others(tmp_path):
     for name, text in (("a.csv", raw_page([ONE])), ("b.csv", "date,price\n2026-01-01,5\n")):
         (tmp_path / name).write_text(text)
-    assert [p.shown for p in _places.recordings(tmp_path)] == ["a.csv"]
+    assert [p.shown for p in places.recordings(tmp_path)] == ["a.csv"]
 
 
 def test_only_so_many_tables_of_a_watched_folder_are_looked_into(tmp_path, monkeypatch):
-    monkeypatch.setattr(_places, "MAX_TABLES", 3)
+    monkeypatch.setattr(places, "MAX_TABLES", 3)
     for number in range(9):
         (tmp_path / f"{number}.csv").write_text(raw_page([ONE]))
-    assert len(_places.recordings(tmp_path)) == 3
+    assert len(places.recordings(tmp_path)) == 3

@@ -14,8 +14,9 @@ from collectors import open_trace
 from collectors.errors import RefusedError
 from tests.view_fakes import library, open_sample
 from traces.ncu_writer import Launch, raw_page, report
-from views import _routes, _session
+from views import _routes
 from views._routes import ROUTES, SQLITE_MAGIC, TOKEN_HEADER, inbox, mint_token, uploaded_file
+from views.shared import session
 
 HOST = "http://testserver"
 KEY = "00" + hashlib.sha256(b"one").hexdigest()[:16]
@@ -225,7 +226,7 @@ def test_the_timeline_is_served_to_its_own_token_only(tmp_path, monkeypatch):
         elsewhere = headers | {"origin": "https://evil.example"}
         assert client.get("/api/timeline", params=view, headers=elsewhere).status_code == 403
         with monkeypatch.context() as patched:
-            patched.setattr(_session, "_timeline", full)
+            patched.setattr(session, "_timeline", full)
             answer = client.get("/api/timeline", params=view, headers=headers)
             assert answer.status_code == 507
             assert "no disk space left" in answer.json()["error"]

@@ -31,7 +31,7 @@ from tests.view_fakes import SAMPLES
 from timeline.recording_lanes import recording_index
 from timeline.telemetry import Aligned, Apart, align, telemetry_index
 from timeline.view import Timeline
-from views._places import recordings
+from views.shared.places import recordings
 
 WAIT_S = 30  # two shared cores
 BUSY = "while True: sum(range(10_000))"

@@ -31,7 +31,7 @@ from exports.tables import export_csv
 from library import analyses
 from tests.view_fakes import draw, library
 from timeline.recording_lanes import recording_index
-from views import _places
+from views.shared import places
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "torch_trace"
 REAL = REAL if REAL.is_dir() else Path("/work/shared/real/torch_trace")
@@ -828,7 +828,7 @@ def test_each_page_draws_a_torch_trace(page, shown):
 
 def test_a_torch_trace_is_found_in_a_watched_folder(shown):
     _, path, _ = shown
-    assert [p.path for p in _places.recordings(path.parent)] == [path]
+    assert [p.path for p in places.recordings(path.parent)] == [path]
 
 
 def test_a_torch_trace_can_be_exported(tmp_path, shown):

@@ -16,9 +16,6 @@ from analyzers.words import share_text, time_text
 from library import analyses
 from tests.view_fakes import ROOT, draw, library, open_sample, words
 from timeline.recording_lanes import COLORS, OPERATIONS, SEGMENTS
-from views import _places, _session, _units
-from views._choices import window_label
-from views._session import finding_places, parse_span, zero_ns
 from views.charts.ledger import (
     PALETTE,
     ROW_COLORS,
@@ -28,6 +25,9 @@ from views.charts.ledger import (
     legend_entries,
     log_ticks,
 )
+from views.shared import places, session, units
+from views.shared.choices import window_label
+from views.shared.session import finding_places, parse_span, zero_ns
 
 PAGES = ("overview", "timeline", "kernels", "open")
 PICKERS = ["pick_recording", "pick_window"]
@@ -237,7 +237,7 @@ def test_a_timeline_that_cannot_be_stored_is_one_line(pages, sync, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(_session, "_timeline", full)
+    monkeypatch.setattr(session, "_timeline", full)
     app = draw("timeline", trace=sync.trace.id)
     assert not app.exception
     assert "no disk space left" in app.error[0].value
@@ -556,38 +556,38 @@ HOSTILE = "![x](https://evil.example/a.png) <b>k</b> $x$ :red[y] `z` =1+1 \u202e
 
 
 def test_escaped_text_has_no_markdown_left():
-    escaped = _units.md_escape(HOSTILE)
+    escaped = units.md_escape(HOSTILE)
     assert not re.search(r"(?<!\\)[\[\]<>$`*_|:]", escaped)
     assert "\u202e" not in escaped
     assert "\n" not in escaped
 
 
 def test_prose_keeps_code_and_nothing_else():
-    assert _units.md_prose("run `ncu *x*` [now]") == r"run `ncu *x*` \[now\]"
-    assert _units.md_prose("odd ` tick") == r"odd \` tick"
+    assert units.md_prose("run `ncu *x*` [now]") == r"run `ncu *x*` \[now\]"
+    assert units.md_prose("odd ` tick") == r"odd \` tick"
 
 
 @given(st.text())
 def test_visible_text_is_printable_and_one_line(text):
-    assert _units.visible(text).isprintable()
+    assert units.visible(text).isprintable()
 
 
 @given(st.integers(-(1 << 62), 1 << 62))
 def test_a_moment_is_told_to_the_nanosecond(ns):
-    number, unit = _units.moment_text(ns).replace(",", "").split(" ")
+    number, unit = units.moment_text(ns).replace(",", "").split(" ")
     scale = {"s": 9, "ms": 6, "µs": 3, "ns": 0}[unit]
     assert Decimal(number).scaleb(scale) == ns
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\0x"])
 def test_a_cell_never_starts_a_formula(text):
-    assert _units.csv_text(text) == f"'{text}"
+    assert units.csv_text(text) == f"'{text}"
 
 
 def test_similar_names_show_where_they_differ():
     arguments = ", ".join(["Buffer<double> &"] * 20)
     names = [f"ranged<advance({arguments})::[lambda {n}]>(Range)" for n in (1, 12)]
-    short = _units.apart([*names, "other"])
+    short = units.apart([*names, "other"])
     assert short[0].startswith("ranged<advance(")
     assert short[0].endswith("[lambda 1]>(Range)")
     assert short[1].endswith("[lambda 12]>(Range)")
@@ -597,7 +597,7 @@ def test_similar_names_show_where_they_differ():
 
 @given(st.lists(st.text(max_size=120), unique=True, max_size=8))
 def test_telling_names_apart_keeps_their_number_and_never_fails(names):
-    assert len(_units.apart(names)) == len(names)
+    assert len(units.apart(names)) == len(names)
 
 
 def test_markup_is_written_in_one_place_only():
@@ -630,7 +630,7 @@ def test_a_watched_folder_lists_recordings_newest_first(tmp_path):
         import os
 
         os.utime(file, (1_000_000 - age, 1_000_000 - age))
-    found = _places.recordings(tmp_path)
+    found = places.recordings(tmp_path)
     assert [p.shown for p in found] == ["new.sqlite", "old.nsys-rep"]
     assert found[0].size_bytes == 10
 
@@ -643,18 +643,18 @@ def test_a_server_others_can_reach_opens_watched_folders_only(tmp_path, monkeypa
     link = tmp_path / "in" / "link.sqlite"
     link.symlink_to(outside)
     monkeypatch.setenv("WHYSLOW_TRACE_ROOTS", str(tmp_path / "in"))
-    assert _places.check_path(str(inside), "0.0.0.0") == inside
-    assert _places.check_path(str(outside), "127.0.0.1") == outside
+    assert places.check_path(str(inside), "0.0.0.0") == inside
+    assert places.check_path(str(outside), "127.0.0.1") == outside
     for refused in (outside, link, tmp_path / "in" / ".." / "b.sqlite"):
-        with pytest.raises(_places.RefusedError, match="watched folders"):
-            _places.check_path(str(refused), "0.0.0.0")
+        with pytest.raises(places.RefusedError, match="watched folders"):
+            places.check_path(str(refused), "0.0.0.0")
 
 
 def test_a_folder_is_not_a_recording(tmp_path):
-    with pytest.raises(_places.RefusedError, match="a folder, not a recording"):
-        _places.check_path(str(tmp_path), "localhost")
+    with pytest.raises(places.RefusedError, match="a folder, not a recording"):
+        places.check_path(str(tmp_path), "localhost")
 
 
 def test_every_sample_is_described():
-    shown = {p.shown for p in _places.recordings(_places.SAMPLES)}
-    assert shown <= set(_places.sample_words())
+    shown = {p.shown for p in places.recordings(places.SAMPLES)}
+    assert shown <= set(places.sample_words())

@@ -11,7 +11,7 @@ import streamlit as st
 
 from analyzers.words import size_text
 from collectors.telemetry.file import Latest, Series, TelemetryError, TelemetryFile
-from views._units import md_escape, visible
+from views.shared.units import md_escape, visible
 
 LAST_S = 120.0
 POINTS = 120

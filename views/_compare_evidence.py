@@ -11,11 +11,11 @@ from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
 from timeline.view import Timeline
 from views._routes import timeline_answer, trouble
-from views._session import show_error, timeline
 from views._tiles import MIN_VIEW_NS
-from views._units import md_escape, visible
 from views.components.timeline import Drawn, Span
 from views.components.timeline import timeline as canvas
+from views.shared.session import show_error, timeline
+from views.shared.units import md_escape, visible
 
 KEY = "compare_timeline"
 ROOM_AROUND = 1.5  # of the longer of both stretches, on both sides of it

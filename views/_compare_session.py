@@ -21,10 +21,10 @@ from analyzers.whatif.whatif import WhatIf
 from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache, comparisons
-from views._choices import window_choices
 from views._routes import trouble
-from views._session import MAX_ROWS_IN_SERVER, show_error
-from views._units import md_escape
+from views.shared.choices import window_choices
+from views.shared.session import MAX_ROWS_IN_SERVER, show_error
+from views.shared.units import md_escape
 
 REMEMBERED = "compare_asked"
 KEPT = 16  # comparisons that stay in memory

@@ -24,8 +24,8 @@ from reports.comparison_words import (
     ratio_text,
     signed_text,
 )
-from views._units import format_value, visible
 from views.charts.ledger import ROW_ORDER
+from views.shared.units import format_value, visible
 
 NAME_ROOM = 90
 VALUE_ROOM = 60

@@ -11,9 +11,9 @@ from analyzers.counters.limits import THREADS_PER_WARP
 from analyzers.kernels.counted import LOST, RULE_OF_PART, WORDS_OF_PART, limiter_words
 from analyzers.report import Report
 from analyzers.words import share_text, time_text
-from views._session import show_prose
-from views._units import NOT_RECORDED_TEXT, md_prose, rate_text, visible
 from views.charts.kernels import LEVEL_WORDS
+from views.shared.session import show_prose
+from views.shared.units import NOT_RECORDED_TEXT, md_prose, rate_text, visible
 
 MIN_SHOWN_SHARE = 0.02  # of the kernel's time
 SHOWN_LOSSES = 4

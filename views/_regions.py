@@ -13,9 +13,9 @@ from analyzers.ledger.booking import ROWS
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.report import Report
 from analyzers.words import share_text, time_text
-from views._session import Session
-from views._units import md_escape, visible
 from views.charts.ledger import ROW_COLORS, ROW_MEANINGS, ROW_ORDER
+from views.shared.session import Session
+from views.shared.units import md_escape, visible
 
 SHOWN_REGIONS = 12
 NAME_ROOM = 90

@@ -32,9 +32,9 @@ from collectors import collectors, input_file, known_as
 from collectors.errors import TraceError
 from collectors.torch_profiler.file import begins_like_json
 from library import cache
-from views import _session
 from views._tiles import AskedWronglyError, answer
-from views._units import visible
+from views.shared import session
+from views.shared.units import visible
 
 TOKEN_HEADER = "x-whyslow-token"
 TOKEN_LASTS_S = 12 * 3600  # a working day without touching the page
@@ -287,7 +287,7 @@ def timeline_answer(query: Mapping[str, str]) -> bytes:
     device = query.get("device", "-1")
     key = int(device) if re.fullmatch(r"-1|\d{1,4}", device) else -1
     named = (query.get("trace", ""), query.get("window", ""), key, query.get("counters", ""))
-    shown = _session.timeline(*named)
+    shown = session.timeline(*named)
     return answer(shown, query)
 
 

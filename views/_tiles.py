@@ -22,7 +22,7 @@ from collectors.schema import Array
 from timeline.index import Lane
 from timeline.recording_lanes import COLORS
 from timeline.view import Timeline, bin_edges
-from views._units import visible
+from views.shared.units import visible
 
 BINS = 700  # of a full view: about two pixels each on a common screen
 MIN_BINS, MAX_BINS = 50, 4_000

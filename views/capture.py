@@ -30,8 +30,8 @@ from views._capture_choices import (
     pairs,
     parsed,
 )
-from views._session import show_error, show_prose
-from views._units import md_escape, visible
+from views.shared.session import show_error, show_prose
+from views.shared.units import md_escape, visible
 
 CAPTURE = "capture"
 POLL = "1s"

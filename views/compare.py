@@ -38,10 +38,6 @@ from views._compare_tables import (
     region_matrix,
     region_table,
 )
-from views._report_download import BESIDE_REPORT, offer_comparison
-from views._session import show_prose
-from views._style import tint_verdict
-from views._units import md_escape, md_prose, visible
 from views.charts.compare import (
     samples_figure,
     samples_words,
@@ -50,6 +46,10 @@ from views.charts.compare import (
     waterfall_is_cropped,
     waterfall_words,
 )
+from views.shared.report_download import BESIDE_REPORT, offer_comparison
+from views.shared.session import show_prose
+from views.shared.style import tint_verdict
+from views.shared.units import md_escape, md_prose, visible
 
 PICKERS = (3, 3, 2)  # widths
 BASE_KEY, NEW_KEY = "compare_base", "compare_new"

@@ -12,18 +12,6 @@ from analyzers.words import count_text, function_first, split_sentence, time_tex
 from collectors.schema import NOT_RECORDED, Array
 from views._kernel_card import basis_words, covered_words, show_computed, show_counted
 from views._regions import show_regions
-from views._session import Session, current, digest, show_prose
-from views._style import tint_verdict
-from views._units import (
-    NOT_RECORDED_TEXT,
-    apart,
-    csv_text,
-    md_escape,
-    md_prose,
-    ns_to_ms,
-    ns_to_us,
-    visible,
-)
 from views.charts.kernels import (
     LEVEL_WORDS,
     cause_of,
@@ -33,6 +21,18 @@ from views.charts.kernels import (
     roofline_figure,
 )
 from views.charts.ledger import duration_histogram
+from views.shared.session import Session, current, digest, show_prose
+from views.shared.style import tint_verdict
+from views.shared.units import (
+    NOT_RECORDED_TEXT,
+    apart,
+    csv_text,
+    md_escape,
+    md_prose,
+    ns_to_ms,
+    ns_to_us,
+    visible,
+)
 
 TABLE_HEIGHT_PX = 318
 ROWS_THAT_FIT = 8

@@ -15,7 +15,7 @@ from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache
-from views._choices import (
+from views.shared.choices import (
     NO_COUNTERS,
     WHOLE,
     counters_choices,
@@ -23,9 +23,9 @@ from views._choices import (
     window_choices,
     window_label,
 )
-from views._session import Selection, choose, chosen, load
-from views._style import apply_style
-from views._units import visible
+from views.shared.session import Selection, choose, chosen, load
+from views.shared.style import apply_style
+from views.shared.units import visible
 
 LOG = logging.getLogger(__name__)
 

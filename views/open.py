@@ -14,8 +14,10 @@ from analyzers.words import count_text, size_text
 from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache
-from views._jobs import begin, follow, forget
-from views._places import (
+from views._routes import uploaded_file
+from views.components.upload import upload
+from views.shared.jobs import begin, follow, forget
+from views.shared.places import (
     ROOTS_VARIABLE,
     SAMPLES,
     SHOWN_FILES,
@@ -25,10 +27,8 @@ from views._places import (
     roots,
     sample_words,
 )
-from views._routes import uploaded_file
-from views._session import show_error
-from views._units import md_escape, visible
-from views.components.upload import upload
+from views.shared.session import show_error
+from views.shared.units import md_escape, visible
 
 SHOWN_RECENT = 8
 SHOWN_NAME = 64

@@ -14,11 +14,11 @@ from analyzers.words import (
     split_sentence,
     time_text,
 )
-from views._report_download import BESIDE_REPORT, offer_diagnosis
-from views._session import Session, current, finding_places, show_prose
-from views._style import show_legend, tint_verdict
-from views._units import format_value, md_escape, md_prose, visible
 from views.charts.ledger import device_labels, ledger_figure, legend_entries
+from views.shared.report_download import BESIDE_REPORT, offer_diagnosis
+from views.shared.session import Session, current, finding_places, show_prose
+from views.shared.style import show_legend, tint_verdict
+from views.shared.units import format_value, md_escape, md_prose, visible
 
 SHOWN_EVIDENCE = 4
 NAMED_RULES = 3  # of those with one reason; the help names all

@@ -18,7 +18,10 @@ from library import cache
 from timeline.recording_lanes import FINDINGS, OPERATIONS, SEGMENTS, operation_words, thread_labels
 from timeline.view import Timeline, exactly
 from views._routes import timeline_answer, trouble
-from views._session import (
+from views._tiles import MAX_FIND, MIN_VIEW_NS, short
+from views.components.timeline import Aligned, Drawn, Event, Shown, Span
+from views.components.timeline import timeline as canvas
+from views.shared.session import (
     Session,
     current,
     digest,
@@ -28,10 +31,7 @@ from views._session import (
     show_error,
     timeline,
 )
-from views._tiles import MAX_FIND, MIN_VIEW_NS, short
-from views._units import format_value, md_prose, moment_text, ns_to_us, visible
-from views.components.timeline import Aligned, Drawn, Event, Shown, Span
-from views.components.timeline import timeline as canvas
+from views.shared.units import format_value, md_prose, moment_text, ns_to_us, visible
 
 HELP = (
     "Wheel or W and S: zoom. Drag or A and D: move. Shift and drag, M, or hold a finger: measure. "

@@ -25,8 +25,8 @@ from reports.comparison_words import (
     waterfall_steps,
 )
 from reports.palette import ROW_MEANINGS
-from views._units import plotly_escape, visible
 from views.charts.ledger import time_ticks
+from views.shared.units import plotly_escape, visible
 
 BASE, NEW = "baseline", "new"
 BASE_COLOR, NEW_COLOR = "#7F8892", "#9C5BD6"  # no cause has them; grey and violet for every eye

@@ -17,8 +17,8 @@ from analyzers.losses.parallelism import WORDS as UNFILLED
 from analyzers.losses.parallelism import Parallelism
 from analyzers.words import name_text, share_text, time_text
 from collectors.schema import Array
-from views._units import plotly_escape, rate_text, visible
 from views.charts.ledger import PALETTE, ROW_COLORS, log_ticks
+from views.shared.units import plotly_escape, rate_text, visible
 
 MAX_POINTS = 300  # the others have next to no time, and would only hide those that have
 SMALLEST_PX, LARGEST_PX = 9.0, 44.0

@@ -14,7 +14,7 @@ from collectors.schema import Array
 from reports.palette import ROW_COLORS as ROW_COLORS
 from reports.palette import ROW_MEANINGS as ROW_MEANINGS
 from reports.palette import ink_on as ink_on
-from views._units import plotly_escape, visible
+from views.shared.units import plotly_escape, visible
 
 # Of the timeline, by number as ``timeline.recording_lanes.COLORS`` counts: the rows, so that a call
 # that waits has the colour of waiting, then what is no cause.

@@ -13,7 +13,7 @@ from collectors import input_file
 from collectors.errors import RefusedError
 from collectors.ncu import csv
 from library.sidecars import OF_CAPTURE, TELEMETRY_SUFFIX
-from views._units import visible
+from views.shared.units import visible
 
 ROOTS_VARIABLE = "WHYSLOW_TRACE_ROOTS"
 SUFFIXES = (".sqlite", ".nsys-rep", ".qdrep", ".ncu-rep", ".json", ".json.gz")

@@ -14,9 +14,9 @@ from analyzers.report import Iteration, Report
 from analyzers.words import time_text
 from collectors.trace import Trace
 from library import cache
-from views._session import load, parse_span, zero_ns
-from views._units import visible
 from views.charts.ledger import device_labels
+from views.shared.session import load, parse_span, zero_ns
+from views.shared.units import visible
 
 SHOWN_ITERATIONS = 200  # of a longer loop the first; any other can be typed
 SHOWN_RANGES = 60  # names, those that cover most time

@@ -28,8 +28,8 @@ from timeline.index import Index
 from timeline.recording_lanes import recording_index, window_index
 from timeline.telemetry import telemetry_index
 from timeline.view import Timeline
-from views._units import md_escape, md_prose
 from views.charts.ledger import device_labels
+from views.shared.units import md_escape, md_prose
 
 SELECTION = "selection"
 KEPT_SESSIONS = 8  # windows whose tables stay in memory

@@ -14,7 +14,7 @@ from reports.diagnosis import Asked, Where, diagnosis
 from reports.document import Document
 from reports.files import FORMS
 from reports.privacy import KINDS, privacy_of
-from views._session import Session
+from views.shared.session import Session
 
 BESIDE_REPORT = (8, 1)  # widths of the verdict and of the button that hands it over
 _LABELS = {"html": "HTML", "markdown": "Markdown", "json": "JSON"}

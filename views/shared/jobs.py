@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 import jobs.job as worker
-from views._units import md_escape
+from views.shared.units import md_escape
 
 KEPT_JOBS = 64
 POLL = "0.4s"  # often enough to feel alive, seldom enough to cost nothing
