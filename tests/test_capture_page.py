@@ -10,8 +10,8 @@ from store.store import Capture, Run, RunState, State
 from collectors.telemetry.file import TelemetryFile
 from tests.test_telemetry import SECOND, written
 from tests.view_fakes import draw, library, open_sample, words
-from views import _capture_choices, _capture_live
-from views._capture_choices import COMMANDS_VARIABLE, pairs, parsed
+from views.parts import capture_choices, capture_live
+from views.parts.capture_choices import COMMANDS_VARIABLE, pairs, parsed
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_every_pair_has_a_title_and_a_reason():
 def test_what_is_not_possible_here_is_said_before_anything_starts(data, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr("views.capture.has_gpu", lambda: False, raising=False)
-    monkeypatch.setattr(_capture_choices, "has_gpu", lambda: False)
+    monkeypatch.setattr(capture_choices, "has_gpu", lambda: False)
     app = draw("capture")
     assert "nsys is not installed here" in words(app)
     assert "No NVIDIA GPU here" in words(app)
@@ -88,7 +88,7 @@ def test_what_is_not_possible_here_is_said_before_anything_starts(data, monkeypa
 
 
 def test_without_torch_the_page_says_how_to_get_it(data, monkeypatch):
-    monkeypatch.setattr(_capture_choices, "has_torch", lambda: False)
+    monkeypatch.setattr(capture_choices, "has_torch", lambda: False)
     app = draw("capture")
     assert "pip install" in words(app)
     assert "start" not in buttons(app)
@@ -197,7 +197,7 @@ def test_a_done_capture_leads_to_its_recordings_and_to_the_comparison(data, monk
     assert words(app).count("Launch-bound: 65 %") == 2
     links = [str(link.proto.query_string) for link in app.get("page_link")]
     assert sum(f"trace={trace}" in link for link in links) == 2
-    if (_capture_choices.WORKLOADS.parent / "views" / "compare.py").exists():
+    if (capture_choices.WORKLOADS.parent / "views" / "compare.py").exists():
         assert any(f"base={trace}" in link and f"new={trace}" in link for link in links)
     assert "Nothing ran on a GPU, so Compare can give no number." in words(app)
     assert "start" in buttons(app)
@@ -261,7 +261,7 @@ def test_a_file_that_cannot_be_read_yet_is_waited_for(data):
 def test_a_line_starts_at_zero_so_that_a_steady_value_looks_steady(data):
     rows = [{"at": n * SECOND, "cpu_pct": 99 + n % 2} for n in range(1, 20)]
     with TelemetryFile(written(data / "t.sqlite", host=rows)) as file:
-        chart = _capture_live.figure(file.series("host_samples", "cpu_pct", last_s=20, points=10))
+        chart = capture_live.figure(file.series("host_samples", "cpu_pct", last_s=20, points=10))
     low, high = chart.layout.yaxis.range
     assert low == 0
     assert high > 100

@@ -21,15 +21,6 @@ from tests import counter_scenarios, scenarios
 from tests.test_roofline import CLOCKS, FP32, PEAK, launch
 from tests.view_fakes import draw, library, words
 from traces.ncu_writer import write_report
-from views._kernel_card import computed_facts, counted_facts
-from views._regions import (
-    OUTSIDE_WORDS,
-    REST_WORDS,
-    SHOWN_REGIONS,
-    heat_table,
-    place_of,
-    styled,
-)
 from views.charts.kernels import (
     CAUSE_COLORS,
     CAUSE_SYMBOLS,
@@ -38,6 +29,15 @@ from views.charts.kernels import (
     lost_figure,
     on_roofline,
     roofline_figure,
+)
+from views.parts.kernel_card import computed_facts, counted_facts
+from views.parts.regions import (
+    OUTSIDE_WORDS,
+    REST_WORDS,
+    SHOWN_REGIONS,
+    heat_table,
+    place_of,
+    styled,
 )
 from views.shared.session import load
 from views.shared.units import rate_text

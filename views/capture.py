@@ -15,8 +15,8 @@ from collectors.capture.run import has_gpu
 from collectors.errors import TraceError
 from collectors.schema import DEVICE_TABLES
 from library import cache
-from views import _capture_live
-from views._capture_choices import (
+from views.parts import capture_live
+from views.parts.capture_choices import (
     COMMANDS_VARIABLE,
     FIRST,
     NO_GPU,
@@ -244,7 +244,7 @@ def _watch(capture_id: str) -> None:
     st.progress(min(max(capture.progress, 0.0), 1.0), md_escape(words))
     sampled = [run.telemetry for run in capture.runs if run.telemetry]
     if sampled:
-        _capture_live.show(Path(sampled[-1]))
+        capture_live.show(Path(sampled[-1]))
     elif TELEMETRY in capture.tools:
         st.caption("Telemetry begins with the first run.")
 

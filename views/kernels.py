@@ -10,8 +10,6 @@ from analyzers.facts.facts import COMMUNICATION, KERNEL
 from analyzers.kernels.words import NOTABLE_SHARE, counted_sentence, timeline_sentence
 from analyzers.words import count_text, function_first, split_sentence, time_text
 from collectors.schema import NOT_RECORDED, Array
-from views._kernel_card import basis_words, covered_words, show_computed, show_counted
-from views._regions import show_regions
 from views.charts.kernels import (
     LEVEL_WORDS,
     cause_of,
@@ -21,6 +19,8 @@ from views.charts.kernels import (
     roofline_figure,
 )
 from views.charts.ledger import duration_histogram
+from views.parts.kernel_card import basis_words, covered_words, show_computed, show_counted
+from views.parts.regions import show_regions
 from views.shared.session import Session, current, digest, show_prose
 from views.shared.style import tint_verdict
 from views.shared.units import (
