@@ -29,15 +29,6 @@ from reports.privacy import privacy_of
 from tests.comparisons_in_memory import comparison, delta
 from tests.test_report import Page, attributes, without_signs, words_of
 from tests.view_fakes import TIMEOUT_S, draw, library, open_sample, words
-from views import _compare_session
-from views._compare_tables import (
-    QUIET,
-    changed_only,
-    kernels_table,
-    metrics_table,
-    region_matrix,
-    region_table,
-)
 from views.charts.compare import (
     FAINT,
     MAX_SAMPLES,
@@ -46,6 +37,15 @@ from views.charts.compare import (
     thinned,
     waterfall_figure,
     waterfall_is_cropped,
+)
+from views.comparison import session
+from views.comparison.tables import (
+    QUIET,
+    changed_only,
+    kernels_table,
+    metrics_table,
+    region_matrix,
+    region_table,
 )
 
 MINUS = "\N{MINUS SIGN}"
@@ -76,9 +76,9 @@ def memory(data):
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """Wait for answers, however busy the machine is; and let no test see another's."""
-    monkeypatch.setattr(_compare_session, "PATIENCE_S", TIMEOUT_S)
+    monkeypatch.setattr(session, "PATIENCE_S", TIMEOUT_S)
     yield
-    _compare_session._jobs.clear()
+    session._jobs.clear()
 
 
 def page(data, **address):
@@ -90,8 +90,8 @@ def page(data, **address):
 
 def shown(data, monkeypatch, answer, sync, launch):
     """Return the page with this answer for the two recordings."""
-    monkeypatch.setattr(_compare_session, "_compare", lambda _: answer)
-    monkeypatch.setattr(_compare_session, "forecast", lambda *_: None)
+    monkeypatch.setattr(session, "_compare", lambda _: answer)
+    monkeypatch.setattr(session, "forecast", lambda *_: None)
     return page(data, base=sync.id, new=launch.id)
 
 
@@ -191,8 +191,8 @@ def test_sides_from_different_tools_are_said_so(data, monkeypatch, sync, launch)
 
 def test_a_long_comparison_shows_that_it_runs(data, monkeypatch, sync, launch):
     done = threading.Event()
-    monkeypatch.setattr(_compare_session, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(_compare_session, "_compare", lambda _: done.wait(TIMEOUT_S) and answer)
+    monkeypatch.setattr(session, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(session, "_compare", lambda _: done.wait(TIMEOUT_S) and answer)
     answer = comparison()
     app = page(data, base=sync.id, new=launch.id)
     done.set()

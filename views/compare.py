@@ -16,8 +16,16 @@ from collectors.trace import Trace
 from library import cache
 from reports.comparison import assumptions, measured_sentence, no_gain_sentence, replay_sentence
 from reports.comparison_words import GROUPS, blocking, differences, shown_rows, signed_text, tools
-from views._compare_evidence import Evidence, show_evidence
-from views._compare_session import (
+from views.charts.compare import (
+    samples_figure,
+    samples_words,
+    warm_up_is_cut,
+    waterfall_figure,
+    waterfall_is_cropped,
+    waterfall_words,
+)
+from views.comparison.evidence import Evidence, show_evidence
+from views.comparison.session import (
     Asked,
     adopt,
     answer,
@@ -28,7 +36,7 @@ from views._compare_session import (
     put,
     windows_of,
 )
-from views._compare_tables import (
+from views.comparison.tables import (
     OUTSIDE_WORDS,
     changed_only,
     comparability_table,
@@ -37,14 +45,6 @@ from views._compare_tables import (
     predictions_table,
     region_matrix,
     region_table,
-)
-from views.charts.compare import (
-    samples_figure,
-    samples_words,
-    warm_up_is_cut,
-    waterfall_figure,
-    waterfall_is_cropped,
-    waterfall_words,
 )
 from views.shared.report_download import BESIDE_REPORT, offer_comparison
 from views.shared.session import show_prose
