@@ -2,6 +2,6 @@
 
 import streamlit as st
 
-from views._routes import ROUTES, lifespan
+from views.server.routes import ROUTES, lifespan
 
 app = st.App("views/main.py", routes=ROUTES, lifespan=lifespan)

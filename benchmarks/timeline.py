@@ -41,7 +41,7 @@ from collectors import open_trace
 from library import analyses, cache
 from timeline import recording_lanes
 from timeline.view import Hits, Timeline
-from views._tiles import answer
+from views.server.tiles import answer
 
 SIZES = {"10 k": 0.00125, "1 M": 0.125, "10 M": 1.25}  # of ``make_export``: 8 M events are 1
 LARGEST = "10 M"

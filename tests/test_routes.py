@@ -14,8 +14,8 @@ from collectors import open_trace
 from collectors.errors import RefusedError
 from tests.view_fakes import library, open_sample
 from traces.ncu_writer import Launch, raw_page, report
-from views import _routes
-from views._routes import ROUTES, SQLITE_MAGIC, TOKEN_HEADER, inbox, mint_token, uploaded_file
+from views.server import routes
+from views.server.routes import ROUTES, SQLITE_MAGIC, TOKEN_HEADER, inbox, mint_token, uploaded_file
 from views.shared import session
 
 HOST = "http://testserver"
@@ -48,7 +48,7 @@ class Client:
 
 @pytest.fixture
 def client(tmp_path, monkeypatch):
-    monkeypatch.setattr(_routes, "MIN_FREE_BYTES", 0)
+    monkeypatch.setattr(routes, "MIN_FREE_BYTES", 0)
     with library(tmp_path):
         client = Client()
         client.headers[TOKEN_HEADER] = mint_token("upload")
@@ -161,7 +161,7 @@ def test_the_quota_is_a_number_in_the_message(client, monkeypatch):
 
 
 def test_a_full_disk_is_told_before_anything_is_written(client, monkeypatch):
-    monkeypatch.setattr(_routes, "MIN_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(routes, "MIN_FREE_BYTES", 1 << 60)
     assert put(client, BODY).status_code == 507
     assert files() == []
 
@@ -191,7 +191,7 @@ def test_a_key_never_names_a_place_on_disk(client, key):
     ],
 )
 def test_file_names_are_made_harmless(given, kept):
-    assert _routes.safe_name(given) == kept
+    assert routes.safe_name(given) == kept
 
 
 def test_sizes_and_places_are_numbers(client):

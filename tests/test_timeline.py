@@ -37,8 +37,8 @@ from timeline.recording_lanes import (
     window_index,
 )
 from timeline.view import Timeline, bin_edges
-from views._tiles import MAX_NAME, AskedWronglyError, answer
 from views.charts.ledger import PALETTE
+from views.server.tiles import MAX_NAME, AskedWronglyError, answer
 
 # --- building one by hand -------------------------------------------------------------------
 

@@ -17,10 +17,10 @@ from collectors.errors import TraceError
 from library import cache
 from timeline.recording_lanes import FINDINGS, OPERATIONS, SEGMENTS, operation_words, thread_labels
 from timeline.view import Timeline, exactly
-from views._routes import timeline_answer, trouble
-from views._tiles import MAX_FIND, MIN_VIEW_NS, short
 from views.components.timeline import Aligned, Drawn, Event, Shown, Span
 from views.components.timeline import timeline as canvas
+from views.server.routes import timeline_answer, trouble
+from views.server.tiles import MAX_FIND, MIN_VIEW_NS, short
 from views.shared.session import (
     Session,
     current,

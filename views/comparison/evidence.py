@@ -10,10 +10,10 @@ from analyzers.compare.compare import Comparison, Place, SideSummary
 from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
 from timeline.view import Timeline
-from views._routes import timeline_answer, trouble
-from views._tiles import MIN_VIEW_NS
 from views.components.timeline import Drawn, Span
 from views.components.timeline import timeline as canvas
+from views.server.routes import timeline_answer, trouble
+from views.server.tiles import MIN_VIEW_NS
 from views.shared.session import show_error, timeline
 from views.shared.units import md_escape, visible
 

@@ -21,7 +21,7 @@ from analyzers.whatif.whatif import WhatIf
 from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache, comparisons
-from views._routes import trouble
+from views.server.routes import trouble
 from views.shared.choices import window_choices
 from views.shared.session import MAX_ROWS_IN_SERVER, show_error
 from views.shared.units import md_escape

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from views._routes import SLICE_BYTES, api_path, mint_token
 from views.components import source
+from views.server.routes import SLICE_BYTES, api_path, mint_token
 
 HTML = """<div class="upload">
   <button type="button">Choose a file</button>

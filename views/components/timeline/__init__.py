@@ -13,8 +13,8 @@ import streamlit as st
 
 from collectors.errors import TraceError
 from timeline.recording_lanes import COLORS
-from views._routes import api_path, mint_token, trouble
 from views.charts.ledger import PALETTE
+from views.server.routes import api_path, mint_token, trouble
 
 _FOLDER = Path(__file__).parent
 

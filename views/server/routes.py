@@ -32,7 +32,7 @@ from collectors import collectors, input_file, known_as
 from collectors.errors import TraceError
 from collectors.torch_profiler.file import begins_like_json
 from library import cache
-from views._tiles import AskedWronglyError, answer
+from views.server.tiles import AskedWronglyError, answer
 from views.shared import session
 from views.shared.units import visible
 
@@ -250,7 +250,7 @@ def _finish(key: str, part: Path, name: str) -> None:
 
 
 async def timeline(request: Request) -> Response:
-    """Answer what the timeline's canvas asks, as ``views._tiles`` packs it."""
+    """Answer what the timeline's canvas asks, as ``views.server.tiles`` packs it."""
     if (forbidden := _forbidden(request, "timeline")) is not None:
         return forbidden
     query = dict(request.query_params)
@@ -277,7 +277,7 @@ def timeline_answer(query: Mapping[str, str]) -> bytes:
 
     Args:
         query: ``trace``, ``window``, ``device`` and ``counters``, and what
-            ``views._tiles.answer`` takes.
+            ``views.server.tiles.answer`` takes.
 
     Raises:
         AskedWronglyError: The question makes no sense.
