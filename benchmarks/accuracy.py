@@ -23,7 +23,7 @@ from pathlib import Path
 from analyzers import analyze
 from analyzers.finding import CAUSE_OF_ROW, Row
 from analyzers.report import Report
-from benchmarks.families import (
+from benchmarks.simulated.families import (
     CONFOUNDERS,
     FAMILIES,
     FINE,
@@ -36,9 +36,9 @@ from benchmarks.families import (
     Case,
     Maker,
 )
-from benchmarks.recorder import Recorder
-from benchmarks.simulator import CAUSES, execute, true_losses
-from benchmarks.torch_recorder import TorchRecorder
+from benchmarks.simulated.recorder import Recorder
+from benchmarks.simulated.simulator import CAUSES, execute, true_losses
+from benchmarks.simulated.torch_recorder import TorchRecorder
 from collectors import open_trace
 from collectors.errors import RefusedError
 from traces.nsys_writer import GENERATIONS

@@ -38,8 +38,8 @@ from analyzers.compare.side import Sparse, measure
 from analyzers.compare.statistics import MIN_SAMPLES
 from analyzers.facts.facts import WindowError, build_facts
 from benchmarks.ingest import make_export
-from benchmarks.recorder import Recorder
-from benchmarks.simulator import (
+from benchmarks.simulated.recorder import Recorder
+from benchmarks.simulated.simulator import (
     Copy,
     Kernel,
     Operation,

@@ -30,11 +30,11 @@ import numpy as np
 from analyzers.facts.facts import Facts, build_facts
 from analyzers.facts.windows import choose_window
 from analyzers.whatif.whatif import MIN_UNCERTAINTY, WhatIf, explore
-from benchmarks import families, simulator
-from benchmarks.families import COLLECTIVE, SIDE, Case, Maker, loop, one_thread
 from benchmarks.ingest import KERNELS, make_export
-from benchmarks.recorder import Recorder
-from benchmarks.simulator import (
+from benchmarks.simulated import families, simulator
+from benchmarks.simulated.families import COLLECTIVE, SIDE, Case, Maker, loop, one_thread
+from benchmarks.simulated.recorder import Recorder
+from benchmarks.simulated.simulator import (
     TO_DEVICE,
     TO_HOST,
     Copy,

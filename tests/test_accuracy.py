@@ -10,9 +10,9 @@ import pytest
 
 from analyzers import analyze
 from benchmarks import accuracy, mutations
-from benchmarks.families import FAMILIES, HEALTHY
-from benchmarks.recorder import Recorder
-from benchmarks.simulator import (
+from benchmarks.simulated.families import FAMILIES, HEALTHY
+from benchmarks.simulated.recorder import Recorder
+from benchmarks.simulated.simulator import (
     CAUSES,
     Copy,
     Kernel,
@@ -24,7 +24,7 @@ from benchmarks.simulator import (
     execute,
     true_losses,
 )
-from benchmarks.torch_recorder import TorchRecorder
+from benchmarks.simulated.torch_recorder import TorchRecorder
 from collectors import open_trace
 
 REAL = Path(__file__).parents[2] / "shared" / "real"

@@ -16,10 +16,10 @@ import jobs.job as worker
 from analyzers import analyze
 from analyzers.analysis import investigate
 from analyzers.cuda_names import Call
-from benchmarks.families import FAMILIES, Maker
-from benchmarks.recorder import Recorder
-from benchmarks.simulator import Graph, Poll, execute
-from benchmarks.torch_recorder import TorchRecorder
+from benchmarks.simulated.families import FAMILIES, Maker
+from benchmarks.simulated.recorder import Recorder
+from benchmarks.simulated.simulator import Graph, Poll, execute
+from benchmarks.simulated.torch_recorder import TorchRecorder
 from collectors import open_trace
 from collectors.errors import RefusedError
 from collectors.schema import CopyKind, MemoryKind, OperatorKind

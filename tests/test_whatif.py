@@ -30,10 +30,11 @@ from analyzers.whatif.whatif import (
     times_text,
     what_if,
 )
-from benchmarks import families, whatif
-from benchmarks.families import Maker, loop, one_thread
-from benchmarks.recorder import Recorder
-from benchmarks.simulator import (
+from benchmarks import whatif
+from benchmarks.simulated import families
+from benchmarks.simulated.families import Maker, loop, one_thread
+from benchmarks.simulated.recorder import Recorder
+from benchmarks.simulated.simulator import (
     QUEUE_PLACES,
     Copy,
     Kernel,

@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.recorder import Recorder
-from benchmarks.torch_recorder import TorchRecorder
+from benchmarks.simulated.recorder import Recorder
+from benchmarks.simulated.torch_recorder import TorchRecorder
 
 LAUNCH_LATENCY_NS = 2_000  # from the queue to the device
 DEVICE_GAP_NS = 1_000  # the device's own pause between two operations of a stream

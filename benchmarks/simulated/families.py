@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.recorder import PREFIX, Recorder
-from benchmarks.simulator import (
+from benchmarks.simulated.recorder import PREFIX, Recorder
+from benchmarks.simulated.simulator import (
     MAIN,
     TO_HOST,
     Copy,

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.recorder import PAGEABLE, PINNED, Span
+from benchmarks.simulated.recorder import PAGEABLE, PINNED, Span
 from traces.nsys_writer import SYNTHETIC_H100
 
 if TYPE_CHECKING:
-    from benchmarks.simulator import Copy, Stream, Thread, Wait
+    from benchmarks.simulated.simulator import Copy, Stream, Thread, Wait
 
 FIRST_PID, FIRST_TID = 4_242, 5_000
 CATEGORIES = {"KERNEL": "kernel", "MEMCPY": "gpu_memcpy", "RUNTIME": "cuda_runtime"}
@@ -20,7 +20,7 @@ DIRECTIONS = {1: ("HtoD", "{host} -> Device"), 2: ("DtoH", "Device -> {host}")}
 
 
 class TorchRecorder:
-    """Collects events while a program runs; has the methods of ``benchmarks.recorder.Recorder``.
+    """Collects events while a program runs; has the methods of ``benchmarks.simulated.recorder.Recorder``.
 
     Calls of the operating system and the records of waits are left out, as the profiler does.
 

@@ -1,0 +1,1 @@
+"""Simulated programs whose trouble is known, and recordings of them."""
