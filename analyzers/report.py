@@ -125,11 +125,11 @@ class Report:
         quality: Capture quality, worst first.
         counts: Rows by trace table, for the reader's orientation.
         operations: GPU operations that ran in the window, by trace table.
-        totals: Counts and summed durations of the whole recording, as ``analyzers.facts.totals`` has.
+        totals: Counts and summed durations of the whole recording, as of ``analyzers.facts.totals``.
         iterations: Repetitions that were found; empty when none were.
         iterations_note: How iterations were found, or why not.
-        counters: What was joined to the timeline, as ``analyzers.counters.joining`` says it; empty without
-            counters.
+        counters: What was joined to the timeline, as ``analyzers.counters.joining`` says it; empty
+            without counters.
     """
 
     source: dict[str, Any]

@@ -260,13 +260,13 @@ def timing(keep: Path | None = None) -> dict[str, Any]:
                 make_export(path, scale=BIG_SCALE, seed=20_261_120 + number)
         environment = {**os.environ, "WHYSLOW_DATA_DIR": str(folder / "data")}
         for path in paths:
-            _run(["cli.py", "diagnose", str(path), "--json"], environment)
+            _run(["-m", "cli", "diagnose", str(path), "--json"], environment)
         return _timed(paths, environment)
 
 
 def _timed(paths: list[Path], environment: dict[str, str]) -> dict[str, Any]:
     libraries = "import pandas, pyarrow.parquet, scipy.special"
-    command = ["cli.py", "compare", *map(str, paths), "--json"]
+    command = ["-m", "cli", "compare", *map(str, paths), "--json"]
     data = Path(environment["WHYSLOW_DATA_DIR"])
     first, again, imports = [], [], []
     verdict = ""

@@ -67,8 +67,8 @@ LOGGED_LINES = 20  # of each command
 REFUSED, ENVIRONMENT_FAILED = 2, 3
 
 READERS = (
-    "cli",
-    "worker",
+    "cli.main",
+    "jobs.job",
     "collectors.torch_profiler.torch_profiler",
     "collectors.nsys.nsys",
     "analyzers.diagnose",

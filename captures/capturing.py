@@ -21,8 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store import progress, store
-from store.order import (
+from captures import progress, store
+from captures.order import (
     ALL,
     WORKLOADS,
     Order,
@@ -33,8 +33,7 @@ from store.order import (
     runs_of,
     stem_of,
 )
-from store.store import NO_GPU, Capture, Run, RunState, State
-
+from captures.store import NO_GPU, Capture, Run, RunState, State
 from collectors.capture import guard
 from collectors.capture import run as tools
 from collectors.errors import EnvironmentFailedError, RefusedError, TraceError
@@ -73,7 +72,7 @@ def capture(
         order: What is to be captured.
         open_recording: Opens a recording.
         show: Called about ten times a second with the part done and what is being done.
-        job: Name of a capture that was begun by ``store.start``; empty for a new one.
+        job: Name of a capture that was begun by ``captures.store.start``; empty for a new one.
 
     Raises:
         RefusedError: There is no such workload or program.
@@ -108,7 +107,7 @@ def capture(
 
 
 def _reap_lost() -> None:
-    """End what store left behind whose process and guard were both killed."""
+    """End what captures left behind whose process and guard were both killed."""
     for old in store.captures():
         if old.state is State.LOST:
             guard.kill_marked(old.folder)

@@ -483,7 +483,7 @@ def _free_port(wanted: int) -> int:
 @contextlib.contextmanager
 def _server(port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run the pages; they end with us."""
-    app = Path(__file__).resolve().with_name("app.py")
+    app = Path(__file__).resolve().parents[1] / "app.py"
     command = [sys.executable, "-m", "streamlit", "run", str(app), "--server.headless=true"]
     command += [f"--server.address={HOST}", f"--server.port={port}"]
     command += ["--browser.gatherUsageStats=false", "--client.showErrorDetails=none"]

@@ -1,4 +1,8 @@
-"""Readers: each file here that has ``recognizes`` and ``read`` opens one tool's recordings."""
+"""Readers: each opens one tool's recordings.
+
+A reader is a file here, or the file of the same name in a folder (``nsys/nsys.py``), that has
+``KNOWN_AS``, ``recognizes`` and ``read``; it is found by being there.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +23,11 @@ Progress = Callable[[float, str], None]
 def collectors() -> list[ModuleType]:
     """Return every collector, found by being in this folder."""
     # Not pkgutil: it takes a folder that cannot be listed, for want of memory, for an empty one.
-    files = sorted(os.listdir(Path(__file__).parent))  # noqa: PTH208 - glob hides errors, too
-    names = [f.removesuffix(".py") for f in files if f.endswith(".py") and f != "__init__.py"]
-    modules = [importlib.import_module(f"collectors.{n}") for n in names]
+    here = Path(__file__).parent
+    entries = sorted(os.listdir(here))  # noqa: PTH208 - glob hides errors, too
+    names = [e.removesuffix(".py") for e in entries if e.endswith(".py") and e != "__init__.py"]
+    names += [f"{e}.{e}" for e in entries if (here / e / f"{e}.py").is_file()]
+    modules = [importlib.import_module(f"collectors.{n}") for n in sorted(names)]
     return [m for m in modules if hasattr(m, "recognizes") and hasattr(m, "read")]
 
 

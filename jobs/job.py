@@ -56,7 +56,8 @@ OUT_OF_MEMORY, OUT_OF_SPACE, FILE_TOO_LARGE = (
 )  # exit status when not even the answer could be written
 
 _CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
-_COMMAND = (sys.executable, str(Path(__file__).resolve()))
+_COMMAND = (sys.executable, "-P", "-m", "jobs.job")  # -P: the job's folder holds no code
+_ROOT = str(Path(__file__).resolve().parents[1])
 
 # Threads and libraries report a refused reservation in their own words.
 _MEMORY_WORDS = (
@@ -515,6 +516,7 @@ def _start_child(folder: Path, order: dict[str, str], limits: Limits) -> subproc
         cache.DATA_DIR_VARIABLE: str(cache.data_dir()),
     }
     environment = dict(_CHILD_ENVIRONMENT)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (_ROOT, kept.get("PYTHONPATH"))))
     if order.get("side"):  # needs little memory: there the pages that are given back cost more
         del environment["MALLOC_MMAP_THRESHOLD_"]
     with (folder / "log.txt").open("wb") as log:

@@ -56,7 +56,7 @@ MARKDOWN = {
 ALWAYS = ("help", "title", "captions", "delta_description")  # Markdown wherever they exist
 CHOICES = ("pills", "radio", "segmented_control", "select_slider")  # their options may be words
 
-# Functions of views/shared/units.py and analyzers/words.py that escape text, or write numbers alone.
+# Functions of views/shared/units.py and analyzers/words.py that escape text, or write numbers.
 ESCAPERS = {"md_escape", "md_prose"}
 FORMATTERS = {
     "size_text",

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store import capturing, store
-from store import order as capture_order
-from store import words as capture_words
-from store.store import RunState, State
 
 import cli.main as cli
+from captures import capturing, store
+from captures import order as capture_order
+from captures import words as capture_words
+from captures.store import RunState, State
 from collectors.capture import guard as capture_guard
 from collectors.capture import run as tools
 from library import cache

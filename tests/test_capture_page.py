@@ -4,9 +4,9 @@ import time
 from dataclasses import replace
 
 import pytest
-from store import store
-from store.store import Capture, Run, RunState, State
 
+from captures import store
+from captures.store import Capture, Run, RunState, State
 from collectors.telemetry.file import TelemetryFile
 from tests.test_telemetry import SECOND, written
 from tests.view_fakes import draw, library, open_sample, words

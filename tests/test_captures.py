@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store import progress, store
-from store.store import Capture, Run, RunState, State
 
+from captures import progress, store
+from captures.store import Capture, Run, RunState, State
 from library import cache
 
 

@@ -49,7 +49,7 @@ def data_dir(tmp_path, monkeypatch, shared_library):
 
 def whyslow(*arguments, **options):
     return subprocess.run(
-        [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)],
+        [sys.executable, "-m", "cli", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -185,7 +185,7 @@ def test_an_export_that_cannot_be_written_names_the_place(tmp_path, kind):
 
 def test_a_reader_that_stops_early_is_no_error():
     ran = subprocess.run(
-        f"{sys.executable} {ROOT}/cli.py diagnose {scenarios.sync()} --json | head -c 1",
+        f"{sys.executable} -m cli diagnose {scenarios.sync()} --json | head -c 1",
         shell=True,
         capture_output=True,
         text=True,
@@ -211,7 +211,7 @@ def test_a_terminal_sees_a_progress_bar_that_is_gone_at_the_end():
     ours, theirs = pty.openpty()
     path = scenarios.scenario("launch", iterations=400)
     with subprocess.Popen(
-        [sys.executable, str(ROOT / "cli.py"), "diagnose", str(path), "--json"],
+        [sys.executable, "-m", "cli", "diagnose", str(path), "--json"],
         stdout=subprocess.PIPE,
         stderr=theirs,
     ) as process:
@@ -242,7 +242,7 @@ def _stop_reader_of(process):
     command = psutil.Process(process.pid)
     while process.poll() is None:
         for child in command.children():
-            if "worker.py" in " ".join(child.cmdline()):  # not between fork and exec
+            if "jobs.job" in " ".join(child.cmdline()):  # not between fork and exec
                 child.suspend()
                 return
         time.sleep(0.005)
@@ -252,7 +252,7 @@ def test_an_interrupted_command_ends_soon_and_leaves_nothing_behind(data_dir):
     path = scenarios.scenario("launch", iterations=1_000)
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)):
         with subprocess.Popen(
-            [sys.executable, str(ROOT / "cli.py"), "diagnose", str(path)],
+            [sys.executable, "-m", "cli", "diagnose", str(path)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             preexec_fn=obey_interrupts,
@@ -288,7 +288,7 @@ def test_open_serves_the_recording_until_it_is_stopped(data_dir, number):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, str(ROOT / "cli.py"), "open", str(scenarios.sync())]
+    command = [sys.executable, "-m", "cli", "open", str(scenarios.sync())]
     with subprocess.Popen(
         [*command, "--no-browser", f"--port={port}"],
         stdout=subprocess.PIPE,
@@ -339,7 +339,7 @@ def test_every_real_recording_is_answered_or_refused_in_one_line(path):
 def test_a_full_disk_behind_the_output_is_the_environments_failure():
     with Path("/dev/full").open("w") as full:
         ran = subprocess.run(
-            [sys.executable, str(ROOT / "cli.py"), "diagnose", str(scenarios.sync()), "--json"],
+            [sys.executable, "-m", "cli", "diagnose", str(scenarios.sync()), "--json"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -360,7 +360,7 @@ def test_the_version_is_told():
 
 def test_a_plain_terminal_gets_the_answer_in_its_own_characters():
     ran = subprocess.run(
-        [sys.executable, str(ROOT / "cli.py"), "diagnose", str(scenarios.sync())],
+        [sys.executable, "-m", "cli", "diagnose", str(scenarios.sync())],
         env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,

@@ -692,7 +692,10 @@ def test_compiled_code_that_others_could_change_is_not_used(recording, monkeypat
 
 
 def test_nobody_else_pays_for_the_compiler():
-    code = "import cli, analyzers.whatif.whatif, library.predictions, sys; print('numba' in sys.modules)"
+    code = (
+        "import cli.main, analyzers.whatif.whatif, library.predictions, sys; "
+        "print('numba' in sys.modules)"
+    )
     ran = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -481,7 +481,7 @@ def test_a_trace_cut_short_is_made_again(recording):
 
 def start_cli(path, data_dir, **environment):
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "cli.py"), "diagnose", "--json", str(path)],
+        [sys.executable, "-m", "cli", "diagnose", "--json", str(path)],
         env={**os.environ, cache.DATA_DIR_VARIABLE: str(data_dir), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -580,11 +580,11 @@ def test_a_full_disk_is_one_line_and_later_succeeds(tmp_path, size):
     ran = on_small_disk(
         tmp_path,
         f"size={size}",
-        f"{sys.executable} {ROOT}/cli.py diagnose --data-dir $D {path}",
+        f"{sys.executable} -m cli diagnose --data-dir $D {path}",
         "echo exit $?",
         "find $D/cache -maxdepth 1 -name '*-*' 2>/dev/null",
         "mount -o remount,size=64m $D",
-        f"{sys.executable} {ROOT}/cli.py diagnose --data-dir $D {path} >/dev/null && echo fine",
+        f"{sys.executable} -m cli diagnose --data-dir $D {path} >/dev/null && echo fine",
         "ls $D/cache/tmp $D/jobs",
     )
     lines = ran.stderr.strip().splitlines()
@@ -596,7 +596,7 @@ def test_a_full_disk_is_one_line_and_later_succeeds(tmp_path, size):
 
 def test_a_read_only_data_folder_is_one_line_and_what_is_cached_can_be_seen(tmp_path, recording):
     other = scenarios.launch()
-    diagnose = f"{sys.executable} {ROOT}/cli.py diagnose --data-dir $D"
+    diagnose = f"{sys.executable} -m cli diagnose --data-dir $D"
     ran = on_small_disk(
         tmp_path,
         "size=64m",

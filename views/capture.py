@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
-from store import store
-from store.store import Capture, Run, RunState, State
 
 from analyzers.words import time_text
+from captures import store
+from captures.store import Capture, Run, RunState, State
 from collectors.capture.run import has_gpu
 from collectors.errors import TraceError
 from collectors.schema import DEVICE_TABLES

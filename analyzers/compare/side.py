@@ -137,8 +137,8 @@ class Side:
         ledger_ns: The account of each iteration, one column a row of ``ROWS``; sums to its length.
         row_places: Begin and end of each row's longest stretch in the typical iteration, else -1.
         counts: Further quantities by name.
-        roles_ns: What ran, one column for each of ``analyzers.facts.steps.ROLES``; without rows when
-            that was not recorded.
+        roles_ns: What ran, one column for each of ``analyzers.facts.steps.ROLES``; without rows
+            when that was not recorded.
         kernels: By name and launch configuration.
         regions: By region.
         operators: How often each operator ran with inputs of each shape, per iteration.

@@ -1,1 +1,1 @@
-"""What counters of Nsight Compute say about the inside of kernels, and to which launches they belong."""
+"""What counters say about the inside of kernels, and to which launches they belong."""

@@ -2,8 +2,8 @@
 
 One row is one profiled launch, in the order of the recording. A metric is one number per row, and
 not-a-number where that launch has none. What a metric means, and what it costs, is for
-``analyzers.counters.limits`` and ``analyzers.counters.inside`` to say; both work on these rows, wherever the
-launches' time comes from.
+``analyzers.counters.limits`` and ``analyzers.counters.inside`` to say; both work on these rows,
+wherever the launches' time comes from.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One row per kernel whose launches were profiled: what limits it, what it loses, how fast it is.
 
-Everything here is made from the account of the time inside launches (``analyzers.counters.inside``), so it
-serves a recording of counters alone and counters that belong to a timeline's kernels alike: only
-the time that a profiled launch stands for differs.
+Everything here is made from the account of the time inside launches
+(``analyzers.counters.inside``), so it serves a recording of counters alone and counters that belong
+to a timeline's kernels alike: only the time that a profiled launch stands for differs.
 """
 
 from __future__ import annotations

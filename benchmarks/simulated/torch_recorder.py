@@ -20,7 +20,7 @@ DIRECTIONS = {1: ("HtoD", "{host} -> Device"), 2: ("DtoH", "Device -> {host}")}
 
 
 class TorchRecorder:
-    """Collects events while a program runs; has the methods of ``benchmarks.simulated.recorder.Recorder``.
+    """Collects events while a program runs; has the methods of ``simulated.recorder.Recorder``.
 
     Calls of the operating system and the records of waits are left out, as the profiler does.
 

@@ -60,7 +60,7 @@ _NSYS_WRITES = re.compile(rb"Generating '[^'\n]*\.qdstrm'")
 _NSYS_SAYS = re.compile(r"Generating '.*\.qdstrm'|Generated:|/.*\.(?:nsys-rep|qdstrm)")
 _PYTHON = re.compile(r"python[0-9.]*")
 _GUARD = str(Path(capture_guard.__file__).resolve())
-_HOOK = Path(__file__).with_name("capture_torch_hook.py")
+_HOOK = Path(__file__).with_name("torch_hook.py")
 
 Tick = Callable[[], None]
 

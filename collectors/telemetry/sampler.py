@@ -1,9 +1,9 @@
 """Samples GPUs, processor and one tree of processes into a database, in a process of its own.
 
 It runs as a file, not as a module of the package, so that it loads neither pandas nor Arrow and is
-there in a tenth of a second: ``python -P telemetry_sampler.py DATABASE RATE_HZ``. The tables are
-there already; ``collectors.telemetry.telemetry`` makes them. On standard input, ``watch PID`` names the tree
-of processes, and the end of input means to stop: whoever started it and died stops it, too.
+there in a tenth of a second: ``python -P sampler.py DATABASE RATE_HZ``. The tables are there
+already; ``collectors.telemetry.telemetry`` makes them. On standard input, ``watch PID`` names the
+tree of processes, and the end of input means to stop: whoever started it and died stops it, too.
 
 No more than ``MAX_CPU_SHARE`` of one core is used: when a sample costs more, the next one waits.
 Whatever cannot be asked is said once, in the table ``notes``, and the rest goes on.

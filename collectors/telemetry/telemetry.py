@@ -23,7 +23,7 @@ RATE_HZ = 10.0
 MAX_RATE_HZ = 100.0  # NVML itself averages over 1/6 to 1 s; more only costs
 STOP_S = 5.0
 
-_SAMPLER = Path(__file__).with_name("telemetry_sampler.py")
+_SAMPLER = Path(__file__).with_name("sampler.py")
 
 
 def beside(recording: Path) -> Path:

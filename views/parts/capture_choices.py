@@ -15,7 +15,7 @@ from collectors.capture import run as tools
 from collectors.capture.run import has_gpu
 from collectors.errors import EnvironmentFailedError
 
-WORKLOADS = Path(__file__).resolve().parents[1] / "workloads"
+WORKLOADS = Path(__file__).resolve().parents[2] / "workloads"
 FIRST = "launch"  # the pair that is offered first: its lesson is the easiest to see
 BASELINE, OPTIMIZED = "_baseline.py", "_optimized.py"
 COMMANDS_VARIABLE = "WHYSLOW_ALLOW_COMMANDS"

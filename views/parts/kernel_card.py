@@ -133,7 +133,7 @@ def _losses(kernel: pd.Series, report: Report) -> None:
 
 
 def show_computed(kernel: pd.Series) -> None:
-    """Show what the launch configuration says about a kernel, a row of ``analyzers.kernels.table``."""
+    """Show what the launch configuration says about a row of ``analyzers.kernels.table``."""
     facts = computed_facts(kernel)
     if not len(facts):
         st.caption("Occupancy and waves: the recording says too little about launch or GPU.")

@@ -23,7 +23,7 @@ MAX_TABLES = 200  # looked into, at up to 1 MB each
 MAX_DEPTH = 3  # folders below a watched folder; a whole disk would take minutes to walk
 MAX_ENTRIES = 20_000  # looked at in all, for the same reason
 SHOWN_FILES = 40
-SAMPLES = Path(__file__).parent.parent / "traces"
+SAMPLES = Path(__file__).resolve().parents[2] / "traces"
 
 
 @dataclass(frozen=True, kw_only=True)
