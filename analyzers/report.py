@@ -125,7 +125,7 @@ class Report:
         quality: Capture quality, worst first.
         counts: Rows by trace table, for the reader's orientation.
         operations: GPU operations that ran in the window, by trace table.
-        totals: Counts and summed durations of the whole recording, as of ``analyzers.facts.totals``.
+        totals: Counts and summed durations of the whole recording; see ``analyzers.facts.totals``.
         iterations: Repetitions that were found; empty when none were.
         iterations_note: How iterations were found, or why not.
         counters: What was joined to the timeline, as ``analyzers.counters.joining`` says it; empty

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from collectors import input_file
 from collectors.errors import RefusedError
-from collectors.telemetry import schema
+from collectors.telemetry.schema import SUFFIX as TELEMETRY_SUFFIX
 from collectors.trace import Trace, storing_in
 
 Progress = Callable[[float, str], None]
@@ -45,10 +45,10 @@ def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -
         EnvironmentFailedError: The machine stopped us: disk full, nsys missing.
     """
     input_file.look_at(path)
-    if path.name.endswith(schema.SUFFIX):
+    if path.name.endswith(TELEMETRY_SUFFIX):
         raise RefusedError(
             f"{path.name}: telemetry, which appears under the timeline of the recording that it "
-            f"lies beside. Open {path.name.removesuffix(schema.SUFFIX)}"
+            f"lies beside. Open {path.name.removesuffix(TELEMETRY_SUFFIX)}"
         )
     for collector in collectors():
         if collector.recognizes(path):
