@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import graphlib
 import os
 import re
 import sys
@@ -16,74 +17,91 @@ from tests.markdown_calls import CheckedFile, Pages
 ROOT = Path(__file__).parents[1]
 OURS = {p.stem for p in ROOT.glob("*.py")} | {p.parent.name for p in ROOT.glob("*/*.py")}
 NUMBERS = {"numpy", "pandas", "pyarrow"}
-DRAWING = {"plotly", "streamlit"}
 
-# Facts, ledger and what they are told in; a rule knows nothing of what becomes of its answer.
-USES_RULES = {"__init__", "compare", "diagnose", "quality", "report", "whatif"}
-MADE_BEFORE_RULES = {
-    f"analyzers.{p.stem}" for p in (ROOT / "analyzers").glob("*.py") if p.stem not in USES_RULES
+# What a sentence or a column is written in; every stage of the analysis may use it.
+WORDS = {
+    "analyzers.cuda_names",
+    "analyzers.finding",
+    "analyzers.intervals",
+    "analyzers.recorder",
+    "analyzers.words",
+    "collectors.schema",
 }
+SERVER = {"anyio", "itsdangerous", "markupsafe", "starlette"}
+TRACE = {"collectors.errors", "collectors.schema", "collectors.trace"}
+READER = TRACE | {"collectors.input_file", "collectors.processes", "collectors.sqlite_file"}
+FACTS = WORDS | TRACE | {"analyzers.facts"}
+COUNTERS = FACTS | {"analyzers.counters"}
+LEDGER = COUNTERS | {"analyzers.ledger"}
+LOSSES = LEDGER | {"analyzers.losses"}
+KERNELS = LOSSES | {"analyzers.kernels"}
+ANSWER = KERNELS | {"analyzers.quality", "analyzers.report"}
+STORE = {"analyzers", "collectors", "library"}
 
-# What tells whether the analysis is right must know nothing of it.
-JUDGES = tuple(
-    f"benchmarks.{name}" for name in ("simulator", "families", "recorder", "torch_recorder")
-)
-
-# For each group of files, most special first: the modules of ours and the libraries they may
-# import; a folder stands for everything in it. What is not named is forbidden; the standard
-# library is not listed.
+# For each file or folder, the most special first: the modules of ours and the libraries that it
+# may import, lazily and for types too. A folder stands for everything in it, and everything in a
+# folder may import the rest of it, unless a line above says otherwise. What is not named is
+# forbidden; the standard library is not listed.
 BORDERS = (
-    ("collectors/trace.py", set(), NUMBERS),
+    ("collectors/errors.py", set(), set()),
+    ("collectors/schema.py", {"collectors.errors"}, NUMBERS),
+    ("collectors/trace.py", TRACE, {*NUMBERS, "msgspec"}),
+    ("collectors/processes.py", set(), {"psutil"}),
+    ("collectors/input_file.py", {"collectors.errors"}, set()),
+    ("collectors/sqlite_file.py", READER, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
+    ("collectors/nsys", READER, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
+    ("collectors/ncu", READER, {*NUMBERS, "google"}),
+    ("collectors/torch_profiler", READER, {*NUMBERS, "msgspec"}),
     ("collectors/telemetry/sampler.py", set(), {"psutil", "pynvml"}),
-    ("collectors/telemetry*.py", {"collectors"}, {*NUMBERS, "sqlite_utils"}),
-    ("collectors/torch_*.py", {"collectors"}, {*NUMBERS, "msgspec"}),
-    ("collectors/*.py", {"collectors"}, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
-    ("analyzers/rules/*.py", {*MADE_BEFORE_RULES, "collectors.trace"}, NUMBERS),
-    ("analyzers/whatif/run.py", {"analyzers"}, {"numba", "numpy"}),
-    ("analyzers/compare/statistics.py", {"analyzers"}, {"numpy", "scipy"}),
-    ("analyzers/*.py", {"analyzers", "collectors.trace"}, {*NUMBERS, "duckdb"}),
+    ("collectors/telemetry", READER, {*NUMBERS, "sqlite_utils"}),
+    ("collectors/capture/guard.py", set(), set()),
+    ("collectors/capture", {"collectors.errors", "collectors.processes"}, {"psutil"}),
+    ("collectors/__init__.py", {"collectors"}, set()),
+    ("analyzers/facts", FACTS, NUMBERS),
+    ("analyzers/counters", COUNTERS, NUMBERS),
+    ("analyzers/ledger", LEDGER, NUMBERS),
+    ("analyzers/losses", LOSSES, NUMBERS),
+    # A rule knows nothing of other rules, nor of what becomes of its answer.
+    ("analyzers/rules", (LOSSES - {"analyzers.counters"}) - TRACE | {"collectors.schema"}, NUMBERS),
+    ("analyzers/kernels", KERNELS, NUMBERS),
     (
-        "library/predictions.py",
-        {"analyzers", "collectors.trace", "library"},
-        {"numba"},
+        "analyzers/compare/statistics.py",
+        {"analyzers.compare", "analyzers.intervals"},
+        {"numpy", "scipy"},
     ),
+    ("analyzers/compare", ANSWER, {*NUMBERS, "msgspec"}),
+    ("analyzers/whatif/run.py", {"analyzers.whatif"}, {"numba", "numpy"}),
+    ("analyzers/whatif", ANSWER, {*NUMBERS, "msgspec"}),
+    ("analyzers/recorder.py", TRACE, set()),
+    ("analyzers/report.py", FACTS, {"msgspec"}),
+    ("analyzers/quality.py", ANSWER, NUMBERS),
+    ("analyzers/diagnose.py", ANSWER | {"analyzers.rules"}, NUMBERS),
+    ("analyzers/analysis.py", ANSWER | {"analyzers.diagnose"}, NUMBERS),
+    ("analyzers/__init__.py", {"analyzers.analysis", "analyzers.report", *TRACE}, set()),
+    ("analyzers", WORDS, NUMBERS),
+    ("library/predictions.py", STORE, {"numba"}),
+    ("library", STORE, {*NUMBERS, "filelock", "msgspec", "psutil"}),
+    ("timeline", STORE, {*NUMBERS, "msgspec"}),
+    ("exports", STORE, NUMBERS),
+    ("reports", STORE, {*NUMBERS, "jinja2", "markupsafe", "plotly", "rich"}),
+    ("jobs", STORE | {"timeline"}, {"filelock", "msgspec", "psutil", "pyarrow"}),
+    ("captures", STORE | {"jobs"}, {"filelock", "psutil"}),
+    ("cli", STORE | {"captures", "exports", "jobs", "reports", "timeline"}, {"rich"}),
+    ("views/charts", STORE | {"reports", "views.shared.units"}, {*NUMBERS, "plotly"}),
+    ("views/shared/units.py", STORE | {"reports"}, {*NUMBERS, "markupsafe"}),
+    ("views/server", STORE | {"jobs", "timeline", "views"}, {*NUMBERS, *SERVER}),
     (
-        "library/*.py",
-        {"analyzers", "collectors", "library"},
-        {*NUMBERS, "plotly", "psutil", "sqlite_utils"},
+        "views",
+        STORE | {"captures", "exports", "jobs", "reports", "timeline"},
+        {*NUMBERS, *SERVER, "plotly", "psutil", "pynvml", "streamlit"},
     ),
-    ("views/shared/units.py", {"analyzers", "collectors.trace", "reports.numbers"}, NUMBERS),
-    (
-        "views/charts/ledger.py",
-        {"analyzers", "collectors.trace", "reports.palette", "views.shared.units"},
-        {"plotly", *NUMBERS},
-    ),
-    (
-        "views/charts/kernels.py",
-        {"analyzers", "collectors.trace", "views.charts.ledger", "views.shared.units"},
-        {"plotly", *NUMBERS},
-    ),
-    (
-        "views/charts/compare.py",
-        {"analyzers", "collectors.trace", "views.charts.ledger", "views.shared.units"}
-        | {"reports.comparison_words", "reports.palette"},
-        {"plotly", *NUMBERS},
-    ),
-    (
-        "views/**/*.py",
-        {"analyzers", "cli", "collectors", "library", "views", "worker"},
-        {*NUMBERS, *DRAWING, "anyio", "psutil", "pynvml", "starlette"},
-    ),
-    ("app.py", {"analyzers", "collectors", "library", "views", "worker"}, {"streamlit"}),
-    ("worker.py", {"analyzers", "collectors", "library"}, {"pyarrow"}),
-    ("cli.py", {"analyzers", "collectors", "library", "worker"}, set()),
-    *(
-        (f"{name.replace('.', '/')}.py", {*JUDGES, "traces.nsys_writer"}, {"numpy"})
-        for name in JUDGES
-    ),
-    ("workloads/*.py", {"workloads.harness"}, {"nvtx", "numba", "numpy", "torch"}),
+    ("app.py", {"views"}, {"streamlit"}),
+    # What tells whether the analysis is right must know nothing of it.
+    ("benchmarks/simulated", {"traces.nsys_writer"}, {"numpy"}),
+    ("workloads", {"workloads.harness"}, {"nvtx", "numba", "numpy", "torch"}),
 )
 
+WITHOUT_HTML = ("captures", "cli", "exports", "jobs", "library", "reports", "timeline")
 PAGES = Pages(ROOT)
 
 
@@ -91,12 +109,22 @@ def sources(pattern):
     return sorted(p for p in ROOT.glob(pattern) if "__pycache__" not in p.parts)
 
 
+def module_of(path):
+    """Return the dotted name of a file; a package's is that of its folder."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 def bordered_files():
-    """Return each file once, under the first border that names it."""
+    """Return each file once, under the first border that names it or its folder."""
     border_of = {}
-    for pattern, ours, libraries in BORDERS:
-        for path in sources(pattern):
-            border_of.setdefault(path, (ours, libraries))
+    for place, ours, libraries in BORDERS:
+        is_file = place.endswith(".py")
+        own = () if is_file else (place.replace("/", "."),)
+        # Rules and workloads are each to be read alone.
+        own = () if place in ("analyzers", "analyzers/rules", "workloads") else own
+        for path in sources(place if is_file else f"{place}/**/*.py"):
+            border_of.setdefault(path, (ours | set(own), libraries))
     return [
         pytest.param(path, *border, id=str(path.relative_to(ROOT)))
         for path, border in border_of.items()
@@ -130,18 +158,51 @@ def _is_allowed(module, ours, libraries):
 
 def test_every_folder_of_the_product_has_a_border():
     known = {param.values[0] for param in bordered_files()}
-    folders = ("analyzers", "collectors", "library", "views", "workloads")
+    proof = {"benchmarks", "tests", "traces"}  # may use all of the product
+    folders = {p.parent.name for p in ROOT.glob("*/*.py")} - proof - {"build"}
     everything = {p for folder in folders for p in sources(f"{folder}/**/*.py")}
     assert everything - known == set()
 
 
+def test_every_border_is_that_of_a_place_that_exists():
+    assert [place for place, *_ in BORDERS if not (ROOT / place).exists()] == []
+
+
 @pytest.mark.parametrize(("path", "ours", "libraries"), bordered_files())
 def test_a_file_imports_only_what_its_border_allows(path, ours, libraries):
-    own = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     crossing = {
-        module for module in imports(path) - {own} if not _is_allowed(module, ours, libraries)
+        module
+        for module in imports(path) - {module_of(path)}
+        if not _is_allowed(module, ours, libraries)
     }
     assert crossing == set()
+
+
+def room_of(module):
+    """Return the folder that a module of ours lies in; a file of the first levels is its own."""
+    place = ROOT / module.replace(".", "/")
+    if (place / "__init__.py").exists():
+        return module
+    folder = module.rpartition(".")[0]
+    return folder if folder not in ("", "analyzers", "collectors", "views") else module
+
+
+def test_no_two_rooms_import_each_other_however_far_around():
+    arrows = {}
+    for path, *_ in (param.values for param in bordered_files()):
+        own = room_of(module_of(path))
+        rooms = {room_of(m) for m in imports(path) if m.split(".")[0] in OURS}
+        arrows.setdefault(own, set()).update(rooms - {own})
+    order = graphlib.TopologicalSorter(arrows)
+    order.prepare()  # raises CycleError, which names the circle
+
+
+def test_no_two_files_import_each_other_however_far_around():
+    arrows = {}
+    for path, *_ in (param.values for param in bordered_files()):
+        own = module_of(path)
+        arrows[own] = {m for m in imports(path) if m.split(".")[0] in OURS} - {own}
+    graphlib.TopologicalSorter(arrows).prepare()
 
 
 def test_workloads_import_nothing_of_ours_but_the_harness():
@@ -160,9 +221,9 @@ def test_no_text_of_a_recording_reaches_markdown_unescaped(path):
     assert CheckedFile(path, PAGES).unescaped() == []
 
 
-def test_library_and_command_line_write_html_only_in_the_report():
+def test_html_outside_the_pages_is_written_only_in_the_report():
     # One module turns a report into HTML, so that one test of it can show that all text is escaped.
-    for path in (*sources("library/*.py"), ROOT / "cli.py", ROOT / "worker.py"):
+    for path in (p for room in WITHOUT_HTML for p in sources(f"{room}/**/*.py")):
         tags = [
             node.value
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -170,14 +231,14 @@ def test_library_and_command_line_write_html_only_in_the_report():
             and isinstance(node.value, str)
             and re.search(r"</?(html|div|p|span|table|tr|td|a|svg|script|style)\b", node.value)
         ]
-        assert path.name == "report_html.py" or tags == [], path.name
+        assert path.name == "html.py" or tags == [], path.name
 
 
 def test_html_is_written_only_in_components_and_the_style_sheet():
     forbidden = {"unsafe_allow_html", "unsafe_allow_javascript"}
     found = []
     for path in PAGES.files:
-        if "components" in path.parts or path.name == "_style.py":
+        if "components" in path.parts or path.name == "style.py":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             keywords = {k.arg for k in node.keywords} if isinstance(node, ast.Call) else set()
@@ -199,7 +260,7 @@ def check_text(text, tmp_path):
     path = tmp_path / "views" / "page.py"
     path.parent.mkdir(exist_ok=True)
     path.write_text(
-        f"import streamlit as st\nfrom views._units import md_escape, time_text\n{text}"
+        f"import streamlit as st\nfrom views.shared.units import md_escape, time_text\n{text}"
     )
     return CheckedFile(path, Pages(tmp_path)).unescaped()
 
