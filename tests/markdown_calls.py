@@ -93,6 +93,7 @@ class Pages:
     """Every file that draws, parsed once."""
 
     def __init__(self, root):
+        self.root = root
         self.files = sorted(
             p
             for p in (*root.glob("views/**/*.py"), root / "app.py")
@@ -325,7 +326,8 @@ class CheckedFile:
             if not isinstance(node, ast.ImportFrom) or name not in {a.name for a in node.names}:
                 continue
             for path, tree in self.pages.trees.items():
-                if node.module == ".".join(path.with_suffix("").parts[-2:]):
+                module = path.relative_to(self.pages.root).with_suffix("").parts
+                if node.module == ".".join(module):
                     other = CheckedFile(path, self.pages)
                     values = other._bindings(tree, name)
                     return bool(values) and other._all(values, seen)

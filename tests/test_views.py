@@ -606,7 +606,7 @@ def test_markup_is_written_in_one_place_only():
         for f in (ROOT / "views").rglob("*.py")
         if re.search(r"st\.html\(|unsafe_allow|components\.v1", f.read_text(encoding="utf-8"))
     ]
-    assert writers == ["_style.py"]
+    assert writers == ["style.py"]
 
 
 def test_nothing_is_fetched_from_elsewhere():
