@@ -4,18 +4,22 @@ import errno
 import gzip
 import hashlib
 import time
+from unittest import mock
 
 import anyio
 import httpx
 import pytest
+from itsdangerous import TimestampSigner
 from starlette.applications import Starlette
 
 from collectors import open_trace
 from collectors.errors import RefusedError
+from library import inbox
+from library.inbox import SQLITE_MAGIC, uploaded_file
 from tests.view_fakes import library, open_sample
 from traces.ncu_writer import Launch, raw_page, report
-from views.server import routes
-from views.server.routes import ROUTES, SQLITE_MAGIC, TOKEN_HEADER, inbox, mint_token, uploaded_file
+from views.server.routes import ROUTES
+from views.server.tokens import TOKEN_HEADER, mint_token
 from views.shared import session
 
 HOST = "http://testserver"
@@ -48,7 +52,7 @@ class Client:
 
 @pytest.fixture
 def client(tmp_path, monkeypatch):
-    monkeypatch.setattr(routes, "MIN_FREE_BYTES", 0)
+    monkeypatch.setattr(inbox, "MIN_FREE_BYTES", 0)
     with library(tmp_path):
         client = Client()
         client.headers[TOKEN_HEADER] = mint_token("upload")
@@ -62,7 +66,16 @@ def put(client, body, *, off=0, size=None, key=KEY, name="report.sqlite", origin
 
 
 def files():
-    return sorted(f.name for f in inbox().rglob("*") if f.is_file()) if inbox().exists() else []
+    return (
+        sorted(f.name for f in inbox.inbox().rglob("*") if f.is_file())
+        if inbox.inbox().exists()
+        else []
+    )
+
+
+def token_of_the_past(purpose, age_s):
+    with mock.patch.object(TimestampSigner, "get_timestamp", lambda _: int(time.time()) - age_s):
+        return mint_token(purpose)
 
 
 def test_health_answers_without_a_token(client):
@@ -98,7 +111,7 @@ def test_a_slice_at_the_wrong_place_is_told_the_right_one(client):
         lambda: "x",
         lambda: "9999999999.00",
         lambda: mint_token("timeline"),
-        lambda: mint_token("upload", time.time() - 10**6),
+        lambda: token_of_the_past("upload", 13 * 3600),
     ],
     ids=["none", "no token", "made up", "of another route", "expired"],
 )
@@ -161,7 +174,7 @@ def test_the_quota_is_a_number_in_the_message(client, monkeypatch):
 
 
 def test_a_full_disk_is_told_before_anything_is_written(client, monkeypatch):
-    monkeypatch.setattr(routes, "MIN_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(inbox, "MIN_FREE_BYTES", 1 << 60)
     assert put(client, BODY).status_code == 507
     assert files() == []
 
@@ -191,7 +204,7 @@ def test_a_key_never_names_a_place_on_disk(client, key):
     ],
 )
 def test_file_names_are_made_harmless(given, kept):
-    assert routes.safe_name(given) == kept
+    assert inbox.safe_name(given) == kept
 
 
 def test_sizes_and_places_are_numbers(client):

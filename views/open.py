@@ -14,8 +14,8 @@ from analyzers.words import count_text, size_text
 from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache
+from library.inbox import uploaded_file
 from views.components.upload import upload
-from views.server.routes import uploaded_file
 from views.shared.jobs import begin, follow, forget
 from views.shared.places import (
     ROOTS_VARIABLE,

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import streamlit as st
 
 from views.components import source
-from views.server.routes import SLICE_BYTES, api_path, mint_token
+from views.server.tokens import api_path, mint_token
+from views.server.uploads import SLICE_BYTES
 
 HTML = """<div class="upload">
   <button type="button">Choose a file</button>

@@ -14,7 +14,8 @@ import streamlit as st
 from collectors.errors import TraceError
 from timeline.recording_lanes import COLORS
 from views.charts.ledger import PALETTE
-from views.server.routes import api_path, mint_token, trouble
+from views.server.routes import trouble
+from views.server.tokens import api_path, mint_token
 
 _FOLDER = Path(__file__).parent
 
