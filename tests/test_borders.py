@@ -34,7 +34,7 @@ FACTS = WORDS | TRACE | {"analyzers.facts"}
 COUNTERS = FACTS | {"analyzers.counters"}
 LEDGER = COUNTERS | {"analyzers.ledger"}
 LOSSES = LEDGER | {"analyzers.losses"}
-KERNELS = LOSSES | {"analyzers.kernels"}
+KERNELS = LOSSES | {"analyzers.kernels", "analyzers.report"}
 ANSWER = KERNELS | {"analyzers.quality", "analyzers.report"}
 STORE = {"analyzers", "collectors", "library"}
 
