@@ -5,7 +5,7 @@ import shutil
 import tempfile
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from collectors.capture.run import has_gpu
 
@@ -13,7 +13,7 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 # A slow example on a busy machine is no failure; the time limits that matter have tests of their
 # own.
-settings.register_profile("whyslow", deadline=None)
+settings.register_profile("whyslow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("whyslow")
 
 

@@ -18,6 +18,9 @@ VAGUE_TYPES = {
     *("Told", "Said", "Given"),
 }
 
+MAX_LINES = 500
+WHY_LONG = "One file because "  # in the docstring of a file that is longer
+
 # A workload is to be read alone; programs that are simulated are written in the words of CUDA.
 OWN_WORDS = ("workloads/", "traces/", "benchmarks/simulated/")
 
@@ -63,6 +66,17 @@ def test_one_name_stands_for_one_class():
             if isinstance(node, ast.ClassDef):
                 places[node.name.strip("_")].append(str(path.relative_to(ROOT)))
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_a_long_file_says_why_it_is_one():
+    everything = [*product_files(), *(ROOT / "tests").rglob("*.py")]
+    silent = [
+        f"{path.relative_to(ROOT)}: {len(lines)} lines"
+        for path in everything
+        if len(lines := path.read_text(encoding="utf-8").splitlines()) > MAX_LINES
+        and WHY_LONG not in (ast.get_docstring(ast.parse("\n".join(lines))) or "")
+    ]
+    assert silent == []
 
 
 @pytest.mark.parametrize(
