@@ -558,7 +558,7 @@ def test_other_tables_are_not_taken_for_counters(text, tmp_path):
 def test_watched_folders_list_the_tables_of_counters_and_no_others(tmp_path):
     for name, text in (("a.csv", raw_page([ONE])), ("b.csv", "date,price\n2026-01-01,5\n")):
         (tmp_path / name).write_text(text)
-    assert [p.shown for p in places.recordings(tmp_path)] == ["a.csv"]
+    assert [p.relative_name for p in places.recordings(tmp_path)] == ["a.csv"]
 
 
 def test_only_so_many_tables_of_a_watched_folder_are_looked_into(tmp_path, monkeypatch):

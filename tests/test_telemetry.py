@@ -481,7 +481,7 @@ def test_it_is_no_recording_of_its_own(tmp_path):
     path = written(tmp_path / "a.sqlite.telemetry.sqlite")
     shutil.copy(path, tmp_path / "telemetry.sqlite")
     shutil.copy(SAMPLES / "synthetic" / "synthetic_sync.sqlite", tmp_path / "a.sqlite")
-    assert [place.shown for place in recordings(tmp_path)] == ["a.sqlite"]
+    assert [place.relative_name for place in recordings(tmp_path)] == ["a.sqlite"]
 
 
 # --- on the timeline --------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from timeline.recording_lanes import (
 )
 from timeline.view import Timeline, bin_edges
 from views.charts.ledger import PALETTE
-from views.server.tiles import MAX_NAME, AskedWronglyError, answer
+from views.server.tiles import MAX_NAME, QueryError, answer
 
 # --- building one by hand -------------------------------------------------------------------
 
@@ -805,13 +805,13 @@ def test_an_event_leads_to_its_chain_and_an_arrow(shown):
     ],
 )
 def test_a_question_that_makes_no_sense_is_one_line(shown, wrong):
-    with pytest.raises(AskedWronglyError):
+    with pytest.raises(QueryError):
         answer(shown, wrong)
 
 
 def test_no_question_can_ask_for_more_than_a_screen(tmp_path):
     shown = timeline(tmp_path, *[[(t, t + 5)] for t in range(600)])
-    with pytest.raises(AskedWronglyError):
+    with pytest.raises(QueryError):
         answer(shown, {"what": "tile", "start": "0", "end": "9", "lanes": "0-599"})
     tile = {"what": "tile", "start": "0", "end": "1e21", "bins": "999999999", "lanes": "0-9"}
     head, _ = decoded(answer(shown, tile))

@@ -587,7 +587,7 @@ def test_a_cell_never_starts_a_formula(text):
 def test_similar_names_show_where_they_differ():
     arguments = ", ".join(["Buffer<double> &"] * 20)
     names = [f"ranged<advance({arguments})::[lambda {n}]>(Range)" for n in (1, 12)]
-    short = units.apart([*names, "other"])
+    short = units.distinct_names([*names, "other"])
     assert short[0].startswith("ranged<advance(")
     assert short[0].endswith("[lambda 1]>(Range)")
     assert short[1].endswith("[lambda 12]>(Range)")
@@ -597,7 +597,7 @@ def test_similar_names_show_where_they_differ():
 
 @given(st.lists(st.text(max_size=120), unique=True, max_size=8))
 def test_telling_names_apart_keeps_their_number_and_never_fails(names):
-    assert len(units.apart(names)) == len(names)
+    assert len(units.distinct_names(names)) == len(names)
 
 
 def test_markup_is_written_in_one_place_only():
@@ -631,7 +631,7 @@ def test_a_watched_folder_lists_recordings_newest_first(tmp_path):
 
         os.utime(file, (1_000_000 - age, 1_000_000 - age))
     found = places.recordings(tmp_path)
-    assert [p.shown for p in found] == ["new.sqlite", "old.nsys-rep"]
+    assert [p.relative_name for p in found] == ["new.sqlite", "old.nsys-rep"]
     assert found[0].size_bytes == 10
 
 
@@ -656,5 +656,5 @@ def test_a_folder_is_not_a_recording(tmp_path):
 
 
 def test_every_sample_is_described():
-    shown = {p.shown for p in places.recordings(places.SAMPLES)}
+    shown = {p.relative_name for p in places.recordings(places.SAMPLES)}
     assert shown <= set(places.sample_words())

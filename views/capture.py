@@ -30,7 +30,7 @@ from views.parts.capture_choices import (
     pairs,
     parsed,
 )
-from views.shared.session import show_error, show_prose
+from views.shared.session import draw_error, draw_prose
 from views.shared.units import md_escape, visible
 
 CAPTURE = "capture"
@@ -61,25 +61,25 @@ RUN_WORDS = {
 def page() -> None:
     """Draw the page."""
     st.header("Capture", anchor=False)
-    asked = st.query_params.get(CAPTURE, "")
-    chosen = store.read(asked) if asked else None
-    if asked and chosen is None:
-        show_error("There is no such capture here; it was deleted, or made on another machine.")
+    capture_id = st.query_params.get(CAPTURE, "")
+    chosen = store.read(capture_id) if capture_id else None
+    if capture_id and chosen is None:
+        draw_error("There is no such capture here; it was deleted, or made on another machine.")
     if chosen is not None:
-        _one(chosen)
-    known = store.captures()
-    running = [c for c in known if not c.is_over]
+        _draw_capture(chosen)
+    captures = store.captures()
+    running = [c for c in captures if not c.is_over]
     if running and (chosen is None or chosen.is_over):
-        _running_elsewhere(running[0])
+        _draw_running(running[0])
     if not running:
-        _new(first=chosen is None)
-    _earlier([c for c in known if chosen is None or c.id != chosen.id])
+        _draw_form(first=chosen is None)
+    _draw_earlier([c for c in captures if chosen is None or c.id != chosen.id])
 
 
 # --- a new one --------------------------------------------------------------------------------
 
 
-def _new(*, first: bool) -> None:
+def _draw_form(*, first: bool) -> None:
     """Ask what to capture; what is not possible here is said before anything starts."""
     if not first:
         st.subheader("Capture again", anchor=False)
@@ -87,55 +87,55 @@ def _new(*, first: bool) -> None:
         "Runs a program that is slow on purpose, and its optimized twin, under a profiler, and "
         "opens what was recorded."
     )
-    what = PAIR
+    subject = PAIR
     if commands_allowed():
-        what = st.radio(
+        subject = st.radio(
             "What to run",
             [PAIR, COMMAND],
             key="what",
             horizontal=True,
             label_visibility="collapsed",
         )
-    pair = None if what == COMMAND else _pair()
-    command = _command() if what == COMMAND else ()
-    if pair is None and what == PAIR:
+    pair = None if subject == COMMAND else _draw_pair_picker()
+    command = _draw_command_field() if subject == COMMAND else ()
+    if pair is None and subject == PAIR:
         return
-    chosen = _tools(for_command=what == COMMAND)
+    chosen = _draw_tool_picker(for_command=subject == COMMAND)
     left, right, _ = st.columns([1, 1, 3])
     repeat = left.number_input("Runs of each", 1, MAX_REPEAT, 1, key="repeat")
     steps = 0
-    if what == PAIR:
+    if subject == PAIR:
         steps = right.number_input(
             "Steps", 0, MAX_STEPS, 0, key="steps", help="0 takes as many as the workload says."
         )
     if not any(name != TELEMETRY for name in chosen):
         st.caption("Without a profiler there is nothing to compare, only telemetry.")
-    ready = bool(chosen) and (what == PAIR or bool(command))
+    ready = bool(chosen) and (subject == PAIR or bool(command))
     if st.button("Start", type="primary", key="start", disabled=not ready):
         _start(pair, command, chosen, int(repeat), int(steps))
-    _ways_out()
+    _draw_terminal_hint()
 
 
-def _pair() -> Pair | None:
+def _draw_pair_picker() -> Pair | None:
     """Let the reader choose a pair; None when none can run."""
-    known = {pair.name: pair for pair in pairs()}
+    by_name = {pair.name: pair for pair in pairs()}
     if not has_torch():
         st.warning(md_escape(NO_TORCH))
         return None
     name = st.selectbox(
         "Pair",
-        list(known),
-        list(known).index(FIRST) if FIRST in known else 0,
+        list(by_name),
+        list(by_name).index(FIRST) if FIRST in by_name else 0,
         key="pair",
-        format_func=lambda n: f"{n}: {known[n].title}" if n in known else n,
+        format_func=lambda n: f"{n}: {by_name[n].title}" if n in by_name else n,
     )
-    if name not in known:
+    if name not in by_name:
         return None
-    show_prose(known[name].why)
-    return known[name]
+    draw_prose(by_name[name].why)
+    return by_name[name]
 
 
-def _command() -> tuple[str, ...]:
+def _draw_command_field() -> tuple[str, ...]:
     text = st.text_input(
         "Command, run as the user of this server", key="command", placeholder="python train.py"
     )
@@ -145,7 +145,7 @@ def _command() -> tuple[str, ...]:
     return words
 
 
-def _tools(*, for_command: bool) -> list[str]:
+def _draw_tool_picker(*, for_command: bool) -> list[str]:
     """Let the reader choose what records, of what can be used here."""
     missing = impossible()
     usable = [name for name in TOOL_WORDS if name not in missing]
@@ -168,7 +168,7 @@ def _tools(*, for_command: bool) -> list[str]:
     return [str(name) for name in chosen]
 
 
-def _ways_out() -> None:
+def _draw_terminal_hint() -> None:
     """Say how to capture what this page does not start."""
     if not commands_allowed():
         st.caption(
@@ -186,10 +186,10 @@ def _start(
 ) -> None:
     """Begin in a process of its own; the address names the capture from now on."""
     if any(not c.is_over for c in store.captures()):
-        show_error("Another capture has begun meanwhile; two at once would disturb each other.")
+        draw_error("Another capture has begun meanwhile; two at once would disturb each other.")
         return
     if command and not commands_allowed():
-        show_error(f"This server takes no commands ({COMMANDS_VARIABLE}).")
+        draw_error(f"This server takes no commands ({COMMANDS_VARIABLE}).")
         return
     options = ["--with", ",".join(chosen), "--repeat", str(repeat)]
     options += ["--steps", str(steps)] if steps else []
@@ -203,7 +203,7 @@ def _start(
             repeat=repeat,
         )
     except (TraceError, OSError) as error:
-        show_error(str(error))
+        draw_error(str(error))
         return
     st.query_params[CAPTURE] = capture_id
     st.rerun()
@@ -212,15 +212,15 @@ def _start(
 # --- one that runs, or is over ----------------------------------------------------------------
 
 
-def _one(capture: Capture) -> None:
+def _draw_capture(capture: Capture) -> None:
     with st.container(border=True, key="capture_shown"):
         if capture.is_over:
-            _over(capture)
+            _draw_result(capture)
         else:
             left, right = st.columns([7, 1], vertical_alignment="center")
             left.markdown(f"**{_title(capture)}**")
             pressed = right.button("Cancel", key="cancel")
-            st.fragment(_watch, run_every=POLL)(capture.id)
+            st.fragment(_draw_progress, run_every=POLL)(capture.id)
             if pressed:
                 store.cancel(capture.id)
                 st.session_state["cancelling"] = capture.id
@@ -233,7 +233,7 @@ def _title(capture: Capture) -> str:
     return md_escape(f"{visible(capture.title, SHOWN_TITLE)} · {used}")
 
 
-def _watch(capture_id: str) -> None:
+def _draw_progress(capture_id: str) -> None:
     """Show how far it is, and what the program uses meanwhile."""
     capture = store.read(capture_id)
     if capture is None or capture.is_over:
@@ -244,27 +244,27 @@ def _watch(capture_id: str) -> None:
     st.progress(min(max(capture.progress, 0.0), 1.0), md_escape(words))
     sampled = [run.telemetry for run in capture.runs if run.telemetry]
     if sampled:
-        capture_live.show(Path(sampled[-1]))
+        capture_live.draw_telemetry(Path(sampled[-1]))
     elif TELEMETRY in capture.tools:
         st.caption("Telemetry begins with the first run.")
 
 
-def _over(capture: Capture) -> None:
+def _draw_result(capture: Capture) -> None:
     took = time_text((capture.ended - capture.started) * 1e9) if capture.ended else ""
     state = STATE_WORDS[capture.state]
     st.markdown(f"**{md_escape(state)}** · {_title(capture)}{md_escape(took and f' · {took}')}")
     if capture.state is State.CANCELLED:
         st.info("It was cancelled. What was recorded before is kept.")
     elif capture.error:
-        show_error(visible(capture.error, SHOWN_LINE))
-    _compare_link(capture)
-    for place, run in enumerate(capture.runs):
-        _run(place, run)
+        draw_error(visible(capture.error, SHOWN_LINE))
+    _draw_compare_link(capture)
+    for number, run in enumerate(capture.runs):
+        _draw_run(number, run)
     if capture.state in (State.FAILED, State.LOST):
-        _log(capture)
+        _draw_log(capture)
 
 
-def _compare_link(capture: Capture) -> None:
+def _draw_compare_link(capture: Capture) -> None:
     """Lead to the comparison of both sides, once the page and both recordings are there."""
     if not Path(__file__).with_name(COMPARE).exists():
         return
@@ -293,24 +293,26 @@ def _has_gpu_work(trace_id: str) -> bool:
     return any(trace.count(table) for table in DEVICE_TABLES)
 
 
-def _run(place: int, run: Run) -> None:
-    box = st.container(key=f"listing run {place}")
+def _draw_run(number: int, run: Run) -> None:
+    box = st.container(key=f"listing run {number}")
     left, right = box.columns([7, 1], vertical_alignment="center", gap="small")
     tool = TOOL_WORDS.get(run.tool, run.tool)
     about = [RUN_WORDS[run.state], *([time_text(run.seconds * 1e9)] if run.seconds else [])]
     head = f"{visible(run.role, SHOWN_TITLE)} · {tool} · run {run.number}"
     lines = [line for line in (run.sentence, run.error) if line]
-    said = "".join(f"  \n{md_escape(visible(line, SHOWN_LINE))}" for line in lines)
-    aside = "".join(
+    outcome = "".join(f"  \n{md_escape(visible(line, SHOWN_LINE))}" for line in lines)
+    remarks = "".join(
         f"  \n:small[:gray[{md_escape(visible(note, SHOWN_LINE))}]]" for note in run.notes
     )
-    left.markdown(f"{md_escape(head)} :small[:gray[{md_escape(', '.join(about))}]]{said}{aside}")
+    left.markdown(
+        f"{md_escape(head)} :small[:gray[{md_escape(', '.join(about))}]]{outcome}{remarks}"
+    )
     if run.trace:
         with right:
             st.page_link("overview.py", label="Show", query_params={"trace": run.trace})
 
 
-def _log(capture: Capture) -> None:
+def _draw_log(capture: Capture) -> None:
     """Show the end of what the program and the profiler printed."""
     try:
         with (capture.folder / store.LOG).open("rb") as file:
@@ -326,7 +328,7 @@ def _log(capture: Capture) -> None:
 # --- the others -------------------------------------------------------------------------------
 
 
-def _running_elsewhere(capture: Capture) -> None:
+def _draw_running(capture: Capture) -> None:
     with st.container(border=True):
         st.markdown(
             f"A capture is running: {_title(capture)}. Two at once would disturb each other."
@@ -336,8 +338,8 @@ def _running_elsewhere(capture: Capture) -> None:
             st.rerun()
 
 
-def _earlier(known: Sequence[Capture]) -> None:
-    over = [capture for capture in known if capture.is_over][:SHOWN_EARLIER]
+def _draw_earlier(captures: Sequence[Capture]) -> None:
+    over = [capture for capture in captures if capture.is_over][:SHOWN_EARLIER]
     st.subheader("Earlier captures", anchor=False)
     if not over:
         st.caption("None yet. They are kept in the data folder, and stay over a restart.")

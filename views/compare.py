@@ -24,17 +24,17 @@ from views.charts.compare import (
     waterfall_is_cropped,
     waterfall_words,
 )
-from views.comparison.evidence import Evidence, show_evidence
+from views.comparison.evidence import PickedChange, draw_evidence
 from views.comparison.session import (
-    Asked,
+    ComparisonSelection,
     adopt,
     answer,
     choices,
     forecast,
     forecast_in_the_end,
     known_devices,
-    put,
     windows_of,
+    write_address,
 )
 from views.comparison.tables import (
     OUTSIDE_WORDS,
@@ -46,9 +46,9 @@ from views.comparison.tables import (
     region_matrix,
     region_table,
 )
-from views.shared.report_download import BESIDE_REPORT, offer_comparison
-from views.shared.session import show_prose
-from views.shared.style import tint_verdict
+from views.shared.report_download import BESIDE_REPORT, draw_comparison_download
+from views.shared.session import draw_prose
+from views.shared.style import write_verdict_color
 from views.shared.units import md_escape, md_prose, visible
 
 PICKERS = (3, 3, 2)  # widths
@@ -57,7 +57,7 @@ PART_KEY, DEVICE_KEY = "compare_window", "compare_device"
 SHOWN_KERNELS = 200
 NAME_ROOM = 60
 TINTS = {Outcome.IMPROVED: "healthy", Outcome.REGRESSED: Row.SYNC.value}
-EVIDENCE, SEEN, OF = "compare_evidence", "compare_seen", "compare_evidence_of"
+PICKED, PICKS, PICKED_OF = "compare_evidence", "compare_seen", "compare_evidence_of"
 LEVEL_LABELS = {
     "ranges": "Ranges",
     "innermost ranges": "Innermost ranges",
@@ -69,26 +69,26 @@ def page() -> None:
     """Draw the page."""
     recordings = choices()
     if len(recordings) < 2:
-        _too_few(recordings)
+        _draw_too_few(recordings)
         return
-    asked = adopt(recordings)
-    _pickers(recordings, asked)
-    put(asked)
-    if not asked.is_complete:
+    selection = adopt(recordings)
+    _draw_pickers(recordings, selection)
+    write_address(selection)
+    if not selection.is_complete:
         st.header("Which two are compared?", anchor=False)
         st.write(
             "Choose the recordings of the program before the change as baseline, and those after "
             "it as new. Several of one side make the answer surer: they show how much runs differ."
         )
         return
-    st.fragment(_compared)(asked)
+    st.fragment(_draw_comparison)(selection)
 
 
-def _too_few(recordings: Sequence[Trace]) -> None:
+def _draw_too_few(recordings: Sequence[Trace]) -> None:
     st.header("Nothing to compare yet", anchor=False)
-    opened = "one is" if recordings else "none is"
+    count = "one is" if recordings else "none is"
     st.write(
-        f"A comparison takes two recordings with a timeline, and {opened} open: one of the program "
+        f"A comparison takes two recordings with a timeline, and {count} open: one of the program "
         "before a change, one after it. Mark the iteration, so that both are cut alike:"
     )
     st.code('with nvtx.annotate("step"): ...', language="python")
@@ -105,17 +105,17 @@ def _too_few(recordings: Sequence[Trace]) -> None:
     )
 
 
-def _pickers(recordings: Sequence[Trace], asked: Asked) -> None:
+def _draw_pickers(recordings: Sequence[Trace], selection: ComparisonSelection) -> None:
     names = _labels(recordings)
     left, right, part = st.columns(PICKERS, gap="small")
     with left:
-        _side("Baseline", BASE_KEY, names, asked.base)
+        _draw_side_picker("Baseline", BASE_KEY, names, selection.base)
     with right:
-        _side("New", NEW_KEY, names, asked.new)
-    windows = {"": "Iterations as found", **windows_of(asked)}
-    if asked.window:
-        windows.setdefault(asked.window, visible(asked.window, NAME_ROOM))
-    st.session_state[PART_KEY] = asked.window
+        _draw_side_picker("New", NEW_KEY, names, selection.new)
+    windows = {"": "Iterations as found", **windows_of(selection)}
+    if selection.window:
+        windows.setdefault(selection.window, visible(selection.window, NAME_ROOM))
+    st.session_state[PART_KEY] = selection.window
     with part:
         st.selectbox(
             "Compared part",
@@ -126,14 +126,14 @@ def _pickers(recordings: Sequence[Trace], asked: Asked) -> None:
             accept_new_options=True,
             help="Type nvtx:NAME for every range of that name, or a window as of diagnose.",
         )
-        _device(asked)
+        _draw_device_picker(selection)
 
 
 def _picked() -> None:
     """Write what the reader picked to the address, from which the page is then drawn."""
     chosen = st.session_state
-    put(
-        Asked(
+    write_address(
+        ComparisonSelection(
             base=tuple(chosen[BASE_KEY]),
             new=tuple(chosen[NEW_KEY]),
             window=str(chosen[PART_KEY] or ""),
@@ -142,7 +142,7 @@ def _picked() -> None:
     )
 
 
-def _side(label: str, key: str, names: dict[str, str], chosen: tuple[str, ...]) -> None:
+def _draw_side_picker(label: str, key: str, names: dict[str, str], chosen: tuple[str, ...]) -> None:
     options = [*names, *(i for i in chosen if i not in names)]
     st.session_state[key] = list(chosen)
     st.multiselect(
@@ -172,11 +172,11 @@ def _labels(recordings: Sequence[Trace]) -> dict[str, str]:
     }
 
 
-def _device(asked: Asked) -> None:
-    devices = known_devices(asked)
+def _draw_device_picker(selection: ComparisonSelection) -> None:
+    devices = known_devices(selection)
     if len(devices) < 2:
         return
-    st.session_state[DEVICE_KEY] = min(max(asked.device, 0), len(devices) - 1)
+    st.session_state[DEVICE_KEY] = min(max(selection.device, 0), len(devices) - 1)
     st.selectbox(
         "Device",
         range(len(devices)),
@@ -187,44 +187,47 @@ def _device(asked: Asked) -> None:
     )
 
 
-def _compared(asked: Asked) -> None:
+def _draw_comparison(selection: ComparisonSelection) -> None:
     """Show the answer, or how far it is."""
-    comparison = answer(asked)
+    comparison = answer(selection)
     if comparison is None:
         return
-    if st.session_state.get(OF) != asked:  # what was clicked belongs to other recordings
-        st.session_state[OF] = asked
-        st.session_state[EVIDENCE], st.session_state[SEEN] = None, {}
+    if st.session_state.get(PICKED_OF) != selection:  # what was clicked belongs to other recordings
+        st.session_state[PICKED_OF] = selection
+        st.session_state[PICKED], st.session_state[PICKS] = None, {}
     left, right = st.columns(BESIDE_REPORT, gap="small")
     with right:
-        offer_comparison(
-            asked.base, asked.new, comparison, lambda: forecast_in_the_end(asked, comparison)
+        draw_comparison_download(
+            selection.base,
+            selection.new,
+            comparison,
+            lambda: forecast_in_the_end(selection, comparison),
         )
     with left:
-        _verdict(comparison)
+        _draw_verdict(comparison)
     if comparison.verdict is Outcome.NOT_COMPARABLE:
-        _not_comparable(comparison)
+        _draw_obstacles(comparison)
         return
-    _waterfall(comparison)
-    _evidence(comparison)
-    _tables(comparison)
-    _samples(comparison)
-    _forecast(asked, comparison)
-    _comparability(comparison)
-    _notes(comparison)
+    _draw_waterfall(comparison)
+    _draw_picked_change(comparison)
+    _draw_tables(comparison)
+    _draw_samples(comparison)
+    _draw_forecast(selection, comparison)
+    _draw_comparability(comparison)
+    _draw_notes(comparison)
 
 
-def _verdict(comparison: Comparison) -> None:
-    tint_verdict(TINTS.get(comparison.verdict, ""))
+def _draw_verdict(comparison: Comparison) -> None:
+    write_verdict_color(TINTS.get(comparison.verdict, ""))
     with st.container(key="verdict"):
         first, rest = split_sentence(comparison.sentence)
         st.header(md_prose(first), anchor=False)
         if rest:
-            show_prose(rest)
+            draw_prose(rest)
         if comparison.verdict is Outcome.NOT_COMPARABLE:
             return
-        if told := tools(comparison):
-            st.markdown(f":orange-badge[different tools] {md_prose(told)}")
+        if tool_names := tools(comparison):
+            st.markdown(f":orange-badge[different tools] {md_prose(tool_names)}")
         for difference in differences(comparison):
             if difference.level is Level.WARNING and difference.what != "tool":
                 st.markdown(f":orange-badge[with care] {md_prose(difference.sentence)}")
@@ -246,7 +249,7 @@ def _facts(comparison: Comparison) -> list[str]:
     return facts
 
 
-def _not_comparable(comparison: Comparison) -> None:
+def _draw_obstacles(comparison: Comparison) -> None:
     """Say only what forbids an answer: any number would mislead."""
     st.subheader("Why they cannot be compared", anchor=False)
     for difference in blocking(comparison):
@@ -260,7 +263,7 @@ def _not_comparable(comparison: Comparison) -> None:
             )
 
 
-def _waterfall(comparison: Comparison) -> None:
+def _draw_waterfall(comparison: Comparison) -> None:
     if comparison.delta is None or not comparison.waterfall:
         return
     st.subheader("Where the change comes from, per iteration", anchor=False)
@@ -279,13 +282,13 @@ def _waterfall(comparison: Comparison) -> None:
         "be chance. Click a bar to see both recordings where it costs most."
     )
     name = _clicked_bar(event)
-    _pick("bar", next((_of_row(r) for r in comparison.waterfall if r.row == name), None))
+    _pick("bar", next((_change_of_row(r) for r in comparison.waterfall if r.row == name), None))
 
 
 def _clicked_bar(event: object) -> str:
     points = _selected(event, "points")
-    told = points[0].get("customdata") if points else None
-    return str(told[0]) if told else ""
+    row = points[0].get("customdata") if points else None
+    return str(row[0]) if row else ""
 
 
 def _selected(event: object, what: str) -> list[Any]:
@@ -293,47 +296,47 @@ def _selected(event: object, what: str) -> list[Any]:
     return list(event["selection"].get(what, ())) if isinstance(event, dict) else []
 
 
-def _of_row(row: WaterfallRow) -> Evidence:
+def _change_of_row(row: WaterfallRow) -> PickedChange:
     words = f"{row.row}: {time_text(row.base_ns)} before, {time_text(row.new_ns)} now"
-    return Evidence(words=words, base=row.base_place, new=row.new_place)
+    return PickedChange(words=words, base=row.base_place, new=row.new_place)
 
 
-def _pick(source: str, evidence: Evidence | None) -> bool:
+def _pick(source: str, evidence: PickedChange | None) -> bool:
     """Show this evidence from now on, and tell whether it is another one.
 
     A selection stays selected while the reader clicks elsewhere; only its change counts.
     """
-    seen = st.session_state.setdefault(SEEN, {})
-    if evidence == seen.get(source):
+    picks = st.session_state.setdefault(PICKS, {})
+    if evidence == picks.get(source):
         return False
-    seen[source] = evidence
-    if evidence is None or evidence == st.session_state.get(EVIDENCE):
+    picks[source] = evidence
+    if evidence is None or evidence == st.session_state.get(PICKED):
         return False
-    st.session_state[EVIDENCE] = evidence
+    st.session_state[PICKED] = evidence
     return True
 
 
-def _evidence(comparison: Comparison) -> None:
+def _draw_picked_change(comparison: Comparison) -> None:
     rows = [comparison.waterfall[n] for n in shown_rows(comparison)]
     places = [r for r in rows if r.base_place or r.new_place]
     if not places and comparison.base.typical is None:
         return
     largest = max(places, key=lambda r: abs(r.change_ns), default=None)
-    picked = st.session_state.get(EVIDENCE)
-    evidence = picked if isinstance(picked, Evidence) else None
+    picked = st.session_state.get(PICKED)
+    evidence = picked if isinstance(picked, PickedChange) else None
     if evidence is None and largest is not None:
-        evidence = _of_row(largest)
+        evidence = _change_of_row(largest)
     if evidence is None:
-        evidence = Evidence(
+        evidence = PickedChange(
             words="a typical iteration", base=comparison.base.typical, new=comparison.new.typical
         )
     st.subheader("Both recordings at the evidence", anchor=False)
     with st.container(key="compare_evidence_words"):
         st.caption(md_prose(f"{evidence.words}; both begin at the same place of the axis."))
-    show_evidence(comparison, evidence)
+    draw_evidence(comparison, evidence)
 
 
-def _samples(comparison: Comparison) -> None:
+def _draw_samples(comparison: Comparison) -> None:
     if not any(comparison.base.samples_ns) or not any(comparison.new.samples_ns):
         return
     st.subheader("Every iteration", anchor=False)
@@ -344,21 +347,21 @@ def _samples(comparison: Comparison) -> None:
         alt=samples_words(comparison),
     )
     for words, side in (("baseline", comparison.base), ("new", comparison.new)):
-        told = dict.fromkeys(r.warm_up_how for r in side.recordings if r.warm_up_how)
-        if told:
-            st.caption(md_prose(f"Warm-up, {words}: {'; '.join(told)}."))
+        reasons = dict.fromkeys(r.warm_up_how for r in side.recordings if r.warm_up_how)
+        if reasons:
+            st.caption(md_prose(f"Warm-up, {words}: {'; '.join(reasons)}."))
     if warm_up_is_cut(comparison):
         st.caption("Triangles: warm-up beyond the axis.")
 
 
-def _forecast(asked: Asked, comparison: Comparison) -> None:
+def _draw_forecast(selection: ComparisonSelection, comparison: Comparison) -> None:
     st.subheader("What if, predicted from the baseline alone", anchor=False)
-    what_if = forecast(asked, comparison)
+    what_if = forecast(selection, comparison)
     if what_if is None:
         return
     st.caption(md_prose(replay_sentence(what_if)))
     if what_if.replay.reason:
-        show_prose(f"Nothing is predicted: {what_if.replay.reason}")
+        draw_prose(f"Nothing is predicted: {what_if.replay.reason}")
     winning = [p for p in what_if.predictions if p.wins]
     if winning:
         st.dataframe(
@@ -369,48 +372,48 @@ def _forecast(asked: Asked, comparison: Comparison) -> None:
         )
     if measured := measured_sentence(comparison):
         st.caption(md_escape(measured))
-    if told := no_gain_sentence(what_if):
-        st.caption(md_escape(visible(told, 500)))
+    if no_gain := no_gain_sentence(what_if):
+        st.caption(md_escape(visible(no_gain, 500)))
     with st.expander("What the predictions rest on"):
         for sentence in assumptions(what_if):
-            show_prose(sentence)
+            draw_prose(sentence)
 
 
-def _tables(comparison: Comparison) -> None:
+def _draw_tables(comparison: Comparison) -> None:
     labels = {"Kernels": bool(comparison.kernels), "Regions": bool(comparison.regions)}
     labels |= {
         words: any(m.group == group for m in comparison.metrics) for group, words in GROUPS.items()
     }
-    shown = [label for label, has in labels.items() if has]
-    if not shown:
+    titles = [label for label, has in labels.items() if has]
+    if not titles:
         return
     st.subheader("What changed", anchor=False)
-    tabs = st.tabs([md_escape(label) for label in shown], key="compare_tabs")
-    for label, tab in zip(shown, tabs, strict=True):
+    tabs = st.tabs([md_escape(label) for label in titles], key="compare_tabs")
+    for label, tab in zip(titles, tabs, strict=True):
         with tab:
             if label == "Kernels":
-                _kernels(comparison.kernels)
+                _draw_kernels(comparison.kernels)
             elif label == "Regions":
-                _regions(comparison)
+                _draw_regions(comparison)
             else:
-                _metrics(comparison, label)
+                _draw_metrics(comparison, label)
 
 
-def _kernels(kernels: Sequence[KernelChange]) -> None:
+def _draw_kernels(kernels: Sequence[KernelChange]) -> None:
     changed = changed_only(kernels)
     only = False
     if 0 < len(changed) < len(kernels):
         only = st.toggle("Only what changed", value=True, key="compare_changed_only")
-    shown = (changed if only else list(kernels))[:SHOWN_KERNELS]
+    listed = (changed if only else list(kernels))[:SHOWN_KERNELS]
     event = st.dataframe(
-        kernels_table(shown),
+        kernels_table(listed),
         hide_index=True,
         key="compare_kernels",
         on_select="rerun",
         selection_mode="single-row",
         column_config={"kernel": st.column_config.TextColumn("kernel", width="large")},
     )
-    more = len(changed if only else kernels) - len(shown)
+    more = len(changed if only else kernels) - len(listed)
     st.caption(
         f"{count_text(len(kernels), 'kernel')}, {len(changed)} with a change above the noise, "
         "which alone is coloured. Microseconds per iteration; p is adjusted for the number of rows "
@@ -419,18 +422,18 @@ def _kernels(kernels: Sequence[KernelChange]) -> None:
         + " Click a row to see both recordings at its longest launch."
     )
     rows = _selected(event, "rows")
-    if rows and rows[0] < len(shown):
-        kernel = shown[rows[0]]
+    if rows and rows[0] < len(listed):
+        kernel = listed[rows[0]]
         before, now = time_text(kernel.time.base), time_text(kernel.time.new)
         words = f"{visible(kernel.short_name, NAME_ROOM)}: {before} before, {now} now"
-        evidence = Evidence(words=words, base=kernel.base_place, new=kernel.new_place)
+        evidence = PickedChange(words=words, base=kernel.base_place, new=kernel.new_place)
         if _pick("kernel", evidence):
             st.rerun(scope="fragment")  # the canvas stands above
 
 
-def _regions(comparison: Comparison) -> None:
-    told = {r.level for r in comparison.regions}
-    levels = [one for one in LEVEL_LABELS if one in told]
+def _draw_regions(comparison: Comparison) -> None:
+    present = {r.level for r in comparison.regions}
+    levels = [one for one in LEVEL_LABELS if one in present]
     level = levels[0]
     if len(levels) > 1:
         level = str(
@@ -444,8 +447,8 @@ def _regions(comparison: Comparison) -> None:
             )
             or levels[0]
         )
-    mine = [r for r in comparison.regions if r.level == level]
-    changes, certain = region_matrix(mine)
+    of_level = [r for r in comparison.regions if r.level == level]
+    changes, certain = region_matrix(of_level)
     event = st.dataframe(
         region_table(changes, certain),
         hide_index=True,
@@ -463,16 +466,16 @@ def _regions(comparison: Comparison) -> None:
     if not cells or int(cells[0][0]) >= len(changes):
         return
     name, row = str(changes.index[int(cells[0][0])]), str(cells[0][1])
-    found = next((r for r in mine if r.name == name and r.row.value == row), None)
-    if found is not None:
+    change = next((r for r in of_level if r.name == name and r.row.value == row), None)
+    if change is not None:
         where = OUTSIDE_WORDS if name == OUTSIDE else visible(name, NAME_ROOM)
-        words = f"{where}, {row}: {signed_text(found.time.change)}"
-        evidence = Evidence(words=words, base=found.base_place, new=found.new_place)
+        words = f"{where}, {row}: {signed_text(change.time.change)}"
+        evidence = PickedChange(words=words, base=change.base_place, new=change.new_place)
         if _pick("region", evidence):
             st.rerun(scope="fragment")
 
 
-def _metrics(comparison: Comparison, label: str) -> None:
+def _draw_metrics(comparison: Comparison, label: str) -> None:
     group = next(g for g, words in GROUPS.items() if words == label)
     st.dataframe(
         metrics_table([m for m in comparison.metrics if m.group == group]),
@@ -481,7 +484,7 @@ def _metrics(comparison: Comparison, label: str) -> None:
     )
 
 
-def _comparability(comparison: Comparison) -> None:
+def _draw_comparability(comparison: Comparison) -> None:
     if not comparison.comparability:
         return
     st.subheader("Can they be compared", anchor=False)
@@ -499,18 +502,20 @@ def _comparability(comparison: Comparison) -> None:
     )
 
 
-def _notes(comparison: Comparison) -> None:
+def _draw_notes(comparison: Comparison) -> None:
     sides = (comparison.base, comparison.new)
-    told = {r.warm_up_how for side in sides for r in side.recordings if r.warm_up}  # at the chart
-    notes = [n for n in comparison.notes if not any(how in n for how in told if how)]
+    warm_ups = {
+        r.warm_up_how for side in sides for r in side.recordings if r.warm_up
+    }  # at the chart
+    notes = [n for n in comparison.notes if not any(how in n for how in warm_ups if how)]
     if notes:
         st.subheader("Could not tell", anchor=False)
         for note in notes:
-            show_prose(note)
+            draw_prose(note)
     if comparison.how:
         with st.expander("How the numbers were made"):
             for sentence in comparison.how:
-                show_prose(sentence)
+                draw_prose(sentence)
 
 
 page()

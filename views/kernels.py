@@ -19,14 +19,14 @@ from views.charts.kernels import (
     roofline_figure,
 )
 from views.charts.ledger import duration_histogram
-from views.parts.kernel_card import basis_words, covered_words, show_computed, show_counted
-from views.parts.regions import show_regions
-from views.shared.session import Session, current, digest, show_prose
-from views.shared.style import tint_verdict
+from views.parts.kernel_card import basis_words, covered_words, draw_computed, draw_counted
+from views.parts.regions import draw_regions
+from views.shared.session import Session, current, digest, draw_prose
+from views.shared.style import write_verdict_color
 from views.shared.units import (
     NOT_RECORDED_TEXT,
-    apart,
     csv_text,
+    distinct_names,
     md_escape,
     md_prose,
     ns_to_ms,
@@ -88,25 +88,25 @@ def page() -> None:
         return
     kernels = selected_kernels(session)
     if not len(kernels):
-        _no_kernels(session)
+        _draw_no_kernels(session)
         return
     counted = session.counted()
-    _sentence(kernels, counted)
+    _draw_verdict(kernels, counted)
     if covered := covered_words(session.report):
         st.caption(md_prose(covered))
     if len(counted):
-        _counted_charts(session, counted)
+        _draw_counted_charts(session, counted)
     else:
-        _computed_chart(session, kernels)
-    text = _filter()
-    shown = matching(kernels, text).head(SHOWN_KERNELS)
-    if not len(shown):
+        _draw_computed_chart(session, kernels)
+    text = _draw_filter()
+    listed = matching(kernels, text).head(SHOWN_KERNELS)
+    if not len(listed):
         st.text(f"No kernel's name contains “{visible(text, 80)}”.")
         return
-    _table(shown, session)
-    _kernel(session, _picked(shown))
+    _draw_table(listed, session)
+    _draw_kernel(session, _picked_kernel(listed))
     if session.report.operations.get("kernels") and not counted_only(session):
-        show_regions(session)
+        draw_regions(session)
 
 
 def counted_only(session: Session) -> bool:
@@ -114,33 +114,33 @@ def counted_only(session: Session) -> bool:
     return not session.trace.count("kernels") and session.trace.count("profiled_kernels") > 0
 
 
-def _sentence(kernels: pd.DataFrame, counted: pd.DataFrame) -> None:
-    told = counted_sentence(counted) if len(counted) else timeline_sentence(kernels)
+def _draw_verdict(kernels: pd.DataFrame, counted: pd.DataFrame) -> None:
+    sentence = counted_sentence(counted) if len(counted) else timeline_sentence(kernels)
     worst = counted["lost_ns"].to_numpy().argmax() if len(counted) else -1
     cause = cause_of(int(counted["part"].iloc[worst])) if worst >= 0 else None
-    tint_verdict(cause.value if cause else "healthy")
-    first, rest = split_sentence(told)
+    write_verdict_color(cause.value if cause else "healthy")
+    first, rest = split_sentence(sentence)
     with st.container(key="verdict"):
         st.header(md_prose(first), anchor=False)
         if rest:
-            show_prose(rest)
+            draw_prose(rest)
 
 
-def _counted_charts(session: Session, counted: pd.DataFrame) -> None:
+def _draw_counted_charts(session: Session, counted: pd.DataFrame) -> None:
     """Draw the roofline, and what kernels lose beside their share of time."""
     summary = session.report.totals.get("roofline", {})
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.markdown("**How fast, beneath the roofs**")
-        _roofline(counted, summary.get("roofs", []))
+        _draw_roofline(counted, summary.get("roofs", []))
         if summary.get("lacks"):
-            _lacks(str(summary["lacks"]))
+            _draw_missing_counters(str(summary["lacks"]))
     with right:
         st.markdown("**Share of time and what could be won back**")
-        _lost_chart(counted)
+        _draw_lost_chart(counted)
 
 
-def _roofline(counted: pd.DataFrame, roofs: list[dict[str, object]]) -> None:
+def _draw_roofline(counted: pd.DataFrame, roofs: list[dict[str, object]]) -> None:
     levels = [one for one in LEVEL_WORDS if len(on_roofline(counted, one))]
     if not levels:
         st.caption("No kernel's arithmetic and memory traffic were both counted.")
@@ -174,14 +174,14 @@ def _roofline(counted: pd.DataFrame, roofs: list[dict[str, object]]) -> None:
         )
 
 
-def _lacks(sentence: str) -> None:
+def _draw_missing_counters(sentence: str) -> None:
     """Show what a chart lacks, and the command that collects it, ready to be copied."""
-    told, _, command = sentence.replace("; run `", ", run `").partition(", run `")
-    with st.expander(f"{md_prose(told[:1].upper() + told[1:])}"):
+    reason, _, command = sentence.replace("; run `", ", run `").partition(", run `")
+    with st.expander(f"{md_prose(reason[:1].upper() + reason[1:])}"):
         st.code(command.rstrip("`"), language=None, wrap_lines=True)
 
 
-def _lost_chart(lost: pd.DataFrame) -> None:
+def _draw_lost_chart(lost: pd.DataFrame) -> None:
     st.plotly_chart(
         lost_figure(lost),
         key="lost",
@@ -192,7 +192,7 @@ def _lost_chart(lost: pd.DataFrame) -> None:
     )
 
 
-def _computed_chart(session: Session, kernels: pd.DataFrame) -> None:
+def _draw_computed_chart(session: Session, kernels: pd.DataFrame) -> None:
     """Draw what launch configurations tell, and name the command that would tell more."""
     lost = lost_by_configuration(kernels)
     if lost["lost_ns"].max() >= NOTABLE_SHARE * lost["ns"].sum():
@@ -200,10 +200,10 @@ def _computed_chart(session: Session, kernels: pd.DataFrame) -> None:
             "**Share of time and what fuller launches could win back** "
             ":gray-badge[computed, not measured]"
         )
-        _lost_chart(lost)
+        _draw_lost_chart(lost)
     reasons = (s.reason for s in session.report.skipped if s.id == INSIDE_RULE)
     if reason := next(reasons, ""):
-        _lacks(reason)
+        _draw_missing_counters(reason)
 
 
 def _pick_point(chart: str) -> None:
@@ -220,13 +220,13 @@ def _pick_row(names: list[str]) -> None:
         st.session_state[PICKED] = names[rows[0]]
 
 
-def _picked(shown: pd.DataFrame) -> pd.Series:
+def _picked_kernel(listed: pd.DataFrame) -> pd.Series:
     """Return the kernel that was picked last, the first one unless it is shown."""
-    found = np.flatnonzero((shown["name"] == st.session_state.get(PICKED, "")).to_numpy())
-    return shown.iloc[int(found[0]) if len(found) else 0]
+    positions = np.flatnonzero((listed["name"] == st.session_state.get(PICKED, "")).to_numpy())
+    return listed.iloc[int(positions[0]) if len(positions) else 0]
 
 
-def _filter() -> str:
+def _draw_filter() -> str:
     """Ask for a part of the names; the address keeps it, so that a reload does too."""
     st.session_state.setdefault("kernel_filter", st.query_params.get("filter", ""))
     text = st.text_input(
@@ -239,7 +239,7 @@ def _filter() -> str:
     return text or ""
 
 
-def _no_kernels(session: Session) -> None:
+def _draw_no_kernels(session: Session) -> None:
     st.header("No kernels", anchor=False)
     if len(session.kernels()):
         where = " on this GPU" if session.device >= 0 else ""
@@ -333,10 +333,10 @@ def table(kernels: pd.DataFrame) -> pd.DataFrame:
             "min": ns_to_us(kernels["min_ns"]),
             "median": ns_to_us(kernels["median_ns"]),
             "max": ns_to_us(kernels["max_ns"]),
-            "queue": _known(ns_to_us(kernels["queue_median_ns"])),
-            "occupancy": _known(kernels["occupancy_pct"].to_numpy(dtype=float)),
+            "queue": _known_values(ns_to_us(kernels["queue_median_ns"])),
+            "occupancy": _known_values(kernels["occupancy_pct"].to_numpy(dtype=float)),
             "limiter": kernels["limiter"].to_numpy(),
-            "waves": _known(kernels["waves"].to_numpy(dtype=float)),
+            "waves": _known_values(kernels["waves"].to_numpy(dtype=float)),
         }
     )
 
@@ -348,27 +348,27 @@ def telling_names(kernels: pd.DataFrame) -> list[str]:
         visible(function_first(full) if again else short, SHOWN_NAME)
         for full, short, again in zip(kernels["name"], kernels["short_name"], repeated, strict=True)
     ]
-    return apart(names)
+    return distinct_names(names)
 
 
-def _known(values: Array) -> Array:
+def _known_values(values: Array) -> Array:
     result: Array = np.where(values >= 0, values, np.nan)
     return result
 
 
-def _table(kernels: pd.DataFrame, session: Session) -> None:
+def _draw_table(kernels: pd.DataFrame, session: Session) -> None:
     """Draw the table, whose rows can be picked."""
-    shown = table(kernels)
+    rows = table(kernels)
     names = [str(name) for name in kernels["name"]]
     st.dataframe(
-        shown,
+        rows,
         hide_index=True,
         column_config=COLUMNS,
         placeholder="",
         key="kernel_table",
         on_select=lambda: _pick_row(names),
         selection_mode="single-row",
-        height=TABLE_HEIGHT_PX if len(shown) > ROWS_THAT_FIT else "content",
+        height=TABLE_HEIGHT_PX if len(rows) > ROWS_THAT_FIT else "content",
         alt="Kernels by total time",
     )
     # Below the table: above it, the table's own tools cover the button when the mouse is near.
@@ -396,7 +396,7 @@ def csv(kernels: pd.DataFrame) -> bytes:
     return safe.to_csv(index=False).encode("utf-8", "replace")
 
 
-def _kernel(session: Session, kernel: pd.Series) -> None:
+def _draw_kernel(session: Session, kernel: pd.Series) -> None:
     name = str(kernel["name"])
     durations = _durations(session, name)
     left, right = st.columns([3, 2], gap="large")
@@ -419,7 +419,7 @@ def _kernel(session: Session, kernel: pd.Series) -> None:
             wrap_lines=True,
             height=84 if len(name) > CODE_LINES else "content",
         )
-        _card(session, kernel)
+        _draw_card(session, kernel)
         st.caption(_shape(kernel))
         if not counted_only(session):
             st.page_link(
@@ -429,27 +429,29 @@ def _kernel(session: Session, kernel: pd.Series) -> None:
             )
 
 
-def _card(session: Session, kernel: pd.Series) -> None:
+def _draw_card(session: Session, kernel: pd.Series) -> None:
     """Show what limits the kernel: from counters, else from its launch configuration."""
     counted = session.counted()
-    mine = counted[(counted["name"] == kernel["name"]).to_numpy()]
-    if len(mine):
-        show_counted(mine.iloc[0], session.report)
+    counted_kernel = counted[(counted["name"] == kernel["name"]).to_numpy()]
+    if len(counted_kernel):
+        draw_counted(counted_kernel.iloc[0], session.report)
         if session.counters:
-            st.caption(md_prose(basis_words(mine.iloc[0], session.report, session.device)))
-    if not len(mine) or np.isnan(mine["theoretical"].iloc[0]):
-        show_computed(kernel)
+            st.caption(
+                md_prose(basis_words(counted_kernel.iloc[0], session.report, session.device))
+            )
+    if not len(counted_kernel) or np.isnan(counted_kernel["theoretical"].iloc[0]):
+        draw_computed(kernel)
 
 
 def _shape(kernel: pd.Series) -> str:
-    def known(column: str, unit: str) -> str:
+    def part(column: str, unit: str) -> str:
         value = int(kernel.get(column, -1))
         return f"{unit}: {value:,}" if value >= 0 else f"{unit}: {NOT_RECORDED_TEXT}"
 
     parts = (
-        known("grid_blocks", "blocks"),
-        known("block_threads", "threads a block"),
-        known("registers", "registers a thread"),
+        part("grid_blocks", "blocks"),
+        part("block_threads", "threads a block"),
+        part("registers", "registers a thread"),
     )
     return " · ".join(parts)
 
@@ -457,8 +459,8 @@ def _shape(kernel: pd.Series) -> str:
 def _durations(session: Session, name: str) -> Array:
     launches = _kernel_launches(session)
     ids = pd.unique(launches["name_id"].to_numpy())
-    wanted = ids[session.trace.names(ids) == name]
-    chosen = np.isin(launches["name_id"].to_numpy(), wanted)
+    name_ids = ids[session.trace.names(ids) == name]
+    chosen = np.isin(launches["name_id"].to_numpy(), name_ids)
     rows = launches[chosen]
     result: Array = (rows["end_ns"] - rows["start_ns"]).to_numpy()
     return result

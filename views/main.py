@@ -24,7 +24,7 @@ from views.shared.choices import (
     window_label,
 )
 from views.shared.session import Selection, choose, chosen, load
-from views.shared.style import apply_style
+from views.shared.style import write_style_sheet
 from views.shared.units import visible
 
 LOG = logging.getLogger(__name__)
@@ -45,19 +45,21 @@ LABEL_LENGTH = 60
 def main() -> None:
     """Draw the frame and the page in it."""
     st.set_page_config(page_title="whyslow", page_icon=str(_beside("icon.png")), layout="wide")
-    apply_style()
+    write_style_sheet()
     st.logo(str(_beside("logo.svg")), size="large")
     page = st.navigation(_pages(), position="top")
     recordings = cache.traces()
     _adopt_address(recordings)
     if recordings and page.url_path not in WITHOUT_PICKERS:
-        _pickers(recordings, page.url_path or ORDER[0])
+        _draw_pickers(recordings, page.url_path or ORDER[0])
     try:
         page.run()
     except Exception:  # a defect of ours; the reader gets a line, the log the rest
         number = uuid.uuid4().hex[:8]
         LOG.exception("page %s failed (%s)", page.url_path or ORDER[0], number)
-        st.error(f"A defect of whyslow stopped this page; the server's log names it {number}.")
+        st.error(
+            f"This page failed because of a defect in whyslow; see {number} in the server log."
+        )
 
 
 def _beside(name: str) -> Path:
@@ -74,14 +76,14 @@ def _pages() -> list[st.Page]:
 
 def _adopt_address(recordings: list[Trace]) -> None:
     """Take what the address names, else what was shown before, else the newest recording."""
-    asked = st.query_params
-    if asked.get("trace"):
-        device = asked.get("device", "")
+    address = st.query_params
+    if address.get("trace"):
+        device = address.get("device", "")
         selection = Selection(
-            trace_id=asked["trace"],
-            window=asked.get("window", ""),
+            trace_id=address["trace"],
+            window=address.get("window", ""),
             device=int(device) if device.isdecimal() and len(device) < 4 else -1,
-            counters=asked.get("counters", ""),
+            counters=address.get("counters", ""),
         )
     else:
         selection = chosen()
@@ -92,20 +94,20 @@ def _adopt_address(recordings: list[Trace]) -> None:
 
 
 def _write_address(selection: Selection) -> None:
-    wanted = {
+    fields = {
         "trace": selection.trace_id,
         "window": selection.window,
         "device": str(selection.device) if selection.device >= 0 else "",
         "counters": selection.counters,
     }
-    for key, value in wanted.items():
+    for key, value in fields.items():
         if value and st.query_params.get(key) != value:
             st.query_params[key] = value
         elif not value and key in st.query_params:
             del st.query_params[key]
 
 
-def _pickers(recordings: list[Trace], page: str) -> None:
+def _draw_pickers(recordings: list[Trace], page: str) -> None:
     selection = chosen()
     windows, devices = {"": WHOLE}, dict[int, str]()
     counters = dict[str, str]()
@@ -120,21 +122,21 @@ def _pickers(recordings: list[Trace], page: str) -> None:
         if page in WITH_DEVICE:
             devices = device_choices(load(selection.trace_id, "").report)
     further = [
-        *([partial(_device_picker, devices)] if devices else []),
-        *([partial(_counters_picker, counters)] if counters else []),
+        *([partial(_draw_device_picker, devices)] if devices else []),
+        *([partial(_draw_counters_picker, counters)] if counters else []),
     ]
     widths = [4, *[3] * (1 + len(further))] if further else [5, 4]
     first, second, *others = st.columns(widths, gap="small")
     with first:
-        _recording_picker(recordings, selection)
+        _draw_recording_picker(recordings, selection)
     with second:
-        _window_picker(windows, selection)
+        _draw_window_picker(windows, selection)
     for column, picker in zip(others, further, strict=True):
         with column:
             picker(selection)
 
 
-def _recording_picker(recordings: list[Trace], selection: Selection) -> None:
+def _draw_recording_picker(recordings: list[Trace], selection: Selection) -> None:
     labels = _recording_labels(recordings[:SHOWN_RECORDINGS])
     labels.setdefault(selection.trace_id, f"{visible(selection.trace_id, 20)} (not in the library)")
     st.session_state["pick_recording"] = selection.trace_id
@@ -156,7 +158,7 @@ def _recording_labels(recordings: list[Trace]) -> dict[str, str]:
     }
 
 
-def _window_picker(windows: dict[str, str], selection: Selection) -> None:
+def _draw_window_picker(windows: dict[str, str], selection: Selection) -> None:
     windows.setdefault(selection.window, visible(selection.window, LABEL_LENGTH))
     st.session_state["pick_window"] = selection.window
     st.selectbox(
@@ -171,7 +173,7 @@ def _window_picker(windows: dict[str, str], selection: Selection) -> None:
     )
 
 
-def _device_picker(devices: dict[int, str], selection: Selection) -> None:
+def _draw_device_picker(devices: dict[int, str], selection: Selection) -> None:
     st.session_state["pick_device"] = selection.device if selection.device in devices else -1
     st.selectbox(
         "Device",
@@ -183,14 +185,16 @@ def _device_picker(devices: dict[int, str], selection: Selection) -> None:
     )
 
 
-def _counters_picker(counters: dict[str, str], selection: Selection) -> None:
-    gone = f"{visible(selection.counters, 20)} (not in the library)"
-    shown = counters if selection.counters in counters else {**counters, selection.counters: gone}
+def _draw_counters_picker(counters: dict[str, str], selection: Selection) -> None:
+    missing = f"{visible(selection.counters, 20)} (not in the library)"
+    choices = (
+        counters if selection.counters in counters else {**counters, selection.counters: missing}
+    )
     st.session_state["pick_counters"] = selection.counters
     st.selectbox(
         "Counters",
-        list(shown),
-        format_func=lambda i: shown.get(i, i),
+        list(choices),
+        format_func=lambda i: choices.get(i, i),
         key="pick_counters",
         on_change=_picked_counters,
         help="Counters of Nsight Compute of the same program, to look inside its kernels.",

@@ -15,19 +15,19 @@ from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache
 from library.inbox import uploaded_file
-from views.components.upload import upload
-from views.shared.jobs import begin, follow, forget
+from views.components.upload import draw_upload
+from views.shared.jobs import begin, draw_job, forget
 from views.shared.places import (
     ROOTS_VARIABLE,
     SAMPLES,
     SHOWN_FILES,
-    Place,
+    RecordingFile,
     check_path,
     recordings,
     roots,
     sample_words,
 )
-from views.shared.session import show_error
+from views.shared.session import draw_error
 from views.shared.units import md_escape, visible
 
 SHOWN_RECENT = 8
@@ -40,24 +40,24 @@ SYNTHETIC = "synthetic"  # in the names of samples that show GPU work; they come
 def page() -> None:
     """Draw the page."""
     st.header("Open a recording", anchor=False)
-    follow()
-    _refusal()
-    _by_path()
-    _by_upload()
+    draw_job()
+    _draw_refusal()
+    _draw_path_form()
+    _draw_upload_field()
     left, right = st.columns(2, gap="large")
     with left:
         for root in roots():
-            st.fragment(_watched, run_every=LOOK_AGAIN)(root)
-        _recent()
-        _how_to_record()
+            st.fragment(_draw_watched_folder, run_every=LOOK_AGAIN)(root)
+        _draw_recent()
+        _draw_recording_hint()
     with right:
-        _samples()
+        _draw_samples()
 
 
-def _refusal() -> None:
+def _draw_refusal() -> None:
     """Show why the last attempt failed, until the reader does something else."""
     if line := st.session_state.pop(REFUSAL, ""):
-        show_error(line)
+        draw_error(line)
 
 
 def _refuse(line: str) -> None:
@@ -67,7 +67,7 @@ def _refuse(line: str) -> None:
     st.rerun()
 
 
-def _by_path() -> None:
+def _draw_path_form() -> None:
     with st.form("by_path", border=False):
         left, right = st.columns([8, 1], vertical_alignment="bottom")
         text = left.text_input(
@@ -85,12 +85,12 @@ def _by_path() -> None:
             _open(path)
 
 
-def _by_upload() -> None:
-    uploaded = upload("upload", on_begin=forget)
-    if uploaded.refused:
-        _refuse(uploaded.refused)
-    elif uploaded.key:
-        path = uploaded_file(uploaded.key)
+def _draw_upload_field() -> None:
+    outcome = draw_upload("upload", on_begin=forget)
+    if outcome.refused:
+        _refuse(outcome.refused)
+    elif outcome.key:
+        path = uploaded_file(outcome.key)
         if path is None:
             _refuse("The upload is gone; send it again.")
         else:
@@ -106,43 +106,51 @@ def _open(path: Path) -> None:
         st.rerun()
 
 
-def _watched(root: Path) -> None:
+def _draw_watched_folder(root: Path) -> None:
     st.markdown(f"**{md_escape(str(root))}**")
-    found = recordings(root) if root.is_dir() else []
+    files = recordings(root) if root.is_dir() else []
     if not root.is_dir():
         st.caption(f"No such folder; {ROOTS_VARIABLE} names it.")
-    elif not found:
+    elif not files:
         st.caption(
             "No .nsys-rep, .ncu-rep, .sqlite or .json in it yet; new ones appear by themselves."
         )
-    _listing(found, {})
-    if len(found) > SHOWN_FILES:
-        st.caption(f"The newest {SHOWN_FILES} of {len(found):,}.")
+    _draw_recordings(files, {})
+    if len(files) > SHOWN_FILES:
+        st.caption(f"The newest {SHOWN_FILES} of {len(files):,}.")
 
 
-def _samples() -> None:
-    found = recordings(SAMPLES)
-    if not found:
+def _draw_samples() -> None:
+    files = recordings(SAMPLES)
+    if not files:
         return
     words = sample_words()
     st.markdown("**Samples**")
     st.caption("Those called synthetic were generated to show one verdict each; no GPU ran.")
-    order = {name: place for place, name in enumerate(words)}
-    _listing(
-        sorted(found, key=lambda p: (SYNTHETIC not in p.shown, order.get(p.shown, len(order)))),
+    order = {name: position for position, name in enumerate(words)}
+    _draw_recordings(
+        sorted(
+            files,
+            key=lambda p: (
+                SYNTHETIC not in p.relative_name,
+                order.get(p.relative_name, len(order)),
+            ),
+        ),
         words,
     )
 
 
-def _listing(found: Sequence[Place], words: dict[str, str]) -> None:
-    for place in found[:SHOWN_FILES]:
-        about = words.get(place.shown) or f"changed {_ago(place.changed_s)}"
-        with _line(place.shown, f"{size_text(place.size_bytes)} · {about}", str(place.path)):
-            if st.button("Open", key=f"open {place.path}"):
-                _open(place.path)
+def _draw_recordings(files: Sequence[RecordingFile], words: dict[str, str]) -> None:
+    for file in files[:SHOWN_FILES]:
+        about = words.get(file.relative_name) or f"changed {_ago(file.changed_s)}"
+        with _draw_row(
+            file.relative_name, f"{size_text(file.size_bytes)} · {about}", str(file.path)
+        ):
+            if st.button("Open", key=f"open {file.path}"):
+                _open(file.path)
 
 
-def _line(name: str, about: str, key: str) -> DeltaGenerator:
+def _draw_row(name: str, about: str, key: str) -> DeltaGenerator:
     """Draw one recording of a list; return the place for what can be done with it."""
     box = st.container(key=f"listing {hashlib.sha256(key.encode()).hexdigest()[:12]}")
     left, right = box.columns([7, 1], vertical_alignment="center", gap="small")
@@ -159,7 +167,7 @@ def _ago(moment_s: float) -> str:
     return "just now"
 
 
-def _recent() -> None:
+def _draw_recent() -> None:
     st.markdown("**Opened before**")
     traces = cache.traces()[:SHOWN_RECENT]
     if not traces:
@@ -167,7 +175,7 @@ def _recent() -> None:
     for trace in traces:
         size = size_text(max(trace.source.size_bytes, 0))
         about = f"{size} · {_launches(trace)}"
-        with _line(trace.source.name, about, f"recent {trace.id}"):
+        with _draw_row(trace.source.name, about, f"recent {trace.id}"):
             st.page_link("overview.py", label="Show", query_params={"trace": trace.id})
 
 
@@ -177,7 +185,7 @@ def _launches(trace: Trace) -> str:
     return count_text(trace.count("kernels"), "kernel launch")
 
 
-def _how_to_record() -> None:
+def _draw_recording_hint() -> None:
     st.markdown("**Record your own program**")
     st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
     st.caption(

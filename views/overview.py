@@ -15,9 +15,9 @@ from analyzers.words import (
     time_text,
 )
 from views.charts.ledger import device_labels, ledger_figure, legend_entries
-from views.shared.report_download import BESIDE_REPORT, offer_diagnosis
-from views.shared.session import Session, current, finding_places, show_prose
-from views.shared.style import show_legend, tint_verdict
+from views.shared.report_download import BESIDE_REPORT, draw_diagnosis_download
+from views.shared.session import Session, current, draw_prose, finding_places
+from views.shared.style import draw_legend, write_verdict_color
 from views.shared.units import format_value, md_escape, md_prose, visible
 
 SHOWN_EVIDENCE = 4
@@ -37,27 +37,27 @@ def page() -> None:
     if session is None:
         return
     report = session.report
-    _verdict(session)
+    _draw_verdict(session)
     if not report.devices:
-        _no_gpu_work()
+        _draw_no_gpu_work()
     else:
-        _ledger(session)
-        _findings(session)
-    _quality(session)
-    _not_told(report.skipped, report.failed)
+        _draw_ledger(session)
+        _draw_findings(session)
+    _draw_quality(session)
+    _draw_undetermined(report.skipped, report.failed)
 
 
-def _verdict(session: Session) -> None:
+def _draw_verdict(session: Session) -> None:
     report = session.report
-    tint_verdict(report.verdict.cause)
+    write_verdict_color(report.verdict.cause)
     left, right = st.columns(BESIDE_REPORT, gap="small")
     with right:
-        offer_diagnosis(session)
+        draw_diagnosis_download(session)
     with left.container(key="verdict"):
         first, rest = split_sentence(report.verdict.sentence)
         st.header(md_prose(first), anchor=False)
         if rest:
-            show_prose(rest)
+            draw_prose(rest)
         facts = _facts(session)
         warnings = sum(n.level == "warning" for n in report.quality)
         if warnings:
@@ -78,27 +78,27 @@ def _facts(session: Session) -> list[str]:
             for table, noun in OPERATIONS.items()
             if report.operations.get(table)
         ),
-        f"recorded by {visible(_tool(report), 40)}",
+        f"recorded by {visible(_recorder(report), 40)}",
     ]
     return [visible(f) for f in facts if f]
 
 
-def _tool(report: Report) -> str:
+def _recorder(report: Report) -> str:
     tools = {"nsys": "Nsight Systems", "ncu": "Nsight Compute"}
     tool = tools.get(str(report.source["format"]).partition("-")[0], "a profiler")
     return f"{tool} {report.source['tool_version']}".strip()
 
 
-def _no_gpu_work() -> None:
+def _draw_no_gpu_work() -> None:
     st.write("Nothing ran on a GPU in this recording, so there is no time to account for.")
     st.write("If the program does use one, trace CUDA:")
     st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
 
 
-def _ledger(session: Session) -> None:
+def _draw_ledger(session: Session) -> None:
     devices = session.report.devices
     labels = device_labels(devices)
-    show_legend(legend_entries(devices))
+    draw_legend(legend_entries(devices))
     st.plotly_chart(
         ledger_figure(devices),
         key="ledger",
@@ -111,7 +111,7 @@ def _ledger(session: Session) -> None:
     )
 
 
-def _findings(session: Session) -> None:
+def _draw_findings(session: Session) -> None:
     report = session.report
     st.subheader("What to change, the largest loss first", anchor=False)
     if not report.findings:
@@ -119,20 +119,22 @@ def _findings(session: Session) -> None:
     accounted = sum(d.in_use_ns for d in report.devices)  # what the titles' shares are parts of
     for number, finding in enumerate(report.findings, start=1):
         with st.container(border=True, key=f"finding-{finding.row.value}-{number}", gap="xsmall"):
-            _finding(session, finding, accounted)
+            _draw_finding(session, finding, accounted)
 
 
-def _finding(session: Session, finding: Finding, accounted: int) -> None:
+def _draw_finding(session: Session, finding: Finding, accounted: int) -> None:
     devices = len(session.report.devices)
     left, right = st.columns([7, 2], gap="medium")
     with left, st.container(gap="xxsmall"):
         st.markdown(f"**{md_prose(finding.title)}**")
-        show_prose(finding.advice)
-        st.caption(_evidence(finding))
+        draw_prose(finding.advice)
+        st.caption(_evidence_text(finding))
         if finding.formula:
-            st.caption(md_prose(_estimate(finding)))
+            st.caption(md_prose(_estimate_text(finding)))
         if finding.does_not_apply_when:
-            st.caption(md_prose(_capital(f"does not apply {_when(finding.does_not_apply_when)}")))
+            st.caption(
+                md_prose(_capital(f"does not apply {_condition(finding.does_not_apply_when)}"))
+            )
     with right, st.container(gap="xxsmall"):
         share = share_text(finding.lost_ns, accounted, exact=True)
         about = "about" if finding.low_ns >= 0 and finding.lost_ns < finding.high_ns else "up to"
@@ -146,11 +148,11 @@ def _finding(session: Session, finding: Finding, accounted: int) -> None:
                 label=f"Show on timeline · {count_text(len(places), 'place')}"
                 if len(places) > 1
                 else "Show on timeline",
-                query_params=_address(session, finding, places[0]),
+                query_params=_place_address(session, finding, places[0]),
             )
 
 
-def _when(text: str) -> str:
+def _condition(text: str) -> str:
     plain = text.strip()
     starts_with_when = plain.lower().startswith(("when ", "if ", "where ", "while ", "to "))
     return plain[0].lower() + plain[1:] if starts_with_when else f"when {plain}"
@@ -161,60 +163,60 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:] + ends
 
 
-def _evidence(finding: Finding) -> str:
-    shown = [
+def _evidence_text(finding: Finding) -> str:
+    values = [
         f"{md_escape(e.name)} {md_escape(format_value(e.value, e.unit))}"
         for e in finding.evidence[:SHOWN_EVIDENCE]
     ]
-    return "Evidence: " + " · ".join(shown) if shown else ""
+    return "Evidence: " + " · ".join(values) if values else ""
 
 
-def _estimate(finding: Finding) -> str:
+def _estimate_text(finding: Finding) -> str:
     """Say how the loss was estimated, and between what it lies."""
     low, high = time_text(finding.low_ns), time_text(finding.high_ns)
     return f"Estimate: {finding.formula}; between {low} and {high}."
 
 
-def _address(session: Session, finding: Finding, place: Evidence) -> dict[str, str]:
+def _place_address(session: Session, finding: Finding, place: Evidence) -> dict[str, str]:
     mark = f"{place.start_ns}-{place.end_ns}"
     return session.address | {"mark": mark, "finding": finding.id}
 
 
-def _quality(session: Session) -> None:
+def _draw_quality(session: Session) -> None:
     report = session.report
     st.subheader("Capture quality", anchor=False)
     notes = sorted(report.quality, key=lambda n: QUALITY_ORDER.index(n.level))
     if not notes:
         st.write("Nothing about this capture limits what it can answer.")
     for note in notes:
-        _note(note)
+        _draw_note(note)
     if report.iterations_note:
         st.caption(md_prose(report.iterations_note))
-    _rows(session)
+    _draw_row_counts(session)
 
 
-def _note(note: QualityNote) -> None:
+def _draw_note(note: QualityNote) -> None:
     color = {"error": "red", "warning": "orange", "info": "gray"}[note.level]
     st.markdown(f":{color}-badge[{note.level}] {md_prose(note.message)}")
 
 
-def _rows(session: Session) -> None:
+def _draw_row_counts(session: Session) -> None:
     trace = session.trace
     dropped = sum(r.excluded for r in trace.row_counts)
     rows = sum(r.rows for r in trace.row_counts)
-    told = f"{rows - dropped:,} of {rows:,} rows of the recording were used"
+    summary = f"{rows - dropped:,} of {rows:,} rows of the recording were used"
     if trace.source.size_bytes > 0:
-        told += f" ({size_text(trace.source.size_bytes)})"
+        summary += f" ({size_text(trace.source.size_bytes)})"
     if not trace.notes:
-        st.caption(f"{told}.")
+        st.caption(f"{summary}.")
         return
-    with st.expander(f"{told}: {count_text(len(trace.notes), 'note')}"):
+    with st.expander(f"{summary}: {count_text(len(trace.notes), 'note')}"):
         for note in trace.notes:
             words = f"{note.table} {count_text(note.count, 'row')} {note.effect}: {note.message}"
-            show_prose(words.strip())
+            draw_prose(words.strip())
 
 
-def _not_told(skipped: tuple[Skipped, ...], failed: tuple[Failed, ...]) -> None:
+def _draw_undetermined(skipped: tuple[Skipped, ...], failed: tuple[Failed, ...]) -> None:
     if skipped:
         st.subheader("Could not tell", anchor=False)
         for reason, ids in by_reason((s.reason, s.id) for s in skipped).items():
@@ -228,7 +230,7 @@ def _not_told(skipped: tuple[Skipped, ...], failed: tuple[Failed, ...]) -> None:
         st.subheader("Rules that failed", anchor=False)
         st.caption("A defect of whyslow; the other answers hold.")
         for failure in failed:
-            show_prose(f"`{failure.id}` {failure.error}")
+            draw_prose(f"`{failure.id}` {failure.error}")
 
 
 page()

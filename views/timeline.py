@@ -17,18 +17,24 @@ from collectors.errors import TraceError
 from library import cache
 from timeline.recording_lanes import FINDINGS, OPERATIONS, SEGMENTS, operation_words, thread_labels
 from timeline.view import Timeline, exactly
-from views.components.timeline import Aligned, Drawn, Event, Shown, Span
-from views.components.timeline import timeline as canvas
+from views.components.timeline import (
+    Alignment,
+    CanvasEvent,
+    CanvasInput,
+    CanvasRecording,
+    Span,
+    draw_timeline,
+)
 from views.server.routes import timeline_answer, trouble
 from views.server.tiles import MAX_FIND, MIN_VIEW_NS, short
 from views.shared.session import (
     Session,
     current,
     digest,
+    draw_error,
     finding_places,
     load,
     parse_span,
-    show_error,
     timeline,
 )
 from views.shared.units import format_value, md_prose, moment_text, ns_to_us, visible
@@ -57,7 +63,7 @@ LONGEST_COLUMNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looked:
+class RecordingView:
     """One recording that the page shows."""
 
     session: Session
@@ -105,54 +111,60 @@ def page() -> None:
         return
     try:
         with st.spinner("Preparing the timeline …"):
-            looked = Looked(session=session, timeline=session.timeline())
+            recording = RecordingView(session=session, timeline=session.timeline())
     except (TraceError, OSError) as error:
-        show_error(trouble(error))
+        draw_error(trouble(error))
         return
-    if not looked.timeline.lanes:
+    if not recording.timeline.lanes:
         st.header("Nothing to show", anchor=False)
         st.write("The recording holds no GPU work, no API calls and nothing else. Record with:")
         st.code(recorder_of(session.trace).again, language=None)
         return
-    st.fragment(_timeline)(looked)
+    st.fragment(_draw_timeline)(recording)
 
 
-def _timeline(looked: Looked) -> None:
-    _finding(looked.session)
-    below = _second()
-    both = [looked, *([below] if below else [])]
-    align = _alignment(both)
-    mark = _address_span("mark", looked)
-    view_key = " ".join(_identity(x) for x in both) + st.query_params.get("mark", "")
-    first = _remembered(view_key, looked) or (_around(mark) if mark else _first(looked))
-    shown = canvas(
+def _draw_timeline(recording: RecordingView) -> None:
+    _draw_finding(recording.session)
+    below = _draw_second()
+    recordings = [recording, *([below] if below else [])]
+    align = _alignment(recordings)
+    mark = _address_span("mark", recording)
+    view_key = " ".join(_identity(x) for x in recordings) + st.query_params.get("mark", "")
+    first = _last_view(view_key, recording) or (_around(mark) if mark else _first_view(recording))
+    user_input = draw_timeline(
         [
-            _drawn(x, mark if x is looked else None, 0 if x is looked else _offset(both, align))
-            for x in both
+            _canvas_recording(
+                x,
+                mark if x is recording else None,
+                0 if x is recording else _offset(recordings, align),
+            )
+            for x in recordings
         ],
         view=first,
         view_key=view_key,
-        find=_find(looked),
-        picked=_picked(both),
+        find=_search_text(recording),
+        picked=_picked(recordings),
         align=align,
         answer=timeline_answer,
         key=KEY,
     )
-    _obey(shown, both, view_key)
+    _apply_input(user_input, recordings, view_key)
     st.caption(HELP)
-    if (picked := _picked(both)) is not None:
-        _details(both[picked.recording], picked.event)
-    _in_view(looked, shown.view or first)
+    if (picked := _picked(recordings)) is not None:
+        _draw_details(recordings[picked.recording], picked.event)
+    _draw_view_table(recording, user_input.view or first)
 
 
-def _identity(looked: Looked) -> str:
-    session = looked.session
+def _identity(recording: RecordingView) -> str:
+    session = recording.session
     return f"{session.trace.id} {session.window} {session.device} {session.counters} "
 
 
-def _drawn(looked: Looked, mark: Span | None, offset_ns: int) -> Drawn:
-    session = looked.session
-    return Drawn(
+def _canvas_recording(
+    recording: RecordingView, mark: Span | None, offset_ns: int
+) -> CanvasRecording:
+    session = recording.session
+    return CanvasRecording(
         query={
             "trace": session.trace.id,
             "window": session.window,
@@ -160,65 +172,65 @@ def _drawn(looked: Looked, mark: Span | None, offset_ns: int) -> Drawn:
             "counters": session.counters,
         },
         name=visible(session.trace.source.name, SHOWN_FACT),
-        window=looked.window,
+        window=recording.window,
         mark=mark,
         offset_ns=offset_ns,
     )
 
 
-def _obey(shown: Shown, both: list[Looked], view_key: str) -> None:
+def _apply_input(user_input: CanvasInput, recordings: list[RecordingView], view_key: str) -> None:
     """Keep in the address what the reader did, and do what was asked for."""
-    if shown.view is not None:
-        st.session_state["timeline_view"] = (view_key, shown.view)
-        start, end = both[0].to_clock(shown.view)
+    if user_input.view is not None:
+        st.session_state["timeline_view"] = (view_key, user_input.view)
+        start, end = recordings[0].to_clock(user_input.view)
         st.query_params["view"] = f"{start}-{end}"
-    if shown.find is not None:
-        _put("find", shown.find[:MAX_FIND_IN_ADDRESS])
+    if user_input.find is not None:
+        _write_parameter("find", user_input.find[:MAX_FIND_IN_ADDRESS])
         st.query_params.pop("kernel", None)
-    if shown.pick is not None:
-        _put("event", _event_address(both, shown.pick))
-    if shown.align is not None:
-        _put("align", str(shown.align))
+    if user_input.pick is not None:
+        _write_parameter("event", _event_address(recordings, user_input.pick))
+    if user_input.align is not None:
+        _write_parameter("align", str(user_input.align))
         st.rerun(scope="app")
-    if shown.analyse is not None:
-        number, span = shown.analyse
-        looked = both[min(number, len(both) - 1)]
-        start, end = looked.to_clock(span)
+    if user_input.analyse is not None:
+        number, span = user_input.analyse
+        recording = recordings[min(number, len(recordings) - 1)]
+        start, end = recording.to_clock(span)
         for key in ("view", "mark", "finding", "event", "below", "align"):
             st.query_params.pop(key, None)
-        st.query_params["trace"] = looked.session.trace.id
+        st.query_params["trace"] = recording.session.trace.id
         st.query_params["window"] = f"span:{start}-{end}"
         st.rerun(scope="app")
 
 
-def _put(key: str, value: str) -> None:
+def _write_parameter(key: str, value: str) -> None:
     if value:
         st.query_params[key] = value
     else:
         st.query_params.pop(key, None)
 
 
-def _finding(session: Session) -> None:
+def _draw_finding(session: Session) -> None:
     """Say which finding the address points at, and lead through its other places."""
-    asked = st.query_params.get("finding", "")
-    finding = next((f for f in session.report.findings if f.id == asked), None)
+    finding_id = st.query_params.get("finding", "")
+    finding = next((f for f in session.report.findings if f.id == finding_id), None)
     marked = parse_span(st.query_params.get("mark", ""))
     places = finding_places(finding) if finding else []
-    here = next((n for n, e in enumerate(places) if (e.start_ns, e.end_ns) == marked), -1)
-    if finding is None or here < 0:
+    position = next((n for n, e in enumerate(places) if (e.start_ns, e.end_ns) == marked), -1)
+    if finding is None or position < 0:
         return
-    what = f"{places[here].name} {format_value(places[here].value, places[here].unit)}"
-    words = md_prose(f"{finding.title} · {what}")
+    what = f"{places[position].name} {format_value(places[position].value, places[position].unit)}"
+    sentence = md_prose(f"{finding.title} · {what}")
     if len(places) == 1:
-        st.caption(words)
+        st.caption(sentence)
         return
     left, right = st.columns([3, 7], vertical_alignment="center")
     with left.container(horizontal=True, vertical_alignment="center"):
-        before, after = places[here - 1], places[(here + 1) % len(places)]
+        before, after = places[position - 1], places[(position + 1) % len(places)]
         st.button("Previous place", key="place_back", on_click=_go_to, args=(before,))
         st.button("Next place", key="place_next", on_click=_go_to, args=(after,))
-        st.caption(f"{here + 1:d} of {len(places)}", width="content")
-    right.caption(words)
+        st.caption(f"{position + 1:d} of {len(places)}", width="content")
+    right.caption(sentence)
 
 
 def _go_to(place: Evidence) -> None:
@@ -226,58 +238,58 @@ def _go_to(place: Evidence) -> None:
     st.query_params.pop("view", None)
 
 
-def _second() -> Looked | None:
+def _draw_second() -> RecordingView | None:
     """Return the recording that the address wants below the first, None when it names none."""
-    wanted = st.query_params.get("below", "")
-    if not wanted:
+    trace_id = st.query_params.get("below", "")
+    if not trace_id:
         return None
     try:
-        session = load(wanted, "")
-        return Looked(session=session, timeline=timeline(wanted, "", -1))
+        session = load(trace_id, "")
+        return RecordingView(session=session, timeline=timeline(trace_id, "", -1))
     except (TraceError, WindowError, OSError) as error:
         st.caption(md_prose(f"No second recording: {error}"))
         return None
 
 
-def _alignment(both: list[Looked]) -> Aligned | None:
+def _alignment(recordings: list[RecordingView]) -> Alignment | None:
     """Return the repetition that two recordings are aligned by, None when one has none."""
-    choices = min(len(x.iterations) for x in both)
-    if len(both) < 2 or not choices:
+    choices = min(len(x.iterations) for x in recordings)
+    if len(recordings) < 2 or not choices:
         return None
-    asked = st.query_params.get("align", "")
-    chosen = int(asked) if asked.isdecimal() and len(asked) < 7 else 0
-    return Aligned(chosen=min(chosen, choices - 1), choices=choices)
+    number = st.query_params.get("align", "")
+    chosen = int(number) if number.isdecimal() and len(number) < 7 else 0
+    return Alignment(chosen=min(chosen, choices - 1), choices=choices)
 
 
-def _offset(both: list[Looked], align: Aligned | None) -> int:
+def _offset(recordings: list[RecordingView], align: Alignment | None) -> int:
     """Return how much later a moment is on the lower recording's clock than on the axis."""
-    if len(both) < 2:
+    if len(recordings) < 2:
         return 0
-    upper, lower = both
+    upper, lower = recordings
     if align is None:
         return lower.window[0] - upper.window[0]
     return lower.iterations[align.chosen] - upper.iterations[align.chosen]
 
 
-def _find(looked: Looked) -> str:
+def _search_text(recording: RecordingView) -> str:
     """Return what the address wants to be searched for: a text, or one kernel by its digest."""
-    if wanted := st.query_params.get("kernel", ""):
-        names = looked.session.kernels()["name"]
-        return next((exactly(n, MAX_FIND) for n in names if digest(n) == wanted), "")
+    if kernel := st.query_params.get("kernel", ""):
+        names = recording.session.kernels()["name"]
+        return next((exactly(n, MAX_FIND) for n in names if digest(n) == kernel), "")
     return st.query_params.get("find", "")
 
 
-def _address_span(key: str, looked: Looked) -> Span | None:
+def _address_span(key: str, recording: RecordingView) -> Span | None:
     span = parse_span(st.query_params.get(key, ""))
-    return looked.to_axis(span) if span else None
+    return recording.to_axis(span) if span else None
 
 
-def _first(looked: Looked) -> Span:
+def _first_view(recording: RecordingView) -> Span:
     """Return what to show first: the window, or without GPU work what the program marked."""
-    shown = looked.timeline
-    marked = [p for p in shown.lanes if p.lane.table == "ranges"]
-    if looked.session.report.devices or not marked:
-        return looked.window
+    timeline_ = recording.timeline
+    marked = [p for p in timeline_.lanes if p.lane.table == "ranges"]
+    if recording.session.report.devices or not marked:
+        return recording.window
     parts = [(p.index, first, first + n - 1) for p in marked for first, n, _ in p.lane.parts]
     begin = min(int(index.start[first]) for index, first, _ in parts)
     end = max(int(index.end(np.array([last]))[0]) for index, _, last in parts)
@@ -289,67 +301,67 @@ def _around(mark: Span, room: float = ROOM_AROUND) -> Span:
     return mark[0] - room_ns, mark[1] + room_ns
 
 
-def _remembered(view_key: str, looked: Looked) -> Span | None:
+def _last_view(view_key: str, recording: RecordingView) -> Span | None:
     """Return where the reader was: what the address says, else the last view of this page."""
-    if (asked := _address_span("view", looked)) is not None:
-        return asked
+    if (addressed := _address_span("view", recording)) is not None:
+        return addressed
     key, view = st.session_state.get("timeline_view", ("", None))
     return view if key == view_key else None
 
 
-def _event_address(both: list[Looked], picked: Event) -> str:
+def _event_address(recordings: list[RecordingView], picked: CanvasEvent) -> str:
     """Return how the address names an event: by the row that it came from, which stays."""
     try:
-        table, row = both[picked.recording].timeline.row_of(picked.event)
+        table, row = recordings[picked.recording].timeline.row_of(picked.event)
     except KeyError:
         return ""
     return f"{'below:' if picked.recording else ''}{table}:{row}"
 
 
-def _picked(both: list[Looked]) -> Event | None:
+def _picked(recordings: list[RecordingView]) -> CanvasEvent | None:
     """Return the event that the address names."""
     text = st.query_params.get("event", "")
     number = int(text.startswith("below:"))
     table, _, row = text.removeprefix("below:").partition(":")
-    if number >= len(both) or not row.isdecimal() or len(row) > 10:
+    if number >= len(recordings) or not row.isdecimal() or len(row) > 10:
         return None
-    event = both[number].timeline.event_at(table, int(row))
-    return Event(number, event) if event >= 0 else None
+    event = recordings[number].timeline.event_at(table, int(row))
+    return CanvasEvent(number, event) if event >= 0 else None
 
 
-def _details(looked: Looked, event: int) -> None:
-    shown = looked.timeline
-    table, row = shown.row_of(event)
-    start, end = shown.span(event)
+def _draw_details(recording: RecordingView, event: int) -> None:
+    lanes = recording.timeline
+    table, row = lanes.row_of(event)
+    start, end = lanes.span(event)
     facts = {"duration": time_text(end - start), "begins at": moment_text(start)}
-    chain = shown.chain(event)
+    chain = lanes.chain(event)
     if table == OPERATIONS:
-        facts |= _operation(looked, row)
+        facts |= _operation_facts(recording, row)
     elif table == SEGMENTS:
-        facts |= _segment(looked, row)
-        ended_by = looked.session.stored.segment(row)["launch"]
-        chain = shown.chain(shown.event_at(OPERATIONS, ended_by)) if ended_by >= 0 else []
+        facts |= _segment_facts(recording, row)
+        ended_by = recording.session.stored.segment(row)["launch"]
+        chain = lanes.chain(lanes.event_at(OPERATIONS, ended_by)) if ended_by >= 0 else []
     elif table == FINDINGS:
-        finding = looked.session.report.findings[row]
+        finding = recording.session.report.findings[row]
         facts |= {"costs": time_text(finding.lost_ns), "advice": visible(finding.advice)}
     with st.container(key="event_details"):
-        st.code(short(shown.name_of(event), SHOWN_NAME * 4), language=None, wrap_lines=True)
+        st.code(short(lanes.name_of(event), SHOWN_NAME * 4), language=None, wrap_lines=True)
         st.dataframe(pd.DataFrame([facts]), hide_index=True)
         if len(chain) > 1:
             st.dataframe(
-                pd.DataFrame([_link(shown, link.role, link.event) for link in chain]),
+                pd.DataFrame([_link(lanes, link.role, link.event) for link in chain]),
                 hide_index=True,
                 key="event_chain",
             )
 
 
-def _link(shown: Timeline, role: str, event: int) -> dict[str, str]:
-    start, end = shown.span(event)
-    placed = shown.lanes[shown.lane_of(event)]
-    where = shown.title(placed.index.groups[placed.lane.group])
+def _link(lanes: Timeline, role: str, event: int) -> dict[str, str]:
+    start, end = lanes.span(event)
+    placed = lanes.lanes[lanes.lane_of(event)]
+    where = lanes.title(placed.index.groups[placed.lane.group])
     return {
         "": role,
-        "name": short(function_first(shown.name_of(event)), SHOWN_NAME),
+        "name": short(function_first(lanes.name_of(event)), SHOWN_NAME),
         "where": short(
             f"{where} · {placed.lane.label}" if placed.lane.label else where, SHOWN_FACT
         ),
@@ -358,10 +370,10 @@ def _link(shown: Timeline, role: str, event: int) -> dict[str, str]:
     }
 
 
-def _operation(looked: Looked, row: int) -> dict[str, str]:
+def _operation_facts(recording: RecordingView, row: int) -> dict[str, str]:
     """Return what is known about one GPU operation, in words."""
-    launch = looked.session.stored.launch(row)
-    facts = {"stream": str(launch["stream"]), **_launch_call(looked, launch)}
+    launch = recording.session.stored.launch(row)
+    facts = {"stream": str(launch["stream"]), **_launch_call(recording, launch)}
     if launch["queue_ns"] > 0:  # 0 too when the call had not returned: nothing was queued
         facts["waited in queue"] = time_text(launch["queue_ns"])
     facts["device idle before"] = time_text(launch["idle_before_ns"])
@@ -377,64 +389,64 @@ def _operation(looked: Looked, row: int) -> dict[str, str]:
     return facts
 
 
-def _segment(looked: Looked, row: int) -> dict[str, str]:
+def _segment_facts(recording: RecordingView, row: int) -> dict[str, str]:
     """Return what the ledger knows about one of its stretches, in words."""
-    segment = looked.session.stored.segment(row)
-    trace, facts = looked.session.trace, {}
+    segment = recording.session.stored.segment(row)
+    trace, facts = recording.session.trace, {}
     if segment["wait"] >= 0:
         call = trace.row("api_calls", segment["wait"], ["start_ns", "end_ns", "name_id"])
         length = time_text(int(call["end_ns"] - call["start_ns"]))
-        facts["blocked in"] = f"{_name(looked, call['name_id'])}, {length}"
+        facts["blocked in"] = f"{_name(recording, call['name_id'])}, {length}"
     if segment["launch"] >= 0:
-        launch = looked.session.stored.launch(segment["launch"])
-        name = _name(looked, launch["name_id"], 0) if launch.get("name_id", -1) >= 0 else ""
+        launch = recording.session.stored.launch(segment["launch"])
+        name = _name(recording, launch["name_id"], 0) if launch.get("name_id", -1) >= 0 else ""
         words = operation_words(launch["kind"], launch.get("copy_kind", -1), name)
         facts["ended by"] = short(function_first(words), SHOWN_FACT)
-        facts |= _launch_call(looked, launch)
+        facts |= _launch_call(recording, launch)
     return facts
 
 
-def _launch_call(looked: Looked, launch: Mapping[str, int]) -> dict[str, str]:
+def _launch_call(recording: RecordingView, launch: Mapping[str, int]) -> dict[str, str]:
     """Return what is known about the call that launched an operation, in words."""
     facts = {}
     if launch["api_row"] >= 0:
         before = launch["start_ns"] - launch["api_start_ns"]
         if before >= 0:
             facts["launch call began"] = f"{time_text(before)} before it"
-        label = thread_labels(looked.session.trace).get(launch["thread"], "thread")
+        label = thread_labels(recording.session.trace).get(launch["thread"], "thread")
         facts["launched by"] = visible(label, SHOWN_FACT)
     return facts
 
 
-def _name(looked: Looked, name_id: int, limit: int = SHOWN_FACT) -> str:
-    text = str(looked.session.trace.names(np.array([name_id]))[0])
+def _name(recording: RecordingView, name_id: int, limit: int = SHOWN_FACT) -> str:
+    text = str(recording.session.trace.names(np.array([name_id]))[0])
     return short(text, limit) if limit else text
 
 
-def _in_view(looked: Looked, view: Span) -> None:
-    start, end = looked.to_clock(view)
+def _draw_view_table(recording: RecordingView, view: Span) -> None:
+    start, end = recording.to_clock(view)
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
-        address = looked.session.address | {"window": f"span:{start}-{end}"}
+        address = recording.session.address | {"window": f"span:{start}-{end}"}
         st.page_link("overview.py", label="Analyse only what is in view", query_params=address)
-        _second_picker(looked)
+        _draw_second_picker(recording)
     table = st.expander("Longest in view", expanded=True, on_change="rerun", key="longest")
     if not table.open:
         return
-    shown = longest(looked.timeline, view)
-    if len(shown):
+    events = longest(recording.timeline, view)
+    if len(events):
         table.caption("The longest GPU operations.")
     else:
-        shown = longest(looked.timeline, view, table="ranges")
-        if not len(shown):
+        events = longest(recording.timeline, view, table="ranges")
+        if not len(events):
             table.caption("Neither GPU operations nor ranges of the program are in view.")
             return
         table.caption("The longest ranges that the program marked; no GPU operation is in view.")
-    table.dataframe(shown, hide_index=True, column_config=LONGEST_COLUMNS)
+    table.dataframe(events, hide_index=True, column_config=LONGEST_COLUMNS)
 
 
-def _second_picker(looked: Looked) -> None:
+def _draw_second_picker(recording: RecordingView) -> None:
     """Offer the other recordings of the library, to be shown below this one."""
-    others = {t.id: t for t in cache.traces() if t.id != looked.session.trace.id}
+    others = {t.id: t for t in cache.traces() if t.id != recording.session.trace.id}
     if not others:
         return
     chosen = st.query_params.get("below", NO_SECOND)
@@ -446,27 +458,27 @@ def _second_picker(looked: Looked) -> None:
             visible(others[i].source.name, SHOWN_FACT) if i else "No second recording"
         ),
         key="pick_below",
-        on_change=lambda: _put("below", st.session_state["pick_below"]),
+        on_change=lambda: _write_parameter("below", st.session_state["pick_below"]),
         label_visibility="collapsed",
         width=320,
     )
 
 
-def longest(shown: Timeline, view: Span, table: str = OPERATIONS) -> pd.DataFrame:
+def longest(lanes: Timeline, view: Span, table: str = OPERATIONS) -> pd.DataFrame:
     """Return the longest events of a view that came from a table, as text beside the canvas."""
-    numbers = [n for n, p in enumerate(shown.lanes) if p.lane.table == table and not p.lane.mirror]
+    numbers = [n for n, p in enumerate(lanes.lanes) if p.lane.table == table and not p.lane.mirror]
     rows = []
-    for event in shown.longest(numbers, *view, SHOWN_LONGEST):
-        start, end = shown.span(event)
-        placed = shown.lanes[shown.lane_of(event)]
-        group = shown.title(placed.index.groups[placed.lane.group])
-        rows.append((shown.name_of(event), f"{placed.lane.label} · {group}", end - start, start))
-    found = pd.DataFrame(rows, columns=list(LONGEST_COLUMNS))
-    return found.assign(
-        name=[short(function_first(text), SHOWN_NAME) for text in found["name"]],
-        where=[short(text.removeprefix(" · "), SHOWN_NAME) for text in found["where"]],
-        duration=ns_to_us(found["duration"]),
-        begins=ns_to_us(found["begins"]) / 1e3,
+    for event in lanes.longest(numbers, *view, SHOWN_LONGEST):
+        start, end = lanes.span(event)
+        placed = lanes.lanes[lanes.lane_of(event)]
+        group = lanes.title(placed.index.groups[placed.lane.group])
+        rows.append((lanes.name_of(event), f"{placed.lane.label} · {group}", end - start, start))
+    events = pd.DataFrame(rows, columns=list(LONGEST_COLUMNS))
+    return events.assign(
+        name=[short(function_first(text), SHOWN_NAME) for text in events["name"]],
+        where=[short(text.removeprefix(" · "), SHOWN_NAME) for text in events["where"]],
+        duration=ns_to_us(events["duration"]),
+        begins=ns_to_us(events["begins"]) / 1e3,
     )
 
 

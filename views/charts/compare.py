@@ -70,7 +70,7 @@ def waterfall_figure(comparison: Comparison) -> go.Figure:
             "opacity": opacity,
             "line": {"width": 0},
         },
-        customdata=[_told(name, rows.get(name), end) for name, _, end in steps],
+        customdata=[_hover_words(name, rows.get(name), end) for name, _, end in steps],
         hovertemplate="<b>%{customdata[0]}</b> %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
     )
     _add_numbers(figure, steps, rows)
@@ -134,8 +134,8 @@ def waterfall_is_cropped(comparison: Comparison) -> bool:
 
 
 def _shown_steps(comparison: Comparison) -> Steps:
-    shown = {comparison.waterfall[n].row for n in shown_rows(comparison)}
-    return [step for step in waterfall_steps(comparison) if step[0] in {*shown, BASE, NEW}]
+    rows = {comparison.waterfall[n].row for n in shown_rows(comparison)}
+    return [step for step in waterfall_steps(comparison) if step[0] in {*rows, BASE, NEW}]
 
 
 def _range(steps: Steps) -> tuple[float, float]:
@@ -145,8 +145,8 @@ def _range(steps: Steps) -> tuple[float, float]:
     low, high = min(changes, default=0.0), max([*ends, 1.0])
     if low < CROPPED_FROM * high or low == max(changes, default=0.0):
         return min(low, 0.0), high
-    shown = max(high - low, LEAST_SHOWN * high)
-    return max(high - (1 + CROP_ROOM) * shown, 0.0), high
+    part = max(high - low, LEAST_SHOWN * high)
+    return max(high - (1 + CROP_ROOM) * part, 0.0), high
 
 
 def _number(row: WaterfallRow | None, end: float) -> str:
@@ -161,7 +161,7 @@ def _color(row: WaterfallRow | None) -> str:
     return END_COLOR if row is None else row_color(row.row, significant=row.significant)
 
 
-def _told(name: str, row: WaterfallRow | None, end: float) -> list[str]:
+def _hover_words(name: str, row: WaterfallRow | None, end: float) -> list[str]:
     if row is None:
         return [name, time_text(end), "per iteration"]
     meaning = REMAINDER_MEANING if name == REMAINDER else ROW_MEANINGS[Row(name)]
@@ -283,8 +283,8 @@ def _add_warm_up(figure: go.Figure, side: SideSummary, color: str, heights: _Hei
         return
     durations = np.concatenate([np.asarray(k, np.int64) for k in kept])
     if not any(trace.name == WARM_UP_WORDS for trace in figure.data):
-        shown = {"color": END_COLOR, "symbol": WARM_UP_MARK, "line": {"width": 2}}
-        figure.add_scatter(x=[None], y=[None], mode="markers", name=WARM_UP_WORDS, marker=shown)
+        marker = {"color": END_COLOR, "symbol": WARM_UP_MARK, "line": {"width": 2}}
+        figure.add_scatter(x=[None], y=[None], mode="markers", name=WARM_UP_WORDS, marker=marker)
     figure.add_scatter(
         x=np.concatenate([np.arange(1, len(k) + 1) for k in kept]),
         y=np.clip(durations, heights.floor, heights.ceiling),

@@ -115,17 +115,17 @@ def roofline_figure(
     """
     points = on_roofline(counted, level)
     speed = {str(r["of"]): float(str(r["per_s"])) for r in roofs}
-    known = _Roofs(
+    chart_roofs = _Roofs(
         {m: speed[m] for m in LEVEL_WORDS if m in speed},
         {p: speed[p] for p in _precisions(points) if p in speed},
         frozenset(str(r["of"]) for r in roofs if r["source"] != MEASURED),
     )
     intensity, flop_per_s = (points[c].to_numpy() for c in (f"{level}_flop_per_byte", "flop_per_s"))
-    span = _span(intensity, known, level)
+    span = _span(intensity, chart_roofs, level)
     bottom = float(flop_per_s.min()) / MARGIN
-    top = max([*known.compute.values(), float(flop_per_s.max())]) * MARGIN
+    top = max([*chart_roofs.compute.values(), float(flop_per_s.max())]) * MARGIN
     figure = go.Figure()
-    _draw_roofs(figure, span, known, level, bottom)
+    _add_roofs(figure, span, chart_roofs, level, bottom)
     for trace in _by_cause(points, intensity, flop_per_s, _roofline_words(points, level, speed)):
         figure.add_trace(trace)
     _log_axis(figure.layout.xaxis, span, f"FLOP per byte of {LEVEL_WORDS[level]}")
@@ -146,7 +146,7 @@ def _span(intensity: Array, roofs: _Roofs, level: str) -> tuple[float, float]:
     return min(edges) / MARGIN, max(edges) * ROOM_FOR_NAMES
 
 
-def _draw_roofs(
+def _add_roofs(
     figure: go.Figure, span: tuple[float, float], roofs: _Roofs, level: str, bottom: float
 ) -> None:
     """Draw the roofs and their names; those of other memories only faintly."""
@@ -196,7 +196,7 @@ def _roofline_words(
     points: pd.DataFrame, level: str, speed: Mapping[str, float]
 ) -> list[list[str]]:
     """Return what the hover says of each kernel, after its name."""
-    told = []
+    hover = []
     for _, kernel in points.iterrows():
         achieved = float(kernel["flop_per_s"])
         moved = float(kernel[f"{level}_bytes_per_s"])
@@ -209,12 +209,12 @@ def _roofline_words(
             lines.append(f"{share_text(moved, speed[level])} of the roof of {LEVEL_WORDS[level]}")
         if kernel["tensor_uncounted"]:
             lines.append("tensor cores worked, too, which was not counted")
-        told.append(lines)
-    return told
+        hover.append(lines)
+    return hover
 
 
 def _by_cause(
-    kernels: pd.DataFrame, x: Array, y: Array, told: list[list[str]]
+    kernels: pd.DataFrame, x: Array, y: Array, lines_by_kernel: list[list[str]]
 ) -> Iterator[go.Scatter]:
     causes = [cause_of(int(part)) for part in kernels["part"]]
     share = kernels["share"].to_numpy()
@@ -222,35 +222,35 @@ def _by_cause(
     names = [name_text(str(name)) for name in kernels["name"]]
     hover = [
         [plotly_escape(visible(name, 70)), "<br>".join([_loss_words(kernel), *lines])]
-        for name, lines, (_, kernel) in zip(names, told, kernels.iterrows(), strict=True)
+        for name, lines, (_, kernel) in zip(names, lines_by_kernel, kernels.iterrows(), strict=True)
     ]
     for cause, color in CAUSE_COLORS.items():
-        mine = [n for n, its in enumerate(causes) if its is cause]
-        if not mine:
+        places = [n for n, kernel_cause in enumerate(causes) if kernel_cause is cause]
+        if not places:
             continue
         yield go.Scatter(
-            x=x[mine],
-            y=y[mine],
+            x=x[places],
+            y=y[places],
             mode="markers",
             name=CAUSE_WORDS[cause],
             marker={
-                "size": size[mine],
+                "size": size[places],
                 "color": color,
                 "symbol": CAUSE_SYMBOLS[cause],
                 "opacity": 0.9,
                 "line": {"width": 1, "color": "rgba(255,255,255,0.75)"},
             },
-            customdata=[[str(kernels["name"].iloc[n]), *hover[n]] for n in mine],
+            customdata=[[str(kernels["name"].iloc[n]), *hover[n]] for n in places],
             hovertemplate="<b>%{customdata[1]}</b><br>%{customdata[2]}<extra></extra>",
         )
 
 
 def _loss_words(kernel: pd.Series) -> str:
-    told = f"{share_text(float(kernel['share']), 1)} of the time"
+    text = f"{share_text(float(kernel['share']), 1)} of the time"
     if kernel["part"] < 0:
-        return told
+        return text
     why = WORDS_OF_PART[Part(int(kernel["part"]))]
-    return f"{told}; up to {time_text(int(kernel['lost_ns']))} lost, mostly to {why}"
+    return f"{text}; up to {time_text(int(kernel['lost_ns']))} lost, mostly to {why}"
 
 
 def lost_by_configuration(kernels: pd.DataFrame) -> pd.DataFrame:
@@ -275,8 +275,8 @@ def lost_figure(kernels: pd.DataFrame) -> go.Figure:
         kernels: ``name``, ``share``, ``ns``, ``lost_ns`` and ``part``: the place in ``Part`` of the
             largest loss, -1 for none.
     """
-    shown = kernels.head(MAX_POINTS)
-    share, lost_ms = shown["share"].to_numpy() * 100, shown["lost_ns"].to_numpy() / 1e6
+    points = kernels.head(MAX_POINTS)
+    share, lost_ms = points["share"].to_numpy() * 100, points["lost_ns"].to_numpy() / 1e6
     total_ms = float(kernels["ns"].sum()) / 1e6
     figure = go.Figure()
     end = float(share.max()) * 1.12
@@ -288,7 +288,7 @@ def lost_figure(kernels: pd.DataFrame) -> go.Figure:
         hoverinfo="skip",
         showlegend=False,
     )
-    for trace in _by_cause(shown, share, lost_ms, [[] for _ in range(len(shown))]):
+    for trace in _by_cause(points, share, lost_ms, [[] for _ in range(len(points))]):
         figure.add_trace(trace)
     highest = max(float(lost_ms.max()) * 1.2, total_ms * 0.02)
     named: list[float] = []
@@ -298,7 +298,7 @@ def lost_figure(kernels: pd.DataFrame) -> go.Figure:
             figure.add_annotation(
                 x=share[n],
                 y=lost_ms[n],
-                text=plotly_escape(_short(str(shown["name"].iloc[n]))),
+                text=plotly_escape(_short(str(points["name"].iloc[n]))),
                 showarrow=False,
                 xanchor="right" if share[n] > end / 2 else "left",
                 xshift=-16 if share[n] > end / 2 else 16,

@@ -10,11 +10,10 @@ from analyzers.compare.compare import Comparison, Place, SideSummary
 from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
 from timeline.view import Timeline
-from views.components.timeline import Drawn, Span
-from views.components.timeline import timeline as canvas
+from views.components.timeline import CanvasRecording, Span, draw_timeline
 from views.server.routes import timeline_answer, trouble
 from views.server.tiles import MIN_VIEW_NS
-from views.shared.session import show_error, timeline
+from views.shared.session import draw_error, timeline
 from views.shared.units import md_escape, visible
 
 KEY = "compare_timeline"
@@ -23,7 +22,7 @@ SHOWN_NAME = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class PickedChange:
     """What a reader picked: a stretch on each side, and what it shows.
 
     Attributes:
@@ -37,13 +36,13 @@ class Evidence:
     new: Place | None
 
 
-def show_evidence(comparison: Comparison, evidence: Evidence) -> None:
+def draw_evidence(comparison: Comparison, evidence: PickedChange) -> None:
     """Draw both sides at the evidence, the baseline above, and lead to each timeline."""
     sides = (
         ("baseline", comparison.base, evidence.base or comparison.base.typical),
         ("new", comparison.new, evidence.new or comparison.new.typical),
     )
-    found = []
+    sides_shown = []
     for words, side, place in sides:
         trace_id = _trace_id(side, place)
         if not trace_id or place is None:
@@ -51,28 +50,30 @@ def show_evidence(comparison: Comparison, evidence: Evidence) -> None:
             continue
         try:
             with st.spinner("Preparing the timeline …"):
-                found.append((words, side, place, trace_id, timeline(trace_id, "", -1)))
+                sides_shown.append((words, side, place, trace_id, timeline(trace_id, "", -1)))
         except (TraceError, WindowError, OSError) as error:
-            show_error(trouble(error))
-    if not found:
+            draw_error(trouble(error))
+    if not sides_shown:
         return
-    marks = [_on_axis(place, shown) for _, _, place, _, shown in found]
+    marks = [_on_axis(place, side_timeline) for _, _, place, _, side_timeline in sides_shown]
     upper = marks[0]
     room = int(max(*(m[1] - m[0] for m in marks), MIN_VIEW_NS) * ROOM_AROUND)
     length = max(m[1] - m[0] for m in marks)
-    canvas(
+    draw_timeline(
         [
-            Drawn(
+            CanvasRecording(
                 query={"trace": trace_id, "window": "", "device": "-1", "counters": ""},
                 name=f"{words}: {visible(side.recordings[place.recording].name, SHOWN_NAME)}",
-                window=(0, shown.duration_ns),
+                window=(0, side_timeline.duration_ns),
                 mark=mark,
                 offset_ns=mark[0] - upper[0],
             )
-            for (words, side, place, trace_id, shown), mark in zip(found, marks, strict=True)
+            for (words, side, place, trace_id, side_timeline), mark in zip(
+                sides_shown, marks, strict=True
+            )
         ],
         view=(upper[0] - room, upper[0] + length + room),
-        view_key=" ".join(f"{i} {p.start_ns} {p.end_ns}" for _, _, p, i, _ in found),
+        view_key=" ".join(f"{i} {p.start_ns} {p.end_ns}" for _, _, p, i, _ in sides_shown),
         find="",
         picked=None,
         align=None,
@@ -80,12 +81,12 @@ def show_evidence(comparison: Comparison, evidence: Evidence) -> None:
         key=KEY,
     )
     with st.container(horizontal=True):
-        for words, _, place, trace_id, _ in found:
+        for words, _, place, trace_id, _ in sides_shown:
             mark = f"{place.start_ns}-{place.end_ns}"
             st.page_link(
                 "timeline.py",
                 label=LINKS[words],
-                query_params={"trace": trace_id, "mark": mark, **_below(found, trace_id)},
+                query_params={"trace": trace_id, "mark": mark, **_below(sides_shown, trace_id)},
             )
 
 
@@ -93,10 +94,10 @@ LINKS = {"baseline": "Baseline on the timeline", "new": "New on the timeline"}
 
 
 def _below(
-    found: list[tuple[str, SideSummary, Place, str, Timeline]], upper: str
+    sides_shown: list[tuple[str, SideSummary, Place, str, Timeline]], upper: str
 ) -> dict[str, str]:
     """Return the other recording for the timeline's address, when it is another one."""
-    others = [trace_id for *_, trace_id, _ in found if trace_id != upper]
+    others = [trace_id for *_, trace_id, _ in sides_shown if trace_id != upper]
     return {"below": others[0]} if others else {}
 
 
@@ -106,5 +107,5 @@ def _trace_id(side: SideSummary, place: Place | None) -> str:
     return side.recordings[place.recording].trace_id
 
 
-def _on_axis(place: Place, shown: Timeline) -> Span:
-    return place.start_ns - shown.origin_ns, place.end_ns - shown.origin_ns
+def _on_axis(place: Place, side_timeline: Timeline) -> Span:
+    return place.start_ns - side_timeline.origin_ns, place.end_ns - side_timeline.origin_ns

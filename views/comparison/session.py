@@ -23,10 +23,10 @@ from collectors.trace import Trace
 from library import cache, comparisons
 from views.server.routes import trouble
 from views.shared.choices import window_choices
-from views.shared.session import MAX_ROWS_IN_SERVER, show_error
+from views.shared.session import MAX_ROWS_IN_SERVER, draw_error
 from views.shared.units import md_escape
 
-REMEMBERED = "compare_asked"
+SELECTION = "compare_asked"
 KEPT = 16  # comparisons that stay in memory
 POLL = "0.4s"
 PATIENCE_S = 0.6  # what is faster shows no progress
@@ -37,7 +37,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ComparisonSelection:
     """What is compared with what.
 
     Attributes:
@@ -63,34 +63,34 @@ def choices() -> list[Trace]:
     return [t for t in cache.traces() if not holds_counters_only(t)]
 
 
-def adopt(recordings: Sequence[Trace]) -> Asked:
+def adopt(recordings: Sequence[Trace]) -> ComparisonSelection:
     """Take what the address names, else what was compared before, else the only pair there is."""
-    asked = st.query_params
-    if asked.get("base") or asked.get("new"):
-        return Asked(
+    address = st.query_params
+    if address.get("base") or address.get("new"):
+        return ComparisonSelection(
             base=_ids("base"),
             new=_ids("new"),
-            window=asked.get("part", ""),
-            device=int(gpu) if (gpu := asked.get("gpu", "")).isdecimal() and len(gpu) < 4 else -1,
+            window=address.get("part", ""),
+            device=int(gpu) if (gpu := address.get("gpu", "")).isdecimal() and len(gpu) < 4 else -1,
         )
-    remembered = st.session_state.get(REMEMBERED)
-    if isinstance(remembered, Asked):
+    remembered = st.session_state.get(SELECTION)
+    if isinstance(remembered, ComparisonSelection):
         return remembered
     if len(recordings) == 2:  # opened one after the other: the older one is what was there before
-        return Asked(base=(recordings[1].id,), new=(recordings[0].id,))
-    return Asked()
+        return ComparisonSelection(base=(recordings[1].id,), new=(recordings[0].id,))
+    return ComparisonSelection()
 
 
-def put(asked: Asked) -> None:
+def write_address(selection: ComparisonSelection) -> None:
     """Write to the address what is compared."""
-    st.session_state[REMEMBERED] = asked
-    wanted = {
-        "base": ",".join(asked.base),
-        "new": ",".join(asked.new),
-        "part": asked.window,
-        "gpu": str(asked.device) if asked.device >= 0 else "",
+    st.session_state[SELECTION] = selection
+    fields = {
+        "base": ",".join(selection.base),
+        "new": ",".join(selection.new),
+        "part": selection.window,
+        "gpu": str(selection.device) if selection.device >= 0 else "",
     }
-    for key, value in wanted.items():
+    for key, value in fields.items():
         if value and st.query_params.get_all(key) != [value]:
             st.query_params[key] = value
         elif not value and key in st.query_params:
@@ -103,10 +103,10 @@ def _ids(key: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(i for i in named if i))[:MAX_SIDE]
 
 
-def windows_of(asked: Asked) -> dict[str, str]:
+def windows_of(selection: ComparisonSelection) -> dict[str, str]:
     """Return the parts worth offering: ranges that every recording has, by the baseline's words."""
     shared: dict[str, str] = {}
-    for number, trace_id in enumerate((*asked.base[:1], *asked.new[:1])):
+    for number, trace_id in enumerate((*selection.base[:1], *selection.new[:1])):
         try:
             offered = window_choices(trace_id)
         except (TraceError, WindowError, OSError):  # the comparison itself says what is wrong
@@ -120,27 +120,27 @@ def windows_of(asked: Asked) -> dict[str, str]:
     return shared
 
 
-def answer(asked: Asked) -> Comparison | None:
+def answer(selection: ComparisonSelection) -> Comparison | None:
     """Return the comparison, or None after telling what is wrong or how far it is."""
-    count = len(asked.base) + len(asked.new)
-    return _result(_jobs(), asked, _job(asked), f"Comparing {count:d} recordings")
+    count = len(selection.base) + len(selection.new)
+    return _result(_jobs(), selection, _job(selection), f"Comparing {count:d} recordings")
 
 
-def forecast(asked: Asked, comparison: Comparison) -> WhatIf | None:
+def forecast(selection: ComparisonSelection, comparison: Comparison) -> WhatIf | None:
     """Return what is predicted from the first recording of the baseline.
 
     None after telling why it cannot be, or how far it is.
     """
-    key, job = _forecast_job(asked, comparison)
+    key, job = _forecast_job(selection, comparison)
     return _result(_forecasts(), key, job, "Predicting from the baseline")
 
 
-def forecast_in_the_end(asked: Asked, comparison: Comparison) -> WhatIf | None:
+def forecast_in_the_end(selection: ComparisonSelection, comparison: Comparison) -> WhatIf | None:
     """Wait for what is predicted; None when it cannot be."""
     if comparison.verdict is Outcome.NOT_COMPARABLE:
         return None
     try:
-        return _forecast_job(asked, comparison)[1].result()
+        return _forecast_job(selection, comparison)[1].result()
     except (TraceError, WindowError, OSError):
         return None  # the page has told it
 
@@ -153,20 +153,20 @@ def _result(
     while not job.done() and time.monotonic() < deadline:
         time.sleep(0.02)
     if not job.done():
-        st.fragment(_watch, run_every=POLL)(job, doing, time.monotonic())
+        st.fragment(_draw_progress, run_every=POLL)(job, doing, time.monotonic())
         return None
     try:
         return job.result()
     except (TraceError, WindowError) as error:
         jobs.pop(key, None)
-        show_error(str(error))
+        draw_error(str(error))
     except OSError as error:
         jobs.pop(key, None)
-        show_error(trouble(error))
+        draw_error(trouble(error))
     return None
 
 
-def _watch(job: Future[Any], doing: str, began: float) -> None:
+def _draw_progress(job: Future[Any], doing: str, began: float) -> None:
     if job.done():
         st.rerun(scope="app")
     waited = time.monotonic() - began
@@ -174,7 +174,7 @@ def _watch(job: Future[Any], doing: str, began: float) -> None:
 
 
 @st.cache_resource(show_spinner=False)
-def _jobs() -> dict[Asked, Future[Comparison]]:
+def _jobs() -> dict[ComparisonSelection, Future[Comparison]]:
     return {}
 
 
@@ -183,21 +183,21 @@ def _thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="compare")  # one needs all memory it may have
 
 
-def _job(asked: Asked) -> Future[Comparison]:
+def _job(selection: ComparisonSelection) -> Future[Comparison]:
     jobs = _jobs()
-    if asked not in jobs:
+    if selection not in jobs:
         while len(jobs) >= KEPT:
             jobs.pop(next(iter(jobs)))
-        jobs[asked] = _thread().submit(_compare, asked)
-    return jobs[asked]
+        jobs[selection] = _thread().submit(_compare, selection)
+    return jobs[selection]
 
 
-def _compare(asked: Asked) -> Comparison:
+def _compare(selection: ComparisonSelection) -> Comparison:
     return comparisons.compare_recordings(
-        [cache.get(i) for i in asked.base],
-        [cache.get(i) for i in asked.new],
-        window=asked.window,
-        device=str(asked.device) if asked.device >= 0 else "",
+        [cache.get(i) for i in selection.base],
+        [cache.get(i) for i in selection.new],
+        window=selection.window,
+        device=str(selection.device) if selection.device >= 0 else "",
         measure=_measure,
     )
 
@@ -209,10 +209,10 @@ def _measure(trace: Trace, window: str, device: int) -> Side:
     return measure(trace, window, device)
 
 
-def known_devices(asked: Asked) -> tuple[str, ...]:
+def known_devices(selection: ComparisonSelection) -> tuple[str, ...]:
     """Return the devices that both sides have, once a comparison told them."""
-    for known, job in list(_jobs().items()):
-        same = (known.base, known.new) == (asked.base, asked.new)
+    for compared, job in list(_jobs().items()):
+        same = (compared.base, compared.new) == (selection.base, selection.new)
         if same and job.done() and job.exception() is None and len(job.result().devices) > 1:
             return job.result().devices
     return ()
@@ -231,9 +231,11 @@ def _forecaster() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="forecast")
 
 
-def _forecast_job(asked: Asked, comparison: Comparison) -> tuple[Forecast, Future[WhatIf]]:
+def _forecast_job(
+    selection: ComparisonSelection, comparison: Comparison
+) -> tuple[Forecast, Future[WhatIf]]:
     jobs = _forecasts()
-    key = asked.base[0], asked.window, comparison.base.recordings[0].warm_up
+    key = selection.base[0], selection.window, comparison.base.recordings[0].warm_up
     if key not in jobs:
         while len(jobs) >= KEPT:
             jobs.pop(next(iter(jobs)))

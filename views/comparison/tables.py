@@ -78,7 +78,7 @@ def kernels_table(kernels: Sequence[KernelChange]) -> Styler:
     )
     styled = _styled(frame, [_direction(k.time) for k in kernels])
     plain = dict.fromkeys(("baseline", "new"), _us_text)
-    return styled.format({**plain, "change": lambda shown: _us_text(shown, signed=True)})
+    return styled.format({**plain, "change": lambda cell: _us_text(cell, signed=True)})
 
 
 def metrics_table(metrics: Sequence[MetricChange]) -> Styler:
@@ -191,8 +191,8 @@ def _shade(part: float, *, significant: bool) -> str:
     return f"background-color: rgba({red},{green},{blue},{opacity:.2f})"
 
 
-def _ms_text(shown: object) -> str:
-    value = float(str(shown))
+def _ms_text(cell: object) -> str:
+    value = float(str(cell))
     if not value:
         return "·"
     sign, size = "+" if value > 0 else "\N{MINUS SIGN}", abs(value)
@@ -201,8 +201,8 @@ def _ms_text(shown: object) -> str:
     return f"{sign}{size:.3f}" if size < 1 else f"{sign}{float(f'{size:.3g}'):,g}"
 
 
-def _us_text(shown: object, *, signed: bool = False) -> str:
-    value = float(str(shown))
+def _us_text(cell: object, *, signed: bool = False) -> str:
+    value = float(str(cell))
     sign = "" if not value else "\N{MINUS SIGN}" if value < 0 else "+" if signed else ""
     size = abs(value)
     return f"{sign}{size:,.2f}" if size < 100 else f"{sign}{size:,.0f}"

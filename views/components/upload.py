@@ -26,7 +26,7 @@ _component = st.components.v2.component(
 )
 
 
-class Uploaded(NamedTuple):
+class UploadOutcome(NamedTuple):
     """What has just happened; texts are empty when it has not.
 
     Attributes:
@@ -38,7 +38,7 @@ class Uploaded(NamedTuple):
     refused: str
 
 
-def upload(key: str, *, on_begin: Callable[[], None]) -> Uploaded:
+def draw_upload(key: str, *, on_begin: Callable[[], None]) -> UploadOutcome:
     """Show the field and return what just happened; ``on_begin`` is called when one begins."""
     result = _component(
         key=key,
@@ -52,7 +52,7 @@ def upload(key: str, *, on_begin: Callable[[], None]) -> Uploaded:
         on_refused_change=lambda: None,
         on_began_change=on_begin,
     )
-    return Uploaded(
+    return UploadOutcome(
         str(result.get("uploaded") or ""),
         str(result.get("refused") or "")[:MAX_LINE],
     )

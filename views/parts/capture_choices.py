@@ -54,14 +54,16 @@ class Pair:
 @functools.cache
 def pairs() -> tuple[Pair, ...]:
     """Return every pair, by name; reads their text and imports nothing of theirs."""
-    found = []
+    complete_pairs = []
     for path in sorted(WORKLOADS.glob(f"[!_]*{BASELINE}")):
         name = path.name.removesuffix(BASELINE)
         if path.with_name(name + OPTIMIZED).exists():
             text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
             title = text.partition("\n")[0].rstrip(".")
-            found.append(Pair(name=name, title=title, why=_section(text, "Why it is slow:")))
-    return tuple(found)
+            complete_pairs.append(
+                Pair(name=name, title=title, why=_section(text, "Why it is slow:"))
+            )
+    return tuple(complete_pairs)
 
 
 def _section(text: str, heading: str) -> str:
@@ -71,15 +73,15 @@ def _section(text: str, heading: str) -> str:
 
 def impossible() -> dict[str, str]:
     """Return why each tool that cannot be used here cannot, with the way out."""
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for name, find in (("nsys", tools.find_nsys), ("ncu", tools.find_ncu)):
         try:
             find()
         except EnvironmentFailedError as error:
-            found[name] = str(error)
-    if "ncu" not in found and not has_gpu():
-        found["ncu"] = "ncu examines kernels, and there is no NVIDIA GPU here"
-    return found
+            reasons[name] = str(error)
+    if "ncu" not in reasons and not has_gpu():
+        reasons["ncu"] = "ncu examines kernels, and there is no NVIDIA GPU here"
+    return reasons
 
 
 def has_torch() -> bool:

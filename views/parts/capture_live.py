@@ -22,7 +22,7 @@ LINE = "#2D7CC4"
 UNKNOWN = "n/a"
 
 
-class Number(NamedTuple):
+class Gauge(NamedTuple):
     """One number that is shown, and where its past stands."""
 
     key: str
@@ -33,36 +33,36 @@ class Number(NamedTuple):
     gpu: int = -1
 
 
-def show(path: Path) -> None:
+def draw_telemetry(path: Path) -> None:
     """Show the numbers of the telemetry file at ``path``; nothing while there are none."""
     try:
         with TelemetryFile(path) as file:
-            found = file.latest()
-            numbers = list(_numbers(found))
-            drawn = [(n, _series(file, n)) for n in numbers]
+            latest = file.latest()
+            numbers = list(_gauges(latest))
+            gauges = [(gauge, _series(file, gauge)) for gauge in numbers]
     except TelemetryError:
         st.caption("Waiting for the first sample …")
         return
-    for first in range(0, len(drawn), IN_A_ROW):
-        row = drawn[first : first + IN_A_ROW]
-        for (number, series), column in zip(row, st.columns(IN_A_ROW), strict=False):
+    for first in range(0, len(gauges), IN_A_ROW):
+        row = gauges[first : first + IN_A_ROW]
+        for (gauge, series), column in zip(row, st.columns(IN_A_ROW), strict=False):
             with column:
-                _one(number, series)
-    for gpu in found.gpus[:SHOWN_GPUS]:
-        if held := found.throttled(gpu["gpu"]):
+                _draw_gauge(gauge, series)
+    for gpu in latest.gpus[:SHOWN_GPUS]:
+        if held := latest.throttled(gpu["gpu"]):
             st.warning(
                 f"GPU {int(gpu['gpu'])}: clocks are held down ({md_escape(', '.join(held))})"
             )
-    for note in found.notes:
+    for note in latest.notes:
         st.caption(md_escape(visible(note, 200)))
 
 
-def _one(number: Number, series: Series) -> None:
-    st.metric(md_escape(number.label), md_escape(number.value))
+def _draw_gauge(gauge: Gauge, series: Series) -> None:
+    st.metric(md_escape(gauge.label), md_escape(gauge.value))
     if len(series.seconds) > 1:
         st.plotly_chart(
             figure(series),
-            key=f"live_{number.key}",
+            key=f"live_{gauge.key}",
             config={"displayModeBar": False, "staticPlot": True},
         )
 
@@ -93,32 +93,32 @@ def figure(series: Series) -> go.Figure:
     return chart
 
 
-def _series(file: TelemetryFile, number: Number) -> Series:
-    return file.series(number.table, number.column, gpu=number.gpu, last_s=LAST_S, points=POINTS)
+def _series(file: TelemetryFile, gauge: Gauge) -> Series:
+    return file.series(gauge.table, gauge.column, gpu=gauge.gpu, last_s=LAST_S, points=POINTS)
 
 
-def _numbers(found: Latest) -> Iterator[Number]:
+def _gauges(latest: Latest) -> Iterator[Gauge]:
     """Yield what is worth a look, the GPUs first."""
-    several = len(found.gpus) > 1
-    for gpu in found.gpus[:SHOWN_GPUS]:
+    several = len(latest.gpus) > 1
+    for gpu in latest.gpus[:SHOWN_GPUS]:
         name = f"GPU {int(gpu['gpu'])} " if several else "GPU "
         for column, label, value in (
             ("utilization_pct", "in use", _percent(gpu.get("utilization_pct"))),
-            ("memory_used_bytes", "memory", _of(gpu, "memory_used_bytes", "memory_bytes")),
+            ("memory_used_bytes", "memory", _used_of(gpu, "memory_used_bytes", "memory_bytes")),
             ("power_w", "power", _plain(gpu.get("power_w"), "W")),
             ("sm_clock_mhz", "SM clock", _plain(gpu.get("sm_clock_mhz"), "MHz")),
         ):
             number = int(gpu["gpu"])
-            yield Number(f"{number}_{column}", name + label, value, "gpu_samples", column, number)
-    process = found.process
+            yield Gauge(f"{number}_{column}", name + label, value, "gpu_samples", column, number)
+    process = latest.process
     if process:
         cpu, memory = _percent(process.get("cpu_pct")), _size(process.get("rss_bytes"))
-        yield Number("cpu", "CPU of the program", cpu, "process_samples", "cpu_pct")
-        yield Number("rss", "Memory of the program", memory, "process_samples", "rss_bytes")
+        yield Gauge("cpu", "CPU of the program", cpu, "process_samples", "cpu_pct")
+        yield Gauge("rss", "Memory of the program", memory, "process_samples", "rss_bytes")
         threads = _plain(process.get("threads"), "")
-        yield Number("threads", "Threads", threads, "process_samples", "threads")
-    host = _percent(found.host.get("cpu_pct"))
-    yield Number("host", "All cores", host, "host_samples", "cpu_pct")
+        yield Gauge("threads", "Threads", threads, "process_samples", "threads")
+    host = _percent(latest.host.get("cpu_pct"))
+    yield Gauge("host", "All cores", host, "host_samples", "cpu_pct")
 
 
 def _percent(value: Any) -> str:
@@ -133,7 +133,7 @@ def _size(value: Any) -> str:
     return UNKNOWN if value is None else size_text(int(value))
 
 
-def _of(row: dict[str, Any], used: str, total: str) -> str:
+def _used_of(row: dict[str, Any], used: str, total: str) -> str:
     if row.get(used) is None or not row.get(total):
         return _size(row.get(used))
     return f"{_size(row[used])} of {_size(row[total])}"

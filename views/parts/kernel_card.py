@@ -12,7 +12,7 @@ from analyzers.kernels.counted import LOST, RULE_OF_PART, WORDS_OF_PART, limiter
 from analyzers.report import Report
 from analyzers.words import share_text, time_text
 from views.charts.kernels import LEVEL_WORDS
-from views.shared.session import show_prose
+from views.shared.session import draw_prose
 from views.shared.units import NOT_RECORDED_TEXT, md_prose, rate_text, visible
 
 MIN_SHOWN_SHARE = 0.02  # of the kernel's time
@@ -21,9 +21,9 @@ NAME_ROOM = 60
 COLUMNS = ("", "is", "of")
 
 
-def show_counted(kernel: pd.Series, report: Report) -> None:
+def draw_counted(kernel: pd.Series, report: Report) -> None:
     """Show what counters say about a kernel, a row of ``analyzers.kernels.counted``."""
-    show_prose(limiter_words(kernel))
+    draw_prose(limiter_words(kernel))
     facts = counted_facts(kernel, report)
     if len(facts):
         st.dataframe(
@@ -33,7 +33,7 @@ def show_counted(kernel: pd.Series, report: Report) -> None:
             column_config={"of": st.column_config.TextColumn("of", width=170)},
             alt="Counters of the kernel",
         )
-    _losses(kernel, report)
+    _draw_losses(kernel, report)
 
 
 def covered_words(report: Report) -> str:
@@ -115,7 +115,7 @@ def _roof(roofs: dict[str, float], precision: str) -> str:
     return rate_text(roofs[precision], "FLOP/s") if precision in roofs else NOT_RECORDED_TEXT
 
 
-def _losses(kernel: pd.Series, report: Report) -> None:
+def _draw_losses(kernel: pd.Series, report: Report) -> None:
     """Show what the kernel loses, the most first, and what the findings say to try."""
     lost = {part: int(kernel[LOST.format(part.name.lower())]) for part in Part}
     total = int(kernel["ns"])
@@ -126,13 +126,13 @@ def _losses(kernel: pd.Series, report: Report) -> None:
     advice = {finding.id: finding.advice for finding in report.findings}
     for part in sorted(worth, key=lambda p: -lost[p])[:SHOWN_LOSSES]:
         share = f"{share_text(lost[part], total)} of {time_text(total)}"
-        told = f"{time_text(lost[part])}, {share}, to {WORDS_OF_PART[part]}"
-        st.markdown(f"**Up to {md_prose(told)}.**")
+        loss = f"{time_text(lost[part])}, {share}, to {WORDS_OF_PART[part]}"
+        st.markdown(f"**Up to {md_prose(loss)}.**")
         if tip := advice.get(RULE_OF_PART[part], ""):
             st.caption(md_prose(f"To try: {tip}"))
 
 
-def show_computed(kernel: pd.Series) -> None:
+def draw_computed(kernel: pd.Series) -> None:
     """Show what the launch configuration says about a row of ``analyzers.kernels.table``."""
     facts = computed_facts(kernel)
     if not len(facts):
@@ -143,7 +143,7 @@ def show_computed(kernel: pd.Series) -> None:
     if kernel["unfilled_why"]:
         share = float(kernel["unfilled_share"])
         lost = time_text(share * int(kernel["total_ns"]))
-        show_prose(
+        draw_prose(
             f"It has {kernel['unfilled_why']}: up to {lost}, {share_text(share, 1)} of its time, "
             "could be won back."
         )

@@ -32,32 +32,32 @@ LEVEL_LABELS = {
 }
 
 
-def show_regions(session: Session) -> None:
+def draw_regions(session: Session) -> None:
     """Show where in the program each cause costs time, and a way to the place."""
     matrix = session.regions()
     if session.device >= 0:
         matrix = matrix[(matrix["device"] == session.device).to_numpy()]
     st.subheader("Where in the program", anchor=False)
-    marked = any(session.trace.count(table) for table in ("ranges", "operators"))
-    if not len(matrix) and marked and session.report.devices:
+    has_regions = any(session.trace.count(table) for table in ("ranges", "operators"))
+    if not len(matrix) and has_regions and session.report.devices:
         st.write("This window is too long to be divided: choose an iteration or a range above.")
         return
     if not len(matrix):
         st.write("The recording has neither ranges nor operators. To see regions, mark them:")
         st.code('with nvtx.annotate("forward"): ...', language="python")
         return
-    level = _level(matrix)
-    shown = heat_table(matrix[(matrix["level"] == level).to_numpy()])
+    level = _draw_level_picker(matrix)
+    table = heat_table(matrix[(matrix["level"] == level).to_numpy()])
     iterations = iterations_in(session.report)
     per = iterations or 1.0
     event = st.dataframe(
-        styled(shown, per),
+        styled(table, per),
         hide_index=True,
         height="content",
         key="regions",
         on_select="rerun",
         selection_mode="single-cell",
-        column_config=_columns(shown),
+        column_config=_columns(table),
         alt="Milliseconds by region of the program and by cause",
     )
     count = f"{iterations:,.1f}".removesuffix(".0")
@@ -67,10 +67,10 @@ def show_regions(session: Session) -> None:
         f"{each}; rows and columns sum to the ledger. Idle time counts for the region that "
         f"submitted what ended it.{split} Click a cell to see its longest stretch."
     )
-    _picked(session, matrix[(matrix["level"] == level).to_numpy()], shown, event)
+    _draw_picked_cell(session, matrix[(matrix["level"] == level).to_numpy()], table, event)
 
 
-def _level(matrix: pd.DataFrame) -> str:
+def _draw_level_picker(matrix: pd.DataFrame) -> str:
     """Ask for the kind of region; first the coarsest that tells several apart."""
     count = matrix.groupby("level")["name"].nunique()
     levels = [one for one in LEVEL_LABELS if one in count.index]
@@ -143,8 +143,8 @@ def _shade(column: str, part: float) -> str:
     return f"background-color: rgba({red},{green},{blue},{opacity:.2f})"
 
 
-def _ms_text(shown: object) -> str:
-    value = float(str(shown))
+def _ms_text(cell: object) -> str:
+    value = float(str(cell))
     if value == 0:
         return "·"
     return "< 0.01" if value < 0.01 else f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
@@ -160,20 +160,22 @@ def _columns(table: pd.DataFrame) -> dict[str, Any]:
     return columns
 
 
-def _picked(session: Session, matrix: pd.DataFrame, shown: pd.DataFrame, event: object) -> None:
+def _draw_picked_cell(
+    session: Session, matrix: pd.DataFrame, table: pd.DataFrame, event: object
+) -> None:
     """Tell about the cell that was clicked, and lead to its place."""
     cells = event["selection"].get("cells", ()) if isinstance(event, dict) else ()
     if not cells:
         return
     row, column = int(cells[0][0]), str(cells[0][1]).replace(REGION, TOTAL)
-    if row >= len(shown) or column not in shown.columns:
+    if row >= len(table) or column not in table.columns:
         return
-    region = str(shown.index[row])
-    place = place_of(matrix, shown, region, column)
+    region = str(table.index[row])
+    place = place_of(matrix, table, region, column)
     if place is None:
         return
-    ns = int(shown[column].iloc[row])
-    share = share_text(ns, int(shown[TOTAL].sum()))
+    ns = int(table[column].iloc[row])
+    share = share_text(ns, int(table[TOTAL].sum()))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(
             f"**{md_escape(visible(region, NAME_ROOM))}** · {md_escape(column)}: "
@@ -189,16 +191,16 @@ def _picked(session: Session, matrix: pd.DataFrame, shown: pd.DataFrame, event: 
 
 
 def place_of(
-    matrix: pd.DataFrame, shown: pd.DataFrame, region: str, column: str
+    matrix: pd.DataFrame, table: pd.DataFrame, region: str, column: str
 ) -> pd.Series | None:
     """Return the longest stretch of a cell of the table; None when there is nothing in it."""
     if region == REST_WORDS:
-        mine = ~matrix["name"].isin([*shown.index, OUTSIDE])
+        in_cell = ~matrix["name"].isin([*table.index, OUTSIDE])
     else:
-        mine = matrix["name"] == (OUTSIDE if region == OUTSIDE_WORDS else region)
+        in_cell = matrix["name"] == (OUTSIDE if region == OUTSIDE_WORDS else region)
     if column != TOTAL:
-        mine &= matrix["row"] == ROWS.index(Row(column))
-    rows = matrix[mine.to_numpy()]
+        in_cell &= matrix["row"] == ROWS.index(Row(column))
+    rows = matrix[in_cell.to_numpy()]
     if not len(rows):
         return None
     return rows.iloc[int((rows["end_ns"] - rows["start_ns"]).to_numpy().argmax())]

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute, Route
 from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
 from library import cache
-from views.server.tiles import AskedWronglyError, answer
+from views.server.tiles import QueryError, answer
 from views.server.tokens import NEVER_STORE, api_path, forbidden, refusal
 from views.server.uploads import upload
 from views.shared import session
@@ -35,7 +35,7 @@ async def timeline(request: Request) -> Response:
     query = dict(request.query_params)
     try:
         body = await anyio.to_thread.run_sync(timeline_answer, query)
-    except AskedWronglyError as error:
+    except QueryError as error:
         return refusal(400, str(error))
     except (TraceError, WindowError) as error:
         return refusal(404, trouble(error))
@@ -65,9 +65,9 @@ def timeline_answer(query: Mapping[str, str]) -> bytes:
     """
     device = query.get("device", "-1")
     key = int(device) if re.fullmatch(r"-1|\d{1,4}", device) else -1
-    named = (query.get("trace", ""), query.get("window", ""), key, query.get("counters", ""))
-    shown = session.timeline(*named)
-    return answer(shown, query)
+    identity = (query.get("trace", ""), query.get("window", ""), key, query.get("counters", ""))
+    recording_timeline = session.timeline(*identity)
+    return answer(recording_timeline, query)
 
 
 @contextlib.asynccontextmanager

@@ -59,7 +59,7 @@ Head = dict[str, Any]
 Columns = dict[str, tuple[str, Array]]
 
 
-class AskedWronglyError(ValueError):
+class QueryError(ValueError):
     """A question makes no sense; the message is one line."""
 
 
@@ -76,13 +76,11 @@ def answer(timeline: Timeline, query: Mapping[str, str]) -> bytes:
     """
     respond = _ANSWERS.get(query.get("what", ""))
     if respond is None:
-        raise AskedWronglyError("The timeline was asked for something it does not know.")
+        raise QueryError("The timeline was asked for something it does not know.")
     try:
         return _packed(*respond(timeline, query))
     except (KeyError, ValueError, OverflowError) as error:
-        raise AskedWronglyError(
-            "The timeline was asked for something that is not there."
-        ) from error
+        raise QueryError("The timeline was asked for something that is not there.") from error
 
 
 def _packed(head: Head, columns: Columns) -> bytes:
@@ -214,10 +212,10 @@ def _as_density(counts: Array) -> Array:
 def _find(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Columns]:
     text, moment = query["text"][:MAX_FIND], _bounded(query.get("from", "0"))
     direction = min(max(_integer(query.get("direction", "0")), -1), 1)
-    found = timeline.step(text, moment, _integer(query.get("event", "-1")), direction)
-    head: Head = {"count": found.count, "place": found.place}
-    if found.event >= 0:
-        head |= _event_facts(timeline, found.event)
+    hit = timeline.step(text, moment, _integer(query.get("event", "-1")), direction)
+    head: Head = {"count": hit.count, "place": hit.place}
+    if hit.event >= 0:
+        head |= _event_facts(timeline, hit.event)
     return head, {}
 
 

@@ -87,13 +87,13 @@ def counters_choices(trace_id: str, recordings: list[Trace]) -> dict[str, str]:
     The first choice is none; without any recording there is no choice, nor for one that holds
     counters itself.
     """
-    found = {t.id: t.source.name for t in recordings if holds_counters_only(t)}
-    if not found or trace_id in found:
+    names_by_id = {t.id: t.source.name for t in recordings if holds_counters_only(t)}
+    if not names_by_id or trace_id in names_by_id:
         return {}
-    names = list(found.values())
+    names = list(names_by_id.values())
     return {"": NO_COUNTERS} | {
         i: f"Counters {visible(n, LABEL_LENGTH)}" + (f" · {i[:6]}" if names.count(n) > 1 else "")
-        for i, n in found.items()
+        for i, n in names_by_id.items()
     }
 
 

@@ -40,7 +40,7 @@ def forget() -> None:
         del st.query_params[JOB]
 
 
-def follow() -> None:
+def draw_job() -> None:
     """Show the job that the address names, until it is done; then show its recording."""
     job = _jobs().get(st.query_params.get(JOB, ""))
     if job is None:
@@ -55,13 +55,13 @@ def follow() -> None:
             st.rerun()
         return
     with st.container(border=True):
-        st.fragment(_watch, run_every=POLL)(job)
+        st.fragment(_draw_progress, run_every=POLL)(job)
         if st.button("Stop", key="job_stop"):
             job.cancel()
             st.rerun()
 
 
-def _watch(job: worker.Job) -> None:
+def _draw_progress(job: worker.Job) -> None:
     progress = job.progress()
     if progress.done:
         st.rerun(scope="app")

@@ -27,18 +27,18 @@ SAMPLES = Path(__file__).resolve().parents[2] / "traces"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RecordingFile:
     """A recording on disk.
 
     Attributes:
         path: Where it is.
-        shown: Its path below the folder it was found in.
+        relative_name: Its path below the folder it was found in.
         size_bytes: Its size.
         changed_s: When it changed, seconds since 1970.
     """
 
     path: Path
-    shown: str
+    relative_name: str
     size_bytes: int
     changed_s: float
 
@@ -49,26 +49,26 @@ def roots() -> list[Path]:
     return [Path(n).expanduser() for n in named if n.strip()]
 
 
-def recordings(root: Path) -> list[Place]:
+def recordings(root: Path) -> list[RecordingFile]:
     """Return the recordings in and below ``root``, the newest first."""
-    found: list[Place] = []
-    looked_at = tables = 0
-    for folder, folders, files in os.walk(root):
+    listing: list[RecordingFile] = []
+    entries = tables = 0
+    for folder, folders, names in os.walk(root):
         below = len(Path(folder).relative_to(root).parts)
         hidden_or_deep = below >= MAX_DEPTH
         folders[:] = [] if hidden_or_deep else [f for f in folders if not f.startswith(".")]
-        looked_at += len(files)
-        paths = [Path(folder) / name for name in files if _is_recording(name)]
-        found.extend(place for path in paths if (place := _place(path, root)))
-        for name in files:
+        entries += len(names)
+        paths = [Path(folder) / name for name in names if _is_recording(name)]
+        listing.extend(file for path in paths if (file := _recording_file(path, root)))
+        for name in names:
             if name.endswith(TABLE_SUFFIX) and tables < MAX_TABLES:
                 tables += 1
-                place = _place(Path(folder) / name, root)
-                if place is not None and _holds_counters(place):
-                    found.append(place)
-        if looked_at > MAX_ENTRIES:
+                file = _recording_file(Path(folder) / name, root)
+                if file is not None and _holds_counters(file):
+                    listing.append(file)
+        if entries > MAX_ENTRIES:
             break
-    return sorted(found, key=lambda p: -p.changed_s)
+    return sorted(listing, key=lambda p: -p.changed_s)
 
 
 def _is_recording(name: str) -> bool:
@@ -77,12 +77,12 @@ def _is_recording(name: str) -> bool:
     return name.endswith(SUFFIXES) and not name.endswith(beside) and name != OF_CAPTURE
 
 
-def _holds_counters(place: Place) -> bool:
-    return _looked_into(place.path, place.size_bytes, place.changed_s)
+def _holds_counters(file: RecordingFile) -> bool:
+    return _is_counter_table(file.path, file.size_bytes, file.changed_s)
 
 
 @functools.lru_cache(maxsize=1_024)
-def _looked_into(path: Path, _size_bytes: int, _changed_s: float) -> bool:
+def _is_counter_table(path: Path, _size_bytes: int, _changed_s: float) -> bool:
     """Tell whether a table is one of counters; looked into again only when it changed."""
     try:
         return path.is_file() and csv.looks_like(path)
@@ -90,14 +90,14 @@ def _looked_into(path: Path, _size_bytes: int, _changed_s: float) -> bool:
         return False
 
 
-def _place(path: Path, root: Path) -> Place | None:
+def _recording_file(path: Path, root: Path) -> RecordingFile | None:
     try:
         status = path.stat()
     except OSError:  # vanished, or a link to nothing
         return None
-    return Place(
+    return RecordingFile(
         path=path,
-        shown=str(path.relative_to(root)),
+        relative_name=str(path.relative_to(root)),
         size_bytes=status.st_size,
         changed_s=status.st_mtime,
     )
@@ -115,10 +115,10 @@ def check_path(text: str, address: str) -> Path:
         RefusedError: No such file, or not allowed, in the words of the command line.
     """
     path = Path(text.strip().strip("'\"")).expanduser()
-    shown = visible(path.name, 80) or visible(text, 80)
+    name = visible(path.name, 80) or visible(text, 80)
     if not is_loopback(address) and not _is_watched(path):
         raise RefusedError(
-            f"{shown}: this server opens files of its watched folders only ({ROOTS_VARIABLE})"
+            f"{name}: this server opens files of its watched folders only ({ROOTS_VARIABLE})"
         )
     input_file.look_at(path)
     return path

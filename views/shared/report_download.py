@@ -22,13 +22,15 @@ _SUFFIXES = {"html": "html", "markdown": "md", "json": "json"}
 _TYPES = {"html": "text/html", "markdown": "text/markdown", "json": "application/json"}
 
 
-def offer_diagnosis(session: Session) -> None:
+def draw_diagnosis_download(session: Session) -> None:
     """Offer the report about what the reader looks at."""
     where = Where(trace_id=session.trace.id, window=session.window, counters=session.counters)
-    _offer("diagnosis", lambda asked: diagnosis(session.trace, session.stored, where, asked))
+    _draw_download(
+        "diagnosis", lambda asked: diagnosis(session.trace, session.stored, where, asked)
+    )
 
 
-def offer_comparison(
+def draw_comparison_download(
     base: tuple[str, ...],
     new: tuple[str, ...],
     comparison: Comparison,
@@ -47,10 +49,10 @@ def offer_comparison(
         named = named_sources([cache.get(i) for i in base], [cache.get(i) for i in new])
         return comparison_report(comparison, Sides(sources=named, what_if=predicted()), asked)
 
-    _offer("comparison", made)
+    _draw_download("comparison", made)
 
 
-def _offer(name: str, made: Callable[[Asked], Document]) -> None:
+def _draw_download(name: str, made: Callable[[Asked], Document]) -> None:
     with st.popover("Report", key=f"report_{name}", width="stretch"):
         st.caption("One file that opens anywhere, without a network.")
         private = st.checkbox(
@@ -60,7 +62,7 @@ def _offer(name: str, made: Callable[[Asked], Document]) -> None:
         for form, label in _LABELS.items():
             st.download_button(
                 label,
-                data=_written(form, made, private=private),
+                data=_writer(form, made, private=private),
                 file_name=f"whyslow-{name}.{_SUFFIXES[form]}",
                 mime=_TYPES[form],
                 key=f"report_{name}_{form}",
@@ -69,7 +71,7 @@ def _offer(name: str, made: Callable[[Asked], Document]) -> None:
             )
 
 
-def _written(form: str, made: Callable[[Asked], Document], *, private: bool) -> Callable[[], bytes]:
+def _writer(form: str, made: Callable[[Asked], Document], *, private: bool) -> Callable[[], bytes]:
     """Return what writes the file when it is asked for, and not before."""
 
     def write() -> bytes:

@@ -121,10 +121,10 @@ def finding_places(finding: Finding) -> list[Evidence]:
 
 def parse_span(text: str) -> tuple[int, int] | None:
     """Return the two moments of ``START-END`` in an address, on the recording's clock."""
-    found = re.fullmatch(r"(-?\d{1,19})-(-?\d{1,19})", text)
-    if not found or int(found[1]) > int(found[2]):
+    match = re.fullmatch(r"(-?\d{1,19})-(-?\d{1,19})", text)
+    if not match or int(match[1]) > int(match[2]):
         return None
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def zero_ns(trace_id: str) -> int:
@@ -151,17 +151,17 @@ def current() -> Session | None:
     """Return what the reader looks at, or None after telling what to do instead."""
     selection = chosen()
     if not selection.trace_id:
-        no_recording()
+        draw_no_recording()
         return None
     try:
         session = load(selection.trace_id, selection.window, selection.counters)
     except WindowError as error:
-        show_error(str(error))
-        st.caption("Choose another window above.")
+        draw_error(str(error))
+        _draw_other_window()
         return None
     except (TraceError, OSError) as error:
-        show_error(str(error))
-        st.page_link("open.py", label="Open a recording")
+        draw_error(str(error))
+        _draw_open_link()
         return None
     return Session(
         trace=session.trace,
@@ -170,6 +170,14 @@ def current() -> Session | None:
         device=selection.device,
         counters=session.counters,
     )
+
+
+def _draw_other_window() -> None:
+    st.caption("Choose another window above.")
+
+
+def _draw_open_link() -> None:
+    st.page_link("open.py", label="Open a recording")
 
 
 def load(trace_id: str, window: str, counters: str = "") -> Session:
@@ -192,7 +200,7 @@ def load(trace_id: str, window: str, counters: str = "") -> Session:
     return Session(trace=trace, stored=stored, window=window, counters=counters)
 
 
-def no_recording() -> None:
+def draw_no_recording() -> None:
     """Say what to do when nothing was opened yet."""
     st.header("No recording yet", anchor=False)
     st.write(
@@ -204,12 +212,12 @@ def no_recording() -> None:
     st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
 
 
-def show_error(line: str) -> None:
+def draw_error(line: str) -> None:
     """Show one line of trouble as plain text."""
     st.error(md_escape(line))
 
 
-def show_prose(sentence: str) -> None:
+def draw_prose(sentence: str) -> None:
     """Show a sentence of the analysis; whatever it quotes stays text."""
     st.markdown(md_prose(sentence))
 
@@ -252,10 +260,10 @@ def _timeline(trace_id: str, window: str, device: int, counters: str, sampled: b
     recording = _recording_index(trace_id)
     report = session.report
     labels = device_labels(report.devices)
-    shown = {d.key: labels[d.key] for d in report.devices if device in (-1, d.key)}
+    devices = {d.key: labels[d.key] for d in report.devices if device in (-1, d.key)}
     window_lanes = window_index(session.stored, recording.meta["origin_ns"])
     telemetry = telemetry_index(session.trace) if sampled else None
-    return Timeline(recording, window_lanes, shown, telemetry)
+    return Timeline(recording, window_lanes, devices, telemetry)
 
 
 @st.cache_resource(max_entries=KEPT_TIMELINES, show_spinner=False)
@@ -271,8 +279,8 @@ def _analyse(trace: Trace, window: str, counters: str) -> Stored:
     from analyzers.analysis import investigate
 
     # An index that is missing is made when it is asked for, which takes no time either.
-    found = analyses.load(trace, window, counters)
-    if found is not None:
-        return found
+    stored = analyses.load(trace, window, counters)
+    if stored is not None:
+        return stored
     analysis = investigate(trace, window, counters=joined)
     return analyses.save(analysis, trace, window, counters)

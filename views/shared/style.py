@@ -14,7 +14,7 @@ from views.charts.ledger import ROW_COLORS
 _PAGE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 
-def apply_style() -> None:
+def write_style_sheet() -> None:
     """Tighten the layout and give each cause its colour wherever it appears."""
     rules = [
         f'[class*="st-key-finding-{row.value}-"] {{ border-left-color: {color} !important; }}'
@@ -26,20 +26,20 @@ def apply_style() -> None:
     st.html(f"<style>{link}{_PAGE}{''.join(rules)}</style>")
 
 
-def show_legend(entries: Sequence[tuple[str, str]]) -> None:
+def draw_legend(entries: Sequence[tuple[str, str]]) -> None:
     """Show what each colour means, on as many lines as the page's width asks for.
 
     Args:
         entries: ``#RRGGBB`` and words, both ours.
     """
-    shown = "".join(
+    spans = "".join(
         f'<span><i style="background:{html.escape(color)}"></i>{html.escape(words)}</span>'
         for color, words in entries
     )
-    st.html(f'<div class="whyslow-legend">{shown}</div>')
+    st.html(f'<div class="whyslow-legend">{spans}</div>')
 
 
-def tint_verdict(cause: str) -> None:
+def write_verdict_color(cause: str) -> None:
     """Colour the verdict like its cause; a cause without a row keeps grey."""
     rows = [row for row, its_cause in CAUSE_OF_ROW.items() if its_cause == cause]
     # Bandwidth can mean copies or kernels; its first row is the one a timeline shows.

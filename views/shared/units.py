@@ -57,7 +57,7 @@ def ns_to_ms(values_ns: pd.Series) -> Array:
     return result
 
 
-def apart(names: list[str]) -> list[str]:
+def distinct_names(names: list[str]) -> list[str]:
     """Return ``names``, each with its difference from the most similar one in its first part."""
     shared = dict.fromkeys(names, 0)
     for one, other in itertools.pairwise(sorted(shared)):
@@ -89,8 +89,8 @@ def md_prose(text: str) -> str:
 
 def plotly_escape(text: str) -> str:
     """Return ``text`` so that a chart shows exactly its characters; Plotly reads some HTML."""
-    shown = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return shown.replace("$", "&#36;").replace("%{", "%&#123;")
+    plain = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return plain.replace("$", "&#36;").replace("%{", "%&#123;")
 
 
 def csv_text(text: str) -> str:

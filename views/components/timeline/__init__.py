@@ -31,7 +31,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class CanvasRecording:
     """One recording on the canvas; times are ns since its first event.
 
     Attributes:
@@ -50,7 +50,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aligned:
+class Alignment:
     """Which of its repetitions two recordings are aligned by."""
 
     chosen: int
@@ -62,14 +62,14 @@ class Aligned:
         return {"chosen": self.chosen, "choices": self.choices, "label": label}
 
 
-class Event(NamedTuple):
+class CanvasEvent(NamedTuple):
     """An event: which recording on the canvas, and its number there."""
 
     recording: int
     event: int
 
 
-class Shown(NamedTuple):
+class CanvasInput(NamedTuple):
     """What the reader did with the timeline.
 
     Attributes:
@@ -83,22 +83,22 @@ class Shown(NamedTuple):
 
     view: Span | None = None
     find: str | None = None
-    pick: Event | None = None
+    pick: CanvasEvent | None = None
     analyse: tuple[int, Span] | None = None
     align: int | None = None
 
 
-def timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
-    recordings: Sequence[Drawn],
+def draw_timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
+    recordings: Sequence[CanvasRecording],
     *,
     view: Span,
     view_key: str,
     find: str,
-    picked: Event | None,
-    align: Aligned | None,
+    picked: CanvasEvent | None,
+    align: Alignment | None,
     answer: Callable[[Mapping[str, str]], bytes],
     key: str,
-) -> Shown:
+) -> CanvasInput:
     """Draw one recording, or two below each other, and return what the reader did.
 
     Args:
@@ -112,11 +112,11 @@ def timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
         answer: Answers a question when the route cannot be reached; raises ``ValueError``.
         key: Widget key.
     """
-    number, body = _asked(st.session_state.get(key), answer)
+    number, body = _answered(st.session_state.get(key), answer)
     setup = {
         "url": api_path("timeline"),
         "token": mint_token("timeline"),
-        "recordings": [_described(drawn) for drawn in recordings],
+        "recordings": [_recording_setup(recording) for recording in recordings],
         "view": view,
         "view_key": view_key,
         "find": find,
@@ -138,17 +138,17 @@ def timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
         on_analyse_change=lambda: None,
         on_align_change=lambda: None,
     )
-    return _understood(result, view_key, len(recordings))
+    return _input_of(result, view_key, len(recordings))
 
 
-def _described(drawn: Drawn) -> dict[str, Any]:
+def _recording_setup(recording: CanvasRecording) -> dict[str, Any]:
     return {
-        "query": dict(drawn.query),
-        "key": " ".join(drawn.query.values()),
-        "name": drawn.name,
-        "window": drawn.window,
-        "mark": drawn.mark,
-        "offset": drawn.offset_ns,
+        "query": dict(recording.query),
+        "key": " ".join(recording.query.values()),
+        "name": recording.name,
+        "window": recording.window,
+        "mark": recording.mark,
+        "offset": recording.offset_ns,
     }
 
 
@@ -158,19 +158,19 @@ def _packed(setup: Mapping[str, Any]) -> bytes:
     return struct.pack("<I", len(text)) + text
 
 
-def _asked(state: Any, answer: Callable[[Mapping[str, str]], bytes]) -> tuple[int | None, bytes]:
+def _answered(state: Any, answer: Callable[[Mapping[str, str]], bytes]) -> tuple[int | None, bytes]:
     """Answer what the canvas asked through the page, because it could not reach the route."""
-    asked = state.get("ask") if state else None
-    if not asked:
+    question = state.get("ask") if state else None
+    if not question:
         return None, b""
-    query = {str(k): str(v) for k, v in dict(asked["query"]).items()}
+    query = {str(k): str(v) for k, v in dict(question["query"]).items()}
     try:
-        return int(asked["n"]), answer(query)
+        return int(question["n"]), answer(query)
     except (ValueError, TraceError, OSError) as error:
-        return int(asked["n"]), json.dumps({"error": trouble(error)}).encode()
+        return int(question["n"]), json.dumps({"error": trouble(error)}).encode()
 
 
-def _understood(result: Any, view_key: str, recordings: int) -> Shown:
+def _input_of(result: Any, view_key: str, recordings: int) -> CanvasInput:
     """Turn what the browser says into values; what makes no sense is not there."""
     # What is left from another recording, or from before a jump, is not what is in view now.
     view, find = result.get("view"), result.get("find")
@@ -179,10 +179,10 @@ def _understood(result: Any, view_key: str, recordings: int) -> Shown:
     pick, analyse, align = (result.get(n) for n in ("pick", "analyse", "align"))
     if pick and not 0 <= int(pick["recording"]) < recordings:
         pick = None
-    return Shown(
+    return CanvasInput(
         view=(int(view["at"][0]), int(view["at"][1])) if view else None,
         find=str(find["text"]) if find else None,
-        pick=Event(int(pick["recording"]), int(pick["event"])) if pick else None,
+        pick=CanvasEvent(int(pick["recording"]), int(pick["event"])) if pick else None,
         analyse=(int(analyse["recording"]), (int(analyse["span"][0]), int(analyse["span"][1])))
         if analyse
         else None,
