@@ -37,6 +37,7 @@ from captures.store import NO_GPU, Capture, Run, RunState, State
 from collectors.capture import guard
 from collectors.capture import run as tools
 from collectors.errors import EnvironmentFailedError, RefusedError, TraceError
+from collectors.processes import kill, with_variable
 from collectors.trace import Trace
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _reap_lost() -> None:
     """End what captures left behind whose process and guard were both killed."""
     for old in store.captures():
         if old.state is State.LOST:
-            guard.kill_marked(old.folder)
+            kill(with_variable(guard.MARK, str(old.folder)))
 
 
 @dataclass

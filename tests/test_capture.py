@@ -61,7 +61,7 @@ def leftovers(folder):
             try:
                 is_zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
                 is_sampler = os.fsencode(folder) in (entry / "cmdline").read_bytes()
-                is_sampler &= b"telemetry_sampler.py" in (entry / "cmdline").read_bytes()
+                is_sampler &= b"telemetry/sampler.py" in (entry / "cmdline").read_bytes()
                 if not is_zombie and (is_sampler or mark in (entry / "environ").read_bytes()):
                     found.append(int(entry.name))
             except OSError:

@@ -333,7 +333,8 @@ def test_a_killed_sampler_loses_nothing_that_was_committed(tmp_path, busy):
 def test_the_sampler_ends_with_whoever_started_it(tmp_path):
     path = tmp_path / "t.sqlite"
     code = (
-        "import sys, time; from pathlib import Path; from collectors import telemetry\n"
+        "import sys, time; from pathlib import Path\n"
+        "from collectors.telemetry import telemetry\n"
         f"print(telemetry.start(Path({str(path)!r})).pid, flush=True); time.sleep(600)"
     )
     owner = subprocess.Popen(

@@ -2,10 +2,13 @@
 
 Profilers leave daemons in sessions of their own, and whoever captures can be killed at any moment.
 So the program runs under this process, which the kernel makes the parent of every orphan among
-its descendants. It holds one end of a pipe; when the other end goes, for whatever reason, it ends
-every descendant. Only the standard library is imported: it starts in a moment, in any Python.
+its descendants. It holds one end of a pipe; when the other end is closed, for whatever reason, it
+ends every descendant.
 
-Run as ``python capture_guard.py PRIVATE -- COMMAND…``. It reads ``t`` (ask the program to end)
+It runs isolated (``python -I -S``), so that nothing in the program's environment can stop it: only
+the standard library can be imported, and processes are read from ``/proc`` instead of ``psutil``.
+
+Run as ``python -I -S guard.py PRIVATE -- COMMAND…``. It reads ``t`` (ask the program to end)
 from its standard input, writes JSON lines (``pid``, then ``status`` or ``error``) to its standard
 output, and gives its standard error to the program as output. ``PRIVATE`` is a folder of the run,
 which it deletes when the capturing process is gone.
@@ -23,7 +26,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 MARK = "WHYSLOW_CAPTURE"  # in the environment of everything that a capture starts
@@ -93,36 +95,23 @@ def descendants(root: int) -> set[int]:
     children: dict[int, list[int]] = {}
     for pid, parent in _parents():
         children.setdefault(parent, []).append(pid)
-    found: set[int] = set()
+    below: set[int] = set()
     waiting = [root]
     while waiting:
-        below = children.get(waiting.pop(), [])
-        found.update(below)
-        waiting += below
-    return found
+        children_of_next = children.get(waiting.pop(), [])
+        below.update(children_of_next)
+        waiting += children_of_next
+    return below
 
 
 def kill_descendants(root: int) -> None:
     """End all processes below ``root``, and those that they start meanwhile."""
-    _kill_all(lambda: descendants(root))
-
-
-def kill_marked(folder: Path) -> int:
-    """End all processes that were started for the capture in ``folder``; return how many."""
-    mark = os.fsencode(f"{MARK}={folder}")
-    return _kill_all(lambda: {p for p, _ in _parents() if mark in _environment(p)})
-
-
-def _kill_all(look: Callable[[], set[int]]) -> int:
-    killed: set[int] = set()
     deadline = time.monotonic() + PATIENCE_S
-    while (alive := look() - {os.getpid()}) and time.monotonic() < deadline:
-        killed |= alive
+    while (alive := descendants(root)) and time.monotonic() < deadline:
         for pid in alive:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(POLL_S / 5)
-    return len(killed)
 
 
 def _reap() -> None:
@@ -134,22 +123,15 @@ def _reap() -> None:
 
 def _parents() -> list[tuple[int, int]]:
     """Return number and parent of every process that has not ended."""
-    found = []
+    parents = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError, ValueError):
                 # The name in brackets may hold anything; state and parent follow it.
                 after_name = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
                 if after_name[0] not in "ZX":
-                    found.append((int(entry.name), int(after_name[1])))
-    return found
-
-
-def _environment(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:  # of someone else, or gone
-        return []
+                    parents.append((int(entry.name), int(after_name[1])))
+    return parents
 
 
 if __name__ == "__main__":

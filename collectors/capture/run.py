@@ -28,6 +28,7 @@ from typing import IO
 
 from collectors.capture import guard as capture_guard
 from collectors.errors import EnvironmentFailedError, RefusedError, TraceError
+from collectors.processes import kill, signal_name, with_variable
 
 POLL_S = 0.1
 NSYS_TRIES = 3
@@ -132,9 +133,9 @@ class Ending:
             return ""
         number = -self.status if self.status < 0 else self.status - 128
         if self.status < 0 and tool:
-            return f"{tool} was ended by {_signal_name(number)}"
+            return f"{tool} was ended by {signal_name(number)}"
         if number in set(signal.Signals):
-            return f"the program was ended by {_signal_name(number)}"
+            return f"the program was ended by {signal_name(number)}"
         said = last_line(self.printed)
         return f"the program ended with exit status {self.status}" + (f": {said}" if said else "")
 
@@ -476,7 +477,7 @@ def _release(guard: subprocess.Popen[bytes], folder: Path) -> None:
         guard.wait()
     guard.stdout.close()
     if guard.returncode not in (0, capture_guard.REFUSED):
-        capture_guard.kill_marked(folder)
+        kill(with_variable(capture_guard.MARK, str(folder)))
 
 
 class _Pump:
@@ -645,13 +646,6 @@ def last_line(printed: bytes) -> str:
 
 def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in text)[:MAX_REASON]
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _has_content(path: Path) -> bool:
