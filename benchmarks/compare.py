@@ -33,9 +33,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analyzers.compare.compare import Comparison, Outcome, Side, compare
-from analyzers.compare.side import Sparse, measure
+from analyzers.compare.compare import compare
+from analyzers.compare.side import Side, SparseTable, measure
 from analyzers.compare.statistics import MIN_SAMPLES
+from analyzers.compare.types import Comparison, ComparisonVerdict
 from analyzers.facts.facts import WindowError, build_facts
 from benchmarks.ingest import make_export
 from benchmarks.simulated.recorder import Recorder
@@ -62,7 +63,7 @@ MAX_FALSE_ALARMS = 0.05
 MAX_SECONDS = 3.0  # from the start of the process to the printed answer
 RUNS = 3
 BIG_SCALE = 0.5  # of benchmarks.ingest: 1,000,000 kernels
-ALARMS = (Outcome.IMPROVED, Outcome.REGRESSED)
+ALARMS = (ComparisonVerdict.IMPROVED, ComparisonVerdict.REGRESSED)
 
 Array = np.ndarray[Any, Any]
 Noise = Callable[[np.random.Generator, int], Array]
@@ -175,7 +176,7 @@ def _found(
         if delta is None or delta.low is None or delta.high is None:
             continue
         covered += delta.low <= truth <= delta.high
-        improved += answer.verdict is Outcome.IMPROVED
+        improved += answer.verdict is ComparisonVerdict.IMPROVED
     share = {"covered": round(covered / len(sides), 3), "improved": round(improved / len(sides), 3)}
     return {"truth_us": round(truth / 1e3, 1), "pairs": len(sides), **share}
 
@@ -230,12 +231,12 @@ def drawn(side: Side, rng: np.random.Generator) -> Side:
     )
 
 
-def _drawn(table: Sparse, chosen: Array) -> Sparse:
+def _drawn(table: SparseTable, chosen: Array) -> SparseTable:
     rows = [np.flatnonzero(table.iteration == iteration) for iteration in chosen.tolist()]
     places = np.concatenate(rows)
-    return Sparse(
+    return SparseTable(
         iteration=np.repeat(np.arange(len(chosen)), list(map(len, rows))),
-        thing=table.thing[places],
+        column=table.column[places],
         ns=table.ns[places],
         count=table.count[places],
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from analyzers.compare.compare import Comparison
+    from analyzers.compare.types import Comparison
 
 ANSWERED, REGRESSED, INCONCLUSIVE = 0, 1, 4
 SEPARATOR, NEW_OPTION = "--", "--new"
@@ -124,20 +124,23 @@ def gate(comparison: Comparison, allowed: float | None) -> Gate:
         comparison: The answer.
         allowed: Share of base's time; None when nobody asked for a gate: then the status is 0.
     """
-    from analyzers.compare.compare import Outcome
+    from analyzers.compare.types import ComparisonVerdict
 
     verdict, delta = comparison.verdict, comparison.delta
     if allowed is None:
-        failure = comparison.sentence if verdict is Outcome.REGRESSED else ""
-        open_answers = (Outcome.INCONCLUSIVE, Outcome.NOT_COMPARABLE)
+        failure = comparison.sentence if verdict is ComparisonVerdict.REGRESSED else ""
+        open_answers = (ComparisonVerdict.INCONCLUSIVE, ComparisonVerdict.NOT_COMPARABLE)
         told = comparison.sentence if verdict in open_answers else ""
         return Gate(ANSWERED, failure, told)
     if delta is None or delta.low is None or delta.high is None:
         return Gate(INCONCLUSIVE, inconclusive=comparison.sentence)
     limit_ns = allowed * delta.base
-    if verdict is Outcome.REGRESSED and delta.change > limit_ns:
+    if verdict is ComparisonVerdict.REGRESSED and delta.change > limit_ns:
         return Gate(REGRESSED, failure=comparison.sentence)
-    if delta.high <= limit_ns or verdict in (Outcome.IMPROVED, Outcome.NO_DIFFERENCE):
+    if delta.high <= limit_ns or verdict in (
+        ComparisonVerdict.IMPROVED,
+        ComparisonVerdict.NO_DIFFERENCE,
+    ):
         return Gate(ANSWERED)
     why = f"A regression of more than {allowed:.1%} cannot be ruled out. {comparison.sentence}"
     return Gate(INCONCLUSIVE, inconclusive=why)

@@ -29,7 +29,7 @@ from cli import compare_options, report_options
 from library import cache
 
 if TYPE_CHECKING:
-    from analyzers.compare.compare import Comparison
+    from analyzers.compare.types import Comparison
     from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Trace
     from jobs.job import Opened, Progress
@@ -324,9 +324,9 @@ def _report(chosen: argparse.Namespace) -> None:
 
 def _predicted(baseline: Trace, window: str, comparison: Comparison) -> WhatIf | None:
     """Return what a change of the baseline would win; None where nothing can stand beside it."""
-    from analyzers.compare.compare import Outcome
+    from analyzers.compare.types import ComparisonVerdict
 
-    if comparison.verdict is Outcome.NOT_COMPARABLE:
+    if comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
         return None
     return worker.predict_compared(baseline, window, comparison.base.recordings[0].warm_up)
 

@@ -12,7 +12,7 @@ from cli.compare_options import NEW_OPTION
 from reports.privacy import KINDS
 
 if TYPE_CHECKING:
-    from analyzers.compare.compare import Comparison
+    from analyzers.compare.types import Comparison
     from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Source, Trace
     from library.analyses import Stored

@@ -267,12 +267,12 @@ def measure(trace: Trace, window: str = "", device: int = -1) -> Side:
     """
     from library import comparisons
 
-    if (kept := comparisons.load(trace, window, device)) is not None:
+    if (kept := comparisons.load_side(trace, window, device)) is not None:
         return kept
     job = Job(name=trace.source.name)
     job._launch(trace.folder, window, "", Limits(), timeline=False, side=str(device))
     job.wait()
-    return comparisons.measured(trace, window, device)
+    return comparisons.measure_side(trace, window, device)
 
 
 def predict(
@@ -829,8 +829,8 @@ def _measured(trace: Trace, window: str, device: int, report: _Reporter) -> Stor
     from library import comparisons
 
     report(READING_SHARE, "measuring iterations")
-    comparisons.measured(trace, window, device)
-    return analyses.Stored(comparisons.place_of(trace, window, device))
+    comparisons.measure_side(trace, window, device)
+    return analyses.Stored(comparisons.side_path(trace, window, device))
 
 
 def _predicted(trace: Trace, asked: str, report: _Reporter) -> Stored:

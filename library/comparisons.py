@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 from library import analyses, cache, sidecars
 
 if TYPE_CHECKING:
-    from analyzers.compare.compare import Comparison
-    from analyzers.compare.known import Known
+    from analyzers.compare.recording_analysis import RecordingAnalysis
     from analyzers.compare.side import Side
+    from analyzers.compare.types import Comparison
     from analyzers.facts.facts import Facts
     from collectors.trace import Trace
 
@@ -72,7 +72,7 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
     """
     from analyzers.compare.compare import SMALLEST_SHARE, compare
 
-    take = measure or measured
+    take = measure or measure_side
     key = int(device) if device.isdecimal() else BUSIEST
     traces = [*base, *new]
     sides = _all(take, traces, window, [key] * len(traces))
@@ -122,24 +122,24 @@ def _key_of(device: str, side: Side) -> int:
 # --- what a recording brings --------------------------------------------------------------
 
 
-def measured(trace: Trace, window: str = "", device: int = BUSIEST) -> Side:
+def measure_side(trace: Trace, window: str = "", device: int = BUSIEST) -> Side:
     """Return what a recording brings: as it was kept, or measured now and kept."""
-    kept = load(trace, window, device)
+    kept = load_side(trace, window, device)
     if kept is not None:
         return kept
     from analyzers.compare.side import measure
     from analyzers.facts.facts import build_facts
 
-    before = analysed(trace)
+    before = load_analysis(trace)
     facts, known = before if before else (build_facts(trace), None)
     side = measure(facts, window, device, known)
-    save(side, trace, window, device)
+    save_side(side, trace, window, device)
     return side
 
 
-def analysed(trace: Trace) -> tuple[Facts, Known] | None:
+def load_analysis(trace: Trace) -> tuple[Facts, RecordingAnalysis] | None:
     """Return what the analysis of the whole recording left; None without one to rely on."""
-    from analyzers.compare.known import Known
+    from analyzers.compare.recording_analysis import RecordingAnalysis
     from analyzers.facts.facts import holds_counters_only, restored_facts
     from collectors.errors import DamagedError
 
@@ -151,7 +151,7 @@ def analysed(trace: Trace) -> tuple[Facts, Known] | None:
             segments = thread.submit(stored.segments)
             facts = restored_facts(trace, stored.narrow_launches())
             report = stored.report
-            known = Known(
+            known = RecordingAnalysis(
                 window=report.window,
                 devices=report.devices,
                 segments=segments.result(),
@@ -164,7 +164,7 @@ def analysed(trace: Trace) -> tuple[Facts, Known] | None:
     return facts, known
 
 
-def place_of(trace: Trace, window: str, device: int) -> Path:
+def side_path(trace: Trace, window: str, device: int) -> Path:
     """Return where a side is kept."""
     version = cache.fingerprint(
         "analyzers", "collectors.schema", "collectors.trace", "library.comparisons"
@@ -173,9 +173,9 @@ def place_of(trace: Trace, window: str, device: int) -> Path:
     return trace.folder / "compare" / f"{key[:24]}.npz"
 
 
-def load(trace: Trace, window: str = "", device: int = BUSIEST) -> Side | None:
+def load_side(trace: Trace, window: str = "", device: int = BUSIEST) -> Side | None:
     """Return the side that was kept, or None when it has to be measured."""
-    path = place_of(trace, window, device)
+    path = side_path(trace, window, device)
     try:
         return _decoded(path)
     except FileNotFoundError:
@@ -186,13 +186,13 @@ def load(trace: Trace, window: str = "", device: int = BUSIEST) -> Side | None:
         return None
 
 
-def save(side: Side, trace: Trace, window: str, device: int) -> Path:
+def save_side(side: Side, trace: Trace, window: str, device: int) -> Path:
     """Keep a side beside its trace, and return where.
 
     Raises:
         OSError: The disk is full or cannot be written.
     """
-    path = place_of(trace, window, device)
+    path = side_path(trace, window, device)
     path.parent.mkdir(exist_ok=True)
     fresh = path.with_name(f".{uuid.uuid4().hex}")
     try:
@@ -248,15 +248,15 @@ _WORDS = (
 def _decoded(path: Path) -> Side:
     import numpy as np
 
-    from analyzers.compare.side import Kernels, Regions, Side, Sparse
+    from analyzers.compare.side import Kernels, Regions, Side, SparseTable
 
     # Read first: of a damaged file the library would keep the handle.
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     words = json.loads(arrays.pop("words").tobytes())
 
-    def sparse(label: str) -> Sparse:
-        return Sparse(**{n: arrays[f"{label} by {n}"] for n in _OF_SPARSE})
+    def sparse(label: str) -> SparseTable:
+        return SparseTable(**{n: arrays[f"{label} by {n}"] for n in _OF_SPARSE})
 
     plain = {n: words[n] for n in _WORDS}
     for name in ("gpus", "devices"):

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analyzers.compare.compare import (
+from analyzers.compare.types import (
     REMAINDER,
     Comparison,
+    ComparisonVerdict,
     Delta,
     MetricChange,
-    Outcome,
-    Recording,
+    SideRecording,
     SideSummary,
 )
-from analyzers.compare.compare import Place as Stretch
+from analyzers.compare.types import EvidencePlace as Stretch
 from analyzers.finding import Row
 from analyzers.words import count_text, time_text
 from reports.comparison_words import (
@@ -393,7 +393,7 @@ class _Writer:
         )
 
 
-def _warm_up_text(recording: Recording) -> str:
+def _warm_up_text(recording: SideRecording) -> str:
     """Say how many iterations were left out, how long they took, and why."""
     took = [time_text(x) for x in recording.warm_up_ns[:SHOWN_WARM_UP]]
     more = ", …" if len(recording.warm_up_ns) > SHOWN_WARM_UP else ""
@@ -415,7 +415,7 @@ def _count(value: float) -> str:
 def _predictions(comparison: Comparison, sides: Sides) -> Iterator[Block]:
     """Tell what was predicted from the baseline, and what was measured."""
     what_if = sides.what_if
-    if what_if is None or comparison.verdict is Outcome.NOT_COMPARABLE:
+    if what_if is None or comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
         return
     from analyzers.whatif.whatif import agrees, range_text
 

@@ -6,13 +6,13 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
-from analyzers.compare.compare import (
+from analyzers.compare.types import (
     Comparison,
+    ComparisonVerdict,
     Delta,
     KernelChange,
     Level,
     MetricChange,
-    Outcome,
     SideSummary,
     WaterfallRow,
 )
@@ -24,11 +24,11 @@ _TOLD = (Level.BLOCKING, Level.WARNING, Level.INFO)
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&$])")
 _MENTION = re.compile(r"([@#])(?=\w)")  # of a person or an issue
 _TITLES = {
-    Outcome.IMPROVED: "Improved",
-    Outcome.REGRESSED: "Regressed",
-    Outcome.NO_DIFFERENCE: "No difference",
-    Outcome.INCONCLUSIVE: "Inconclusive",
-    Outcome.NOT_COMPARABLE: "Not comparable",
+    ComparisonVerdict.IMPROVED: "Improved",
+    ComparisonVerdict.REGRESSED: "Regressed",
+    ComparisonVerdict.NO_DIFFERENCE: "No difference",
+    ComparisonVerdict.INCONCLUSIVE: "Inconclusive",
+    ComparisonVerdict.NOT_COMPARABLE: "Not comparable",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from analyzers.compare.compare import REMAINDER, Change, Comparison, Delta, Difference, Level
+from analyzers.compare.types import REMAINDER, Comparison, Delta, Difference, KernelMatch, Level
 from analyzers.finding import Row
 from reports.numbers import format_value
 from reports.palette import ROW_COLORS
@@ -15,11 +15,11 @@ END_COLOR = "#6C7681"  # of the two sides themselves
 REMAINDER_COLOR = "#4E5C6A"
 REMAINDER_MEANING = "what the rows do not explain: a median is not the sum of its parts"
 CHANGES = {
-    Change.SAME: "same launch configuration",
-    Change.RESHAPED: "other launch configuration",
-    Change.RENAMED: "renamed",
-    Change.NEW: "new",
-    Change.GONE: "gone",
+    KernelMatch.SAME: "same launch configuration",
+    KernelMatch.RESHAPED: "other launch configuration",
+    KernelMatch.RENAMED: "renamed",
+    KernelMatch.NEW: "new",
+    KernelMatch.GONE: "gone",
 }
 LEVELS = {
     Level.SAME: "same",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from analyzers.compare.samples import warm_up
-from analyzers.compare.side import Kernels, Regions, Side, Sparse
+from analyzers.compare.side import Kernels, Regions, Side, SparseTable
 from analyzers.facts.steps import ROLES
 from analyzers.finding import Row
 from analyzers.ledger.booking import ROW_CODE, ROWS
@@ -74,15 +74,15 @@ def side(
 def kernels_of(by_kernel, iterations, sequence=None):
     keys = list(by_kernel)
     ns = np.array([np.broadcast_to(by_kernel[k], iterations) for k in keys]).astype(np.int64)
-    thing, iteration = (a.ravel() for a in np.indices(ns.shape))
+    column, iteration = (a.ravel() for a in np.indices(ns.shape))
     return Kernels(
         names=tuple(name for name, _ in keys),
         short_names=tuple(name for name, _ in keys),
         shapes=np.array([shape for _, shape in keys]),
         longest=np.full((len(keys), 2), -1, np.int64),
         sequence=np.arange(len(keys)) if sequence is None else np.array(sequence),
-        by_iteration=Sparse(
-            iteration=iteration, thing=thing, ns=ns.ravel(), count=np.ones(ns.size, np.int64)
+        by_iteration=SparseTable(
+            iteration=iteration, column=column, ns=ns.ravel(), count=np.ones(ns.size, np.int64)
         ),
     )
 
@@ -92,7 +92,7 @@ def no_regions():
     return Regions(
         keys=(),
         longest=np.empty((0, 2), np.int64),
-        by_iteration=Sparse(iteration=none, thing=none, ns=none, count=none),
+        by_iteration=SparseTable(iteration=none, column=none, ns=none, count=none),
     )
 
 

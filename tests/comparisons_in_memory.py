@@ -1,17 +1,17 @@
 """Comparisons made of plain numbers, for tests of what shows them."""
 
-from analyzers.compare.compare import (
-    Change,
+from analyzers.compare.types import (
     Comparison,
+    ComparisonVerdict,
     Delta,
     Difference,
+    EvidencePlace,
     KernelChange,
+    KernelMatch,
     Level,
     MetricChange,
-    Outcome,
-    Place,
-    Recording,
     RegionChange,
+    SideRecording,
     SideSummary,
     WaterfallRow,
 )
@@ -41,7 +41,7 @@ def side(name, trace_id, median_ns, ledger, *, warm_up=2, count=20, start_ns=0):
     samples = tuple(median_ns + (n % 5 - 2) * 1_000 for n in range(count))
     return SideSummary(
         recordings=(
-            Recording(
+            SideRecording(
                 name=name,
                 sha256="0" * 64,
                 trace_id=trace_id,
@@ -58,7 +58,9 @@ def side(name, trace_id, median_ns, ledger, *, warm_up=2, count=20, start_ns=0):
         p95_ns=median_ns + 2_000,
         ledger_ns=ledger,
         remainder_ns=median_ns - sum(ledger.values()),
-        typical=Place(recording=0, start_ns=start_ns, end_ns=start_ns + median_ns, device=0),
+        typical=EvidencePlace(
+            recording=0, start_ns=start_ns, end_ns=start_ns + median_ns, device=0
+        ),
     )
 
 
@@ -67,7 +69,9 @@ def waterfall(base, new, *, certain, starts=(0, 0)):
     for row in Row:
         before, after = base.get(row.value, 0), new.get(row.value, 0)
         places = [
-            Place(recording=0, start_ns=start, end_ns=start + 1_000, device=0) if ns else None
+            EvidencePlace(recording=0, start_ns=start, end_ns=start + 1_000, device=0)
+            if ns
+            else None
             for start, ns in zip(starts, (before, after), strict=True)
         ]
         rows.append(
@@ -88,7 +92,7 @@ def waterfall(base, new, *, certain, starts=(0, 0)):
 
 
 def comparison(
-    outcome=Outcome.IMPROVED,
+    outcome=ComparisonVerdict.IMPROVED,
     *,
     names=("baseline.sqlite", "optimized.sqlite"),
     ids=("base-1", "new-1"),
@@ -102,7 +106,7 @@ def comparison(
     new_ledger = {"kernel": 1_480_000, "launch": 300_000, "host": 210_000}
     base = side(names[0], ids[0], 4 * MS, base_ledger, start_ns=starts[0])
     new = side(names[1], ids[1], 2 * MS, new_ledger, start_ns=starts[1])
-    if outcome is Outcome.NOT_COMPARABLE:
+    if outcome is ComparisonVerdict.NOT_COMPARABLE:
         return Comparison(
             verdict=outcome,
             sentence="Not comparable: the GPUs differ.",
@@ -120,7 +124,7 @@ def comparison(
                 *differences,
             ),
         )
-    certain = {"launch"} if outcome is Outcome.IMPROVED else set()
+    certain = {"launch"} if outcome is ComparisonVerdict.IMPROVED else set()
     rows = waterfall(base_ledger, new_ledger, certain=certain, starts=starts)
     rest = new.remainder_ns - base.remainder_ns
     rows.append(
@@ -131,14 +135,14 @@ def comparison(
             change_ns=rest,
         )
     )
-    sure = outcome is Outcome.IMPROVED
-    place = Place(recording=0, start_ns=starts[0], end_ns=starts[0] + 5_000, device=0)
-    new_place = Place(recording=0, start_ns=starts[1], end_ns=starts[1] + 5_000, device=0)
+    sure = outcome is ComparisonVerdict.IMPROVED
+    place = EvidencePlace(recording=0, start_ns=starts[0], end_ns=starts[0] + 5_000, device=0)
+    new_place = EvidencePlace(recording=0, start_ns=starts[1], end_ns=starts[1] + 5_000, device=0)
     return Comparison(
         verdict=outcome,
         sentence={
-            Outcome.IMPROVED: "Improved 2.0 times [1.9, 2.1]. 20 iterations each, p < 0.001.",
-            Outcome.INCONCLUSIVE: "Inconclusive: between 12 % faster and 9 % slower. Record more.",
+            ComparisonVerdict.IMPROVED: "Improved 2.0 times [1.9, 2.1], p < 0.001.",
+            ComparisonVerdict.INCONCLUSIVE: "Inconclusive: 12 % faster to 9 % slower.",
         }.get(outcome, "No difference: less than 1 % either way. 20 iterations each."),
         how=("One sample is one iteration.", "Bootstrap of medians, permutation test."),
         base=base,
@@ -155,7 +159,7 @@ def comparison(
         waterfall=tuple(rows),
         kernels=(
             KernelChange(
-                kind=Change.SAME,
+                kind=KernelMatch.SAME,
                 name=kernel,
                 new_name=kernel,
                 short_name="kernel",
@@ -168,7 +172,7 @@ def comparison(
                 new_place=new_place,
             ),
             KernelChange(
-                kind=Change.NEW,
+                kind=KernelMatch.NEW,
                 name="fused_kernel",
                 new_name="fused_kernel",
                 short_name="fused_kernel",

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzers.compare.compare import Change, Delta, Level, Outcome, compare, decide
+from analyzers.compare.compare import compare, decide
 from analyzers.compare.side import measure
+from analyzers.compare.types import ComparisonVerdict, Delta, KernelMatch, Level
 from analyzers.facts.facts import WindowError, build_facts
 from benchmarks.compare import CHANGES, LONG_RUN, recorded
 from collectors import open_trace
@@ -29,14 +30,17 @@ def delta(low, high, *, change=None, p_value=0.001):
 @pytest.mark.parametrize(
     ("change", "answer"),
     [
-        (delta(-200, -100), Outcome.IMPROVED),
-        (delta(100, 200), Outcome.REGRESSED),
-        (delta(-5, 5), Outcome.NO_DIFFERENCE),
-        (delta(1, 9), Outcome.NO_DIFFERENCE),  # surely there, and too small to matter
-        (delta(-50, 50, p_value=0.5), Outcome.INCONCLUSIVE),  # not found is not absent
-        (delta(-200, -100, p_value=0.2), Outcome.INCONCLUSIVE),  # interval and test disagree
-        (delta(-5, 11, p_value=0.3), Outcome.INCONCLUSIVE),
-        (Delta(base=1_000, new=500, change=-500), Outcome.INCONCLUSIVE),  # measured once
+        (delta(-200, -100), ComparisonVerdict.IMPROVED),
+        (delta(100, 200), ComparisonVerdict.REGRESSED),
+        (delta(-5, 5), ComparisonVerdict.NO_DIFFERENCE),
+        (delta(1, 9), ComparisonVerdict.NO_DIFFERENCE),  # surely there, and too small to matter
+        (delta(-50, 50, p_value=0.5), ComparisonVerdict.INCONCLUSIVE),  # not found is not absent
+        (
+            delta(-200, -100, p_value=0.2),
+            ComparisonVerdict.INCONCLUSIVE,
+        ),  # they disagree
+        (delta(-5, 11, p_value=0.3), ComparisonVerdict.INCONCLUSIVE),
+        (Delta(base=1_000, new=500, change=-500), ComparisonVerdict.INCONCLUSIVE),  # measured once
     ],
 )
 def test_the_answer_follows_the_written_rule(change, answer):
@@ -46,7 +50,7 @@ def test_the_answer_follows_the_written_rule(change, answer):
 def test_a_faster_program_is_called_improved_with_its_interval():
     rng = np.random.default_rng(1)
     answer = compare([side(noisy(rng, 30))], [side(noisy(rng, 30, 700.0), name="new")])
-    assert answer.verdict is Outcome.IMPROVED
+    assert answer.verdict is ComparisonVerdict.IMPROVED
     assert answer.delta.low < -300_000 < answer.delta.high < 0
     assert "1.4" in answer.sentence
 
@@ -55,21 +59,21 @@ def test_the_same_recording_is_no_difference_whatever_it_is_called():
     rng = np.random.default_rng(2)
     durations = noisy(rng, 6, spread=0.3)  # so noisy that nothing could be told otherwise
     answer = compare([side(durations)], [side(durations, name="renamed", sha256="run.sqlite")])
-    assert answer.verdict is Outcome.NO_DIFFERENCE
+    assert answer.verdict is ComparisonVerdict.NO_DIFFERENCE
     assert (answer.delta.low, answer.delta.change, answer.delta.high) == (0, 0, 0)
     assert not any(k.time.significant for k in answer.kernels)
 
 
 def test_few_iterations_of_one_recording_are_inconclusive():
     answer = compare([side([100.0] * 4)], [side([50.0, 51.0, 52.0, 50.0], name="new")])
-    assert answer.verdict is Outcome.INCONCLUSIVE
+    assert answer.verdict is ComparisonVerdict.INCONCLUSIVE
     assert answer.delta.low is None
     assert "too few" in answer.how[0]
 
 
 def test_a_single_window_on_each_side_is_measured_once():
     answer = compare([side([900.0], loop="")], [side([500.0], loop="", name="new")])
-    assert answer.verdict is Outcome.INCONCLUSIVE
+    assert answer.verdict is ComparisonVerdict.INCONCLUSIVE
     assert "measured once" in answer.how[0]
     assert answer.sentence.startswith("Inconclusive: the whole window took")
     assert not answer.waterfall[0].significant
@@ -79,7 +83,7 @@ def test_several_recordings_tell_even_without_iterations():
     base = [side([t], loop="", name=f"b{t}") for t in (1_000, 1_010, 990, 1_005)]
     new = [side([t], loop="", name=f"n{t}") for t in (700, 712, 695, 705)]
     answer = compare(base, new)
-    assert answer.verdict is Outcome.IMPROVED
+    assert answer.verdict is ComparisonVerdict.IMPROVED
     assert "70 divisions" in " ".join(answer.how)
 
 
@@ -100,7 +104,7 @@ def test_runs_that_differ_more_than_the_sides_are_inconclusive():
     rng = np.random.default_rng(3)
     base = [side(noisy(rng, 100, t, 0.001), name=f"b{t}") for t in (1_000, 1_100, 1_050)]
     new = [side(noisy(rng, 100, t, 0.001), name=f"n{t}") for t in (1_020, 1_080, 990)]
-    assert compare(base, new).verdict is Outcome.INCONCLUSIVE
+    assert compare(base, new).verdict is ComparisonVerdict.INCONCLUSIVE
 
 
 @settings(max_examples=25, deadline=None)
@@ -141,7 +145,7 @@ def test_the_row_that_changed_is_the_one_that_is_called_significant():
 
 def blocked(base, new):
     answer = compare([base], [new])
-    assert answer.verdict is Outcome.NOT_COMPARABLE
+    assert answer.verdict is ComparisonVerdict.NOT_COMPARABLE
     assert answer.delta is None
     assert answer.waterfall == ()
     contract = json.loads(answer.to_json())
@@ -197,12 +201,12 @@ def test_who_knows_that_two_programs_do_the_same_work_may_compare_them():
     base = side([100.0] * 9)
     other = side([50.0] * 9, name="new", kernels={("other", GEMM[1]): 1_000})
     answer = compare([base], [other], anyway=True)
-    assert answer.verdict is Outcome.IMPROVED
+    assert answer.verdict is ComparisonVerdict.IMPROVED
     (told,) = [d for d in answer.comparability if d.what == "kernels"]
     assert told.level is Level.WARNING
     assert "as was asked" in told.sentence
     faster_gpu = side([50.0] * 9, name="new", gpu="B200")
-    assert compare([base], [faster_gpu], anyway=True).verdict is Outcome.NOT_COMPARABLE
+    assert compare([base], [faster_gpu], anyway=True).verdict is ComparisonVerdict.NOT_COMPARABLE
 
 
 def ranked(rank, name, level=100.0):
@@ -213,7 +217,7 @@ def ranked(rank, name, level=100.0):
 def test_ranks_of_a_job_are_no_repeated_runs():
     base = [ranked("0", "a0"), ranked("1", "a1")]
     answer = compare(base, [ranked("0", "b0", 90.0), ranked("1", "b1", 90.0)])
-    assert answer.verdict is Outcome.NOT_COMPARABLE
+    assert answer.verdict is ComparisonVerdict.NOT_COMPARABLE
     assert "ranks 0, 1 of a distributed job" in answer.sentence
 
 
@@ -279,7 +283,7 @@ def test_other_clocks_are_a_warning_with_both_numbers():
 def test_the_same_recording_twice_on_a_side_is_no_further_measurement():
     once = side([100.0] * 9)
     answer = compare([once, once], [side([50.0] * 9, name="new")])
-    assert answer.verdict is Outcome.NOT_COMPARABLE
+    assert answer.verdict is ComparisonVerdict.NOT_COMPARABLE
     assert "twice" in answer.sentence
 
 
@@ -307,29 +311,29 @@ ONE, TWO = (64, 1, 1, 256, 1, 1), (32, 1, 1, 256, 1, 1)
 def test_a_kernel_of_the_same_name_and_shape_is_the_same():
     found = kinds({("gemm", ONE): 500}, {("gemm", ONE): 300})
     kernel = found["gemm", "gemm"]
-    assert kernel.kind is Change.SAME
+    assert kernel.kind is KernelMatch.SAME
     assert (kernel.time.base, kernel.time.new) == (500, 300)
     assert kernel.time.significant
 
 
 def test_a_kernel_of_another_shape_is_the_same_kernel_reshaped():
     found = kinds({("gemm", ONE): 500}, {("gemm", TWO): 300})
-    assert found["gemm", "gemm"].kind is Change.RESHAPED
+    assert found["gemm", "gemm"].kind is KernelMatch.RESHAPED
     assert found["gemm", "gemm"].new_shape.startswith("32 x 1 x 1")
 
 
 def test_a_renamed_kernel_is_found_by_its_place_and_shape():
     base = {("first", ONE): 10, ("cublas_v1", TWO): 500, ("last", ONE): 10}
     new = {("first", ONE): 10, ("cublas_v2", TWO): 300, ("last", ONE): 10}
-    assert kinds(base, new)["cublas_v1", "cublas_v2"].kind is Change.RENAMED
+    assert kinds(base, new)["cublas_v1", "cublas_v2"].kind is KernelMatch.RENAMED
 
 
 def test_another_kernel_at_another_place_is_new_and_the_old_one_gone():
     base = {("first", ONE): 10, ("slow", TWO): 500, ("last", ONE): 10}
     new = {("first", ONE): 10, ("last", ONE): 10, ("fused", TWO): 300}
     found = kinds(base, new)
-    assert found["slow", "slow"].kind is Change.GONE
-    assert found["fused", "fused"].kind is Change.NEW
+    assert found["slow", "slow"].kind is KernelMatch.GONE
+    assert found["fused", "fused"].kind is KernelMatch.NEW
 
 
 def test_noise_in_many_kernels_is_not_called_a_change():
@@ -366,7 +370,7 @@ def test_the_true_gain_of_a_simulated_pair_lies_in_the_interval(tmp_path, number
     )
     runs = [np.exp(0.05 * rng.standard_normal(40)) for _ in range(2)]
     answer = compare([recorded(tmp_path, runs[0])], [recorded(tmp_path, runs[1], change)])
-    assert answer.verdict is Outcome.IMPROVED
+    assert answer.verdict is ComparisonVerdict.IMPROVED
     assert answer.delta.low <= truth <= answer.delta.high
     assert sum(row.change_ns for row in answer.waterfall) == answer.delta.change
 
@@ -431,7 +435,7 @@ def test_loading_data_beforehand_improves_a_real_training_and_the_host_row_says_
     sides = [measure(build_facts(open_trace(REAL / n, tmp_path))) for n in names]
     answer = compare([sides[0]], [sides[1]])
     rows = {r.row: r for r in answer.waterfall}
-    assert answer.verdict is Outcome.IMPROVED
+    assert answer.verdict is ComparisonVerdict.IMPROVED
     assert rows["host"].significant
     assert rows["host"].note == (
         "Fetching data (DataLoader) takes 33.4 % of an iteration on base, 0.4 % on new "
@@ -445,7 +449,7 @@ def test_two_real_recordings_without_repetition_give_no_answer_in_disguise(tmp_p
     names = ["HTA__trace_compare__base__base.json.gz", "HTA__trace_compare__test__test.json.gz"]
     sides = [measure(build_facts(open_trace(REAL / n, tmp_path))) for n in names]
     answer = compare([sides[0]], [sides[1]])
-    assert answer.verdict is Outcome.INCONCLUSIVE
+    assert answer.verdict is ComparisonVerdict.INCONCLUSIVE
     assert answer.delta.change == sum(r.change_ns for r in answer.waterfall)
     add = next(k for k in answer.kernels if k.time.base == 8_000)
     assert (add.base_launches, add.new_launches) == (2, 1)

@@ -169,8 +169,8 @@ def trace_of(path):
 
 def test_what_was_measured_is_kept_and_reads_back_the_same():
     trace = trace_of(LAUNCH)
-    measured = comparisons.measured(trace)
-    kept = comparisons.load(trace)
+    measured = comparisons.measure_side(trace)
+    kept = comparisons.load_side(trace)
     assert kept is not None
     assert compare([measured], [kept]).verdict == "no_difference"
     assert kept.kernels.names == measured.kernels.names
@@ -181,17 +181,17 @@ def test_what_was_measured_is_kept_and_reads_back_the_same():
 
 def test_what_was_kept_and_is_damaged_is_measured_anew():
     trace = trace_of(LAUNCH)
-    comparisons.measured(trace)
-    path = comparisons.place_of(trace, "", comparisons.BUSIEST)
+    comparisons.measure_side(trace)
+    path = comparisons.side_path(trace, "", comparisons.BUSIEST)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert comparisons.load(trace) is None
-    assert comparisons.measured(trace).operations > 0
+    assert comparisons.load_side(trace) is None
+    assert comparisons.measure_side(trace).operations > 0
 
 
 def test_a_child_process_measures_the_same():
     trace = trace_of(HEALTHY)
-    assert (worker.measure(trace).ledger_ns == comparisons.measured(trace).ledger_ns).all()
+    assert (worker.measure(trace).ledger_ns == comparisons.measure_side(trace).ledger_ns).all()
 
 
 def same(one, other):
@@ -212,7 +212,7 @@ def test_what_an_analysis_left_gives_the_same_as_measuring_everything_anew(name,
     if window == "span":  # begins before the first operation and ends behind the last
         begin, end = facts.launches["start_ns"].min(), facts.launches["end_ns"].max()
         window = f"span:{begin - 5_000}-{end + 7_000}"
-    kept, known = comparisons.analysed(trace)
+    kept, known = comparisons.load_analysis(trace)
     try:
         anew = measure(facts, window)
     except WindowError:
@@ -226,13 +226,13 @@ def test_what_an_analysis_left_gives_the_same_as_measuring_everything_anew(name,
 
 def test_a_recording_with_a_damaged_analysis_is_measured_anew():
     trace = trace_of(LAUNCH)
-    comparisons.place_of(trace, "", comparisons.BUSIEST).unlink(missing_ok=True)
+    comparisons.side_path(trace, "", comparisons.BUSIEST).unlink(missing_ok=True)
     stored = analyses.load(trace)
     table = stored.folder / "segments.parquet"
     whole = table.read_bytes()
     table.write_bytes(whole[:500] + bytes(600) + whole[1_100:])
-    assert comparisons.analysed(trace) is None
-    assert comparisons.measured(trace).operations > 0
+    assert comparisons.load_analysis(trace) is None
+    assert comparisons.measure_side(trace).operations > 0
 
 
 def summary(**changes):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzers.compare.compare import Difference, Level, Outcome
+from analyzers.compare.types import ComparisonVerdict, Difference, Level
 from analyzers.finding import Row
 from reports.comparison import Sides, comparison_report, measured_speedup
 from reports.comparison_words import (
@@ -165,7 +165,7 @@ def test_a_part_that_does_not_exist_is_told_in_one_line(data, sync, launch):
 
 
 def test_a_blocking_difference_is_all_that_is_shown(data, monkeypatch, sync, launch):
-    app = shown(data, monkeypatch, comparison(Outcome.NOT_COMPARABLE), sync, launch)
+    app = shown(data, monkeypatch, comparison(ComparisonVerdict.NOT_COMPARABLE), sync, launch)
     told = words(app)
     assert "Not comparable: the GPUs differ." in told
     assert "The baseline ran on an H100, the new side on an A100." in told
@@ -176,7 +176,7 @@ def test_a_blocking_difference_is_all_that_is_shown(data, monkeypatch, sync, lau
 
 
 def test_an_inconclusive_answer_colours_nothing(data, monkeypatch, sync, launch):
-    app = shown(data, monkeypatch, comparison(Outcome.INCONCLUSIVE), sync, launch)
+    app = shown(data, monkeypatch, comparison(ComparisonVerdict.INCONCLUSIVE), sync, launch)
     assert "Inconclusive" in app.header[0].value
     colors = charts(app)[0]["data"][0]["marker"]["color"]
     assert not set(colors) & set(ROW_COLORS.values())
@@ -362,7 +362,7 @@ def test_a_change_below_the_noise_is_not_coloured_in_any_table():
     answer = comparison()
     assert colored(kernels_table(answer.kernels)) == [False, True]
     assert colored(metrics_table(answer.metrics)) == [True, False, True]
-    unsure = comparison(Outcome.INCONCLUSIVE)
+    unsure = comparison(ComparisonVerdict.INCONCLUSIVE)
     assert not any(colored(kernels_table(unsure.kernels)))
     changes, certain = region_matrix(unsure.regions)
     assert not certain.to_numpy().any()
@@ -381,7 +381,7 @@ def test_the_matrix_holds_every_region_s_change():
 
 
 def test_new_and_gone_kernels_count_as_changed():
-    kinds = [k.kind.value for k in changed_only(comparison(Outcome.INCONCLUSIVE).kernels)]
+    kinds = [k.kind.value for k in changed_only(comparison(ComparisonVerdict.INCONCLUSIVE).kernels)]
     assert kinds == ["new"]
 
 
@@ -412,7 +412,7 @@ def test_the_measured_speed_up_has_the_interval_of_the_change():
     assert speedup == pytest.approx(2.0)
     assert low == pytest.approx(4 / (4 - 1.8))
     assert high == pytest.approx(4 / (4 - 2.2))
-    assert measured_speedup(comparison(Outcome.NOT_COMPARABLE)) is None
+    assert measured_speedup(comparison(ComparisonVerdict.NOT_COMPARABLE)) is None
 
 
 def test_the_interval_of_a_change_holds_the_change():
@@ -427,7 +427,7 @@ def report(answer):
     return comparison_report(answer, Sides(sources=[]), AskedReport(privacy=privacy_of()))
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("outcome", list(ComparisonVerdict))
 def test_the_report_says_the_same_words_in_every_form(outcome):
     document = report(comparison(outcome))
     answer = json.loads(to_json(document))
@@ -456,7 +456,7 @@ def test_every_number_of_a_compared_report_leads_to_a_window_of_its_side():
 
 
 def test_the_report_of_what_cannot_be_compared_holds_no_number():
-    answer = json.loads(to_json(report(comparison(Outcome.NOT_COMPARABLE))))
+    answer = json.loads(to_json(report(comparison(ComparisonVerdict.NOT_COMPARABLE))))
     titles = [section["title"] for section in answer["sections"]]
     assert "Where the change comes from" not in titles
     assert "Kernels" not in titles

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import analyzers
-from analyzers.compare.compare import Outcome, compare
+from analyzers.compare.compare import compare
 from analyzers.compare.side import measure
+from analyzers.compare.types import ComparisonVerdict
 from analyzers.facts.facts import build_facts
 from benchmarks.ingest import KERNEL, RUNTIME, make_export
 from collectors import open_trace
@@ -319,7 +320,7 @@ def test_iterations_of_a_sample_are_found(name, root):
 def test_pair_is_comparable_and_faster_in_the_rows_that_its_change_is_about(root):
     sides = [measure(build_facts(open_trace(FOLDER / f"synthetic_{n}.sqlite", root))) for n in PAIR]
     comparison = compare(sides[:1], sides[1:])
-    assert comparison.verdict is Outcome.IMPROVED, comparison.sentence
+    assert comparison.verdict is ComparisonVerdict.IMPROVED, comparison.sentence
     assert [side.warm_up for side in sides] == [WARM_UP_STEPS, WARM_UP_STEPS]
     won = {row.row for row in comparison.waterfall if row.significant and row.change_ns < 0}
     assert {"transfer", "launch", "host"} <= won

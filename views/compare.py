@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from analyzers.compare.compare import Comparison, KernelChange, Level, Outcome, WaterfallRow
+from analyzers.compare.types import Comparison, ComparisonVerdict, KernelChange, Level, WaterfallRow
 from analyzers.finding import Row
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import count_text, split_sentence, time_text
@@ -56,7 +56,7 @@ BASE_KEY, NEW_KEY = "compare_base", "compare_new"
 PART_KEY, DEVICE_KEY = "compare_window", "compare_device"
 SHOWN_KERNELS = 200
 NAME_ROOM = 60
-TINTS = {Outcome.IMPROVED: "healthy", Outcome.REGRESSED: Row.SYNC.value}
+TINTS = {ComparisonVerdict.IMPROVED: "healthy", ComparisonVerdict.REGRESSED: Row.SYNC.value}
 PICKED, PICKS, PICKED_OF = "compare_evidence", "compare_seen", "compare_evidence_of"
 LEVEL_LABELS = {
     "ranges": "Ranges",
@@ -205,7 +205,7 @@ def _draw_comparison(selection: ComparisonSelection) -> None:
         )
     with left:
         _draw_verdict(comparison)
-    if comparison.verdict is Outcome.NOT_COMPARABLE:
+    if comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
         _draw_obstacles(comparison)
         return
     _draw_waterfall(comparison)
@@ -224,7 +224,7 @@ def _draw_verdict(comparison: Comparison) -> None:
         st.header(md_prose(first), anchor=False)
         if rest:
             draw_prose(rest)
-        if comparison.verdict is Outcome.NOT_COMPARABLE:
+        if comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
             return
         if tool_names := tools(comparison):
             st.markdown(f":orange-badge[different tools] {md_prose(tool_names)}")

@@ -57,7 +57,7 @@ def _lifted(difference: Difference) -> Difference:
     return dataclasses.replace(difference, level=Level.WARNING, sentence=sentence)
 
 
-def _told(
+def _stated_difference(
     what: str, noun: str, values: Sequence[Sequence[str]], level: Level, why: str = ""
 ) -> Difference:
     """Compare what both sides state in words.
@@ -117,12 +117,12 @@ def _hardware(base: Sides, new: Sides) -> Iterator[Difference]:
         for g, s in zip(gpus, (base, new), strict=True)
     ]
     why = "A faster GPU is no faster program."
-    yield _told("gpu", "The GPU", told, Level.BLOCKING, why)
+    yield _stated_difference("gpu", "The GPU", told, Level.BLOCKING, why)
     counts = [[str(len(side.devices)) for side in sides] for sides in (base, new)]
     why = "Work may be divided differently; only one device is compared."
-    yield _told("devices", "The number of devices", counts, Level.WARNING, why)
+    yield _stated_difference("devices", "The number of devices", counts, Level.WARNING, why)
     drivers = [_driver(sides) for sides in (base, new)]
-    yield _told("driver", "The driver", drivers, Level.WARNING)
+    yield _stated_difference("driver", "The driver", drivers, Level.WARNING)
 
 
 def _driver(sides: Sides) -> list[str]:
@@ -134,7 +134,9 @@ def _clocks(base: Sides, new: Sides) -> Iterator[Difference]:
     means = [_mean(_clock(side) for side in sides) for sides in (base, new)]
     texts = [f"{m:,.0f} MHz" if m is not None else "" for m in means]
     if means[0] is None or means[1] is None:
-        yield _told("clocks", "The GPU's clock", [[texts[0]], [texts[1]]], Level.UNKNOWN)
+        yield _stated_difference(
+            "clocks", "The GPU's clock", [[texts[0]], [texts[1]]], Level.UNKNOWN
+        )
     else:
         change = means[1] / means[0] - 1 if means[0] else 0.0
         differs = abs(change) > NOTABLE_CLOCK_SHARE
@@ -162,7 +164,9 @@ def _throttling(base: Sides, new: Sides) -> Difference:
     shares = [_mean(_of_telemetry(sides, "throttled_share")) for sides in (base, new)]
     texts = [share_text(s, 1) if s is not None else "" for s in shares]
     if shares[0] is None or shares[1] is None:
-        return _told("throttling", "Throttling", [[texts[0]], [texts[1]]], Level.UNKNOWN)
+        return _stated_difference(
+            "throttling", "Throttling", [[texts[0]], [texts[1]]], Level.UNKNOWN
+        )
     throttled = max(shares[0], shares[1]) > NOTABLE_THROTTLED_SHARE
     sentence = f"The GPU was held back by heat or power for {texts[0]} of base, {texts[1]} of new."
     level = Level.WARNING if throttled else Level.SAME
@@ -180,7 +184,7 @@ def _tools(base: Sides, new: Sides) -> Iterator[Difference]:
     formats = [_of_source(sides, "format") for sides in (base, new)]
     kinds = [[f.partition("-")[0] for f in sides] for sides in formats]
     why = "Each profiler slows a program down in its own way; record both with the same one."
-    yield _told("tool", "The profiler", kinds, Level.BLOCKING, why)
+    yield _stated_difference("tool", "The profiler", kinds, Level.BLOCKING, why)
     if {side.counters_only for side in (*base, *new)} == {True, False}:
         yield Difference(
             what="timeline",
@@ -190,13 +194,13 @@ def _tools(base: Sides, new: Sides) -> Iterator[Difference]:
             sentence="One side holds counters of single launches, the other a timeline.",
         )
     versions = [_of_source(sides, "tool_version") for sides in (base, new)]
-    yield _told("tool version", "The profiler's version", versions, Level.INFO)
+    yield _stated_difference("tool version", "The profiler's version", versions, Level.INFO)
     schemas = [_of_source(sides, "schema_version") for sides in (base, new)]
-    yield _told("schema", "The version of the file's layout", schemas, Level.INFO)
+    yield _stated_difference("schema", "The version of the file's layout", schemas, Level.INFO)
     for key, noun in _NAMES.items():
         stated = [_of_environment(sides, key) for sides in (base, new)]
         if any(any(s) for s in stated):
-            yield _told(key, noun, stated, Level.INFO)
+            yield _stated_difference(key, noun, stated, Level.INFO)
 
 
 def _windows(base: Sides, new: Sides) -> Iterator[Difference]:
@@ -218,7 +222,9 @@ def _windows(base: Sides, new: Sides) -> Iterator[Difference]:
         return
     if all(found):
         why = "Make sure that both are one iteration of the same work."
-        yield _told("window", "The range that is an iteration", loops, Level.WARNING, why)
+        yield _stated_difference(
+            "window", "The range that is an iteration", loops, Level.WARNING, why
+        )
         counts = [[len(side.start_ns) for side in sides] for sides in (base, new)]
         yield _counts(counts)
         return
@@ -259,11 +265,11 @@ def _workload(base: Sides, new: Sides) -> Iterator[Difference]:
     if not any(any(s) for s in stated):
         return
     why = "They do different work."
-    yield _told("workload", "The workload", stated, Level.BLOCKING, why)
+    yield _stated_difference("workload", "The workload", stated, Level.BLOCKING, why)
     devices = [[str(s.summary.get("device") or "") for s in sides] for sides in (base, new)]
-    yield _told("workload device", "The kind of device", devices, Level.BLOCKING)
+    yield _stated_difference("workload device", "The kind of device", devices, Level.BLOCKING)
     seeds = [[str(s.summary.get("seed", "")) for s in sides] for sides in (base, new)]
-    yield _told("seed", "The seed", seeds, Level.WARNING)
+    yield _stated_difference("seed", "The seed", seeds, Level.WARNING)
     yield _results(base, new)
 
 
@@ -274,7 +280,7 @@ def _results(base: Sides, new: Sides) -> Difference:
         for sides in (base, new)
     ]
     if not known[0] or not known[1]:
-        return _told("result", "The result", [[""], [""]], Level.UNKNOWN)
+        return _stated_difference("result", "The result", [[""], [""]], Level.UNKNOWN)
     first, apart = known[0][0], 0.0
     for other in (*known[0][1:], *known[1]):
         apart = max(apart, _apart(first, other))
@@ -324,14 +330,14 @@ def _ranks(base: Sides, new: Sides) -> Iterator[Difference]:
         )
         return
     why = "Ranks may have different work."
-    yield _told("ranks", "The rank", ranks, Level.WARNING, why)
+    yield _stated_difference("ranks", "The rank", ranks, Level.WARNING, why)
 
 
 def _shapes(base: Sides, new: Sides) -> Iterator[Difference]:
     counted = [_operators(sides) for sides in (base, new)]
     if not counted[0] or not counted[1]:
         if counted[0] or counted[1] or any(s.source["format"] == "torch-json" for s in base):
-            yield _told("shapes", "Input shapes", [[""], [""]], Level.UNKNOWN)
+            yield _stated_difference("shapes", "Input shapes", [[""], [""]], Level.UNKNOWN)
         return
     names = [{name for name, _ in side} for side in counted]
     same_names = _share(counted, lambda key: key[0] in names[0] & names[1])
@@ -420,7 +426,7 @@ def _kernel_times(sides: Sides) -> dict[str, int]:
     for side in sides:
         kernels = side.kernels
         ns = np.bincount(
-            kernels.by_iteration.thing, kernels.by_iteration.ns, minlength=len(kernels.names)
+            kernels.by_iteration.column, kernels.by_iteration.ns, minlength=len(kernels.names)
         )
         for name, spent in zip(kernels.names, ns.tolist(), strict=True):
             sums[name] = sums.get(name, 0) + int(spent)

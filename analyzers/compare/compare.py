@@ -42,18 +42,12 @@ from analyzers.compare.tables import (
 )
 from analyzers.compare.types import (
     REMAINDER,
-    SCHEMA,
-    Change,
     Comparison,
+    ComparisonVerdict,
     Delta,
-    Difference,
-    KernelChange,
-    Level,
-    MetricChange,
-    Outcome,
-    Place,
-    Recording,
+    EvidencePlace,
     RegionChange,
+    SideRecording,
     SideSummary,
     WaterfallRow,
 )
@@ -63,28 +57,6 @@ from analyzers.intervals import Array
 from analyzers.ledger.booking import ROWS
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import count_text, share_text, time_text
-
-__all__ = [
-    "REMAINDER",
-    "SCHEMA",
-    "SMALLEST_SHARE",
-    "Change",
-    "Comparison",
-    "Delta",
-    "Difference",
-    "KernelChange",
-    "Level",
-    "MetricChange",
-    "Outcome",
-    "Place",
-    "Recording",
-    "RegionChange",
-    "Side",
-    "SideSummary",
-    "WaterfallRow",
-    "compare",
-    "decide",
-]
 
 SMALLEST_SHARE = 0.01  # of base's time; smaller changes come and go with the room's temperature
 _KIND_OF_ROLE = {Row.HOST.value: "dataloader"}
@@ -111,7 +83,7 @@ def compare(
     if blocking:
         told = [_without_numbers(sides) for sides in (base, new)]
         return Comparison(
-            verdict=Outcome.NOT_COMPARABLE,
+            verdict=ComparisonVerdict.NOT_COMPARABLE,
             sentence=f"Not comparable: {blocking[0].sentence}",
             how=(),
             base=told[0],
@@ -148,7 +120,7 @@ def compare(
     )
 
 
-def decide(delta: Delta, smallest_ns: float) -> Outcome:
+def decide(delta: Delta, smallest_ns: float) -> ComparisonVerdict:
     """Return the answer that a change and its uncertainty allow; see the rule above.
 
     Args:
@@ -156,12 +128,12 @@ def decide(delta: Delta, smallest_ns: float) -> Outcome:
         smallest_ns: The smallest change that matters.
     """
     if delta.low is None or delta.high is None or delta.p_value is None:
-        return Outcome.INCONCLUSIVE
+        return ComparisonVerdict.INCONCLUSIVE
     if -smallest_ns <= delta.low and delta.high <= smallest_ns:
-        return Outcome.NO_DIFFERENCE
+        return ComparisonVerdict.NO_DIFFERENCE
     if delta.p_value > LEVEL or delta.low <= 0 <= delta.high:
-        return Outcome.INCONCLUSIVE
-    return Outcome.IMPROVED if delta.change < 0 else Outcome.REGRESSED
+        return ComparisonVerdict.INCONCLUSIVE
+    return ComparisonVerdict.IMPROVED if delta.change < 0 else ComparisonVerdict.REGRESSED
 
 
 def _devices(base: Sequence[Side], new: Sequence[Side]) -> tuple[str, tuple[str, ...]]:
@@ -280,7 +252,10 @@ def _delta(estimate: Estimate, accounts: list[_Account]) -> Delta:
         p_adjusted=estimate.p_value,
         detectable=None if estimate.detectable is None else round(estimate.detectable),
     )
-    return replace(delta, significant=decide(delta, 0) in (Outcome.IMPROVED, Outcome.REGRESSED))
+    return replace(
+        delta,
+        significant=decide(delta, 0) in (ComparisonVerdict.IMPROVED, ComparisonVerdict.REGRESSED),
+    )
 
 
 def _mean_delta(base: Sequence[Side], new: Sequence[Side]) -> Delta:
@@ -367,12 +342,12 @@ def _with_evidence(
     return replace(row, note=note, base_place=places[0], new_place=places[1])
 
 
-def _place(side: Side, recording: int, row: str) -> Place:
+def _place(side: Side, recording: int, row: str) -> EvidencePlace:
     """Return where a row costs most in a typical iteration; the iteration, if it costs nothing."""
     start, end = side.row_places[[r.value for r in ROWS].index(row)].tolist()
     if end <= start:
         start, end = int(side.start_ns[side.typical]), int(side.end_ns[side.typical])
-    return Place(recording=recording, start_ns=start, end_ns=end, device=side.device)
+    return EvidencePlace(recording=recording, start_ns=start, end_ns=end, device=side.device)
 
 
 def _role_note(row: str, base: Sequence[Side], new: Sequence[Side]) -> str:
@@ -413,8 +388,8 @@ def _without_numbers(sides: Sequence[Side]) -> SideSummary:
     return SideSummary(recordings=tuple(_recording(side) for side in sides))
 
 
-def _recording(side: Side) -> Recording:
-    return Recording(
+def _recording(side: Side) -> SideRecording:
+    return SideRecording(
         name=side.source["name"],
         sha256=side.source["sha256"],
         trace_id=side.trace_id,
@@ -437,7 +412,7 @@ def _summary(sides: Sequence[Side], account: _Account) -> SideSummary:
         p95_ns=round(float(np.percentile(pooled, 95))) if len(pooled) >= P95_FROM else None,
         ledger_ns={r.value: ns for r, ns in zip(ROWS, account.rows_ns.tolist(), strict=True)},
         remainder_ns=account.remainder_ns,
-        typical=Place(
+        typical=EvidencePlace(
             recording=account.recording,
             start_ns=int(typical.start_ns[typical.typical]),
             end_ns=int(typical.end_ns[typical.typical]),
@@ -446,7 +421,9 @@ def _summary(sides: Sequence[Side], account: _Account) -> SideSummary:
     )
 
 
-def _sentence(verdict: Outcome, delta: Delta, smallest_ns: int, what: str, *, same: bool) -> str:
+def _sentence(
+    verdict: ComparisonVerdict, delta: Delta, smallest_ns: int, what: str, *, same: bool
+) -> str:
     base, new = time_text(delta.base), time_text(delta.new)
     went = f"{what} took {base} and takes {new}"
     if same:
@@ -454,10 +431,10 @@ def _sentence(verdict: Outcome, delta: Delta, smallest_ns: int, what: str, *, sa
     if delta.low is None or delta.high is None:
         return f"Inconclusive: {went}, but no uncertainty can be given, so it may be noise."
     interval = f"{_percent(delta.low, delta)} to {_percent(delta.high, delta)}"
-    if verdict is Outcome.NO_DIFFERENCE:
+    if verdict is ComparisonVerdict.NO_DIFFERENCE:
         limit = share_text(smallest_ns, delta.base)
         return f"No difference that matters: {went} ({interval}), within ± {limit}."
-    if verdict is Outcome.INCONCLUSIVE:
+    if verdict is ComparisonVerdict.INCONCLUSIVE:
         found = share_text(delta.detectable or 0.0, delta.base)
         return (
             f"Inconclusive: {went} ({_percent(delta.change, delta)}, but {interval} fits as well); "

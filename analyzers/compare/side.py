@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzers.compare.known import Known, cut
+from analyzers.compare.recording_analysis import RecordingAnalysis, cut_ledger
 from analyzers.compare.samples import periods, warm_up
 from analyzers.counters.occupancy import combined, first_of_each
 from analyzers.cuda_names import Call
@@ -56,7 +56,7 @@ _BLOCKING = (Call.WAIT, Call.COPY, Call.FREE)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sparse:
+class SparseTable:
     """A quantity by iteration and by thing, where it is not 0.
 
     Attributes:
@@ -67,15 +67,15 @@ class Sparse:
     """
 
     iteration: Array
-    thing: Array
+    column: Array
     ns: Array
     count: Array
 
-    def dense(self, values: Array, iterations: int, things: int) -> Array:
+    def dense(self, values: Array, iterations: int, columns: int) -> Array:
         """Return ``values`` (``ns`` or ``count``) as a table, a row an iteration."""
-        places = self.iteration.astype(np.int64) * things + self.thing
-        sums = np.bincount(places, values, minlength=iterations * things)
-        table: Array = sums.reshape(iterations, things)
+        places = self.iteration.astype(np.int64) * columns + self.column
+        sums = np.bincount(places, values, minlength=iterations * columns)
+        table: Array = sums.reshape(iterations, columns)
         return table
 
 
@@ -97,7 +97,7 @@ class Kernels:
     shapes: Array
     longest: Array
     sequence: Array
-    by_iteration: Sparse
+    by_iteration: SparseTable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +113,7 @@ class Regions:
 
     keys: tuple[tuple[str, str, str], ...]
     longest: Array
-    by_iteration: Sparse
+    by_iteration: SparseTable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -218,7 +218,9 @@ def _whole(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def measure(facts: Facts, request: str = "", device: int = -1, known: Known | None = None) -> Side:
+def measure(
+    facts: Facts, request: str = "", device: int = -1, known: RecordingAnalysis | None = None
+) -> Side:
     """Return what a recording brings to a comparison.
 
     Args:
@@ -233,7 +235,7 @@ def measure(facts: Facts, request: str = "", device: int = -1, known: Known | No
     """
     spans, found, window = _chosen(facts, request, device, known)
     whole = Window(start_ns=int(spans.start.min()), end_ns=int(spans.end.max()))
-    ledger = (cut(known, facts, whole) if known else None) or build_ledger(facts, whole)
+    ledger = (cut_ledger(known, facts, whole) if known else None) or build_ledger(facts, whole)
     quality = known.quality if known and not request else check_quality(facts, ledger, found)
     device = _device(ledger, device)
     durations = spans.end - spans.start
@@ -279,7 +281,7 @@ def measure(facts: Facts, request: str = "", device: int = -1, known: Known | No
 
 
 def _chosen(
-    facts: Facts, request: str, device: int, known: Known | None
+    facts: Facts, request: str, device: int, known: RecordingAnalysis | None
 ) -> tuple[Spans, tuple[Iteration, ...], str]:
     """Return the stretches to compare, the iterations that they are (if any), and their words."""
     name = request.removeprefix("nvtx:") if request.startswith("nvtx:") else ""
@@ -490,14 +492,14 @@ def _described(facts: Facts) -> tuple[Array, Array, list[Array]]:
     return facts.launches["name_id"].to_numpy(), of_all("short_name_id"), shape
 
 
-def _sparse(iteration: Array, thing: Array, ns: Array, things: int) -> Sparse:
+def _sparse(iteration: Array, column: Array, ns: Array, columns: int) -> SparseTable:
     """Sum by iteration and thing; the things are so many."""
-    key = iteration.astype(np.int64) * max(things, 1) + thing
+    key = iteration.astype(np.int64) * max(columns, 1) + column
     code, unique = pd.factorize(key)
-    place, number = np.divmod(unique, max(things, 1))
-    return Sparse(
+    place, number = np.divmod(unique, max(columns, 1))
+    return SparseTable(
         iteration=place.astype(np.int32),
-        thing=number.astype(np.int32),
+        column=number.astype(np.int32),
         ns=np.rint(np.bincount(code, ns, minlength=len(unique))).astype(np.int64),
         count=np.bincount(code, minlength=len(unique)).astype(np.int64),
     )
@@ -530,15 +532,15 @@ def _regions(  # noqa: PLR0913 - what the ledger is cut by
         keys += [(level, texts[u // len(ROWS)], ROWS[u % len(ROWS)].value) for u in unique]
     if not keys:
         return _no_regions()
-    thing, place = np.concatenate(codes), np.concatenate(which)
+    column, place = np.concatenate(codes), np.concatenate(which)
     when, length = iteration[place], (end - start)[place]
     # The last one stays: the longest of the typical iteration, else of all after the warm-up.
     last_best = np.lexsort((length, when == typical))
     last_best = last_best[when[last_best] >= skipped]
     longest = np.full((len(keys), 2), -1, np.int64)
-    longest[thing[last_best]] = np.column_stack((start[place], end[place]))[last_best]
+    longest[column[last_best]] = np.column_stack((start[place], end[place]))[last_best]
     return Regions(
-        keys=tuple(keys), longest=longest, by_iteration=_sparse(when, thing, length, len(keys))
+        keys=tuple(keys), longest=longest, by_iteration=_sparse(when, column, length, len(keys))
     )
 
 
@@ -547,7 +549,7 @@ def _no_regions() -> Regions:
     return Regions(
         keys=(),
         longest=np.empty((0, 2), np.int64),
-        by_iteration=Sparse(iteration=none, thing=none, ns=none, count=none),
+        by_iteration=SparseTable(iteration=none, column=none, ns=none, count=none),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analyzers.compare.side import OTHERS, Side, Sparse
+from analyzers.compare.side import OTHERS, Side, SparseTable
 from analyzers.compare.statistics import (
     LEVEL,
     MIN_SAMPLES,
@@ -20,7 +20,14 @@ from analyzers.compare.statistics import (
     times_from_first,
     welch,
 )
-from analyzers.compare.types import Change, Delta, KernelChange, MetricChange, Place, RegionChange
+from analyzers.compare.types import (
+    Delta,
+    EvidencePlace,
+    KernelChange,
+    KernelMatch,
+    MetricChange,
+    RegionChange,
+)
 from analyzers.facts.steps import ROLES
 from analyzers.finding import Row
 from analyzers.intervals import Array
@@ -32,7 +39,7 @@ P95_FROM, P99_FROM = 20, 100  # iterations from which a percentile is more than 
 Sides = Sequence[Side]
 
 
-class Moments(NamedTuple):
+class RunMoments(NamedTuple):
     """Means per iteration of many quantities in one run, and what their uncertainty takes."""
 
     mean: Array
@@ -40,7 +47,7 @@ class Moments(NamedTuple):
     size: Array  # of independent iterations
 
 
-def deltas(base: Sequence[Moments], new: Sequence[Moments], unit: str) -> list[Delta]:
+def deltas(base: Sequence[RunMoments], new: Sequence[RunMoments], unit: str) -> list[Delta]:
     """Return the change of each quantity, adjusted for their number.
 
     Several recordings on a side are the units then; of one each the iterations are.
@@ -74,7 +81,7 @@ def _rounded(value: float, unit: str) -> float:
     return float(np.rint(value)) if unit == "ns" else float(value)
 
 
-def _compared(base: Sequence[Moments], new: Sequence[Moments]) -> Columns:
+def _compared(base: Sequence[RunMoments], new: Sequence[RunMoments]) -> Columns:
     if len(base) == len(new) == 1:
         (b,), (n,) = base, new
         return from_moments((b.mean, n.mean), (b.variance, n.variance), (b.size, n.size))
@@ -82,7 +89,7 @@ def _compared(base: Sequence[Moments], new: Sequence[Moments]) -> Columns:
     return welch(runs[0], runs[1])
 
 
-def moments(samples: Array, time: float) -> Moments:
+def moments(samples: Array, time: float) -> RunMoments:
     """Return the moments of quantities that each iteration has, one column a quantity.
 
     Args:
@@ -97,23 +104,23 @@ def moments(samples: Array, time: float) -> Moments:
     return _moments(mean, squares, products, count, time)
 
 
-def sparse_moments(table: Sparse, values: Array, side: Side, things: int) -> Moments:
+def sparse_moments(table: SparseTable, values: Array, side: Side, columns: int) -> RunMoments:
     """Do the same for a sparse table, whose silent places are 0; warm-up is left out."""
     count = len(side.start_ns) - side.warm_up
     kept = table.iteration >= side.warm_up
-    order = np.lexsort((table.iteration[kept], table.thing[kept]))
+    order = np.lexsort((table.iteration[kept], table.column[kept]))
     iteration = (table.iteration[kept].astype(np.int64) - side.warm_up)[order]
-    thing, value = table.thing[kept][order], values[kept][order].astype(float)
-    total = np.bincount(thing, value, minlength=things)
+    column, value = table.column[kept][order], values[kept][order].astype(float)
+    total = np.bincount(column, value, minlength=columns)
     mean = total / count
-    squares = np.bincount(thing, value**2, minlength=things) - count * mean**2
-    follows = (thing[1:] == thing[:-1]) & (iteration[1:] == iteration[:-1] + 1)
+    squares = np.bincount(column, value**2, minlength=columns) - count * mean**2
+    follows = (column[1:] == column[:-1]) & (iteration[1:] == iteration[:-1] + 1)
     pairs = (value[1:] * value[:-1])[follows]
-    products: Array = np.bincount(thing[1:][follows], pairs, minlength=things)
-    ends = np.zeros(things)
+    products: Array = np.bincount(column[1:][follows], pairs, minlength=columns)
+    ends = np.zeros(columns)
     for border in (0, count - 1):
         at_border = iteration == border
-        ends += np.bincount(thing[at_border], value[at_border], minlength=things)
+        ends += np.bincount(column[at_border], value[at_border], minlength=columns)
     products = products - mean * (2 * total - ends) + (count - 1) * mean**2
     time = correlation_time(side.durations_ns[side.kept])
     # What is left of equal values by rounding is no variance.
@@ -121,12 +128,12 @@ def sparse_moments(table: Sparse, values: Array, side: Side, things: int) -> Mom
     return _moments(mean, squares, products, count, time)
 
 
-def _moments(mean: Array, squares: Array, products: Array, count: int, time: float) -> Moments:
+def _moments(mean: Array, squares: Array, products: Array, count: int, time: float) -> RunMoments:
     if count < MIN_SAMPLES:  # no uncertainty: a size of nothing makes it unknown
-        return Moments(mean, np.zeros_like(mean), np.full(mean.shape, np.nan))
+        return RunMoments(mean, np.zeros_like(mean), np.full(mean.shape, np.nan))
     first = products / np.where(squares > 0, squares, 1.0)
     times = np.where(squares > 0, np.maximum(times_from_first(first, count), time), 1.0)
-    return Moments(mean, squares / (count - 1), count / times)
+    return RunMoments(mean, squares / (count - 1), count / times)
 
 
 # --- kernels ------------------------------------------------------------------------------
@@ -180,35 +187,35 @@ def _renumbered(keys: dict[Any, int]) -> Array:
     return renumbered
 
 
-def _by_key(side: Side, place: Array, size: int, what: str) -> Moments:
+def _by_key(side: Side, place: Array, size: int, what: str) -> RunMoments:
     table = side.kernels.by_iteration
-    things = place[table.thing]
+    columns = place[table.column]
     values: Array = table.ns if what == "ns" else table.count
-    merged = Sparse(iteration=table.iteration, thing=things, ns=table.ns, count=table.count)
+    merged = SparseTable(iteration=table.iteration, column=columns, ns=table.ns, count=table.count)
     if len(np.unique(place)) < len(place):  # two kernels became one row: sum them first
-        key = table.iteration.astype(np.int64) * size + things
+        key = table.iteration.astype(np.int64) * size + columns
         unique, code = np.unique(key, return_inverse=True)
         values = np.bincount(code, values, minlength=len(unique))
-        iteration, things = np.divmod(unique, size)
-        merged = Sparse(iteration=iteration, thing=things, ns=values, count=values)
+        iteration, columns = np.divmod(unique, size)
+        merged = SparseTable(iteration=iteration, column=columns, ns=values, count=values)
     return sparse_moments(merged, values, side, size)
 
 
-class _Kernel(NamedTuple):
+class _SideKernel(NamedTuple):
     name: str = ""
     short_name: str = ""
     shape: str = ""
-    place: Place | None = None
+    place: EvidencePlace | None = None
 
 
-def _described(sides: Sides, places: list[Array], size: int) -> list[_Kernel]:
-    found = [_Kernel()] * size
+def _described(sides: Sides, places: list[Array], size: int) -> list[_SideKernel]:
+    found = [_SideKernel()] * size
     for number, (side, place) in reversed(list(enumerate(zip(sides, places, strict=True)))):
         kernels = side.kernels
         for code in reversed(range(len(place))):
             begin, end = kernels.longest[code].tolist()
-            spot = Place(recording=number, start_ns=begin, end_ns=end, device=side.device)
-            found[int(place[code])] = _Kernel(
+            spot = EvidencePlace(recording=number, start_ns=begin, end_ns=end, device=side.device)
+            found[int(place[code])] = _SideKernel(
                 kernels.names[code],
                 kernels.short_names[code],
                 shape_text(kernels.shapes[code].tolist()),
@@ -225,16 +232,16 @@ def shape_text(shape: Sequence[int]) -> str:
     return f"{grid}, {block}"
 
 
-def _kernel_change(time: Delta, sides: list[_Kernel], launches: list[float]) -> KernelChange:
+def _kernel_change(time: Delta, sides: list[_SideKernel], launches: list[float]) -> KernelChange:
     base, new = sides
     if not base.name:
-        kind = Change.NEW
+        kind = KernelMatch.NEW
     elif not new.name:
-        kind = Change.GONE
+        kind = KernelMatch.GONE
     elif base.name != new.name:
-        kind = Change.RENAMED
+        kind = KernelMatch.RENAMED
     else:
-        kind = Change.SAME if base.shape == new.shape else Change.RESHAPED
+        kind = KernelMatch.SAME if base.shape == new.shape else KernelMatch.RESHAPED
     known = base if base.name else new
     return KernelChange(
         kind=kind,
@@ -335,7 +342,7 @@ def region_changes(base: Sides, new: Sides) -> tuple[RegionChange, ...]:
         runs, where = [], [None] * size
         for number, (side, place) in enumerate(zip(sides, of_side, strict=True)):
             table = side.regions.by_iteration
-            named = replace(table, thing=place[table.thing] if len(place) else table.thing)
+            named = replace(table, column=place[table.column] if len(place) else table.column)
             runs.append(sparse_moments(named, table.ns, side, size))
             _remember(where, side, number, place)
         time.append(runs)
@@ -360,7 +367,9 @@ def region_changes(base: Sides, new: Sides) -> tuple[RegionChange, ...]:
 def _remember(where: list[Any], side: Side, number: int, place: Array) -> None:
     for code, (begin, end) in zip(place.tolist(), side.regions.longest.tolist(), strict=True):
         if where[code] is None and end > begin:
-            where[code] = Place(recording=number, start_ns=begin, end_ns=end, device=side.device)
+            where[code] = EvidencePlace(
+                recording=number, start_ns=begin, end_ns=end, device=side.device
+            )
 
 
 # --- everything else ----------------------------------------------------------------------

@@ -21,7 +21,7 @@ REMAINDER = "remainder"
 """The row of the waterfall that is no row of the ledger; see ``WaterfallRow``."""
 
 
-class Outcome(enum.StrEnum):
+class ComparisonVerdict(enum.StrEnum):
     """What a comparison may answer."""
 
     IMPROVED = "improved"
@@ -41,7 +41,7 @@ class Level(enum.StrEnum):
     UNKNOWN = "unknown"  # not recorded on one side or on both
 
 
-class Change(enum.StrEnum):
+class KernelMatch(enum.StrEnum):
     """How a kernel of one side is found on the other."""
 
     SAME = "same"  # the same name and launch configuration
@@ -52,7 +52,7 @@ class Change(enum.StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class EvidencePlace:
     """A stretch of one recording, to open its timeline at.
 
     Attributes:
@@ -69,7 +69,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording:
+class SideRecording:
     """One recording of a side, and what was taken from it.
 
     Attributes:
@@ -111,13 +111,13 @@ class SideSummary:
         typical: A stretch that shows a typical iteration.
     """
 
-    recordings: tuple[Recording, ...]
+    recordings: tuple[SideRecording, ...]
     samples_ns: tuple[tuple[int, ...], ...] = ()
     median_ns: int | None = None
     p95_ns: int | None = None
     ledger_ns: dict[str, int] = field(default_factory=dict)
     remainder_ns: int = 0
-    typical: Place | None = None
+    typical: EvidencePlace | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,8 +214,8 @@ class WaterfallRow:
     p_adjusted: float | None = None
     significant: bool = False
     note: str = ""
-    base_place: Place | None = None
-    new_place: Place | None = None
+    base_place: EvidencePlace | None = None
+    new_place: EvidencePlace | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +236,7 @@ class KernelChange:
         new_place: The same for the new side.
     """
 
-    kind: Change
+    kind: KernelMatch
     name: str
     new_name: str
     short_name: str
@@ -245,8 +245,8 @@ class KernelChange:
     time: Delta
     base_launches: float
     new_launches: float
-    base_place: Place | None = None
-    new_place: Place | None = None
+    base_place: EvidencePlace | None = None
+    new_place: EvidencePlace | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,8 +267,8 @@ class RegionChange:
     name: str
     row: Row
     time: Delta
-    base_place: Place | None = None
-    new_place: Place | None = None
+    base_place: EvidencePlace | None = None
+    new_place: EvidencePlace | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,7 +322,7 @@ class Comparison:
         devices: Names of the devices that both sides have, to choose from.
     """
 
-    verdict: Outcome
+    verdict: ComparisonVerdict
     sentence: str
     how: tuple[str, ...]
     base: SideSummary

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from analyzers.compare.compare import REMAINDER, Comparison, Recording, SideSummary, WaterfallRow
+from analyzers.compare.types import REMAINDER, Comparison, SideRecording, SideSummary, WaterfallRow
 from analyzers.finding import Row
 from analyzers.words import count_text, time_text
 from collectors.schema import Array
@@ -233,7 +233,7 @@ def samples_figure(comparison: Comparison) -> go.Figure:
     return figure
 
 
-def _runs(side: SideSummary) -> Iterator[tuple[Recording, tuple[int, ...]]]:
+def _runs(side: SideSummary) -> Iterator[tuple[SideRecording, tuple[int, ...]]]:
     return zip(side.recordings, side.samples_ns, strict=False)  # no samples when not comparable
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from analyzers.compare.compare import Comparison, Place, SideSummary
+from analyzers.compare.types import Comparison, EvidencePlace, SideSummary
 from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
 from timeline.view import Timeline
@@ -32,8 +32,8 @@ class PickedChange:
     """
 
     words: str
-    base: Place | None
-    new: Place | None
+    base: EvidencePlace | None
+    new: EvidencePlace | None
 
 
 def draw_evidence(comparison: Comparison, evidence: PickedChange) -> None:
@@ -94,18 +94,18 @@ LINKS = {"baseline": "Baseline on the timeline", "new": "New on the timeline"}
 
 
 def _below(
-    sides_shown: list[tuple[str, SideSummary, Place, str, Timeline]], upper: str
+    sides_shown: list[tuple[str, SideSummary, EvidencePlace, str, Timeline]], upper: str
 ) -> dict[str, str]:
     """Return the other recording for the timeline's address, when it is another one."""
     others = [trace_id for *_, trace_id, _ in sides_shown if trace_id != upper]
     return {"below": others[0]} if others else {}
 
 
-def _trace_id(side: SideSummary, place: Place | None) -> str:
+def _trace_id(side: SideSummary, place: EvidencePlace | None) -> str:
     if place is None or not 0 <= place.recording < len(side.recordings):
         return ""
     return side.recordings[place.recording].trace_id
 
 
-def _on_axis(place: Place, side_timeline: Timeline) -> Span:
+def _on_axis(place: EvidencePlace, side_timeline: Timeline) -> Span:
     return place.start_ns - side_timeline.origin_ns, place.end_ns - side_timeline.origin_ns

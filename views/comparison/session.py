@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import streamlit as st
 
 import jobs.job as worker
-from analyzers.compare.compare import Comparison, Outcome, Side
+from analyzers.compare.side import Side
+from analyzers.compare.types import Comparison, ComparisonVerdict
 from analyzers.facts.facts import WindowError, holds_counters_only
 from analyzers.whatif.whatif import WhatIf
 from collectors.errors import TraceError
@@ -137,7 +138,7 @@ def forecast(selection: ComparisonSelection, comparison: Comparison) -> WhatIf |
 
 def forecast_in_the_end(selection: ComparisonSelection, comparison: Comparison) -> WhatIf | None:
     """Wait for what is predicted; None when it cannot be."""
-    if comparison.verdict is Outcome.NOT_COMPARABLE:
+    if comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
         return None
     try:
         return _forecast_job(selection, comparison)[1].result()
@@ -205,7 +206,7 @@ def _compare(selection: ComparisonSelection) -> Comparison:
 def _measure(trace: Trace, window: str, device: int) -> Side:
     """Measure what a recording brings; a large one in a child process, under limits."""
     is_large = sum(trace.counts.values()) > MAX_ROWS_IN_SERVER
-    measure = worker.measure if is_large else comparisons.measured
+    measure = worker.measure if is_large else comparisons.measure_side
     return measure(trace, window, device)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from analyzers.compare.compare import Comparison, Delta, KernelChange, MetricChange, RegionChange
+from analyzers.compare.types import Comparison, Delta, KernelChange, MetricChange, RegionChange
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.whatif.whatif import Prediction, agrees, range_text
 from analyzers.words import name_text

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from analyzers.compare.compare import Comparison
+from analyzers.compare.types import Comparison
 from analyzers.whatif.whatif import WhatIf
 from library import cache
 from reports.comparison import Sides, comparison_report, named_sources

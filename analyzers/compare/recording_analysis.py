@@ -23,7 +23,7 @@ from analyzers.report import DeviceLedger, Iteration, QualityNote, Window
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Known:
+class RecordingAnalysis:
     """The answers of an analysis of the whole recording, without counters joined to it.
 
     Attributes:
@@ -43,35 +43,37 @@ class Known:
     quality: tuple[QualityNote, ...]
 
 
-def cut(known: Known, facts: Facts, window: Window) -> Ledger | None:
+def cut_ledger(analysis: RecordingAnalysis, facts: Facts, window: Window) -> Ledger | None:
     """Return the account of ``window`` from the one of the whole recording.
 
     Args:
-        known: The account of the whole.
+        analysis: That of the whole recording.
         facts: The recording.
         window: Any stretch.
 
     Returns:
         None when it cannot be had without booking everything anew.
     """
-    if window.end_ns <= known.window.start_ns or window.start_ns >= known.window.end_ns:
+    if window.end_ns <= analysis.window.start_ns or window.start_ns >= analysis.window.end_ns:
         return None
-    parts = [_clipped(known.segments, window)]
-    if window.start_ns < known.window.start_ns:
-        before = Window(start_ns=window.start_ns, end_ns=known.window.start_ns)
+    parts = [_clipped(analysis.segments, window)]
+    if window.start_ns < analysis.window.start_ns:
+        before = Window(start_ns=window.start_ns, end_ns=analysis.window.start_ns)
         head = _head(facts, before)
         if head is None:
             return None
         parts.insert(0, head)
-    if window.end_ns > known.window.end_ns:
-        after = Spans(np.array([known.window.end_ns]), np.array([window.end_ns]))
+    if window.end_ns > analysis.window.end_ns:
+        after = Spans(np.array([analysis.window.end_ns]), np.array([window.end_ns]))
         rest = as_frame([as_one(after, Row.HOST, Detail.NO_MORE_WORK)])
-        parts += [rest.assign(device=np.int16(d.key)) for d in known.devices]
+        parts += [rest.assign(device=np.int16(d.key)) for d in analysis.devices]
     segments = pd.concat(parts, ignore_index=True)
     if len(parts) > 1:
         segments = segments.sort_values(["device", "start_ns"], kind="stable", ignore_index=True)
-        segments = _rejoined(segments, (known.window.start_ns, known.window.end_ns))
-    return Ledger(window, _summed(known, segments, window), segments, (0,) * len(known.devices))
+        segments = _rejoined(segments, (analysis.window.start_ns, analysis.window.end_ns))
+    return Ledger(
+        window, _summed(analysis, segments, window), segments, (0,) * len(analysis.devices)
+    )
 
 
 def _rejoined(segments: pd.DataFrame, borders: tuple[int, int]) -> pd.DataFrame:
@@ -137,8 +139,10 @@ def _part(facts: Facts, rows: Array, until: int) -> Facts:
     return dataclasses.replace(facts, launches=launches, api=facts.api.iloc[:count])
 
 
-def _summed(known: Known, segments: pd.DataFrame, window: Window) -> tuple[DeviceLedger, ...]:
-    count = len(known.devices)
+def _summed(
+    analysis: RecordingAnalysis, segments: pd.DataFrame, window: Window
+) -> tuple[DeviceLedger, ...]:
+    count = len(analysis.devices)
     length = (segments["end_ns"] - segments["start_ns"]).to_numpy()
     code = segments["device"].to_numpy().astype(np.int64) * len(ROWS) + segments["row"].to_numpy()
     sums = np.bincount(code, length, minlength=count * len(ROWS)).reshape(count, len(ROWS))
@@ -151,5 +155,5 @@ def _summed(known: Known, segments: pd.DataFrame, window: Window) -> tuple[Devic
             unused_ns=0,
             unexplained={},
         )
-        for place, device in enumerate(known.devices)
+        for place, device in enumerate(analysis.devices)
     )
