@@ -13,6 +13,7 @@ from typing import Any
 
 from analyzers import rules
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
+from analyzers.facts.spans import Iteration
 from analyzers.finding import (
     CAUSE_OF_ROW,
     Cause,
@@ -23,7 +24,6 @@ from analyzers.finding import (
     Row,
     Skipped,
 )
-from analyzers.kernels.ncu_command import MOST_OF_THE_TIME, why_no_counters
 from analyzers.kernels.verdict import (
     LOSSES_INSIDE,
     ROW_INSIDE,
@@ -32,9 +32,10 @@ from analyzers.kernels.verdict import (
     verdict_of_counters,
 )
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.ncu_command import MOST_OF_THE_TIME, why_no_counters
 from analyzers.losses.parallelism import why_not_told
 from analyzers.recorder import recorder_of
-from analyzers.report import Iteration, QualityNote, Verdict
+from analyzers.report import QualityNote, Verdict
 from analyzers.words import share_text, time_text
 
 THREADS = 2  # rules at a time; each may hold some columns of a large recording

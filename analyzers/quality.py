@@ -15,14 +15,15 @@ import pandas as pd
 from analyzers.counters.joining import ON_TIMELINE, PROFILED_SIDE
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
+from analyzers.facts.spans import Iteration
 from analyzers.facts.windows import SUBMITTED, WHOLE, left_over
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, covered, empty, union
-from analyzers.kernels.ncu_command import base_name, to_cover
 from analyzers.ledger.booking import DETAILS, Detail
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.ncu_command import base_name, to_cover
 from analyzers.recorder import recorder_of
-from analyzers.report import Iteration, QualityNote
+from analyzers.report import QualityNote
 from analyzers.words import count_text, name_text, share_text, time_text
 
 NOTABLE_LEFT_OVER = 0.01  # of the window: from here on both figures are worth a warning

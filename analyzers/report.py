@@ -7,64 +7,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from analyzers.facts.spans import Iteration, Window
 from analyzers.finding import Cause, Confidence, Evidence, Failed, Finding, Row, Skipped
-
-PROFILED = "profiled launches, end to end"
-"""Label of the window of a recording that holds counters and no timeline."""
+from analyzers.ledger.device import DeviceLedger
 
 SCHEMA = 1  # of the JSON contract; keys may be added, never renamed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """The analysed time: ``[start_ns, end_ns)`` and how it was chosen."""
-
-    start_ns: int
-    end_ns: int
-    label: str = "whole recording"
-
-    @property
-    def duration_ns(self) -> int:
-        """Length of the window."""
-        return self.end_ns - self.start_ns
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """Begin and end."""
-        return self.start_ns, self.end_ns
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceLedger:
-    """The closed account of one device; the rows sum to ``duration_ns``.
-
-    Attributes:
-        key: Number of the device in this report, as evidence and segments use it.
-        device: CUDA device number.
-        process: Pid that used it; -1 when several did.
-        name: Product name, empty when not recorded.
-        duration_ns: Length of the window.
-        busy_ns: Time in which at least one operation ran.
-        rows: Nanoseconds by row; absent rows are 0.
-        unused_ns: Part of the row ``host`` before the first and after the last operation of this
-            device; no verdict is drawn from it.
-        unexplained: Nanoseconds by reason; sums to the row ``unexplained``.
-    """
-
-    key: int
-    device: int
-    process: int
-    name: str
-    duration_ns: int
-    busy_ns: int
-    rows: dict[Row, int]
-    unused_ns: int = 0
-    unexplained: dict[str, int] = dataclasses.field(default_factory=dict)
-
-    @property
-    def in_use_ns(self) -> int:
-        """The time between its first and last operation: what is judged."""
-        return self.duration_ns - self.unused_ns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,15 +46,6 @@ class QualityNote:
     level: str
     message: str
     code: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Iteration:
-    """One repetition of the program's loop."""
-
-    name: str
-    start_ns: int
-    end_ns: int
 
 
 @dataclass(frozen=True, kw_only=True)

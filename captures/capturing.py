@@ -479,7 +479,7 @@ def _is_only_this_tool(error: EnvironmentFailedError, tool: str) -> bool:
 
 def ncu_options(stored: Stored) -> tuple[str, ...]:
     """Return the options of ncu for the kernels that hold the time; empty when there are none."""
-    from analyzers.kernels.ncu_command import to_cover
+    from analyzers.losses.ncu_command import to_cover
 
     kernels = stored.kernels()
     if not len(kernels):

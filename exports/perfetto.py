@@ -27,8 +27,8 @@ from analyzers.report import Report
 from collectors.errors import RefusedError
 from collectors.schema import DEVICE_TABLES, LAUNCH_SHAPE, Array, CopyKind, MemoryKind, OperatorKind
 from collectors.trace import Trace
-from exports.target import check_files
 from library.analyses import Stored
+from library.output_files import check_files
 
 MAX_ROWS_OF_TRACK = 32  # events that overlap deeper are written as asynchronous ones
 CHUNK_ROWS = 65_536

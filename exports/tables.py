@@ -35,8 +35,8 @@ from collectors.schema import (
     schema,
 )
 from collectors.trace import Trace
-from exports.target import check_files, check_folder
 from library.analyses import Stored
+from library.output_files import check_files, check_folder
 
 BATCH_ROWS = 65_536
 NOT_TABLES = ("strings",)  # also holds what programs printed; no event refers to that

@@ -35,7 +35,7 @@ from library import analyses, cache, sidecars
 
 if TYPE_CHECKING:
     from analyzers.compare.side import Side
-    from analyzers.report import Window
+    from analyzers.facts.spans import Window
     from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Trace
     from library.analyses import Stored

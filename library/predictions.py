@@ -21,7 +21,8 @@ from library.cache import data_dir, fingerprint
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from analyzers.report import Report, Window
+    from analyzers.facts.spans import Window
+    from analyzers.report import Report
     from analyzers.whatif.whatif import Prediction, WhatIf
     from collectors.trace import Trace
 
@@ -54,7 +55,7 @@ class Question:
     @classmethod
     def from_text(cls, text: str) -> Question:
         """Return what ``text`` wrote."""
-        from analyzers.report import Window
+        from analyzers.facts.spans import Window
 
         data = json.loads(text)
         speed_ups = tuple((str(name), float(times)) for name, times in data["speed_ups"])
@@ -136,7 +137,7 @@ def compared_window(report: Report, window: str, warm_up: int) -> Window:
         window: As ``library.comparisons.compare_recordings`` takes it.
         warm_up: Iterations at the beginning that were left out.
     """
-    from analyzers.report import Window
+    from analyzers.facts.spans import Window
 
     kept = () if analysed_window(window) else report.iterations[warm_up:]
     if not kept:

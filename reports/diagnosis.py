@@ -10,7 +10,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from analyzers.finding import Finding, Row
-from analyzers.report import DeviceLedger, Report
+from analyzers.ledger.device import DeviceLedger
+from analyzers.report import Report
 from analyzers.words import by_reason, count_text, name_text, share_text, time_text
 from reports.document import (
     Bar,

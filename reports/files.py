@@ -30,7 +30,7 @@ def write(document: Document, targets: Mapping[str, Path], sources: Iterable[Sou
         RefusedError: A target is a recording, or no plain file; see ``check_files``.
         OSError: A file cannot be written.
     """
-    from exports.target import check_files
+    from library.output_files import check_files
 
     for source in sources:
         check_files(targets.values(), source)

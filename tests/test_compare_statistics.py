@@ -21,7 +21,7 @@ from analyzers.compare.statistics import (
     ranks,
     welch,
 )
-from analyzers.report import Iteration
+from analyzers.facts.spans import Iteration
 from tests.compare_scenarios import noisy
 
 TRIALS = 120

@@ -13,9 +13,9 @@ import pytest
 import cli.main as cli
 from analyzers import analyze, diagnose
 from analyzers.analysis import investigate
-from analyzers.counters.inside import Part
 from analyzers.facts.facts import WindowError
 from analyzers.finding import Cause, Finding, Row
+from analyzers.metric_names import Part
 from analyzers.report import Report
 from collectors import open_trace
 from collectors.errors import TraceError

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzers.counters.inside import ROW_OF_PART, Part, account
-from analyzers.counters.limits import THREADS_PER_WARP
+from analyzers.counters.inside import account
 from analyzers.facts.counters import Counters
 from analyzers.finding import Row
+from analyzers.metric_names import ROW_OF_PART, THREADS_PER_WARP, Part
 from tests.counter_scenarios import SHORT
 from traces.counter_programs import GOOD
 

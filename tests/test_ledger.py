@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analyzers.facts.spans import Window
 from analyzers.finding import BUSY_ROWS, Row
 from analyzers.ledger.ledger import DETAILS, Detail, build_ledger
-from analyzers.report import Window
 from collectors.schema import CopyKind, MemoryKind
 from tests.traces_in_memory import account, build
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzers.counters.occupancy import LIMITERS, launch_shapes, theoretical_occupancy
+from analyzers.facts.occupancy import LIMITERS, launch_shapes, theoretical_occupancy
 from tests.traces_in_memory import H100, build
 
 A100 = H100 | {"sm_count": 108, "compute_major": 8, "max_shared_bytes_per_sm": 167_936}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzers.finding import Clear, Confidence, Finding, Row, Skipped
-from analyzers.kernels.ncu_command import base_name
+from analyzers.losses.ncu_command import base_name
 from analyzers.losses.parallelism import _alone
 from analyzers.rules import (
     bandwidth_dram_saturation,

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from analyzers.analysis import investigate
 from analyzers.facts.facts import build_facts
+from analyzers.facts.spans import Iteration
 from analyzers.finding import KERNEL_ROWS, Row
 from analyzers.ledger import regions
 from analyzers.ledger.booking import ROWS
 from analyzers.ledger.ledger import build_ledger
 from analyzers.ledger.regions import INNER_RANGES, OPERATORS, OUTSIDE, RANGES, region_matrix
-from analyzers.report import Iteration
 from collectors import open_trace
 from tests import counter_scenarios, scenarios
 from tests.test_joining import DIVERGENT, IDLE, joined_ledger, profiled

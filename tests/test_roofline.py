@@ -9,7 +9,7 @@ import jobs.job as worker
 from analyzers.analysis import investigate
 from analyzers.counters import roofline
 from analyzers.counters.by_kernel import ByKernel
-from analyzers.counters.inside import Part, account_of
+from analyzers.counters.inside import account_of
 from analyzers.counters.roofline import GUIDE, GUIDE_AT_MOST, MEASURED, STATED
 from analyzers.diagnose import all_rules, rule_id
 from analyzers.facts.facts import build_facts
@@ -20,6 +20,7 @@ from analyzers.kernels.counted import (
     limiter_words,
     roofline_summary,
 )
+from analyzers.metric_names import Part
 from collectors import open_trace
 from tests import counter_scenarios
 from tests.traces_in_memory import build

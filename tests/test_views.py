@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzers.finding import Row
-from analyzers.report import DeviceLedger
+from analyzers.ledger.device import DeviceLedger
 from analyzers.words import share_text, time_text
 from library import analyses
 from tests.view_fakes import ROOT, draw, library, open_sample, words

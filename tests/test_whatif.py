@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import cli.main as cli
 import jobs.job as worker
 from analyzers.facts.facts import build_facts
+from analyzers.facts.spans import Window
 from analyzers.facts.windows import choose_window, find_iterations
-from analyzers.report import Window
 from analyzers.whatif.whatif import (
     DASH,
     MIN_UNCERTAINTY,

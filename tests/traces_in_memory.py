@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from analyzers.facts.facts import Facts, build_facts
+from analyzers.facts.spans import Window
 from analyzers.ledger.ledger import Ledger, build_ledger
-from analyzers.report import Window
 from collectors.schema import DEVICE_TABLES, TABLES, CopyKind, MemoryKind, schema
 from collectors.trace import Source, Trace, TraceWriter
 

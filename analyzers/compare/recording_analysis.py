@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import UNKNOWN, Facts
+from analyzers.facts.spans import Iteration, Window
 from analyzers.finding import BUSY_ROWS, Row
 from analyzers.intervals import Array, Spans
 from analyzers.ledger.booking import ROW_CODE, ROWS, Detail, as_frame, as_one
+from analyzers.ledger.device import DeviceLedger
 from analyzers.ledger.ledger import Ledger, build_ledger
-from analyzers.report import DeviceLedger, Iteration, QualityNote, Window
+from analyzers.report import QualityNote
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from analyzers.compare.statistics import MIN_SAMPLES, correlation_time
+from analyzers.facts.spans import Iteration
 from analyzers.intervals import Array, Spans
-from analyzers.report import Iteration
 from analyzers.words import share_text
 
 MAX_GAP_SHARE = 0.01  # between iterations that follow each other at once, of their length

@@ -15,7 +15,6 @@ import pandas as pd
 
 from analyzers.compare.recording_analysis import RecordingAnalysis, cut_ledger
 from analyzers.compare.samples import periods, warm_up
-from analyzers.counters.occupancy import combined, first_of_each
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import (
     COMMUNICATION,
@@ -27,6 +26,8 @@ from analyzers.facts.facts import (
     Facts,
     WindowError,
 )
+from analyzers.facts.occupancy import combined, first_of_each
+from analyzers.facts.spans import Iteration, Window
 from analyzers.facts.steps import ROLES, step_breakdown
 from analyzers.facts.windows import choose_window, find_iterations, plain_name, repetitions
 from analyzers.finding import Row
@@ -35,7 +36,6 @@ from analyzers.ledger.booking import ROW_CODE, ROWS
 from analyzers.ledger.ledger import Ledger, build_ledger
 from analyzers.ledger.regions import stretches_by_region
 from analyzers.quality import check_quality
-from analyzers.report import Iteration, Window
 from collectors.schema import CopyKind
 
 MAX_KERNELS = 2_000  # launch configurations that are compared one by one; the others are one row

@@ -29,104 +29,40 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyzers.counters.limits import ACTIVE, PEAK, THREADS_PER_WARP, Limits
+from analyzers.counters.limits import SECTOR_BYTES, Limits, Range
 from analyzers.facts.counters import Counters
 from analyzers.finding import Row
 from analyzers.intervals import Array
+from analyzers.metric_names import (
+    AT_ROOF,
+    BUSY,
+    DRAM_BYTES,
+    FEW_LANES,
+    FMA_PIPE,
+    FP64_PIPE,
+    OCCUPANCY_GAP,
+    ROW_OF_PART,
+    SHARED_PCT,
+    TENSOR_INSTRUCTIONS,
+    TENSOR_PIPE,
+    THREADS_PER_WARP,
+    Part,
+)
 
-FEW_LANES = 24.0  # of 32; the level below which Nsight Compute, too, speaks of divergence
-AT_ROOF = 0.80  # of the peak; from here on Nsight Compute calls a throughput high
-BUSY = 0.60  # of the peak; below it on both sides, Nsight Compute calls a kernel latency-bound
 MIN_CONFLICTS = 0.10  # of the accesses' wavefronts; fewer cost less than reading about them
 MAX_TAIL_WAVES = 4  # full waves; after more, the last one costs less than a fifth
 TAIL_OCCUPANCY = 0.80  # of what is possible; a tail that matters shows in achieved occupancy
 MIN_IMBALANCE = 0.05
-OCCUPANCY_GAP = 0.10  # of all warps, between possible and achieved
 LOW_OCCUPANCY = 0.25  # below a quarter of the warps, waiting is rarely hidden
 ENOUGH_OCCUPANCY = 0.50  # from half of them on, more warps rarely help
-NEAR_SECTORS, FAR_SECTORS = 4.0, 16.0  # that a warp needs, when each thread reads 4 or 16 bytes
 FP64_BUSY, FP32_BUSY = 0.15, 0.60  # of their peaks
 FUSED_SHARE = 0.80  # of floating-point instructions, in a kernel that multiplies matrices
 TENSOR_IDLE = 0.01  # of the tensor pipe's peak
 TENSOR_GAIN = 0.5  # tensor cores take at least twice as many products per clock
 FIRST_TENSOR_FP32, FIRST_TENSOR_FP16 = 8.0, 7.0  # compute capability
 
-# Results per clock and multiprocessor, 32-bit over 64-bit (CUDA C++ Programming Guide, "Throughput
-# of Native Arithmetic Instructions"); 64 where the GPU has only a few 64-bit units.
-FP64_RATIO = {(6, 0): 2, (7, 0): 2, (8, 0): 2, (9, 0): 2, (10, 0): 2, (7, 5): 32, (6, 1): 32}
-FEW_FP64_UNITS = 64
 
 _PRODUCT = re.compile(r"gemm|matmul|mm_|conv|wgrad|dgrad|attention|linear|tiling", re.IGNORECASE)
-
-_SHARED = "l1tex__data_{}_pipe_lsu_{}mem_shared"
-CONFLICTS = tuple(
-    f"l1tex__data_bank_conflicts_pipe_lsu_mem_shared_op_{op}.sum" for op in ("ld", "st")
-)
-WAVEFRONTS = tuple(f"l1tex__data_pipe_lsu_wavefronts_mem_shared_op_{op}.sum" for op in ("ld", "st"))
-ALL_CONFLICTS = "l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum"
-ALL_WAVEFRONTS = "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum"
-SHARED_PCT = (
-    "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum.pct_of_peak_sustained_elapsed",
-    f"l1tex__data_pipe_lsu_wavefronts_mem_shared{PEAK}",
-    f"l1tex__data_pipe_lsu_wavefronts{PEAK}",
-)
-ACCESS = "l1tex__t_{}_pipe_lsu_mem_global_op_{}.sum"
-PER_SECTOR = "smsp__sass_average_data_bytes_per_sector_mem_global_op_{}.ratio"
-SECTOR_BYTES = 32.0
-DRAM_BYTES = ("dram__bytes_read.sum", "dram__bytes_write.sum")
-
-FP64_PIPE = (
-    f"sm__pipe_fp64_cycles_active{PEAK}",
-    f"sm__pipe_fp64_cycles_active{ACTIVE}",
-    f"sm__inst_executed_pipe_fp64{ACTIVE}",
-    f"sm__inst_executed_pipe_fp64{PEAK}",
-)
-FMA_PIPE = (
-    f"sm__pipe_fma_cycles_active{PEAK}",
-    f"sm__pipe_fma_cycles_active{ACTIVE}",
-    f"sm__inst_executed_pipe_fma{ACTIVE}",
-    f"sm__inst_executed_pipe_fma{PEAK}",
-)
-TENSOR_PIPE = (
-    f"sm__pipe_tensor_cycles_active{PEAK}",
-    f"sm__pipe_tensor_cycles_active{ACTIVE}",
-    f"sm__inst_executed_pipe_tensor{ACTIVE}",
-    f"sm__pipe_tensor_op_hmma_cycles_active{ACTIVE}",  # before compute capability 8.6
-    f"sm__inst_executed_pipe_tensor_op_hmma{ACTIVE}",
-)
-TENSOR_INSTRUCTIONS = (
-    "sm__inst_executed_pipe_tensor.sum",
-    "smsp__inst_executed_pipe_tensor.sum",
-    "smsp__inst_executed_pipe_tensor.sum.per_cycle_elapsed",
-)
-_PEAK_OPS = "sm__sass_thread_inst_executed_op_{}fma_pred_on.sum.peak_sustained"
-
-
-class Part(enum.IntEnum):
-    """What costs time inside a kernel, in the order in which it is served."""
-
-    IDLE_LANES = 0
-    UNCOALESCED = 1
-    BANK_CONFLICTS = 2
-    DRAM = 3
-    L2 = 4
-    L1 = 5
-    SMALL_GRID = 6
-    TAIL = 7
-    IMBALANCE = 8
-    FP64 = 9
-    TENSOR = 10
-    OCCUPANCY = 11
-    LATENCY = 12
-
-
-ROW_OF_PART = {
-    Part.IDLE_LANES: Row.DIVERGENCE,
-    **dict.fromkeys(
-        (Part.UNCOALESCED, Part.BANK_CONFLICTS, Part.DRAM, Part.L2, Part.L1), Row.BANDWIDTH
-    ),
-}
-"""The ledger row that a part splits off; the others stay inside the row ``kernel``."""
 
 
 class _Group(enum.Enum):
@@ -142,9 +78,6 @@ _GROUP = {
         (Part.SMALL_GRID, Part.TAIL, Part.IMBALANCE, Part.OCCUPANCY, Part.LATENCY), _Group.WAITING
     ),
 }
-
-Range = tuple[Array, Array]
-"""Low and high share of each launch's time; not-a-number where counters do not tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +214,7 @@ def _idle_lanes(limits: Limits) -> Range:
 
 
 def _uncoalesced(limits: Limits) -> Range:
-    near, far = wasted_sectors(limits)
+    near, far = limits.wasted_sectors
     least, most = _kept_dram_bytes(limits)
     l2 = np.where(np.isnan(limits.l2), limits.memory_at_least, limits.l2)
     low, _ = _weighed(near, l2, limits.compute)
@@ -298,58 +231,19 @@ def _kept_dram_bytes(limits: Limits) -> Range:
     Sectors that L2 serves twice were fetched from device memory once: coalescing saves there only
     what is fetched beyond the need, and no larger part than of the sectors.
     """
-    far = np.nan_to_num(wasted_sectors(limits)[1])
+    far = np.nan_to_num(limits.wasted_sectors[1])
     needed = SECTOR_BYTES * limits.sectors[1] / limits.counters.total(*DRAM_BYTES)
     known = np.clip(needed, 1 - far, 1.0)
     return np.where(np.isnan(known), 1 - far, known), np.where(np.isnan(known), 1.0, known)
 
 
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def wasted_sectors(limits: Limits) -> Range:
-    """Return the least and largest part of the sectors of global accesses that are in vain.
-
-    Both are equal where the tool counted what each instruction needs; else they come from the
-    bytes that a sector is used for, or from sectors per request, whose need depends on how many
-    bytes a thread reads.
-    """
-    actual, ideal = limits.sectors
-    exact = np.where(actual > 0, 1 - ideal / actual, np.where(actual == 0, 0.0, np.nan))
-    counters = limits.counters
-    sectors = [counters.metric(ACCESS.format("sectors", op)) for op in ("ld", "st")]
-    requests = counters.total(*(ACCESS.format("requests", op) for op in ("ld", "st")))
-    used = [counters.metric(PER_SECTOR.format(op)) / SECTOR_BYTES for op in ("ld", "st")]
-    weights = np.nan_to_num(np.where(np.stack(used) > 0, np.stack(sectors), 0.0))
-    mean_used = (np.nan_to_num(np.stack(used)) * weights).sum(axis=0) / weights.sum(axis=0)
-    per_request = np.nansum(np.stack(sectors), axis=0) / requests
-    near = far = np.where(np.isnan(exact) & (requests == 0), 0.0, exact)  # accesses nothing
-    for least, most in (
-        (1 - mean_used, 1 - mean_used),
-        (1 - FAR_SECTORS / per_request, 1 - NEAR_SECTORS / per_request),
-    ):
-        unknown = np.isnan(near)
-        near, far = np.where(unknown, least, near), np.where(unknown, most, far)
-    return np.clip(near, 0, 1), np.clip(far, 0, 1)
-
-
 def _bank_conflicts(limits: Limits) -> Range:
-    ratio = conflict_ratio(limits)
+    ratio = limits.conflict_ratio
     loss = np.where(ratio >= MIN_CONFLICTS, ratio, ratio * 0)
     busy = np.clip(limits.counters.metric(*SHARED_PCT) / 100, 0, 1)
     low = loss * np.where(np.isnan(busy), np.nan_to_num(limits.memory_at_least), busy)
     share = low, _weighed(loss, limits.memory, limits.compute)[1]
     return _capped(share, limits.compute, limits.dram, limits.l2)
-
-
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def conflict_ratio(limits: Limits) -> Array:
-    """Return the part of shared-memory wavefronts that only bank conflicts made necessary."""
-    counters = limits.counters
-    conflicts, wavefronts = counters.total(*CONFLICTS), counters.total(*WAVEFRONTS)
-    alone = np.isnan(conflicts) | np.isnan(wavefronts)
-    conflicts = np.where(alone, counters.metric(ALL_CONFLICTS), conflicts)
-    wavefronts = np.where(alone, counters.metric(ALL_WAVEFRONTS), wavefronts)
-    ratio = np.where(wavefronts > 0, conflicts / wavefronts, conflicts * 0)
-    return np.clip(ratio, 0, 1)
 
 
 def _roofs(limits: Limits) -> dict[Part, Range]:
@@ -363,7 +257,7 @@ def _roofs(limits: Limits) -> dict[Part, Range]:
     first = stacked.argmax(axis=0)
     kept = {
         Part.DRAM: _kept_dram_bytes(limits)[1],
-        Part.L2: 1 - np.nan_to_num(wasted_sectors(limits)[0]),
+        Part.L2: 1 - np.nan_to_num(limits.wasted_sectors[0]),
         Part.L1: np.ones(len(limits.counters)),
     }
     roofs = {}
@@ -403,24 +297,9 @@ def _imbalance(limits: Limits) -> Range:
 def _fp64(limits: Limits) -> Range:
     fp64 = np.clip(limits.counters.metric(*FP64_PIPE) / 100, 0, 1)
     fp32 = np.nan_to_num(np.clip(limits.counters.metric(*FMA_PIPE) / 100, 0, 1))
-    saved = 1 - 1 / fp64_ratio(limits)
+    saved = 1 - 1 / limits.fp64_ratio
     high = np.where((fp64 > FP64_BUSY) & (fp32 < FP32_BUSY), fp64 * saved, fp64 * 0)
     return _capped((high * 0, high), limits.memory_at_least)
-
-
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def fp64_ratio(limits: Limits) -> Array:
-    """Return how many times as fast 32-bit arithmetic is on the GPU of each launch."""
-    counters = limits.counters
-    measured = counters.metric(_PEAK_OPS.format("f")) / counters.metric(_PEAK_OPS.format("d"))
-    major, minor = (
-        counters.metric(f"device__attribute_compute_capability_{part}")
-        for part in ("major", "minor")
-    )
-    known = zip(np.nan_to_num(major).astype(int), np.nan_to_num(minor).astype(int), strict=True)
-    listed = np.array([float(FP64_RATIO.get(key, FEW_FP64_UNITS)) for key in known])
-    ratio = np.where(np.isnan(measured), np.where(np.isnan(major), 2.0, listed), measured)
-    return np.maximum(ratio, 1.0)
 
 
 def _tensor(limits: Limits) -> Range:

@@ -23,9 +23,9 @@ from analyzers.counters.inside import Inside, account
 from analyzers.counters.kernel_names import same_kernels
 from analyzers.facts.counters import Counters
 from analyzers.facts.facts import GRAPH, KERNEL, UNKNOWN, Facts, holds_counters_only
+from analyzers.facts.spans import Window
 from analyzers.finding import Row
 from analyzers.intervals import Array, divided, shares_of_union
-from analyzers.report import Window
 from collectors.errors import RefusedError
 from collectors.schema import ProfiledKind
 from collectors.trace import Trace

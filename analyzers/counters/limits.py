@@ -1,8 +1,4 @@
-"""What each profiled launch makes of the GPU: how busy which part is, and how it was launched.
-
-Names of metrics are Nsight Compute's (Kernel Profiling Guide); where a metric was renamed or is
-collected under several names, the first that a launch has counts.
-"""
+"""What each profiled launch makes of the GPU: how busy which part is, and how it was launched."""
 
 from __future__ import annotations
 
@@ -13,43 +9,45 @@ import numpy as np
 
 from analyzers.facts.counters import Counters
 from analyzers.intervals import Array
-
-THREADS_PER_WARP = 32
-
-PEAK = ".avg.pct_of_peak_sustained_elapsed"
-ACTIVE = ".avg.pct_of_peak_sustained_active"
-
-COMPUTE = (f"sm__throughput{PEAK}", f"sm__instruction_throughput{PEAK}")
-MEMORY = (
-    f"gpu__compute_memory_throughput{PEAK}",
-    f"gpu__compute_memory_access_throughput{PEAK}",
+from analyzers.metric_names import (
+    ACCESS,
+    ACHIEVED_PCT,
+    ACTIVE_LANES,
+    ALL_CONFLICTS,
+    ALL_WAVEFRONTS,
+    COMPUTE,
+    CONFLICTS,
+    DIVERGENT,
+    DRAM,
+    EXCESSIVE_SECTORS,
+    IDEAL_SECTORS,
+    L1_STAGES,
+    L2,
+    LIVE_LANES,
+    MEMORY,
+    PER_SECTOR,
+    SECTORS,
+    SM_COUNT,
+    THEORETICAL_PCT,
+    THREADS_PER_WARP,
+    UNIFORM_PCT,
+    WAVEFRONTS,
+    WAVES,
 )
-DRAM = (f"gpu__dram_throughput{PEAK}", f"dram__throughput{PEAK}")
-L2 = (f"lts__throughput{PEAK}",)
-# The stages of L1 that move data; taking instructions in is what the multiprocessor does.
-L1_STAGES = tuple(
-    f"l1tex__{stage}{PEAK}"
-    for stage in (
-        *("data_pipe_lsu_wavefronts", "data_bank_reads", "data_bank_writes"),
-        *("m_xbar2l1tex_read_sectors", "m_l1tex2xbar_req_cycles_active"),
-    )
-)
-
-ACTIVE_LANES = ("smsp__thread_inst_executed_per_inst_executed.ratio",)
-LIVE_LANES = ("smsp__thread_inst_executed_pred_on_per_inst_executed.ratio",)
-UNIFORM_PCT = ("smsp__sass_average_branch_targets_threads_uniform.pct",)
-DIVERGENT = ("smsp__sass_branch_targets_threads_divergent.avg",)
-
-SECTORS = ("memory_l2_theoretical_sectors_global",)
-IDEAL_SECTORS = ("memory_l2_theoretical_sectors_global_ideal",)
-EXCESSIVE_SECTORS = ("derived__memory_l2_theoretical_sectors_global_excessive",)
-
-ACHIEVED_PCT = (f"sm__warps_active{ACTIVE}",)
-THEORETICAL_PCT = ("sm__maximum_warps_per_active_cycle_pct",)
-WAVES = ("launch__waves_per_multiprocessor",)
-SM_COUNT = ("launch__sm_count", "device__attribute_multiprocessor_count")
 
 LIMITS = ("registers", "shared_mem", "blocks", "warps", "barriers")
+
+NEAR_SECTORS, FAR_SECTORS = 4.0, 16.0  # that a warp needs, when each thread reads 4 or 16 bytes
+# Results per clock and multiprocessor, 32-bit over 64-bit (CUDA C++ Programming Guide, "Throughput
+# of Native Arithmetic Instructions"); 64 where the GPU has only a few 64-bit units.
+FP64_RATIO = {(6, 0): 2, (7, 0): 2, (8, 0): 2, (9, 0): 2, (10, 0): 2, (7, 5): 32, (6, 1): 32}
+FEW_FP64_UNITS = 64
+SECTOR_BYTES = 32.0
+_PEAK_OPS = "sm__sass_thread_inst_executed_op_{}fma_pred_on.sum.peak_sustained"
+
+
+Range = tuple[Array, Array]
+"""Low and high share of each launch's time; not-a-number where counters do not tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +195,60 @@ class Limits:
         excess = self.counters.metric(*EXCESSIVE_SECTORS)
         ideal = np.where(np.isnan(ideal), actual - excess, ideal)
         return actual, ideal
+
+    @functools.cached_property
+    @np.errstate(divide="ignore", invalid="ignore", over="ignore")
+    def wasted_sectors(self) -> Range:
+        """The least and largest part of the sectors of global accesses that are in vain.
+
+        Both are equal where the tool counted what each instruction needs; else they come from the
+        bytes that a sector is used for, or from sectors per request, whose need depends on how many
+        bytes a thread reads.
+        """
+        actual, ideal = self.sectors
+        exact = np.where(actual > 0, 1 - ideal / actual, np.where(actual == 0, 0.0, np.nan))
+        counters = self.counters
+        sectors = [counters.metric(ACCESS.format("sectors", op)) for op in ("ld", "st")]
+        requests = counters.total(*(ACCESS.format("requests", op) for op in ("ld", "st")))
+        used = [counters.metric(PER_SECTOR.format(op)) / SECTOR_BYTES for op in ("ld", "st")]
+        weights = np.nan_to_num(np.where(np.stack(used) > 0, np.stack(sectors), 0.0))
+        mean_used = (np.nan_to_num(np.stack(used)) * weights).sum(axis=0) / weights.sum(axis=0)
+        per_request = np.nansum(np.stack(sectors), axis=0) / requests
+        near = far = np.where(np.isnan(exact) & (requests == 0), 0.0, exact)  # accesses nothing
+        for least, most in (
+            (1 - mean_used, 1 - mean_used),
+            (1 - FAR_SECTORS / per_request, 1 - NEAR_SECTORS / per_request),
+        ):
+            unknown = np.isnan(near)
+            near, far = np.where(unknown, least, near), np.where(unknown, most, far)
+        return np.clip(near, 0, 1), np.clip(far, 0, 1)
+
+    @functools.cached_property
+    @np.errstate(divide="ignore", invalid="ignore", over="ignore")
+    def conflict_ratio(self) -> Array:
+        """The part of shared-memory wavefronts that only bank conflicts made necessary."""
+        counters = self.counters
+        conflicts, wavefronts = counters.total(*CONFLICTS), counters.total(*WAVEFRONTS)
+        alone = np.isnan(conflicts) | np.isnan(wavefronts)
+        conflicts = np.where(alone, counters.metric(ALL_CONFLICTS), conflicts)
+        wavefronts = np.where(alone, counters.metric(ALL_WAVEFRONTS), wavefronts)
+        ratio = np.where(wavefronts > 0, conflicts / wavefronts, conflicts * 0)
+        return np.clip(ratio, 0, 1)
+
+    @functools.cached_property
+    @np.errstate(divide="ignore", invalid="ignore", over="ignore")
+    def fp64_ratio(self) -> Array:
+        """How many times as fast 32-bit arithmetic is on the GPU of each launch."""
+        counters = self.counters
+        measured = counters.metric(_PEAK_OPS.format("f")) / counters.metric(_PEAK_OPS.format("d"))
+        major, minor = (
+            counters.metric(f"device__attribute_compute_capability_{part}")
+            for part in ("major", "minor")
+        )
+        known = zip(np.nan_to_num(major).astype(int), np.nan_to_num(minor).astype(int), strict=True)
+        listed = np.array([float(FP64_RATIO.get(key, FEW_FP64_UNITS)) for key in known])
+        ratio = np.where(np.isnan(measured), np.where(np.isnan(major), 2.0, listed), measured)
+        return np.maximum(ratio, 1.0)
 
 
 def _part(pct: Array) -> Array:

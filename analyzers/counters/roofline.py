@@ -30,9 +30,9 @@ import pandas as pd
 
 from analyzers.counters.by_kernel import ByKernel
 from analyzers.counters.inside import Inside
-from analyzers.counters.limits import SM_COUNT
 from analyzers.facts.counters import Counters
 from analyzers.intervals import Array
+from analyzers.metric_names import SM_COUNT
 
 MEASURED = "measured"
 """A roof whose peak and clock are in the recording."""

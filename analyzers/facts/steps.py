@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
+from analyzers.facts.spans import Iteration
 from analyzers.intervals import Spans, intersect, subtract, union
-from analyzers.report import Iteration
 from collectors.schema import OperatorKind
 
 ROLES = (

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
-from analyzers.report import Window
+from analyzers.facts.spans import Window
 from collectors.schema import CopyKind
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import Facts, WindowError, nesting_depth
+from analyzers.facts.spans import PROFILED, Iteration, Window
 from analyzers.intervals import Array, by_key
 from analyzers.recorder import TORCH_FORMAT, recorder_of
-from analyzers.report import PROFILED, Iteration, Window
 
 WHOLE = "first to last GPU operation"
 SUBMITTED = "first GPU operation that was submitted in the recording to the last"

@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 
 from analyzers.counters.by_kernel import ByKernel
-from analyzers.counters.inside import ACCESS, AT_ROOF, BUSY, Inside, Part
+from analyzers.counters.inside import Inside
 from analyzers.counters.limits import Limits
 from analyzers.counters.roofline import roofline
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause
 from analyzers.intervals import Array
-from analyzers.kernels.ncu_command import why_missing
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.ncu_command import why_missing
+from analyzers.metric_names import ACCESS, AT_ROOF, BUSY, Part
 
 CLEAR_LEAD = 0.10  # of the peak; what leads by less does not limit alone
 MIN_SHOWN_SHARE = 0.02  # of a kernel's time; a smaller loss is not what it is coloured for

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analyzers.counters.occupancy import Shapes, first_of_each, launch_shapes
 from analyzers.facts.facts import COMMUNICATION, UNKNOWN, Facts
+from analyzers.facts.occupancy import Shapes, first_of_each, launch_shapes
 from analyzers.intervals import Array
 from analyzers.losses.parallelism import WORDS, Parallelism, is_tiled, patterns
 

@@ -7,12 +7,13 @@ import re
 import numpy as np
 import pandas as pd
 
-from analyzers.counters.inside import Part
 from analyzers.facts.facts import Facts
+from analyzers.facts.spans import Iteration
 from analyzers.finding import Cause, Finding, Row
-from analyzers.kernels.ncu_command import MOST_OF_THE_TIME, base_name, why_missing
 from analyzers.ledger.ledger import Ledger
-from analyzers.report import Iteration, Verdict
+from analyzers.losses.ncu_command import MOST_OF_THE_TIME, base_name, why_missing
+from analyzers.metric_names import Part
+from analyzers.report import Verdict
 from analyzers.words import count_text, name_text, share_text, time_text
 
 BUSY_FROM = 0.60  # below, ncu's own rule calls a kernel bound by latency

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyzers.counters.inside import Part
 from analyzers.kernels.counted import WORDS_OF_PART
-from analyzers.kernels.ncu_command import base_name
+from analyzers.losses.ncu_command import base_name
+from analyzers.metric_names import Part
 from analyzers.words import count_text, name_text, share_text, time_text
 
 NOTABLE_SHARE = 0.02  # of kernel time; what could be won back and is less is not worth a sentence

@@ -15,6 +15,7 @@ import pandas as pd
 from analyzers.counters.inside import Inside, account_of
 from analyzers.counters.joining import Examined, Joined, examine
 from analyzers.facts.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
+from analyzers.facts.spans import PROFILED, Window
 from analyzers.finding import BUSY_ROWS, KERNEL_ROWS, NOTABLE_SHARE, Row
 from analyzers.intervals import Array, Spans, clip, empty, gaps, subtract, union
 from analyzers.ledger.booking import (
@@ -27,8 +28,8 @@ from analyzers.ledger.booking import (
     as_frame,
     as_one,
 )
+from analyzers.ledger.device import DeviceLedger
 from analyzers.ledger.gaps import Gaps, book_gaps, ordinary_gap_ns
-from analyzers.report import PROFILED, DeviceLedger, Window
 from analyzers.words import share_text
 
 __all__ = ["DETAILS", "ROWS", "ROW_CODE", "Detail", "Ledger", "build_ledger"]

@@ -26,12 +26,12 @@ from analyzers.facts.facts import (
     innermost,
     nesting_depth,
 )
+from analyzers.facts.spans import Iteration
 from analyzers.facts.windows import plain_name
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, overlaps
 from analyzers.ledger.booking import NOTHING, ROW_CODE, ROWS
 from analyzers.ledger.ledger import Ledger
-from analyzers.report import Iteration
 from collectors.schema import OperatorKind
 
 RANGES, INNER_RANGES, OPERATORS = "ranges", "innermost ranges", "operators"

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzers.counters.inside import ROW_OF_PART, Inside, Part
+from analyzers.counters.inside import Inside
 from analyzers.counters.joining import Examined
 from analyzers.facts.facts import Facts
 from analyzers.finding import Confidence, Evidence, Finding, Row
 from analyzers.intervals import Array
-from analyzers.kernels.ncu_command import MOST_OF_THE_TIME, base_name, why_missing, why_no_counters
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.kernel_memory import is_notable
+from analyzers.losses.ncu_command import MOST_OF_THE_TIME, base_name, why_missing, why_no_counters
+from analyzers.metric_names import ROW_OF_PART, Part
 from analyzers.words import count_text, name_text, share_text, time_text
 
 EVIDENCE_KERNELS = 3

@@ -16,8 +16,8 @@ import re
 import numpy as np
 import pandas as pd
 
-from analyzers.counters.occupancy import launch_shapes
 from analyzers.facts.facts import COMMUNICATION, GRAPH, KERNEL, Facts
+from analyzers.facts.occupancy import launch_shapes
 from analyzers.finding import Evidence
 from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger

@@ -26,11 +26,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzers.counters.inside import CONFLICTS, WAVEFRONTS, Part, conflict_ratio
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.metric_names import CONFLICTS, WAVEFRONTS, Part
 
 CAUSE = Cause.BANDWIDTH
 NEEDS = ("counters",)
@@ -47,7 +47,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     if found is None:
         return Clear()
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = 100 * found.mean(conflict_ratio(found.inside.limits))
+        ratio = 100 * found.mean(found.inside.limits.conflict_ratio)
     return finding(
         found,
         ledger,

@@ -25,12 +25,11 @@ Shown by:
 
 from __future__ import annotations
 
-from analyzers.counters.inside import AT_ROOF, Part
-from analyzers.counters.limits import L2
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.metric_names import AT_ROOF, L2, Part
 
 CAUSE = Cause.BANDWIDTH
 NEEDS = ("counters",)

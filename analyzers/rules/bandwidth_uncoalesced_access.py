@@ -28,12 +28,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzers.counters.inside import Part, wasted_sectors
-from analyzers.counters.limits import IDEAL_SECTORS, SECTORS
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.metric_names import IDEAL_SECTORS, SECTORS, Part
 
 CAUSE = Cause.BANDWIDTH
 NEEDS = ("counters",)
@@ -51,7 +50,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     limits = found.inside.limits
     with np.errstate(divide="ignore", invalid="ignore"):
-        wasted = 100 * found.mean(np.mean(wasted_sectors(limits), axis=0))
+        wasted = 100 * found.mean(np.mean(limits.wasted_sectors, axis=0))
     memory = 100 * found.mean(limits.memory)
     return finding(
         found,

@@ -24,11 +24,11 @@ Shown by:
 
 from __future__ import annotations
 
-from analyzers.counters.inside import FP64_PIPE, Part, fp64_ratio
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.metric_names import FP64_PIPE, Part
 
 CAUSE = Cause.COMPUTE
 NEEDS = ("counters",)
@@ -44,7 +44,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     if found is None:
         return Clear()
     busy = found.mean(found.inside.limits.counters.metric(*FP64_PIPE))
-    ratio = found.mean(fp64_ratio(found.inside.limits))
+    ratio = found.mean(found.inside.limits.fp64_ratio)
     return finding(
         found,
         ledger,

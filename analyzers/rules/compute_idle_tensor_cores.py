@@ -25,11 +25,11 @@ Shown by:
 
 from __future__ import annotations
 
-from analyzers.counters.inside import FMA_PIPE, TENSOR_PIPE, Part
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.metric_names import FMA_PIPE, TENSOR_PIPE, Part
 
 CAUSE = Cause.COMPUTE
 NEEDS = ("counters",)

@@ -32,13 +32,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzers.counters.inside import FEW_LANES, Part
-from analyzers.counters.limits import ACTIVE_LANES, LIVE_LANES, THREADS_PER_WARP, Limits
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.inside_kernels import Losing, finding, losing, why_not_told
+from analyzers.metric_names import ACTIVE_LANES, FEW_LANES, LIVE_LANES, THREADS_PER_WARP, Part
 
 CAUSE = Cause.DIVERGENCE
 NEEDS = ("counters",)
@@ -70,7 +69,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     if found is None:
         return Clear()
     limits = found.inside.limits
-    why = found.most(reasons(limits))
+    why = found.most(reasons(found))
     lanes = found.mean(limits.lanes)
     return finding(
         found,
@@ -87,8 +86,9 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     )
 
 
-def reasons(limits: Limits) -> Array:
+def reasons(launches: Losing) -> Array:
     """Return why lanes of each launch idle: what explains most of them."""
+    limits = launches.inside.limits
     threads = limits.block_threads
     warps = np.ceil(threads / THREADS_PER_WARP)
     with np.errstate(invalid="ignore", divide="ignore"):

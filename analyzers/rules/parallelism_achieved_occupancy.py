@@ -26,12 +26,11 @@ Shown by:
 
 from __future__ import annotations
 
-from analyzers.counters.inside import OCCUPANCY_GAP, Part
-from analyzers.counters.limits import ACHIEVED_PCT, THEORETICAL_PCT
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.metric_names import ACHIEVED_PCT, OCCUPANCY_GAP, THEORETICAL_PCT, Part
 
 CAUSE = Cause.PARALLELISM
 NEEDS = ("counters",)

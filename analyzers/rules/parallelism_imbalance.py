@@ -25,11 +25,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzers.counters.inside import Part
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.metric_names import Part
 
 CAUSE = Cause.PARALLELISM
 NEEDS = ("counters",)

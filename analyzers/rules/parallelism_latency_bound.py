@@ -26,12 +26,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzers.counters.inside import BUSY, Part
-from analyzers.counters.limits import COMPUTE, MEMORY
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.inside_kernels import Losing, finding, losing, why_not_told
+from analyzers.metric_names import BUSY, COMPUTE, MEMORY, Part
 
 CAUSE = Cause.PARALLELISM
 NEEDS = ("counters",)

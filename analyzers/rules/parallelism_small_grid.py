@@ -27,8 +27,8 @@ Shown by:
 
 from __future__ import annotations
 
-from analyzers.counters.occupancy import launch_shapes
 from analyzers.facts.facts import Facts
+from analyzers.facts.occupancy import launch_shapes
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.kernel_memory import is_notable

@@ -24,12 +24,11 @@ Shown by:
 
 from __future__ import annotations
 
-from analyzers.counters.inside import Part
-from analyzers.counters.limits import WAVES
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.metric_names import WAVES, Part
 
 CAUSE = Cause.PARALLELISM
 NEEDS = ("counters",)

@@ -31,8 +31,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from analyzers.counters.occupancy import launch_shapes
 from analyzers.facts.facts import Facts
+from analyzers.facts.occupancy import launch_shapes
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.kernel_memory import is_notable

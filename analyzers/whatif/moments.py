@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from analyzers.facts.facts import KERNEL, Facts
+from analyzers.facts.spans import Window
 from analyzers.intervals import Array, clip, union
-from analyzers.report import Window
 from analyzers.whatif.graph import Graph
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analyzers.facts.facts import Facts
+from analyzers.facts.spans import Window
 from analyzers.ledger.ledger import Ledger
-from analyzers.report import Window
 from analyzers.whatif.moments import Moments, busy_ns, device_of
 from analyzers.words import share_text
 

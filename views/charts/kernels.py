@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analyzers.counters.inside import Part
 from analyzers.counters.roofline import MEASURED
 from analyzers.finding import Cause, Row
 from analyzers.kernels.counted import CAUSE_OF_PART, WORDS_OF_PART
 from analyzers.losses.parallelism import WORDS as UNFILLED
 from analyzers.losses.parallelism import Parallelism
+from analyzers.metric_names import Part
 from analyzers.words import name_text, share_text, time_text
 from collectors.schema import Array
 from views.charts.ledger import PALETTE, ROW_COLORS, log_ticks

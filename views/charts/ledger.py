@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analyzers.finding import Row
-from analyzers.report import DeviceLedger
+from analyzers.ledger.device import DeviceLedger
 from analyzers.words import count_text, share_text, time_text
 from collectors.schema import Array
 from reports.palette import ROW_COLORS as ROW_COLORS

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analyzers.counters.inside import Part
-from analyzers.counters.limits import THREADS_PER_WARP
 from analyzers.kernels.counted import LOST, RULE_OF_PART, WORDS_OF_PART, limiter_words
+from analyzers.metric_names import THREADS_PER_WARP, Part
 from analyzers.report import Report
 from analyzers.words import share_text, time_text
 from views.charts.kernels import LEVEL_WORDS

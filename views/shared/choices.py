@@ -9,8 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.facts.facts import holds_counters_only
+from analyzers.facts.spans import Iteration
 from analyzers.recorder import recorder_of
-from analyzers.report import Iteration, Report
+from analyzers.report import Report
 from analyzers.words import time_text
 from collectors.trace import Trace
 from library import cache
