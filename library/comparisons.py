@@ -212,7 +212,7 @@ def _forget_old(folder: Path) -> None:
 
 
 _ARRAYS = ("start_ns", "end_ns", "ledger_ns", "row_places", "roles_ns")
-_OF_SPARSE = ("iteration", "thing", "ns", "count")
+_OF_SPARSE = ("iteration", "column", "ns", "count")
 
 
 def _encoded(side: Side) -> bytes:
