@@ -34,7 +34,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analyzers.compare.compare import compare
-from analyzers.compare.side import Side, SparseTable, measure
+from analyzers.compare.measure import measure
+from analyzers.compare.side import Side, SparseTable
 from analyzers.compare.statistics import MIN_SAMPLES
 from analyzers.compare.types import Comparison, ComparisonVerdict
 from analyzers.facts.facts import WindowError, build_facts

@@ -127,7 +127,7 @@ def measure_side(trace: Trace, window: str = "", device: int = BUSIEST) -> Side:
     kept = load_side(trace, window, device)
     if kept is not None:
         return kept
-    from analyzers.compare.side import measure
+    from analyzers.compare.measure import measure
     from analyzers.facts.facts import build_facts
 
     before = load_analysis(trace)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzers.compare.compare import compare, decide
-from analyzers.compare.side import measure
+from analyzers.compare.measure import measure
 from analyzers.compare.types import ComparisonVerdict, Delta, KernelMatch, Level
 from analyzers.facts.facts import WindowError, build_facts
 from benchmarks.compare import CHANGES, LONG_RUN, recorded

@@ -14,7 +14,7 @@ import pytest
 import cli.main as cli
 import jobs.job as worker
 from analyzers.compare.compare import compare
-from analyzers.compare.side import measure
+from analyzers.compare.measure import measure
 from analyzers.facts.facts import WindowError, build_facts
 from cli import compare_options
 from library import analyses, cache, comparisons

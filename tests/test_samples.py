@@ -13,7 +13,7 @@ import pytest
 
 import analyzers
 from analyzers.compare.compare import compare
-from analyzers.compare.side import measure
+from analyzers.compare.measure import measure
 from analyzers.compare.types import ComparisonVerdict
 from analyzers.facts.facts import build_facts
 from benchmarks.ingest import KERNEL, RUNTIME, make_export

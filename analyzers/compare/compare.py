@@ -12,59 +12,46 @@ The quantity is the time of an iteration. What decides, in this order:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from analyzers.compare.accounts import (
+    Account,
+    kept_durations,
+    median_durations,
+    recordings_only,
+    side_summary,
+    typical_account,
+)
 from analyzers.compare.comparability import comparability
-from analyzers.compare.samples import shift_within
-from analyzers.compare.side import Side
+from analyzers.compare.deltas import deltas, moments
+from analyzers.compare.kernel_changes import kernel_changes
+from analyzers.compare.metric_changes import metric_changes
+from analyzers.compare.region_changes import region_changes
+from analyzers.compare.sentences import reader_notes, verdict_sentence
+from analyzers.compare.side import Side, Sides
 from analyzers.compare.statistics import (
     LEVEL,
     MIN_SAMPLES,
-    Columns,
     Estimate,
-    adjusted,
-    between_accounts,
     between_iterations,
     between_runs,
-    middle_half,
-    welch,
-)
-from analyzers.compare.tables import (
-    P95_FROM,
-    deltas,
-    kernel_changes,
-    metric_changes,
-    moments,
-    region_changes,
 )
 from analyzers.compare.types import (
-    REMAINDER,
     Comparison,
     ComparisonVerdict,
     Delta,
-    EvidencePlace,
-    RegionChange,
-    SideRecording,
-    SideSummary,
-    WaterfallRow,
 )
-from analyzers.facts.steps import ROLES
-from analyzers.finding import Row
-from analyzers.intervals import Array
-from analyzers.ledger.booking import ROWS
-from analyzers.ledger.regions import OUTSIDE
-from analyzers.words import count_text, share_text, time_text
+from analyzers.compare.waterfall import waterfall_rows
+from analyzers.words import count_text
 
 SMALLEST_SHARE = 0.01  # of base's time; smaller changes come and go with the room's temperature
-_KIND_OF_ROLE = {Row.HOST.value: "dataloader"}
 
 
 def compare(
-    base: Sequence[Side],
-    new: Sequence[Side],
+    base: Sides,
+    new: Sides,
     *,
     smallest: float = SMALLEST_SHARE,
     anyway: bool = False,
@@ -81,7 +68,7 @@ def compare(
     device, devices = _devices(base, new)
     blocking = [d for d in differences if d.blocking]
     if blocking:
-        told = [_without_numbers(sides) for sides in (base, new)]
+        told = [recordings_only(sides) for sides in (base, new)]
         return Comparison(
             verdict=ComparisonVerdict.NOT_COMPARABLE,
             sentence=f"Not comparable: {blocking[0].sentence}",
@@ -94,7 +81,7 @@ def compare(
         )
     same = _are_identical(base, new)
     estimate = _exact(base) if same else _estimate(base, new)
-    accounts = [_account(sides) for sides in (base, new)]
+    accounts = [typical_account(sides) for sides in (base, new)]
     delta = _delta(estimate, accounts)
     smallest_ns = round(smallest * accounts[0].median_ns)
     verdict = decide(delta, smallest_ns)
@@ -102,19 +89,19 @@ def compare(
     regions = region_changes(base, new)
     return Comparison(
         verdict=verdict,
-        sentence=_sentence(verdict, delta, smallest_ns, what, same=same),
+        sentence=verdict_sentence(verdict, delta, smallest_ns, what, same=same),
         how=estimate.how,
-        base=_summary(base, accounts[0]),
-        new=_summary(new, accounts[1]),
+        base=side_summary(base, accounts[0]),
+        new=side_summary(new, accounts[1]),
         comparability=differences,
         delta=delta,
         mean_delta=_mean_delta(base, new),
         smallest_ns=smallest_ns,
-        waterfall=_waterfall(base, new, accounts, regions, same=same),
+        waterfall=waterfall_rows(base, new, accounts, regions, same=same),
         kernels=kernel_changes(base, new),
         regions=regions,
         metrics=metric_changes(base, new),
-        notes=tuple(_notes(base, new, delta)),
+        notes=tuple(reader_notes(base, new, delta)),
         device=device,
         devices=devices,
     )
@@ -136,7 +123,7 @@ def decide(delta: Delta, smallest_ns: float) -> ComparisonVerdict:
     return ComparisonVerdict.IMPROVED if delta.change < 0 else ComparisonVerdict.REGRESSED
 
 
-def _devices(base: Sequence[Side], new: Sequence[Side]) -> tuple[str, tuple[str, ...]]:
+def _devices(base: Sides, new: Sides) -> tuple[str, tuple[str, ...]]:
     sides = (*base, *new)
     shared = min(len(side.devices) for side in sides)
     names = base[0].devices[:shared]
@@ -144,10 +131,7 @@ def _devices(base: Sequence[Side], new: Sequence[Side]) -> tuple[str, tuple[str,
     return (base[0].devices[chosen] if 0 <= chosen < len(base[0].devices) else ""), names
 
 
-# --- the change ---------------------------------------------------------------------------
-
-
-def _are_identical(base: Sequence[Side], new: Sequence[Side]) -> bool:
+def _are_identical(base: Sides, new: Sides) -> bool:
     """Tell whether both sides are the same recordings, under whatever names."""
     if len(base) != len(new):
         return False
@@ -172,27 +156,18 @@ def _is_same(one: Side, other: Side) -> bool:
     )
 
 
-def _samples(side: Side) -> Array:
-    kept: Array = side.durations_ns[side.kept].astype(float)
-    return kept
-
-
-def _medians(sides: Sequence[Side]) -> Array:
-    return np.array([np.median(_samples(side)) for side in sides])
-
-
-def _exact(base: Sequence[Side]) -> Estimate:
-    median = float(_medians(base).mean())
+def _exact(base: Sides) -> Estimate:
+    median = float(median_durations(base).mean())
     how = ("Both sides are the same measurement, nanosecond for nanosecond.",)
     return Estimate(
         base=median, new=median, low=0.0, high=0.0, p_value=1.0, detectable=0.0, how=how
     )
 
 
-def _estimate(base: Sequence[Side], new: Sequence[Side]) -> Estimate:
+def _estimate(base: Sides, new: Sides) -> Estimate:
     if len(base) + len(new) > 2:
-        return between_runs(_medians(base), _medians(new))
-    samples = _samples(base[0]), _samples(new[0])
+        return between_runs(median_durations(base), median_durations(new))
+    samples = kept_durations(base[0]), kept_durations(new[0])
     if min(map(len, samples)) >= MIN_SAMPLES:
         return between_iterations(*samples)
     medians = [float(np.median(s)) for s in samples]
@@ -206,41 +181,7 @@ def _estimate(base: Sequence[Side], new: Sequence[Side]) -> Estimate:
     return Estimate(base=medians[0], new=medians[1], how=(why, way_out))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Account:
-    """What a typical iteration of a side consists of, in whole nanoseconds.
-
-    Attributes:
-        median_ns: Its time.
-        rows_ns: By row of the ledger.
-        parts: For each recording its rows and what they leave of its median.
-        recording: Number of the recording that stands for the side.
-    """
-
-    median_ns: int
-    rows_ns: Array
-    parts: Array
-    recording: int
-
-    @property
-    def remainder_ns(self) -> int:
-        """What the rows leave of the median."""
-        return self.median_ns - int(self.rows_ns.sum())
-
-
-def _account(sides: Sequence[Side]) -> _Account:
-    medians = _medians(sides)
-    rows = np.array([middle_half(_samples(s)) @ s.ledger_ns[s.kept] for s in sides])
-    median_ns = round(float(medians.mean()))
-    return _Account(
-        median_ns=median_ns,
-        rows_ns=np.rint(rows.mean(axis=0)).astype(np.int64),
-        parts=np.column_stack((rows, medians - rows.sum(axis=1))),
-        recording=int(np.argmin(np.abs(medians - median_ns))),
-    )
-
-
-def _delta(estimate: Estimate, accounts: list[_Account]) -> Delta:
+def _delta(estimate: Estimate, accounts: list[Account]) -> Delta:
     base, new = (account.median_ns for account in accounts)
     delta = Delta(
         base=base,
@@ -258,231 +199,6 @@ def _delta(estimate: Estimate, accounts: list[_Account]) -> Delta:
     )
 
 
-def _mean_delta(base: Sequence[Side], new: Sequence[Side]) -> Delta:
-    runs = [[moments(_samples(s)[:, None], 1.0) for s in sides] for sides in (base, new)]
+def _mean_delta(base: Sides, new: Sides) -> Delta:
+    runs = [[moments(kept_durations(s)[:, None], 1.0) for s in sides] for sides in (base, new)]
     return deltas(runs[0], runs[1], "ns")[0]
-
-
-# --- the waterfall ------------------------------------------------------------------------
-
-
-def _waterfall(
-    base: Sequence[Side],
-    new: Sequence[Side],
-    accounts: list[_Account],
-    regions: tuple[RegionChange, ...],
-    *,
-    same: bool,
-) -> tuple[WaterfallRow, ...]:
-    columns = _row_columns(base, new, accounts, same=same)
-    names = [*(row.value for row in ROWS), REMAINDER]
-    values = [[*a.rows_ns.tolist(), a.remainder_ns] for a in accounts]
-    moved = np.array([b or n for b, n in zip(*values, strict=True)], dtype=bool)
-    p_adjusted = np.full(len(names), np.nan)
-    if columns is not None:
-        p_adjusted[moved] = adjusted(columns.p_value[moved])
-    rows = []
-    for place, name in enumerate(names):
-        before, after = values[0][place], values[1][place]
-        row = WaterfallRow(row=name, base_ns=before, new_ns=after, change_ns=after - before)
-        if columns is not None and np.isfinite(p_adjusted[place]):
-            row = _with_interval(row, columns, p_adjusted, place)
-        if name != REMAINDER:
-            row = _with_evidence(row, base, new, accounts, regions)
-        rows.append(row)
-    return tuple(rows)
-
-
-def _row_columns(
-    base: Sequence[Side], new: Sequence[Side], accounts: list[_Account], *, same: bool
-) -> Columns | None:
-    """Return the uncertainty of each row's change; None when there is none to be had."""
-    if same:
-        nothing = np.zeros(len(ROWS) + 1)
-        return Columns(nothing, nothing, nothing, np.ones(len(ROWS) + 1), nothing)
-    if len(base) + len(new) > 2:
-        return welch(accounts[0].parts, accounts[1].parts)
-    sides = [(_samples(s), s.ledger_ns[s.kept].astype(float)) for s in (base[0], new[0])]
-    if min(len(samples) for samples, _ in sides) < MIN_SAMPLES:
-        return None
-    return between_accounts(sides[0], sides[1])
-
-
-def _with_interval(
-    row: WaterfallRow, columns: Columns, p_adjusted: Array, place: int
-) -> WaterfallRow:
-    low, high = float(columns.low[place]), float(columns.high[place])
-    return replace(
-        row,
-        low_ns=round(low),
-        high_ns=round(high),
-        p_adjusted=float(p_adjusted[place]),
-        significant=bool(p_adjusted[place] <= LEVEL and not low <= 0 <= high),
-    )
-
-
-def _with_evidence(
-    row: WaterfallRow,
-    base: Sequence[Side],
-    new: Sequence[Side],
-    accounts: list[_Account],
-    regions: tuple[RegionChange, ...],
-) -> WaterfallRow:
-    """Add where to look on both sides, and what is behind the change."""
-    whole = {OUTSIDE, *(side.loop for side in (*base, *new))}  # says no more than the row
-    mine = [r for r in regions if r.row.value == row.row and r.time.change]
-    most = max(mine, key=lambda r: (r.name not in whole, abs(r.time.change)), default=None)
-    places = [
-        _place(sides[account.recording], account.recording, row.row)
-        for sides, account in zip((base, new), accounts, strict=True)
-    ]
-    if most is not None:
-        places = [most.base_place or places[0], most.new_place or places[1]]
-    note = _role_note(row.row, base, new) or _region_note(most)
-    return replace(row, note=note, base_place=places[0], new_place=places[1])
-
-
-def _place(side: Side, recording: int, row: str) -> EvidencePlace:
-    """Return where a row costs most in a typical iteration; the iteration, if it costs nothing."""
-    start, end = side.row_places[[r.value for r in ROWS].index(row)].tolist()
-    if end <= start:
-        start, end = int(side.start_ns[side.typical]), int(side.end_ns[side.typical])
-    return EvidencePlace(recording=recording, start_ns=start, end_ns=end, device=side.device)
-
-
-def _role_note(row: str, base: Sequence[Side], new: Sequence[Side]) -> str:
-    """Say what fetching data took, where the recording tells it."""
-    role = _KIND_OF_ROLE.get(row)
-    if role is None or not all(len(side.roles_ns) for side in (*base, *new)):
-        return ""
-    place = ROLES.index(role)
-    shares = []
-    for first in (False, True):
-        for sides in (base, new):
-            kept = [slice(None) if first else s.kept for s in sides]
-            spent = sum(int(s.roles_ns[k, place].sum()) for s, k in zip(sides, kept, strict=True))
-            whole = sum(int(s.durations_ns[k].sum()) for s, k in zip(sides, kept, strict=True))
-            shares.append(share_text(spent / whole, 1, exact=True))
-    if not any(int(s.roles_ns[:, place].sum()) for s in (*base, *new)):
-        return ""
-    told = (
-        f"Fetching data (DataLoader) takes {shares[0]} of an iteration on base, {shares[1]} on new"
-    )
-    if not any(s.warm_up for s in (*base, *new)):
-        return f"{told}."
-    return f"{told} (with the warm-up that was left out: {shares[2]} and {shares[3]})."
-
-
-def _region_note(most: RegionChange | None) -> str:
-    if most is None or not most.time.significant:
-        return ""
-    where = f"In {most.name[:80]}" if most.name != OUTSIDE else "In no range or operator"
-    before, after = time_text(most.time.base), time_text(most.time.new)
-    return f"{where}: {before} on base, {after} on new."
-
-
-# --- words --------------------------------------------------------------------------------
-
-
-def _without_numbers(sides: Sequence[Side]) -> SideSummary:
-    return SideSummary(recordings=tuple(_recording(side) for side in sides))
-
-
-def _recording(side: Side) -> SideRecording:
-    return SideRecording(
-        name=side.source["name"],
-        sha256=side.source["sha256"],
-        trace_id=side.trace_id,
-        window=side.window,
-        iterations=len(side.start_ns) if side.loop else 0,
-        warm_up=side.warm_up,
-        warm_up_how=side.warm_up_how,
-        warm_up_ns=tuple(side.durations_ns[: side.warm_up].tolist()),
-        median_ns=round(float(np.median(_samples(side)))),
-    )
-
-
-def _summary(sides: Sequence[Side], account: _Account) -> SideSummary:
-    pooled = np.concatenate([_samples(side) for side in sides])
-    typical = sides[account.recording]
-    return SideSummary(
-        recordings=tuple(_recording(side) for side in sides),
-        samples_ns=tuple(tuple(side.durations_ns[side.kept].tolist()) for side in sides),
-        median_ns=account.median_ns,
-        p95_ns=round(float(np.percentile(pooled, 95))) if len(pooled) >= P95_FROM else None,
-        ledger_ns={r.value: ns for r, ns in zip(ROWS, account.rows_ns.tolist(), strict=True)},
-        remainder_ns=account.remainder_ns,
-        typical=EvidencePlace(
-            recording=account.recording,
-            start_ns=int(typical.start_ns[typical.typical]),
-            end_ns=int(typical.end_ns[typical.typical]),
-            device=typical.device,
-        ),
-    )
-
-
-def _sentence(
-    verdict: ComparisonVerdict, delta: Delta, smallest_ns: int, what: str, *, same: bool
-) -> str:
-    base, new = time_text(delta.base), time_text(delta.new)
-    went = f"{what} took {base} and takes {new}"
-    if same:
-        return f"No difference: both sides are the same measurement, {what} took {base}."
-    if delta.low is None or delta.high is None:
-        return f"Inconclusive: {went}, but no uncertainty can be given, so it may be noise."
-    interval = f"{_percent(delta.low, delta)} to {_percent(delta.high, delta)}"
-    if verdict is ComparisonVerdict.NO_DIFFERENCE:
-        limit = share_text(smallest_ns, delta.base)
-        return f"No difference that matters: {went} ({interval}), within ± {limit}."
-    if verdict is ComparisonVerdict.INCONCLUSIVE:
-        found = share_text(delta.detectable or 0.0, delta.base)
-        return (
-            f"Inconclusive: {went} ({_percent(delta.change, delta)}, but {interval} fits as well); "
-            f"a change of {found} would have been found."
-        )
-    ratio = delta.base / delta.new if delta.change < 0 else delta.new / delta.base
-    word, times = ("Improved", "faster") if delta.change < 0 else ("Regressed", "slower")
-    return f"{word}: {went}, {ratio:.2f} x {times} ({_percent(delta.change, delta)}, {interval})."
-
-
-def _percent(ns: float, delta: Delta) -> str:
-    share = 100 * ns / delta.base if delta.base else 0.0
-    return f"{share:+.1f} %" if abs(share) >= 0.05 or not share else f"{share:+.1g} %"
-
-
-def _shift_note(side: Side) -> str:
-    """Say that a run changed in its midst, which is no warm-up and no noise either."""
-    samples = _samples(side)
-    at = shift_within(samples)
-    if not at:
-        return ""
-    ratio = float(np.median(samples[at:]) / np.median(samples[:at])) - 1
-    how = f"{share_text(abs(ratio), 1)} {'longer' if ratio > 0 else 'less'}"
-    return (
-        f"{side.source['name']}: iterations take {how} "
-        f"after the first {at:,} of {len(samples):,} that are compared, too late for a warm-up: "
-        "clocks, neighbours, or another part of the program. All are compared as one run."
-    )
-
-
-def _notes(base: Sequence[Side], new: Sequence[Side], delta: Delta) -> list[str]:
-    notes = []
-    for side in (*base, *new):
-        if side.warm_up:
-            left = f"{count_text(side.warm_up, 'iteration')} at the beginning left out"
-            notes.append(f"{side.source['name']}: {left}: {side.warm_up_how}.")
-        if side.loop and (note := _shift_note(side)):
-            notes.append(note)
-    if delta.low is not None and len(base) == len(new) == 1:
-        notes.append(
-            "One recording on each side: what differs from run to run (clocks, memory layout, "
-            "neighbours) is not in the interval. Record each side several times to have it there."
-        )
-    if any(not side.regions.keys for side in (*base, *new)):
-        notes.append(
-            "Regions are not compared: a recording has no ranges and no operators, or too many "
-            "stretches; choose a shorter window."
-        )
-    if not all(len(side.operators) for side in (*base, *new)):
-        notes.append("Input shapes were not recorded, so equal inputs are assumed.")
-    return notes

@@ -1,0 +1,123 @@
+"""Changes of many quantities at once, from the moments of each run, with their uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analyzers.compare.side import Side, SparseTable
+from analyzers.compare.statistics import (
+    LEVEL,
+    MIN_SAMPLES,
+    Columns,
+    adjusted,
+    correlation_time,
+    from_moments,
+    times_from_first,
+    welch,
+)
+from analyzers.compare.types import (
+    Delta,
+)
+from analyzers.intervals import Array
+
+MAX_ROWS = 500  # of each table; the changes that are left out are smaller than all that are shown
+
+
+class RunMoments(NamedTuple):
+    """Means per iteration of many quantities in one run, and what their uncertainty takes."""
+
+    mean: Array
+    variance: Array
+    size: Array  # of independent iterations
+
+
+def deltas(base: Sequence[RunMoments], new: Sequence[RunMoments], unit: str) -> list[Delta]:
+    """Return the change of each quantity, adjusted for their number.
+
+    Several recordings on a side are the units then; of one each the iterations are.
+    """
+    columns = _compared(base, new)
+    means = [np.mean([run.mean for run in side], axis=0) for side in (base, new)]
+    p_adjusted = adjusted(columns.p_value)
+    rounded = [np.rint(m) if unit == "ns" else m for m in means]
+    rows = zip(*rounded, columns.low, columns.high, columns.p_value, p_adjusted, strict=True)
+    found = []
+    for (b, n, low, high, p, q), detectable in zip(rows, columns.detectable, strict=True):
+        certain = bool(np.isfinite(p))
+        found.append(
+            Delta(
+                base=float(b),
+                new=float(n),
+                change=float(n - b),
+                low=_rounded(low, unit) if certain else None,
+                high=_rounded(high, unit) if certain else None,
+                p_value=float(p) if certain else None,
+                p_adjusted=float(q) if certain else None,
+                detectable=_rounded(detectable, unit) if certain else None,
+                significant=bool(certain and q <= LEVEL and not low <= 0 <= high),
+                unit=unit,
+            )
+        )
+    return found
+
+
+def _rounded(value: float, unit: str) -> float:
+    return float(np.rint(value)) if unit == "ns" else float(value)
+
+
+def _compared(base: Sequence[RunMoments], new: Sequence[RunMoments]) -> Columns:
+    if len(base) == len(new) == 1:
+        (b,), (n,) = base, new
+        return from_moments((b.mean, n.mean), (b.variance, n.variance), (b.size, n.size))
+    runs = [np.array([run.mean for run in side]) for side in (base, new)]
+    return welch(runs[0], runs[1])
+
+
+def moments(samples: Array, time: float) -> RunMoments:
+    """Return the moments of quantities that each iteration has, one column a quantity.
+
+    Args:
+        samples: One row an iteration.
+        time: Correlation time of the iterations' durations, the least that is taken.
+    """
+    count = len(samples)
+    mean = samples.mean(axis=0)
+    centred = samples - mean
+    squares = (centred**2).sum(axis=0)
+    products = (centred[1:] * centred[:-1]).sum(axis=0)
+    return _moments(mean, squares, products, count, time)
+
+
+def sparse_moments(table: SparseTable, values: Array, side: Side, columns: int) -> RunMoments:
+    """Do the same for a sparse table, whose silent places are 0; warm-up is left out."""
+    count = len(side.start_ns) - side.warm_up
+    kept = table.iteration >= side.warm_up
+    order = np.lexsort((table.iteration[kept], table.column[kept]))
+    iteration = (table.iteration[kept].astype(np.int64) - side.warm_up)[order]
+    column, value = table.column[kept][order], values[kept][order].astype(float)
+    total = np.bincount(column, value, minlength=columns)
+    mean = total / count
+    squares = np.bincount(column, value**2, minlength=columns) - count * mean**2
+    follows = (column[1:] == column[:-1]) & (iteration[1:] == iteration[:-1] + 1)
+    pairs = (value[1:] * value[:-1])[follows]
+    products: Array = np.bincount(column[1:][follows], pairs, minlength=columns)
+    ends = np.zeros(columns)
+    for border in (0, count - 1):
+        at_border = iteration == border
+        ends += np.bincount(column[at_border], value[at_border], minlength=columns)
+    products = products - mean * (2 * total - ends) + (count - 1) * mean**2
+    time = correlation_time(side.durations_ns[side.kept])
+    # What is left of equal values by rounding is no variance.
+    squares = np.where(squares > 1e-9 * count * mean**2, squares, 0.0)
+    return _moments(mean, squares, products, count, time)
+
+
+def _moments(mean: Array, squares: Array, products: Array, count: int, time: float) -> RunMoments:
+    if count < MIN_SAMPLES:  # no uncertainty: a size of nothing makes it unknown
+        return RunMoments(mean, np.zeros_like(mean), np.full(mean.shape, np.nan))
+    first = products / np.where(squares > 0, squares, 1.0)
+    times = np.where(squares > 0, np.maximum(times_from_first(first, count), time), 1.0)
+    return RunMoments(mean, squares / (count - 1), count / times)

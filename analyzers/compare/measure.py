@@ -1,0 +1,155 @@
+"""Measures what one recording brings to a comparison: a ``Side``, iteration by iteration.
+
+Which stretches are iterations is decided first; every quantity is then summed over them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyzers.compare.recording_analysis import RecordingAnalysis, cut_ledger
+from analyzers.compare.samples import periods, warm_up
+from analyzers.compare.side import Side
+from analyzers.compare.side_quantities import (
+    iteration_counts,
+    launches_in_iterations,
+    operator_calls,
+    peak_bytes,
+    roles_by_iteration,
+    sampled_clock_mhz,
+)
+from analyzers.compare.side_tables import (
+    iteration_accounts,
+    kernels_by_iteration,
+    regions_by_iteration,
+)
+from analyzers.facts.facts import (
+    UNKNOWN,
+    Facts,
+    WindowError,
+)
+from analyzers.facts.spans import Iteration, Window
+from analyzers.facts.windows import choose_window, find_iterations, plain_name, repetitions
+from analyzers.intervals import Spans
+from analyzers.ledger.ledger import Ledger, build_ledger
+from analyzers.quality import check_quality
+
+
+def measure(
+    facts: Facts, request: str = "", device: int = -1, known: RecordingAnalysis | None = None
+) -> Side:
+    """Return what a recording brings to a comparison.
+
+    Args:
+        facts: The recording.
+        request: ``""`` (the iterations that are found, else the whole window), ``nvtx:NAME`` (every
+            range of that name), or one window as ``analyzers.analyze`` takes it.
+        device: Key of the device to compare; -1 for the one that is busy longest.
+        known: What an analysis of the whole recording left; None to find everything out anew.
+
+    Raises:
+        WindowError: The recording has no such window or device.
+    """
+    spans, found, window = _chosen(facts, request, device, known)
+    whole = Window(start_ns=int(spans.start.min()), end_ns=int(spans.end.max()))
+    ledger = (cut_ledger(known, facts, whole) if known else None) or build_ledger(facts, whole)
+    quality = known.quality if known and not request else check_quality(facts, ledger, found)
+    device = _device(ledger, device)
+    durations = spans.end - spans.start
+    settling = warm_up(durations) if found else None
+    skipped = settling.dropped if settling else 0
+    typical = skipped + int(np.argmin(np.abs(durations[skipped:] - np.median(durations[skipped:]))))
+    in_use = launches_in_iterations(facts.launches, spans, device)
+    table, places = iteration_accounts(ledger, spans, device, typical)
+    source = facts.trace.source
+    return Side(
+        source={
+            "name": source.name,
+            "format": source.format,
+            "tool_version": source.tool_version,
+            "schema_version": source.schema_version,
+            "sha256": source.sha256,
+            "rank": str(source.rank) if source.rank >= 0 else "",
+        },
+        gpus=tuple(sorted({str(n) for n in facts.devices["name"] if n})),
+        devices=device_names(ledger),
+        device=device,
+        request=request,
+        window=window,
+        loop=plain_name(found[0].name) if found else "",
+        start_ns=spans.start,
+        end_ns=spans.end,
+        warm_up=skipped,
+        warm_up_how=settling.how if settling else "",
+        typical=typical,
+        ledger_ns=table,
+        row_places=places,
+        counts=iteration_counts(facts, spans, in_use, device),
+        roles_ns=roles_by_iteration(facts, spans, found),
+        kernels=kernels_by_iteration(facts, in_use, typical),
+        regions=regions_by_iteration(
+            facts, ledger, spans, found, device, skipped=skipped, typical=typical
+        ),
+        operators=operator_calls(facts, spans),
+        peak_bytes=peak_bytes(facts, spans, device),
+        sm_clock_mhz=sampled_clock_mhz(facts, spans),
+        operations=len(facts.launches),
+        counters_only=facts.counters_only,
+        quality=tuple((n.level, n.code, n.message) for n in quality),
+    )
+
+
+def _chosen(
+    facts: Facts, request: str, device: int, known: RecordingAnalysis | None
+) -> tuple[Spans, tuple[Iteration, ...], str]:
+    """Return the stretches to compare, the iterations that they are (if any), and their words."""
+    name = request.removeprefix("nvtx:") if request.startswith("nvtx:") else ""
+    if name and not (name.rpartition("#")[0] and name.rpartition("#")[2].isdecimal()):
+        found, note = repetitions(facts, name, _process_of(facts, device))
+        spans, kept = periods(found, until_next=False)
+        if len(kept) < len(found):
+            note += f" {len(found) - len(kept):,} that overlap another one are left out."
+        return spans, tuple(found[i] for i in kept), note
+    iterations: tuple[Iteration, ...] = ()
+    note = ""
+    if not request or request.startswith("iteration"):
+        iterations, note = (
+            (known.iterations, known.iterations_note) if known else find_iterations(facts)
+        )
+    if not request and len(iterations) > 1:
+        spans, kept = periods(iterations, until_next=True)
+        return spans, tuple(iterations[i] for i in kept), note
+    window = choose_window(facts, request, iterations)
+    if window.end_ns <= window.start_ns:
+        return Spans(np.array([0]), np.array([1])), (), window.label
+    one = Spans(np.array([window.start_ns]), np.array([window.end_ns]))
+    return one, (), f"{window.label}. {note}".strip() if not request else window.label
+
+
+def _process_of(facts: Facts, device: int) -> int | None:
+    """Return the process that alone uses the device (the busiest one for -1); None for several."""
+    if not len(facts.devices):
+        return None
+    if not 0 <= device < len(facts.devices):
+        used = facts.launches["device"].to_numpy()
+        on = np.flatnonzero(used >= 0)
+        device = int(np.bincount(used[on], facts.duration_ns[on], len(facts.devices)).argmax())
+    process = int(facts.devices["process"].iloc[device])
+    return None if process == UNKNOWN else process
+
+
+def device_names(ledger: Ledger) -> tuple[str, ...]:
+    """Return a name for each device of the ledger, to choose it by."""
+    several = len({d.device for d in ledger.devices}) < len(ledger.devices)
+    return tuple(
+        f"GPU {d.device} {d.name}".rstrip() + (f", process {d.process}" if several else "")
+        for d in ledger.devices
+    )
+
+
+def _device(ledger: Ledger, device: int) -> int:
+    if device >= len(ledger.devices):
+        raise WindowError(f"device {device}: the recording has {len(ledger.devices)}")
+    if device >= 0 or not ledger.devices:
+        return device
+    return max(range(len(ledger.devices)), key=lambda key: ledger.devices[key].busy_ns)

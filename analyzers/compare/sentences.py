@@ -1,0 +1,83 @@
+"""The verdict of a comparison in one sentence, and the notes that a reader needs beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyzers.compare.accounts import kept_durations
+from analyzers.compare.samples import shift_within
+from analyzers.compare.side import Side, Sides
+from analyzers.compare.types import (
+    ComparisonVerdict,
+    Delta,
+)
+from analyzers.words import count_text, share_text, time_text
+
+
+def verdict_sentence(
+    verdict: ComparisonVerdict, delta: Delta, smallest_ns: int, what: str, *, same: bool
+) -> str:
+    """Return the answer in words, with its number."""
+    base, new = time_text(delta.base), time_text(delta.new)
+    went = f"{what} took {base} and takes {new}"
+    if same:
+        return f"No difference: both sides are the same measurement, {what} took {base}."
+    if delta.low is None or delta.high is None:
+        return f"Inconclusive: {went}, but no uncertainty can be given, so it may be noise."
+    interval = f"{_percent(delta.low, delta)} to {_percent(delta.high, delta)}"
+    if verdict is ComparisonVerdict.NO_DIFFERENCE:
+        limit = share_text(smallest_ns, delta.base)
+        return f"No difference that matters: {went} ({interval}), within ± {limit}."
+    if verdict is ComparisonVerdict.INCONCLUSIVE:
+        found = share_text(delta.detectable or 0.0, delta.base)
+        return (
+            f"Inconclusive: {went} ({_percent(delta.change, delta)}, but {interval} fits as well); "
+            f"a change of {found} would have been found."
+        )
+    ratio = delta.base / delta.new if delta.change < 0 else delta.new / delta.base
+    word, times = ("Improved", "faster") if delta.change < 0 else ("Regressed", "slower")
+    return f"{word}: {went}, {ratio:.2f} x {times} ({_percent(delta.change, delta)}, {interval})."
+
+
+def _percent(ns: float, delta: Delta) -> str:
+    share = 100 * ns / delta.base if delta.base else 0.0
+    return f"{share:+.1f} %" if abs(share) >= 0.05 or not share else f"{share:+.1g} %"
+
+
+def _shift_note(side: Side) -> str:
+    """Say that a run changed in its midst, which is no warm-up and no noise either."""
+    samples = kept_durations(side)
+    at = shift_within(samples)
+    if not at:
+        return ""
+    ratio = float(np.median(samples[at:]) / np.median(samples[:at])) - 1
+    how = f"{share_text(abs(ratio), 1)} {'longer' if ratio > 0 else 'less'}"
+    return (
+        f"{side.source['name']}: iterations take {how} "
+        f"after the first {at:,} of {len(samples):,} that are compared, too late for a warm-up: "
+        "clocks, neighbours, or another part of the program. All are compared as one run."
+    )
+
+
+def reader_notes(base: Sides, new: Sides, delta: Delta) -> list[str]:
+    """Return what limits this comparison: warm-up, shifts, and what was not recorded."""
+    notes = []
+    for side in (*base, *new):
+        if side.warm_up:
+            left = f"{count_text(side.warm_up, 'iteration')} at the beginning left out"
+            notes.append(f"{side.source['name']}: {left}: {side.warm_up_how}.")
+        if side.loop and (note := _shift_note(side)):
+            notes.append(note)
+    if delta.low is not None and len(base) == len(new) == 1:
+        notes.append(
+            "One recording on each side: what differs from run to run (clocks, memory layout, "
+            "neighbours) is not in the interval. Record each side several times to have it there."
+        )
+    if any(not side.regions.keys for side in (*base, *new)):
+        notes.append(
+            "Regions are not compared: a recording has no ranges and no operators, or too many "
+            "stretches; choose a shorter window."
+        )
+    if not all(len(side.operators) for side in (*base, *new)):
+        notes.append("Input shapes were not recorded, so equal inputs are assumed.")
+    return notes

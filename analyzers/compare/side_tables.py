@@ -1,0 +1,167 @@
+"""What each iteration consists of: its account, its kernels and its regions, as tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analyzers.compare.side import GRAPH_NAME, OTHERS, Kernels, Regions, SparseTable
+from analyzers.facts.facts import (
+    COMMUNICATION,
+    GRAPH,
+    KERNEL,
+    Facts,
+)
+from analyzers.facts.occupancy import combined, first_of_each
+from analyzers.facts.spans import Iteration
+from analyzers.finding import Row
+from analyzers.intervals import Array, Spans, overlaps
+from analyzers.ledger.booking import ROW_CODE, ROWS
+from analyzers.ledger.ledger import Ledger
+from analyzers.ledger.regions import stretches_by_region
+
+MAX_KERNELS = 2_000  # launch configurations that are compared one by one; the others are one row
+MAX_SEQUENCE = 20_000  # launches of an iteration whose order is kept
+NO_SHAPE = (-1, -1, -1, -1, -1, -1)
+_SHAPE = ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z")
+
+
+def iteration_accounts(
+    ledger: Ledger, spans: Spans, device: int, typical: int
+) -> tuple[Array, Array]:
+    """Return each iteration's account, and where each row costs most in the typical one."""
+    segments = ledger.segments[(ledger.segments["device"] == device).to_numpy()]
+    bounds = Spans(segments["start_ns"].to_numpy(), segments["end_ns"].to_numpy())
+    iteration, segment, start, end = overlaps(spans, bounds)
+    row, length = segments["row"].to_numpy()[segment].astype(np.int64), end - start
+    sums = np.bincount(iteration * len(ROWS) + row, length, minlength=len(spans.start) * len(ROWS))
+    table = np.rint(sums).astype(np.int64).reshape(-1, len(ROWS))
+    # Without any device nothing was booked: then the host has all of it.
+    table[:, ROW_CODE[Row.HOST]] += spans.end - spans.start - table.sum(axis=1)
+    places = np.full((len(ROWS), 2), -1, np.int64)
+    mine = np.flatnonzero(iteration == typical)
+    mine = mine[np.argsort(length[mine], kind="stable")]
+    places[row[mine]] = np.column_stack((start[mine], end[mine]))  # the longest comes last
+    return table, places
+
+
+def kernels_by_iteration(facts: Facts, in_use: tuple[Array, Array], typical: int) -> Kernels:
+    """Return kernels by name and launch configuration, from launches and the iteration of each."""
+    rows, iteration = in_use
+    kind = facts.launches["kind"].to_numpy()[rows]
+    chosen = np.isin(kind, (KERNEL, COMMUNICATION, GRAPH))
+    rows, iteration = rows[chosen], iteration[chosen]
+    name_id, short_id, shape = _described(facts)
+    key = combined([name_id[rows], *(column[rows] for column in shape)])
+    code, unique = pd.factorize(key)
+    duration = facts.duration_ns[rows]
+    sums = np.bincount(code, duration, minlength=len(unique))
+    order = np.argsort(-sums, kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    code = place[code]
+    first = rows[first_of_each(code, len(order))][:MAX_KERNELS] if len(rows) else rows
+    names, short = _texts(facts, name_id[first]), _texts(facts, short_id[first])
+    shapes = np.column_stack([column[first] for column in shape]).astype(np.int64)
+    if len(order) > MAX_KERNELS:
+        code = np.minimum(code, MAX_KERNELS)
+        names, short = (*names, OTHERS), (*short, OTHERS)
+        shapes = np.concatenate((shapes, [NO_SHAPE]))
+    mine = np.flatnonzero(iteration == typical)
+    longest = np.full((len(names), 2), -1, np.int64)
+    by_length = mine[np.argsort(duration[mine], kind="stable")]
+    begin, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
+    ran = rows[by_length]
+    longest[code[by_length]] = np.column_stack((begin[ran], end[ran]))
+    return Kernels(
+        names=names,
+        short_names=short,
+        shapes=shapes,
+        longest=longest,
+        sequence=code[mine[:MAX_SEQUENCE]].astype(np.int32),
+        by_iteration=_sparse(iteration, code, duration, len(names)),
+    )
+
+
+def _texts(facts: Facts, ids: Array) -> tuple[str, ...]:
+    texts = zip(ids.tolist(), facts.trace.names(ids), strict=True)
+    return tuple(str(text) if i >= 0 else GRAPH_NAME for i, text in texts)
+
+
+def _described(facts: Facts) -> tuple[Array, Array, list[Array]]:
+    """Return name, short name and launch configuration of each launch, one column a number."""
+    columns = facts.of_table("kernels", ["short_name_id", *_SHAPE])
+    rows = columns.index.to_numpy()
+
+    def of_all(name: str) -> Array:
+        values = columns[name].to_numpy()
+        if len(rows) == len(facts.launches):
+            return values
+        filled = np.full(len(facts.launches), -1, values.dtype)
+        filled[rows] = values
+        return filled
+
+    shape = [of_all(name) for name in _SHAPE]
+    return facts.launches["name_id"].to_numpy(), of_all("short_name_id"), shape
+
+
+def _sparse(iteration: Array, column: Array, ns: Array, columns: int) -> SparseTable:
+    """Sum by iteration and thing; the things are so many."""
+    key = iteration.astype(np.int64) * max(columns, 1) + column
+    code, unique = pd.factorize(key)
+    place, number = np.divmod(unique, max(columns, 1))
+    return SparseTable(
+        iteration=place.astype(np.int32),
+        column=number.astype(np.int32),
+        ns=np.rint(np.bincount(code, ns, minlength=len(unique))).astype(np.int64),
+        count=np.bincount(code, minlength=len(unique)).astype(np.int64),
+    )
+
+
+def regions_by_iteration(  # noqa: PLR0913 - what the ledger is cut by
+    facts: Facts,
+    ledger: Ledger,
+    spans: Spans,
+    found: tuple[Iteration, ...],
+    device: int,
+    *,
+    skipped: int,
+    typical: int,
+) -> Regions:
+    """Return the ledger by region of the program, for one device."""
+    booked, levels = stretches_by_region(facts, ledger, found)
+    mine = np.flatnonzero((booked["device"] == device).to_numpy())
+    mine = mine[np.argsort(booked["start_ns"].to_numpy()[mine], kind="stable")]
+    stretches = booked.iloc[mine]
+    bounds = Spans(stretches["start_ns"].to_numpy(), stretches["end_ns"].to_numpy())
+    iteration, stretch, start, end = overlaps(spans, bounds)
+    row = stretches["row"].to_numpy()[stretch].astype(np.int64)
+    keys: list[tuple[str, str, str]] = []
+    codes, which = [], []
+    for level, code, texts in levels:
+        region = code[mine][stretch]
+        number, unique = pd.factorize(region * len(ROWS) + row)
+        codes.append(number + len(keys))
+        which.append(np.arange(len(number)))
+        keys += [(level, texts[u // len(ROWS)], ROWS[u % len(ROWS)].value) for u in unique]
+    if not keys:
+        return _no_regions()
+    column, place = np.concatenate(codes), np.concatenate(which)
+    when, length = iteration[place], (end - start)[place]
+    # The last one stays: the longest of the typical iteration, else of all after the warm-up.
+    last_best = np.lexsort((length, when == typical))
+    last_best = last_best[when[last_best] >= skipped]
+    longest = np.full((len(keys), 2), -1, np.int64)
+    longest[column[last_best]] = np.column_stack((start[place], end[place]))[last_best]
+    return Regions(
+        keys=tuple(keys), longest=longest, by_iteration=_sparse(when, column, length, len(keys))
+    )
+
+
+def _no_regions() -> Regions:
+    none = np.empty(0, np.int64)
+    return Regions(
+        keys=(),
+        longest=np.empty((0, 2), np.int64),
+        by_iteration=SparseTable(iteration=none, column=none, ns=none, count=none),
+    )

@@ -1,0 +1,147 @@
+"""Whether both sides measured the same work: their iterations, workloads, results and ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from analyzers.compare.differences import stated_difference
+from analyzers.compare.side import Sides
+from analyzers.compare.types import Difference, Level
+
+MAX_COUNT_RATIO = 1.5  # of iterations, before it is worth a warning
+
+
+def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
+    """Compare the ranges that are iterations, and how many were recorded."""
+    loops = [sorted({side.loop for side in sides}) for sides in (base, new)]
+    found = [bool(side.loop) for side in (*base, *new)]
+    if any(found) and not all(found):
+        missing = next(s for s in (*base, *new) if not s.loop)
+        yield Difference(
+            what="window",
+            base=", ".join(loops[0]),
+            new=", ".join(loops[1]),
+            level=Level.BLOCKING,
+            sentence=(
+                "Iterations were found in some recordings only; in "
+                f"{missing.source['name']} there are none. Name the range that is one iteration "
+                "on both sides with --window nvtx:NAME."
+            ),
+        )
+        return
+    if all(found):
+        why = "Make sure that both are one iteration of the same work."
+        yield stated_difference(
+            "window", "The range that is an iteration", loops, Level.WARNING, why
+        )
+        counts = [[len(side.start_ns) for side in sides] for sides in (base, new)]
+        yield _counts(counts)
+        return
+    yield Difference(
+        what="window",
+        base=base[0].window,
+        new=new[0].window,
+        level=Level.WARNING,
+        sentence=(
+            "No iterations were found on either side, so whole windows are compared: "
+            "that is right only if both did the same work."
+        ),
+    )
+
+
+def _counts(counts: list[list[int]]) -> Difference:
+    texts = [", ".join(f"{c:,}" for c in side) for side in counts]
+    given: dict[str, Any] = {"what": "iterations", "base": texts[0], "new": texts[1]}
+    sizes = [float(np.mean(side)) for side in counts]
+    if sizes[0] == sizes[1]:
+        sentence = f"Iterations: {texts[0]} on both sides."
+        if counts[0] != counts[1]:
+            sentence = f"Iterations: {texts[0]} on base, {texts[1]} on new."
+        return Difference(**given, level=Level.SAME, sentence=sentence)
+    much = max(sizes) > MAX_COUNT_RATIO * min(sizes)
+    return Difference(
+        **given,
+        level=Level.WARNING if much else Level.INFO,
+        sentence=(
+            f"The number of iterations differs: {texts[0]} on base, {texts[1]} on new; "
+            "times are given per iteration."
+        ),
+    )
+
+
+def workload_differences(base: Sides, new: Sides) -> Iterator[Difference]:
+    """Compare what the workloads state about themselves, and what they computed."""
+    stated = [[str(s.summary.get("pair") or "") for s in sides] for sides in (base, new)]
+    if not any(any(s) for s in stated):
+        return
+    why = "They do different work."
+    yield stated_difference("workload", "The workload", stated, Level.BLOCKING, why)
+    devices = [[str(s.summary.get("device") or "") for s in sides] for sides in (base, new)]
+    yield stated_difference("workload device", "The kind of device", devices, Level.BLOCKING)
+    seeds = [[str(s.summary.get("seed", "")) for s in sides] for sides in (base, new)]
+    yield stated_difference("seed", "The seed", seeds, Level.WARNING)
+    yield _results(base, new)
+
+
+def _results(base: Sides, new: Sides) -> Difference:
+    """Compare what the programs computed; a faster wrong result is worth nothing."""
+    known = [
+        [side.summary.get("result") or {} for side in sides if side.summary.get("result")]
+        for sides in (base, new)
+    ]
+    if not known[0] or not known[1]:
+        return stated_difference("result", "The result", [[""], [""]], Level.UNKNOWN)
+    first, apart = known[0][0], 0.0
+    for other in (*known[0][1:], *known[1]):
+        apart = max(apart, _apart(first, other))
+    agrees = apart <= 1.0
+    sentence = "Both sides compute the same result, within the workload's own tolerance."
+    if not agrees:
+        sentence = (
+            "The two sides compute different results: they are further apart than the "
+            "workload's own tolerance, so neither is an optimization of the other."
+        )
+    level = Level.SAME if agrees else Level.BLOCKING
+    return Difference(what="result", base="", new="", level=level, sentence=sentence)
+
+
+def _apart(first: dict[str, Any], other: dict[str, Any]) -> float:
+    """Return the largest difference between two results, in units of what is tolerated."""
+    values = first.get("values") or [], other.get("values") or []
+    if len(values[0]) != len(values[1]):
+        return math.inf
+    tolerance = max(float(first.get("rtol") or 0.0), float(other.get("rtol") or 0.0))
+    worst = 0.0
+    for a, b in zip(*values, strict=True):
+        allowed = max(tolerance * max(abs(a), abs(b)), 1e-6)
+        worst = max(worst, abs(a - b) / allowed) if math.isfinite(a - b) else math.inf
+    return worst
+
+
+def rank_differences(base: Sides, new: Sides) -> Iterator[Difference]:
+    """Tell processes of one distributed job from repeated runs."""
+    ranks = [[side.source.get("rank") or "" for side in sides] for sides in (base, new)]
+    known = [sorted({rank for rank in side if rank}, key=int) for side in ranks]
+    if not all(known):
+        return
+    texts = [", ".join(side) for side in known]
+    given: dict[str, Any] = {"what": "ranks", "base": texts[0], "new": texts[1]}
+    if max(map(len, known)) > 1:
+        label, several = next(
+            (n, t) for n, t, k in zip(("base", "new"), texts, known, strict=True) if len(k) > 1
+        )
+        yield Difference(
+            **given,
+            level=Level.BLOCKING,
+            sentence=(
+                f"The recordings of {label} are of ranks {several} of a distributed job. Ranks are "
+                "no repeated runs: compare the same rank of each run."
+            ),
+        )
+        return
+    why = "Ranks may have different work."
+    yield stated_difference("ranks", "The rank", ranks, Level.WARNING, why)
