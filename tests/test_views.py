@@ -3,7 +3,10 @@
 import errno
 import json
 import re
+import subprocess
+import sys
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -658,3 +661,15 @@ def test_a_folder_is_not_a_recording(tmp_path):
 def test_every_sample_is_described():
     shown = {p.relative_name for p in places.recordings(places.SAMPLES)}
     assert shown <= set(places.sample_words())
+
+
+def test_no_page_hides_the_package_of_its_name():
+    code = (
+        "from streamlit.testing.v1 import AppTest; import sys;"
+        "app = AppTest.from_file('views/main.py', default_timeout=60).run();"
+        "assert not app.exception; import timeline.view; print(timeline.__file__)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert Path(ran.stdout.strip()) == ROOT / "timeline" / "__init__.py"

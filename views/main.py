@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# Streamlit puts this folder on the path for each run, where the page ``timeline.py`` would be
+# found for the package ``timeline``, and a further page for a package of its name.
+_HERE = Path(__file__).resolve().parent
+sys.path[:] = [place for place in sys.path if Path(place).resolve() != _HERE]
+
 import contextlib
 import logging
 import uuid
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import streamlit as st
 
