@@ -33,7 +33,7 @@ from analyzers.kernels.verdict import (
 )
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.ncu_command import MOST_OF_THE_TIME, why_no_counters
-from analyzers.losses.parallelism import why_not_told
+from analyzers.losses.parallelism import why_unknown
 from analyzers.recorder import recorder_of
 from analyzers.report import QualityNote, Verdict
 from analyzers.words import share_text, time_text
@@ -180,7 +180,7 @@ def examined_causes(facts: Facts, ledger: Ledger) -> tuple[tuple[Cause, ...], tu
         examined += [Cause.BANDWIDTH, Cause.COMMUNICATION]
         if len(facts.api):
             examined += _NEEDS_CALLS
-        if not why_not_told(facts):
+        if not why_unknown(facts):
             examined.append(Cause.PARALLELISM)
         if ledger.examined is not None and ledger.examined.covered_share >= MOST_OF_THE_TIME:
             examined += examined_by_counters(ledger)

@@ -100,7 +100,7 @@ class Inside:
     high_ns: Array
     told: Array
 
-    def told_share(self, *parts: Part) -> float:
+    def counted_share(self, *parts: Part) -> float:
         """Return the part of the time, 0 to 1, in launches that tell any of these parts."""
         told = self.told[list(parts)].any(axis=0)
         return float(self.ns[told].sum() / max(int(self.ns.sum()), 1))

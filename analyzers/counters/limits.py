@@ -71,9 +71,9 @@ class Limits:
 
         One stage that was counted does not tell how busy the others are.
         """
-        told = _part(self.counters.metric(*MEMORY))
+        counted = _part(self.counters.metric(*MEMORY))
         stages = np.stack([self.dram, self.l2, self.l1])
-        return np.where(np.isnan(told), stages.max(axis=0), told)
+        return np.where(np.isnan(counted), stages.max(axis=0), counted)
 
     @functools.cached_property
     def memory_at_least(self) -> Array:
@@ -135,15 +135,15 @@ class Limits:
     def block_threads(self) -> Array:
         """Threads of a block."""
         axes = [self.counters.profiled[f"block_{a}"].to_numpy().astype(float) for a in "xyz"]
-        told = np.where(np.min(axes, axis=0) > 0, np.prod(axes, axis=0), np.nan)
-        return np.where(np.isnan(told), self.counters.metric("launch__block_size"), told)
+        counted = np.where(np.min(axes, axis=0) > 0, np.prod(axes, axis=0), np.nan)
+        return np.where(np.isnan(counted), self.counters.metric("launch__block_size"), counted)
 
     @functools.cached_property
     def blocks(self) -> Array:
         """Blocks of the grid."""
         axes = [self.counters.profiled[f"grid_{a}"].to_numpy().astype(float) for a in "xyz"]
-        told = np.where(np.min(axes, axis=0) > 0, np.prod(axes, axis=0), np.nan)
-        return np.where(np.isnan(told), self.counters.metric("launch__grid_size"), told)
+        counted = np.where(np.min(axes, axis=0) > 0, np.prod(axes, axis=0), np.nan)
+        return np.where(np.isnan(counted), self.counters.metric("launch__grid_size"), counted)
 
     @functools.cached_property
     def sm_count(self) -> Array:
@@ -159,10 +159,10 @@ class Limits:
     def blocks_per_sm(self) -> Array:
         """Blocks of the grid for each multiprocessor; from waves where their number is silent."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            told = self.blocks / self.sm_count
+            counted = self.blocks / self.sm_count
         limits = [self.counters.metric(f"launch__occupancy_limit_{name}") for name in LIMITS]
         resident = np.fmin.reduce(limits)
-        return np.where(np.isnan(told), self.waves * resident, told)
+        return np.where(np.isnan(counted), self.waves * resident, counted)
 
     @functools.cached_property
     def achieved(self) -> Array:

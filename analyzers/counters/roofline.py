@@ -253,8 +253,8 @@ def _seconds(counters: Counters) -> Array:
     """Return how long each profiled launch itself took; not-a-number where that is unknown."""
     duration = counters.metric(*DURATION)
     if "duration_ns" in counters.profiled:  # some recordings tell it by cycles and clock alone
-        told = counters.profiled["duration_ns"].to_numpy().astype(float)
-        duration = np.where(np.isnan(duration), told, duration)
+        recorded_ns = counters.profiled["duration_ns"].to_numpy().astype(float)
+        duration = np.where(np.isnan(duration), recorded_ns, duration)
     return np.where(duration > 0, duration * NANO, np.nan)
 
 

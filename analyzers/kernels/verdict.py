@@ -79,7 +79,7 @@ def examined_by_counters(ledger: Ledger) -> tuple[Cause, ...]:
     if inside is None:
         return ()
     return tuple(
-        c for c, parts in _TOLD_BY.items() if inside.told_share(*parts) >= MOST_OF_THE_TIME
+        c for c, parts in _TOLD_BY.items() if inside.counted_share(*parts) >= MOST_OF_THE_TIME
     )
 
 
@@ -91,18 +91,18 @@ def verdict_of_counters(
     not_examined: tuple[Cause, ...],
 ) -> Verdict:
     """Return the sentence that matters about the inside of kernels."""
-    cause, share, told = _told(facts, ledger, findings, examined)
+    cause, share, sentence = _judge(facts, ledger, findings, examined)
     rest = "" if cause == "unknown" else _unexamined(facts, ledger, examined)
     return Verdict(
         cause=cause,
         share=share,
-        sentence=" ".join(part for part in (told, rest, BETWEEN) if part),
+        sentence=" ".join(part for part in (sentence, rest, BETWEEN) if part),
         examined=examined,
         not_examined=not_examined,
     )
 
 
-def _told(
+def _judge(
     facts: Facts, ledger: Ledger, findings: tuple[Finding, ...], examined: tuple[Cause, ...]
 ) -> tuple[str, float, str]:
     """Return the cause, its share, and what to say about it."""
@@ -112,15 +112,15 @@ def _told(
     share = booked[cause] / in_use
     worst = _largest_in_kernel_row(findings)
     if share >= HEALTHY_BELOW:
-        told = f"{_TITLES[cause]}: {ledger.share(booked[cause])} {LOSSES_INSIDE[cause]}."
+        sentence = f"{_TITLES[cause]}: {ledger.share(booked[cause])} {LOSSES_INSIDE[cause]}."
         first = next((f for f in findings if f.cause is cause), None)
-        told += f" {first.title}." if first else ""
+        sentence += f" {first.title}." if first else ""
         if worst is not None and worst.lost_ns > booked[cause]:
-            told += f" There may be more to win: {worst.title}."
-        return cause.value, share, told
+            sentence += f" There may be more to win: {worst.title}."
+        return cause.value, share, sentence
     if worst is not None and worst.lost_ns >= HEALTHY_BELOW * in_use:
-        told = f"{_TITLES[worst.cause]}: up to {ledger.share(worst.lost_ns)} can be won back."
-        return worst.cause.value, worst.lost_ns / in_use, f"{told} {worst.title}."
+        sentence = f"{_TITLES[worst.cause]}: up to {ledger.share(worst.lost_ns)} can be won back."
+        return worst.cause.value, worst.lost_ns / in_use, f"{sentence} {worst.title}."
     if Cause.BANDWIDTH not in examined:  # idle compute alone may as well wait for memory
         return "unknown", 0.0, f"Could not tell: {_unexamined(facts, ledger, examined)}"
     if _may_wait(ledger):
@@ -132,9 +132,9 @@ def _told(
         )
     limit = share_text(HEALTHY_BELOW, 1)
     how = "inside kernels" if set(ROW_INSIDE) <= set(examined) else "as far as was counted"
-    told = f"Healthy {how}: no cause costs {limit} of {ledger.whole}."
+    sentence = f"Healthy {how}: no cause costs {limit} of {ledger.whole}."
     busy = f" The kernels keep {text} busy." if (text := _busy_text(ledger)) else ""
-    return "healthy", share, f"{told}{busy}"
+    return "healthy", share, f"{sentence}{busy}"
 
 
 def _largest_in_kernel_row(findings: tuple[Finding, ...]) -> Finding | None:
@@ -149,7 +149,7 @@ def _largest_in_kernel_row(findings: tuple[Finding, ...]) -> Finding | None:
 def _may_wait(ledger: Ledger) -> bool:
     """Tell whether kernels leave the GPU idle, and nothing says whether they wait."""
     inside = ledger.inside
-    if inside is None or inside.told_share(Part.LATENCY) >= MOST_OF_THE_TIME:
+    if inside is None or inside.counted_share(Part.LATENCY) >= MOST_OF_THE_TIME:
         return False
     return max(_busy(ledger).values(), default=1.0) < BUSY_FROM
 

@@ -43,17 +43,17 @@ def timeline_sentence(kernels: pd.DataFrame) -> str:
     total = int(kernels["total_ns"].sum())
     first = kernels.iloc[int(kernels["total_ns"].to_numpy().argmax())]
     time = int(first["total_ns"])
-    told = (
+    sentence = (
         f"{_name(first)} takes {share_text(time, total)} of kernel time: "
         f"{time_text(time)} in {count_text(int(first['count']), 'launch')}."
     )
     unfilled = kernels["unfilled_share"].to_numpy() * kernels["total_ns"].to_numpy()
     worst = kernels.iloc[int(unfilled.argmax())]
     if unfilled.max() < NOTABLE_SHARE * total:
-        return told
+        return sentence
     who = "it has" if worst["name"] == first["name"] else f"{_name(worst)} has"
     return (
-        f"{told} Computed, not measured: {who} {worst['unfilled_why']}, which costs up to "
+        f"{sentence} Computed, not measured: {who} {worst['unfilled_why']}, which costs up to "
         f"{time_text(int(unfilled.max()))}."
     )
 

@@ -30,7 +30,7 @@ NAMED_KERNELS = 1  # in a title; the evidence has more
 
 
 @dataclass(frozen=True, eq=False)
-class Losing:
+class ProfiledLoss:
     """The launches that lose time for one reason.
 
     Attributes:
@@ -118,7 +118,7 @@ class Losing:
         return f"Launches of {name_text(names[0])}{also}"
 
 
-def why_not_told(
+def why_unknown(
     facts: Facts,
     ledger: Ledger,
     part: Part,
@@ -140,48 +140,48 @@ def why_not_told(
     inside = ledger.inside
     if inside is None:
         return why_no_counters(facts, ledger)
-    told = inside.told_share(part)
-    if told >= MOST_OF_THE_TIME or losing(facts, ledger, part) is not None:
+    counted = inside.counted_share(part)
+    if counted >= MOST_OF_THE_TIME or profiled_loss(facts, ledger, part) is not None:
         return ""
     reason = why_missing(facts, ledger, metrics, sections)
-    return f"in {share_text(1 - told, 1)} of the time counted, {reason}" if told else reason
+    return f"in {share_text(1 - counted, 1)} of the time counted, {reason}" if counted else reason
 
 
-def losing(facts: Facts, ledger: Ledger, part: Part) -> Losing | None:
+def profiled_loss(facts: Facts, ledger: Ledger, part: Part) -> ProfiledLoss | None:
     """Return the launches that lose time for this reason; None when it is too little to tell."""
     inside = ledger.inside
     if inside is None:
         return None
     losing_rows = np.flatnonzero(inside.booked_ns[part] > 0)
-    found = Losing(part, inside, losing_rows, facts, ledger.examined)
-    return found if is_notable(ledger, found.lost_ns) else None
+    loss = ProfiledLoss(part, inside, losing_rows, facts, ledger.examined)
+    return loss if is_notable(ledger, loss.lost_ns) else None
 
 
-def finding(found: Losing, ledger: Ledger, what: str, *, formula: str, **more: Any) -> Finding:
+def finding(loss: ProfiledLoss, ledger: Ledger, what: str, *, formula: str, **more: Any) -> Finding:
     """Return the finding about launches that lose.
 
     Args:
-        found: The launches.
+        loss: The launches.
         ledger: The account.
         what: What they do, in words that follow their names.
         formula: How the loss was estimated.
         more: ``advice``, ``does_not_apply_when`` and ``evidence`` of the finding.
     """
-    inside, part = found.inside, found.part
-    low, high = (int(ns[part][found.rows].sum()) for ns in (inside.low_ns, inside.high_ns))
+    inside, part = loss.inside, loss.part
+    low, high = (int(ns[part][loss.rows].sum()) for ns in (inside.low_ns, inside.high_ns))
     row = ROW_OF_PART.get(part, Row.KERNEL)
     about = "about" if row is not Row.KERNEL else "up to"
     title = (
-        f"{found.who} {what}: {about} {time_text(found.lost_ns)} of {time_text(found.time_ns)}, "
-        f"{ledger.share(found.lost_ns)}"
+        f"{loss.who} {what}: {about} {time_text(loss.lost_ns)} of {time_text(loss.time_ns)}, "
+        f"{ledger.share(loss.lost_ns)}"
     )
-    range_ = (Evidence(name="launches concerned", value=found.count, unit="count"),)
+    range_ = (Evidence(name="launches concerned", value=loss.count, unit="count"),)
     observed = (e for e in more.pop("evidence", ()) if np.isfinite(e.value))
-    evidence = (*observed, *range_, *found.evidence())
+    evidence = (*observed, *range_, *loss.evidence())
     return Finding(
         title=title,
         row=row,
-        lost_ns=found.lost_ns,
+        lost_ns=loss.lost_ns,
         confidence=Confidence.INFERRED,
         evidence=evidence,
         low_ns=low,

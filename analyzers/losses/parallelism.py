@@ -48,7 +48,7 @@ WORDS = ("", "fewer blocks than multiprocessors", "a nearly empty last wave", "f
 """Each ``Parallelism`` in words; nothing when there is enough."""
 
 
-def why_not_told(facts: Facts) -> str:
+def why_unknown(facts: Facts) -> str:
     """Return why the recording can't say how kernels fill the GPU; empty when it can."""
     kinds = facts.launches["kind"].to_numpy()
     recorder = recorder_of(facts.trace)

@@ -29,7 +29,7 @@ import numpy as np
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.losses.inside_kernels import finding, profiled_loss, why_unknown
 from analyzers.metric_names import CONFLICTS, WAVEFRONTS, Part
 
 CAUSE = Cause.BANDWIDTH
@@ -41,15 +41,15 @@ SECTIONS = ("MemoryWorkloadAnalysis_Tables", "SpeedOfLight")
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report launches whose shared-memory accesses are repeated for bank conflicts."""
-    if reason := why_not_told(facts, ledger, Part.BANK_CONFLICTS, METRICS, SECTIONS):
+    if reason := why_unknown(facts, ledger, Part.BANK_CONFLICTS, METRICS, SECTIONS):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.BANK_CONFLICTS)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.BANK_CONFLICTS)
+    if loss is None:
         return Clear()
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = 100 * found.mean(found.inside.limits.conflict_ratio)
+        ratio = 100 * loss.mean(loss.inside.limits.conflict_ratio)
     return finding(
-        found,
+        loss,
         ledger,
         f"repeat accesses to shared memory: {ratio:.0f} % of its wavefronts are bank conflicts",
         formula="time * conflicts / wavefronts * weight of shared memory, busy to m / max(c, m)",

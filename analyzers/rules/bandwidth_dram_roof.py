@@ -29,7 +29,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.losses.inside_kernels import finding, profiled_loss, why_unknown
 from analyzers.metric_names import AT_ROOF, DRAM, Part
 
 CAUSE = Cause.BANDWIDTH
@@ -40,14 +40,14 @@ SECTIONS = ("SpeedOfLight",)
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report launches at the limit of device memory."""
-    if reason := why_not_told(facts, ledger, Part.DRAM, DRAM[:1], SECTIONS):
+    if reason := why_unknown(facts, ledger, Part.DRAM, DRAM[:1], SECTIONS):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.DRAM)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.DRAM)
+    if loss is None:
         return Clear()
-    busy = 100 * found.mean(found.inside.limits.dram)
+    busy = 100 * loss.mean(loss.inside.limits.dram)
     return finding(
-        found,
+        loss,
         ledger,
         f"use {busy:.0f} % of device memory's bandwidth (the limit is near from "
         f"{100 * AT_ROOF:.0f} % on)",

@@ -90,6 +90,6 @@ def _kernels_inside(facts: Facts, ledger: Ledger, at_limit: dict[int, Spans]) ->
     device = facts.launches["device"].to_numpy()[rows]
     lost = np.zeros(len(rows), np.int64)
     for key, spans in at_limit.items():
-        mine = device == key
-        lost[mine] = covered(Spans(start[mine], end[mine]), spans)
+        on_device = device == key
+        lost[on_device] = covered(Spans(start[on_device], end[on_device]), spans)
     return pd.DataFrame({"launch": rows, "lost_ns": lost})[lost > 0]

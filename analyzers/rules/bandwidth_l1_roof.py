@@ -29,7 +29,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.losses.inside_kernels import finding, profiled_loss, why_unknown
 from analyzers.metric_names import AT_ROOF, L1_STAGES, Part
 
 CAUSE = Cause.BANDWIDTH
@@ -40,14 +40,14 @@ SECTIONS = ("SpeedOfLight", "MemoryWorkloadAnalysis_Tables")
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report launches at the limit of L1's data stages."""
-    if reason := why_not_told(facts, ledger, Part.L1, L1_STAGES[:1], SECTIONS):
+    if reason := why_unknown(facts, ledger, Part.L1, L1_STAGES[:1], SECTIONS):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.L1)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.L1)
+    if loss is None:
         return Clear()
-    busy = 100 * found.mean(found.inside.limits.l1)
+    busy = 100 * loss.mean(loss.inside.limits.l1)
     return finding(
-        found,
+        loss,
         ledger,
         f"keep a data stage of L1 and shared memory {busy:.0f} % busy (the limit is near from "
         f"{100 * AT_ROOF:.0f} % on)",

@@ -28,7 +28,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.losses.inside_kernels import finding, profiled_loss, why_unknown
 from analyzers.metric_names import AT_ROOF, L2, Part
 
 CAUSE = Cause.BANDWIDTH
@@ -39,14 +39,14 @@ SECTIONS = ("SpeedOfLight",)
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report launches at the limit of the L2 cache."""
-    if reason := why_not_told(facts, ledger, Part.L2, L2, SECTIONS):
+    if reason := why_unknown(facts, ledger, Part.L2, L2, SECTIONS):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.L2)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.L2)
+    if loss is None:
         return Clear()
-    busy = 100 * found.mean(found.inside.limits.l2)
+    busy = 100 * loss.mean(loss.inside.limits.l2)
     return finding(
-        found,
+        loss,
         ledger,
         f"use {busy:.0f} % of the L2 cache's bandwidth (the limit is near from "
         f"{100 * AT_ROOF:.0f} % on)",

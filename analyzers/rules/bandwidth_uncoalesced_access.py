@@ -31,7 +31,7 @@ import numpy as np
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.losses.inside_kernels import finding, profiled_loss, why_unknown
 from analyzers.metric_names import IDEAL_SECTORS, SECTORS, Part
 
 CAUSE = Cause.BANDWIDTH
@@ -43,17 +43,17 @@ SECTIONS = ("SourceCounters", "SpeedOfLight")
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report launches whose global accesses move sectors in vain."""
-    if reason := why_not_told(facts, ledger, Part.UNCOALESCED, METRICS, SECTIONS):
+    if reason := why_unknown(facts, ledger, Part.UNCOALESCED, METRICS, SECTIONS):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.UNCOALESCED)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.UNCOALESCED)
+    if loss is None:
         return Clear()
-    limits = found.inside.limits
+    limits = loss.inside.limits
     with np.errstate(divide="ignore", invalid="ignore"):
-        wasted = 100 * found.mean(np.mean(limits.wasted_sectors, axis=0))
-    memory = 100 * found.mean(limits.memory)
+        wasted = 100 * loss.mean(np.mean(limits.wasted_sectors, axis=0))
+    memory = 100 * loss.mean(limits.memory)
     return finding(
-        found,
+        loss,
         ledger,
         f"move {wasted:.0f} % of the sectors of global memory in vain, because neighbouring "
         "threads do not access neighbouring addresses",

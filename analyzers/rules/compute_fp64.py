@@ -27,7 +27,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.losses.inside_kernels import finding, profiled_loss, why_unknown
 from analyzers.metric_names import FP64_PIPE, Part
 
 CAUSE = Cause.COMPUTE
@@ -38,15 +38,15 @@ SECTIONS = ("ComputeWorkloadAnalysis", "SpeedOfLight")
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report profiled launches that keep the 64-bit pipe busy."""
-    if reason := why_not_told(facts, ledger, Part.FP64, FP64_PIPE[:1], SECTIONS):
+    if reason := why_unknown(facts, ledger, Part.FP64, FP64_PIPE[:1], SECTIONS):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.FP64)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.FP64)
+    if loss is None:
         return Clear()
-    busy = found.mean(found.inside.limits.counters.metric(*FP64_PIPE))
-    ratio = found.mean(found.inside.limits.fp64_ratio)
+    busy = loss.mean(loss.inside.limits.counters.metric(*FP64_PIPE))
+    ratio = loss.mean(loss.inside.limits.fp64_ratio)
     return finding(
-        found,
+        loss,
         ledger,
         f"keep the 64-bit pipe {busy:.0f} % busy; 32-bit arithmetic is {ratio:.0f} times as fast "
         "here",

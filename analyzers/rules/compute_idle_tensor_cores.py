@@ -28,7 +28,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.losses.inside_kernels import finding, profiled_loss, why_unknown
 from analyzers.metric_names import FMA_PIPE, TENSOR_PIPE, Part
 
 CAUSE = Cause.COMPUTE
@@ -39,14 +39,14 @@ SECTIONS = ("ComputeWorkloadAnalysis", "SpeedOfLight", "SpeedOfLight_RooflineCha
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report profiled matrix products without tensor cores."""
-    if reason := why_not_told(facts, ledger, Part.TENSOR, TENSOR_PIPE[:1], SECTIONS):
+    if reason := why_unknown(facts, ledger, Part.TENSOR, TENSOR_PIPE[:1], SECTIONS):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.TENSOR)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.TENSOR)
+    if loss is None:
         return Clear()
-    busy = found.mean(found.inside.limits.counters.metric(*FMA_PIPE))
+    busy = loss.mean(loss.inside.limits.counters.metric(*FMA_PIPE))
     return finding(
-        found,
+        loss,
         ledger,
         f"multiply matrices on ordinary units, {busy:.0f} % busy, and leave tensor cores idle",
         formula="time * multiply-add pipe's part of its peak * 1/2",

@@ -36,7 +36,7 @@ from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import Losing, finding, losing, why_not_told
+from analyzers.losses.inside_kernels import ProfiledLoss, finding, profiled_loss, why_unknown
 from analyzers.metric_names import ACTIVE_LANES, FEW_LANES, LIVE_LANES, THREADS_PER_WARP, Part
 
 CAUSE = Cause.DIVERGENCE
@@ -63,16 +63,16 @@ ADVICE = {
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report launches with few active lanes, and why they are few."""
-    if reason := why_not_told(facts, ledger, Part.IDLE_LANES, METRICS, SECTIONS):
+    if reason := why_unknown(facts, ledger, Part.IDLE_LANES, METRICS, SECTIONS):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.IDLE_LANES)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.IDLE_LANES)
+    if loss is None:
         return Clear()
-    limits = found.inside.limits
-    why = found.most(reasons(found))
-    lanes = found.mean(limits.lanes)
+    limits = loss.inside.limits
+    why = loss.most(reasons(loss))
+    lanes = loss.mean(limits.lanes)
     return finding(
-        found,
+        loss,
         ledger,
         f"keep {lanes:.1f} of a warp's {THREADS_PER_WARP} lanes busy (few is below "
         f"{FEW_LANES:.0f}), because {why}",
@@ -82,11 +82,11 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             "the kernel waits for memory anyway, or both sides of a branch would have to be "
             "computed instead; compare the times of both versions."
         ),
-        evidence=(Evidence(name="lanes busy", value=lanes, unit="count"), *_evidence(found)),
+        evidence=(Evidence(name="lanes busy", value=lanes, unit="count"), *_evidence(loss)),
     )
 
 
-def reasons(launches: Losing) -> Array:
+def reasons(launches: ProfiledLoss) -> Array:
     """Return why lanes of each launch idle: what explains most of them."""
     limits = launches.inside.limits
     threads = limits.block_threads
@@ -105,11 +105,11 @@ def reasons(launches: Losing) -> Array:
     ).astype(object)
 
 
-def _evidence(found: Losing) -> tuple[Evidence, ...]:
-    limits = found.inside.limits
-    told = (
-        ("uniform branches", found.mean(limits.uniform_pct)),
-        ("compute throughput", 100 * found.mean(limits.compute)),
-        ("memory throughput", 100 * found.mean(limits.memory)),
+def _evidence(loss: ProfiledLoss) -> tuple[Evidence, ...]:
+    limits = loss.inside.limits
+    candidates = (
+        ("uniform branches", loss.mean(limits.uniform_pct)),
+        ("compute throughput", 100 * loss.mean(limits.compute)),
+        ("memory throughput", 100 * loss.mean(limits.memory)),
     )
-    return tuple(Evidence(name=n, value=v, unit="pct") for n, v in told if not np.isnan(v))
+    return tuple(Evidence(name=n, value=v, unit="pct") for n, v in candidates if not np.isnan(v))

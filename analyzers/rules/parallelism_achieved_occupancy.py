@@ -29,7 +29,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.losses.inside_kernels import finding, profiled_loss, why_unknown
 from analyzers.metric_names import ACHIEVED_PCT, OCCUPANCY_GAP, THEORETICAL_PCT, Part
 
 CAUSE = Cause.PARALLELISM
@@ -41,19 +41,19 @@ SECTIONS = ("Occupancy", "SpeedOfLight")
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report profiled launches with too few resident warps."""
-    if reason := why_not_told(facts, ledger, Part.OCCUPANCY, METRICS, SECTIONS):
+    if reason := why_unknown(facts, ledger, Part.OCCUPANCY, METRICS, SECTIONS):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.OCCUPANCY)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.OCCUPANCY)
+    if loss is None:
         return Clear()
-    limits = found.inside.limits
-    achieved, possible = (100 * found.mean(v) for v in (limits.achieved, limits.theoretical))
-    limiter = found.most(limits.limiter)
+    limits = loss.inside.limits
+    achieved, possible = (100 * loss.mean(v) for v in (limits.achieved, limits.theoretical))
+    limiter = loss.most(limits.limiter)
     could = possible - achieved > 100 * OCCUPANCY_GAP
     by = f", limited by {limiter}" if limiter and not could else ""
     where = f", where {possible:.0f} % could be" if possible > 0 else ""
     return finding(
-        found,
+        loss,
         ledger,
         f"keep {achieved:.0f} % of a multiprocessor's warps resident{where}{by}",
         formula="time * (1 - achieved / possible warps), at most 1 - max(c, m)",

@@ -27,7 +27,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.losses.inside_kernels import finding, profiled_loss, why_unknown
 from analyzers.metric_names import SM_COUNT, Part
 
 CAUSE = Cause.PARALLELISM
@@ -39,14 +39,14 @@ SECTIONS = ("LaunchStats", "Occupancy")
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report profiled launches with fewer blocks than multiprocessors."""
-    if reason := why_not_told(facts, ledger, Part.SMALL_GRID, METRICS, SECTIONS):
+    if reason := why_unknown(facts, ledger, Part.SMALL_GRID, METRICS, SECTIONS):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.SMALL_GRID)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.SMALL_GRID)
+    if loss is None:
         return Clear()
-    per_sm = 100 * found.mean(found.inside.limits.blocks_per_sm)
+    per_sm = 100 * loss.mean(loss.inside.limits.blocks_per_sm)
     return finding(
-        found,
+        loss,
         ledger,
         f"have blocks for {per_sm:.0f} % of the multiprocessors only",
         formula="time * (1 - blocks / multiprocessors)",

@@ -28,7 +28,7 @@ import numpy as np
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.losses.inside_kernels import finding, profiled_loss, why_unknown
 from analyzers.metric_names import Part
 
 CAUSE = Cause.PARALLELISM
@@ -40,16 +40,16 @@ MEAN, LONGEST = "sm__cycles_active.avg", "sm__cycles_active.max"
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report profiled launches whose multiprocessors are unequally busy."""
     metrics = (MEAN, LONGEST, "sm__cycles_elapsed.max")
-    if reason := why_not_told(facts, ledger, Part.IMBALANCE, metrics, ()):
+    if reason := why_unknown(facts, ledger, Part.IMBALANCE, metrics, ()):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.IMBALANCE)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.IMBALANCE)
+    if loss is None:
         return Clear()
-    counters = found.inside.limits.counters
+    counters = loss.inside.limits.counters
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = 100 * found.mean(counters.metric(MEAN) / counters.metric(LONGEST))
+        mean = 100 * loss.mean(counters.metric(MEAN) / counters.metric(LONGEST))
     return finding(
-        found,
+        loss,
         ledger,
         f"keep the mean multiprocessor busy for {mean:.0f} % of the time of the busiest one",
         formula="time * (1 - mean / longest active cycles) * longest active / elapsed cycles",

@@ -29,7 +29,7 @@ import numpy as np
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import Losing, finding, losing, why_not_told
+from analyzers.losses.inside_kernels import ProfiledLoss, finding, profiled_loss, why_unknown
 from analyzers.metric_names import BUSY, COMPUTE, MEMORY, Part
 
 CAUSE = Cause.PARALLELISM
@@ -45,17 +45,17 @@ WORKING = ("selected", "not_selected")  # a warp that could go on does not wait
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report profiled launches that keep nothing busy."""
-    if reason := why_not_told(facts, ledger, Part.LATENCY, METRICS, SECTIONS):
+    if reason := why_unknown(facts, ledger, Part.LATENCY, METRICS, SECTIONS):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.LATENCY)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.LATENCY)
+    if loss is None:
         return Clear()
-    limits = found.inside.limits
-    compute, memory = (100 * found.mean(v) for v in (limits.compute, limits.memory))
-    stall, part = main_stall(found)
+    limits = loss.inside.limits
+    compute, memory = (100 * loss.mean(v) for v in (limits.compute, limits.memory))
+    stall, part = main_stall(loss)
     why = f"; warps wait for {stall.replace('_', ' ')} {100 * part:.0f} % of the time"
     return finding(
-        found,
+        loss,
         ledger,
         f"keep compute {compute:.0f} % and memory {memory:.0f} % busy (waiting is hidden from "
         f"{100 * BUSY:.0f} % on){why if stall else ''}",
@@ -70,14 +70,14 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
 
 
 @np.errstate(divide="ignore", invalid="ignore")
-def main_stall(found: Losing) -> tuple[str, float]:
+def main_stall(loss: ProfiledLoss) -> tuple[str, float]:
     """Return what warps wait for most, and its part of their time; empty when it is nothing."""
-    counters = found.inside.limits.counters
+    counters = loss.inside.limits.counters
     latency = counters.metric(LATENCY)
     parts = {
-        name: found.mean(values / latency)
+        name: loss.mean(values / latency)
         for name, values in counters.starting_with(*STALLED).items()
         if name not in WORKING
     }
-    told = {name: part for name, part in parts.items() if part > MIN_STALL}
-    return max(told.items(), key=lambda item: item[1]) if told else ("", float(np.nan))
+    notable = {name: part for name, part in parts.items() if part > MIN_STALL}
+    return max(notable.items(), key=lambda item: item[1]) if notable else ("", float(np.nan))

@@ -39,7 +39,7 @@ from analyzers.losses.parallelism import (
     largest_kernels,
     mean_weighted,
     occupancy_is_known,
-    why_not_told,
+    why_unknown,
 )
 from analyzers.recorder import recorder_of
 from analyzers.words import count_text
@@ -55,7 +55,7 @@ ADVICE = {
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report kernels that ran alone with a low theoretical occupancy."""
-    if reason := why_not_told(facts):
+    if reason := why_unknown(facts):
         return Skipped(reason)
     if not occupancy_is_known(facts):
         return Skipped(

@@ -38,7 +38,7 @@ from analyzers.losses.parallelism import (
     largest_kernels,
     mean_weighted,
     multiprocessors,
-    why_not_told,
+    why_unknown,
 )
 from analyzers.words import count_text, time_text
 
@@ -47,7 +47,7 @@ CAUSE = Cause.PARALLELISM
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report kernels that ran alone with fewer blocks than multiprocessors."""
-    if reason := why_not_told(facts):
+    if reason := why_unknown(facts):
         return Skipped(reason)
     losses = kernel_losses(facts, ledger, Parallelism.SMALL_GRID)
     lost_ns = int(losses["lost_ns"].sum())
@@ -56,11 +56,11 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     table = launch_shapes(facts).table
     blocks = mean_weighted(losses, table["grid_blocks"].to_numpy())
     sms = mean_weighted(losses, multiprocessors(table, facts))
-    its = "its" if len(losses) == 1 else "their"
+    possessive = "its" if len(losses) == 1 else "their"
     alone_ns = int(losses["alone_ns"].sum())
     return Finding(
         title=(
-            f"{count_text(len(losses), 'launch')} had fewer blocks than {its} GPU has "
+            f"{count_text(len(losses), 'launch')} had fewer blocks than {possessive} GPU has "
             f"multiprocessors: on average {blocks:.0f} blocks for {sms:.0f}, during "
             f"{time_text(alone_ns)}, {ledger.share(alone_ns)}"
         ),

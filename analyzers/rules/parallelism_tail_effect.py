@@ -27,7 +27,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.inside_kernels import finding, losing, why_not_told
+from analyzers.losses.inside_kernels import finding, profiled_loss, why_unknown
 from analyzers.metric_names import WAVES, Part
 
 CAUSE = Cause.PARALLELISM
@@ -38,14 +38,14 @@ SECTIONS = ("LaunchStats", "Occupancy")
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report profiled launches with few waves, the last of them partial."""
-    if reason := why_not_told(facts, ledger, Part.TAIL, WAVES, SECTIONS):
+    if reason := why_unknown(facts, ledger, Part.TAIL, WAVES, SECTIONS):
         return Skipped(reason)
-    found = losing(facts, ledger, Part.TAIL)
-    if found is None:
+    loss = profiled_loss(facts, ledger, Part.TAIL)
+    if loss is None:
         return Clear()
-    waves = found.mean(found.inside.limits.waves)
+    waves = loss.mean(loss.inside.limits.waves)
     return finding(
-        found,
+        loss,
         ledger,
         f"run in {waves:.2f} waves of blocks, the last of which leaves multiprocessors idle",
         formula="time * (1 - waves / waves rounded up)",

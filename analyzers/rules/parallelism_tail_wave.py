@@ -44,7 +44,7 @@ from analyzers.losses.parallelism import (
     mean_weighted,
     multiprocessors,
     occupancy_is_known,
-    why_not_told,
+    why_unknown,
 )
 from analyzers.recorder import recorder_of
 from analyzers.words import count_text, time_text
@@ -54,7 +54,7 @@ CAUSE = Cause.PARALLELISM
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report kernels that ran alone with a partial last wave."""
-    if reason := why_not_told(facts):
+    if reason := why_unknown(facts):
         return Skipped(reason)
     if not occupancy_is_known(facts):
         return Skipped(
