@@ -1,4 +1,4 @@
-"""What a capture is asked to do: which programs, under which tools, how often.
+"""What a capture does: which programs, under which tools, how often.
 
 Baseline and optimized runs alternate, so that a machine that warms up or slows down does so for
 both. Nsight Compute comes last: which kernels it examines is taken from a timeline of the same
@@ -41,7 +41,7 @@ class Order:
         command: A program and its arguments, when there is no workload.
         tools: What records, of ``TOOLS`` or ``ALL``.
         repeat: How many times each program runs under each tool.
-        options: What a workload is told, such as ``("--steps", "20")``.
+        options: Options of a workload, such as ``("--steps", "20")``.
         out: Where recordings are put; None for the capture's own folder.
         timeout_s: How long one run may take.
         python: Interpreter that runs a workload; empty for ours.
@@ -61,15 +61,15 @@ class Order:
     rate_hz: float = 0.0
 
     @property
-    def wanted(self) -> tuple[str, ...]:
+    def chosen_tools(self) -> tuple[str, ...]:
         """The tools, in the order in which they run."""
         return TOOLS if ALL in self.tools else tuple(t for t in TOOLS if t in self.tools)
 
     @property
     def recorders(self) -> tuple[str, ...]:
         """The tools that have runs of their own; telemetry samples beside those of others."""
-        others = tuple(t for t in self.wanted if t != "telemetry")
-        if others == ("ncu",):  # it is told which kernels by a timeline
+        others = tuple(t for t in self.chosen_tools if t != "telemetry")
+        if others == ("ncu",):  # a timeline tells it which kernels to examine
             return ("nsys" if shutil.which("nsys") else "torch", "ncu")
         return others or ("telemetry",)
 
@@ -93,8 +93,8 @@ def order_of(chosen: Any) -> Order:
             "capture: give one workload or pair (`whyslow capture launch`), or a command after -- "
             "(`whyslow capture -- python train.py`)"
         )
-    asked = tuple(word.strip() for word in chosen.tools.split(","))
-    if unknown := [tool for tool in asked if tool not in (*TOOLS, ALL)]:
+    tools = tuple(word.strip() for word in chosen.tools.split(","))
+    if unknown := [tool for tool in tools if tool not in (*TOOLS, ALL)]:
         raise RefusedError(
             f"--with {unknown[0][:40]}: no such tool. Known: {', '.join((*TOOLS, ALL))}"
         )
@@ -102,15 +102,17 @@ def order_of(chosen: Any) -> Order:
         raise RefusedError(f"--repeat {chosen.repeat}: give 1 to {MAX_REPEAT}")
     if not 0 < chosen.timeout <= MAX_TIMEOUT_S:
         raise RefusedError(f"--timeout {chosen.timeout:g}: give seconds above 0")
-    told = {name: getattr(chosen, name) for name in ("steps", "warmup", "seed", "device")}
-    options = [word for name, v in told.items() if v is not None for word in (f"--{name}", str(v))]
+    values = {name: getattr(chosen, name) for name in ("steps", "warmup", "seed", "device")}
+    options = [
+        word for name, v in values.items() if v is not None for word in (f"--{name}", str(v))
+    ]
     if chosen.command and (options or chosen.python):
         name = options[0] if options else "--python"
         raise RefusedError(f"{name}: is for workloads. Give it to your own command after --")
     return Order(
         workload=chosen.workload[0] if chosen.workload else "",
         command=tuple(chosen.command),
-        tools=asked,
+        tools=tools,
         repeat=chosen.repeat,
         options=tuple(options),
         out=chosen.out,
@@ -123,10 +125,10 @@ def order_of(chosen: Any) -> Order:
 
 def known_workloads() -> dict[str, Path]:
     """Return every workload by name."""
-    found: dict[str, Path] = {}
+    workloads: dict[str, Path] = {}
     for role in ROLES:
-        found |= {path.stem: path for path in WORKLOADS.glob(f"*_{role}.py")}
-    return dict(sorted(found.items()))
+        workloads |= {path.stem: path for path in WORKLOADS.glob(f"*_{role}.py")}
+    return dict(sorted(workloads.items()))
 
 
 def commands(order: Order) -> dict[str, tuple[str, ...]]:
@@ -137,13 +139,13 @@ def commands(order: Order) -> dict[str, tuple[str, ...]]:
     """
     if not order.workload:
         return {PROGRAM: order.command}
-    known = known_workloads()
+    workloads = known_workloads()
     names = {role: f"{_pair_of(order.workload)}_{role}" for role in order.roles}
-    if not set(names.values()) <= set(known):
-        pairs = sorted({_pair_of(name) for name in known})
-        shown = ", ".join(f"{p} ({p}_baseline, {p}_optimized)" for p in pairs) or "none"
+    if not set(names.values()) <= set(workloads):
+        pairs = sorted({_pair_of(name) for name in workloads})
+        choices = ", ".join(f"{p} ({p}_baseline, {p}_optimized)" for p in pairs) or "none"
         raise RefusedError(
-            f"{order.workload[:80]}: no such workload. Known: {shown}; or give a command after --"
+            f"{order.workload[:80]}: no such workload. Known: {choices}; or give a command after --"
         )
     python = order.python or sys.executable
     return {
@@ -178,17 +180,18 @@ def check_torch(order: Order) -> None:
     if not order.workload:
         return
     python = order.python or sys.executable
-    ask = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
+    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)"
     try:
-        asked = subprocess.run(
-            [python, "-c", ask], timeout=PYTHON_START_S, capture_output=True, check=False
+        process = subprocess.run(
+            [python, "-c", code], timeout=PYTHON_START_S, capture_output=True, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return  # the run itself says what is wrong
-    if asked.returncode == 1:
+    if process.returncode == 1:
         raise EnvironmentFailedError(
-            f"{order.workload}: workloads need PyTorch, which {python} has not. Install it in the "
-            f"folder of whyslow ({INSTALL_TORCH}), or give an interpreter that has it (--python)"
+            f"{order.workload}: workloads need PyTorch, which {python} does not have. "
+            f"Install it in the folder of whyslow ({INSTALL_TORCH}), or give an interpreter "
+            "that has it (--python)"
         )
 
 

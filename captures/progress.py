@@ -1,7 +1,7 @@
-"""How far a capture is, from what is known: runs that are over, and how long the like took before.
+"""The progress of a capture: runs that are over, and how long similar runs took before.
 
-A first run of a program tells nothing about how long it takes; until it makes its report, only its
-stage is told. No time is made up.
+The first run of a program has no time to compare with; until it makes its report, only its stage
+is shown. No time is made up.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def usual_seconds(run: Run, capture: Capture, earlier: Iterable[Capture]) -> flo
         capture: The capture that it belongs to; its own runs count first.
         earlier: Other captures, the newest first.
     """
-    for known in (capture, *(c for c in earlier if _is_alike(c, capture))):
+    for similar in (capture, *(c for c in earlier if _is_alike(c, capture))):
         seconds = [
             r.seconds
-            for r in known.runs
+            for r in similar.runs
             if (r.tool, r.role, r.state) == (run.tool, run.role, RunState.DONE)
         ]
         if seconds:

@@ -1,4 +1,4 @@
-"""Captures: one folder for each, in which the capturing process tells what it does.
+"""Captures: one folder for each, in which the capturing process reports what it does.
 
 ``captures/<id>`` holds ``state.json``, the log, and, unless they were wanted elsewhere, the
 recordings with what their workloads wrote about themselves and what telemetry sampled. The process
@@ -55,7 +55,7 @@ class State(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    LOST = "lost"  # the capturing process is gone and left no word
+    LOST = "lost"  # the capturing process is gone and stored no outcome
 
 
 class RunState(StrEnum):
@@ -108,14 +108,14 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Capture:
-    """What is known about one capture.
+    """The state of one capture.
 
     Attributes:
         id: Names it, and its folder.
         state: What became of it.
         workload: Name of the workload or pair; empty for a command of the user's.
         command: The user's command, its first words; empty for a workload.
-        options: What a workload is told, such as ``--steps 20``.
+        options: Options of a workload, such as ``--steps 20``.
         tools: What records.
         repeat: How many times each run is repeated.
         runs: All runs, in the order in which they happen.
@@ -178,26 +178,26 @@ def new_id() -> str:
 
 
 def save(capture: Capture) -> None:
-    """Write down what is known about ``capture``, at one stroke.
+    """Store the state of ``capture``, atomically.
 
     Raises:
         EnvironmentFailedError: The data folder cannot be written.
     """
-    told = asdict(capture) | {"schema": SCHEMA}
+    document = asdict(capture) | {"schema": SCHEMA}
     with cache.writing():
-        cache.write_json(capture.folder / STATE, told)
+        cache.write_json(capture.folder / STATE, document)
 
 
 def read(capture_id: str) -> Capture | None:
-    """Return what is known about a capture; None when there is no such one, or it is damaged.
+    """Return the state of a capture; None when there is none of this name, or it is damaged.
 
     One whose process is gone without a word comes back as lost.
     """
     if not _ID.fullmatch(capture_id):
         return None
     try:
-        told = json.loads((root() / capture_id / STATE).read_text(encoding="utf-8"))
-        capture = _from_json(told)
+        document = json.loads((root() / capture_id / STATE).read_text(encoding="utf-8"))
+        capture = _from_json(document)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     if capture.id != capture_id:
@@ -211,8 +211,8 @@ def captures() -> list[Capture]:
         names = [entry.name for entry in root().iterdir()]
     except OSError:
         return []
-    found = [capture for name in names if (capture := read(name)) is not None]
-    return sorted(found, key=lambda c: (c.started, c.id), reverse=True)
+    readable = [capture for name in names if (capture := read(name)) is not None]
+    return sorted(readable, key=lambda c: (c.started, c.id), reverse=True)
 
 
 def is_alive(capture: Capture) -> bool:
@@ -276,17 +276,17 @@ def remove(capture_id: str) -> bool:
     return True
 
 
-def start(arguments: Sequence[str], **known: Any) -> str:
+def start(arguments: Sequence[str], **values: Any) -> str:
     """Begin a capture in a process of its own, which outlives us, and return its id at once.
 
     Args:
         arguments: What follows ``whyslow capture`` on the command line.
-        known: Fields of ``Capture`` that a reader should see before the process has begun.
+        values: Fields of ``Capture`` that a reader should see before the process has begun.
 
     Raises:
         EnvironmentFailedError: The data folder cannot be written.
     """
-    capture = Capture(id=new_id(), **known)
+    capture = Capture(id=new_id(), **values)
     save(capture)
     command = [sys.executable, "-m", "cli", "capture", "--job", capture.id, *arguments]
     with cache.writing(), (capture.folder / LOG).open("ab") as log:
@@ -319,13 +319,13 @@ def shown_command(command: Sequence[str]) -> tuple[str, ...]:
         name, equals, _ = word.partition("=")
         is_secret = _SECRET.fullmatch(name) is not None
         if hides and not word.startswith("-"):
-            shown = HIDDEN
+            visible = HIDDEN
         elif is_secret and equals:
-            shown = f"{name}={HIDDEN}"
+            visible = f"{name}={HIDDEN}"
         else:
-            shown = _URL_USER.sub(rf"\1{HIDDEN}@", word)
+            visible = _URL_USER.sub(rf"\1{HIDDEN}@", word)
         hides = is_secret and not equals and name.startswith("-")
-        words.append(cache.text_of(shown)[:SHOWN_WORD])
+        words.append(cache.text_of(visible)[:SHOWN_WORD])
     return (*words, "…") if len(command) > SHOWN_WORDS else tuple(words)
 
 
@@ -341,17 +341,20 @@ def _as_lost(capture: Capture) -> Capture:
     return replace(capture, state=State.LOST, runs=runs, error=error)
 
 
-def _from_json(told: dict[str, Any]) -> Capture:
-    known = {f.name for f in fields(Capture)}
-    values = {name: value for name, value in told.items() if name in known}
-    values |= {"state": State(told["state"]), "runs": tuple(map(_run_from_json, told["runs"]))}
-    values |= {name: tuple(map(str, told[name])) for name in ("command", "tools")}
-    values["options"] = tuple(map(str, told.get("options", ())))  # older ones do not tell
+def _from_json(document: dict[str, Any]) -> Capture:
+    names = {f.name for f in fields(Capture)}
+    values = {name: value for name, value in document.items() if name in names}
+    values |= {
+        "state": State(document["state"]),
+        "runs": tuple(map(_run_from_json, document["runs"])),
+    }
+    values |= {name: tuple(map(str, document[name])) for name in ("command", "tools")}
+    values["options"] = tuple(map(str, document.get("options", ())))  # older files lack it
     return Capture(**values)
 
 
-def _run_from_json(told: dict[str, Any]) -> Run:
-    known = {f.name for f in fields(Run)}
-    values = {name: value for name, value in told.items() if name in known}
-    values |= {"state": RunState(told["state"]), "notes": tuple(map(str, told["notes"]))}
+def _run_from_json(document: dict[str, Any]) -> Run:
+    names = {f.name for f in fields(Run)}
+    values = {name: value for name, value in document.items() if name in names}
+    values |= {"state": RunState(document["state"]), "notes": tuple(map(str, document["notes"]))}
     return Run(**values)

@@ -28,11 +28,11 @@ def _run_lines(run: Run) -> list[str]:
 
 def _note_lines(capture: Capture) -> list[str]:
     """Say each note once, with the number of runs that it is about."""
-    told = [(note, str(place)) for place, run in enumerate(capture.runs) for note in run.notes]
+    notes = [(note, str(place)) for place, run in enumerate(capture.runs) for note in run.notes]
     among = len(capture.runs) > 1
     lines = [
         f"  {note} ({count_text(len(at), 'run')})" if among else f"  {note}"
-        for note, at in by_reason(told).items()
+        for note, at in by_reason(notes).items()
     ]
     if {"nsys", "torch"} <= {run.tool for run in capture.runs}:
         lines.append("  nsys and torch need CUDA's one profiler interface, so each had runs alone")

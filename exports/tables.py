@@ -76,7 +76,7 @@ _WORDS: dict[tuple[str, str], dict[int, str]] = {
 """Columns of numbers that stand for a word, by table and column."""
 
 
-class _Writer(Protocol):
+class _TableWriter(Protocol):
     def write_batch(self, batch: pa.RecordBatch) -> None: ...
     def close(self) -> None: ...
 
@@ -122,7 +122,7 @@ def export_parquet(
 class _Way(NamedTuple):
     suffix: str
     prepare: Callable[[pa.RecordBatch], pa.RecordBatch]
-    open_writer: Callable[[Path, pa.Schema], _Writer]
+    open_writer: Callable[[Path, pa.Schema], _TableWriter]
     on_progress: Callable[[str], None] | None
 
 
@@ -156,7 +156,7 @@ def _replacing(target: Path) -> Iterator[Path]:
 def _write(
     path: Path,
     batches: Iterator[pa.RecordBatch],
-    open_writer: Callable[[Path, pa.Schema], _Writer],
+    open_writer: Callable[[Path, pa.Schema], _TableWriter],
 ) -> None:
     first = next(batches)  # there is one even for a table without rows: it has the columns
     writer = open_writer(path, first.schema)
@@ -168,13 +168,13 @@ def _write(
         writer.close()
 
 
-def _csv_writer(path: Path, columns: pa.Schema) -> _Writer:
-    writer: _Writer = pyarrow.csv.CSVWriter(path, columns)
+def _csv_writer(path: Path, columns: pa.Schema) -> _TableWriter:
+    writer: _TableWriter = pyarrow.csv.CSVWriter(path, columns)
     return writer
 
 
-def _parquet_writer(path: Path, columns: pa.Schema) -> _Writer:
-    writer: _Writer = pq.ParquetWriter(path, columns, compression="zstd", compression_level=3)
+def _parquet_writer(path: Path, columns: pa.Schema) -> _TableWriter:
+    writer: _TableWriter = pq.ParquetWriter(path, columns, compression="zstd", compression_level=3)
     return writer
 
 
@@ -192,7 +192,7 @@ def _tables(
     trace: Trace, stored: Stored, span: tuple[int, int] | None
 ) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
     """Give the name and the batches of every table, one table at a time."""
-    texts = _Texts(trace)
+    texts = _NameTexts(trace)
     for table in _recorded_tables(trace):
         yield table, _readable(table, _recorded(trace, table, span), texts)
     for table, frame in (("launches", stored.launches()), ("ledger", stored.segments())):
@@ -230,7 +230,7 @@ def _touching(batch: pa.RecordBatch, span: tuple[int, int] | None) -> pa.RecordB
     return batch.filter(pc.and_(ends_after, pc.less_equal(batch.column(begin), span[1])))
 
 
-class _Texts:
+class _NameTexts:
     """The strings of a recording, by id."""
 
     def __init__(self, trace: Trace) -> None:
@@ -242,16 +242,16 @@ class _Texts:
 
     def of(self, ids: pa.Array) -> pa.Array:
         """Return the text of each id, null for an unknown one."""
-        wanted = ids.to_numpy(zero_copy_only=False)
+        numbers = ids.to_numpy(zero_copy_only=False)
         if not len(self._ids):
-            return pa.nulls(len(wanted), pa.string())
-        place = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
-        unknown = self._ids[place] != wanted
+            return pa.nulls(len(numbers), pa.string())
+        place = np.minimum(np.searchsorted(self._ids, numbers), len(self._ids) - 1)
+        unknown = self._ids[place] != numbers
         return self._values.take(pa.array(self._order[place], mask=unknown)).combine_chunks()
 
 
 def _readable(
-    table: str, batches: Iterator[pa.RecordBatch], texts: _Texts
+    table: str, batches: Iterator[pa.RecordBatch], texts: _NameTexts
 ) -> Iterator[pa.RecordBatch]:
     """Put texts and words in the place of ids and numbers."""
     for batch in batches:
@@ -267,8 +267,8 @@ def _readable(
 
 
 def _in_words(numbers: pa.Array, words: Mapping[int, str]) -> pa.Array:
-    known = pa.array(list(words), type=numbers.type)
-    return pa.array(list(words.values())).take(pc.index_in(numbers, value_set=known))
+    values = pa.array(list(words), type=numbers.type)
+    return pa.array(list(words.values())).take(pc.index_in(numbers, value_set=values))
 
 
 _SMALL_TABLES = ("findings", "evidence", "quality", "data_notes")
@@ -327,10 +327,10 @@ def _disarmed(texts: pa.Array) -> pa.Array:
 
 def _with_visible_controls(texts: pa.Array) -> pa.Array:
     few = texts.dictionary_encode()  # a name repeats
-    shown = [_CONTROLS.sub(_escape, t) for t in few.dictionary.to_pylist()]
-    return pa.array(shown, texts.type).take(few.indices)
+    printable = [_CONTROLS.sub(_escape, t) for t in few.dictionary.to_pylist()]
+    return pa.array(printable, texts.type).take(few.indices)
 
 
-def _escape(found: re.Match[str]) -> str:
-    number = ord(found.group())
+def _escape(control: re.Match[str]) -> str:
+    number = ord(control.group())
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"

@@ -38,7 +38,9 @@ def check_files(targets: Iterable[Path], source: Source) -> None:
         if stat.S_ISREG(status.st_mode):
             kind = _recording(target, status.st_size, source)
         if kind:
-            raise RefusedError(f"{_shown(target)}: is {kind}. Choose another name for the export")
+            raise RefusedError(
+                f"{_printable(target)}: is {kind}. Choose another name for the export"
+            )
 
 
 def check_folder(folder: Path) -> None:
@@ -53,7 +55,9 @@ def check_folder(folder: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(status.st_mode):
-        raise RefusedError(f"{_shown(folder)}: is not a folder. Choose another one for the export")
+        raise RefusedError(
+            f"{_printable(folder)}: is not a folder. Choose another one for the export"
+        )
 
 
 def _recording(path: Path, size: int, source: Source) -> str:
@@ -73,6 +77,6 @@ def _recording(path: Path, size: int, source: Source) -> str:
     return ""
 
 
-def _shown(path: Path) -> str:
+def _printable(path: Path) -> str:
     text = str(path)
     return text if len(text) <= 160 else f"…{text[-160:]}"

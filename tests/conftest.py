@@ -7,7 +7,7 @@ import tempfile
 import pytest
 from hypothesis import HealthCheck, settings
 
-from collectors.capture.run import has_gpu
+from collectors.capture.tools import has_gpu
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 

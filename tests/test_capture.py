@@ -17,12 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cli.main as cli
-from captures import capturing, store
+from captures import capturing, files, opening, store
 from captures import order as capture_order
 from captures import words as capture_words
 from captures.store import RunState, State
 from collectors.capture import guard as capture_guard
-from collectors.capture import run as tools
+from collectors.capture import nsys as nsys_run
+from collectors.capture import recorded as run_files
+from collectors.capture import run as guarded_run
+from collectors.capture import tools
+from collectors.errors import RefusedError
 from library import cache
 
 ROOT = Path(__file__).parents[1]
@@ -146,7 +150,7 @@ def test_the_ranges_of_a_program_are_recorded_and_open(tmp_path):
     for recorded in capture.runs:
         assert Path(recorded.recording).parent == tmp_path / "out"
         trace = cache.get(recorded.trace)
-        assert capturing.range_counts(trace) == {"step": 20, "inner": 20}
+        assert opening.range_counts(trace) == {"step": 20, "inner": 20}
         ranges = trace.frame("ranges")
         lasted = (ranges["end_ns"] - ranges["start_ns"]) / 1e6
         outer = lasted[trace.names(ranges["name_id"].to_numpy()) == "step"]
@@ -156,14 +160,14 @@ def test_the_ranges_of_a_program_are_recorded_and_open(tmp_path):
 
 
 def test_nothing_is_overwritten_in_a_folder_that_is_used_again(tmp_path):
-    first = capturing._free(tmp_path, "program-nsys-1", ".nsys-rep")
+    first = files.free_path(tmp_path, "program-nsys-1", ".nsys-rep")
     assert first.name == "program-nsys-1.nsys-rep"
     first.touch()
-    second = capturing._free(tmp_path, "program-nsys-1", ".nsys-rep")
+    second = files.free_path(tmp_path, "program-nsys-1", ".nsys-rep")
     assert second.name == "program-nsys-1_2.nsys-rep"
     # What lies beside a recording belongs to it, even where the recording is missing.
     second.with_name(second.name + ".telemetry.sqlite").touch()
-    third = capturing._free(tmp_path, "program-nsys-1", ".nsys-rep")
+    third = files.free_path(tmp_path, "program-nsys-1", ".nsys-rep")
     assert third.name == "program-nsys-1_3.nsys-rep"
 
 
@@ -181,7 +185,7 @@ def test_a_program_that_knows_nothing_of_whyslow_is_recorded_by_torch(tmp_path):
     done = run("--with", "torch", "--", sys.executable, program)
     assert done.returncode == 0, done.stderr
     trace = cache.get(only_capture().runs[0].trace)
-    assert capturing.range_counts(trace)["my step"] == 7
+    assert opening.range_counts(trace)["my step"] == 7
 
 
 @needs_torch
@@ -233,15 +237,13 @@ def test_a_workload_is_recorded_with_every_range_that_it_counted(tmp_path, tool)
     )
     assert done.returncode == 0, done.stderr
     (recorded,) = only_capture().runs
-    assert recorded.recording == str(
-        tmp_path / f"launch_baseline-{tool}-1{capturing.SUFFIXES[tool]}"
-    )
+    assert recorded.recording == str(tmp_path / f"launch_baseline-{tool}-1{files.SUFFIXES[tool]}")
     assert recorded.summary == recorded.recording + ".workload.json"
     summary = json.loads(Path(recorded.summary).read_text())
     assert summary["workload"] == "launch_baseline"
     assert summary["ranges"]["step"] == summary["warmup"] + 4
     trace = cache.get(recorded.trace)
-    counts = capturing.range_counts(trace)
+    counts = opening.range_counts(trace)
     assert {name: counts[name] for name in summary["ranges"]} == summary["ranges"]
     ranges = trace.frame("ranges")
     lasted = (ranges["end_ns"] - ranges["start_ns"])[
@@ -369,7 +371,7 @@ def test_progress_is_told_while_the_first_report_is_made(tmp_path, monkeypatch):
     """A first run has no time to go by, but its stages are known."""
     told = []
     order = capture_order.Order(command=(sys.executable, script(tmp_path, "")), repeat=2)
-    monkeypatch.setattr(tools, "nvtx_trap", lambda _: "nvtx 9 records nothing")
+    monkeypatch.setattr(capturing, "nvtx_trap", lambda _: "nvtx 9 records nothing")
     capturing.capture(order, lambda *_: opened_by_hand(), lambda *known: told.append(known))
     parts = [part for part, _ in told]
     assert parts == sorted(parts)
@@ -406,18 +408,20 @@ def test_a_program_whose_time_is_up_is_ended_and_its_recording_kept(tmp_path):
     assert done.returncode == 0, done.stderr
     (recorded,) = only_capture().runs
     assert "--timeout" in recorded.notes[0]
-    assert capturing.range_counts(cache.get(recorded.trace))["step"] > 5
+    assert opening.range_counts(cache.get(recorded.trace))["step"] > 5
 
 
 def guarded(data, command, **options):
     data.mkdir(exist_ok=True)
-    program = tools.Program(command=command, folder=data, log=data / "log.txt", **options)
-    with tools.private_folder(program) as private:
-        return tools.run_guarded(command, program, private)
+    program = guarded_run.GuardedProgram(
+        command=command, folder=data, log=data / "log.txt", **options
+    )
+    with run_files.private_folder(program) as private:
+        return guarded_run.run_guarded(command, program, private)
 
 
 def test_a_program_that_will_not_end_is_killed(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(tools, "GRACE_S", 0.5)
+    monkeypatch.setattr(guarded_run, "GRACE_S", 0.5)
     stubborn = """
         import signal, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -431,11 +435,11 @@ def test_a_program_that_will_not_end_is_killed(tmp_path, data, monkeypatch):
 
 
 def test_a_program_that_prints_without_end_fills_no_disk(data, monkeypatch):
-    monkeypatch.setattr(tools, "MAX_LOG_BYTES", 100_000)
+    monkeypatch.setattr(guarded_run, "MAX_LOG_BYTES", 100_000)
     ending = guarded(data, [sys.executable, "-c", "print('x' * 5_000_000 + 'the end')"])
     assert ending.status == 0
     assert (data / "log.txt").stat().st_size == 100_000
-    assert tools.last_line(ending.printed).endswith("x")  # cut to a line's length
+    assert guarded_run.last_line(ending.printed).endswith("x")  # cut to a line's length
     assert ending.printed.endswith(b"the end\n")
 
 
@@ -457,7 +461,7 @@ def test_a_program_cannot_wait_for_an_answer(data):
         (("--repeat", "0", "--", "true"), "--repeat 0"),
         (("--timeout", "nan", "--", "true"), "--timeout nan"),
         (("--steps", "3", "--", "true"), "--steps: is for workloads"),
-        (("--out", "/etc/passwd", "--with", "torch", "--", "true"), "is no folder"),
+        (("--out", "/etc/passwd", "--with", "torch", "--", "true"), "is not a folder"),
     ],
 )
 def test_a_wrong_order_is_refused_in_one_line(capsys, arguments, said):
@@ -476,7 +480,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(capsys, tm
     dangling.symlink_to(tmp_path / "gone")
     command = ["capture", "--with", tool, "--out", str(dangling), "--", "touch", str(ran)]
     assert cli.main(command) == 2
-    assert "dangling: is no folder" in capsys.readouterr().err
+    assert "dangling: is not a folder" in capsys.readouterr().err
     assert not ran.exists()
 
 
@@ -489,7 +493,7 @@ def test_a_missing_nsys_is_told_with_the_way_out(capsys, monkeypatch, tmp_path):
 
 def test_a_missing_gpu_skips_ncu_and_the_other_tools_go_on(monkeypatch, tmp_path):
     monkeypatch.setattr(tools, "has_gpu", lambda: False)
-    monkeypatch.setattr(tools, "run_torch_hook", lambda *_: recorded_by_hand(tmp_path))
+    monkeypatch.setattr(capturing, "run_torch_hook", lambda *_: recorded_by_hand(tmp_path))
     order = capture_order.Order(command=(sys.executable, "-c", "1"), tools=("torch", "ncu"))
     capture = capturing.capture(order, lambda *_: opened_by_hand())
     assert [run.state for run in capture.runs] == [RunState.DONE, RunState.SKIPPED]
@@ -498,8 +502,8 @@ def test_a_missing_gpu_skips_ncu_and_the_other_tools_go_on(monkeypatch, tmp_path
 
 
 def recorded_by_hand(tmp_path):
-    ending = tools.Ending(status=0, late=False, printed=b"", began=1.0, ended=2.0)
-    return tools.Recorded(path=tmp_path / "trace.json.gz", ending=ending)
+    ending = guarded_run.Ending(status=0, late=False, printed=b"", began=1.0, ended=2.0)
+    return run_files.Recorded(path=tmp_path / "trace.json.gz", ending=ending)
 
 
 def opened_by_hand():
@@ -509,17 +513,17 @@ def opened_by_hand():
 
 
 def test_a_disk_without_room_is_told_before_anything_runs(capsys, monkeypatch):
-    monkeypatch.setattr(tools, "MIN_FREE_BYTES", 1 << 62)
+    monkeypatch.setattr(run_files, "MIN_FREE_BYTES", 1 << 62)
     assert cli.main(["capture", "--with", "torch", "--", sys.executable, "-c", "1"]) == 3
     assert "disk space" in capsys.readouterr().err
 
 
 def test_a_disk_that_fills_up_is_told(data):
-    ending = tools.Ending(
+    ending = guarded_run.Ending(
         status=1, late=False, printed=b"No space left on device", began=1.0, ended=2.0
     )
     data.mkdir()
-    error = tools._no_recording("nsys", ending, data)
+    error = run_files.no_recording("nsys", ending, data)
     assert error.exit_code == 3
     assert "no disk space left" in str(error)
 
@@ -583,8 +587,8 @@ def test_what_nsys_could_not_import_is_imported_afterwards(tmp_path, data, monke
     fake(tmp_path / "target-x" / "nsys", FAKE_NSYS)
     fake(tmp_path / "host-x" / "QdstrmImporter", FAKE_IMPORTER)
     monkeypatch.setenv("PATH", f"{tmp_path / 'target-x'}:{os.environ['PATH']}")
-    program = tools.Program(command=["true"], folder=data, log=tmp_path / "log.txt")
-    recorded = tools.run_nsys(program, tmp_path / "out" / "report.nsys-rep")
+    program = guarded_run.GuardedProgram(command=["true"], folder=data, log=tmp_path / "log.txt")
+    recorded = nsys_run.run_nsys(program, tmp_path / "out" / "report.nsys-rep")
     assert recorded.path.read_text() == "raw\n"
     assert "imported afterwards" in recorded.notes[0]
     assert recorded.path.stat().st_mode & 0o077 == 0
@@ -594,9 +598,9 @@ def test_what_nsys_could_not_import_is_imported_afterwards(tmp_path, data, monke
 def test_an_nsys_that_records_nothing_is_quoted(tmp_path, data, monkeypatch):
     fake(tmp_path / "nsys", "#!/bin/sh\necho 'Session name is already in use.'; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    program = tools.Program(command=["true"], folder=data, log=tmp_path / "log.txt")
-    with pytest.raises(tools.RefusedError, match="already in use"):
-        tools.run_nsys(program, tmp_path / "report.nsys-rep")
+    program = guarded_run.GuardedProgram(command=["true"], folder=data, log=tmp_path / "log.txt")
+    with pytest.raises(RefusedError, match="already in use"):
+        nsys_run.run_nsys(program, tmp_path / "report.nsys-rep")
 
 
 @pytest.mark.parametrize(
@@ -616,8 +620,8 @@ def test_an_nsys_that_stumbles_while_it_starts_is_started_again(tmp_path, data, 
     """
     fake(tmp_path / "nsys", stumbling)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    program = tools.Program(command=["true"], folder=data, log=tmp_path / "log.txt")
-    recorded = tools.run_nsys(program, tmp_path / "report.nsys-rep")
+    program = guarded_run.GuardedProgram(command=["true"], folder=data, log=tmp_path / "log.txt")
+    recorded = nsys_run.run_nsys(program, tmp_path / "report.nsys-rep")
     assert recorded.path.read_text() == "ok\n"
 
 
@@ -716,21 +720,23 @@ def command_of(pid):
 
 @given(st.binary(max_size=400))
 def test_a_programs_last_words_are_one_printable_line(printed):
-    line = tools.last_line(printed)
-    assert len(line) <= tools.MAX_REASON
+    line = guarded_run.last_line(printed)
+    assert len(line) <= guarded_run.MAX_REASON
     assert line.isprintable()
 
 
 def test_what_nsys_adds_is_not_taken_for_the_programs_last_words():
     said = b"boom\nGenerating '/data/run-1/nsys-report-2438.qdstrm'\n"
     bar = b"\r[1/1] [0%      ] a.nsys-rep\r[1/1] [=====100%] a.nsys-rep"
-    assert tools.last_line(said + bar + b"\nGenerated:\n    /data/run-1/a.nsys-rep\n") == "boom"
-    assert tools.last_line(b"Generated:\n    /data/run-1/a.nsys-rep\n") == ""
+    assert (
+        guarded_run.last_line(said + bar + b"\nGenerated:\n    /data/run-1/a.nsys-rep\n") == "boom"
+    )
+    assert guarded_run.last_line(b"Generated:\n    /data/run-1/a.nsys-rep\n") == ""
 
 
 @given(st.integers(-64, 255), st.booleans())
 def test_every_ending_but_a_good_one_has_a_sentence(status, late):
-    ending = tools.Ending(status=status, late=late, printed=b"", began=1.0, ended=2.0)
+    ending = guarded_run.Ending(status=status, late=late, printed=b"", began=1.0, ended=2.0)
     assert bool(ending.trouble()) is (late or status != 0)
 
 
@@ -789,7 +795,7 @@ def test_without_a_gpu_no_comparison_is_offered():
 
 
 def test_ncu_examines_the_kernels_that_hold_the_time():
-    options = capturing.ncu_options(opened_by_hand().stored)
+    options = opening.ncu_options(opened_by_hand().stored)
     assert options[:2] == ("--clock-control", "none")
     assert "--launch-count" in options
     assert "-o" not in options
@@ -830,7 +836,7 @@ def test_counters_are_recorded_of_the_kernels_of_the_timeline(tmp_path, data, mo
     (tmp_path / "ncu.report").write_text(str(report))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(tools, "has_gpu", lambda: True)
-    monkeypatch.setattr(tools, "run_torch_hook", lambda *_: recorded_by_hand(tmp_path))
+    monkeypatch.setattr(capturing, "run_torch_hook", lambda *_: recorded_by_hand(tmp_path))
 
     def opened(path, window):
         import jobs.job as worker

@@ -22,7 +22,7 @@ from analyzers.facts.facts import COPY
 from collectors import open_trace
 from collectors.errors import RefusedError
 from exports import perfetto, tables
-from exports.perfetto import MAX_ROWS_OF_TRACK, decimal_us, nesting_rows
+from exports.perfetto_events import MAX_ROWS_OF_TRACK, decimal_us, nesting_rows
 from library import analyses
 from tests import scenarios
 

@@ -387,7 +387,7 @@ def test_what_the_sampler_used_is_told_for_the_whole_time_however_short(tmp_path
     )
     monkeypatch.setattr(telemetry_sampler.Pace, "share", lambda _: next(shares))
     monkeypatch.setattr(telemetry_sampler.Orders, "wait", lambda *_: None)
-    telemetry_sampler._sample_until_told(store, 10.0)
+    telemetry_sampler._sample_until_stopped(store, 10.0)
     assert told["state"] == "stopped"
     assert told["sampler_cpu_share"] == 0.01
 

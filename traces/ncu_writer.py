@@ -84,8 +84,8 @@ def details_page(launches: Sequence[Launch], units: Mapping[str, str] | None = N
     rows = [[*header, "Metric Name", "Metric Unit", "Metric Value"]]
     for number, launch in enumerate(launches):
         for name, value in launch.metrics.items():
-            told = ["Command line profiler metrics", name, (units or {}).get(name, "")]
-            rows.append([*_described(number, launch), *told, str(value)])
+            metric = ["Command line profiler metrics", name, (units or {}).get(name, "")]
+            rows.append([*_described(number, launch), *metric, str(value)])
     return _csv(rows)
 
 

@@ -505,11 +505,11 @@ def _column(item: str) -> _Column:
 
 @functools.cache
 def _known_columns() -> dict[str, set[str]]:
-    known: dict[str, set[str]] = {}
+    columns_of: dict[str, set[str]] = {}
     for generation in GENERATIONS:
         for table, columns in layout(generation).items():
-            known.setdefault(table, set()).update(c.name for c in columns)
-    return known
+            columns_of.setdefault(table, set()).update(c.name for c in columns)
+    return columns_of
 
 
 def _check_names(table: str, columns: Mapping[str, object]) -> None:

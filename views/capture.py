@@ -11,7 +11,7 @@ import streamlit as st
 from analyzers.words import time_text
 from captures import store
 from captures.store import Capture, Run, RunState, State
-from collectors.capture.run import has_gpu
+from collectors.capture.tools import has_gpu
 from collectors.errors import TraceError
 from collectors.schema import DEVICE_TABLES
 from library import cache

@@ -15,7 +15,9 @@ A workload is a module that holds, besides its docstring:
     What there is too much of, in words, and how many of it one step has.
 ``Program``
     The work: ``Program(run)`` prepares, ``step(index)`` is one step, ``result()`` the numbers on
-    which both twins must agree, ``close()`` lets go of threads and processes.
+    which both twins must agree, ``close()`` ends threads and processes.
+
+One file because a workload is to be read alone: whoever wonders how it is run opens one other file.
 
 Nothing here waits for the GPU inside the measured steps: a wait in each step would plant the loss
 that a workload about something else must not have. On CUDA an event is recorded after each step
@@ -112,13 +114,13 @@ def pairs(folder: Path = FOLDER) -> tuple[Pair, ...]:
         ValueError: If a baseline does not tell what the harness's docstring asks for.
         SyntaxError: If it is no Python.
     """
-    found = []
+    complete = []
     for baseline in sorted(folder.glob("*_baseline.py")):
         name = baseline.stem.removesuffix("_baseline")
         optimized = baseline.with_name(f"{name}_optimized.py")
         if optimized.is_file():
-            found.append(_pair(name, baseline, optimized))
-    return tuple(found)
+            complete.append(_pair(name, baseline, optimized))
+    return tuple(complete)
 
 
 def _pair(name: str, baseline: Path, optimized: Path) -> Pair:
@@ -407,21 +409,21 @@ def _recorded(state: Run, trace: Path | None) -> Iterator[None]:
     recording.export_chrome_trace(str(trace))
 
 
-def _device(wanted: str) -> torch.device:
-    """Return the device, or say why it cannot be had."""
+def _device(choice: str) -> torch.device:
+    """Return the device, or refuse with the reason."""
     try:
         import torch
     except ModuleNotFoundError as error:
         raise RefusedError("needs torch; pip install 'whyslow[workloads]'") from error
 
     has_gpu = torch.cuda.is_available()
-    if wanted == "cuda" and not has_gpu:
+    if choice == "cuda" and not has_gpu:
         raise RefusedError("no CUDA device that torch can use; run with --device cpu")
-    return torch.device("cuda" if has_gpu and wanted != "cpu" else "cpu")
+    return torch.device("cuda" if has_gpu and choice != "cpu" else "cpu")
 
 
 def _nvtx_ranges(device: str) -> tuple[Callable[[str], Any], Callable[[], Any]]:
-    """Return how to open and close an NVTX range; say so when nobody will see it."""
+    """Return how to open and close an NVTX range; warn when no profiler will record it."""
     try:
         import nvtx
     except ModuleNotFoundError:

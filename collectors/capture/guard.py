@@ -49,9 +49,9 @@ def main(arguments: list[str]) -> int:
             preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
         )
     except OSError as error:
-        _tell(error=os.strerror(error.errno or 0))
+        _send(error=os.strerror(error.errno or 0))
         return REFUSED
-    _tell(pid=child.pid)
+    _send(pid=child.pid)
     abandoned = _outlast(child)
     if not abandoned:
         _linger()
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> int:
     if abandoned:
         shutil.rmtree(private, ignore_errors=True)
     else:
-        _tell(status=child.returncode)
+        _send(status=child.returncode)
     return 0
 
 
@@ -85,9 +85,9 @@ def _linger() -> None:
             return  # nobody waits any more
 
 
-def _tell(**what: object) -> None:
+def _send(**message: object) -> None:
     with contextlib.suppress(OSError):  # nobody listens any more
-        os.write(1, json.dumps(what).encode() + b"\n")
+        os.write(1, json.dumps(message).encode() + b"\n")
 
 
 def descendants(root: int) -> set[int]:

@@ -4,7 +4,7 @@ A copy of this file, called ``sitecustomize.py``, is put first on ``PYTHONPATH``
 when it starts. It does nothing until torch was imported. From then on the profiler records, and
 when the program exits, the trace goes to ``WHYSLOW_TORCH_TRACES/<pid>.json.gz``. A program that
 starts a profiler of its own gets it: torch has only one. Whatever goes wrong here must not hurt
-the program; it is told in ``<pid>.note``.
+the program; it is written to ``<pid>.note``.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ VARIABLE = "WHYSLOW_TORCH_TRACES"
 
 
 class Finder:
-    """Lets torch be found as usual, and calls us once it was imported."""
+    """Lets torch be found as usual, and starts the recording once it was imported."""
 
     def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
-        """Return torch's own spec, with a loader that tells us; None for all other modules."""
+        """Return torch's own spec, whose loader starts the recording; None for other modules."""
         if name != "torch":
             return None
-        sys.meta_path.remove(self)  # also so that we do not find ourselves
+        sys.meta_path.remove(self)  # also so that the search does not end here
         spec = importlib.util.find_spec(name)
         loader = spec.loader if spec is not None else None
         if loader is not None:
@@ -46,7 +46,7 @@ class Finder:
         return spec
 
 
-class Recording:
+class HookRecording:
     """The profiler that is running in this process."""
 
     def __init__(self) -> None:
@@ -77,7 +77,9 @@ class Recording:
             return
         self.is_over = True
         if threading.get_ident() != self._thread:
-            tell("torch was imported in another thread than the one that ended; torch cannot write")
+            leave_note(
+                "torch was imported in another thread than the one that ended; torch cannot write"
+            )
             return
         try:
             self._profiler.stop()
@@ -85,17 +87,17 @@ class Recording:
             self._profiler.export_chrome_trace(str(unfinished))
             unfinished.rename(self.path)
             if note:
-                tell(note)
+                leave_note(note)
         except Exception as error:
-            tell(f"{type(error).__name__}: {error}")
+            leave_note(f"{type(error).__name__}: {error}")
 
 
 def begin() -> None:
     """Record from here to the end of the program."""
     try:
-        recording = Recording()
+        recording = HookRecording()
     except Exception as error:
-        tell(f"{type(error).__name__}: {error}")
+        leave_note(f"{type(error).__name__}: {error}")
         return
     atexit.register(recording.end)
     with contextlib.suppress(ValueError):  # not the main thread
@@ -103,11 +105,11 @@ def begin() -> None:
             signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
 
 
-def tell(what: str) -> None:
-    """Leave word for whoever captures."""
+def leave_note(text: str) -> None:
+    """Leave a note for the capturing process."""
     with contextlib.suppress(OSError, KeyError):
         note = Path(os.environ[VARIABLE]) / f"{os.getpid()}.note"
-        note.write_text(" ".join(what.split())[:200], encoding="utf-8")
+        note.write_text(" ".join(text.split())[:200], encoding="utf-8")
 
 
 def run_hidden() -> None:

@@ -37,8 +37,8 @@ class TelemetryError(TraceError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session:
-    """What a telemetry file says about itself; as ``telemetry_schema`` describes the columns."""
+class SamplingSession:
+    """What a telemetry file says about itself; columns as in ``collectors.telemetry.schema``."""
 
     state: str
     rate_hz: float
@@ -69,7 +69,7 @@ class Latest:
         notes: What could not be asked, each once.
     """
 
-    session: Session
+    session: SamplingSession
     gpus: tuple[dict[str, Any], ...]
     host: dict[str, Any]
     process: dict[str, Any]
@@ -111,13 +111,13 @@ class TelemetryFile:
             raise TelemetryError(f"{path.name}: not a telemetry file ({_line(error)})") from error
 
     def _check(self) -> None:
-        found = dict(self._db.execute("SELECT name, type FROM sqlite_master LIMIT 200").fetchall())
+        kinds = dict(self._db.execute("SELECT name, type FROM sqlite_master LIMIT 200").fetchall())
         for table, columns in TABLES.items():
-            if found.get(table) != "table":
+            if kinds.get(table) != "table":
                 raise TelemetryError(f"no table {table}")
             # Generated columns, which could compute anything, are hidden from table_info.
-            known = {row[1] for row in self._db.execute(f"PRAGMA table_info([{table}])")}
-            if not {column.name for column in columns} <= known:
+            present = {row[1] for row in self._db.execute(f"PRAGMA table_info([{table}])")}
+            if not {column.name for column in columns} <= present:
                 raise TelemetryError(f"{table} lacks columns")
         schema = self._db.execute("SELECT schema FROM session").fetchone()
         if schema is None or schema[0] != SCHEMA:
@@ -139,13 +139,16 @@ class TelemetryFile:
         except READ_ERRORS as error:
             raise TelemetryError(f"{self.path.name}: cannot be read ({_line(error)})") from error
 
-    def session(self) -> Session:
+    def session(self) -> SamplingSession:
         """Return what the file says about itself."""
-        names, kinds = list(Session.__dataclass_fields__), {str: "TEXT", float: "REAL", int: "INT"}
+        names, kinds = (
+            list(SamplingSession.__dataclass_fields__),
+            {str: "TEXT", float: "REAL", int: "INT"},
+        )
         kind = {column.name: kinds[column.type] for column in TABLES["session"]}
         parts = ", ".join(f"CAST(coalesce({name}, 0) AS {kind[name]})" for name in names)
         (row,) = self._rows(f"SELECT {parts} FROM session LIMIT 1")
-        return Session(**dict(zip(names, row, strict=True)))
+        return SamplingSession(**dict(zip(names, row, strict=True)))
 
     def notes(self) -> tuple[str, ...]:
         """Return what could not be asked, in the order in which it was noticed."""
@@ -178,12 +181,12 @@ class TelemetryFile:
         rows = self._rows(
             f"SELECT {', '.join(names)} FROM {table} ORDER BY rowid DESC LIMIT ?", most
         )
-        found: dict[Any, dict[str, Any]] = {}
+        newest: dict[Any, dict[str, Any]] = {}
         for row in rows:
             values = dict(zip(names, row, strict=True))
-            mine = found.setdefault(values[key] if key else 0, dict.fromkeys(names))
-            mine |= {n: v for n, v in values.items() if mine[n] is None}
-        return found
+            latest = newest.setdefault(values[key] if key else 0, dict.fromkeys(names))
+            latest |= {n: v for n, v in values.items() if latest[n] is None}
+        return newest
 
     def series(
         self, table: str, column: str, *, gpu: int = -1, last_s: float = 120, points: int = 240
@@ -191,7 +194,7 @@ class TelemetryFile:
         """Return one column of the last seconds, in no more than ``points`` stretches.
 
         Args:
-            table: As in ``telemetry_schema``.
+            table: As in ``collectors.telemetry.schema``.
             column: A column of numbers.
             gpu: The GPU, for ``gpu_samples``.
             last_s: How far back from the newest sample.
@@ -226,7 +229,7 @@ class TelemetryFile:
         """Return whole columns by time; ``nan`` is what was not asked, times are integers.
 
         Args:
-            table: As in ``telemetry_schema``.
+            table: As in ``collectors.telemetry.schema``.
             names: Columns; those that end in ``time_ns`` or ``monotonic_ns`` are times.
             gpu: The GPU, for ``gpu_samples``.
 

@@ -1,12 +1,12 @@
 """Samples GPUs, processor and one tree of processes into a database, in a process of its own.
 
-It runs as a file, not as a module of the package, so that it loads neither pandas nor Arrow and is
-there in a tenth of a second: ``python -P sampler.py DATABASE RATE_HZ``. The tables are there
-already; ``collectors.telemetry.telemetry`` makes them. On standard input, ``watch PID`` names the
-tree of processes, and the end of input means to stop: whoever started it and died stops it, too.
+One file because it runs as a file, not as a module of the package: so it loads neither pandas nor
+Arrow, and starts in a tenth of a second: ``python -P sampler.py DATABASE RATE_HZ``. The tables
+exist already; ``collectors.telemetry.telemetry`` makes them. On standard input, ``watch PID`` names
+the tree of processes, and the end of input means to stop: it ends with the process that started it.
 
 No more than ``MAX_CPU_SHARE`` of one core is used: when a sample costs more, the next one waits.
-Whatever cannot be asked is said once, in the table ``notes``, and the rest goes on.
+What cannot be sampled is noted once, in the table ``notes``, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SLOW_EVERY_NS = 1_000_000_000  # what takes longer: the tree itself, its switche
 BUSY_TIMEOUT_S = 5.0  # a reader holds the database for milliseconds
 DRIVER_PATIENCE_NS = 5_000_000_000  # an answer takes milliseconds, PCIe 40 ms for each GPU
 MAX_FAILURES = 20  # in a row, of a question that may yet be answered
-MAX_WAITS = 20  # samples that came late; a few of them nobody notices
+MAX_WAITS = 20  # samples that came late; a few of them go unnoticed
 MAX_THREADS_ASKED = 256  # for their switches; each costs about 50 µs
 NICE = 5  # the program that is looked at goes first
 
@@ -53,7 +53,7 @@ def main(path: Path, rate_hz: float) -> int:
         os.nice(NICE)
     store = Store(path)
     try:
-        _sample_until_told(store, rate_hz)
+        _sample_until_stopped(store, rate_hz)
         store.close()
     except sqlite3.Error as error:
         sys.stderr.write(f"telemetry stopped: {error}\n")
@@ -61,7 +61,7 @@ def main(path: Path, rate_hz: float) -> int:
     return 0
 
 
-def _sample_until_told(store: Store, rate_hz: float) -> None:
+def _sample_until_stopped(store: Store, rate_hz: float) -> None:
     gpus = GpuThread(rate_hz, store.say)
     host, tree, orders = Host(), Tree(store.say), Orders()
     pace = Pace(rate_hz)
@@ -82,10 +82,10 @@ def _sample_until_told(store: Store, rate_hz: float) -> None:
         if pace.was_slowed():
             store.say("slowed", f"sampled less often to stay below {MAX_CPU_SHARE:.0%} of a core")
         store.commit()
-        told = orders.wait(pace.pause_s())
-        if told is None:
+        new_pids = orders.wait(pace.pause_s())
+        if new_pids is None:
             break
-        for pid in told:
+        for pid in new_pids:
             tree.watch(pid)
             store.update(root_pid=pid)
     for table, row in gpus.drain():
@@ -114,7 +114,7 @@ class Store:
         }
         self._rows: dict[str, list[Row]] = {}
         self._session: Row = {}
-        self._said: set[str] = set()
+        self._noted_codes: set[str] = set()
         self._lock = threading.Lock()
 
     def _statement(self, table: str) -> tuple[str, tuple[str, ...]]:
@@ -133,11 +133,11 @@ class Store:
         self._session |= values
 
     def say(self, code: str, message: str) -> None:
-        """Note something once, whoever says it how often."""
+        """Add a note, once for each code however often it occurs."""
         with self._lock:
-            if code in self._said:
+            if code in self._noted_codes:
                 return
-            self._said.add(code)
+            self._noted_codes.add(code)
         self.add("notes", {**clocks(), "code": code, "message": message})
 
     def commit(self) -> None:
@@ -152,8 +152,8 @@ class Store:
         }
         self._session = {}
         self._db.execute("BEGIN IMMEDIATE")
-        for table, given in rows.items():
-            self._db.executemany(self._insert[table][0], given)
+        for table, new_rows in rows.items():
+            self._db.executemany(self._insert[table][0], new_rows)
         columns = ", ".join(f"{name} = :{name}" for name in session)
         self._db.execute(f"UPDATE session SET {columns}", session)
         self._db.execute("COMMIT")
@@ -167,7 +167,7 @@ class Store:
 
 
 class Orders:
-    """What whoever started us says on standard input."""
+    """Commands on standard input from the process that started this one."""
 
     def __init__(self) -> None:
         self._pending = b""
@@ -206,7 +206,7 @@ class Pace:
         """Return how long to wait for the next sample."""
         now, spent = time.monotonic_ns(), time.process_time_ns()
         # What has been used so far, over all of the time until then, decides: one sample that
-        # costs more, because it is the slow one, makes nobody wait.
+        # costs more, because it is the slow one, delays nothing.
         earliest = self._begun_ns + int((spent - self._spent_at_begin_ns) / MAX_CPU_SHARE)
         regular = max(self._due_ns + self._period_ns, now)
         self._slowed += earliest > regular + self._period_ns
@@ -369,9 +369,9 @@ def _switches(pid: int) -> tuple[int, int]:
             with contextlib.suppress(OSError, ValueError, IndexError):
                 text = Path(task.path, "status").read_bytes()
                 # The first is a part of the second's name: "nonvoluntary_ctxt_switches".
-                found = text.split(b"voluntary_ctxt_switches:")[1:3]
-                voluntary += int(found[0].split()[0])
-                involuntary += int(found[1].split()[0])
+                counts = text.split(b"voluntary_ctxt_switches:")[1:3]
+                voluntary += int(counts[0].split()[0])
+                involuntary += int(counts[1].split()[0])
     return voluntary, involuntary
 
 
@@ -421,14 +421,14 @@ def _pcie(nvml: Any, gpu: Any, _pids: tuple[int, ...]) -> Row:
 
 def _process_memory(nvml: Any, gpu: Any, pids: tuple[int, ...]) -> Row:
     running = nvml.nvmlDeviceGetComputeRunningProcesses(gpu)
-    mine = [p.usedGpuMemory for p in running if p.pid in pids]
-    known = [used for used in mine if used is not None]
+    reported = [p.usedGpuMemory for p in running if p.pid in pids]
+    used_bytes = [used for used in reported if used is not None]
     # In a container the driver may count by the host's numbers: then none of ours is among them.
-    return {"process_memory_bytes": sum(known) if known else None}
+    return {"process_memory_bytes": sum(used_bytes) if used_bytes else None}
 
 
 @dataclass(frozen=True)
-class Question:
+class DriverQuestion:
     """Something to ask the driver about each GPU."""
 
     name: str
@@ -437,14 +437,14 @@ class Question:
 
 
 QUESTIONS = (
-    Question("utilization", _utilization),
-    Question("memory use", _memory),
-    Question("power", _power),
-    Question("temperature", _temperature),
-    Question("clocks", _clocks),
-    Question("throttle reasons", _throttling),
-    Question("PCIe throughput", _pcie, slow=True),
-    Question("memory of each process", _process_memory, slow=True),
+    DriverQuestion("utilization", _utilization),
+    DriverQuestion("memory use", _memory),
+    DriverQuestion("power", _power),
+    DriverQuestion("temperature", _temperature),
+    DriverQuestion("clocks", _clocks),
+    DriverQuestion("throttle reasons", _throttling),
+    DriverQuestion("PCIe throughput", _pcie, slow=True),
+    DriverQuestion("memory of each process", _process_memory, slow=True),
 )
 
 
@@ -500,17 +500,19 @@ class Gpus:
             if len(row) > 3:
                 yield row
 
-    def _answer(self, gpu: int, handle: Any, question: Question, pids: tuple[int, ...]) -> Row:
-        asked = gpu, question.name
+    def _answer(
+        self, gpu: int, handle: Any, question: DriverQuestion, pids: tuple[int, ...]
+    ) -> Row:
+        query = gpu, question.name
         try:
-            found = question.ask(self._nvml, handle, pids)
+            row = question.ask(self._nvml, handle, pids)
         except Exception as error:  # whatever a driver that goes away makes of the call
             self._failed(gpu, question, error)
             return {}
-        self._failures.pop(asked, None)
-        return found
+        self._failures.pop(query, None)
+        return row
 
-    def _failed(self, gpu: int, question: Question, error: Exception) -> None:
+    def _failed(self, gpu: int, question: DriverQuestion, error: Exception) -> None:
         number = getattr(error, "value", None)
         if number in ALL_GONE:
             self.handles.clear()
@@ -519,11 +521,11 @@ class Gpus:
             del self.handles[gpu]
             self._say(f"gpu_gone {gpu}", f"GPU {gpu} is gone: {_kind(error)}")
         else:
-            asked = gpu, question.name
-            self._failures[asked] = self._failures.get(asked, 0) + 1
+            query = gpu, question.name
+            self._failures[query] = self._failures.get(query, 0) + 1
             lasts = number in NEVER or isinstance(error, (AttributeError, TypeError))
-            if lasts or self._failures[asked] >= MAX_FAILURES:
-                self._open.discard(asked)
+            if lasts or self._failures[query] >= MAX_FAILURES:
+                self._open.discard(query)
             code = f"{question.name} {number}"
             self._say(code, f"{question.name} of a GPU is not known: {_kind(error)}")
 
@@ -540,17 +542,17 @@ def _kind(error: BaseException) -> str:
 
 
 class GpuThread(threading.Thread):
-    """Asks the driver at its own pace: a call that hangs holds up nobody else."""
+    """Asks the driver at its own pace, so that a call that hangs delays nothing else."""
 
     def __init__(self, rate_hz: float, say: Say) -> None:
         super().__init__(daemon=True)
         self.pids: tuple[int, ...] = ()
         self._period_s, self._say = 1 / rate_hz, say
-        self._found: queue.SimpleQueue[tuple[str, Row]] = queue.SimpleQueue()
+        self._sampled: queue.SimpleQueue[tuple[str, Row]] = queue.SimpleQueue()
         self._asked_ns = 0
 
     def run(self) -> None:
-        """Ask until there is nobody left to answer."""
+        """Sample until no GPU answers any more."""
         try:
             import pynvml
 
@@ -561,26 +563,26 @@ class GpuThread(threading.Thread):
         if not gpus.handles:
             self._say("no_gpu", "no GPU is watched: the driver knows none")
         for row in gpus.about():
-            self._found.put(("gpus", row))
+            self._sampled.put(("gpus", row))
         pace = Pace(1 / self._period_s)
         while gpus.handles:
             slow = pace.is_slow()
             self._asked_ns = time.monotonic_ns()
             for row in gpus.sample(self.pids, slow=slow):
-                self._found.put(("gpu_samples", row))
+                self._sampled.put(("gpu_samples", row))
             self._asked_ns = 0
             time.sleep(pace.pause_s())
 
     def check_alive(self) -> None:
         """Say so when the driver does not answer any more."""
-        if (asked := self._asked_ns) and time.monotonic_ns() - asked > DRIVER_PATIENCE_NS:
+        if (since := self._asked_ns) and time.monotonic_ns() - since > DRIVER_PATIENCE_NS:
             self._say("driver_hangs", "the NVIDIA driver does not answer")
 
     def drain(self) -> Iterator[tuple[str, Row]]:
-        """Yield what was found since the last time, with the table that it belongs to."""
+        """Yield what was sampled since the last time, with the table that it belongs to."""
         with contextlib.suppress(queue.Empty):
             while True:
-                yield self._found.get_nowait()
+                yield self._sampled.get_nowait()
 
 
 if __name__ == "__main__":

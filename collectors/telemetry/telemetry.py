@@ -2,8 +2,8 @@
 
 ``start`` makes the file, with the tables of ``collectors.telemetry.schema``, and starts a process
 that fills it; ``Telemetry.stop`` ends that. The file can be read all the time, from any process
-(``collectors.telemetry.file``). It is no recording of its own: it lies beside one, under the name
-that ``beside`` returns, and its samples become lanes of that recording's timeline.
+(``collectors.telemetry.file``). It is not a recording of its own: it lies beside one, under
+the name that ``beside`` returns, and its samples become lanes of that recording's timeline.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collectors.errors import EnvironmentFailedError, RefusedError
-from collectors.telemetry.file import Session, TelemetryError, TelemetryFile
+from collectors.telemetry.file import SamplingSession, TelemetryError, TelemetryFile
 from collectors.telemetry.schema import SCHEMA, SUFFIX, TABLES
 
 RATE_HZ = 10.0
@@ -32,7 +32,7 @@ def beside(recording: Path) -> Path:
 
 
 def start(path: Path, pid: int = 0, *, rate_hz: float = RATE_HZ) -> Telemetry:
-    """Sample into a new file at ``path`` until told to stop, or until this process ends.
+    """Sample into a new file at ``path`` until `Telemetry.stop`, or until this process ends.
 
     Args:
         path: File to make; see ``beside``.
@@ -102,7 +102,7 @@ class Ended:
         error: Why it ended early; empty when it did not.
     """
 
-    session: Session | None
+    session: SamplingSession | None
     notes: tuple[str, ...] = ()
     error: str = ""
 
@@ -130,7 +130,7 @@ class Telemetry:
     def watch(self, pid: int) -> None:
         """Look at the tree of this process from now on."""
         if self._process.stdin is not None:
-            with contextlib.suppress(OSError, ValueError):  # it has ended, which stop() tells
+            with contextlib.suppress(OSError, ValueError):  # it has ended, which stop() reports
                 self._process.stdin.write(f"watch {pid}\n".encode())
                 self._process.stdin.flush()
 
@@ -146,16 +146,16 @@ class Telemetry:
             self._process.kill()
             self._process.wait()
             error = "the sampler did not end by itself"
-        said = self._last_words()
+        last_line = self._last_line()
         if self._process.returncode and not error:
-            error = said or f"the sampler ended with status {self._process.returncode}"
+            error = last_line or f"the sampler ended with status {self._process.returncode}"
         try:
             with TelemetryFile(self.path) as file:
                 return Ended(file.session(), file.notes(), error)
         except TelemetryError as trouble:
             return Ended(None, (), error or str(trouble))
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         stream = self._process.stderr
         if stream is None or stream.closed:
             return ""

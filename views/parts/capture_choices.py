@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captures.order import INSTALL_TORCH
-from collectors.capture import run as tools
-from collectors.capture.run import has_gpu
+from collectors.capture import tools
+from collectors.capture.tools import has_gpu
 from collectors.errors import EnvironmentFailedError
 
 WORKLOADS = Path(__file__).resolve().parents[2] / "workloads"
