@@ -167,7 +167,7 @@ def test_a_running_capture_shows_how_far_it_is_and_its_newest_numbers(data):
     app = draw("capture", capture=capture.id)
     assert not app.exception
     shown = {metric.label: metric.value for metric in app.metric}
-    assert shown["CPU of the program"].replace("\\", "") == "108 %"
+    assert shown["Program CPU"].replace("\\", "") == "108 %"
     assert shown["GPU in use"].replace("\\", "") == "97 %"
     assert shown["GPU power"].replace("\\", "") == "n/a"
     assert "power cap" in words(app)
@@ -199,7 +199,7 @@ def test_a_done_capture_leads_to_its_recordings_and_to_the_comparison(data, monk
     assert sum(f"trace={trace}" in link for link in links) == 2
     if (capture_choices.WORKLOADS.parent / "views" / "compare.py").exists():
         assert any(f"base={trace}" in link and f"new={trace}" in link for link in links)
-    assert "Nothing ran on a GPU, so Compare can give no number." in words(app)
+    assert "Nothing ran on a GPU, so Compare has no numbers to show." in words(app)
     assert "start" in buttons(app)
 
 
@@ -207,7 +207,7 @@ def test_a_done_capture_leads_to_its_recordings_and_to_the_comparison(data, monk
     ("state", "said"),
     [
         (State.FAILED, "no space left"),
-        (State.CANCELLED, "It was cancelled"),
+        (State.CANCELLED, "The capture was cancelled"),
         (State.LOST, "no space left"),
     ],
 )

@@ -125,7 +125,7 @@ def test_a_recording_compared_with_itself_has_no_difference(data, sync):
 def test_what_is_picked_stays_picked(data, sync, launch, memory):
     with library(data):
         app = draw("compare")  # three recordings: nothing is chosen by itself
-        assert "Which two are compared?" in words(app)
+        assert "What should be compared?" in words(app)
         app.multiselect(key="compare_base").set_value([sync.id]).run()
         assert app.multiselect(key="compare_base").value == [sync.id]
         app.multiselect(key="compare_new").set_value([memory.id]).run()

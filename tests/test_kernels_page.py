@@ -135,7 +135,7 @@ def test_counters_stand_beside_what_is_possible(opened):
     facts = counted_facts(march, trace.stored.report).set_index("")
     assert facts.loc["active lanes"].tolist() == ["15.5", "32"]
     assert facts.loc["occupancy"].tolist() == ["48 %", "50 % possible (registers)"]
-    assert "sectors a request" not in facts.index  # not counted, so not shown
+    assert "sectors per request" not in facts.index  # not counted, so not shown
 
 
 def test_counters_have_no_regions(opened, rooted):

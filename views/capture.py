@@ -49,8 +49,8 @@ STATE_WORDS = {
     State.LOST: "Lost",
 }
 RUN_WORDS = {
-    RunState.WAITING: "waits",
-    RunState.RUNNING: "runs",
+    RunState.WAITING: "waiting",
+    RunState.RUNNING: "running",
     RunState.DONE: "done",
     RunState.FAILED: "failed",
     RunState.SKIPPED: "skipped",
@@ -106,7 +106,7 @@ def _draw_form(*, first: bool) -> None:
     steps = 0
     if subject == PAIR:
         steps = right.number_input(
-            "Steps", 0, MAX_STEPS, 0, key="steps", help="0 takes as many as the workload says."
+            "Steps", 0, MAX_STEPS, 0, key="steps", help="0: as many as the workload sets."
         )
     if not any(name != TELEMETRY for name in chosen):
         st.caption("Without a profiler there is nothing to compare, only telemetry.")
@@ -141,7 +141,7 @@ def _draw_command_field() -> tuple[str, ...]:
     )
     words = parsed(text)
     if text.strip() and not words:
-        st.caption("A quote is not closed.")
+        st.caption("The command has an unclosed quote.")
     return words
 
 
@@ -159,7 +159,7 @@ def _draw_tool_picker(*, for_command: bool) -> list[str]:
         default,
         key="tools",
         format_func=lambda name: TOOL_WORDS.get(name, name),
-        help="Each profiler runs the program once more; telemetry samples beside all of them.",
+        help="Each profiler needs its own run of the program; telemetry accompanies all of them.",
     )
     for line in missing.values():
         st.caption(md_escape(line))
@@ -172,12 +172,12 @@ def _draw_terminal_hint() -> None:
     """Say how to capture what this page does not start."""
     if not commands_allowed():
         st.caption(
-            "This page runs the workloads of whyslow only: whoever reaches it could otherwise run "
-            f"anything here as the user of the server. A server that was started with "
-            f"`{COMMANDS_VARIABLE}=1` takes commands, too. In a terminal:"
+            "This page runs only the workloads of whyslow; otherwise anyone who can reach it could "
+            f"run any command as the user of the server. A server started with "
+            f"`{COMMANDS_VARIABLE}=1` also accepts commands. In a terminal:"
         )
     else:
-        st.caption(f"Commands are allowed here by `{COMMANDS_VARIABLE}=1`. In a terminal:")
+        st.caption(f"Commands are enabled here by `{COMMANDS_VARIABLE}=1`. In a terminal:")
     st.code("whyslow capture --with nsys,telemetry -- python train.py", language=None)
 
 
@@ -186,10 +186,12 @@ def _start(
 ) -> None:
     """Begin in a process of its own; the address names the capture from now on."""
     if any(not c.is_over for c in store.captures()):
-        draw_error("Another capture has begun meanwhile; two at once would disturb each other.")
+        draw_error(
+            "Another capture has started in the meantime; two at once would disturb each other."
+        )
         return
     if command and not commands_allowed():
-        draw_error(f"This server takes no commands ({COMMANDS_VARIABLE}).")
+        draw_error(f"This server does not accept commands ({COMMANDS_VARIABLE}).")
         return
     options = ["--with", ",".join(chosen), "--repeat", str(repeat)]
     options += ["--steps", str(steps)] if steps else []
@@ -246,7 +248,7 @@ def _draw_progress(capture_id: str) -> None:
     if sampled:
         capture_live.draw_telemetry(Path(sampled[-1]))
     elif TELEMETRY in capture.tools:
-        st.caption("Telemetry begins with the first run.")
+        st.caption("Telemetry starts with the first run.")
 
 
 def _draw_result(capture: Capture) -> None:
@@ -254,7 +256,7 @@ def _draw_result(capture: Capture) -> None:
     state = STATE_WORDS[capture.state]
     st.markdown(f"**{md_escape(state)}** · {_title(capture)}{md_escape(took and f' · {took}')}")
     if capture.state is State.CANCELLED:
-        st.info("It was cancelled. What was recorded before is kept.")
+        st.info("The capture was cancelled. What had been recorded by then is kept.")
     elif capture.error:
         draw_error(visible(capture.error, SHOWN_LINE))
     _draw_compare_link(capture)
@@ -282,7 +284,7 @@ def _draw_compare_link(capture: Capture) -> None:
             label = f"Compare baseline and optimized ({md_escape(TOOL_WORDS[tool])})"
             st.page_link(COMPARE, label=label, query_params=address)
             if not any(_has_gpu_work(trace_id) for trace_id in (*base, *new)):
-                st.caption("Nothing ran on a GPU, so Compare can give no number.")
+                st.caption("Nothing ran on a GPU, so Compare has no numbers to show.")
 
 
 def _has_gpu_work(trace_id: str) -> bool:
@@ -321,7 +323,7 @@ def _draw_log(capture: Capture) -> None:
     except OSError:
         return
     if lines:
-        with st.expander("What was printed last"):
+        with st.expander("Last output"):
             st.code("\n".join(visible(line, SHOWN_LINE) for line in lines[-LOG_LINES:]), None)
 
 
@@ -342,7 +344,7 @@ def _draw_earlier(captures: Sequence[Capture]) -> None:
     over = [capture for capture in captures if capture.is_over][:SHOWN_EARLIER]
     st.subheader("Earlier captures", anchor=False)
     if not over:
-        st.caption("None yet. They are kept in the data folder, and stay over a restart.")
+        st.caption("None yet. Captures are kept in the data folder and survive a restart.")
     for capture in over:
         box = st.container(key=f"listing {capture.id}")
         left, right = box.columns([7, 1], vertical_alignment="center", gap="small")

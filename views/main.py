@@ -204,7 +204,7 @@ def _draw_counters_picker(counters: dict[str, str], selection: Selection) -> Non
         format_func=lambda i: choices.get(i, i),
         key="pick_counters",
         on_change=_picked_counters,
-        help="Counters of Nsight Compute of the same program, to look inside its kernels.",
+        help="Nsight Compute counters of the same program, to look inside its kernels.",
         label_visibility="collapsed",
     )
 

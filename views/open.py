@@ -92,7 +92,7 @@ def _draw_upload_field() -> None:
     elif outcome.key:
         path = uploaded_file(outcome.key)
         if path is None:
-            _refuse("The upload is gone; send it again.")
+            _refuse("The upload no longer exists; upload the file again.")
         else:
             _open(path)
 
@@ -113,7 +113,7 @@ def _draw_watched_folder(root: Path) -> None:
         st.caption(f"No such folder; {ROOTS_VARIABLE} names it.")
     elif not files:
         st.caption(
-            "No .nsys-rep, .ncu-rep, .sqlite or .json in it yet; new ones appear by themselves."
+            "No .nsys-rep, .ncu-rep, .sqlite or .json in it yet; new files appear automatically."
         )
     _draw_recordings(files, {})
     if len(files) > SHOWN_FILES:
@@ -126,7 +126,9 @@ def _draw_samples() -> None:
         return
     words = sample_words()
     st.markdown("**Samples**")
-    st.caption("Those called synthetic were generated to show one verdict each; no GPU ran.")
+    st.caption(
+        "Those called synthetic were generated, each to show one verdict; no GPU was involved."
+    )
     order = {name: position for position, name in enumerate(words)}
     _draw_recordings(
         sorted(
@@ -168,7 +170,7 @@ def _ago(moment_s: float) -> str:
 
 
 def _draw_recent() -> None:
-    st.markdown("**Opened before**")
+    st.markdown("**Recently opened**")
     traces = cache.traces()[:SHOWN_RECENT]
     if not traces:
         st.caption("Nothing yet. Open a sample to see an answer in a second.")
@@ -189,8 +191,8 @@ def _draw_recording_hint() -> None:
     st.markdown("**Record your own program**")
     st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
     st.caption(
-        "Mark the loop's steps with NVTX ranges, and whyslow compares its iterations. Traces of "
-        "the torch profiler will do, too; its step() marks them."
+        "Mark the steps of your loop with NVTX ranges, and whyslow compares its iterations. Torch "
+        "profiler traces work too; its step() marks them."
     )
 
 

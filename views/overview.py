@@ -14,7 +14,8 @@ from analyzers.words import (
     split_sentence,
     time_text,
 )
-from views.charts.ledger import device_labels, ledger_figure, legend_entries
+from views.charts.ledger import ledger_figure, legend_entries
+from views.shared.devices import device_labels
 from views.shared.report_download import BESIDE_REPORT, draw_diagnosis_download
 from views.shared.session import Session, current, draw_prose, finding_places
 from views.shared.style import draw_legend, write_verdict_color
@@ -113,7 +114,7 @@ def _draw_ledger(session: Session) -> None:
 
 def _draw_findings(session: Session) -> None:
     report = session.report
-    st.subheader("What to change, the largest loss first", anchor=False)
+    st.subheader("What to change, largest loss first", anchor=False)
     if not report.findings:
         st.write("No rule found a loss worth your time.")
     accounted = sum(d.in_use_ns for d in report.devices)  # what the titles' shares are parts of
@@ -218,7 +219,7 @@ def _draw_row_counts(session: Session) -> None:
 
 def _draw_undetermined(skipped: tuple[Skipped, ...], failed: tuple[Failed, ...]) -> None:
     if skipped:
-        st.subheader("Could not tell", anchor=False)
+        st.subheader("Could not be determined", anchor=False)
         for reason, ids in by_reason((s.reason, s.id) for s in skipped).items():
             more = len(ids) - NAMED_RULES if len(ids) > NAMED_RULES + 1 else 0
             named = ", ".join(f"`{i}`" for i in ids[: len(ids) - more])
@@ -228,7 +229,7 @@ def _draw_undetermined(skipped: tuple[Skipped, ...], failed: tuple[Failed, ...])
             )
     if failed:
         st.subheader("Rules that failed", anchor=False)
-        st.caption("A defect of whyslow; the other answers hold.")
+        st.caption("These are defects in whyslow; the other answers are not affected.")
         for failure in failed:
             draw_prose(f"`{failure.id}` {failure.error}")
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from analyzers.facts.facts import WindowError, holds_counters_only
 from analyzers.finding import Evidence
 from analyzers.recorder import recorder_of
-from analyzers.words import function_first, size_text, time_text
 from collectors.errors import TraceError
 from library import cache
-from timeline.recording_lanes import FINDINGS, OPERATIONS, SEGMENTS, operation_words, thread_labels
-from timeline.view import Timeline, exactly
+from timeline.view import exactly
 from views.components.timeline import (
     Alignment,
     CanvasEvent,
@@ -25,8 +19,11 @@ from views.components.timeline import (
     Span,
     draw_timeline,
 )
+from views.parts.event_details import SHOWN_FACT, draw_details
+from views.parts.longest_events import draw_longest
+from views.parts.recording_view import RecordingView
 from views.server.routes import timeline_answer, trouble
-from views.server.tiles import MAX_FIND, MIN_VIEW_NS, short
+from views.server.tiles import MAX_FIND, MIN_VIEW_NS
 from views.shared.session import (
     Session,
     current,
@@ -37,63 +34,20 @@ from views.shared.session import (
     parse_span,
     timeline,
 )
-from views.shared.units import format_value, md_prose, moment_text, ns_to_us, visible
+from views.shared.units import format_value, md_prose, visible
 
 HELP = (
     "Wheel or W and S: zoom. Drag or A and D: move. Shift and drag, M, or hold a finger: measure. "
     "Click: details; double click or F: zoom to the event; [ and ]: its neighbours. / searches, N "
-    "goes to the next match; in quotation marks a text is a whole name. 0 shows all. Where events "
-    "are too many to draw, the height of a column is their share of its time. Times count from the "
-    "first event."
+    "goes to the next match; in quotation marks a text is a whole name. 0 shows all. Where there "
+    "are too many events to draw, the height of a column is the share of time that they cover. "
+    "Times count from the first event."
 )
 KEY = "timeline"
 ROOM_AROUND = 0.6  # of a finding's length, on both sides of it
 MARGIN = 0.02  # the same around all ranges that the program marked
-SHOWN_LONGEST = 25
-SHOWN_NAME = 160
-SHOWN_FACT = 60
 MAX_FIND_IN_ADDRESS = 200
 NO_SECOND = ""
-LONGEST_COLUMNS = {
-    "name": st.column_config.TextColumn("name", width=520),
-    "where": st.column_config.TextColumn("where", width=380),
-    "duration": st.column_config.NumberColumn("duration (µs)", format="%.3f", width=120),
-    "begins": st.column_config.NumberColumn("begins at (ms)", format="%.6f", width=140),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordingView:
-    """One recording that the page shows."""
-
-    session: Session
-    timeline: Timeline
-
-    def to_axis(self, span: Span) -> Span:
-        """Return a stretch of the recording's clock as ns since its first event."""
-        origin = self.timeline.origin_ns
-        return span[0] - origin, span[1] - origin
-
-    def to_clock(self, span: Span) -> Span:
-        """Return a stretch in ns since the first event on the recording's clock."""
-        origin = self.timeline.origin_ns
-        return span[0] + origin, span[1] + origin
-
-    @property
-    def window(self) -> Span:
-        """The analysed window, in ns since the first event."""
-        window = self.session.report.window
-        return self.to_axis(window.span) if window.duration_ns > 0 else self.whole
-
-    @property
-    def whole(self) -> Span:
-        """Everything that was recorded."""
-        return 0, self.timeline.duration_ns
-
-    @property
-    def iterations(self) -> list[int]:
-        """Begins of the program's repetitions, in ns since the first event."""
-        return [i.start_ns - self.timeline.origin_ns for i in self.session.report.iterations]
 
 
 def page() -> None:
@@ -151,8 +105,10 @@ def _draw_timeline(recording: RecordingView) -> None:
     _apply_input(user_input, recordings, view_key)
     st.caption(HELP)
     if (picked := _picked(recordings)) is not None:
-        _draw_details(recordings[picked.recording], picked.event)
-    _draw_view_table(recording, user_input.view or first)
+        draw_details(recordings[picked.recording], picked.event)
+    view = user_input.view or first
+    _draw_links(recording, view)
+    draw_longest(recording, view)
 
 
 def _identity(recording: RecordingView) -> str:
@@ -329,119 +285,13 @@ def _picked(recordings: list[RecordingView]) -> CanvasEvent | None:
     return CanvasEvent(number, event) if event >= 0 else None
 
 
-def _draw_details(recording: RecordingView, event: int) -> None:
-    lanes = recording.timeline
-    table, row = lanes.row_of(event)
-    start, end = lanes.span(event)
-    facts = {"duration": time_text(end - start), "begins at": moment_text(start)}
-    chain = lanes.chain(event)
-    if table == OPERATIONS:
-        facts |= _operation_facts(recording, row)
-    elif table == SEGMENTS:
-        facts |= _segment_facts(recording, row)
-        ended_by = recording.session.stored.segment(row)["launch"]
-        chain = lanes.chain(lanes.event_at(OPERATIONS, ended_by)) if ended_by >= 0 else []
-    elif table == FINDINGS:
-        finding = recording.session.report.findings[row]
-        facts |= {"costs": time_text(finding.lost_ns), "advice": visible(finding.advice)}
-    with st.container(key="event_details"):
-        st.code(short(lanes.name_of(event), SHOWN_NAME * 4), language=None, wrap_lines=True)
-        st.dataframe(pd.DataFrame([facts]), hide_index=True)
-        if len(chain) > 1:
-            st.dataframe(
-                pd.DataFrame([_link(lanes, link.role, link.event) for link in chain]),
-                hide_index=True,
-                key="event_chain",
-            )
-
-
-def _link(lanes: Timeline, role: str, event: int) -> dict[str, str]:
-    start, end = lanes.span(event)
-    placed = lanes.lanes[lanes.lane_of(event)]
-    where = lanes.title(placed.index.groups[placed.lane.group])
-    return {
-        "": role,
-        "name": short(function_first(lanes.name_of(event)), SHOWN_NAME),
-        "where": short(
-            f"{where} · {placed.lane.label}" if placed.lane.label else where, SHOWN_FACT
-        ),
-        "begins at": moment_text(start),
-        "duration": time_text(end - start),
-    }
-
-
-def _operation_facts(recording: RecordingView, row: int) -> dict[str, str]:
-    """Return what is known about one GPU operation, in words."""
-    launch = recording.session.stored.launch(row)
-    facts = {"stream": str(launch["stream"]), **_launch_call(recording, launch)}
-    if launch["queue_ns"] > 0:  # 0 too when the call had not returned: nothing was queued
-        facts["waited in queue"] = time_text(launch["queue_ns"])
-    facts["device idle before"] = time_text(launch["idle_before_ns"])
-    if launch.get("bytes", -1) >= 0:
-        facts["moved"] = size_text(launch["bytes"])
-        if (length_ns := launch["end_ns"] - launch["start_ns"]) > 0:
-            facts["rate"] = f"{size_text(launch['bytes'] / length_ns * 1e9)}/s"
-    if launch.get("grid_x", -1) > 0:
-        facts["grid"] = " x ".join(str(launch[f"grid_{a}"]) for a in "xyz")
-        facts["block"] = " x ".join(str(launch[f"block_{a}"]) for a in "xyz")
-    if launch.get("registers_per_thread", -1) >= 0:
-        facts["registers"] = str(launch["registers_per_thread"])
-    return facts
-
-
-def _segment_facts(recording: RecordingView, row: int) -> dict[str, str]:
-    """Return what the ledger knows about one of its stretches, in words."""
-    segment = recording.session.stored.segment(row)
-    trace, facts = recording.session.trace, {}
-    if segment["wait"] >= 0:
-        call = trace.row("api_calls", segment["wait"], ["start_ns", "end_ns", "name_id"])
-        length = time_text(int(call["end_ns"] - call["start_ns"]))
-        facts["blocked in"] = f"{_name(recording, call['name_id'])}, {length}"
-    if segment["launch"] >= 0:
-        launch = recording.session.stored.launch(segment["launch"])
-        name = _name(recording, launch["name_id"], 0) if launch.get("name_id", -1) >= 0 else ""
-        words = operation_words(launch["kind"], launch.get("copy_kind", -1), name)
-        facts["ended by"] = short(function_first(words), SHOWN_FACT)
-        facts |= _launch_call(recording, launch)
-    return facts
-
-
-def _launch_call(recording: RecordingView, launch: Mapping[str, int]) -> dict[str, str]:
-    """Return what is known about the call that launched an operation, in words."""
-    facts = {}
-    if launch["api_row"] >= 0:
-        before = launch["start_ns"] - launch["api_start_ns"]
-        if before >= 0:
-            facts["launch call began"] = f"{time_text(before)} before it"
-        label = thread_labels(recording.session.trace).get(launch["thread"], "thread")
-        facts["launched by"] = visible(label, SHOWN_FACT)
-    return facts
-
-
-def _name(recording: RecordingView, name_id: int, limit: int = SHOWN_FACT) -> str:
-    text = str(recording.session.trace.names(np.array([name_id]))[0])
-    return short(text, limit) if limit else text
-
-
-def _draw_view_table(recording: RecordingView, view: Span) -> None:
+def _draw_links(recording: RecordingView, view: Span) -> None:
+    """Lead to the analysis of what is in view, and to a second recording."""
     start, end = recording.to_clock(view)
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         address = recording.session.address | {"window": f"span:{start}-{end}"}
         st.page_link("overview.py", label="Analyse only what is in view", query_params=address)
         _draw_second_picker(recording)
-    table = st.expander("Longest in view", expanded=True, on_change="rerun", key="longest")
-    if not table.open:
-        return
-    events = longest(recording.timeline, view)
-    if len(events):
-        table.caption("The longest GPU operations.")
-    else:
-        events = longest(recording.timeline, view, table="ranges")
-        if not len(events):
-            table.caption("Neither GPU operations nor ranges of the program are in view.")
-            return
-        table.caption("The longest ranges that the program marked; no GPU operation is in view.")
-    table.dataframe(events, hide_index=True, column_config=LONGEST_COLUMNS)
 
 
 def _draw_second_picker(recording: RecordingView) -> None:
@@ -461,24 +311,6 @@ def _draw_second_picker(recording: RecordingView) -> None:
         on_change=lambda: _write_parameter("below", st.session_state["pick_below"]),
         label_visibility="collapsed",
         width=320,
-    )
-
-
-def longest(lanes: Timeline, view: Span, table: str = OPERATIONS) -> pd.DataFrame:
-    """Return the longest events of a view that came from a table, as text beside the canvas."""
-    numbers = [n for n, p in enumerate(lanes.lanes) if p.lane.table == table and not p.lane.mirror]
-    rows = []
-    for event in lanes.longest(numbers, *view, SHOWN_LONGEST):
-        start, end = lanes.span(event)
-        placed = lanes.lanes[lanes.lane_of(event)]
-        group = lanes.title(placed.index.groups[placed.lane.group])
-        rows.append((lanes.name_of(event), f"{placed.lane.label} · {group}", end - start, start))
-    events = pd.DataFrame(rows, columns=list(LONGEST_COLUMNS))
-    return events.assign(
-        name=[short(function_first(text), SHOWN_NAME) for text in events["name"]],
-        where=[short(text.removeprefix(" · "), SHOWN_NAME) for text in events["where"]],
-        duration=ns_to_us(events["duration"]),
-        begins=ns_to_us(events["begins"]) / 1e3,
     )
 
 

@@ -33,7 +33,7 @@ def test_a_capture_is_found_again_by_a_reload_and_opens_both_recordings(capture_
     start(capture_page, 2)
     capture_page.reload()
     shown = capture_page.locator(".st-key-capture_shown")
-    shown.get_by_text("CPU of the program").wait_for(timeout=CAPTURE_MS)
+    shown.get_by_text("Program CPU").wait_for(timeout=CAPTURE_MS)
     shown.get_by_text("no GPU is watched").or_(shown.get_by_text("GPU in use")).first.wait_for()
     shown.get_by_text("Done", exact=True).wait_for(timeout=CAPTURE_MS)
     links = shown.get_by_role("link", name="Show", exact=True)
@@ -51,9 +51,9 @@ def test_a_capture_is_found_again_by_a_reload_and_opens_both_recordings(capture_
 def test_a_cancelled_capture_leaves_no_process(capture_page, data):
     start(capture_page, 100_000)
     shown = capture_page.locator(".st-key-capture_shown")
-    shown.get_by_text("CPU of the program").wait_for(timeout=CAPTURE_MS)
+    shown.get_by_text("Program CPU").wait_for(timeout=CAPTURE_MS)
     capture_page.get_by_role("button", name="Cancel", exact=True).click()
-    shown.get_by_text("It was cancelled").wait_for(timeout=CAPTURE_MS)
+    shown.get_by_text("The capture was cancelled").wait_for(timeout=CAPTURE_MS)
     folder = re.search("capture=([0-9a-f]{12})", capture_page.url)[1]
     until = time.monotonic() + 20
     while (left := of_capture(folder)) and time.monotonic() < until:

@@ -14,6 +14,7 @@ from collectors.schema import Array
 from reports.palette import ROW_COLORS as ROW_COLORS
 from reports.palette import ROW_MEANINGS as ROW_MEANINGS
 from reports.palette import ink_on as ink_on
+from views.shared.devices import device_labels
 from views.shared.units import plotly_escape, visible
 
 # Of the timeline, by number as ``timeline.recording_lanes.COLORS`` counts: the rows, so that a call
@@ -101,17 +102,6 @@ def _row_ns(devices: Sequence[DeviceLedger], row: Row) -> int:
 
 def _shown_rows(devices: Sequence[DeviceLedger]) -> list[Row]:
     return [row for row in ROW_ORDER if any(d.rows.get(row, 0) for d in devices)]
-
-
-def device_labels(devices: Sequence[DeviceLedger], *, product: bool = True) -> dict[int, str]:
-    """Return the words for each device by key; processes are told where numbers repeat."""
-    numbers = [d.device for d in devices]
-    return {
-        d.key: f"GPU {d.device}"
-        + (f" {visible(d.name, 40)}" if product and d.name else "")
-        + (f" · pid {d.process}" if numbers.count(d.device) > 1 and d.process >= 0 else "")
-        for d in devices
-    }
 
 
 def duration_histogram(durations_ns: Array, name: str) -> go.Figure:

@@ -46,7 +46,7 @@ def draw_evidence(comparison: Comparison, evidence: PickedChange) -> None:
     for words, side, place in sides:
         trace_id = _trace_id(side, place)
         if not trace_id or place is None:
-            st.caption(f"The timeline of the side {md_escape(words)} cannot be shown.")
+            st.caption(f"The timeline of the {md_escape(words)} side cannot be shown.")
             continue
         try:
             with st.spinner("Preparing the timeline …"):

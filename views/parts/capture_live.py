@@ -51,7 +51,7 @@ def draw_telemetry(path: Path) -> None:
     for gpu in latest.gpus[:SHOWN_GPUS]:
         if held := latest.throttled(gpu["gpu"]):
             st.warning(
-                f"GPU {int(gpu['gpu'])}: clocks are held down ({md_escape(', '.join(held))})"
+                f"GPU {int(gpu['gpu'])}: clocks are throttled ({md_escape(', '.join(held))})"
             )
     for note in latest.notes:
         st.caption(md_escape(visible(note, 200)))
@@ -113,8 +113,8 @@ def _gauges(latest: Latest) -> Iterator[Gauge]:
     process = latest.process
     if process:
         cpu, memory = _percent(process.get("cpu_pct")), _size(process.get("rss_bytes"))
-        yield Gauge("cpu", "CPU of the program", cpu, "process_samples", "cpu_pct")
-        yield Gauge("rss", "Memory of the program", memory, "process_samples", "rss_bytes")
+        yield Gauge("cpu", "Program CPU", cpu, "process_samples", "cpu_pct")
+        yield Gauge("rss", "Program memory", memory, "process_samples", "rss_bytes")
         threads = _plain(process.get("threads"), "")
         yield Gauge("threads", "Threads", threads, "process_samples", "threads")
     host = _percent(latest.host.get("cpu_pct"))

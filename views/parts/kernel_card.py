@@ -70,7 +70,7 @@ def counted_facts(kernel: pd.Series, report: Report) -> pd.DataFrame:
     rows = [
         ("active lanes", _number(kernel["lanes"]), str(THREADS_PER_WARP)),
         (
-            "sectors a request",
+            "sectors per request",
             _number(kernel["sectors_per_request"]),
             f"{_number(kernel['needed_per_request'])} needed",
         ),
@@ -120,7 +120,7 @@ def _draw_losses(kernel: pd.Series, report: Report) -> None:
     total = int(kernel["ns"])
     worth = [p for p in Part if lost[p] >= max(MIN_SHOWN_SHARE * total, 1)]
     if not worth:
-        st.caption("The counters show no loss in it that is worth your time.")
+        st.caption("The counters show no loss worth your time in this kernel.")
         return
     advice = {finding.id: finding.advice for finding in report.findings}
     for part in sorted(worth, key=lambda p: -lost[p])[:SHOWN_LOSSES]:
@@ -135,7 +135,7 @@ def draw_computed(kernel: pd.Series) -> None:
     """Show what the launch configuration says about a row of ``analyzers.kernels.table``."""
     facts = computed_facts(kernel)
     if not len(facts):
-        st.caption("Occupancy and waves: the recording says too little about launch or GPU.")
+        st.caption("Occupancy and waves could not be computed: launch or GPU are not described.")
         return
     st.markdown(":gray-badge[computed, not measured] from the launch configuration")
     st.dataframe(facts, hide_index=True, key="kernel_computed", alt="Computed for the kernel")

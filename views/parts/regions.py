@@ -40,7 +40,9 @@ def draw_regions(session: Session) -> None:
     st.subheader("Where in the program", anchor=False)
     has_regions = any(session.trace.count(table) for table in ("ranges", "operators"))
     if not len(matrix) and has_regions and session.report.devices:
-        st.write("This window is too long to be divided: choose an iteration or a range above.")
+        st.write(
+            "This window is too long to split by region: choose an iteration or a range above."
+        )
         return
     if not len(matrix):
         st.write("The recording has neither ranges nor operators. To see regions, mark them:")

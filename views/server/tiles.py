@@ -76,11 +76,11 @@ def answer(timeline: Timeline, query: Mapping[str, str]) -> bytes:
     """
     respond = _ANSWERS.get(query.get("what", ""))
     if respond is None:
-        raise QueryError("The timeline was asked for something it does not know.")
+        raise QueryError("Unknown kind of timeline request.")
     try:
         return _packed(*respond(timeline, query))
     except (KeyError, ValueError, OverflowError) as error:
-        raise QueryError("The timeline was asked for something that is not there.") from error
+        raise QueryError("The timeline request names something that does not exist.") from error
 
 
 def _packed(head: Head, columns: Columns) -> bytes:

@@ -67,5 +67,5 @@ async def _append(request: Request, part: Path, name: str, size: int, offset: in
 
 def _number(text: str | None) -> int:
     if text is None or not re.fullmatch(r"\d{1,15}", text):
-        raise UploadError(400, "The upload has no valid size or place.")
+        raise UploadError(400, "The upload has no valid size or offset.")
     return int(text)

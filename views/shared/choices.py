@@ -15,7 +15,7 @@ from analyzers.report import Report
 from analyzers.words import time_text
 from collectors.trace import Trace
 from library import cache
-from views.charts.ledger import device_labels
+from views.shared.devices import device_labels
 from views.shared.session import load, parse_span, zero_ns
 from views.shared.units import visible
 

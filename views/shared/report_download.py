@@ -56,7 +56,7 @@ def _draw_download(name: str, made: Callable[[Asked], Document]) -> None:
     with st.popover("Report", key=f"report_{name}", width="stretch"):
         st.caption("One file that opens anywhere, without a network.")
         private = st.checkbox(
-            "With host names, users, paths, command lines and environment",
+            "Include host names, user names, paths, command lines and environment",
             key=f"report_{name}_private",
         )
         for form, label in _LABELS.items():

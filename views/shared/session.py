@@ -28,7 +28,7 @@ from timeline.index import Index
 from timeline.recording_lanes import recording_index, window_index
 from timeline.telemetry import telemetry_index
 from timeline.view import Timeline
-from views.charts.ledger import device_labels
+from views.shared.devices import device_labels
 from views.shared.units import md_escape, md_prose
 
 SELECTION = "selection"
@@ -204,10 +204,10 @@ def draw_no_recording() -> None:
     """Say what to do when nothing was opened yet."""
     st.header("No recording yet", anchor=False)
     st.write(
-        "To look around first, open one of the samples of `traces/`: each shows one cause, and "
-        "takes a second."
+        "To look around first, open one of the samples of `traces/`: each shows one cause and "
+        "opens in a second."
     )
-    st.page_link("open.py", label="Open a sample or a recording of yours")
+    st.page_link("open.py", label="Open a sample or your own recording")
     st.write("To record your program:")
     st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
 

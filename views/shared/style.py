@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from analyzers.finding import CAUSE_OF_ROW, Row
-from views.charts.ledger import ROW_COLORS
+from reports.palette import ROW_COLORS
 
 _PAGE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
