@@ -178,7 +178,7 @@ def test_a_failed_export_leaves_nothing_and_keeps_what_was_there(tmp_path, monke
     target = tmp_path / "out" / "a.json"
     target.parent.mkdir()
     target.write_text("older")
-    monkeypatch.setattr(perfetto, "_write_host", lambda *_: 1 / 0)
+    monkeypatch.setattr(perfetto, "write_host", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         perfetto.export(trace, stored, target)
     assert target.read_text() == "older"
