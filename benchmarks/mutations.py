@@ -124,13 +124,13 @@ MUTATIONS = (
     ),
     Mutation(
         "the filter of calls recorded twice",
-        "collectors.nsys.nsys.BACKTRACE_CLASS",
+        "collectors.nsys.activity.BACKTRACE_CLASS",
         -1_000,
         (("confounder_call_stacks", 1), ("confounder_call_stacks", 2)),
     ),
     Mutation(
         "the look-up of pinned and pageable memory",
-        "collectors.nsys.nsys._memory_kinds",
+        "collectors.nsys.activity.memory_kinds",
         _pinned_is_pageable,
         (("bandwidth_pinned", 1), ("bandwidth_pinned", 2)),
     ),

@@ -199,9 +199,10 @@ def test_a_file_replaced_while_it_is_read_poisons_nothing(recording, fake_child,
     original = recording.read_bytes()
     command = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['worker', sys.argv[1]]"
     script = (
-        f"{command}; import os, worker, collectors.nsys.rows as rows; begin = rows.Ingest.finish\n"
+        f"{command}; import os, worker; from collectors.nsys.ingest import NsysIngest\n"
+        "begin = NsysIngest.finish\n"
         f"def late(job): os.replace({str(other)!r}, {str(recording)!r}); begin(job)\n"
-        "rows.Ingest.finish = late; sys.exit(worker.main())"
+        "NsysIngest.finish = late; sys.exit(worker.main())"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker, "_COMMAND", (sys.executable, "-c", script))

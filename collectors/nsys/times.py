@@ -22,7 +22,7 @@ _TIMES = (("start", "end"), ("start", "start"), ("timestamp", "timestamp"))
 
 
 @dataclass(frozen=True)
-class Capture:
+class CaptureWindow:
     """Where the times of a recording can lie.
 
     Attributes:
@@ -36,22 +36,22 @@ class Capture:
     duration_ns: int
 
 
-def capture_of(file: SqliteFile, tables: tuple[str, ...]) -> Capture:
+def window_of(file: SqliteFile, tables: tuple[str, ...]) -> CaptureWindow:
     """Return when the events in ``tables`` can have happened."""
-    seen = _sampled(file, tables)
+    sampled_ns = _sampled(file, tables)
     stated = _stated_ns(file)
     if stated > 0:
         slack = max(stated, MIN_SLACK_NS)
-        inside = (seen >= -slack) & (seen <= stated + slack)
+        inside = (sampled_ns >= -slack) & (sampled_ns <= stated + slack)
         # A duration that most events contradict is wrong, or the times count from 1970.
-        if 2 * np.count_nonzero(inside) >= len(seen):
-            return Capture(-slack, stated + slack, stated)
-    if not len(seen):
-        return Capture(-MAX_TIME_NS, MAX_TIME_NS, NOT_RECORDED)
-    low, high = (int(x) for x in np.quantile(seen, (0.1, 0.9), method="nearest"))
+        if 2 * np.count_nonzero(inside) >= len(sampled_ns):
+            return CaptureWindow(-slack, stated + slack, stated)
+    if not len(sampled_ns):
+        return CaptureWindow(-MAX_TIME_NS, MAX_TIME_NS, NOT_RECORDED)
+    low, high = (int(x) for x in np.quantile(sampled_ns, (0.1, 0.9), method="nearest"))
     slack = max(UNSTATED_SLACK_FACTOR * (high - low), UNSTATED_SLACK_NS)
     low, high = max(low - slack, -MAX_TIME_NS), min(high + slack, MAX_TIME_NS)
-    return Capture(low, high, NOT_RECORDED)
+    return CaptureWindow(low, high, NOT_RECORDED)
 
 
 def _stated_ns(file: SqliteFile) -> int:
@@ -66,7 +66,7 @@ def _sampled(
     file: SqliteFile, tables: tuple[str, ...]
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return begins and ends of rows spread evenly over each table."""
-    found: list[int] = []
+    moments: list[int] = []
     for table in tables:
         columns = next((c for c in _TIMES if file.has(table, *c)), None)
         span = file.row_numbers(table) if columns else None
@@ -76,5 +76,5 @@ def _sampled(
         step = max(1, (span[1] - span[0]) // (SAMPLES - 1))
         for number in range(span[0], span[1] + 1, step):
             for row in file.rows(sql, number):
-                found += [t for t in row if isinstance(t, int) and abs(t) < MAX_TIME_NS]
-    return np.array(found, dtype=np.int64)
+                moments += [t for t in row if isinstance(t, int) and abs(t) < MAX_TIME_NS]
+    return np.array(moments, dtype=np.int64)
