@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import psutil
 
@@ -39,7 +38,7 @@ from benchmarks.ingest import make_export
 from benchmarks.served import ROOT, serve
 from collectors import open_trace
 from library import analyses, cache
-from timeline import recording_lanes
+from timeline import store
 from timeline.view import Hits, Timeline
 from views.server.tiles import answer
 
@@ -190,17 +189,16 @@ def _open(path: str) -> dict[str, Any]:
 
     Usually other work runs beside it, which would hide a part of its cost.
     """
-    later: list[tuple[Any, ...]] = []
     cache.cache_root().mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     trace = open_trace(Path(path), cache.cache_root())
     cache.remember(Path(path), trace)
     facts = build_facts(trace)
-    with mock.patch.object(recording_lanes, "add_window_index", lambda *given: later.append(given)):
-        stored = analyses.save(investigate(trace, "", facts), trace, "")
+    analysis = investigate(trace, "", facts)
+    stored = analyses.save(analysis, trace, "")
     opened = time.perf_counter()
-    recording_lanes.add_recording_index(facts)
-    recording_lanes.add_window_index(stored.folder, *later[0][1:])
+    store.add_recording_index(facts)
+    store.write_window_index(analysis, stored.folder)
     index_s = time.perf_counter() - opened
     return {"trace": trace.id, "open_s": opened - begin, "index_s": index_s}
 
@@ -211,8 +209,8 @@ def _ask(trace_id: str) -> dict[str, Any]:
     stored = analyses.load(trace)
     if stored is None:
         raise SystemExit(f"{trace_id}: not analysed")
-    index = recording_lanes.recording_index(trace)
-    window = recording_lanes.window_index(stored, index.meta["origin_ns"])
+    index = store.recording_index(trace)
+    window = store.window_index(stored, index.meta["origin_ns"])
     shown = Timeline(index, window, {0: "GPU 0"})
     return {
         "events": len(index.start),

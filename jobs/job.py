@@ -28,10 +28,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from library import analyses, cache, sidecars
+from timeline.places import has_timeline
 
 if TYPE_CHECKING:
     from analyzers.compare.side import Side
@@ -222,7 +224,7 @@ def start(
     folder = cache.find_folder(path)
     name = cache.text_of(path.name)
     stored = analyses.find(folder, window, name, counters) if folder is not None else None
-    ready = stored is not None and (not timeline or analyses.has_timeline(stored))
+    ready = stored is not None and (not timeline or has_timeline(stored))
     if ready and timeline and folder is not None:
         ready = not sidecars.telemetry_is_missing(path, folder)
     if ready:
@@ -248,9 +250,14 @@ def analyse(trace: Trace, window: str, counters: str = "") -> Stored:
         WindowError: The recording has no such window.
         TraceError: As ``open_recording``.
     """
+    return begin_analysis(trace, window, counters).wait()
+
+
+def begin_analysis(trace: Trace, window: str, counters: str = "") -> Job:
+    """Begin to analyse a further window, with its timeline, and return at once; see ``analyse``."""
     job = Job(name=trace.source.name)
     job._launch(trace.folder, window, counters, Limits())
-    return job.wait()
+    return job
 
 
 def measure(trace: Trace, window: str = "", device: int = -1) -> Side:
@@ -516,7 +523,9 @@ def _start_child(folder: Path, order: dict[str, str], limits: Limits) -> subproc
         cache.DATA_DIR_VARIABLE: str(cache.data_dir()),
     }
     environment = dict(_CHILD_ENVIRONMENT)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (_ROOT, kept.get("PYTHONPATH"))))
+    # An entry that is empty or relative would mean the job's own folder.
+    places = filter(os.path.isabs, kept.pop("PYTHONPATH", "").split(os.pathsep))
+    environment["PYTHONPATH"] = os.pathsep.join((_ROOT, *places))
     if order.get("side"):  # needs little memory: there the pages that are given back cost more
         del environment["MALLOC_MMAP_THRESHOLD_"]
     with (folder / "log.txt").open("wb") as log:
@@ -756,7 +765,7 @@ def _add_telemetry(path: Path, stored: Stored) -> None:
     """Make lanes of what was sampled beside the recording; a defect in it costs no answer."""
     if not sidecars.telemetry_is_missing(path, cache.cache_root() / stored.trace_id):
         return
-    from timeline.recording_lanes import recording_index
+    from timeline.store import recording_index
     from timeline.telemetry import add_telemetry_index
 
     try:
@@ -804,12 +813,12 @@ def _analyse(  # noqa: PLR0913 - what the child is told to do
         return _predicted(trace, what_if, report)
     from analyzers.analysis import investigate
     from analyzers.facts.facts import build_facts
-    from timeline.recording_lanes import add_recording_index, recording_index, window_index
+    from timeline.store import add_recording_index, make_indexes, write_window_index
 
     if (stored := analyses.load(trace, window, counters)) is not None:
-        if timeline and not analyses.has_timeline(stored):  # of an older version, or not asked for
+        if timeline and not has_timeline(stored):  # of an older version, or not asked for
             report(READING_SHARE, "sorting the timeline")
-            window_index(stored, recording_index(trace).meta["origin_ns"])
+            make_indexes(trace, stored)
         return stored
     joined = cache.get(counters) if counters else None
     report(READING_SHARE, "analysing")
@@ -818,7 +827,8 @@ def _analyse(  # noqa: PLR0913 - what the child is told to do
         index = thread.submit(add_recording_index, facts) if timeline else None
         analysis = investigate(trace, window, facts, joined)
         report(0.95, "storing the analysis")
-        stored = analyses.save(analysis, trace, window, counters, timeline=timeline)
+        write_beside = partial(write_window_index, analysis) if timeline else None
+        stored = analyses.save(analysis, trace, window, counters, write_beside)
         if index is not None:
             analyses.without_defects(index)
         return stored

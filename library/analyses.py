@@ -14,7 +14,7 @@ import os
 import shutil
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -193,7 +193,11 @@ def at(trace_id: str, folder: str, name: str = "") -> Stored:
 
 
 def save(
-    analysis: Analysis, trace: Trace, window: str, counters: str = "", *, timeline: bool = True
+    analysis: Analysis,
+    trace: Trace,
+    window: str,
+    counters: str = "",
+    write_beside: Callable[[Path], None] | None = None,
 ) -> Stored:
     """Keep ``analysis`` of ``window`` beside ``trace``; an intact one that is there stays.
 
@@ -202,7 +206,8 @@ def save(
         trace: The recording.
         window: As ``analyzers.analyze`` takes it.
         counters: Id of the recording whose counters were joined; empty without.
-        timeline: Whether to make the timeline's index of the window, too.
+        write_beside: Writes what else belongs to the analysis into its folder, meanwhile; the
+            folder gets its final name when all is there.
 
     Raises:
         OSError: The disk is full or cannot be written.
@@ -210,7 +215,6 @@ def save(
     from analyzers.kernels.counted import counted_kernels
     from analyzers.kernels.table import kernel_table
     from analyzers.ledger.regions import region_matrix
-    from timeline.recording_lanes import add_window_index, first_event_ns
 
     tables = {
         "segments": analysis.ledger.segments,
@@ -219,18 +223,15 @@ def save(
         "regions": region_matrix(analysis.facts, analysis.ledger, analysis.report.iterations),
         "launches": _narrow_launches(analysis.facts),
     }
-    origin_ns = first_event_ns(analysis.facts)
     target = _folder(trace.folder, window, counters)
     fresh = target.with_name(f".{uuid.uuid4().hex}")
     fresh.mkdir(parents=True)
     try:
         with ThreadPoolExecutor(1) as thread:
-            segments, report = analysis.ledger.segments, analysis.report
-            given = (fresh, segments, report, origin_ns)
-            index = thread.submit(add_window_index, *given) if timeline else None
-            _write(fresh, window, report, tables)
-            if index is not None:
-                without_defects(index)
+            beside = thread.submit(write_beside, fresh) if write_beside is not None else None
+            _write(fresh, window, analysis.report, tables)
+            if beside is not None:
+                without_defects(beside)
         _publish(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -262,32 +263,6 @@ def find(trace_folder: Path, window: str = "", name: str = "", counters: str = "
     """Return the intact analysis under ``trace_folder``, None when there is none."""
     folder = _folder(trace_folder, window, counters)
     return Stored(folder, name) if _is_intact(folder) else None
-
-
-def recording_index_folder(trace_folder: Path) -> Path:
-    """Return where the timeline's index of a recording lies, in this version."""
-    return trace_folder / "timeline" / _timeline_version()
-
-
-def window_index_folder(analysis_folder: Path) -> Path:
-    """Return where the timeline's index of an analysis lies, in this version."""
-    return analysis_folder / f"timeline-{_timeline_version()}"
-
-
-def has_timeline(stored: Stored) -> bool:
-    """Tell whether both indexes were made."""
-    recording = recording_index_folder(stored.folder.parent.parent)
-    return recording.is_dir() and window_index_folder(stored.folder).is_dir()
-
-
-def _timeline_version() -> str:
-    return fingerprint(
-        "analyzers",
-        "collectors.schema",
-        "collectors.trace",
-        "timeline.index",
-        "timeline.recording_lanes",
-    )[:24]
 
 
 def analyzer_version() -> str:

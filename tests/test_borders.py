@@ -90,6 +90,7 @@ BORDERS = (
     ("cli", STORE | {"captures", "exports", "jobs", "reports", "timeline"}, {"rich"}),
     ("views/charts", STORE | {"reports", "views.shared.units"}, {*NUMBERS, "plotly"}),
     ("views/shared/units.py", STORE | {"reports"}, {*NUMBERS, "markupsafe"}),
+    ("views/server/tokens.py", set(), {"itsdangerous", "starlette", "streamlit"}),
     ("views/server", STORE | {"jobs", "timeline", "views"}, {*NUMBERS, *SERVER}),
     (
         "views",

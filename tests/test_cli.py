@@ -149,7 +149,7 @@ def test_a_stored_answer_needs_none_of_the_slow_libraries():
     path = scenarios.sync()
     first = whyslow("diagnose", path)
     code = (
-        "import sys, cli; status = cli.main(['diagnose', sys.argv[1]])\n"
+        "import sys; from cli.main import main; status = main(['diagnose', sys.argv[1]])\n"
         "print(sorted({'numpy', 'pandas', 'pyarrow', 'streamlit'} & set(sys.modules)), status)"
     )
     ran = subprocess.run(

@@ -3,12 +3,14 @@
 import errno
 import gzip
 import hashlib
+import shutil
 import time
 from unittest import mock
 
 import anyio
 import httpx
 import pytest
+import streamlit as st
 from itsdangerous import TimestampSigner
 from starlette.applications import Starlette
 
@@ -16,7 +18,7 @@ from collectors import open_trace
 from collectors.errors import RefusedError
 from library import inbox
 from library.inbox import SQLITE_MAGIC, uploaded_file
-from tests.view_fakes import library, open_sample
+from tests.view_fakes import draw, library, open_sample
 from traces.ncu_writer import Launch, raw_page, report
 from views.server.routes import ROUTES
 from views.server.tokens import TOKEN_HEADER, mint_token
@@ -246,3 +248,50 @@ def test_the_timeline_is_served_to_its_own_token_only(tmp_path, monkeypatch):
         for wrong in ({"start": "x"}, {"end": "inf"}, {"what": "all"}, {"lanes": "a"}):
             answer = client.get("/api/timeline", params=view | wrong, headers=headers)
             assert answer.status_code == 400
+
+
+def test_a_view_of_what_is_not_made_says_so_and_a_child_makes_it(tmp_path, monkeypatch):
+    opened = open_sample("synthetic/synthetic_launch.sqlite", tmp_path)
+    window = opened.stored.report.window
+    half = f"span:{window.start_ns}-{(window.start_ns + window.end_ns) // 2}"
+    monkeypatch.setattr("analyzers.facts.facts.build_facts", computed_in_the_server)
+    monkeypatch.setattr("analyzers.analysis.investigate", computed_in_the_server)
+    view = {"trace": opened.trace.id, "device": "-1", "what": "layout", "window": half}
+    headers = {TOKEN_HEADER: mint_token("timeline")}
+    with library(tmp_path):
+        client = Client()
+        first = client.get("/api/timeline", params=view, headers=headers)
+        assert first.status_code == 202
+        assert "%" in first.json()["stage"]
+        deadline = time.monotonic() + 60
+        while (
+            answer := client.get("/api/timeline", params=view, headers=headers)
+        ).status_code == 202:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert answer.status_code == 200
+        wrong = view | {"window": "nvtx:not there"}
+        while (
+            answer := client.get("/api/timeline", params=wrong, headers=headers)
+        ).status_code == 202:
+            time.sleep(0.1)
+        assert answer.status_code == 404
+
+
+def computed_in_the_server(*_arguments, **_options):
+    raise AssertionError("a recording was analysed inside the server")
+
+
+def test_pages_compute_nothing_about_a_recording_in_the_server(tmp_path, monkeypatch):
+    opened = open_sample("synthetic/synthetic_sync.sqlite", tmp_path)
+    window = opened.stored.report.window
+    half = f"span:{window.start_ns}-{(window.start_ns + window.end_ns) // 2}"
+    monkeypatch.setattr("analyzers.facts.facts.build_facts", computed_in_the_server)
+    monkeypatch.setattr("analyzers.analysis.investigate", computed_in_the_server)
+    monkeypatch.setattr("timeline.store.add_recording_index", computed_in_the_server)
+    with library(tmp_path):
+        for page in ("overview", "timeline", "kernels"):
+            assert not draw(page, trace=opened.trace.id, window=half).exception
+        shutil.rmtree(opened.trace.folder / "timeline")
+        st.cache_resource.clear()
+        assert not draw("timeline", trace=opened.trace.id).exception

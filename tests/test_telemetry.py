@@ -28,7 +28,7 @@ from collectors.telemetry.schema import TABLES, throttle_words
 from library.cache import DATA_DIR_VARIABLE
 from library.sidecars import telemetry_beside
 from tests.view_fakes import SAMPLES
-from timeline.recording_lanes import recording_index
+from timeline.store import recording_index
 from timeline.telemetry import Aligned, Apart, align, telemetry_index
 from timeline.view import Timeline
 from views.shared.places import recordings

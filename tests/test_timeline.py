@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analyzers.facts.extent import first_event_ns
 from analyzers.facts.facts import build_facts
 from analyzers.finding import Row
 from analyzers.ledger.ledger import ROWS
 from tests.traces_in_memory import build
 from tests.view_fakes import library, open_sample
 from timeline import index as timeline_index
-from timeline import recording_lanes, view
+from timeline import store, view
+from timeline.colors import COLORS, OPERATIONS
 from timeline.index import (
     COLUMNS,
     Group,
@@ -29,13 +31,7 @@ from timeline.index import (
     packed,
     without_overlap,
 )
-from timeline.recording_lanes import (
-    COLORS,
-    OPERATIONS,
-    first_event_ns,
-    recording_index,
-    window_index,
-)
+from timeline.store import recording_index, window_index
 from timeline.view import Timeline, bin_edges
 from views.charts.ledger import PALETTE
 from views.server.tiles import MAX_NAME, QueryError, answer
@@ -543,7 +539,7 @@ def test_a_counter_holds_its_value_until_the_next_sample(tmp_path):
 def test_two_makers_of_one_index_do_not_disturb_each_other(tmp_path):
     facts = build(tmp_path, kernels={"start_us": np.arange(5_000) * 10, "duration_us": 5})
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: recording_lanes.add_recording_index(facts), range(8)))
+        list(threads.map(lambda _: store.add_recording_index(facts), range(8)))
     assert len(recording_index(facts.trace).start) == 5_000
     assert [f.name[0] for f in (facts.trace.folder / "timeline").iterdir()] != ["."]
 
@@ -850,7 +846,7 @@ def test_an_index_is_not_made_twice(opened, monkeypatch):
     def never(*_):
         raise AssertionError
 
-    monkeypatch.setattr(recording_lanes, "write_recording", never)
-    monkeypatch.setattr(recording_lanes, "write_window", never)
+    monkeypatch.setattr(store, "write_recording", never)
+    monkeypatch.setattr(store, "write_window", never)
     origin = recording_index(opened.trace).meta["origin_ns"]
     window_index(opened.stored, origin)

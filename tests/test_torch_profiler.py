@@ -30,7 +30,7 @@ from exports import perfetto
 from exports.tables import export_csv
 from library import analyses
 from tests.view_fakes import draw, library
-from timeline.recording_lanes import recording_index
+from timeline.store import recording_index
 from views.shared import places
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "torch_trace"

@@ -18,7 +18,7 @@ from analyzers.ledger.device import DeviceLedger
 from analyzers.words import share_text, time_text
 from library import analyses
 from tests.view_fakes import ROOT, draw, library, open_sample, words
-from timeline.recording_lanes import COLORS, OPERATIONS, SEGMENTS
+from timeline.colors import COLORS, OPERATIONS, SEGMENTS
 from views.charts.ledger import (
     PALETTE,
     ROW_COLORS,

@@ -20,7 +20,8 @@ from collectors.errors import DamagedError, EnvironmentFailedError, RefusedError
 from exports import tables as export_tables
 from library import analyses, cache
 from tests import scenarios
-from timeline import recording_lanes
+from timeline import store
+from timeline.places import has_timeline
 
 ROOT = Path(__file__).parents[1]
 
@@ -109,31 +110,31 @@ def test_a_defect_in_the_timeline_costs_no_answer(recording, monkeypatch, capsys
     def broken(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(recording_lanes, "write_recording", broken)
-    monkeypatch.setattr(recording_lanes, "write_window", broken)
+    monkeypatch.setattr(store, "write_recording", broken)
+    monkeypatch.setattr(store, "write_window", broken)
     cache.cache_root().mkdir(parents=True)
     trace = open_trace(recording, cache.cache_root())
     stored = worker._analyse(trace, "", "", lambda *_: None)
     assert stored.report.devices
     assert "ZeroDivisionError" in capsys.readouterr().err
-    assert not analyses.has_timeline(stored)
+    assert not has_timeline(stored)
 
 
 def test_a_timeline_of_an_older_version_is_made_by_the_child(recording):
     opened = worker.open_recording(recording)
     shutil.rmtree(opened.trace.folder / "timeline")
-    assert not analyses.has_timeline(opened.stored)
+    assert not has_timeline(opened.stored)
     again = worker.open_recording(recording)
     assert again.stored.folder == opened.stored.folder
-    assert analyses.has_timeline(again.stored)
+    assert has_timeline(again.stored)
 
 
 def test_who_only_asks_for_the_answer_does_not_wait_for_the_timeline(recording):
     stored = worker.start(recording, timeline=False).wait()
-    assert not analyses.has_timeline(stored)
+    assert not has_timeline(stored)
     opened = worker.open_recording(recording)
     assert opened.stored.folder == stored.folder
-    assert analyses.has_timeline(opened.stored)
+    assert has_timeline(opened.stored)
 
 
 def test_a_further_window_of_a_damaged_recording_is_one_line(recording):
@@ -199,7 +200,7 @@ def test_a_file_replaced_while_it_is_read_poisons_nothing(recording, fake_child,
     original = recording.read_bytes()
     command = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['worker', sys.argv[1]]"
     script = (
-        f"{command}; import os, worker; from collectors.nsys.ingest import NsysIngest\n"
+        f"{command}; import os, jobs.job as worker; from collectors.nsys.ingest import NsysIngest\n"
         "begin = NsysIngest.finish\n"
         f"def late(job): os.replace({str(other)!r}, {str(recording)!r}); begin(job)\n"
         "NsysIngest.finish = late; sys.exit(worker.main())"

@@ -43,7 +43,7 @@ EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
     "start": np.dtype("<i8"),  # ns since the recording's first event
     "sums": np.dtype("<i8"),  # covered ns before each event, and after the last
     "name": np.dtype("<u4"),  # place in the names
-    "color": np.dtype("u1"),  # place in ``timeline.recording_lanes.COLORS``
+    "color": np.dtype("u1"),  # place in ``timeline.colors.COLORS``
     "row": np.dtype("<i4"),  # row in the table that the lane came from
     "link": np.dtype("<i4"),  # event that this one launched or was launched by, else -1
     "longest": np.dtype("<u4"),  # levels of ``Peaks`` over the durations

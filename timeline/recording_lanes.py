@@ -8,11 +8,8 @@ ledger, findings, iterations; it lies beside the analysis.
 from __future__ import annotations
 
 import re
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,53 +17,51 @@ import pandas as pd
 import pyarrow as pa
 
 from analyzers.cuda_names import Call
-from analyzers.facts.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts, build_facts
-from analyzers.finding import CAUSE_OF_ROW, Row
+from analyzers.facts.extent import first_event_ns, last_event_ns
+from analyzers.facts.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
+from analyzers.finding import Row
 from analyzers.intervals import by_key
-from analyzers.ledger.ledger import DETAILS, ROWS
 from analyzers.recorder import recorder_of
 from collectors.schema import Array, CopyKind, OperatorKind
 from collectors.trace import Trace
-from library.analyses import recording_index_folder, window_index_folder
-from library.cache import job_running
-from timeline.index import NOTHING, Group, Index, IndexDamagedError, IndexWriter, Lane, publish
+from timeline.colors import (
+    COLOR_CODE,
+    OPERATIONS,
+    OPERATOR,
+    OS_CALL,
+    OTHER_CALL,
+    PROGRAM,
+    RANGE,
+    RUNNING,
+)
+from timeline.index import NOTHING, Group, IndexWriter, Lane
 
 if TYPE_CHECKING:
-    from analyzers.report import Report
-    from library.analyses import Stored
+    pass
 
-# Colours by number: the ledger's rows first, so that a call that waits has the colour of waiting.
-COLORS = (
-    *(row.value for row in ROWS),
-    *("other call", "marked range", "OS runtime call", "thread on a core", "iteration", "operator"),
-)
-OTHER_CALL, RANGE, OS_CALL, RUNNING, ITERATION, OPERATOR = range(len(ROWS), len(COLORS))
-OPERATIONS, SEGMENTS, FINDINGS, ITERATIONS = "operations", "segments", "findings", "iterations"
-PROGRAM = Group(id="program", kind="program", title="Program")
 OPEN_THREADS = 6  # of those that matter most; the others are there, folded
 OPEN_METRICS = 6
 MIN_DURATION_NS = 100
 MAX_MHZ = 100_000  # a clock above this is given in Hz, whatever the metric's name says
 MAX_TABLE_SPREAD, MIN_TABLE = 8, 1 << 16  # places of a look-up table for each id
 
-_CODE = {row: place for place, row in enumerate(ROWS)}
 _KIND_COLOR = {
-    KERNEL: _CODE[Row.KERNEL],
-    GRAPH: _CODE[Row.KERNEL],
-    COMMUNICATION: _CODE[Row.COMMUNICATION],
-    COPY: _CODE[Row.TRANSFER],
-    MEMSET: _CODE[Row.TRANSFER],
+    KERNEL: COLOR_CODE[Row.KERNEL],
+    GRAPH: COLOR_CODE[Row.KERNEL],
+    COMMUNICATION: COLOR_CODE[Row.COMMUNICATION],
+    COPY: COLOR_CODE[Row.TRANSFER],
+    MEMSET: COLOR_CODE[Row.TRANSFER],
 }
 _COLOR_OF_KIND = np.array([_KIND_COLOR[kind] for kind in range(len(_KIND_COLOR))], np.uint8)
 _CALL_COLOR = {
-    Call.LAUNCH: _CODE[Row.LAUNCH],
-    Call.ENQUEUE: _CODE[Row.LAUNCH],
-    Call.WAIT: _CODE[Row.SYNC],
-    Call.POLL: _CODE[Row.SYNC],
-    Call.COPY: _CODE[Row.SYNC],
-    Call.FREE: _CODE[Row.MEMORY],
-    Call.ALLOCATE: _CODE[Row.MEMORY],
-    Call.SET_UP: _CODE[Row.SETUP],
+    Call.LAUNCH: COLOR_CODE[Row.LAUNCH],
+    Call.ENQUEUE: COLOR_CODE[Row.LAUNCH],
+    Call.WAIT: COLOR_CODE[Row.SYNC],
+    Call.POLL: COLOR_CODE[Row.SYNC],
+    Call.COPY: COLOR_CODE[Row.SYNC],
+    Call.FREE: COLOR_CODE[Row.MEMORY],
+    Call.ALLOCATE: COLOR_CODE[Row.MEMORY],
+    Call.SET_UP: COLOR_CODE[Row.SETUP],
 }
 _COPY_WORDS = {
     CopyKind.HOST_TO_DEVICE: "copy HtoD",
@@ -88,28 +83,6 @@ _NO_NAME = "(name not recorded)"
 _UNIT = re.compile(r"\[(?:.*\s)?([^\]\s]+)\]\s*$")  # "SM Active [Throughput %]"
 
 
-def first_event_ns(facts: Facts) -> int:
-    """Return the begin of the first event, which is zero on every timeline of the recording."""
-    return min((int(values.min()) for values in _moments(facts, "start_ns")), default=0)
-
-
-def _last_event_ns(facts: Facts) -> int:
-    return max((int(values.max()) for values in _moments(facts, "end_ns")), default=0)
-
-
-def _moments(facts: Facts, column: str) -> Iterator[Array]:
-    """Yield the begins, or the ends, of everything that has a lane."""
-    for frame in (facts.launches, facts.api, facts.ranges):
-        if len(frame):
-            yield frame[column].to_numpy()
-    for table in ("os_calls", "operators"):
-        if facts.trace.count(table):
-            yield facts.trace.columns(table, [column])[column]
-    for table in ("marks", "thread_switches", "gpu_metrics", "memory_events"):
-        if facts.trace.count(table):
-            yield facts.trace.columns(table, ["time_ns"])["time_ns"]
-
-
 def operation_words(kind: int, copy_kind: int, name: str) -> str:
     """Return what an operation is called: the kernel's name, or what was copied where."""
     if kind in (KERNEL, COMMUNICATION):
@@ -128,86 +101,6 @@ def thread_labels(trace: Trace) -> dict[int, str]:
         int(key): f"{name} {tid}" if name else f"thread {tid}"
         for key, tid, name in zip(threads["thread"], threads["tid"], threads["name"], strict=True)
     }
-
-
-def recording_index(trace: Trace) -> Index:
-    """Return the index of what devices and threads did; makes it when it is not there or damaged.
-
-    Raises:
-        OSError: The disk cannot be written.
-        TraceError: A table of the trace is damaged.
-    """
-    target = recording_index_folder(trace.folder)
-    try:
-        return Index.open(target)
-    except IndexDamagedError:
-        shutil.rmtree(target, ignore_errors=True)
-    add_recording_index(build_facts(trace))
-    return Index.open(target)
-
-
-def add_recording_index(facts: Facts) -> None:
-    """Write the index of a recording beside its tables, unless there is one.
-
-    Raises:
-        OSError: The disk cannot be written.
-        TraceError: A table of the trace is damaged.
-    """
-    target = recording_index_folder(facts.trace.folder)
-    if target.exists():
-        return
-    _make(target, lambda writer: write_recording(facts, writer))
-    for older in target.parent.iterdir():  # what is being made has a dot before its name
-        if older != target and not older.name.startswith("."):
-            shutil.rmtree(older, ignore_errors=True)
-
-
-def window_index(stored: Stored, origin_ns: int) -> Index:
-    """Return the index of what the analysis says; makes it when it is not there or damaged.
-
-    Args:
-        stored: The analysis of the window.
-        origin_ns: ``first_event_ns`` of its recording.
-
-    Raises:
-        OSError: The disk cannot be written.
-        TraceError: A table of the analysis is damaged.
-    """
-    target = window_index_folder(stored.folder)
-    try:
-        found = Index.open(target)
-        if found.meta["origin_ns"] == origin_ns:
-            return found
-    except IndexDamagedError:
-        pass
-    shutil.rmtree(target, ignore_errors=True)
-    add_window_index(stored.folder, stored.segments(), stored.report, origin_ns)
-    return Index.open(target)
-
-
-def add_window_index(folder: Path, segments: pd.DataFrame, report: Report, origin_ns: int) -> None:
-    """Write the index of an analysis into its ``folder``.
-
-    Raises:
-        OSError: The disk cannot be written.
-    """
-    target = window_index_folder(folder)
-    _make(target, lambda to: write_window(segments, report, origin_ns, to))
-
-
-def _make(target: Path, write: Callable[[IndexWriter], None]) -> None:
-    fresh = target.parent / f".{uuid.uuid4().hex}"
-    with job_running():  # what a killed process leaves is swept away when nothing runs
-        fresh.mkdir(parents=True)
-        try:
-            writer = IndexWriter(fresh)
-            try:
-                write(writer)
-            finally:
-                writer.close()
-            publish(fresh, target)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
 
 
 @dataclass
@@ -278,7 +171,7 @@ def write_recording(facts: Facts, writer: IndexWriter) -> None:
     _write_memory(at)
     writer.names(at.names.texts())
     writer.relink(lambda link, row: _link(writer.lanes, facts, link, row))
-    end = _last_event_ns(facts)
+    end = last_event_ns(facts)
     writer.finish(
         origin_ns=at.origin,
         duration_ns=max(end - at.origin, MIN_DURATION_NS),
@@ -605,101 +498,3 @@ def _link(lanes: Sequence[Lane], facts: Facts, link: Array, row: Array) -> None:
         launched = first_launch[row[first : first + count]]
         found = event_of_launch[np.maximum(launched, 0)] if len(event_of_launch) else launched
         link[first : first + count] = np.where(launched >= 0, found, NOTHING)
-
-
-def write_window(segments: pd.DataFrame, report: Report, origin: int, writer: IndexWriter) -> None:
-    """Write what the analysis says: the ledger of each device, findings, iterations."""
-    own: dict[str, int] = {}
-
-    def words(text: str) -> int:
-        return own.setdefault(text, len(own))
-
-    program = writer.group(PROGRAM)
-    _write_iterations(report, origin, writer, program, words)
-    groups = {
-        d.key: writer.group(Group(id=f"gpu:{d.key}", kind="device", title="", device=d.key))
-        for d in report.devices
-    }
-    _write_findings(report, origin, writer, {-1: program, **groups}, words)
-    _write_ledgers(segments, origin, writer, groups, words)
-    writer.names(pa.array(list(own), pa.large_string()))
-    writer.finish(origin_ns=origin)
-
-
-def _write_iterations(
-    report: Report, origin: int, writer: IndexWriter, group: int, words: Callable[[str], int]
-) -> None:
-    if not report.iterations:
-        return
-    count = len(report.iterations)
-    columns = {
-        "start": np.array([i.start_ns for i in report.iterations]) - origin,
-        "end": np.array([i.end_ns for i in report.iterations]) - origin,
-        "name": np.array([words(f"Iteration {n + 1} of {count}") for n in range(count)]),
-        "row": np.arange(count),
-    }
-    order = np.argsort(columns["start"], kind="stable")
-    columns = {k: v[order] for k, v in columns.items()}
-    lane = Lane(group=group, label="iterations", kind=ITERATIONS, table=ITERATIONS)
-    writer.track(lane, ITERATION, columns)
-
-
-def _write_findings(
-    report: Report,
-    origin: int,
-    writer: IndexWriter,
-    groups: Mapping[int, int],
-    words: Callable[[str], int],
-) -> None:
-    """Write the places that findings point at, under the device that they concern."""
-    code_of = {f.id: _CODE[f.row] for f in report.findings}
-    for finding in report.findings:  # one about a kernel's time shows its cause
-        rows = [r for r, cause in CAUSE_OF_ROW.items() if cause == finding.cause]
-        if finding.row is Row.KERNEL and rows:
-            code_of[finding.id] = _CODE[rows[0]]
-    places = {
-        (finding.id, e.start_ns, e.end_ns, e.device): (number, finding)
-        for number, finding in reversed(list(enumerate(report.findings)))
-        for e in finding.evidence
-        if e.start_ns >= 0
-    }
-    found = pd.DataFrame(
-        [
-            (start - origin, end - origin, device, words(f.title), number, code_of[f.id])
-            for (_, start, end, device), (number, f) in places.items()
-        ],
-        columns=["start", "end", "device", "name", "row", "color"],
-    ).sort_values(["start", "end"], kind="stable")
-    for device, group in groups.items():
-        its = found[(found["device"] == device).to_numpy()]
-        mine = {str(column): values.to_numpy() for column, values in its.items()}
-        if not len(mine["start"]):
-            continue
-        lane = Lane(group=group, label="findings", kind=FINDINGS, table=FINDINGS)
-        del mine["device"]
-        writer.track(lane, 0, mine)
-
-
-def _write_ledgers(
-    segments: pd.DataFrame,
-    origin: int,
-    writer: IndexWriter,
-    groups: Mapping[int, int],
-    words: Callable[[str], int],
-) -> None:
-    """Write one lane for each device, with one part for each row of its ledger."""
-    texts = [words(_segment_words(row, d)) for row in ROWS for d in DETAILS]
-    code, detail = segments["row"].to_numpy(), segments["detail"].to_numpy()
-    name = np.array(texts, np.uint32)[code.astype(np.int64) * len(DETAILS) + detail]
-    start, end = segments["start_ns"].to_numpy() - origin, segments["end_ns"].to_numpy() - origin
-    for device, rows in by_key(segments["device"].to_numpy(), np.arange(len(segments))):
-        parts = [
-            (row, {"start": start[at], "end": end[at], "name": name[at], "row": at})
-            for row, at in by_key(code[rows], rows)
-        ]
-        lane = Lane(group=groups[device], label="ledger", kind="ledger", table=SEGMENTS)
-        writer.lane(lane, *parts)
-
-
-def _segment_words(row: Row, detail: str) -> str:
-    return f"{row.value}: {detail}" if detail else row.value

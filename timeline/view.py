@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from collectors.schema import Array
+from timeline.colors import OPERATIONS, PROGRAM
 from timeline.index import NOTHING, Group, Index, Lane, concatenated
-from timeline.recording_lanes import OPERATIONS, PROGRAM
 
 MIN_BINS_A_MARK = 3  # events closer than this overlap on the screen and would overstate
 MAX_SORTED_HITS = 1 << 17  # more are counted lane by lane: 2 MB for each search that is kept

@@ -17,7 +17,7 @@ from reports.palette import ink_on as ink_on
 from views.shared.devices import device_labels
 from views.shared.units import plotly_escape, visible
 
-# Of the timeline, by number as ``timeline.recording_lanes.COLORS`` counts: the rows, so that a call
+# Of the timeline, by number as ``timeline.colors.COLORS`` counts: the rows, so that a call
 # that waits has the colour of waiting, then what is no cause.
 PALETTE = (
     *(ROW_COLORS[row] for row in Row),

@@ -24,7 +24,7 @@ from collectors.trace import Trace
 from library import cache, comparisons
 from views.server.routes import trouble
 from views.shared.choices import window_choices
-from views.shared.session import MAX_ROWS_IN_SERVER, draw_error
+from views.shared.session import draw_error
 from views.shared.units import md_escape
 
 SELECTION = "compare_asked"
@@ -204,10 +204,8 @@ def _compare(selection: ComparisonSelection) -> Comparison:
 
 
 def _measure(trace: Trace, window: str, device: int) -> Side:
-    """Measure what a recording brings; a large one in a child process, under limits."""
-    is_large = sum(trace.counts.values()) > MAX_ROWS_IN_SERVER
-    measure = worker.measure if is_large else comparisons.measure_side
-    return measure(trace, window, device)
+    """Measure what a recording brings, in a child process, under limits."""
+    return worker.measure(trace, window, device)
 
 
 def known_devices(selection: ComparisonSelection) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.words import function_first
-from timeline.recording_lanes import OPERATIONS
+from timeline.colors import OPERATIONS
 from timeline.view import Timeline
 from views.components.timeline import (
     Span,

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
 from library import cache
+from views.server.making import TimelineNotMadeError, begin_if_not_made
 from views.server.tiles import QueryError, answer
 from views.server.tokens import NEVER_STORE, api_path, forbidden, refusal
 from views.server.uploads import upload
@@ -34,7 +35,10 @@ async def timeline(request: Request) -> Response:
         return refused
     query = dict(request.query_params)
     try:
+        await anyio.to_thread.run_sync(begin_if_not_made, query)
         body = await anyio.to_thread.run_sync(timeline_answer, query)
+    except TimelineNotMadeError as error:
+        return JSONResponse({"stage": str(error)}, 202, headers=NEVER_STORE)
     except QueryError as error:
         return refusal(400, str(error))
     except (TraceError, WindowError) as error:

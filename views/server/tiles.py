@@ -19,8 +19,8 @@ from analyzers.finding import BUSY_ROWS
 from analyzers.ledger.ledger import ROWS
 from analyzers.words import share_text, time_text
 from collectors.schema import Array
+from timeline.colors import COLORS
 from timeline.index import Lane
-from timeline.recording_lanes import COLORS
 from timeline.view import Timeline, bin_edges
 from views.shared.units import visible
 

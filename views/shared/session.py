@@ -25,7 +25,8 @@ from library import analyses, cache
 from library.analyses import Stored
 from library.sidecars import telemetry_folder
 from timeline.index import Index
-from timeline.recording_lanes import recording_index, window_index
+from timeline.places import has_timeline
+from timeline.store import indexes_if_made
 from timeline.telemetry import telemetry_index
 from timeline.view import Timeline
 from views.shared.devices import device_labels
@@ -34,7 +35,6 @@ from views.shared.units import md_escape, md_prose
 SELECTION = "selection"
 KEPT_SESSIONS = 8  # windows whose tables stay in memory
 KEPT_TIMELINES = 16  # files that are mapped, not read
-MAX_ROWS_IN_SERVER = 200_000  # analysed in less time than a child process takes to start
 KEPT_JOBS = 64
 
 
@@ -194,9 +194,9 @@ def load(trace_id: str, window: str, counters: str = "") -> Session:
     """
     trace = cache.get(trace_id)
     stored = analyses.load(trace, window, counters)
-    if stored is None or not analyses.has_timeline(stored):
+    if stored is None or not has_timeline(stored):
         with st.spinner("Analysing this window …"):
-            stored = _analyse(trace, window, counters)
+            stored = worker.analyse(trace, window, counters)
     return Session(trace=trace, stored=stored, window=window, counters=counters)
 
 
@@ -257,30 +257,35 @@ def timeline(trace_id: str, window: str, device: int, counters: str = "") -> Tim
 @st.cache_resource(max_entries=KEPT_TIMELINES, show_spinner=False)
 def _timeline(trace_id: str, window: str, device: int, counters: str, sampled: bool) -> Timeline:
     session = load(trace_id, window, counters)
-    recording = _recording_index(trace_id)
+    recording, window_lanes = _indexes(session)
     report = session.report
     labels = device_labels(report.devices)
     devices = {d.key: labels[d.key] for d in report.devices if device in (-1, d.key)}
-    window_lanes = window_index(session.stored, recording.meta["origin_ns"])
     telemetry = telemetry_index(session.trace) if sampled else None
     return Timeline(recording, window_lanes, devices, telemetry)
 
 
 @st.cache_resource(max_entries=KEPT_TIMELINES, show_spinner=False)
 def _recording_index(trace_id: str) -> Index:
-    return recording_index(cache.get(trace_id))
+    return _indexes(load(trace_id, ""))[0]
 
 
-def _analyse(trace: Trace, window: str, counters: str) -> Stored:
-    joined = cache.get(counters) if counters else None
-    rows = sum(trace.counts.values()) + (sum(joined.counts.values()) if joined else 0)
-    if rows > MAX_ROWS_IN_SERVER:
-        return worker.analyse(trace, window, counters)
-    from analyzers.analysis import investigate
+def _indexes(session: Session) -> tuple[Index, Index]:
+    """Return the indexes of recording and window; where they are damaged, a child makes them."""
+    made = indexes_if_made(session.trace, session.stored)
+    if made is None:
+        stored = worker.analyse(session.trace, session.window, session.counters)
+        made = indexes_if_made(session.trace, stored)
+    if made is None:
+        raise TraceError(f"{session.trace.source.name}: the timeline's index could not be made")
+    return made
 
-    # An index that is missing is made when it is asked for, which takes no time either.
-    stored = analyses.load(trace, window, counters)
-    if stored is not None:
-        return stored
-    analysis = investigate(trace, window, counters=joined)
-    return analyses.save(analysis, trace, window, counters)
+
+def timeline_is_made(trace_id: str, window: str, counters: str = "") -> bool:
+    """Tell whether ``timeline`` can answer without anything being computed first.
+
+    Raises:
+        TraceError: The recording is gone or damaged.
+    """
+    stored = analyses.load(cache.get(trace_id), window, counters)
+    return stored is not None and has_timeline(stored)

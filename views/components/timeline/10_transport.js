@@ -9,6 +9,7 @@ const RETRY_AFTER = 200; // ms
 const PATIENCE = 60000;  // ms for an answer that comes with the page; a recording may be opened first
 
 class Refused extends Error {}  // the server understood, and said no
+class NotMade extends Error {}  // a child process is making what was asked for
 
 class Transport {
   constructor() {
@@ -31,6 +32,10 @@ class Transport {
           return answer;
         } catch (error) {
           if (error.name === "AbortError" || error instanceof Refused) throw error;
+          if (error instanceof NotMade) {
+            await pause(RETRY_AFTER);
+            continue;
+          }
           this.failures += 1;
           if (this.failures >= FAILURES) this.mode = "bytes";
           else await pause(RETRY_AFTER);
@@ -46,6 +51,7 @@ class Transport {
     const answer = await fetch(this.url + "?" + new URLSearchParams(query), {
       headers: { "x-whyslow-token": this.token }, signal,
     });
+    if (answer.status === 202) throw new NotMade();
     const kind = answer.headers.get("content-type") || "";
     if (answer.ok && kind.startsWith("application/octet-stream")) {
       return decode(await answer.arrayBuffer());

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from collectors.errors import TraceError
-from timeline.recording_lanes import COLORS
+from timeline.colors import COLORS
 from views.charts.ledger import PALETTE
 from views.server.routes import trouble
 from views.server.tokens import api_path, mint_token

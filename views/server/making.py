@@ -1,0 +1,43 @@
+"""Timelines that a child process is making for the canvas; the server itself computes none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import jobs.job as worker
+from library import cache
+from views.shared import session
+
+_lock = threading.Lock()
+_jobs: dict[tuple[str, str, str], worker.Job] = {}
+
+
+class TimelineNotMadeError(Exception):
+    """There is nothing to answer from yet; the message says what is being done meanwhile."""
+
+
+def begin_if_not_made(query: Mapping[str, str]) -> None:
+    """Start the job that makes the timeline a question is about, unless it is made or under way.
+
+    Args:
+        query: ``trace``, ``window`` and ``counters``.
+
+    Raises:
+        TimelineNotMadeError: It is being made; ask again.
+        TraceError: The recording is gone or damaged, or the job failed.
+        WindowError: The recording has no such window.
+    """
+    key = query.get("trace", ""), query.get("window", ""), query.get("counters", "")
+    if session.timeline_is_made(*key):
+        return
+    with _lock:
+        job = _jobs.get(key)
+        if job is None:
+            job = _jobs[key] = worker.begin_analysis(cache.get(key[0]), *key[1:])
+    progress = job.progress()
+    if not progress.done:
+        raise TimelineNotMadeError(f"{progress.stage}, {progress.fraction:.0%}")
+    with _lock:
+        _jobs.pop(key, None)
+    job.wait()  # it has ended: raises what went wrong
