@@ -40,19 +40,10 @@ from analyzers.compare.statistics import MIN_SAMPLES
 from analyzers.compare.types import Comparison, ComparisonVerdict
 from analyzers.facts.facts import WindowError, build_facts
 from benchmarks.ingest import make_export
+from benchmarks.simulated.program import Copy, Kernel, Operation, Program, Range, Thread, Wait, Work
 from benchmarks.simulated.recorder import Recorder
-from benchmarks.simulated.simulator import (
-    Copy,
-    Kernel,
-    Operation,
-    Program,
-    Range,
-    Rules,
-    Thread,
-    Wait,
-    Work,
-    execute,
-)
+from benchmarks.simulated.rules import Rules
+from benchmarks.simulated.simulator import execute
 from collectors import open_trace
 from collectors.errors import TraceError
 

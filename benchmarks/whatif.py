@@ -33,8 +33,7 @@ from analyzers.whatif.whatif import MIN_UNCERTAINTY, WhatIf, explore
 from benchmarks.ingest import KERNELS, make_export
 from benchmarks.simulated import families, simulator
 from benchmarks.simulated.families import COLLECTIVE, SIDE, Case, Maker, loop, one_thread
-from benchmarks.simulated.recorder import Recorder
-from benchmarks.simulated.simulator import (
+from benchmarks.simulated.program import (
     TO_DEVICE,
     TO_HOST,
     Copy,
@@ -50,8 +49,9 @@ from benchmarks.simulated.simulator import (
     StreamWait,
     Wait,
     Work,
-    execute,
 )
+from benchmarks.simulated.recorder import Recorder
+from benchmarks.simulated.simulator import execute
 from collectors import open_trace
 from collectors.errors import RefusedError
 from collectors.trace import Trace

@@ -11,19 +11,10 @@ import pytest
 from analyzers import analyze
 from benchmarks import accuracy, mutations
 from benchmarks.simulated.families import FAMILIES, HEALTHY
+from benchmarks.simulated.program import Copy, Kernel, Program, Thread, Wait, Work
 from benchmarks.simulated.recorder import Recorder
-from benchmarks.simulated.simulator import (
-    CAUSES,
-    Copy,
-    Kernel,
-    Program,
-    Rules,
-    Thread,
-    Wait,
-    Work,
-    execute,
-    true_losses,
-)
+from benchmarks.simulated.rules import Rules
+from benchmarks.simulated.simulator import CAUSES, execute, true_losses
 from benchmarks.simulated.torch_recorder import TorchRecorder
 from collectors import open_trace
 

@@ -88,7 +88,11 @@ BORDERS = (
     ("jobs", STORE | {"timeline"}, {"filelock", "msgspec", "psutil", "pyarrow"}),
     ("captures", STORE | {"jobs"}, {"filelock", "numpy", "psutil"}),
     ("cli", STORE | {"captures", "exports", "jobs", "reports", "timeline"}, {"rich"}),
-    ("views/charts", STORE | {"reports", "views.shared.units"}, {*NUMBERS, "plotly"}),
+    (
+        "views/charts",
+        STORE | {"reports", "views.shared.devices", "views.shared.units"},
+        {*NUMBERS, "plotly"},
+    ),
     ("views/shared/units.py", STORE | {"reports"}, {*NUMBERS, "markupsafe"}),
     ("views/server/tokens.py", set(), {"itsdangerous", "starlette", "streamlit"}),
     ("views/server", STORE | {"jobs", "timeline", "views"}, {*NUMBERS, *SERVER}),

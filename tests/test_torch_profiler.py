@@ -17,8 +17,9 @@ from analyzers import analyze
 from analyzers.analysis import investigate
 from analyzers.cuda_names import Call
 from benchmarks.simulated.families import FAMILIES, Maker
+from benchmarks.simulated.program import Graph, Poll
 from benchmarks.simulated.recorder import Recorder
-from benchmarks.simulated.simulator import Graph, Poll, execute
+from benchmarks.simulated.simulator import execute
 from benchmarks.simulated.torch_recorder import TorchRecorder
 from collectors import open_trace
 from collectors.errors import RefusedError

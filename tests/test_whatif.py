@@ -33,9 +33,7 @@ from analyzers.whatif.whatif import (
 from benchmarks import whatif
 from benchmarks.simulated import families
 from benchmarks.simulated.families import Maker, loop, one_thread
-from benchmarks.simulated.recorder import Recorder
-from benchmarks.simulated.simulator import (
-    QUEUE_PLACES,
+from benchmarks.simulated.program import (
     Copy,
     Kernel,
     Manage,
@@ -47,8 +45,10 @@ from benchmarks.simulated.simulator import (
     Thread,
     Wait,
     Work,
-    execute,
 )
+from benchmarks.simulated.recorder import Recorder
+from benchmarks.simulated.rules import QUEUE_PLACES
+from benchmarks.simulated.simulator import execute
 from collectors import open_trace
 from collectors.errors import RefusedError
 from library import cache, predictions

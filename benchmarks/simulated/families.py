@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.simulated.recorder import PREFIX, Recorder
-from benchmarks.simulated.simulator import (
+from benchmarks.simulated.program import (
     MAIN,
     TO_HOST,
     Copy,
@@ -32,6 +31,7 @@ from benchmarks.simulated.simulator import (
     Wait,
     Work,
 )
+from benchmarks.simulated.recorder import PREFIX, Recorder
 
 MB = 1_000_000
 HEALTHY, UNKNOWN = "healthy", "unknown"

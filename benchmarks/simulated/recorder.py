@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from traces.nsys_writer import SYNTHETIC_H100, Recording, short_name
 
 if TYPE_CHECKING:
-    from benchmarks.simulated.simulator import Copy, Stream, Thread, Wait
+    from benchmarks.simulated.program import Copy, Stream, Thread, Wait
 
 Span = tuple[int, int]
 

@@ -14,179 +14,40 @@ from __future__ import annotations
 import dataclasses
 import heapq
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from benchmarks.simulated.program import (
+    PEER,
+    TO_DEVICE,
+    Copy,
+    Graph,
+    Kernel,
+    Manage,
+    Memset,
+    Poll,
+    Program,
+    Range,
+    Record,
+    Stream,
+    StreamWait,
+    Thread,
+    Wait,
+    Work,
+)
 from benchmarks.simulated.recorder import Recorder
+from benchmarks.simulated.rules import (
+    BUS_BYTES_PER_NS,
+    DEVICE_GAP_NS,
+    LAUNCH_LATENCY_NS,
+    QUEUE_PLACES,
+    STAGING_BYTES_PER_NS,
+    START_NS,
+    WAKE_UP_NS,
+    Rules,
+)
 from benchmarks.simulated.torch_recorder import TorchRecorder
 
-LAUNCH_LATENCY_NS = 2_000  # from the queue to the device
-DEVICE_GAP_NS = 1_000  # the device's own pause between two operations of a stream
-WAKE_UP_NS = 3_000  # until a thread runs again that waited for the device
-QUEUE_PLACES = 1_000  # a launch call blocks while so many operations of its stream wait
-STAGING_BYTES_PER_NS = 10  # the host copies pageable memory into pinned buffers this fast
-BUS_BYTES_PER_NS = 24
-START_NS = 1_000_000_000  # a program imports and allocates first
-
-TO_DEVICE, TO_HOST, PEER = 1, 2, 10  # directions, as CUPTI numbers them
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What costs time. Each cause of the ledger is one rule, so that it can be taken away."""
-
-    launch: bool = True  # calls, dispatching, latency and the device's pauses
-    sync: bool = True  # waits block the host, and copies do as CUDA documents it
-    bandwidth: bool = True  # copies and memsets take time
-    host: bool = True  # input, locks, garbage collection
-    communication: bool = True  # collectives take time
-    memory: bool = True  # allocating and freeing, loading modules
-    dependency: bool = True  # streams wait for events
-
-    def without(self, cause: str) -> Rules:
-        """Return the rules with one cause taken away."""
-        return dataclasses.replace(self, **{cause: False})
-
-
 CAUSES = tuple(f.name for f in dataclasses.fields(Rules))
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A stream of a device."""
-
-    number: int = 7
-    device: int = 0
-
-
-MAIN = Stream()
-
-
-@dataclass(frozen=True)
-class Work:
-    """Host code between CUDA calls; ``os_call`` names the call of the system that it sits in."""
-
-    ns: int
-    os_call: str = ""
-    is_dispatch: bool = False
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel and its launch call."""
-
-    ns: int
-    name: str = "gemm_kernel"
-    stream: Stream = MAIN
-    call_ns: int = 4_000
-    is_collective: bool = False
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A CUDA graph of kernels, launched by one call."""
-
-    kernels: Sequence[int]
-    stream: Stream = MAIN
-    call_ns: int = 9_000
-    as_a_whole: bool = False
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A copy between host and device, or between devices."""
-
-    size_bytes: int
-    direction: int = TO_DEVICE
-    stream: Stream = MAIN
-    pageable: bool = False
-    blocking: bool = False
-    call_ns: int = 4_000
-
-
-@dataclass(frozen=True)
-class Memset:
-    """A memset."""
-
-    ns: int
-    stream: Stream = MAIN
-    call_ns: int = 3_500
-
-
-@dataclass(frozen=True)
-class Wait:
-    """A blocking call: for a stream, for an event by number, or for the whole device."""
-
-    function: str = "cudaStreamSynchronize"
-    stream: Stream = MAIN
-    event: int = -1
-    call_ns: int = 1_000
-
-
-@dataclass(frozen=True)
-class Poll:
-    """Event queries, until the stream is done (``until_done``) or just one."""
-
-    stream: Stream = MAIN
-    until_done: bool = True
-    every_ns: int = 3_000
-    call_ns: int = 800
-
-
-@dataclass(frozen=True)
-class Record:
-    """Records an event on a stream."""
-
-    event: int
-    stream: Stream = MAIN
-    call_ns: int = 900
-
-
-@dataclass(frozen=True)
-class StreamWait:
-    """Lets a stream wait for an event."""
-
-    event: int
-    stream: Stream = MAIN
-    call_ns: int = 900
-
-
-@dataclass(frozen=True)
-class Manage:
-    """Allocates, frees (which waits for the device) or loads a module."""
-
-    function: str
-    ns: int
-    waits: bool = False
-
-
-@dataclass(frozen=True)
-class Range:
-    """Begins an NVTX range, or ends the innermost one when it has no name."""
-
-    name: str = ""
-
-
-Operation = (
-    Work | Kernel | Graph | Copy | Memset | Wait | Poll | Record | StreamWait | Manage | Range
-)
-
-
-@dataclass(frozen=True)
-class Thread:
-    """What one host thread does, in order."""
-
-    operations: Sequence[Operation]
-    process: int = 1
-    number: int = 1
-
-
-@dataclass(frozen=True)
-class Program:
-    """Threads that run at the same time."""
-
-    threads: Sequence[Thread]
-    devices: int = 1
 
 
 @dataclass

@@ -11,7 +11,7 @@ from benchmarks.simulated.recorder import PAGEABLE, PINNED, Span
 from traces.nsys_writer import SYNTHETIC_H100
 
 if TYPE_CHECKING:
-    from benchmarks.simulated.simulator import Copy, Stream, Thread, Wait
+    from benchmarks.simulated.program import Copy, Stream, Thread, Wait
 
 FIRST_PID, FIRST_TID = 4_242, 5_000
 CATEGORIES = {"KERNEL": "kernel", "MEMCPY": "gpu_memcpy", "RUNTIME": "cuda_runtime"}
