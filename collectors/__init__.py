@@ -1,7 +1,14 @@
-"""Readers: each opens one tool's recordings.
+"""Collectors: each reads the recordings of one tool.
 
-A reader is a file here, or the file of the same name in a folder (``nsys/nsys.py``), that has
-``KNOWN_AS``, ``recognizes`` and ``read``; it is found by being there.
+A collector is a file here, or the file of the same name in a folder (``nsys/nsys.py``); it is
+found by being there. It offers
+
+* ``KNOWN_AS``, the words for what it reads, for messages;
+* ``SUFFIXES``, the endings of files that are worth listing without a look inside, and perhaps
+  ``SHARED_SUFFIXES``, those of files that are listed only if ``recognizes`` says so;
+* ``recognizes(path)``, which tells by name and content whether a file is one of its own;
+* ``may_begin(path)``, which tells whether the first bytes of an upload can become one;
+* ``read(path, root, on_progress)``, which turns it into a trace.
 """
 
 from __future__ import annotations
@@ -42,7 +49,7 @@ def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -
     Raises:
         RefusedError: The file is none of the formats that are known, it is damaged, or it
             changed while it was read.
-        EnvironmentFailedError: The machine stopped us: disk full, nsys missing.
+        EnvironmentFailedError: The machine failed: disk full, nsys missing.
     """
     input_file.look_at(path)
     if path.name.endswith(TELEMETRY_SUFFIX):
@@ -56,6 +63,26 @@ def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -
                 trace: Trace = collector.read(path, root, on_progress or _silent)
             return trace
     raise RefusedError(input_file.unknown(path, known_as()))
+
+
+def is_recording(path: Path) -> bool:
+    """Tell whether any collector reads the file at ``path``, by its name and content."""
+    return any(collector.recognizes(path) for collector in collectors())
+
+
+def may_become_recording(path: Path) -> bool:
+    """Tell whether what has arrived at ``path`` so far can be the beginning of a recording."""
+    return any(collector.may_begin(path) for collector in collectors())
+
+
+def suffixes() -> tuple[str, ...]:
+    """Return the endings of files that are worth listing without a look inside."""
+    return tuple(suffix for c in collectors() for suffix in c.SUFFIXES)
+
+
+def shared_suffixes() -> tuple[str, ...]:
+    """Return the endings of files that are recordings only if ``is_recording`` says so."""
+    return tuple(suffix for c in collectors() for suffix in getattr(c, "SHARED_SUFFIXES", ()))
 
 
 def known_as() -> str:

@@ -15,16 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from analyzers.words import size_text
-from collectors import collectors, input_file, known_as
-from collectors.torch_profiler.file import begins_like_json
+from collectors import input_file, is_recording, known_as, may_become_recording
 from library import cache
 
 QUOTA_VARIABLE, QUOTA_GB = "WHYSLOW_LIMIT_UPLOADS_GB", 64.0
 MIN_FREE_BYTES = 1 << 30  # on the disk, after the upload: ingest needs room too
 MAX_NAME = 80
-SQLITE_MAGIC = b"SQLite format 3\0"
-MAGICS = (SQLITE_MAGIC, b"NVIDIA Tegra Profiler Report", b"NVR\0")
-SNIFFED_BYTES = 32
+MIN_BYTES = 16  # no recording is shorter
 
 _KEY = re.compile(r"[0-9a-f]{16,64}")
 _busy: set[str] = set()  # keys of uploads of which a slice is being written
@@ -108,7 +105,7 @@ def part_file(key: str, name: str, size: int, offset: int) -> Path:
     Raises:
         UploadError: The slice is not the next one, or there is no room for the whole upload.
     """
-    if size < len(SQLITE_MAGIC):
+    if size < MIN_BYTES:
         raise UploadError(415, f"{name}: too short to be a recording. Known are {known_as()}.")
     inbox().mkdir(parents=True, exist_ok=True)
     received = received_bytes(key)
@@ -138,22 +135,10 @@ def check_content(part: Path, name: str, *, whole: bool) -> None:
     Raises:
         UploadError: No collector reads such a file.
     """
-    with part.open("rb") as file:
-        head = file.read(SNIFFED_BYTES)
-    is_known = any(m.startswith(head[: len(m)]) for m in MAGICS) or begins_like_json(part)
-    is_text = not is_known and _may_be_text(head)
-    if is_text and whole:
-        is_known = any(collector.recognizes(part) for collector in collectors())
-    if not is_known and (whole or not is_text):
+    if not (is_recording(part) if whole else may_become_recording(part)):
         line = input_file.unknown(part, known_as()).partition(": ")[2]  # the command's words
         part.unlink()
         raise UploadError(415, f"{name}: {line}")
-
-
-def _may_be_text(head: bytes) -> bool:
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16, as PowerShell writes
-        return True
-    return all(byte >= 0x20 or byte in b"\t\r\n" for byte in head)
 
 
 def finish(key: str, part: Path, name: str) -> None:

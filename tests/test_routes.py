@@ -16,8 +16,9 @@ from starlette.applications import Starlette
 
 from collectors import open_trace
 from collectors.errors import RefusedError
+from collectors.sqlite_file import MAGIC as SQLITE_MAGIC
 from library import inbox
-from library.inbox import SQLITE_MAGIC, uploaded_file
+from library.inbox import uploaded_file
 from tests.view_fakes import draw, library, open_sample
 from traces.ncu_writer import Launch, raw_page, report
 from views.server.routes import ROUTES

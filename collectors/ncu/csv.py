@@ -310,6 +310,13 @@ def looks_like(path: Path) -> bool:
     )
 
 
+def may_be_text(head: bytes) -> bool:
+    """Tell whether the first bytes of a file are free of control characters, or UTF-16."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # as PowerShell writes
+        return True
+    return all(byte >= 0x20 or byte in b"\t\r\n" for byte in head)
+
+
 def _described(header: Header, cells: list[str]) -> Profiled:
     """Return a launch with what its columns say of it, but without metrics."""
     row = dict(zip(header.columns, cells, strict=False))

@@ -26,7 +26,10 @@ from collectors.trace import READER_VERSION, RowCount, Source, Trace, TraceWrite
 KNOWN_AS = "Nsight Compute reports (.ncu-rep) and the CSV of its raw and details pages (.csv)"
 
 REPORT_SUFFIX = ".ncu-rep"
+SUFFIXES = (REPORT_SUFFIX,)
+SHARED_SUFFIXES = (".csv",)  # most tables hold something else
 NS_PER_S = 1_000_000_000
+FIRST_BYTES = 32  # of a file, enough to tell text from binary data
 FIELD_LIMIT = 64 << 20  # characters of one cell; the default of 131,072 is less than a long name
 
 PERMISSION = (
@@ -43,6 +46,14 @@ def recognizes(path: Path) -> bool:
         if file.read(len(report.MAGIC)) == report.MAGIC:
             return True
     return ncu_csv.looks_like(path)
+
+
+def may_begin(path: Path) -> bool:
+    """Tell whether what has arrived at ``path`` so far can be the beginning of a recording."""
+    with path.open("rb") as file:
+        head = file.read(FIRST_BYTES)
+    # What a program printed before the first row may be any text.
+    return report.MAGIC.startswith(head[: len(report.MAGIC)]) or ncu_csv.may_be_text(head)
 
 
 def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:

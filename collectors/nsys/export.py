@@ -20,6 +20,7 @@ from pathlib import Path
 
 from collectors.errors import EnvironmentFailedError, RefusedError
 from collectors.input_file import shown_name
+from collectors.sqlite_file import is_sqlite
 from collectors.trace import file_size_limit
 
 TIMEOUT_VARIABLE = "WHYSLOW_LIMIT_NSYS_S"
@@ -32,7 +33,6 @@ MAX_REASON = 75  # characters of that sentence; the way out must fit on the same
 EXPORTED = "report.sqlite"
 WAY_OUT = "nsys export --type sqlite --output report.sqlite report.nsys-rep"
 
-_SQLITE_MAGIC = b"SQLite format 3\x00"
 _KEPT_VARIABLES = (
     "PATH",
     "LD_LIBRARY_PATH",
@@ -235,9 +235,8 @@ def _check_output(name: str, output: Path) -> None:
         raise RefusedError(
             f"{name}: nsys reported success but wrote nothing. Run it yourself: {WAY_OUT}"
         )
-    with output.open("rb") as file:
-        if file.read(len(_SQLITE_MAGIC)) != _SQLITE_MAGIC:
-            raise RefusedError(
-                f"{name}: nsys wrote something that is not an SQLite database. "
-                f"Run it yourself: {WAY_OUT}"
-            )
+    if not is_sqlite(output):
+        raise RefusedError(
+            f"{name}: nsys wrote something that is not an SQLite database. "
+            f"Run it yourself: {WAY_OUT}"
+        )

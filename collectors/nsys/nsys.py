@@ -26,6 +26,7 @@ from collectors.nsys import activity, host, nvtx, tables
 from collectors.nsys import export as nsys_export
 from collectors.nsys.ingest import NsysIngest
 from collectors.schema import NOT_RECORDED
+from collectors.sqlite_file import MAGIC as SQLITE_MAGIC
 from collectors.sqlite_file import SqliteFile, is_sqlite, text_of
 from collectors.trace import READER_VERSION, Source, Trace, TraceWriter
 
@@ -33,6 +34,7 @@ KNOWN_AS = "Nsight Systems reports (.nsys-rep) and their SQLite exports (.sqlite
 
 REPORT_MAGIC = b"NVIDIA Tegra Profiler Report"
 REPORT_SUFFIXES = (".nsys-rep", ".qdrep")
+SUFFIXES = (".sqlite", *REPORT_SUFFIXES)
 UNFINISHED_SUFFIX = ".qdstrm"
 
 
@@ -42,6 +44,13 @@ def recognizes(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         return file.read(len(REPORT_MAGIC)) == REPORT_MAGIC or is_sqlite(path)
+
+
+def may_begin(path: Path) -> bool:
+    """Tell whether what has arrived at ``path`` so far can be the beginning of a recording."""
+    with path.open("rb") as file:
+        head = file.read(len(REPORT_MAGIC))
+    return any(magic.startswith(head[: len(magic)]) for magic in (SQLITE_MAGIC, REPORT_MAGIC))
 
 
 def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:

@@ -35,6 +35,8 @@ from collectors.trace import READER_VERSION, Source, Trace, TraceWriter
 
 KNOWN_AS = "traces of the torch profiler (.json, .json.gz)"
 
+SUFFIXES = (".json", ".json.gz")
+
 EVENTS = "traceEvents"
 _OTHER_TOOLS = {
     "nodes": "an execution trace of PyTorch, which has no times on a device",
@@ -46,6 +48,9 @@ _RECORD = "Write one with torch.profiler: profile(...).export_chrome_trace(FILE)
 def recognizes(path: Path) -> bool:
     """Tell whether ``path``, unpacked if need be, begins like JSON."""
     return begins_like_json(path)
+
+
+may_begin = recognizes  # also of the first bytes of an upload
 
 
 def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:

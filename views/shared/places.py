@@ -9,16 +9,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors import input_file
+from collectors import input_file, is_recording, shared_suffixes, suffixes
 from collectors.errors import RefusedError
-from collectors.ncu import csv
 from library.sidecars import OF_CAPTURE, TELEMETRY_SUFFIX
 from views.shared.units import visible
 
 ROOTS_VARIABLE = "WHYSLOW_TRACE_ROOTS"
-SUFFIXES = (".sqlite", ".nsys-rep", ".qdrep", ".ncu-rep", ".json", ".json.gz")
 WORKLOAD_SUFFIX = ".workload.json"  # what a workload wrote about itself
-TABLE_SUFFIX = ".csv"  # of counters, if its content says so; most tables hold something else
 MAX_TABLES = 200  # looked into, at up to 1 MB each
 MAX_DEPTH = 3  # folders below a watched folder; a whole disk would take minutes to walk
 MAX_ENTRIES = 20_000  # looked at in all, for the same reason
@@ -61,7 +58,7 @@ def recordings(root: Path) -> list[RecordingFile]:
         paths = [Path(folder) / name for name in names if _is_recording(name)]
         listing.extend(file for path in paths if (file := _recording_file(path, root)))
         for name in names:
-            if name.endswith(TABLE_SUFFIX) and tables < MAX_TABLES:
+            if name.endswith(shared_suffixes()) and tables < MAX_TABLES:
                 tables += 1
                 file = _recording_file(Path(folder) / name, root)
                 if file is not None and _holds_counters(file):
@@ -74,7 +71,7 @@ def recordings(root: Path) -> list[RecordingFile]:
 def _is_recording(name: str) -> bool:
     """Tell by its name whether a file is worth listing; what lies beside one is none."""
     beside = (TELEMETRY_SUFFIX, WORKLOAD_SUFFIX)
-    return name.endswith(SUFFIXES) and not name.endswith(beside) and name != OF_CAPTURE
+    return name.endswith(suffixes()) and not name.endswith(beside) and name != OF_CAPTURE
 
 
 def _holds_counters(file: RecordingFile) -> bool:
@@ -85,7 +82,7 @@ def _holds_counters(file: RecordingFile) -> bool:
 def _is_counter_table(path: Path, _size_bytes: int, _changed_s: float) -> bool:
     """Tell whether a table is one of counters; looked into again only when it changed."""
     try:
-        return path.is_file() and csv.looks_like(path)
+        return path.is_file() and is_recording(path)
     except OSError:  # unreadable, or gone
         return False
 
