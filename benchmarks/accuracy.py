@@ -283,7 +283,7 @@ def macro(results: Sequence[Result]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class AccuracyFigures:
     """What ``--check`` looks at."""
 
     single: tuple[float, float]
@@ -309,12 +309,12 @@ class Figures:
         return [text for kept, text in checks if not kept]
 
 
-def figures(results: Sequence[Result]) -> Figures:
+def figures(results: Sequence[Result]) -> AccuracyFigures:
     """Return the figures that ``--check`` looks at."""
     of = {g: [r for r in results if r.group == g] for g in GROUPS}
     fine = [r for r in (*of["fine"], *of["confounder"]) if r.expected == HEALTHY]
     errors = [abs(e) for e in relative_errors([*of["single"], *of["mixed"]])]
-    return Figures(
+    return AccuracyFigures(
         single=macro(of["single"]),
         mixed=macro(of["mixed"]),
         false_alarms=sum(not r.is_right for r in fine),
@@ -403,7 +403,7 @@ def real_lines(folder: Path, labels: Path) -> tuple[list[str], int]:
     return lines, wrong
 
 
-def print_results(results: Sequence[Result], seconds: float) -> Figures:
+def print_results(results: Sequence[Result], seconds: float) -> AccuracyFigures:
     """Print every table and return the figures."""
     for group in GROUPS:
         members = [r for r in results if r.group == group]

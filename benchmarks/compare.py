@@ -95,7 +95,7 @@ def program(factors: Array, *, host_ns: int = 300_000, waits: bool = True) -> Pr
     return Program((Thread(tuple(operations)),))
 
 
-class _Change(NamedTuple):
+class _PlantedChange(NamedTuple):
     """What the optimized program does without: by its arguments or by a rule of the simulator."""
 
     name: str
@@ -104,14 +104,14 @@ class _Change(NamedTuple):
 
 
 CHANGES = (
-    _Change("half the host work", {"host_ns": 150_000}, Rules()),
-    _Change("2 % less host work", {"host_ns": 294_000}, Rules()),
-    _Change("launching for nothing", {}, Rules().without("launch")),
-    _Change("copies for nothing", {}, Rules().without("bandwidth")),
+    _PlantedChange("half the host work", {"host_ns": 150_000}, Rules()),
+    _PlantedChange("2 % less host work", {"host_ns": 294_000}, Rules()),
+    _PlantedChange("launching for nothing", {}, Rules().without("launch")),
+    _PlantedChange("copies for nothing", {}, Rules().without("bandwidth")),
 )
 
 
-def recorded(folder: Path, factors: Array, change: _Change | None = None) -> Side:
+def recorded(folder: Path, factors: Array, change: _PlantedChange | None = None) -> Side:
     """Simulate, record, open and measure one run."""
     recorder = Recorder()
     loop = program(factors, **(change.arguments if change else {}))
@@ -156,7 +156,7 @@ def _rates(folder: Path, noise: Noise, pairs: int) -> dict[str, Any]:
 def _found(
     folder: Path,
     noise: Noise,
-    change: _Change,
+    change: _PlantedChange,
     truth: float,
     sides: list[Side],
     rng: np.random.Generator,

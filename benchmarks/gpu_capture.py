@@ -46,8 +46,8 @@ from benchmarks.gpu_outcomes import (
     LOG,
     RESULTS,
     TABLE,
-    Outcome,
-    Recording,
+    JudgedRecording,
+    PairOutcome,
     outcome_from,
     pack,
     write,
@@ -172,7 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def capture(bench: Bench, pairs: Sequence[harness.Pair]) -> tuple[list[Outcome], dict[str, Any]]:
+def capture(
+    bench: Bench, pairs: Sequence[harness.Pair]
+) -> tuple[list[PairOutcome], dict[str, Any]]:
     """Run and record all pairs: first what all of them need, then what is dear.
 
     Returns:
@@ -192,7 +194,7 @@ def capture(bench: Bench, pairs: Sequence[harness.Pair]) -> tuple[list[Outcome],
     return outcomes, environment
 
 
-def _measured(bench: Bench, pair: harness.Pair) -> tuple[Outcome, dict[str, Any]]:
+def _measured(bench: Bench, pair: harness.Pair) -> tuple[PairOutcome, dict[str, Any]]:
     """Let a child run and trace one pair; what it had done when it failed still counts."""
     target = bench.folder / f"{pair.name}.json"
     note = ""
@@ -209,12 +211,12 @@ def _measured(bench: Bench, pair: harness.Pair) -> tuple[Outcome, dict[str, Any]
     runs = found["runs"]
     everything = [summary for role in harness.ROLES for summary in runs[role]]
     traces = tuple(
-        Recording(role=role, tool="torch", **found["traced"][role])
+        JudgedRecording(role=role, tool="torch", **found["traced"][role])
         if role in found["traced"]
-        else Recording(role=role, tool="torch", steps=0, note=note or "not recorded")
+        else JudgedRecording(role=role, tool="torch", steps=0, note=note or "not recorded")
         for role in harness.ROLES
     )
-    outcome = Outcome(
+    outcome = PairOutcome(
         name=pair.name,
         cause=pair.cause,
         also=pair.also,
@@ -277,11 +279,11 @@ def _replace(path: Path, value: Any) -> None:
 
 
 def _with(
-    outcome: Outcome,
+    outcome: PairOutcome,
     bench: Bench,
     pair: harness.Pair,
     record: Callable[[Bench, str, int], Path],
-) -> Outcome:
+) -> PairOutcome:
     """Return ``outcome`` with a recording of each twin, or why there is none."""
     tool = record.__name__.removeprefix("record_")
     made = []
@@ -292,7 +294,7 @@ def _with(
             file, note = record(bench, f"{pair.name}_{role}", steps).name, ""
         except (OverError, RuntimeError, OSError, EOFError, LookupError, ValueError) as error:
             file, note = "", f"{error}"
-        made.append(Recording(role=role, tool=tool, steps=steps, file=file, note=note))
+        made.append(JudgedRecording(role=role, tool=tool, steps=steps, file=file, note=note))
     return dataclasses.replace(outcome, recordings=(*outcome.recordings, *made))
 
 
@@ -413,7 +415,7 @@ def base_name(kernel: str) -> str:
     return name.partition("(")[0].strip().rpartition(" ")[2].rpartition("::")[2]
 
 
-def judge(bench: Bench, outcomes: Sequence[Outcome]) -> list[Outcome]:
+def judge(bench: Bench, outcomes: Sequence[PairOutcome]) -> list[PairOutcome]:
     """Let whyslow read every recording of every pair; without whyslow, say once what it needs."""
     trouble = ""
     try:
@@ -434,7 +436,7 @@ def judge(bench: Bench, outcomes: Sequence[Outcome]) -> list[Outcome]:
     return found
 
 
-def _judged(bench: Bench, outcome: Outcome, recording: Recording) -> Recording:
+def _judged(bench: Bench, outcome: PairOutcome, recording: JudgedRecording) -> JudgedRecording:
     window = [] if recording.tool == "ncu" else ["--window", harness.WINDOW]
     path = bench.folder / recording.file
     opened = bench.folder / "opened"
@@ -473,7 +475,7 @@ def judge_again(folder: Path) -> int:
     return 0
 
 
-def _with_files(bench: Bench, outcome: Outcome) -> Outcome:
+def _with_files(bench: Bench, outcome: PairOutcome) -> PairOutcome:
     """Say of recordings which no archive holds that they are not there."""
     there = tuple(
         r

@@ -24,7 +24,7 @@ WON_BACK = 0.5  # a twin that keeps its cause must have lost at least so much of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recording:
+class JudgedRecording:
     """One recording of one twin, and what whyslow says about it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Recording:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
+class PairOutcome:
     """One pair: how long its steps took, whether its results agree, and its recordings.
 
     Attributes:
@@ -70,19 +70,19 @@ class Outcome:
     step_ns: dict[str, list[float]]
     agree: bool | None = None
     note: str = ""
-    recordings: tuple[Recording, ...] = ()
+    recordings: tuple[JudgedRecording, ...] = ()
 
 
-def outcome_from(pair: dict[str, Any]) -> Outcome:
+def outcome_from(pair: dict[str, Any]) -> PairOutcome:
     """Return one of the outcomes that ``write`` wrote."""
-    fields = {f.name for f in dataclasses.fields(Outcome)}
+    fields = {f.name for f in dataclasses.fields(PairOutcome)}
     known = {key: value for key, value in pair.items() if key in fields}
-    recordings = tuple(Recording(**recording) for recording in pair["recordings"])
-    return Outcome(**{**known, "also": tuple(pair["also"]), "recordings": recordings})
+    recordings = tuple(JudgedRecording(**recording) for recording in pair["recordings"])
+    return PairOutcome(**{**known, "also": tuple(pair["also"]), "recordings": recordings})
 
 
 def write(
-    folder: Path, outcomes: Sequence[Outcome], environment: dict[str, Any], device: str
+    folder: Path, outcomes: Sequence[PairOutcome], environment: dict[str, Any], device: str
 ) -> None:
     """Write results and table."""
     pairs = [
@@ -94,7 +94,7 @@ def write(
     (folder / TABLE).write_text(table(outcomes, environment, device), encoding="utf-8")
 
 
-def pack(folder: Path, out: Path, outcomes: Iterable[Outcome]) -> list[str]:
+def pack(folder: Path, out: Path, outcomes: Iterable[PairOutcome]) -> list[str]:
     """Put recordings, smallest first, and the log into ``out``; return what did not fit."""
     for old in out.glob("recordings_*.tar"):
         old.unlink()
@@ -143,14 +143,14 @@ def speed_up(step_ns: dict[str, list[float]]) -> dict[str, float] | None:
     return {"times": float(times), "low": float(low), "high": float(high), "runs": runs}
 
 
-def deciding(outcome: Outcome, role: str) -> Recording | None:
+def deciding(outcome: PairOutcome, role: str) -> JudgedRecording | None:
     """Return the recording that can show the pair's cause."""
     tools = ("ncu",) if outcome.seen_by == "counters" else ("torch", "nsys")
     of_role = [r for r in outcome.recordings if r.role == role and r.tool in tools]
     return next((r for r in of_role if r.cause), of_role[0] if of_role else None)
 
 
-def holds(outcome: Outcome) -> bool | None:
+def holds(outcome: PairOutcome) -> bool | None:
     """Tell whether whyslow was right about both twins; ``None`` when it could not tell.
 
     The twin's verdict may stay the same where another limit of the same kind comes next (memory is
@@ -164,7 +164,7 @@ def holds(outcome: Outcome) -> bool | None:
     return slow.cause in right and (fast.cause not in right or won_back)
 
 
-def table(outcomes: Sequence[Outcome], environment: dict[str, Any], device: str) -> str:
+def table(outcomes: Sequence[PairOutcome], environment: dict[str, Any], device: str) -> str:
     """Return the Markdown table, and below it what is missing and why."""
     where = environment.get("gpu") or f"{environment.get('cpu', 'a CPU')}, no GPU: a smoke test"
     versions = f"torch {environment.get('torch')}, driver {environment.get('driver')}"
@@ -192,7 +192,7 @@ def table(outcomes: Sequence[Outcome], environment: dict[str, Any], device: str)
     return "\n".join(lines) + "\n"
 
 
-def _row(outcome: Outcome) -> str:
+def _row(outcome: PairOutcome) -> str:
     slow, fast = (deciding(outcome, role) for role in harness.ROLES)
     times = speed_up(outcome.step_ns)
     cells = (
@@ -209,13 +209,13 @@ def _row(outcome: Outcome) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _verdict(recording: Recording | None) -> str:
+def _verdict(recording: JudgedRecording | None) -> str:
     if recording is None or not recording.file:
         return "not recorded"
     return f"{recording.cause or 'not judged'} ({recording.tool})"
 
 
-def _loss(recording: Recording | None) -> str:
+def _loss(recording: JudgedRecording | None) -> str:
     if recording is None or recording.cause in ("", "unknown"):
         return "?"
     return f"{recording.lost_ns / recording.steps / 1e3:,.1f} µs"

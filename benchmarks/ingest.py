@@ -76,7 +76,7 @@ SCANNED = {
 }
 
 
-class _Call(NamedTuple):
+class _RuntimeCall(NamedTuple):
     """A call that launches nothing: name, share of such calls, typical length."""
 
     name: str
@@ -85,14 +85,14 @@ class _Call(NamedTuple):
 
 
 _OTHER_CALLS = (
-    _Call("cudaStreamIsCapturing_v10000", 0.30, 350),
-    _Call("cudaEventQuery_v3020", 0.14, 900),
-    _Call("cudaEventRecord_v3020", 0.22, 1_100),
-    _Call("cudaStreamWaitEvent_v3020", 0.10, 1_000),
-    _Call("cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags_v7000", 0.10, 700),
-    _Call("cuKernelGetFunction", 0.10, 250),
-    _Call("cudaMallocAsync_v11020", 0.02, 1_800),
-    _Call("cudaFreeAsync_v11020", 0.02, 1_500),
+    _RuntimeCall("cudaStreamIsCapturing_v10000", 0.30, 350),
+    _RuntimeCall("cudaEventQuery_v3020", 0.14, 900),
+    _RuntimeCall("cudaEventRecord_v3020", 0.22, 1_100),
+    _RuntimeCall("cudaStreamWaitEvent_v3020", 0.10, 1_000),
+    _RuntimeCall("cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags_v7000", 0.10, 700),
+    _RuntimeCall("cuKernelGetFunction", 0.10, 250),
+    _RuntimeCall("cudaMallocAsync_v11020", 0.02, 1_800),
+    _RuntimeCall("cudaFreeAsync_v11020", 0.02, 1_500),
 )
 _LAUNCHES = ("cudaLaunchKernel_v7000", "cuLaunchKernelEx", "cudaLaunchKernelExC_v11060")
 _KERNEL_NAMES = tuple(
@@ -131,7 +131,9 @@ def make_export(
     others = int(API_CALLS * scale) // len(threads) - launches
     ranges = int(NVTX_ROWS * scale) // len(threads)
     for number, thread in enumerate(threads):
-        timeline = _Timeline(rng, launches, others, start_ns=2_000_000_000 + number * 3_777)
+        timeline = _SyntheticTimeline(
+            rng, launches, others, start_ns=2_000_000_000 + number * 3_777
+        )
         ids = 1 + number * 10_000_000 + np.arange(launches + others)
         _add_calls(recording, timeline, thread, ids)
         _add_kernels(recording, timeline, rng, ids, streams=(7 + 20 * number, 13 + 20 * number))
@@ -140,7 +142,7 @@ def make_export(
     return recording.write(path)
 
 
-class _Timeline:
+class _SyntheticTimeline:
     """Calls of one thread in program order, and when the GPU ran what they launched."""
 
     def __init__(
@@ -185,7 +187,7 @@ class _Timeline:
         return int(self.end[last])
 
 
-def _add_calls(recording: Recording, timeline: _Timeline, thread: int, ids: Array) -> None:
+def _add_calls(recording: Recording, timeline: _SyntheticTimeline, thread: int, ids: Array) -> None:
     launch_names = np.array([recording.string(n) for n in _LAUNCHES])
     other_names = np.array([recording.string(c.name) for c in _OTHER_CALLS])
     drivers = np.array([int(not c.name.startswith("cuda")) for c in _OTHER_CALLS])
@@ -202,7 +204,7 @@ def _add_calls(recording: Recording, timeline: _Timeline, thread: int, ids: Arra
     recording.bulk(RUNTIME, {**spans, "correlationId": ids, "nameId": names, "globalTid": thread})
 
 
-def _marked(timeline: _Timeline) -> tuple[Array, Array]:
+def _marked(timeline: _SyntheticTimeline) -> tuple[Array, Array]:
     """Return the rows that are copies and memsets: every 200th and 400th of the rest."""
     free = ~timeline.is_launch
     free[timeline.wait_at] = False
@@ -212,7 +214,7 @@ def _marked(timeline: _Timeline) -> tuple[Array, Array]:
 
 def _add_kernels(
     recording: Recording,
-    timeline: _Timeline,
+    timeline: _SyntheticTimeline,
     rng: np.random.Generator,
     ids: Array,
     streams: tuple[int, int],
@@ -242,7 +244,7 @@ def _add_kernels(
     )
 
 
-def _add_copies_and_waits(recording: Recording, timeline: _Timeline, ids: Array) -> None:
+def _add_copies_and_waits(recording: Recording, timeline: _SyntheticTimeline, ids: Array) -> None:
     copies, memsets = _marked(timeline)
     on_device = {"deviceId": 0, "contextId": 1, "globalPid": recording.pid}
     for table, rows, length, extra in (
@@ -261,7 +263,12 @@ def _add_copies_and_waits(recording: Recording, timeline: _Timeline, ids: Array)
 
 
 def _add_ranges(
-    recording: Recording, timeline: _Timeline, thread: int, count: int, *, unique_texts: bool
+    recording: Recording,
+    timeline: _SyntheticTimeline,
+    thread: int,
+    count: int,
+    *,
+    unique_texts: bool,
 ) -> None:
     """Add ``count`` ranges: steps, layers of ten launches, and operators of one launch each."""
     on_thread = {"globalTid": thread, "domainId": 0}
@@ -286,7 +293,7 @@ def _add_ranges(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class IngestFigures:
     """What one run measured.
 
     Attributes:
@@ -333,7 +340,7 @@ class Figures:
         ]
 
 
-def measure(path: Path, folder: Path) -> Figures:
+def measure(path: Path, folder: Path) -> IngestFigures:
     """Measure scan, cold and cached opening of ``path``; ``folder`` gets the cache."""
     scan_s = scan(path)
     print(f"scan: {scan_s:.2f} s (best of {RUNS} after a warm-up)", flush=True)
@@ -344,7 +351,7 @@ def measure(path: Path, folder: Path) -> Figures:
     print("cold: " + ", ".join(f"{c.seconds:.2f} s" for c in cold), flush=True)
     cached = [_diagnose(path, folder) for _ in range(RUNS)]
     print("cached: " + ", ".join(f"{c.seconds:.2f} s" for c in cached), flush=True)
-    return Figures(
+    return IngestFigures(
         rows=rows,
         scan_s=scan_s,
         cold_s=min(c.seconds for c in cold),

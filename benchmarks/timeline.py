@@ -66,7 +66,7 @@ MAX_INDEX_SHARE = 0.40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class TimelineFigures:
     """What was measured on one recording; times of the browser are empty without one.
 
     Attributes:
@@ -152,14 +152,14 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[place]
 
 
-def measure(path: Path, data: Path, *, browser: bool) -> Figures:
+def measure(path: Path, data: Path, *, browser: bool) -> TimelineFigures:
     """Measure everything on the export at ``path``; ``data`` gets the library."""
     shutil.rmtree(data, ignore_errors=True)
     opened = _child("open", str(path), data)
     print(f"opened in {opened['open_s']:.2f} s, index {opened['index_s']:.2f} s", flush=True)
     answered = _child("ask", opened["trace"], data)
     paint_s, wheel_ms, viewer_mb = _look(opened["trace"], data) if browser else ([], [], -1.0)
-    return Figures(
+    return TimelineFigures(
         events=answered["events"],
         open_s=opened["open_s"],
         index_s=opened["index_s"],
@@ -305,7 +305,7 @@ def _private_mb(pid: int) -> float:
     return float(psutil.Process(pid).memory_full_info().uss / 1e6)
 
 
-def growth(small: Figures, large: Figures) -> str:
+def growth(small: TimelineFigures, large: TimelineFigures) -> str:
     """Say how the cost of a query grows with the events."""
     events = large.events / max(small.events, 1)
     times = percentile(large.tile_ms, 50) / percentile(small.tile_ms, 50)
@@ -325,7 +325,7 @@ def main() -> int:
         part, argument = options.part
         print(json.dumps({"open": _open, "ask": _ask}[part](argument)))
         return 0
-    found: dict[str, Figures] = {}
+    found: dict[str, TimelineFigures] = {}
     with tempfile.TemporaryDirectory(prefix="whyslow-benchmark-") as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -203,7 +203,7 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class TorchFigures:
     """What was measured."""
 
     packed_bytes: int
@@ -251,7 +251,7 @@ class Figures:
         return misses
 
 
-def measure(path: Path, cache: Path, peer: Path | None) -> Figures:
+def measure(path: Path, cache: Path, peer: Path | None) -> TorchFigures:
     """Measure every way to read the file at ``path``; ``cache`` is for what whyslow stores."""
     cold = []
     for _ in range(RUNS):
@@ -261,7 +261,7 @@ def measure(path: Path, cache: Path, peer: Path | None) -> Figures:
     best = min(cold, key=lambda a: a.seconds)
     with gzip.open(path) as file:
         unpacked = file.seek(0, 2)
-    return Figures(
+    return TorchFigures(
         packed_bytes=path.stat().st_size,
         unpacked_bytes=unpacked,
         kernels=best.report["counts"]["kernels"],

@@ -331,7 +331,7 @@ def _predicted(baseline: Trace, window: str, comparison: Comparison) -> WhatIf |
     return worker.predict_compared(baseline, window, comparison.base.recordings[0].warm_up)
 
 
-def _diagnosed(chosen: argparse.Namespace, wanted: report_options.Wanted) -> str:
+def _diagnosed(chosen: argparse.Namespace, wanted: report_options.ReportRequest) -> str:
     from collectors.errors import DamagedError
 
     path, window = chosen.recordings[0], chosen.window

@@ -61,7 +61,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class ReportRequest:
     """What the command line asks for.
 
     Attributes:
@@ -129,7 +129,7 @@ class Wanted:
         return self.write(document, [source for _, source in sources])
 
 
-def wanted(chosen: argparse.Namespace) -> Wanted:
+def wanted(chosen: argparse.Namespace) -> ReportRequest:
     """Return what the command line asks for.
 
     Raises:
@@ -153,4 +153,4 @@ def wanted(chosen: argparse.Namespace) -> Wanted:
     if base_url and not base_url.startswith(("http://", "https://")):
         raise RefusedError("--base-url: not an address that begins with http:// or https://")
     asked = Asked(privacy=privacy_of(kinds), base_url=base_url)
-    return Wanted(targets=targets, asked=asked)
+    return ReportRequest(targets=targets, asked=asked)

@@ -148,7 +148,7 @@ class SqliteFile:
         """
         if table not in self.tables:
             return
-        wanted = _Wanted(
+        wanted = _ColumnRequest(
             table,
             tuple(c for c in columns if c in self.tables[table]),
             tuple(c for c in texts if c in self.tables[table]),
@@ -169,7 +169,7 @@ class SqliteFile:
             f"{self.name}: the SQLite file cannot be read ({reason}). Export the report again"
         )
 
-    def _in_stripes(self, wanted: _Wanted) -> Iterator[pa.RecordBatch]:
+    def _in_stripes(self, wanted: _ColumnRequest) -> Iterator[pa.RecordBatch]:
         """Read a table on several threads, a stripe of row numbers each, and yield it in order."""
         stripes = self._stripes(wanted.table)
         if stripes is None:
@@ -194,13 +194,15 @@ class SqliteFile:
             return None
         return [(at, at + STRIPE_ROWS) for at in range(low, high + 1, STRIPE_ROWS)]
 
-    def _stripe(self, wanted: _Wanted, where: str) -> list[pa.RecordBatch]:
+    def _stripe(self, wanted: _ColumnRequest, where: str) -> list[pa.RecordBatch]:
         try:
             return list(self._scan(wanted, where, strict=False))
         except _MixedTypesError:
             return list(self._scan(wanted, where, strict=True))
 
-    def _scan(self, wanted: _Wanted, where: str, *, strict: bool) -> Iterator[pa.RecordBatch]:
+    def _scan(
+        self, wanted: _ColumnRequest, where: str, *, strict: bool
+    ) -> Iterator[pa.RecordBatch]:
         """Run one scan. The driver fixes each column's type by its first rows.
 
         Those may all be null, so a row of ours comes first, which is cut off again. Where a later
@@ -229,7 +231,7 @@ class SqliteFile:
         return connection
 
 
-class _Wanted(NamedTuple):
+class _ColumnRequest(NamedTuple):
     """Columns of one table that the file has: integers, and texts to be read as bytes."""
 
     table: str

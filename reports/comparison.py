@@ -38,14 +38,14 @@ from reports.document import (
     Bar,
     Block,
     Cell,
-    Column,
     Document,
+    DocumentPart,
+    DocumentTable,
     Figure,
-    Part,
     Place,
     Section,
     Sentence,
-    Table,
+    TableColumn,
 )
 from reports.numbers import format_value
 from reports.palette import ROW_MEANINGS
@@ -58,11 +58,11 @@ SHOWN_KERNELS = 25
 SHOWN_REGIONS = 25
 SHOWN_WARM_UP = 5  # durations in words
 _CHANGE_COLUMNS = (
-    Column(name="Baseline", is_number=True),
-    Column(name="New", is_number=True),
-    Column(name="Change", is_number=True),
-    Column(name="95 % interval", is_number=True),
-    Column(name="p, adjusted", is_number=True),
+    TableColumn(name="Baseline", is_number=True),
+    TableColumn(name="New", is_number=True),
+    TableColumn(name="Change", is_number=True),
+    TableColumn(name="95 % interval", is_number=True),
+    TableColumn(name="p, adjusted", is_number=True),
 )
 
 
@@ -180,8 +180,8 @@ class _Writer:
             if difference.level.value in levels and difference.sentence:
                 yield Sentence(text=difference.sentence, kind=levels[difference.level.value])
         if comparison.delta is not None:
-            yield Table(
-                columns=(Column(name="Time per iteration"), *_CHANGE_COLUMNS),
+            yield DocumentTable(
+                columns=(TableColumn(name="Time per iteration"), *_CHANGE_COLUMNS),
                 rows=tuple(
                     (Cell(text=name), *self._change(delta))
                     for name, delta in (
@@ -206,8 +206,8 @@ class _Writer:
 
     def comparability(self) -> Iterator[Block]:
         if self.comparison.comparability:
-            yield Table(
-                columns=tuple(Column(name=n) for n in ("What", "Baseline", "New", "Result")),
+            yield DocumentTable(
+                columns=tuple(TableColumn(name=n) for n in ("What", "Baseline", "New", "Result")),
                 rows=tuple(
                     (
                         Cell(text=d.what),
@@ -225,8 +225,8 @@ class _Writer:
         if delta is None or not comparison.waterfall:
             return
         yield self._bars(delta)
-        yield Table(
-            columns=(Column(name="Row"), Column(name="What happens"), *_CHANGE_COLUMNS),
+        yield DocumentTable(
+            columns=(TableColumn(name="Row"), TableColumn(name="What happens"), *_CHANGE_COLUMNS),
             rows=tuple(
                 (
                     Cell(text=row.row),
@@ -283,7 +283,7 @@ class _Writer:
                 place = self._of_new(row.new_place)
             faint = row is not None and not row.significant
             span = {"start": start, "end": end}
-            part = Part(name=name, **span, color=color, text=text, place=place, faint=faint)
+            part = DocumentPart(name=name, **span, color=color, text=text, place=place, faint=faint)
             bars.append(Bar(name=name, parts=(part,)))
         told = ", ".join(
             f"{rows[n].row} {signed_text(rows[n].change_ns)}" for n in rows if n in shown
@@ -303,12 +303,12 @@ class _Writer:
         yield Sentence(text=f"{count_text(len(kernels), 'kernel')}: {counted}.", place=self.new)
         few = kernels[:SHOWN_KERNELS]
         some = f"{len(few)} of {len(kernels)}, " if len(few) < len(kernels) else ""
-        yield Table(
+        yield DocumentTable(
             name=f"{some}largest change first, per iteration",
             columns=(
-                Column(name="Kernel"),
-                Column(name="Match"),
-                Column(name="Launches", is_number=True),
+                TableColumn(name="Kernel"),
+                TableColumn(name="Match"),
+                TableColumn(name="Launches", is_number=True),
                 *_CHANGE_COLUMNS,
             ),
             rows=tuple(
@@ -331,9 +331,9 @@ class _Writer:
             mine = [r for r in self.comparison.regions if r.level == level]
             few = mine[:SHOWN_REGIONS]
             some = f"{len(few)} of {len(mine)}, " if len(few) < len(mine) else ""
-            yield Table(
+            yield DocumentTable(
                 name=f"{level}: {some}largest change first, per iteration",
-                columns=(Column(name="Region"), Column(name="Row"), *_CHANGE_COLUMNS),
+                columns=(TableColumn(name="Region"), TableColumn(name="Row"), *_CHANGE_COLUMNS),
                 rows=tuple(
                     (
                         Cell(text=r.name or "outside any region"),
@@ -348,9 +348,13 @@ class _Writer:
         for group, words in GROUPS.items():
             mine = [m for m in self.comparison.metrics if m.group == group]
             if mine:
-                yield Table(
+                yield DocumentTable(
                     name=words,
-                    columns=(Column(name="Quantity"), *_CHANGE_COLUMNS, Column(name="Result")),
+                    columns=(
+                        TableColumn(name="Quantity"),
+                        *_CHANGE_COLUMNS,
+                        TableColumn(name="Result"),
+                    ),
                     rows=tuple(self._metric(m) for m in mine),
                 )
 
@@ -382,12 +386,12 @@ class _Writer:
                         else Cell(text=""),
                     )
                 )
-        yield Table(
+        yield DocumentTable(
             columns=(
-                *(Column(name=n) for n in ("Side", "Recording", "Window")),
-                Column(name="Samples", is_number=True),
-                Column(name="Left out as warm-up"),
-                Column(name="Median", unit="ns", is_number=True),
+                *(TableColumn(name=n) for n in ("Side", "Recording", "Window")),
+                TableColumn(name="Samples", is_number=True),
+                TableColumn(name="Left out as warm-up"),
+                TableColumn(name="Median", unit="ns", is_number=True),
             ),
             rows=tuple(rows),
         )
@@ -425,8 +429,8 @@ def _predictions(comparison: Comparison, sides: Sides) -> Iterator[Block]:
     measured = measured_speedup(comparison)
     winning = [p for p in what_if.predictions if p.wins]
     if winning:
-        yield Table(
-            columns=tuple(Column(name=n) for n in ("Predicted", "If", "Measured")),
+        yield DocumentTable(
+            columns=tuple(TableColumn(name=n) for n in ("Predicted", "If", "Measured")),
             rows=tuple(
                 (
                     Cell(text=range_text(*p.speedup)),

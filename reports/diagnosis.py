@@ -17,14 +17,14 @@ from reports.document import (
     Bar,
     Block,
     Cell,
-    Column,
     Document,
+    DocumentPart,
+    DocumentTable,
     Figure,
-    Part,
     Place,
     Section,
     Sentence,
-    Table,
+    TableColumn,
 )
 from reports.numbers import format_value
 from reports.palette import ROW_COLORS, ROW_MEANINGS
@@ -161,8 +161,8 @@ def about(sources: list[tuple[str, Source]], asked: Asked) -> tuple[Block, ...]:
             (f"{words}: format", f"{source.format} {source.schema_version}".strip()),
             (f"{words}: recorded by", tool_words(source.format, source.tool_version)),
         ]
-    table = Table(
-        columns=(Column(name="What"), Column(name="Value")),
+    table = DocumentTable(
+        columns=(TableColumn(name="What"), TableColumn(name="Value")),
         rows=tuple((Cell(text=name), Cell(text=value)) for name, value in rows),
     )
     return table, Sentence(text=asked.privacy.sentence, kind="note")
@@ -210,14 +210,14 @@ def _ledger(report: Report, stored: Stored, where: Where) -> Iterator[Block]:
     )
     for device in report.devices:
         whole = where.place(*report.window.span, mark=False)
-        yield Table(
+        yield DocumentTable(
             name=f"{device_words(device)}: where {time_text(device.duration_ns)} went",
             columns=(
-                Column(name="Row"),
-                Column(name="What happens"),
-                Column(name="Time", unit="ns", is_number=True),
-                Column(name="Share", unit="pct", is_number=True),
-                Column(name="Longest stretch", unit="ns", is_number=True),
+                TableColumn(name="Row"),
+                TableColumn(name="What happens"),
+                TableColumn(name="Time", unit="ns", is_number=True),
+                TableColumn(name="Share", unit="pct", is_number=True),
+                TableColumn(name="Longest stretch", unit="ns", is_number=True),
             ),
             rows=tuple(
                 (
@@ -249,7 +249,7 @@ def _bar(device: DeviceLedger, where: Where, report: Report) -> Bar:
         if ns := device.rows.get(row, 0):
             share = share_text(ns, device.duration_ns)
             parts.append(
-                Part(
+                DocumentPart(
                     name=row.value,
                     start=at,
                     end=at + ns,
@@ -320,10 +320,10 @@ def _loss(finding: Finding, accounted: int, devices: int) -> str:
     )
 
 
-def _evidence(finding: Finding, where: Where, whole: Place) -> Table:
-    return Table(
+def _evidence(finding: Finding, where: Where, whole: Place) -> DocumentTable:
+    return DocumentTable(
         name="Evidence",
-        columns=(Column(name="Observation"), Column(name="Value", is_number=True)),
+        columns=(TableColumn(name="Observation"), TableColumn(name="Value", is_number=True)),
         rows=tuple(
             (
                 Cell(text=e.name),
@@ -362,14 +362,14 @@ def _kernels(trace: Trace, stored: Stored, where: Where) -> Iterator[Block]:
     names = trace.names(ids[shown])
     all_ns = int(total.sum())
     some = f"{SHOWN_KERNELS} of " if len(ids) > SHOWN_KERNELS else ""
-    yield Table(
+    yield DocumentTable(
         name=f"{some}{count_text(len(ids), 'kernel')}, most time first",
         columns=(
-            Column(name="Kernel"),
-            Column(name="Launches", unit="count", is_number=True),
-            Column(name="Time", unit="ns", is_number=True),
-            Column(name="Share of kernel time", unit="pct", is_number=True),
-            Column(name="Longest launch", unit="ns", is_number=True),
+            TableColumn(name="Kernel"),
+            TableColumn(name="Launches", unit="count", is_number=True),
+            TableColumn(name="Time", unit="ns", is_number=True),
+            TableColumn(name="Share of kernel time", unit="pct", is_number=True),
+            TableColumn(name="Longest launch", unit="ns", is_number=True),
         ),
         rows=tuple(
             (

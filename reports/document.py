@@ -78,7 +78,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class TableColumn:
     """Head of a table's column; ``unit`` is that of the cells' values."""
 
     name: str
@@ -87,16 +87,16 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class DocumentTable:
     """Rows of cells under their columns."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     rows: tuple[tuple[Cell, ...], ...]
     name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class DocumentPart:
     """A coloured stretch of a bar.
 
     Attributes:
@@ -123,7 +123,7 @@ class Bar:
     """One bar of a figure, with its name and its parts."""
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[DocumentPart, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ class Figure:
     is_waterfall: bool = False
 
 
-Block = Sentence | Table | Figure
+Block = Sentence | DocumentTable | Figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +194,7 @@ class Document:
         def sentence(block: Sentence) -> Sentence:
             return replace(block, text=change(block.text), place=place(block.place))
 
-        def table(block: Table) -> Table:
+        def table(block: DocumentTable) -> DocumentTable:
             rows = tuple(
                 tuple(replace(c, text=change(c.text), place=place(c.place)) for c in row)
                 for row in block.rows
@@ -202,7 +202,7 @@ class Document:
             columns = tuple(replace(c, name=change(c.name)) for c in block.columns)
             return replace(block, name=change(block.name), columns=columns, rows=rows)
 
-        def part(of: Part) -> Part:
+        def part(of: DocumentPart) -> DocumentPart:
             return replace(of, name=change(of.name), text=change(of.text), place=place(of.place))
 
         def figure(block: Figure) -> Figure:
@@ -221,7 +221,7 @@ class Document:
         def block_(block: Block) -> Block:
             if isinstance(block, Sentence):
                 return sentence(block)
-            return table(block) if isinstance(block, Table) else figure(block)
+            return table(block) if isinstance(block, DocumentTable) else figure(block)
 
         sections = tuple(
             replace(s, title=change(s.title), blocks=tuple(block_(b) for b in s.blocks))
@@ -293,7 +293,7 @@ def _window_json(place: Place | None, places: dict[Place, str]) -> dict[str, str
 def _places_of(block: Block) -> Iterator[Place]:
     if isinstance(block, Sentence):
         found = [block.place]
-    elif isinstance(block, Table):
+    elif isinstance(block, DocumentTable):
         found = [cell.place for row in block.rows for cell in row]
     else:
         found = [part.place for bar in block.bars for part in bar.parts]

@@ -14,7 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from analyzers.words import count_text
-from reports.document import Bar, Block, Document, Figure, Part, Place, Sentence, Table
+from reports.document import (
+    Bar,
+    Block,
+    Document,
+    DocumentPart,
+    DocumentTable,
+    Figure,
+    Place,
+    Sentence,
+)
 from reports.numbers import pieces, visible
 from reports.palette import ink_on
 
@@ -68,7 +77,7 @@ def _block(block: Block, places: dict[Place, str]) -> str:
     if isinstance(block, Sentence):
         where = "" if block.place is None else f" {_link(places[block.place], block.place)}"
         return f'<p class="{block.kind}">{_prose(block.text)}{where}</p>\n'
-    return _table(block, places) if isinstance(block, Table) else _figure(block, places)
+    return _table(block, places) if isinstance(block, DocumentTable) else _figure(block, places)
 
 
 def _link(name: str, place: Place) -> str:
@@ -80,7 +89,7 @@ def _span(place: Place) -> str:
     return f"{of}{place.start_ns:d} ns to {place.end_ns:d} ns"
 
 
-def _table(table: Table, places: dict[Place, str]) -> str:
+def _table(table: DocumentTable, places: dict[Place, str]) -> str:
     kinds = ["n" if c.is_number else "t" for c in table.columns]
     head = "".join(
         f'<th class="{kind}" scope="col">{_text(c.name)}</th>'
@@ -172,7 +181,7 @@ def _stack(bar: Bar, top: float, longest: float, places: dict[Place, str]) -> st
     return "".join(drawn)
 
 
-def _rect(part: Part, x: float, y: float, width: float, places: dict[Place, str]) -> str:
+def _rect(part: DocumentPart, x: float, y: float, width: float, places: dict[Place, str]) -> str:
     about = f"<title>{_text(f'{part.name}: {part.text}')}</title>"
     rect = (
         f'<rect x="{x:.2f}" y="{y:g}" width="{max(width, 0.5):.2f}" height="{BAR}" '

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reports.document import Block, Cell, Document, Figure, Place, Sentence, Table
+from reports.document import Block, Cell, Document, DocumentTable, Figure, Place, Sentence
 from reports.numbers import pieces, visible
 
 # What Markdown, or GitHub's additions (@name, #1, ~~…~~, $…$), could take for more than a letter.
@@ -53,7 +53,7 @@ def _figure(figure: Figure) -> str:
     return _begin(figure.alt)
 
 
-def _table(table: Table, places: dict[Place, str]) -> str:
+def _table(table: DocumentTable, places: dict[Place, str]) -> str:
     lines = [
         _row([escape(c.name) for c in table.columns]),
         _row(["---:" if c.is_number else "---" for c in table.columns]),

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import gpu_capture, gpu_outcomes
 from benchmarks.gpu_capture import Bench, Clock, OverError
-from benchmarks.gpu_outcomes import Outcome, Recording
+from benchmarks.gpu_outcomes import JudgedRecording, PairOutcome
 from workloads import harness
 
 ROOT = Path(__file__).parents[1]
@@ -22,12 +22,12 @@ ROOT = Path(__file__).parents[1]
 
 def outcome(name="launch", cause="launch", **more):
     fields = {"also": (), "seen_by": "timeline", "step_ns": {"baseline": [], "optimized": []}}
-    return Outcome(name=name, cause=cause, **(fields | more))
+    return PairOutcome(name=name, cause=cause, **(fields | more))
 
 
 def recording(role, cause="", lost_ns=0, tool="torch", **more):
     fields = {"steps": 5, "file": f"{role}.{tool}"}
-    return Recording(role=role, tool=tool, cause=cause, lost_ns=lost_ns, **(fields | more))
+    return JudgedRecording(role=role, tool=tool, cause=cause, lost_ns=lost_ns, **(fields | more))
 
 
 def both(slow, fast, **more):

@@ -18,7 +18,7 @@ import jobs.job as worker
 from analyzers.finding import Row
 from library import cache
 from reports.diagnosis import Asked, Where, diagnosis
-from reports.document import Cell, Column, Document, Section, Sentence, Table, to_json
+from reports.document import Cell, Document, DocumentTable, Section, Sentence, TableColumn, to_json
 from reports.html import to_html
 from reports.markdown import to_markdown
 from reports.numbers import visible
@@ -253,7 +253,7 @@ def test_any_text_comes_back_from_the_html_as_it_was(text, other):
                 title="s",
                 blocks=(
                     Sentence(text=text),
-                    Table(columns=(Column(name="c"),), rows=((Cell(text=other),),)),
+                    DocumentTable(columns=(TableColumn(name="c"),), rows=((Cell(text=other),),)),
                 ),
             ),
         ),

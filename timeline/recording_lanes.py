@@ -142,7 +142,7 @@ class _Names:
 
 
 @dataclass
-class _Recording:
+class _RecordingTables:
     """What the lanes of a recording are made of."""
 
     facts: Facts
@@ -163,7 +163,7 @@ class _Recording:
 def write_recording(facts: Facts, writer: IndexWriter) -> None:
     """Write everything that devices and threads did."""
     trace = facts.trace
-    at = _Recording(facts, writer, _Names.of(trace), first_event_ns(facts))
+    at = _RecordingTables(facts, writer, _Names.of(trace), first_event_ns(facts))
     writer.group(PROGRAM)
     _write_devices(at)
     _write_threads(at)
@@ -179,7 +179,7 @@ def write_recording(facts: Facts, writer: IndexWriter) -> None:
     )
 
 
-def _write_devices(at: _Recording) -> None:
+def _write_devices(at: _RecordingTables) -> None:
     """Write a lane for each stream, then each direction of copies and the collectives once more."""
     launches = at.facts.launches
     name = _operation_names(at)
@@ -227,12 +227,14 @@ def _device_group(facts: Facts, device: int, process: int) -> Group:
 
 
 def _write_operations(
-    at: _Recording, lane: Lane, columns: Mapping[str, Array], rows: Array
+    at: _RecordingTables, lane: Lane, columns: Mapping[str, Array], rows: Array
 ) -> None:
     at.track(lane, 0, {**{k: v[rows] for k, v in columns.items()}, "row": rows})
 
 
-def _write_mirrors(at: _Recording, group: int, columns: Mapping[str, Array], rows: Array) -> None:
+def _write_mirrors(
+    at: _RecordingTables, group: int, columns: Mapping[str, Array], rows: Array
+) -> None:
     kind = at.facts.launches["kind"].to_numpy()[rows]
     lane = Lane(group=group, label="", table=OPERATIONS, mirror=True)
     copies = rows[kind == COPY]
@@ -244,7 +246,7 @@ def _write_mirrors(at: _Recording, group: int, columns: Mapping[str, Array], row
         _write_operations(at, replace(lane, label="communication"), columns, collectives)
 
 
-def _operation_names(at: _Recording) -> Array:
+def _operation_names(at: _RecordingTables) -> Array:
     """Return the number of each operation's name: the kernel's, or what was copied where."""
     launches = at.facts.launches
     kind = launches["kind"].to_numpy()
@@ -259,7 +261,7 @@ def _operation_names(at: _Recording) -> Array:
     return names
 
 
-def _write_threads(at: _Recording) -> None:
+def _write_threads(at: _RecordingTables) -> None:
     """Write what each host thread did, those that launch most first."""
     counts = _thread_counts(at)
     matters = (counts[[c for c in _TELLING if c in counts]] > 0).any(axis=1).to_numpy()
@@ -275,7 +277,7 @@ def _write_threads(at: _Recording) -> None:
             write(at, group_of)
 
 
-def _thread_counts(at: _Recording) -> pd.DataFrame:
+def _thread_counts(at: _RecordingTables) -> pd.DataFrame:
     """Return how often each thread launched, and its rows by table; the busiest first."""
     api = at.facts.threads[at.facts.api["thread"].to_numpy()]
     api_row = at.facts.launches["api_row"].to_numpy()
@@ -312,7 +314,7 @@ def _by_thread(threads: Array, starts: Array) -> Iterator[tuple[int, Array]]:
         yield int(keys[code]), rows
 
 
-def _write_ranges(at: _Recording, group_of: Mapping[int, int]) -> None:
+def _write_ranges(at: _RecordingTables, group_of: Mapping[int, int]) -> None:
     """Write ranges that the program marked, by domain and depth."""
     ranges = {str(name): column.to_numpy() for name, column in at.facts.ranges.items()}
     ranges |= at.trace.columns("ranges", ["domain_id"])
@@ -345,7 +347,7 @@ def _columns(table: Mapping[str, Array], name: Array, rows: Array) -> dict[str, 
     }
 
 
-def _write_marks(at: _Recording, group_of: Mapping[int, int]) -> None:
+def _write_marks(at: _RecordingTables, group_of: Mapping[int, int]) -> None:
     marks = at.trace.columns("marks", ["time_ns", "thread", "name_id"])
     spans = {"start_ns": marks["time_ns"], "end_ns": marks["time_ns"]}
     name = at.names.codes(marks["name_id"])
@@ -355,7 +357,7 @@ def _write_marks(at: _Recording, group_of: Mapping[int, int]) -> None:
         at.track(Lane(group=group_of[thread], label="NVTX marks", table="marks"), RANGE, columns)
 
 
-def _write_calls(at: _Recording, group_of: Mapping[int, int]) -> None:
+def _write_calls(at: _RecordingTables, group_of: Mapping[int, int]) -> None:
     """Write API calls, coloured by the ledger row that they can cost."""
     facts, api = at.facts, at.facts.api
     paint = np.array([_CALL_COLOR.get(Call(c), OTHER_CALL) for c in facts.calls], np.uint8)
@@ -372,7 +374,7 @@ def _write_calls(at: _Recording, group_of: Mapping[int, int]) -> None:
         at.track(lane, 0, columns)
 
 
-def _write_operators(at: _Recording, group_of: Mapping[int, int]) -> None:
+def _write_operators(at: _RecordingTables, group_of: Mapping[int, int]) -> None:
     """Write operators of a framework by depth, Python's functions apart."""
     operators = at.trace.columns("operators", ["start_ns", "end_ns", "thread", "name_id", "kind"])
     name = at.names.codes(operators["name_id"])
@@ -383,7 +385,7 @@ def _write_operators(at: _Recording, group_of: Mapping[int, int]) -> None:
             at.track(lane, OPERATOR, _columns(operators, name, mine))
 
 
-def _write_os_calls(at: _Recording, group_of: Mapping[int, int]) -> None:
+def _write_os_calls(at: _RecordingTables, group_of: Mapping[int, int]) -> None:
     calls = at.trace.columns("os_calls", ["start_ns", "end_ns", "thread", "name_id"])
     name = at.names.codes(calls["name_id"])
     for thread, rows in _by_thread(calls["thread"], calls["start_ns"]):
@@ -391,7 +393,7 @@ def _write_os_calls(at: _Recording, group_of: Mapping[int, int]) -> None:
         at.track(lane, OS_CALL, _columns(calls, name, rows))
 
 
-def _write_states(at: _Recording, group_of: Mapping[int, int]) -> None:
+def _write_states(at: _RecordingTables, group_of: Mapping[int, int]) -> None:
     """Write when each thread had a core: from each switch to it until the next away from it."""
     switches = at.trace.columns("thread_switches", ["time_ns", "thread", "cpu", "is_in"])
     time, cpu = switches["time_ns"], switches["cpu"]
@@ -414,7 +416,7 @@ def _write_states(at: _Recording, group_of: Mapping[int, int]) -> None:
         at.track(lane, RUNNING, columns)
 
 
-_HOST_TRACKS: dict[str, Callable[[_Recording, Mapping[int, int]], None]] = {
+_HOST_TRACKS: dict[str, Callable[[_RecordingTables, Mapping[int, int]], None]] = {
     "ranges": _write_ranges,
     "marks": _write_marks,
     "operators": _write_operators,
@@ -425,7 +427,7 @@ _HOST_TRACKS: dict[str, Callable[[_Recording, Mapping[int, int]], None]] = {
 """Tables of what host threads did, in the order of their lanes under a thread."""
 
 
-def _write_metrics(at: _Recording) -> None:
+def _write_metrics(at: _RecordingTables) -> None:
     if not at.trace.count("gpu_metrics"):
         return
     metrics = at.trace.columns("gpu_metrics", ["time_ns", "gpu", "name_id", "value"])
@@ -446,7 +448,7 @@ def _write_metrics(at: _Recording) -> None:
             at.writer.counter(lane, metrics["time_ns"][samples] - at.origin, value)
 
 
-def _write_memory(at: _Recording) -> None:
+def _write_memory(at: _RecordingTables) -> None:
     """Write what a framework's allocator holds of each device's memory."""
     if not at.trace.count("memory_events"):
         return

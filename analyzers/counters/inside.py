@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyzers.counters.limits import SECTOR_BYTES, Limits, Range
+from analyzers.counters.limits import SECTOR_BYTES, LaunchLimits, Range
 from analyzers.facts.counters import Counters
 from analyzers.finding import Row
 from analyzers.intervals import Array
@@ -65,7 +65,7 @@ FIRST_TENSOR_FP32, FIRST_TENSOR_FP16 = 8.0, 7.0  # compute capability
 _PRODUCT = re.compile(r"gemm|matmul|mm_|conv|wgrad|dgrad|attention|linear|tiling", re.IGNORECASE)
 
 
-class _Group(enum.Enum):
+class _LossGroup(enum.Enum):
     """Parts that win back the same time, so that their sum has a limit of its own."""
 
     LEDGER = enum.auto()
@@ -73,9 +73,10 @@ class _Group(enum.Enum):
 
 
 _GROUP = {
-    **dict.fromkeys(ROW_OF_PART, _Group.LEDGER),
+    **dict.fromkeys(ROW_OF_PART, _LossGroup.LEDGER),
     **dict.fromkeys(
-        (Part.SMALL_GRID, Part.TAIL, Part.IMBALANCE, Part.OCCUPANCY, Part.LATENCY), _Group.WAITING
+        (Part.SMALL_GRID, Part.TAIL, Part.IMBALANCE, Part.OCCUPANCY, Part.LATENCY),
+        _LossGroup.WAITING,
     ),
 }
 
@@ -93,7 +94,7 @@ class Inside:
         told: Whether counters tell the loss at all.
     """
 
-    limits: Limits
+    limits: LaunchLimits
     ns: Array
     low_ns: Array
     booked_ns: Array
@@ -122,7 +123,7 @@ def account(counters: Counters, ns: Array) -> Inside:
         counters: The counters.
         ns: Time of each profiled launch that is to be accounted for.
     """
-    limits = Limits(counters)
+    limits = LaunchLimits(counters)
     shares = _shares(limits)
     size = (len(Part), len(counters))
     low, booked, high = (np.zeros(size, np.int64) for _ in range(3))
@@ -148,7 +149,7 @@ def _part_of(ns: Array, share: Array) -> Array:
     return part
 
 
-def _rooms(limits: Limits) -> dict[_Group, Array]:
+def _rooms(limits: LaunchLimits) -> dict[_LossGroup, Array]:
     """Return what the parts of a group win back together at most; unknown ones keep nothing busy.
 
     Memory that moves no bytes and full warps leave the instructions that do something useful.
@@ -157,12 +158,12 @@ def _rooms(limits: Limits) -> dict[_Group, Array]:
     compute, memory = np.nan_to_num(limits.compute), np.nan_to_num(limits.memory_at_least)
     lanes = np.nan_to_num(limits.lanes, nan=float(THREADS_PER_WARP))
     return {
-        _Group.LEDGER: 1 - compute * np.minimum(lanes / THREADS_PER_WARP, 1.0),
-        _Group.WAITING: 1 - np.maximum(compute, memory),
+        _LossGroup.LEDGER: 1 - compute * np.minimum(lanes / THREADS_PER_WARP, 1.0),
+        _LossGroup.WAITING: 1 - np.maximum(compute, memory),
     }
 
 
-def _shares(limits: Limits) -> dict[Part, Range]:
+def _shares(limits: LaunchLimits) -> dict[Part, Range]:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         small, tail = _small_grid(limits), _tail(limits)
         # A small grid and a tail leave multiprocessors idle, too: that is counted there already.
@@ -206,14 +207,14 @@ def _capped(share: Range, *busy: Array) -> Range:
     return np.minimum(share[0], room), np.minimum(share[1], room)
 
 
-def _idle_lanes(limits: Limits) -> Range:
+def _idle_lanes(limits: LaunchLimits) -> Range:
     lanes = limits.lanes
     idle = np.where(lanes < FEW_LANES, 1 - lanes / THREADS_PER_WARP, lanes * 0)
     # Full warps move as many bytes, though in fewer instructions.
     return _capped(_weighed(idle, limits.compute, limits.memory_at_least), limits.dram, limits.l2)
 
 
-def _uncoalesced(limits: Limits) -> Range:
+def _uncoalesced(limits: LaunchLimits) -> Range:
     near, far = limits.wasted_sectors
     least, most = _kept_dram_bytes(limits)
     l2 = np.where(np.isnan(limits.l2), limits.memory_at_least, limits.l2)
@@ -225,7 +226,7 @@ def _uncoalesced(limits: Limits) -> Range:
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def _kept_dram_bytes(limits: Limits) -> Range:
+def _kept_dram_bytes(limits: LaunchLimits) -> Range:
     """Return the least and largest part of device memory's bytes that coalescing leaves.
 
     Sectors that L2 serves twice were fetched from device memory once: coalescing saves there only
@@ -237,7 +238,7 @@ def _kept_dram_bytes(limits: Limits) -> Range:
     return np.where(np.isnan(known), 1 - far, known), np.where(np.isnan(known), 1.0, known)
 
 
-def _bank_conflicts(limits: Limits) -> Range:
+def _bank_conflicts(limits: LaunchLimits) -> Range:
     ratio = limits.conflict_ratio
     loss = np.where(ratio >= MIN_CONFLICTS, ratio, ratio * 0)
     busy = np.clip(limits.counters.metric(*SHARED_PCT) / 100, 0, 1)
@@ -246,7 +247,7 @@ def _bank_conflicts(limits: Limits) -> Range:
     return _capped(share, limits.compute, limits.dram, limits.l2)
 
 
-def _roofs(limits: Limits) -> dict[Part, Range]:
+def _roofs(limits: LaunchLimits) -> dict[Part, Range]:
     """Return the time at the limit of a memory: what only moving fewer bytes wins back.
 
     At least nothing, for each byte may be needed; at most what the memory would be busy beyond
@@ -268,13 +269,13 @@ def _roofs(limits: Limits) -> dict[Part, Range]:
     return roofs
 
 
-def _small_grid(limits: Limits) -> Range:
+def _small_grid(limits: LaunchLimits) -> Range:
     per_sm = limits.blocks_per_sm
     high = np.where(per_sm < 1, 1 - per_sm, per_sm * 0)
     return high * 0, high
 
 
-def _tail(limits: Limits) -> Range:
+def _tail(limits: LaunchLimits) -> Range:
     waves = limits.waves
     whole = np.floor(waves)
     reached = limits.achieved / limits.theoretical
@@ -284,7 +285,7 @@ def _tail(limits: Limits) -> Range:
     return high * 0, high
 
 
-def _imbalance(limits: Limits) -> Range:
+def _imbalance(limits: LaunchLimits) -> Range:
     mean, longest = (limits.counters.metric(f"sm__cycles_active.{s}") for s in ("avg", "max"))
     elapsed = limits.counters.metric(
         "sm__cycles_elapsed.max", "sm__cycles_elapsed.avg", "gpc__cycles_elapsed.max"
@@ -294,7 +295,7 @@ def _imbalance(limits: Limits) -> Range:
     return high * 0, high
 
 
-def _fp64(limits: Limits) -> Range:
+def _fp64(limits: LaunchLimits) -> Range:
     fp64 = np.clip(limits.counters.metric(*FP64_PIPE) / 100, 0, 1)
     fp32 = np.nan_to_num(np.clip(limits.counters.metric(*FMA_PIPE) / 100, 0, 1))
     saved = 1 - 1 / limits.fp64_ratio
@@ -302,7 +303,7 @@ def _fp64(limits: Limits) -> Range:
     return _capped((high * 0, high), limits.memory_at_least)
 
 
-def _tensor(limits: Limits) -> Range:
+def _tensor(limits: LaunchLimits) -> Range:
     counters = limits.counters
     tensor = counters.metric(*TENSOR_PIPE) / 100
     executed = counters.metric(*TENSOR_INSTRUCTIONS)
@@ -331,7 +332,7 @@ def _fused_share(counters: Counters, kind: str) -> Array:
     return np.where(every > 0, np.nan_to_num(ops["fma"]) / every, 0.0)
 
 
-def _occupancy(limits: Limits) -> Range:
+def _occupancy(limits: LaunchLimits) -> Range:
     achieved, theoretical = limits.achieved, limits.theoretical
     gap = np.where(theoretical - achieved > OCCUPANCY_GAP, 1 - achieved / theoretical, 0.0)
     few = np.where(achieved < LOW_OCCUPANCY, 1 - achieved / ENOUGH_OCCUPANCY, 0.0)
@@ -342,7 +343,7 @@ def _occupancy(limits: Limits) -> Range:
     return high * 0, high
 
 
-def _latency(limits: Limits) -> Range:
+def _latency(limits: LaunchLimits) -> Range:
     busiest = np.fmax(limits.compute, limits.memory)
     known = ~(np.isnan(limits.compute) | np.isnan(limits.memory))
     high = np.where(known & (busiest < BUSY), 1 - busiest / BUSY, busiest * 0)

@@ -51,7 +51,7 @@ Range = tuple[Array, Array]
 
 
 @dataclass(frozen=True, eq=False)
-class Limits:
+class LaunchLimits:
     """What counters say about each profiled launch; not-a-number where they say nothing.
 
     Attributes:

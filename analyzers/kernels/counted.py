@@ -12,7 +12,7 @@ import pandas as pd
 
 from analyzers.counters.by_kernel import ByKernel
 from analyzers.counters.inside import Inside
-from analyzers.counters.limits import Limits
+from analyzers.counters.limits import LaunchLimits
 from analyzers.counters.roofline import roofline
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause
@@ -123,7 +123,7 @@ def roofline_summary(inside: Inside | None, facts: Facts, ledger: Ledger) -> dic
     return {"gpu": found.gpu, "roofs": roofs, "lacks": lacks}
 
 
-def _limits(limits: Limits, groups: ByKernel) -> dict[str, Array]:
+def _limits(limits: LaunchLimits, groups: ByKernel) -> dict[str, Array]:
     means = ("compute", "memory", "dram", "l2", "l1", "lanes", "uniform_pct", "waves")
     told: dict[str, Array] = {name: groups.mean(getattr(limits, name)) for name in means}
     per_request, needed = _sectors_per_request(limits)
@@ -138,7 +138,7 @@ def _limits(limits: Limits, groups: ByKernel) -> dict[str, Array]:
 
 
 @np.errstate(divide="ignore", invalid="ignore")
-def _sectors_per_request(limits: Limits) -> tuple[Array, Array]:
+def _sectors_per_request(limits: LaunchLimits) -> tuple[Array, Array]:
     """Return the sectors that a request to global memory moves, and those that it needs.
 
     Requests are instructions of a warp. Where they were not counted, both are not known.

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from collectors.ncu.labels import metric_of
 from collectors.ncu.launches import MAX_TEXT, Profiled
-from collectors.ncu.numbers import ABSENT, Marks, marks, number, scale
+from collectors.ncu.numbers import ABSENT, NumberMarks, marks, number, scale
 from collectors.schema import NOT_RECORDED
 
 SNIFFED_BYTES = 1 << 20  # a program may have printed this much before the first row
@@ -70,7 +70,7 @@ class Header:
         return _METRIC in self.columns and _VALUE in self.columns
 
 
-class Table:
+class CsvTable:
     """One CSV file; iterate over it for its launches, in the order of their first rows.
 
     Args:
@@ -85,7 +85,7 @@ class Table:
         self.rows = self.used = 0
         self.done = 0.0
         self._passes = 0
-        self._marks = Marks()
+        self._marks = NumberMarks()
 
     def __iter__(self) -> Iterator[Profiled]:
         self._marks = marks(self._cells())

@@ -65,14 +65,14 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
     writer = TraceWriter(root)
     try:
         launches = Launches(writer)
-        file: report.Report | ncu_csv.Table
-        file = (report.Report if is_report else ncu_csv.Table)(path, launches.note)
+        file: report.NcuReport | ncu_csv.CsvTable
+        file = (report.NcuReport if is_report else ncu_csv.CsvTable)(path, launches.note)
         csv.field_size_limit(FIELD_LIMIT)
         for launch in file:
             launches.add(launch)
             on_progress(min(file.done, 0.99), "reading counters")
         _check_some(launches, file, name)
-        if isinstance(file, ncu_csv.Table) and file.said.no_permission:
+        if isinstance(file, ncu_csv.CsvTable) and file.said.no_permission:
             launches.note("counters_not_permitted", "excluded", f"for some launches, {PERMISSION}")
         with path.open("rb") as digested:
             sha256 = hashlib.file_digest(digested, "sha256").hexdigest()
@@ -84,7 +84,7 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
                 excluded=file.rows - file.used,
             )
         )
-        session = file.session if isinstance(file, report.Report) else report.Session()
+        session = file.session if isinstance(file, report.NcuReport) else report.NcuSession()
         source = Source(
             name=input_file.name_of(path),
             format="ncu-rep" if is_report else "ncu-csv",
@@ -115,14 +115,14 @@ def _is_report(path: Path, name: str) -> bool:
     return False
 
 
-def _check_some(launches: Launches, file: report.Report | ncu_csv.Table, name: str) -> None:
+def _check_some(launches: Launches, file: report.NcuReport | ncu_csv.CsvTable, name: str) -> None:
     if not launches.count:
         raise RefusedError(f"{name}: {_why_nothing(file)}")
 
 
-def _why_nothing(file: report.Report | ncu_csv.Table) -> str:
+def _why_nothing(file: report.NcuReport | ncu_csv.CsvTable) -> str:
     """Say why a file holds no launch, and the way out."""
-    if isinstance(file, report.Report):
+    if isinstance(file, report.NcuReport):
         return (
             "no profiled kernel in this report: it is cut off or damaged, or no launch matched. "
             "Profile again, without --kernel-name or --launch-skip"

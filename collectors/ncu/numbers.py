@@ -29,7 +29,7 @@ ABSENT = frozenset(("", "n/a", "(!) n/a", "na", "no data", "(!) no data", "-", "
 """What a cell says, in lower case, when a metric was not collected; it is not zero."""
 
 
-class Marks(NamedTuple):
+class NumberMarks(NamedTuple):
     """How a file writes numbers."""
 
     decimal: str = "."
@@ -57,7 +57,7 @@ def _exponent(word: str, time: int) -> int | None:
     return None if _ODD_WORD.match(word) else 0
 
 
-def marks(cells: Iterable[str]) -> Marks:
+def marks(cells: Iterable[str]) -> NumberMarks:
     """Decide how a file writes numbers, from all its cells.
 
     A mark that comes twice separates thousands; one that is followed by anything but three
@@ -69,7 +69,7 @@ def marks(cells: Iterable[str]) -> Marks:
         told = _decimal_mark(cell)
         if told:
             votes[told] += 1
-    return Marks(",", ".") if votes[","] > votes["."] else Marks()
+    return NumberMarks(",", ".") if votes[","] > votes["."] else NumberMarks()
 
 
 def _decimal_mark(cell: str) -> str:
@@ -91,7 +91,7 @@ def _decimal_mark(cell: str) -> str:
     return mark if proves else ""
 
 
-def number(cell: str, how: Marks) -> float | None:
+def number(cell: str, how: NumberMarks) -> float | None:
     """Return the number in a cell: not-a-number if it says so, None if it holds none."""
     text = _plain(cell)
     if _NOT_A_NUMBER.fullmatch(text):

@@ -40,7 +40,7 @@ class WireError(ValueError):
     """Bytes that are no message."""
 
 
-class Session(NamedTuple):
+class NcuSession(NamedTuple):
     """What a report says about its own making."""
 
     tool_version: str = ""
@@ -60,7 +60,7 @@ class _Block(NamedTuple):
     is_cut: bool
 
 
-class Report:
+class NcuReport:
     """One report; iterate over it for its launches, in the order in which they were profiled.
 
     Args:
@@ -71,7 +71,7 @@ class Report:
     def __init__(self, path: Path, note: Note) -> None:
         self._path, self._note = path, note
         self._strings: list[str] = []
-        self.session = Session()
+        self.session = NcuSession()
         self.rows = self.used = 0
         self.done = 0.0
 
@@ -131,7 +131,7 @@ class Report:
             elif number == 8 and isinstance(value, View):
                 told = {n: _text(v) for n, v in _fields(value)}
                 version = told.get(2, "")[:40] if told.get(1) == _TARGET else version
-        self.session = Session(version, created)
+        self.session = NcuSession(version, created)
 
     def _results(self, block: _Block) -> Iterator[Profiled]:
         """Yield the launches of one block; the entries come by kind, in a fixed order."""

@@ -46,7 +46,7 @@ _PREFIXES = {
 """How the codes of oddities begin, by kind of event."""
 
 
-class Job:
+class DistributedJob:
     """The trace being written.
 
     Attributes:

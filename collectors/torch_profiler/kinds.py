@@ -9,7 +9,7 @@ import numpy as np
 from collectors.schema import NOT_RECORDED, Array, OperatorKind, RangeKind
 from collectors.torch_profiler import names
 from collectors.torch_profiler.events import Event, decode_counters
-from collectors.torch_profiler.job import Job
+from collectors.torch_profiler.job import DistributedJob
 from collectors.torch_profiler.rows import EXCLUDED, MAX_BYTES, MAX_DEVICE, Rows, stream_number
 
 MAX_SHAPES = 1_000  # characters of the shapes of one operator's inputs
@@ -19,12 +19,12 @@ _MAX_REGISTERS, _MAX_SHARED_BYTES = 1 << 12, 1 << 26
 _DEVICE_MEMORY = 1  # "Device Type" of a GPU, as PyTorch numbers kinds of devices; 0 is the host
 
 
-def take(job: Job, kind: str, events: list[Event]) -> None:
+def take(job: DistributedJob, kind: str, events: list[Event]) -> None:
     """Read events of one kind."""
     _READERS[kind](job, events)
 
 
-def _read_kernels(job: Job, events: list[Event]) -> None:
+def _read_kernels(job: DistributedJob, events: list[Event]) -> None:
     rows = job.rows(names.KERNEL, events)
     place = job.on_device(rows)
     texts = [e.name if isinstance(e.name, str) else "" for e in rows.events]
@@ -51,7 +51,7 @@ def _read_kernels(job: Job, events: list[Event]) -> None:
     _hold_collectives(job, rows, place)
 
 
-def _hold_collectives(job: Job, rows: Rows, place: dict[str, Array]) -> None:
+def _hold_collectives(job: DistributedJob, rows: Rows, place: dict[str, Array]) -> None:
     called = rows.argument("collective")
     told = np.array([name is not None for name in called], dtype=bool)
     if not told.any():
@@ -67,7 +67,7 @@ def _hold_collectives(job: Job, rows: Rows, place: dict[str, Array]) -> None:
     job.hold("collectives", {c: v[told] for c, v in {**place, **columns}.items()})
 
 
-def _read_copies(job: Job, events: list[Event]) -> None:
+def _read_copies(job: DistributedJob, events: list[Event]) -> None:
     rows = job.rows(names.COPY, events)
     place = job.on_device(rows)
     texts = [str(e.name) for e in rows.events]
@@ -86,7 +86,7 @@ def _read_copies(job: Job, events: list[Event]) -> None:
     )
 
 
-def _read_memsets(job: Job, events: list[Event]) -> None:
+def _read_memsets(job: DistributedJob, events: list[Event]) -> None:
     rows = job.rows(names.MEMSET, events)
     place = job.on_device(rows)
     kinds = [names.memory_of(str(e.name)) for e in rows.events]
@@ -101,12 +101,14 @@ def _read_memsets(job: Job, events: list[Event]) -> None:
     )
 
 
-def _hold(job: Job, table: str, rows: Rows, place: dict[str, Array], **columns: Array) -> None:
+def _hold(
+    job: DistributedJob, table: str, rows: Rows, place: dict[str, Array], **columns: Array
+) -> None:
     rows.tally.used += len(rows)
     job.hold(table, {**place, **columns})
 
 
-def _read_api_calls(job: Job, events: list[Event]) -> None:
+def _read_api_calls(job: DistributedJob, events: list[Event]) -> None:
     for table in ("api_calls", "kernels", "copies", "memsets"):  # who records calls records these
         job.writer.declare(table)
     rows = job.rows(names.API, events)
@@ -118,7 +120,7 @@ def _read_api_calls(job: Job, events: list[Event]) -> None:
     job.write("api_calls", rows, {**place, "correlation_id": number, "name_id": name_id})
 
 
-def _read_operators(job: Job, events: list[Event]) -> None:
+def _read_operators(job: DistributedJob, events: list[Event]) -> None:
     marks = [isinstance(e.name, str) and names.is_annotation(e.name) for e in events]
     if any(marks):
         _read_ranges(job, [e for e, mark in zip(events, marks, strict=True) if mark])
@@ -126,11 +128,11 @@ def _read_operators(job: Job, events: list[Event]) -> None:
     _write_operators(job, job.rows(names.OPERATOR, events), OperatorKind.FRAMEWORK)
 
 
-def _read_python(job: Job, events: list[Event]) -> None:
+def _read_python(job: DistributedJob, events: list[Event]) -> None:
     _write_operators(job, job.rows(names.PYTHON, events), OperatorKind.PYTHON)
 
 
-def _write_operators(job: Job, rows: Rows, kind: OperatorKind) -> None:
+def _write_operators(job: DistributedJob, rows: Rows, kind: OperatorKind) -> None:
     columns = {
         **job.on_thread(rows),
         "name_id": job.strings.ids(e.name for e in rows.events),
@@ -152,7 +154,7 @@ def _shapes(raw: bytes) -> str | None:
     return raw.decode("utf-8", "replace")[:MAX_SHAPES] if len(raw) > len("[]") else None
 
 
-def _read_ranges(job: Job, events: list[Event]) -> None:
+def _read_ranges(job: DistributedJob, events: list[Event]) -> None:
     rows = job.rows(names.ANNOTATION, events)
     place = job.on_thread(rows)
     columns = {
@@ -163,14 +165,14 @@ def _read_ranges(job: Job, events: list[Event]) -> None:
     job.write("ranges", rows, {**place, **columns})
 
 
-def _read_overheads(job: Job, events: list[Event]) -> None:
+def _read_overheads(job: DistributedJob, events: list[Event]) -> None:
     rows = job.rows(names.OVERHEAD, events)
     place = job.on_thread(rows)
     name_id = job.strings.ids(e.name for e in rows.events)
     job.write("overheads", rows, {**place, "name_id": name_id})
 
 
-def _read_syncs(job: Job, events: list[Event]) -> None:
+def _read_syncs(job: DistributedJob, events: list[Event]) -> None:
     rows = job.rows(names.SYNC, events)
     rows.take_spans()
     kinds = [names.SYNC_TYPES.get(str(k).lower(), -1) for k in rows.argument("sync_kind")]
@@ -186,7 +188,7 @@ def _read_syncs(job: Job, events: list[Event]) -> None:
     job.hold("syncs", columns)
 
 
-def _read_moments(job: Job, events: list[Event]) -> None:
+def _read_moments(job: DistributedJob, events: list[Event]) -> None:
     memory = [e for e in events if e.name == names.MEMORY_EVENT]
     tally = job.tally(names.INSTANT)  # the others say when the recording began and ended
     tally.rows += len(events) - len(memory)
@@ -211,7 +213,7 @@ def _read_moments(job: Job, events: list[Event]) -> None:
     job.write("memory_events", rows, columns)
 
 
-def read_counters(job: Job, events: list[Event], texts: bytes | list[bytes]) -> None:
+def read_counters(job: DistributedJob, events: list[Event], texts: bytes | list[bytes]) -> None:
     """Read hardware counters of kernels, which stand under their own names.
 
     Args:
@@ -245,7 +247,7 @@ def read_counters(job: Job, events: list[Event], texts: bytes | list[bytes]) -> 
 # --- what describes other events ----------------------------------------------------------
 
 
-def _read_arrows(job: Job, events: list[Event]) -> None:
+def _read_arrows(job: DistributedJob, events: list[Event]) -> None:
     ends = [e for e in events if e.ph == "f"] if job.needs_arrows else []
     tally = job.tally(names.ARROW)
     tally.rows += len(events) - len(ends)
@@ -257,7 +259,7 @@ def _read_arrows(job: Job, events: list[Event]) -> None:
         tally.used += len(rows)
 
 
-def _read_metadata(job: Job, events: list[Event]) -> None:
+def _read_metadata(job: DistributedJob, events: list[Event]) -> None:
     tally = job.tally(names.METADATA)
     tally.rows += len(events)
     tally.used += len(events)
@@ -265,7 +267,7 @@ def _read_metadata(job: Job, events: list[Event]) -> None:
         job.places.describe(event)
 
 
-def _read_said_twice(job: Job, events: list[Event]) -> None:
+def _read_said_twice(job: DistributedJob, events: list[Event]) -> None:
     rows = job.rows(names.SAID_TWICE, events)
     rows.tally.used += len(events)
     whole = [e for e in events if e.ph == "X" and str(e.cat).lower() == "trace"]
@@ -273,19 +275,19 @@ def _read_said_twice(job: Job, events: list[Event]) -> None:
         job.duration_ns = max(job.duration_ns, *(rows.length_of(e) for e in whole))
 
 
-def _count_other(job: Job, kind: str, code: str, shown: set[str], count: int) -> None:
+def _count_other(job: DistributedJob, kind: str, code: str, shown: set[str], count: int) -> None:
     words = ", ".join("".join(c for c in s if c.isprintable())[:40] for s in sorted(shown)[:4])
     tally = job.tally(kind)
     tally.rows += count
     tally.note(code, EXCLUDED, f"events of a kind that is not analysed ({words})", count)
 
 
-def _count_other_phases(job: Job, events: list[Event]) -> None:
+def _count_other_phases(job: DistributedJob, events: list[Event]) -> None:
     shown = {f"phase {e.ph}" for e in events}
     _count_other(job, names.OTHER_PHASE, "json_unknown_phase", shown, len(events))
 
 
-def _count_other_categories(job: Job, events: list[Event]) -> None:
+def _count_other_categories(job: DistributedJob, events: list[Event]) -> None:
     shown = {str(e.cat) if e.cat is not None else "without a category" for e in events}
     _count_other(job, names.OTHER_CATEGORY, "unknown_category", shown, len(events))
 
@@ -294,7 +296,7 @@ def _positive(ids: Array) -> Array:
     return np.where(ids > 0, ids, NOT_RECORDED)
 
 
-_READERS: dict[str, Callable[[Job, list[Event]], None]] = {
+_READERS: dict[str, Callable[[DistributedJob, list[Event]], None]] = {
     names.KERNEL: _read_kernels,
     names.COPY: _read_copies,
     names.MEMSET: _read_memsets,

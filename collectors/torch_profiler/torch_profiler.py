@@ -27,7 +27,7 @@ from collectors.schema import NOT_RECORDED
 from collectors.torch_profiler import names
 from collectors.torch_profiler.events import Event
 from collectors.torch_profiler.file import TorchFile, begins_like_json
-from collectors.torch_profiler.job import Job
+from collectors.torch_profiler.job import DistributedJob
 from collectors.torch_profiler.kinds import read_counters, take
 from collectors.torch_profiler.rows import EXCLUDED, NOTED, REPAIRED
 from collectors.torch_profiler.stream import EventStream
@@ -61,7 +61,7 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
     writer = TraceWriter(root)
     try:
         file = TorchFile(path)
-        stream, job = EventStream(file), Job(writer)
+        stream, job = EventStream(file), DistributedJob(writer)
         for events, texts in stream.batches():
             _take(job, events, texts)
             on_progress(min(0.99, file.read_bytes / file.size_bytes), "reading events")
@@ -87,7 +87,7 @@ def _check_space(need: int, root: Path) -> None:
         )
 
 
-def _take(job: Job, events: list[Event], texts: bytes | list[bytes]) -> None:
+def _take(job: DistributedJob, events: list[Event], texts: bytes | list[bytes]) -> None:
     """Sort one batch by kind, and read kind by kind."""
     job.learn_bounds(events)
     kinds: dict[str, list[Event]] = defaultdict(list)
@@ -120,7 +120,7 @@ def _grouped(events: list[Event]) -> dict[tuple[Any, Any], list[Event]]:
     return groups
 
 
-def _check_is_trace(name: str, stream: EventStream, job: Job) -> None:
+def _check_is_trace(name: str, stream: EventStream, job: DistributedJob) -> None:
     """Refuse JSON that is something else, or that holds no event."""
     damage = stream.damage
     exported = stream.head.get("otherData")
@@ -144,7 +144,7 @@ def _check_is_trace(name: str, stream: EventStream, job: Job) -> None:
     )
 
 
-def _note_damage(file: TorchFile, stream: EventStream, job: Job) -> None:
+def _note_damage(file: TorchFile, stream: EventStream, job: DistributedJob) -> None:
     """Say what of the file could not be read."""
     damage, tally = stream.damage, job.tally(EVENTS)
     message = "members of the list of events that are no events, or damaged"
@@ -176,7 +176,7 @@ def _note_damage(file: TorchFile, stream: EventStream, job: Job) -> None:
         tally.note("json_duplicate_key", REPAIRED, message, damage.lists - 1)
 
 
-def _source(name: str, file: TorchFile, head: dict[str, Any], job: Job) -> Source:
+def _source(name: str, file: TorchFile, head: dict[str, Any], job: DistributedJob) -> Source:
     base = head.get("baseTimeNanoseconds")
     usable = isinstance(base, int) and not isinstance(base, bool) and 0 <= base < 1 << 62
     return Source(
