@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from analyzers.diagnose import all_rules
+from analyzers.whatif.changes import all_changes
 from collectors import collectors
 from tests.markdown_calls import CheckedFile, Pages
 
@@ -185,12 +186,12 @@ def test_a_file_imports_only_what_its_border_allows(path, ours, libraries):
 
 
 def room_of(module):
-    """Return the folder that a module of ours lies in; a file of the first levels is its own."""
-    place = ROOT / module.replace(".", "/")
-    if (place / "__init__.py").exists():
-        return module
-    folder = module.rpartition(".")[0]
-    return folder if folder not in ("", "analyzers", "collectors", "views") else module
+    """Return the folder of the first two levels that a module lies in; else the module itself."""
+    parts = module.split(".")[:2]
+    is_folder = (ROOT.joinpath(*parts) / "__init__.py").exists()
+    if len(parts) == 2 and not is_folder and parts[0] not in ("analyzers", "collectors", "views"):
+        parts = parts[:1]
+    return ".".join(parts)
 
 
 def test_no_two_rooms_import_each_other_however_far_around():
@@ -323,7 +324,7 @@ def test_the_checker_lets_escaped_text_pass(text, tmp_path):
     assert check_text(text, tmp_path) == []
 
 
-@pytest.mark.parametrize("scan", [collectors, all_rules], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("scan", [collectors, all_rules, all_changes], ids=lambda f: f.__name__)
 def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(monkeypatch, scan):
     assert scan()
 

@@ -227,14 +227,13 @@ def _calls(facts: Facts) -> dict[str, Array]:
     kept_rows, kept_end, holders = [], [], np.full(len(begin), NONE, np.int64)
     for thread in np.unique(facts.thread[facts.thread >= 0]):
         rows = order[bounds[thread] : bounds[thread + 1]]
-        spans, alone, _ = join_polls(facts, rows, Spans(begin[rows], end[rows]))
+        spans, _, _ = join_polls(facts, rows, Spans(begin[rows], end[rows]))
         reach = np.maximum.accumulate(spans.end)
         outermost = np.concatenate(([True], spans.start[1:] >= reach[:-1]))
         place = np.cumsum(outermost) - 1
         holders[rows] = rows[outermost][place]
         kept_rows.append(rows[outermost])
         kept_end.append(np.maximum.reduceat(spans.end, np.flatnonzero(outermost)))
-        del alone
     if not kept_rows:
         none = np.empty(0, np.int64)
         return {"api_row": none, "begin": none, "end": none, "outer": holders}
@@ -379,7 +378,6 @@ class _Typical:
     gap: Array
     in_graph: float
     wake_up: float
-    staging: float  # ns a byte, in calls that copy pageable memory
     gap_is_known: bool
 
     @property
@@ -401,7 +399,7 @@ def _typical(call: dict[str, Array], op: dict[str, Array]) -> _Typical:
         first & returns & idle & (latency < MAX_LAG_NS) & (op["start"] >= call["begin"][item])
     )
     pause = op["start"] - op["previous_stop"]
-    queued = call["end"][item] + np.maximum(MAX_LAG_NS // 10, 0) <= op["previous_stop"]
+    queued = call["end"][item] + MAX_LAG_NS // 10 <= op["previous_stop"]
     queued &= op["linked"] & (pause >= 0) & (pause <= DEVICE_GAP_MAX_NS)
     inner = ~first & (pause >= 0) & (pause <= DEVICE_GAP_MAX_NS) & op["linked"]
     kinds = op["kind"]
@@ -410,7 +408,6 @@ def _typical(call: dict[str, Array], op: dict[str, Array]) -> _Typical:
         gap=_by_kind(pause, queued & first, kinds, DEVICE_GAP_NS),
         in_graph=_mean(pause[inner], DEVICE_GAP_NS),
         wake_up=WAKE_UP_NS,
-        staging=0.0,
         gap_is_known=int(np.count_nonzero(queued & first)) >= LEAST,
     )
 

@@ -22,7 +22,7 @@ from analyzers.whatif.moments import Moments, busy_ns, device_of
 from analyzers.words import share_text
 
 if TYPE_CHECKING:
-    from analyzers.whatif.changes import Change
+    from analyzers.whatif.changes.change import Change
     from analyzers.whatif.graph import Graph
 
 MAX_ERROR = 0.10  # beyond, the recording lacks what decides when work runs
@@ -342,7 +342,9 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
 def _predicted(
     facts: Facts, graph: Graph, told: Replay, speed_ups: Sequence[tuple[str, float]]
 ) -> WhatIf:
-    from analyzers.whatif.changes import Reach, changes, speed_up
+    from analyzers.whatif.changes import make_changes
+    from analyzers.whatif.changes.change import Reach
+    from analyzers.whatif.changes.kernels import speed_up
 
     window = told.window
     low, high = (t - graph.origin_ns for t in window.span)
@@ -353,7 +355,7 @@ def _predicted(
     )
     moments = Moments(graph, window)
     base = _lengths([graph, graph.varied(1 - VARIES), graph.varied(1 + VARIES)], moments)
-    results = changes(facts, graph, reach)
+    results = make_changes(facts, graph, reach)
     results += [
         (f"kernel:{part}", speed_up(facts, graph, reach, part, times)) for part, times in speed_ups
     ]
