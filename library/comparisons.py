@@ -75,26 +75,28 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
     take = measure or measure_side
     key = int(device) if device.isdecimal() else BUSIEST
     traces = [*base, *new]
-    sides = _all(take, traces, window, [key] * len(traces))
+    sides = _measure_all(take, traces, window, [key] * len(traces))
     if not device.isdecimal():
-        wanted = _key_of(device, sides[0])
-        keys = [wanted if wanted < len(s.devices) else s.device for s in sides]
+        device_key = _key_of(device, sides[0])
+        keys = [device_key if device_key < len(s.devices) else s.device for s in sides]
         again = [place for place, s in enumerate(sides) if s.device != keys[place]]
-        fresh = _all(take, [traces[p] for p in again], window, [keys[p] for p in again])
-        for place, side in zip(again, fresh, strict=True):
+        measured = _measure_all(take, [traces[p] for p in again], window, [keys[p] for p in again])
+        for place, side in zip(again, measured, strict=True):
             sides[place] = side
-    known = [_with_sidecars(s, t) for s, t in zip(sides, traces, strict=True)]
+    complete = [_with_sidecars(s, t) for s, t in zip(sides, traces, strict=True)]
     share = SMALLEST_SHARE if smallest is None else smallest
-    return compare(known[: len(base)], known[len(base) :], smallest=share, anyway=anyway)
+    return compare(complete[: len(base)], complete[len(base) :], smallest=share, anyway=anyway)
 
 
-def _all(take: Measure, traces: Sequence[Trace], window: str, keys: Sequence[int]) -> list[Side]:
+def _measure_all(
+    take: Measure, traces: Sequence[Trace], window: str, keys: Sequence[int]
+) -> list[Side]:
     pairs = list(zip(traces, keys, strict=True))
     with ThreadPoolExecutor(AT_A_TIME) as threads:
-        return list(threads.map(lambda pair: _taken(take, pair[0], window, pair[1]), pairs))
+        return list(threads.map(lambda pair: _measure_named(take, pair[0], window, pair[1]), pairs))
 
 
-def _taken(take: Measure, trace: Trace, window: str, device: int) -> Side:
+def _measure_named(take: Measure, trace: Trace, window: str, device: int) -> Side:
     from analyzers.facts.facts import WindowError
 
     try:
@@ -114,8 +116,8 @@ def _key_of(device: str, side: Side) -> int:
     if not device:
         return side.device
     if device not in side.devices:
-        known = ", ".join(side.devices) or "none"
-        raise WindowError(f"device {device[:80]!r}: {side.source['name']} has {known}"[:280])
+        names = ", ".join(side.devices) or "none"
+        raise WindowError(f"device {device[:80]!r}: {side.source['name']} has {names}"[:280])
     return side.devices.index(device)
 
 
@@ -130,9 +132,9 @@ def measure_side(trace: Trace, window: str = "", device: int = BUSIEST) -> Side:
     from analyzers.compare.measure import measure
     from analyzers.facts.facts import build_facts
 
-    before = load_analysis(trace)
-    facts, known = before if before else (build_facts(trace), None)
-    side = measure(facts, window, device, known)
+    stored = load_analysis(trace)
+    facts, analysis = stored if stored else (build_facts(trace), None)
+    side = measure(facts, window, device, analysis)
     save_side(side, trace, window, device)
     return side
 
@@ -151,7 +153,7 @@ def load_analysis(trace: Trace) -> tuple[Facts, RecordingAnalysis] | None:
             segments = thread.submit(stored.segments)
             facts = restored_facts(trace, stored.narrow_launches())
             report = stored.report
-            known = RecordingAnalysis(
+            analysis = RecordingAnalysis(
                 window=report.window,
                 devices=report.devices,
                 segments=segments.result(),
@@ -161,7 +163,7 @@ def load_analysis(trace: Trace) -> tuple[Facts, RecordingAnalysis] | None:
             )
     except DamagedError:
         return None
-    return facts, known
+    return facts, analysis
 
 
 def side_path(trace: Trace, window: str, device: int) -> Path:
@@ -194,12 +196,12 @@ def save_side(side: Side, trace: Trace, window: str, device: int) -> Path:
     """
     path = side_path(trace, window, device)
     path.parent.mkdir(exist_ok=True)
-    fresh = path.with_name(f".{uuid.uuid4().hex}")
+    unfinished = path.with_name(f".{uuid.uuid4().hex}")
     try:
-        fresh.write_bytes(_encoded(side))
-        fresh.replace(path)
+        unfinished.write_bytes(_encoded(side))
+        unfinished.replace(path)
     finally:
-        fresh.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     _forget_old(path.parent)
     return path
 
@@ -365,12 +367,12 @@ def read_telemetry(path: Path) -> dict[str, Any]:
     """Return driver, mean clock and how long the busy GPU was held back; empty without a file."""
     if not path.is_file():
         return {}
-    found: dict[str, Any] = {}
+    quantities: dict[str, Any] = {}
     try:
         address = f"{path.absolute().as_uri()}?mode=ro"
         with contextlib.closing(sqlite3.connect(address, uri=True, timeout=1.0)) as database:
             driver = database.execute("SELECT driver FROM gpus ORDER BY gpu LIMIT 1").fetchone()
-            clock, held, known = database.execute(
+            clock, held, samples = database.execute(
                 "SELECT avg(sm_clock_mhz), sum((throttle_bits & ?) != 0), count(throttle_bits) "
                 "FROM gpu_samples WHERE utilization_pct > 0",
                 (HELD_DOWN,),
@@ -378,9 +380,9 @@ def read_telemetry(path: Path) -> dict[str, Any]:
     except (sqlite3.Error, OSError, TypeError, ValueError):
         return {}
     if driver and isinstance(driver[0], str):
-        found["driver"] = driver[0]
+        quantities["driver"] = driver[0]
     if isinstance(clock, float) and math.isfinite(clock):
-        found["sm_clock_mhz"] = clock
-    if known:
-        found["throttled_share"] = held / known
-    return found
+        quantities["sm_clock_mhz"] = clock
+    if samples:
+        quantities["throttled_share"] = held / samples
+    return quantities

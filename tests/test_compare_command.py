@@ -212,14 +212,14 @@ def test_what_an_analysis_left_gives_the_same_as_measuring_everything_anew(name,
     if window == "span":  # begins before the first operation and ends behind the last
         begin, end = facts.launches["start_ns"].min(), facts.launches["end_ns"].max()
         window = f"span:{begin - 5_000}-{end + 7_000}"
-    kept, known = comparisons.load_analysis(trace)
+    kept, analysis = comparisons.load_analysis(trace)
     try:
         anew = measure(facts, window)
     except WindowError:
         with pytest.raises(WindowError):
-            measure(kept, window, known=known)
+            measure(kept, window, analysis=analysis)
         return
-    again = measure(kept, window, known=known)
+    again = measure(kept, window, analysis=analysis)
     assert (again.ledger_ns.sum(axis=1) == again.durations_ns).all()
     assert same(replace(again, quality=()), replace(anew, quality=()))
 

@@ -31,11 +31,11 @@ def comparability(base: Sides, new: Sides, *, anyway: bool = False) -> tuple[Dif
         new: Recordings after it.
         anyway: Whether two programs that look different are known to do the same work.
     """
-    found = [difference for check in _CHECKS for difference in check(base, new)]
+    differences = [difference for check in _CHECKS for difference in check(base, new)]
     if anyway:
-        found = [_lifted(difference) for difference in found]
+        differences = [_lifted(difference) for difference in differences]
     order = (Level.BLOCKING, Level.WARNING, Level.INFO, Level.UNKNOWN, Level.SAME)
-    return tuple(sorted(found, key=lambda d: order.index(d.level)))
+    return tuple(sorted(differences, key=lambda d: order.index(d.level)))
 
 
 def _lifted(difference: Difference) -> Difference:

@@ -68,13 +68,13 @@ def compare(
     device, devices = _devices(base, new)
     blocking = [d for d in differences if d.blocking]
     if blocking:
-        told = [recordings_only(sides) for sides in (base, new)]
+        summaries = [recordings_only(sides) for sides in (base, new)]
         return Comparison(
             verdict=ComparisonVerdict.NOT_COMPARABLE,
             sentence=f"Not comparable: {blocking[0].sentence}",
             how=(),
-            base=told[0],
-            new=told[1],
+            base=summaries[0],
+            new=summaries[1],
             comparability=differences,
             device=device,
             devices=devices,
@@ -85,11 +85,11 @@ def compare(
     delta = _delta(estimate, accounts)
     smallest_ns = round(smallest * accounts[0].median_ns)
     verdict = decide(delta, smallest_ns)
-    what = "an iteration" if any(side.loop for side in (*base, *new)) else "the whole window"
+    quantity = "an iteration" if any(side.loop for side in (*base, *new)) else "the whole window"
     regions = region_changes(base, new)
     return Comparison(
         verdict=verdict,
-        sentence=verdict_sentence(verdict, delta, smallest_ns, what, same=same),
+        sentence=verdict_sentence(verdict, delta, smallest_ns, quantity, same=same),
         how=estimate.how,
         base=side_summary(base, accounts[0]),
         new=side_summary(new, accounts[1]),
@@ -135,12 +135,12 @@ def _are_identical(base: Sides, new: Sides) -> bool:
     """Tell whether both sides are the same recordings, under whatever names."""
     if len(base) != len(new):
         return False
-    left = list(new)
+    unmatched = list(new)
     for side in base:
-        twin = next((other for other in left if _is_same(side, other)), None)
+        twin = next((other for other in unmatched if _is_same(side, other)), None)
         if twin is None:
             return False
-        left.remove(twin)
+        unmatched.remove(twin)
     return True
 
 

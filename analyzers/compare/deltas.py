@@ -44,10 +44,10 @@ def deltas(base: Sequence[RunMoments], new: Sequence[RunMoments], unit: str) -> 
     p_adjusted = adjusted(columns.p_value)
     rounded = [np.rint(m) if unit == "ns" else m for m in means]
     rows = zip(*rounded, columns.low, columns.high, columns.p_value, p_adjusted, strict=True)
-    found = []
+    changes = []
     for (b, n, low, high, p, q), detectable in zip(rows, columns.detectable, strict=True):
         certain = bool(np.isfinite(p))
-        found.append(
+        changes.append(
             Delta(
                 base=float(b),
                 new=float(n),
@@ -61,7 +61,7 @@ def deltas(base: Sequence[RunMoments], new: Sequence[RunMoments], unit: str) -> 
                 unit=unit,
             )
         )
-    return found
+    return changes
 
 
 def _rounded(value: float, unit: str) -> float:

@@ -21,18 +21,18 @@ def stated_difference(
         level: What a difference means.
         why: A sentence that follows.
     """
-    stated = [sorted({v for v in side if v}) for side in values]
-    texts = [", ".join(side) for side in stated]
-    given: dict[str, Any] = {"what": what, "base": texts[0], "new": texts[1]}
-    if not all(stated):
-        silent = "either side" if not any(stated) else ("base" if not stated[0] else "new")
+    distinct = [sorted({v for v in side if v}) for side in values]
+    texts = [", ".join(side) for side in distinct]
+    fields: dict[str, Any] = {"what": what, "base": texts[0], "new": texts[1]}
+    if not all(distinct):
+        silent = "either side" if not any(distinct) else ("base" if not distinct[0] else "new")
         sentence = f"{noun} could not be compared: not recorded on {silent}."
-        return Difference(**given, level=Level.UNKNOWN, sentence=sentence)
-    if stated[0] == stated[1] and len(stated[0]) == 1:
+        return Difference(**fields, level=Level.UNKNOWN, sentence=sentence)
+    if distinct[0] == distinct[1] and len(distinct[0]) == 1:
         sentence = f"{noun}: the same on both sides, {texts[0]}."
-        return Difference(**given, level=Level.SAME, sentence=sentence)
+        return Difference(**fields, level=Level.SAME, sentence=sentence)
     sentence = f"{noun} differs: {texts[0]} on base, {texts[1]} on new."
-    return Difference(**given, level=level, sentence=f"{sentence} {why}".strip())
+    return Difference(**fields, level=level, sentence=f"{sentence} {why}".strip())
 
 
 def source_texts(sides: Sides, key: str) -> list[str]:

@@ -34,10 +34,10 @@ def kernel_changes(base: Sides, new: Sides) -> tuple[KernelChange, ...]:
     size = len(set(remap.tolist()))
     time, launches = (
         [
-            [_by_key(side, place, size, what) for side, place in zip(s, p, strict=True)]
+            [_by_key(side, place, size, quantity) for side, place in zip(s, p, strict=True)]
             for s, p in zip(sides, numbered, strict=True)
         ]
-        for what in ("ns", "count")
+        for quantity in ("ns", "count")
     )
     changes = deltas(time[0], time[1], "ns")
     counts = [np.mean([run.mean for run in of_side], axis=0) for of_side in launches]
@@ -69,10 +69,10 @@ def _renumbered(keys: dict[Any, int]) -> Array:
     return renumbered
 
 
-def _by_key(side: Side, place: Array, size: int, what: str) -> RunMoments:
+def _by_key(side: Side, place: Array, size: int, quantity: str) -> RunMoments:
     table = side.kernels.by_iteration
     columns = place[table.column]
-    values: Array = table.ns if what == "ns" else table.count
+    values: Array = table.ns if quantity == "ns" else table.count
     merged = SparseTable(iteration=table.iteration, column=columns, ns=table.ns, count=table.count)
     if len(np.unique(place)) < len(place):  # two kernels became one row: sum them first
         key = table.iteration.astype(np.int64) * size + columns
@@ -91,19 +91,19 @@ class _SideKernel(NamedTuple):
 
 
 def _described(sides: Sides, places: list[Array], size: int) -> list[_SideKernel]:
-    found = [_SideKernel()] * size
+    kernels_by_row = [_SideKernel()] * size
     for number, (side, place) in reversed(list(enumerate(zip(sides, places, strict=True)))):
         kernels = side.kernels
         for code in reversed(range(len(place))):
             begin, end = kernels.longest[code].tolist()
             spot = EvidencePlace(recording=number, start_ns=begin, end_ns=end, device=side.device)
-            found[int(place[code])] = _SideKernel(
+            kernels_by_row[int(place[code])] = _SideKernel(
                 kernels.names[code],
                 kernels.short_names[code],
                 shape_text(kernels.shapes[code].tolist()),
                 spot if end > begin else None,
             )
-    return found
+    return kernels_by_row
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -124,12 +124,12 @@ def _kernel_change(time: Delta, sides: list[_SideKernel], launches: list[float])
         kind = KernelMatch.RENAMED
     else:
         kind = KernelMatch.SAME if base.shape == new.shape else KernelMatch.RESHAPED
-    known = base if base.name else new
+    named = base if base.name else new
     return KernelChange(
         kind=kind,
-        name=known.name,
+        name=named.name,
         new_name=new.name or base.name,
-        short_name=known.short_name,
+        short_name=named.short_name,
         shape=base.shape or ("" if base.name else new.shape),
         new_shape=new.shape or ("" if new.name else base.shape),
         time=time,
@@ -146,10 +146,10 @@ def _twins(base: Sides, new: Sides, places: list[list[Array]], keys: list[Any]) 
     Returns:
         The key on the new side for each key on the base side.
     """
-    mine, others = (set(np.concatenate(p).tolist()) for p in places)
-    gone, fresh = sorted(mine - others), sorted(others - mine)
+    base_kernels, new_kernels = (set(np.concatenate(p).tolist()) for p in places)
+    gone, fresh = sorted(base_kernels - new_kernels), sorted(new_kernels - base_kernels)
     sequences = [p[0][s[0].kernels.sequence] for s, p in zip((base, new), places, strict=True)]
-    signs = [_signatures(sequence, mine & others) for sequence in sequences]
+    signs = [_signatures(sequence, base_kernels & new_kernels) for sequence in sequences]
     pairs: dict[Any, Any] = {}
     for part in (SHAPE, NAME, None):
         if part is None:
@@ -157,8 +157,8 @@ def _twins(base: Sides, new: Sides, places: list[list[Array]], keys: list[Any]) 
         else:
             pairs |= _same_place(gone, fresh, signs, keys, part)
         gone = [g for g in gone if keys[g] not in pairs]
-        taken = set(pairs.values())
-        fresh = [f for f in fresh if keys[f] not in taken]
+        paired = set(pairs.values())
+        fresh = [f for f in fresh if keys[f] not in paired]
     return pairs
 
 
@@ -167,7 +167,7 @@ def _signatures(sequence: Array, common: set[int]) -> dict[int, tuple[int, int, 
 
     Of several places the first one counts.
     """
-    found: dict[int, tuple[int, int]] = {}
+    first_place: dict[int, tuple[int, int]] = {}
     often: dict[int, int] = {}
     anchor, steps = -1, 0
     for kernel in sequence.tolist():  # order matters: a place is counted from what came before
@@ -175,9 +175,9 @@ def _signatures(sequence: Array, common: set[int]) -> dict[int, tuple[int, int, 
             anchor, steps = kernel, 0
             continue
         steps += 1
-        found.setdefault(kernel, (anchor, steps))
+        first_place.setdefault(kernel, (anchor, steps))
         often[kernel] = often.get(kernel, 0) + 1
-    return {kernel: (*place, often[kernel]) for kernel, place in found.items()}
+    return {kernel: (*place, often[kernel]) for kernel, place in first_place.items()}
 
 
 def _same_place(

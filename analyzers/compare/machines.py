@@ -25,12 +25,12 @@ _NAMES = {"torch": "PyTorch", "cuda": "CUDA", "python": "Python", "platform": "o
 def hardware_differences(base: Sides, new: Sides) -> Iterator[Difference]:
     """Compare GPUs, their number and their driver."""
     gpus = [[", ".join(side.gpus) for side in sides] for sides in (base, new)]
-    told = [
+    gpu_names = [
         [g or e for g, e in zip(g, environment_texts(s, "gpu"), strict=True)]
         for g, s in zip(gpus, (base, new), strict=True)
     ]
     why = "A faster GPU is no faster program."
-    yield stated_difference("gpu", "The GPU", told, Level.BLOCKING, why)
+    yield stated_difference("gpu", "The GPU", gpu_names, Level.BLOCKING, why)
     counts = [[str(len(side.devices)) for side in sides] for sides in (base, new)]
     why = "Work may be divided differently; only one device is compared."
     yield stated_difference("devices", "The number of devices", counts, Level.WARNING, why)
@@ -39,8 +39,8 @@ def hardware_differences(base: Sides, new: Sides) -> Iterator[Difference]:
 
 
 def _driver(sides: Sides) -> list[str]:
-    stated = environment_texts(sides, "driver")
-    return [d or str(s.telemetry.get("driver") or "") for d, s in zip(stated, sides, strict=True)]
+    drivers = environment_texts(sides, "driver")
+    return [d or str(s.telemetry.get("driver") or "") for d, s in zip(drivers, sides, strict=True)]
 
 
 def clock_differences(base: Sides, new: Sides) -> Iterator[Difference]:
@@ -90,8 +90,8 @@ def _throttling(base: Sides, new: Sides) -> Difference:
 
 
 def _mean(values: Any) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else None
+    recorded = [v for v in values if v is not None]
+    return float(np.mean(recorded)) if recorded else None
 
 
 def tool_differences(base: Sides, new: Sides) -> Iterator[Difference]:

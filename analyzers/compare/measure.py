@@ -36,7 +36,7 @@ from analyzers.quality import check_quality
 
 
 def measure(
-    facts: Facts, request: str = "", device: int = -1, known: RecordingAnalysis | None = None
+    facts: Facts, request: str = "", device: int = -1, analysis: RecordingAnalysis | None = None
 ) -> Side:
     """Return what a recording brings to a comparison.
 
@@ -45,18 +45,22 @@ def measure(
         request: ``""`` (the iterations that are found, else the whole window), ``nvtx:NAME`` (every
             range of that name), or one window as ``analyzers.analyze`` takes it.
         device: Key of the device to compare; -1 for the one that is busy longest.
-        known: What an analysis of the whole recording left; None to find everything out anew.
+        analysis: That of the whole recording, if there is one; None to compute everything anew.
 
     Raises:
         WindowError: The recording has no such window or device.
     """
-    spans, found, window = _chosen(facts, request, device, known)
+    spans, iterations, window = _choose_iterations(facts, request, device, analysis)
     whole = Window(start_ns=int(spans.start.min()), end_ns=int(spans.end.max()))
-    ledger = (cut_ledger(known, facts, whole) if known else None) or build_ledger(facts, whole)
-    quality = known.quality if known and not request else check_quality(facts, ledger, found)
+    ledger = cut_ledger(analysis, facts, whole) if analysis else None
+    ledger = ledger or build_ledger(facts, whole)
+    if analysis and not request:
+        quality = analysis.quality
+    else:
+        quality = check_quality(facts, ledger, iterations)
     device = _device(ledger, device)
     durations = spans.end - spans.start
-    settling = warm_up(durations) if found else None
+    settling = warm_up(durations) if iterations else None
     skipped = settling.dropped if settling else 0
     typical = skipped + int(np.argmin(np.abs(durations[skipped:] - np.median(durations[skipped:]))))
     in_use = launches_in_iterations(facts.launches, spans, device)
@@ -76,7 +80,7 @@ def measure(
         device=device,
         request=request,
         window=window,
-        loop=plain_name(found[0].name) if found else "",
+        loop=plain_name(iterations[0].name) if iterations else "",
         start_ns=spans.start,
         end_ns=spans.end,
         warm_up=skipped,
@@ -85,10 +89,10 @@ def measure(
         ledger_ns=table,
         row_places=places,
         counts=iteration_counts(facts, spans, in_use, device),
-        roles_ns=roles_by_iteration(facts, spans, found),
+        roles_ns=roles_by_iteration(facts, spans, iterations),
         kernels=kernels_by_iteration(facts, in_use, typical),
         regions=regions_by_iteration(
-            facts, ledger, spans, found, device, skipped=skipped, typical=typical
+            facts, ledger, spans, iterations, device, skipped=skipped, typical=typical
         ),
         operators=operator_calls(facts, spans),
         peak_bytes=peak_bytes(facts, spans, device),
@@ -99,8 +103,8 @@ def measure(
     )
 
 
-def _chosen(
-    facts: Facts, request: str, device: int, known: RecordingAnalysis | None
+def _choose_iterations(
+    facts: Facts, request: str, device: int, analysis: RecordingAnalysis | None
 ) -> tuple[Spans, tuple[Iteration, ...], str]:
     """Return the stretches to compare, the iterations that they are (if any), and their words."""
     name = request.removeprefix("nvtx:") if request.startswith("nvtx:") else ""
@@ -114,7 +118,7 @@ def _chosen(
     note = ""
     if not request or request.startswith("iteration"):
         iterations, note = (
-            (known.iterations, known.iterations_note) if known else find_iterations(facts)
+            (analysis.iterations, analysis.iterations_note) if analysis else find_iterations(facts)
         )
     if not request and len(iterations) > 1:
         spans, kept = periods(iterations, until_next=True)

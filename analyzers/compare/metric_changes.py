@@ -105,14 +105,14 @@ def _roles(base: Sides, new: Sides) -> list[MetricChange]:
 
 def _peaks(base: Sides, new: Sides) -> list[MetricChange]:
     names = dict.fromkeys(name for side in (*base, *new) for name in side.peak_bytes)
-    found = []
+    changes = []
     for name in names:
         values = [
             [s.peak_bytes[name] for s in sides if name in s.peak_bytes] for sides in (base, new)
         ]
         if all(values):
-            found.append(_metric(name, "memory", "lower", "bytes", values))
-    return found
+            changes.append(_metric(name, "memory", "lower", "bytes", values))
+    return changes
 
 
 def _metric(
@@ -142,35 +142,35 @@ def _metric(
 
 def _stated(base: Sides, new: Sides) -> list[MetricChange]:
     """Return what the workloads measured themselves: their steps, then their own metrics."""
-    found = []
+    changes = []
     steps = [[s.summary.get("step_ns") or [] for s in sides] for sides in (base, new)]
     if len(base) == len(new) == 1 and min(len(steps[0][0]), len(steps[1][0])) >= MIN_SAMPLES:
         samples = [np.array(side[0], dtype=float) for side in steps]
-        told = between_iterations(samples[0], samples[1])
+        estimate = between_iterations(samples[0], samples[1])
         value = Delta(
-            base=told.base,
-            new=told.new,
-            change=told.change,
-            low=told.low,
-            high=told.high,
-            p_value=told.p_value,
-            p_adjusted=told.p_value,
-            detectable=told.detectable,
-            significant=_is_significant(told.low, told.high, told.p_value),
+            base=estimate.base,
+            new=estimate.new,
+            change=estimate.change,
+            low=estimate.low,
+            high=estimate.high,
+            p_value=estimate.p_value,
+            p_adjusted=estimate.p_value,
+            detectable=estimate.detectable,
+            significant=_is_significant(estimate.low, estimate.high, estimate.p_value),
         )
-        found.append(
+        changes.append(
             MetricChange(
                 name="step, as the workload timed it", group="workload", better="lower", value=value
             )
         )
-    listed = [[_metrics(s) for s in sides] for sides in (base, new)]
-    for name in dict.fromkeys(n for sides in listed for run in sides for n in run):
-        values = [[run[name]["value"] for run in sides if name in run] for sides in listed]
+    metrics = [[_metrics(s) for s in sides] for sides in (base, new)]
+    for name in dict.fromkeys(n for sides in metrics for run in sides for n in run):
+        values = [[run[name]["value"] for run in sides if name in run] for sides in metrics]
         if all(values):
-            about = next(run[name] for run in listed[0] if name in run)
+            about = next(run[name] for run in metrics[0] if name in run)
             better = str(about.get("better") or "")
-            found.append(_metric(name, "workload", better, str(about.get("unit") or ""), values))
-    return found
+            changes.append(_metric(name, "workload", better, str(about.get("unit") or ""), values))
+    return changes
 
 
 def _is_significant(low: float | None, high: float | None, p_value: float | None) -> bool:
@@ -182,9 +182,9 @@ def _is_significant(low: float | None, high: float | None, p_value: float | None
 def _metrics(side: Side) -> dict[str, dict[str, Any]]:
     """Return the workload's metrics by name; what is no number is left out."""
     listed = side.summary.get("metrics")
-    found = {}
+    metrics_by_name = {}
     for metric in listed if isinstance(listed, list) else ():
         value = metric.get("value") if isinstance(metric, dict) else None
         if isinstance(value, int | float) and np.isfinite(value):
-            found[str(metric.get("name", ""))[:80]] = metric
-    return found
+            metrics_by_name[str(metric.get("name", ""))[:80]] = metric
+    return metrics_by_name

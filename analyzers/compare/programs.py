@@ -19,29 +19,31 @@ MAX_OTHER_SHAPES = 0.1  # … but at most these with inputs of a shape that both
 
 def shape_differences(base: Sides, new: Sides) -> Iterator[Difference]:
     """Compare the shapes of the operators' inputs."""
-    counted = [_operators(sides) for sides in (base, new)]
-    if not counted[0] or not counted[1]:
-        if counted[0] or counted[1] or any(s.source["format"] == "torch-json" for s in base):
+    calls = [_operators(sides) for sides in (base, new)]
+    if not calls[0] or not calls[1]:
+        if calls[0] or calls[1] or any(s.source["format"] == "torch-json" for s in base):
             yield stated_difference("shapes", "Input shapes", [[""], [""]], Level.UNKNOWN)
         return
-    names = [{name for name, _ in side} for side in counted]
-    same_names = _share(counted, lambda key: key[0] in names[0] & names[1])
-    common = set(counted[0]) & set(counted[1])
-    same = _share(counted, lambda key: key in common)
+    names = [{name for name, _ in side} for side in calls]
+    same_names = _share(calls, lambda key: key[0] in names[0] & names[1])
+    common = set(calls[0]) & set(calls[1])
+    same = _share(calls, lambda key: key in common)
     texts = [share_text(s, 1) for s in same]
-    given: dict[str, Any] = {"what": "shapes", "base": texts[0], "new": texts[1]}
+    fields: dict[str, Any] = {"what": "shapes", "base": texts[0], "new": texts[1]}
     if min(same_names) >= MIN_SAME_OPERATORS and max(same) <= MAX_OTHER_SHAPES:
-        example = _example(counted)
+        example = _example(calls)
         yield Difference(
-            **given,
+            **fields,
             level=Level.BLOCKING,
             sentence=f"The same operators get inputs of other shapes{example}: another problem.",
         )
         return
-    told = f"{texts[0]} of base's and {texts[1]} of new's operator calls have inputs of a shape"
+    sentence = f"{texts[0]} of base's and {texts[1]} of new's operator calls have inputs of a shape"
     level = Level.SAME if min(same) >= 1 - MAX_OTHER_SHAPES else Level.WARNING
-    example = "" if level is Level.SAME else _example(counted)
-    yield Difference(**given, level=level, sentence=f"{told} that the other side has{example}.")
+    example = "" if level is Level.SAME else _example(calls)
+    yield Difference(
+        **fields, level=level, sentence=f"{sentence} that the other side has{example}."
+    )
 
 
 def _operators(sides: Sides) -> dict[tuple[str, str], float]:
@@ -87,17 +89,17 @@ def kernel_differences(base: Sides, new: Sides) -> Iterator[Difference]:
         for side in times
     ]
     texts = [share_text(s, 1) for s in shares]
-    given: dict[str, Any] = {"what": "kernels", "base": texts[0], "new": texts[1]}
-    told = (
+    fields: dict[str, Any] = {"what": "kernels", "base": texts[0], "new": texts[1]}
+    sentence = (
         f"Kernels that both sides have take {texts[0]} of base's kernel time, {texts[1]} of new's"
     )
     if common or _looks_the_same(base, new):
         level = Level.SAME if min(shares) >= MIN_COMMON_KERNELS else Level.WARNING
         more = "" if level is Level.SAME else "; most of the work runs in other kernels"
-        yield Difference(**given, level=level, sentence=f"{told}{more}.")
+        yield Difference(**fields, level=level, sentence=f"{sentence}{more}.")
         return
     yield Difference(
-        **given,
+        **fields,
         level=Level.BLOCKING,
         sentence=(
             "These look like different programs: they have no kernel and no operator in common, "
@@ -127,9 +129,9 @@ def _looks_the_same(base: Sides, new: Sides) -> bool:
     loops = {side.loop for side in (*base, *new)}
     names = []
     for sides in (base, new):
-        mine = {side.summary.get("pair") for side in sides}
-        mine |= {name for side in sides for name, _ in side.operators}
-        mine |= {name for side in sides for _, name, _ in side.regions.keys} - loops
-        mine |= {name for side in sides for name in side.kernels.short_names}
-        names.append(mine - {"", None, OTHERS, GRAPH_NAME})
+        side_names = {side.summary.get("pair") for side in sides}
+        side_names |= {name for side in sides for name, _ in side.operators}
+        side_names |= {name for side in sides for _, name, _ in side.regions.keys} - loops
+        side_names |= {name for side in sides for name in side.kernels.short_names}
+        names.append(side_names - {"", None, OTHERS, GRAPH_NAME})
     return bool(names[0] & names[1])

@@ -47,7 +47,7 @@ def periods(iterations: Sequence[Iteration], *, until_next: bool) -> tuple[Spans
     order = np.lexsort((end, start))
     start, end = start[order], end[order]
     if not until_next or len(start) < 2:
-        kept = _apart(start, end)
+        kept = _without_overlaps(start, end)
         return Spans(start[kept], end[kept]), order[kept]
     distinct = np.append(start[1:] > start[:-1], True)
     start, end, order = start[distinct], end[distinct], order[distinct]
@@ -58,7 +58,7 @@ def periods(iterations: Sequence[Iteration], *, until_next: bool) -> tuple[Spans
     return Spans(start[ended], reach[ended]), order[ended]
 
 
-def _apart(start: Array, end: Array) -> Array:
+def _without_overlaps(start: Array, end: Array) -> Array:
     """Return the places of stretches, sorted by begin, that overlap none that was kept before.
 
     Nested ones and those of several threads would count the same time twice.

@@ -15,13 +15,13 @@ from analyzers.words import count_text, share_text, time_text
 
 
 def verdict_sentence(
-    verdict: ComparisonVerdict, delta: Delta, smallest_ns: int, what: str, *, same: bool
+    verdict: ComparisonVerdict, delta: Delta, smallest_ns: int, quantity: str, *, same: bool
 ) -> str:
     """Return the answer in words, with its number."""
     base, new = time_text(delta.base), time_text(delta.new)
-    went = f"{what} took {base} and takes {new}"
+    went = f"{quantity} took {base} and takes {new}"
     if same:
-        return f"No difference: both sides are the same measurement, {what} took {base}."
+        return f"No difference: both sides are the same measurement, {quantity} took {base}."
     if delta.low is None or delta.high is None:
         return f"Inconclusive: {went}, but no uncertainty can be given, so it may be noise."
     interval = f"{_percent(delta.low, delta)} to {_percent(delta.high, delta)}"
@@ -29,10 +29,10 @@ def verdict_sentence(
         limit = share_text(smallest_ns, delta.base)
         return f"No difference that matters: {went} ({interval}), within ± {limit}."
     if verdict is ComparisonVerdict.INCONCLUSIVE:
-        found = share_text(delta.detectable or 0.0, delta.base)
+        detectable = share_text(delta.detectable or 0.0, delta.base)
         return (
             f"Inconclusive: {went} ({_percent(delta.change, delta)}, but {interval} fits as well); "
-            f"a change of {found} would have been found."
+            f"a change of {detectable} would have been found."
         )
     ratio = delta.base / delta.new if delta.change < 0 else delta.new / delta.base
     word, times = ("Improved", "faster") if delta.change < 0 else ("Regressed", "slower")
@@ -64,8 +64,8 @@ def reader_notes(base: Sides, new: Sides, delta: Delta) -> list[str]:
     notes = []
     for side in (*base, *new):
         if side.warm_up:
-            left = f"{count_text(side.warm_up, 'iteration')} at the beginning left out"
-            notes.append(f"{side.source['name']}: {left}: {side.warm_up_how}.")
+            omission = f"{count_text(side.warm_up, 'iteration')} at the beginning left out"
+            notes.append(f"{side.source['name']}: {omission}: {side.warm_up_how}.")
         if side.loop and (note := _shift_note(side)):
             notes.append(note)
     if delta.low is not None and len(base) == len(new) == 1:

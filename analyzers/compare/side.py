@@ -158,10 +158,10 @@ class Side:
     def with_sidecar(
         self, summary: dict[str, Any], telemetry: dict[str, Any], trace_id: str, name: str
     ) -> Side:
-        """Return the same side with what lies beside the recording; the warm-up is its own.
+        """Return the same side with the files that lie beside the recording.
 
-        A workload that tells how many of its steps were warm-up is believed when the number of
-        its steps fits.
+        A workload that states how many of its steps were warm-up is trusted if the number of its
+        steps matches the iterations.
         """
         side = dataclasses.replace(
             self,
@@ -170,12 +170,12 @@ class Side:
             trace_id=trace_id,
             source={**self.source, "name": name},
         )
-        told, measured = _whole(summary.get("warmup")), _whole(summary.get("steps"))
-        fits = self.loop and len(self.start_ns) in (told + measured, told + measured - 1)
-        if not told or not measured or not fits or told >= len(self.start_ns) - 1:
+        warm_up, measured = _whole(summary.get("warmup")), _whole(summary.get("steps"))
+        fits = self.loop and len(self.start_ns) in (warm_up + measured, warm_up + measured - 1)
+        if not warm_up or not measured or not fits or warm_up >= len(self.start_ns) - 1:
             return side
-        how = f"the workload states {told} steps of warm-up"
-        return dataclasses.replace(side, warm_up=told, warm_up_how=how)
+        how = f"the workload states {warm_up} steps of warm-up"
+        return dataclasses.replace(side, warm_up=warm_up, warm_up_how=how)
 
 
 Sides = Sequence[Side]

@@ -72,8 +72,8 @@ def iteration_counts(
         started = facts.api["start_ns"].to_numpy()
         made, when = _placed(started, np.arange(len(started)), spans)
         if len(facts.devices) > 1 and device >= 0:
-            mine = _of_device(facts, device)[facts.api["thread"].to_numpy()[made]]
-            made, when = made[mine], when[mine]
+            on_device = _of_device(facts, device)[facts.api["thread"].to_numpy()[made]]
+            made, when = made[on_device], when[on_device]
         blocking = np.isin(calls[made], _BLOCKING)
         counts["API calls"] = np.bincount(when, minlength=size).astype(float)
         counts["blocking API calls"] = np.bincount(when[blocking], minlength=size).astype(float)
@@ -95,8 +95,8 @@ def _copies(facts: Facts, rows: Array, per_iteration: Any) -> dict[str, Array]:
     kind = facts.launches["kind"].to_numpy()[rows]
     counts = {}
     for code in np.unique(direction[rows][kind == COPY]).tolist():
-        known = code in set(CopyKind)
-        words = _DIRECTIONS.get(code, CopyKind(code).name.lower() if known else f"kind {code}")
+        is_named = code in set(CopyKind)
+        words = _DIRECTIONS.get(code, CopyKind(code).name.lower() if is_named else f"kind {code}")
         chosen = (kind == COPY) & (direction[rows] == code)
         counts[f"{words} copies"] = per_iteration(chosen)
         counts[f"{words} bytes"] = per_iteration(chosen, size[rows])
@@ -104,17 +104,17 @@ def _copies(facts: Facts, rows: Array, per_iteration: Any) -> dict[str, Array]:
     return counts
 
 
-def roles_by_iteration(facts: Facts, spans: Spans, found: tuple[Iteration, ...]) -> Array:
+def roles_by_iteration(facts: Facts, spans: Spans, iterations: tuple[Iteration, ...]) -> Array:
     """Return what ran in each step, one column a role; without rows when it was not recorded."""
     nothing = np.empty((0, len(ROLES)), np.int64)
-    if not found or len(found) > MAX_ROLE_STEPS:
+    if not iterations or len(iterations) > MAX_ROLE_STEPS:
         return nothing
-    whole = zip(found, spans.start.tolist(), spans.end.tolist(), strict=True)
+    whole = zip(iterations, spans.start.tolist(), spans.end.tolist(), strict=True)
     steps = [dataclasses.replace(i, start_ns=start, end_ns=end) for i, start, end in whole]
-    told = step_breakdown(facts, steps)
-    if len(told) != len(found):
+    breakdown = step_breakdown(facts, steps)
+    if len(breakdown) != len(iterations):
         return nothing
-    return np.array([[step[f"{role}_ns"] for role in ROLES] for step in told], dtype=np.int64)
+    return np.array([[step[f"{role}_ns"] for role in ROLES] for step in breakdown], dtype=np.int64)
 
 
 def operator_calls(facts: Facts, spans: Spans) -> dict[tuple[str, str], float]:
@@ -145,12 +145,12 @@ def peak_bytes(facts: Facts, spans: Spans, device: int) -> dict[str, int]:
     events = events[(inside & (events["device"] == number)).to_numpy()]
     if not len(events):
         return {}
-    taken = int(events["allocated_bytes"].max())
+    in_use = int(events["allocated_bytes"].max())
     peaks = {
-        "peak memory in use": taken,
+        "peak memory in use": in_use,
         "peak memory reserved": int(events["reserved_bytes"].max()),
     }
-    if taken < 0:  # old recordings tell only what was taken and given back
+    if in_use < 0:  # old recordings tell only what was taken and given back
         events = events.sort_values("time_ns", kind="stable")
         peaks["peak memory taken since the first iteration"] = int(events["bytes"].cumsum().max())
     return {name: peak for name, peak in peaks.items() if peak >= 0}

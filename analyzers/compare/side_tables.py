@@ -39,9 +39,10 @@ def iteration_accounts(
     # Without any device nothing was booked: then the host has all of it.
     table[:, ROW_CODE[Row.HOST]] += spans.end - spans.start - table.sum(axis=1)
     places = np.full((len(ROWS), 2), -1, np.int64)
-    mine = np.flatnonzero(iteration == typical)
-    mine = mine[np.argsort(length[mine], kind="stable")]
-    places[row[mine]] = np.column_stack((start[mine], end[mine]))  # the longest comes last
+    in_typical = np.flatnonzero(iteration == typical)
+    in_typical = in_typical[np.argsort(length[in_typical], kind="stable")]
+    # Of several stretches of a row the longest comes last, and stays.
+    places[row[in_typical]] = np.column_stack((start[in_typical], end[in_typical]))
     return table, places
 
 
@@ -67,9 +68,9 @@ def kernels_by_iteration(facts: Facts, in_use: tuple[Array, Array], typical: int
         code = np.minimum(code, MAX_KERNELS)
         names, short = (*names, OTHERS), (*short, OTHERS)
         shapes = np.concatenate((shapes, [NO_SHAPE]))
-    mine = np.flatnonzero(iteration == typical)
+    in_typical = np.flatnonzero(iteration == typical)
     longest = np.full((len(names), 2), -1, np.int64)
-    by_length = mine[np.argsort(duration[mine], kind="stable")]
+    by_length = in_typical[np.argsort(duration[in_typical], kind="stable")]
     begin, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
     ran = rows[by_length]
     longest[code[by_length]] = np.column_stack((begin[ran], end[ran]))
@@ -78,7 +79,7 @@ def kernels_by_iteration(facts: Facts, in_use: tuple[Array, Array], typical: int
         short_names=short,
         shapes=shapes,
         longest=longest,
-        sequence=code[mine[:MAX_SEQUENCE]].astype(np.int32),
+        sequence=code[in_typical[:MAX_SEQUENCE]].astype(np.int32),
         by_iteration=_sparse(iteration, code, duration, len(names)),
     )
 
@@ -122,24 +123,24 @@ def regions_by_iteration(  # noqa: PLR0913 - what the ledger is cut by
     facts: Facts,
     ledger: Ledger,
     spans: Spans,
-    found: tuple[Iteration, ...],
+    iterations: tuple[Iteration, ...],
     device: int,
     *,
     skipped: int,
     typical: int,
 ) -> Regions:
     """Return the ledger by region of the program, for one device."""
-    booked, levels = stretches_by_region(facts, ledger, found)
-    mine = np.flatnonzero((booked["device"] == device).to_numpy())
-    mine = mine[np.argsort(booked["start_ns"].to_numpy()[mine], kind="stable")]
-    stretches = booked.iloc[mine]
+    booked, levels = stretches_by_region(facts, ledger, iterations)
+    on_device = np.flatnonzero((booked["device"] == device).to_numpy())
+    on_device = on_device[np.argsort(booked["start_ns"].to_numpy()[on_device], kind="stable")]
+    stretches = booked.iloc[on_device]
     bounds = Spans(stretches["start_ns"].to_numpy(), stretches["end_ns"].to_numpy())
     iteration, stretch, start, end = overlaps(spans, bounds)
     row = stretches["row"].to_numpy()[stretch].astype(np.int64)
     keys: list[tuple[str, str, str]] = []
     codes, which = [], []
     for level, code, texts in levels:
-        region = code[mine][stretch]
+        region = code[on_device][stretch]
         number, unique = pd.factorize(region * len(ROWS) + row)
         codes.append(number + len(keys))
         which.append(np.arange(len(number)))

@@ -127,13 +127,13 @@ def between_iterations(base: Array, new: Array) -> Estimate:
     sides = (base, new)
     times = [correlation_time(s) for s in sides]
     medians = [float(np.median(s)) for s in sides]
-    drawn = [
+    resamples = [
         (median_resamples(s, rng) - m) * math.sqrt(t)
         for s, m, t in zip(sides, medians, times, strict=True)
     ]
     sizes = [len(s) / t for s, t in zip(sides, times, strict=True)]
-    freedom = _freedom([float(d.var()) for d in drawn], sizes)
-    error = math.sqrt(float(drawn[0].var() + drawn[1].var())) * _small(freedom)
+    freedom = _freedom([float(d.var()) for d in resamples], sizes)
+    error = math.sqrt(float(resamples[0].var() + resamples[1].var())) * _small(freedom)
     change = medians[1] - medians[0]
     reach = _quantile(freedom, 1 - LEVEL / 2) * error
     time = sum(t * len(s) for s, t in zip(sides, times, strict=True)) / (len(base) + len(new))
@@ -270,8 +270,8 @@ def between_accounts(base: tuple[Array, Array], new: tuple[Array, Array]) -> Col
         means.append(np.append(mean, rest))
         time = correlation_time(durations)
         times = np.array([max(time, correlation_time(c)) for c in parts.T] + [time])
-        drawn = _account_resamples(whole[order], rng)
-        centred = (drawn - drawn.mean(axis=0)) * np.sqrt(times)
+        resamples = _account_resamples(whole[order], rng)
+        centred = (resamples - resamples.mean(axis=0)) * np.sqrt(times)
         spreads.append(centred.var(axis=0))
         sizes.append(len(durations) / times)
     freedom = _freedom_of(spreads, sizes)
@@ -283,7 +283,7 @@ def _account_resamples(ordered: Array, rng: np.random.Generator) -> Array:
     """Return middle-half means of the parts and what they leave of the median, a row a resample."""
     count = len(ordered)
     at_a_time = max(1, MAX_DRAWN // count)
-    found = []
+    batches = []
     for begin in range(0, ROW_RESAMPLES, at_a_time):
         size = min(at_a_time, ROW_RESAMPLES - begin)
         counts = rng.multinomial(count, np.full(count, 1 / count), size)
@@ -292,8 +292,8 @@ def _account_resamples(ordered: Array, rng: np.random.Generator) -> Array:
         below = np.argmax(2 * reach >= count, axis=1)
         above = np.argmax(2 * reach > count, axis=1)
         median = (ordered[below, -1] + ordered[above, -1]) / 2
-        found.append(np.column_stack((parts, median - parts.sum(axis=1))))
-    return np.concatenate(found)
+        batches.append(np.column_stack((parts, median - parts.sum(axis=1))))
+    return np.concatenate(batches)
 
 
 def welch(base: Array, new: Array) -> Columns:
@@ -328,9 +328,9 @@ def _alike(base: Array, new: Array) -> Columns:
     sides = (base, new)
     change = new.mean(axis=0) - base.mean(axis=0)
     squares = sum(((s - s.mean(axis=0)) ** 2).sum(axis=0) for s in sides)
-    left = len(base) + len(new) - 2
-    error = np.sqrt(squares / max(left, 1) * (1 / len(base) + 1 / len(new)))
-    return _columns(change, error, np.full(base.shape[1], float(left)))
+    freedom = len(base) + len(new) - 2
+    error = np.sqrt(squares / max(freedom, 1) * (1 / len(base) + 1 / len(new)))
+    return _columns(change, error, np.full(base.shape[1], float(freedom)))
 
 
 def from_moments(
@@ -361,10 +361,10 @@ def adjusted(p_values: Array) -> Array:
     Benjamini and Hochberg (1995); NaN stays NaN and does not count.
     """
     result = np.full(len(p_values), np.nan)
-    known = np.flatnonzero(np.isfinite(p_values))
-    if not len(known):
+    finite = np.flatnonzero(np.isfinite(p_values))
+    if not len(finite):
         return result
-    order = known[np.argsort(p_values[known], kind="stable")]
+    order = finite[np.argsort(p_values[finite], kind="stable")]
     scaled = p_values[order] * len(order) / np.arange(1, len(order) + 1)
     result[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return result
@@ -374,14 +374,14 @@ def _columns(change: Array, error: Array, freedom: Array) -> Columns:
     """Return intervals and tests from standard errors and degrees of freedom."""
     from scipy.special import stdtr, stdtrit  # slow to load, and only comparisons need it
 
-    known = freedom > 0
-    usable = np.where(known, freedom, 1.0)
+    has_freedom = freedom > 0
+    usable = np.where(has_freedom, freedom, 1.0)
     reach = stdtrit(usable, 1 - LEVEL / 2) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(error > 0, np.abs(change) / error, np.where(change != 0, np.inf, 0.0))
     p_value = 2 * stdtr(usable, -ratio)
     detectable = reach + stdtrit(usable, POWER) * error
-    silent = np.where(known, 0.0, np.nan)
+    silent = np.where(has_freedom, 0.0, np.nan)
     parts = (change - reach, change + reach, p_value, detectable)
     return Columns(change, *(part + silent for part in parts))
 
@@ -393,9 +393,9 @@ def _freedom(spreads: list[float], sizes: list[float]) -> float:
 
 def _freedom_of(spreads: list[Array], sizes: list[Array]) -> Array:
     """Return Welch's degrees of freedom for squared errors from so many independent units."""
-    left = [np.maximum(n - 1, 0.5) for n in sizes]
-    below = sum(s**2 / n for s, n in zip(spreads, left, strict=True))
-    plain = np.asarray(left[0] + left[1])
+    freedoms = [np.maximum(n - 1, 0.5) for n in sizes]
+    below = sum(s**2 / n for s, n in zip(spreads, freedoms, strict=True))
+    plain = np.asarray(freedoms[0] + freedoms[1])
     total = (spreads[0] + spreads[1]) ** 2
     freedom: Array = np.where(below > 0, total / np.where(below > 0, below, 1.0), plain)
     return freedom

@@ -342,17 +342,17 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of ``whyslow compare --json``."""
         data = dataclasses.asdict(self)
-        for given, stated in zip(data["comparability"], self.comparability, strict=True):
-            given["blocking"] = stated.blocking
-        for given, metric in zip(data["metrics"], self.metrics, strict=True):
-            given["verdict"] = metric.verdict
+        for fields, difference in zip(data["comparability"], self.comparability, strict=True):
+            fields["blocking"] = difference.blocking
+        for fields, metric in zip(data["metrics"], self.metrics, strict=True):
+            fields["verdict"] = metric.verdict
         delta = self.delta
-        told = delta is not None and delta.low is not None and delta.high is not None
+        has_interval = delta is not None and delta.low is not None and delta.high is not None
         return {
             "schema": SCHEMA,
             **data,
             "delta_ns_per_iteration": None if delta is None else int(delta.change),
-            "ci95_ns": [delta.low, delta.high] if told and delta is not None else None,
+            "ci95_ns": [delta.low, delta.high] if has_interval and delta is not None else None,
             "waterfall": {row.row: row.change_ns for row in self.waterfall},
             "waterfall_rows": data["waterfall"],
         }

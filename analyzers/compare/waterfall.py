@@ -44,10 +44,10 @@ def waterfall_rows(
     columns = _row_columns(base, new, accounts, same=same)
     names = [*(row.value for row in ROWS), REMAINDER]
     values = [[*a.rows_ns.tolist(), a.remainder_ns] for a in accounts]
-    moved = np.array([b or n for b, n in zip(*values, strict=True)], dtype=bool)
+    nonzero = np.array([b or n for b, n in zip(*values, strict=True)], dtype=bool)
     p_adjusted = np.full(len(names), np.nan)
     if columns is not None:
-        p_adjusted[moved] = adjusted(columns.p_value[moved])
+        p_adjusted[nonzero] = adjusted(columns.p_value[nonzero])
     rows = []
     for place, name in enumerate(names):
         before, after = values[0][place], values[1][place]
@@ -95,8 +95,8 @@ def _with_evidence(
 ) -> WaterfallRow:
     """Add where to look on both sides, and what is behind the change."""
     whole = {OUTSIDE, *(side.loop for side in (*base, *new))}  # says no more than the row
-    mine = [r for r in regions if r.row.value == row.row and r.time.change]
-    most = max(mine, key=lambda r: (r.name not in whole, abs(r.time.change)), default=None)
+    row_regions = [r for r in regions if r.row.value == row.row and r.time.change]
+    most = max(row_regions, key=lambda r: (r.name not in whole, abs(r.time.change)), default=None)
     places = [
         _place(sides[account.recording], account.recording, row.row)
         for sides, account in zip((base, new), accounts, strict=True)
@@ -130,12 +130,12 @@ def _role_note(row: str, base: Sides, new: Sides) -> str:
             shares.append(share_text(spent / whole, 1, exact=True))
     if not any(int(s.roles_ns[:, place].sum()) for s in (*base, *new)):
         return ""
-    told = (
+    sentence = (
         f"Fetching data (DataLoader) takes {shares[0]} of an iteration on base, {shares[1]} on new"
     )
     if not any(s.warm_up for s in (*base, *new)):
-        return f"{told}."
-    return f"{told} (with the warm-up that was left out: {shares[2]} and {shares[3]})."
+        return f"{sentence}."
+    return f"{sentence} (with the warm-up that was left out: {shares[2]} and {shares[3]})."
 
 
 def _region_note(most: RegionChange | None) -> str:

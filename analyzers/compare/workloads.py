@@ -18,8 +18,8 @@ MAX_COUNT_RATIO = 1.5  # of iterations, before it is worth a warning
 def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
     """Compare the ranges that are iterations, and how many were recorded."""
     loops = [sorted({side.loop for side in sides}) for sides in (base, new)]
-    found = [bool(side.loop) for side in (*base, *new)]
-    if any(found) and not all(found):
+    has_loop = [bool(side.loop) for side in (*base, *new)]
+    if any(has_loop) and not all(has_loop):
         missing = next(s for s in (*base, *new) if not s.loop)
         yield Difference(
             what="window",
@@ -33,7 +33,7 @@ def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
             ),
         )
         return
-    if all(found):
+    if all(has_loop):
         why = "Make sure that both are one iteration of the same work."
         yield stated_difference(
             "window", "The range that is an iteration", loops, Level.WARNING, why
@@ -55,16 +55,16 @@ def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
 
 def _counts(counts: list[list[int]]) -> Difference:
     texts = [", ".join(f"{c:,}" for c in side) for side in counts]
-    given: dict[str, Any] = {"what": "iterations", "base": texts[0], "new": texts[1]}
+    fields: dict[str, Any] = {"what": "iterations", "base": texts[0], "new": texts[1]}
     sizes = [float(np.mean(side)) for side in counts]
     if sizes[0] == sizes[1]:
         sentence = f"Iterations: {texts[0]} on both sides."
         if counts[0] != counts[1]:
             sentence = f"Iterations: {texts[0]} on base, {texts[1]} on new."
-        return Difference(**given, level=Level.SAME, sentence=sentence)
+        return Difference(**fields, level=Level.SAME, sentence=sentence)
     much = max(sizes) > MAX_COUNT_RATIO * min(sizes)
     return Difference(
-        **given,
+        **fields,
         level=Level.WARNING if much else Level.INFO,
         sentence=(
             f"The number of iterations differs: {texts[0]} on base, {texts[1]} on new; "
@@ -89,16 +89,16 @@ def workload_differences(base: Sides, new: Sides) -> Iterator[Difference]:
 
 def _results(base: Sides, new: Sides) -> Difference:
     """Compare what the programs computed; a faster wrong result is worth nothing."""
-    known = [
+    results = [
         [side.summary.get("result") or {} for side in sides if side.summary.get("result")]
         for sides in (base, new)
     ]
-    if not known[0] or not known[1]:
+    if not results[0] or not results[1]:
         return stated_difference("result", "The result", [[""], [""]], Level.UNKNOWN)
-    first, apart = known[0][0], 0.0
-    for other in (*known[0][1:], *known[1]):
-        apart = max(apart, _apart(first, other))
-    agrees = apart <= 1.0
+    first, distance = results[0][0], 0.0
+    for other in (*results[0][1:], *results[1]):
+        distance = max(distance, _distance(first, other))
+    agrees = distance <= 1.0
     sentence = "Both sides compute the same result, within the workload's own tolerance."
     if not agrees:
         sentence = (
@@ -109,7 +109,7 @@ def _results(base: Sides, new: Sides) -> Difference:
     return Difference(what="result", base="", new="", level=level, sentence=sentence)
 
 
-def _apart(first: dict[str, Any], other: dict[str, Any]) -> float:
+def _distance(first: dict[str, Any], other: dict[str, Any]) -> float:
     """Return the largest difference between two results, in units of what is tolerated."""
     values = first.get("values") or [], other.get("values") or []
     if len(values[0]) != len(values[1]):
@@ -125,17 +125,17 @@ def _apart(first: dict[str, Any], other: dict[str, Any]) -> float:
 def rank_differences(base: Sides, new: Sides) -> Iterator[Difference]:
     """Tell processes of one distributed job from repeated runs."""
     ranks = [[side.source.get("rank") or "" for side in sides] for sides in (base, new)]
-    known = [sorted({rank for rank in side if rank}, key=int) for side in ranks]
-    if not all(known):
+    distinct = [sorted({rank for rank in side if rank}, key=int) for side in ranks]
+    if not all(distinct):
         return
-    texts = [", ".join(side) for side in known]
-    given: dict[str, Any] = {"what": "ranks", "base": texts[0], "new": texts[1]}
-    if max(map(len, known)) > 1:
+    texts = [", ".join(side) for side in distinct]
+    fields: dict[str, Any] = {"what": "ranks", "base": texts[0], "new": texts[1]}
+    if max(map(len, distinct)) > 1:
         label, several = next(
-            (n, t) for n, t, k in zip(("base", "new"), texts, known, strict=True) if len(k) > 1
+            (n, t) for n, t, k in zip(("base", "new"), texts, distinct, strict=True) if len(k) > 1
         )
         yield Difference(
-            **given,
+            **fields,
             level=Level.BLOCKING,
             sentence=(
                 f"The recordings of {label} are of ranks {several} of a distributed job. Ranks are "
