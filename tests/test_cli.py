@@ -22,6 +22,7 @@ import cli.main as cli
 import jobs.job as worker
 from analyzers.finding import Row
 from analyzers.words import time_text
+from cli.diagnose import diagnosis_text
 from library import cache
 from tests import scenarios
 
@@ -276,7 +277,7 @@ def test_an_interrupted_command_ends_soon_and_leaves_nothing_behind(data_dir):
 def test_names_in_a_recording_cannot_command_the_terminal():
     report = json.loads(whyslow("diagnose", scenarios.sync(), "--json").stdout)
     report["findings"][0]["title"] = "evil \x1b[2J\r name \u202e"
-    text = cli._in_words(report)
+    text = diagnosis_text(report)
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert "evil \ufffd[2J\ufffd name \ufffd" in text

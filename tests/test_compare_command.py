@@ -16,7 +16,7 @@ import jobs.job as worker
 from analyzers.compare.compare import compare
 from analyzers.compare.measure import measure
 from analyzers.facts.facts import WindowError, build_facts
-from cli import compare_options
+from cli import compare as compare_command
 from library import analyses, cache, comparisons
 from reports import comparison_text
 from tests.compare_scenarios import noisy, side
@@ -99,17 +99,17 @@ def test_what_cannot_be_compared_is_refused_in_one_line(capsys, arguments):
 @pytest.mark.parametrize("text", ["three", "-1%", "nan", ""])
 def test_a_gate_that_is_no_percentage_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError):
-        compare_options.percent(text)
+        compare_command.percent(text)
 
 
 def test_a_percentage_is_read_with_and_without_its_sign():
-    assert compare_options.percent("3%") == compare_options.percent("3") == 0.03
+    assert compare_command.percent("3%") == compare_command.percent("3") == 0.03
 
 
 def test_options_may_follow_the_new_recordings():
     given = ["compare", "a", "b", "--", "c", "--json"]
-    assert compare_options.with_separator(given) == ["compare", "a", "b", "--new", "c", "--json"]
-    assert compare_options.with_separator(["export", "--", "x"]) == ["export", "--", "x"]
+    assert compare_command.with_separator(given) == ["compare", "a", "b", "--new", "c", "--json"]
+    assert compare_command.with_separator(["export", "--", "x"]) == ["export", "--", "x"]
 
 
 def test_markdown_and_junit_say_the_verdict(capsys, tmp_path):
@@ -154,9 +154,9 @@ def test_a_gate_passes_only_what_its_interval_rules_out():
     rng = np.random.default_rng(2)
     base = side(noisy(rng, 12, spread=0.05))
     noise = compare([base], [side(noisy(rng, 12, spread=0.05), name="new")])
-    assert compare_options.gate(noise, 0.001).status == compare_options.INCONCLUSIVE
-    assert compare_options.gate(noise, 0.5).status == compare_options.ANSWERED
-    assert compare_options.gate(noise, None).status == compare_options.ANSWERED
+    assert compare_command.gate(noise, 0.001).status == compare_command.INCONCLUSIVE
+    assert compare_command.gate(noise, 0.5).status == compare_command.ANSWERED
+    assert compare_command.gate(noise, None).status == compare_command.ANSWERED
 
 
 # --- what is kept -------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import cli.main as cli
 import jobs.job as worker
+from cli.options import parser
 from collectors import collectors
 from collectors.schema import TABLES
 
@@ -43,7 +43,7 @@ def commands_of(parser):
     return {name: command for action in actions for name, command in action.choices.items()}
 
 
-COMMANDS = commands_of(cli._parser())
+COMMANDS = commands_of(parser())
 
 
 def code_lines(text):

@@ -1,4 +1,4 @@
-"""The options of ``whyslow report``, and what becomes of the recordings it was given."""
+"""``whyslow report``: write a diagnosis or a comparison to HTML, Markdown or JSON files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jobs.job as worker
 from analyzers.words import size_text
-from cli.compare_options import NEW_OPTION
+from cli.compare import NEW_OPTION, compare_sides
+from cli.recordings import open_with_progress, stored_analysis
+from cli.terminal import printable, writing_to
+from library import cache
 from reports.privacy import KINDS
 
 if TYPE_CHECKING:
@@ -129,7 +133,7 @@ class ReportRequest:
         return self.write(document, [source for _, source in sources])
 
 
-def wanted(chosen: argparse.Namespace) -> ReportRequest:
+def report_request(chosen: argparse.Namespace) -> ReportRequest:
     """Return what the command line asks for.
 
     Raises:
@@ -154,3 +158,43 @@ def wanted(chosen: argparse.Namespace) -> ReportRequest:
         raise RefusedError("--base-url: not an address that begins with http:// or https://")
     asked = Asked(privacy=privacy_of(kinds), base_url=base_url)
     return ReportRequest(targets=targets, asked=asked)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Write the report."""
+    request = report_request(chosen)
+    if len(chosen.recordings) > 1 or chosen.new:
+        base, new, comparison = compare_sides(chosen)
+        what_if = _baseline_predictions(base[0], chosen.window, comparison)
+        with writing_to(request.first):
+            what = request.compare(base, new, comparison, what_if)
+    else:
+        what = _write_diagnosis(chosen, request)
+    print(printable(what))
+
+
+def _baseline_predictions(baseline: Trace, window: str, comparison: Comparison) -> WhatIf | None:
+    """Return what a change of the baseline would win; None where nothing can stand beside it."""
+    from analyzers.compare.types import ComparisonVerdict
+
+    if comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
+        return None
+    return worker.predict_compared(baseline, window, comparison.base.recordings[0].warm_up)
+
+
+def _write_diagnosis(chosen: argparse.Namespace, request: ReportRequest) -> str:
+    from collectors.errors import DamagedError
+
+    path, window = chosen.recordings[0], chosen.window
+    counters = open_with_progress(chosen.counters).trace.id if chosen.counters else ""
+    for is_last in (False, True):
+        stored = stored_analysis(path, window, counters)
+        trace = cache.named(cache.get(stored.trace_id), stored.name)
+        try:
+            with writing_to(request.first):
+                return request.diagnose(trace, stored, window, counters)
+        except DamagedError:  # noticed only while its tables are read: made anew, once
+            if is_last:
+                raise
+            cache.remove(trace.id)
+    raise AssertionError

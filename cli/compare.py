@@ -1,14 +1,21 @@
-"""What ``whyslow compare`` takes, writes, and answers to whoever called it."""
+"""``whyslow compare``: say whether a program got faster, in words, in files and as a status."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import jobs.job as worker
+from cli.recordings import opened_trace
+from cli.terminal import progress_bar, writing_to
+
 if TYPE_CHECKING:
     from analyzers.compare.types import Comparison
+    from collectors.trace import Trace
 
 ANSWERED, REGRESSED, INCONCLUSIVE = 0, 1, 4
 SEPARATOR, NEW_OPTION = "--", "--new"
@@ -19,10 +26,10 @@ def with_separator(arguments: Sequence[str]) -> list[str]:
 
     ``compare A B -- C D --json`` reads better than ``--new``, but to a parser ``--`` ends options.
     """
-    found = list(arguments)
-    if found[:1] in (["compare"], ["report"]) and SEPARATOR in found:
-        found[found.index(SEPARATOR)] = NEW_OPTION
-    return found
+    words = list(arguments)
+    if words[:1] in (["compare"], ["report"]) and SEPARATOR in words:
+        words[words.index(SEPARATOR)] = NEW_OPTION
+    return words
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -62,7 +69,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         type=percent,
         default=None,
         metavar="PERCENT",
-        help="exit 1 when an iteration takes this much longer, 4 when that cannot be told",
+        help="exit 1 when an iteration takes this much longer, 4 when that cannot be determined",
     )
     command.add_argument("--json", action="store_true", help="print the answer as JSON")
     command.add_argument(
@@ -92,16 +99,16 @@ def sides(chosen: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     Raises:
         RefusedError: It cannot be told which is which.
     """
-    given: list[Path] = list(chosen.recordings)
+    recordings: list[Path] = list(chosen.recordings)
     if chosen.new:
-        return given, list(chosen.new)
-    if len(given) == 2:
-        return given[:1], given[1:]
+        return recordings, list(chosen.new)
+    if len(recordings) == 2:
+        return recordings[:1], recordings[1:]
     from collectors.errors import RefusedError
 
     raise RefusedError(
         "compare: give BASE NEW, or BASE [BASE ...] -- NEW [NEW ...]; "
-        f"{len(given)} recordings without -- do not tell which is which"
+        f"{len(recordings)} recordings without -- do not tell which is which"
     )
 
 
@@ -130,8 +137,8 @@ def gate(comparison: Comparison, allowed: float | None) -> Gate:
     if allowed is None:
         failure = comparison.sentence if verdict is ComparisonVerdict.REGRESSED else ""
         open_answers = (ComparisonVerdict.INCONCLUSIVE, ComparisonVerdict.NOT_COMPARABLE)
-        told = comparison.sentence if verdict in open_answers else ""
-        return Gate(ANSWERED, failure, told)
+        undecided = comparison.sentence if verdict in open_answers else ""
+        return Gate(ANSWERED, failure, undecided)
     if delta is None or delta.low is None or delta.high is None:
         return Gate(INCONCLUSIVE, inconclusive=comparison.sentence)
     limit_ns = allowed * delta.base
@@ -161,3 +168,30 @@ def written(comparison: Comparison, chosen: argparse.Namespace) -> tuple[str, Ga
     if chosen.json:
         return f"{comparison.to_json()}\n", answer
     return comparison_text.to_text(comparison), answer
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Print the comparison; return what the gate answers."""
+    *_, comparison = compare_sides(chosen, smallest=chosen.smallest, anyway=chosen.anyway)
+    with writing_to(chosen.markdown or chosen.junit or Path("stdout")):
+        text, answer = written(comparison, chosen)
+    sys.stdout.write(text)
+    return answer.status
+
+
+def compare_sides(
+    chosen: argparse.Namespace, *, smallest: float | None = None, anyway: bool = False
+) -> tuple[list[Trace], list[Trace], Comparison]:
+    """Compare recordings; two are opened at a time, as there are two sides."""
+    from library import comparisons
+
+    base, new = sides(chosen)
+    with progress_bar("compare") as show, ThreadPoolExecutor(comparisons.AT_A_TIME) as threads:
+        traces = list(threads.map(lambda path: opened_trace(path, show), [*base, *new]))
+        both_sides = traces[: len(base)], traces[len(base) :]
+        options = {"window": chosen.window, "device": chosen.device}
+        options |= {"smallest": smallest, "anyway": anyway}
+        return (
+            *both_sides,
+            comparisons.compare_recordings(*both_sides, **options, measure=worker.measure),
+        )

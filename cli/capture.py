@@ -1,0 +1,60 @@
+"""``whyslow capture``: run a program under profilers and open what they record."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+from typing import Any
+
+import jobs.job as worker
+from cli.terminal import exit_on_signal, printable, progress_bar, progress_step
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add what is run, with which tools, and how often."""
+    command.usage = "%(prog)s [options] (WORKLOAD | PAIR | -- COMMAND …)"
+    command.epilog = "`python -m workloads` lists the pairs; they need PyTorch."
+    command.add_argument("workload", nargs="*", metavar="WORKLOAD", help="or -- COMMAND …")
+    command.add_argument(
+        "--with",
+        dest="tools",
+        default="nsys",
+        metavar="TOOLS",
+        help="nsys, torch, ncu, telemetry, several with commas, or all (default: nsys)",
+    )
+    command.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each (1)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="where recordings are put")
+    command.add_argument(
+        "--timeout", type=float, default=600.0, metavar="S", help="seconds for one run (600)"
+    )
+    for name, meaning in (
+        ("steps", "how many steps a workload measures"),
+        ("warmup", "how many steps a workload does before"),
+        ("seed", "what a workload draws its random numbers from"),
+    ):
+        command.add_argument(f"--{name}", type=int, metavar="N", help=meaning)
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where a workload runs")
+    command.add_argument("--python", default="", metavar="PATH", help="what runs a workload")
+    command.add_argument(
+        "--whole-graphs", action="store_true", help="record CUDA graphs as one block each (nsys)"
+    )
+    command.add_argument("--rate", type=float, default=0.0, metavar="HZ", help="of telemetry (10)")
+    command.add_argument("--job", default="", help=argparse.SUPPRESS)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Run the capture and say what it recorded."""
+    from captures import capturing, words
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, exit_on_signal)  # so that everything it started is ended
+    with progress_bar(" ".join(chosen.workload or chosen.command)) as draw:
+        show = None if draw is None else lambda part, stage: draw(progress_step(part, stage))
+        capture = capturing.carry_out(chosen, _open_for_capture, show)
+    print("\n".join(printable(line) for line in words.in_words(capture)))
+    capturing.check(capture)
+
+
+def _open_for_capture(path: Path, window: str) -> Any:
+    return worker.open_recording(path, window=window)

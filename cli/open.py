@@ -1,0 +1,100 @@
+"""``whyslow open``: open recordings in the browser, served until the command is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cli.recordings import open_with_progress
+from cli.terminal import exit_on_signal
+
+SERVER_WAIT_S = 30.0  # a cold start takes 2 s; a busy disk may need a lot longer
+HOST = "127.0.0.1"
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the recordings and the server's options."""
+    command.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    command.add_argument("--no-browser", action="store_true", help="only print the address")
+    command.add_argument("--port", type=int, default=0, help="port of the server (default: free)")
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Open the recordings and serve the pages."""
+    import webbrowser
+
+    port = _free_port(chosen.port)
+    trace_id = ""
+    for path in chosen.paths:
+        trace_id = open_with_progress(path).trace.id
+    signal.signal(signal.SIGTERM, exit_on_signal)  # or the server would go on without us
+    with _server(port) as process:
+        url = f"http://{HOST}:{port}/?trace={trace_id}"
+        _wait_until_healthy(process, port)
+        print(f"whyslow is at {url} (stop it with Ctrl-C)", flush=True)
+        if not chosen.no_browser:
+            webbrowser.open(url)
+        status = process.wait()
+        if status:
+            _server_failed(f"stopped with exit status {status}")
+
+
+def _free_port(requested: int) -> int:
+    """Return ``requested``, or any free port for 0."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, requested))
+        except (OSError, OverflowError):
+            _server_failed(f"cannot listen on port {requested}")
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def _server(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the pages; they end with us."""
+    app = Path(__file__).resolve().parents[1] / "app.py"
+    command = [sys.executable, "-m", "streamlit", "run", str(app), "--server.headless=true"]
+    command += [f"--server.address={HOST}", f"--server.port={port}"]
+    command += ["--browser.gatherUsageStats=false", "--client.showErrorDetails=none"]
+    process = subprocess.Popen(command, cwd=app.parent, stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
+    import urllib.error  # slow to import, and no other command needs it
+    import urllib.request
+
+    deadline = time.monotonic() + SERVER_WAIT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            _server_failed(f"stopped with exit status {process.returncode}")
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            # A proxy of the environment has no business with our own machine.
+            direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            direct.open(f"http://{HOST}:{port}/_stcore/health", timeout=2).close()
+            return
+        time.sleep(0.1)
+    _server_failed(f"did not answer on port {port} within {SERVER_WAIT_S:g} s")
+
+
+def _server_failed(trouble: str) -> None:
+    from collectors.errors import EnvironmentFailedError
+
+    raise EnvironmentFailedError(f"the page's server {trouble}. Is the port free? Choose --port")

@@ -1,0 +1,45 @@
+"""``whyslow whatif``: predict what changes to a program would gain."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import jobs.job as worker
+from cli.terminal import printable, progress_bar
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the recording, the form of the answer and the kernels to speed up."""
+    command.add_argument("path", type=Path, metavar="PATH")
+    command.add_argument("--json", action="store_true", help="print the answer as JSON")
+    command.add_argument(
+        "--speed-up",
+        action="append",
+        default=[],
+        metavar="KERNEL=TIMES",
+        help="also predict for kernels with KERNEL in their name that run TIMES as fast",
+    )
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Print the predictions."""
+    from library import predictions
+
+    speed_ups = [predictions.parse_speed_up(text) for text in chosen.speed_up]
+    with progress_bar(chosen.path.name) as show:
+        what_if = worker.use_recording(
+            chosen.path,
+            lambda recording: worker.predict(
+                recording.trace, recording.stored.report.window, speed_ups, show
+            ),
+            window=chosen.window,
+            on_progress=show,
+        )
+    if chosen.json:
+        sys.stdout.write(f"{json.dumps(what_if.to_dict(), indent=1)}\n")
+        return
+    lines = predictions.in_words(what_if, chosen.path.name).split("\n")
+    sys.stdout.write("\n".join(printable(line) for line in lines))
