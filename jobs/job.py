@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 MAX_LIMIT = 1e9  # GB or seconds; more does not fit into what the system counts with
 POLL_S = 0.05
+PATIENCE_S = 1.0  # until what was killed is gone; an answer does not wait longer for it
 PROGRESS_EVERY_S = 0.1
 READING_SHARE = 0.75  # of the time from file to verdict; the rest is the analysis
 MAX_ANSWER_BYTES = 1 << 20
@@ -479,35 +480,9 @@ def one_line(error: BaseException | str) -> str:
 
 def kill_session(session: int, folder: Path) -> None:
     """Stop every process of ``session``, and what left it but was started for ``folder``."""
-    for _ in range(3):  # one that was being born while we looked is found the next time
-        members = _members(session, f"{JOB_VARIABLE}={folder}")
-        for pid in set(members) - {os.getpid()}:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        if not members:
-            return
+    from collectors.processes import in_session, kill, with_variable  # the package loads Arrow
 
-
-def _members(session: int, mark: str) -> list[int]:
-    members = []
-    marked = os.fsencode(mark)
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                # The name in brackets may hold anything; state, parent, group, session follow it.
-                after_name = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                if after_name[0] == "Z":
-                    continue
-                if int(after_name[3]) == session or marked in _environment(entry):
-                    members.append(int(entry.name))
-    return members
-
-
-def _environment(process: Path) -> list[bytes]:
-    try:
-        return (process / "environ").read_bytes().split(b"\0")
-    except OSError:  # of someone else, or gone
-        return []
+    kill(in_session(session), with_variable(JOB_VARIABLE, str(folder)), patience_s=PATIENCE_S)
 
 
 def _start_child(folder: Path, order: dict[str, str], limits: Limits) -> subprocess.Popen[bytes]:
@@ -584,7 +559,9 @@ def _explain_death(status: int, log: str, name: str, limits: Limits) -> tuple[st
             f"{name}: the system stopped the reader, probably for lack of memory. Close other "
             "programs, or set WHYSLOW_LIMIT_MEMORY_GB below what is free"
         )
-    how = f"crashed ({_signal_name(-status)})" if status < 0 else f"stopped (exit status {status})"
+    from collectors.processes import signal_name  # the package loads Arrow
+
+    how = f"crashed ({signal_name(-status)})" if status < 0 else f"stopped (exit status {status})"
     return "TraceError", f"{name}: a defect of whyslow: the reader {how} without an answer"
 
 
@@ -595,13 +572,6 @@ def _end_of_log(folder: Path) -> str:
             return log.read().decode("utf-8", "replace")
     except OSError:
         return ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _failure(kind: str, message: str) -> Exception:
@@ -633,6 +603,7 @@ def main() -> int:
     # A library that runs out of memory while it is loaded crashes, so load them before there is
     # a limit; no recording was touched yet.
     importlib.import_module("analyzers")
+    importlib.import_module("psutil")  # the watch needs it, most of all when memory is out
     importlib.import_module("collectors").collectors()
     try:
         _set_limits(limits)

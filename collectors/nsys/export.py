@@ -20,6 +20,7 @@ from pathlib import Path
 
 from collectors.errors import EnvironmentFailedError, RefusedError
 from collectors.input_file import shown_name
+from collectors.processes import signal_name
 from collectors.sqlite_file import is_sqlite
 from collectors.trace import file_size_limit
 
@@ -205,20 +206,13 @@ def _failure(name: str, code: int, printed: str) -> EnvironmentFailedError | Ref
         )
     if code < 0:
         return RefusedError(
-            f"{name}: nsys crashed while exporting it ({_signal_name(-code)}). "
+            f"{name}: nsys crashed while exporting it ({signal_name(-code)}). "
             f"Run where it was recorded: {WAY_OUT}"
         )
     return RefusedError(
         f"{name}: nsys cannot read it ({_reason(printed, code)}). If it is complete, "
         f"run where it was recorded: {WAY_OUT}"
     )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _reason(printed: str, code: int) -> str:
