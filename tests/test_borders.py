@@ -29,7 +29,7 @@ WORDS = {
     "analyzers.words",
     "collectors.schema",
 }
-SERVER = {"anyio", "itsdangerous", "markupsafe", "starlette"}
+SERVER = {"anyio", "itsdangerous", "starlette"}
 TRACE = {"collectors.errors", "collectors.schema", "collectors.trace"}
 READER = TRACE | {"collectors.input_file", "collectors.processes", "collectors.sqlite_file"}
 FACTS = WORDS | TRACE | {"analyzers.facts"}
@@ -52,7 +52,7 @@ BORDERS = (
     ("collectors/input_file.py", {"collectors.errors"}, set()),
     ("collectors/sqlite_file.py", READER, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("collectors/nsys", READER, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
-    ("collectors/ncu", READER, {*NUMBERS, "google"}),
+    ("collectors/ncu", READER, NUMBERS),
     ("collectors/torch_profiler", READER, {*NUMBERS, "msgspec"}),
     ("collectors/telemetry/sampler.py", set(), {"psutil", "pynvml"}),
     ("collectors/telemetry", READER, {*NUMBERS, "sqlite_utils"}),
@@ -82,19 +82,19 @@ BORDERS = (
     ("analyzers/__init__.py", {"analyzers.analysis", "analyzers.report", *TRACE}, set()),
     ("analyzers", WORDS, NUMBERS),
     ("library/predictions.py", STORE, {"numba"}),
-    ("library", STORE, {*NUMBERS, "filelock", "msgspec", "psutil"}),
+    ("library", STORE, {*NUMBERS, "msgspec", "psutil"}),
     ("timeline", STORE, {*NUMBERS, "msgspec"}),
     ("exports", STORE, NUMBERS),
-    ("reports", STORE, {*NUMBERS, "jinja2", "markupsafe", "plotly", "rich"}),
-    ("jobs", STORE | {"timeline"}, {"filelock", "msgspec", "psutil", "pyarrow"}),
-    ("captures", STORE | {"jobs"}, {"filelock", "numpy", "psutil"}),
-    ("cli", STORE | {"captures", "exports", "jobs", "reports", "timeline"}, {"rich"}),
+    ("reports", STORE, {*NUMBERS, "plotly"}),
+    ("jobs", STORE | {"timeline"}, {"psutil", "pyarrow"}),
+    ("captures", STORE | {"jobs"}, {"numpy", "psutil"}),
+    ("cli", STORE | {"captures", "exports", "jobs", "reports", "timeline"}, set()),
     (
         "views/charts",
         STORE | {"reports", "views.shared.devices", "views.shared.units"},
         {*NUMBERS, "plotly"},
     ),
-    ("views/shared/units.py", STORE | {"reports"}, {*NUMBERS, "markupsafe"}),
+    ("views/shared/units.py", STORE | {"reports"}, NUMBERS),
     ("views/server/tokens.py", set(), {"itsdangerous", "starlette", "streamlit"}),
     ("views/server", STORE | {"jobs", "timeline", "views"}, {*NUMBERS, *SERVER}),
     (
