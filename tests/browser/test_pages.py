@@ -53,7 +53,7 @@ def test_junk_is_refused_in_one_line(page, tmp_path):
 
 def test_a_new_file_in_a_watched_folder_appears_by_itself(page, watched):
     page.goto("/open")
-    page.get_by_text("new ones appear by themselves").wait_for()
+    page.get_by_text("new files appear automatically").wait_for()
     shutil.copy(SAMPLES / "synthetic" / "synthetic_host.sqlite", watched / "fresh.sqlite")
     page.get_by_text("fresh.sqlite").wait_for()
 
