@@ -673,3 +673,10 @@ def test_no_page_hides_the_package_of_its_name():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert Path(ran.stdout.strip()) == ROOT / "timeline" / "__init__.py"
+
+
+def test_the_heading_that_the_verdict_names_is_on_the_page(tmp_path):
+    opened = open_sample("synthetic/synthetic_launch.sqlite", tmp_path)
+    heading = re.search(r'under "([^"]+)"', opened.stored.report.verdict.sentence).group(1)
+    with library(tmp_path):
+        assert heading in [s.value for s in draw("overview", trace=opened.trace.id).subheader]

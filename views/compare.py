@@ -211,7 +211,7 @@ def _draw_notes(comparison: Comparison) -> None:
     }  # at the chart
     notes = [n for n in comparison.notes if not any(how in n for how in warm_ups if how)]
     if notes:
-        st.subheader("Could not be determined", anchor=False)
+        st.subheader("Could not tell", anchor=False)
         for note in notes:
             draw_prose(note)
     if comparison.how:

@@ -219,7 +219,7 @@ def _draw_row_counts(session: Session) -> None:
 
 def _draw_undetermined(skipped: tuple[Skipped, ...], failed: tuple[Failed, ...]) -> None:
     if skipped:
-        st.subheader("Could not be determined", anchor=False)
+        st.subheader("Could not tell", anchor=False)
         for reason, ids in by_reason((s.reason, s.id) for s in skipped).items():
             more = len(ids) - NAMED_RULES if len(ids) > NAMED_RULES + 1 else 0
             named = ", ".join(f"`{i}`" for i in ids[: len(ids) - more])
