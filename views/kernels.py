@@ -39,7 +39,6 @@ from views.shared.units import (
 )
 
 INSIDE_RULE = "divergence.idle_lanes"  # says, as any rule about kernels would, how to look inside
-NAME_HEIGHT_PX = 84
 CODE_LINES = 90  # characters of a name that need no scrolling
 SHOWN_KERNELS = 5_000  # a longer table helps nobody; filter it
 

@@ -65,16 +65,8 @@ def measure(
     typical = skipped + int(np.argmin(np.abs(durations[skipped:] - np.median(durations[skipped:]))))
     in_use = launches_in_iterations(facts.launches, spans, device)
     table, places = iteration_accounts(ledger, spans, device, typical)
-    source = facts.trace.source
     return Side(
-        source={
-            "name": source.name,
-            "format": source.format,
-            "tool_version": source.tool_version,
-            "schema_version": source.schema_version,
-            "sha256": source.sha256,
-            "rank": str(source.rank) if source.rank >= 0 else "",
-        },
+        source=_source_texts(facts),
         gpus=tuple(sorted({str(n) for n in facts.devices["name"] if n})),
         devices=device_names(ledger),
         device=device,
@@ -101,6 +93,19 @@ def measure(
         counters_only=facts.counters_only,
         quality=tuple((n.level, n.code, n.message) for n in quality),
     )
+
+
+def _source_texts(facts: Facts) -> dict[str, str]:
+    """Return where the recording came from, as texts."""
+    source = facts.trace.source
+    return {
+        "name": source.name,
+        "format": source.format,
+        "tool_version": source.tool_version,
+        "schema_version": source.schema_version,
+        "sha256": source.sha256,
+        "rank": str(source.rank) if source.rank >= 0 else "",
+    }
 
 
 def _choose_iterations(

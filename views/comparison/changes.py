@@ -14,14 +14,13 @@ from views.comparison.evidence import PickedChange
 from views.comparison.pickers import NAME_ROOM
 from views.comparison.picks import pick, selected
 from views.comparison.tables import (
-    OUTSIDE_WORDS,
     changed_only,
     kernels_table,
     metrics_table,
     region_matrix,
     region_table,
 )
-from views.parts.regions import LEVEL_LABELS
+from views.parts.regions import LEVEL_LABELS, OUTSIDE_WORDS
 from views.shared.units import md_escape, visible
 
 SHOWN_KERNELS = 200

@@ -25,6 +25,7 @@ from reports.comparison_words import (
     signed_text,
 )
 from views.charts.ledger import ROW_ORDER
+from views.parts.regions import OUTSIDE_WORDS
 from views.shared.units import format_value, visible
 
 NAME_ROOM = 90
@@ -35,7 +36,6 @@ GOOD, BAD = "rgba(40,159,104,0.30)", "rgba(216,107,13,0.30)"
 STRONGEST = 0.62  # opacity of the largest change; text must stay readable
 TIMES = "\N{MULTIPLICATION SIGN}"
 QUIET = "color: rgba(128,136,146,0.95)"
-OUTSIDE_WORDS = "outside any region"
 REGION = "region"
 _CHANGE = ("baseline", "new", "change", "in %", "95 % interval", "p, adjusted")
 

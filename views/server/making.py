@@ -11,6 +11,8 @@ from views.shared import session
 
 _lock = threading.Lock()
 _jobs: dict[tuple[str, str, str], worker.Job] = {}
+_made: set[tuple[str, str, str]] = set()  # asked for with every tile, so the disk is not
+MOST_MADE = 10_000
 
 
 class TimelineNotMadeError(Exception):
@@ -29,7 +31,12 @@ def begin_if_not_made(query: Mapping[str, str]) -> None:
         WindowError: The recording has no such window.
     """
     key = query.get("trace", ""), query.get("window", ""), query.get("counters", "")
+    if key in _made and cache.is_known(key[0]):
+        return
     if session.timeline_is_made(*key):
+        if len(_made) >= MOST_MADE:
+            _made.clear()
+        _made.add(key)
         return
     with _lock:
         job = _jobs.get(key)

@@ -63,7 +63,7 @@ def timeline_answer(query: Mapping[str, str]) -> bytes:
             ``views.server.tiles.answer`` takes.
 
     Raises:
-        AskedWronglyError: The question makes no sense.
+        QueryError: The question makes no sense.
         TraceError: The recording is gone or damaged.
         WindowError: It has no such window.
     """

@@ -72,7 +72,7 @@ def answer(timeline: Timeline, query: Mapping[str, str]) -> bytes:
             rest depends on that.
 
     Raises:
-        AskedWronglyError: The question makes no sense.
+        QueryError: The question makes no sense.
     """
     respond = _ANSWERS.get(query.get("what", ""))
     if respond is None:
