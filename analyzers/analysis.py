@@ -44,8 +44,8 @@ def investigate(
     with ThreadPoolExecutor(1) as thread:
         # The ledger needs the iterations only to look one of them up.
         pending = thread.submit(find_iterations, facts)
-        known = pending.result()[0] if window.startswith("iteration") else ()
-        ledger = build_ledger(facts, choose_window(facts, window, known), joined)
+        candidates = pending.result()[0] if window.startswith("iteration") else ()
+        ledger = build_ledger(facts, choose_window(facts, window, candidates), joined)
         iterations, iterations_note = pending.result()
     outcomes = run_rules(facts, ledger)
     findings = rank(outcomes, ledger)

@@ -228,8 +228,8 @@ def give_verdict(
         return Verdict(cause=worst.cause.value, share=share, sentence=sentence.strip(), **parts)
     largest = share_text(booked[cause], ledger.in_use_ns)
     most = f"; the largest is {_NOUNS[cause]} with {largest}" if booked[cause] else ""
-    looked = examined_by_counters(ledger) and not kernels
-    where = "on the timeline and inside kernels" if looked else "on the timeline"
+    saw_inside = examined_by_counters(ledger) and not kernels
+    where = "on the timeline and inside kernels" if saw_inside else "on the timeline"
     sentence = f"Healthy {where}: no cause costs {limit} of {ledger.whole}{most}. {kernels}"
     return Verdict(cause="healthy", share=share, sentence=sentence.strip(), **parts)
 
@@ -248,15 +248,15 @@ def _what_costs(
         culprit = next((f", {f.culprit}" for f in named if f.culprit), "")
         return f"{_TITLES[cause]}: during {ledger.share(ns)} {_loss(cause, ledger)}{culprit}."
     inside_ns = ledger.total_ns(row)
-    told = [f"{_TITLES[cause]}: {ledger.share(inside_ns)} {LOSSES_INSIDE[cause]}."]
+    sentences = [f"{_TITLES[cause]}: {ledger.share(inside_ns)} {LOSSES_INSIDE[cause]}."]
     if ns > inside_ns:
-        told.append(
+        sentences.append(
             f"During another {share_text(ns - inside_ns, ledger.in_use_ns)} only copies run."
         )
     first = next((f for f in findings if f.cause is cause and f.row is row), None)
-    told += [f"{first.title}."] if first is not None else []
+    sentences += [f"{first.title}."] if first is not None else []
     each = per_iteration(ledger, iterations, cause)
-    return " ".join([*told, each] if each else told)
+    return " ".join([*sentences, each] if each else sentences)
 
 
 def _cannot_tell(

@@ -149,8 +149,8 @@ def shares_of_union(start: Array, end: Array) -> Array:
     alone = np.concatenate(([0], np.cumsum(np.where(running == 1, lengths, 0))))
     shared = np.where(running > 1, lengths, 0)
     parts = np.concatenate(([0.0], np.cumsum(shared / np.maximum(running, 1))))
-    mine = parts[until] - parts[begin]
-    borders = np.minimum(np.rint(np.cumsum(mine)), shared.sum()).astype(np.int64)
+    shares = parts[until] - parts[begin]
+    borders = np.minimum(np.rint(np.cumsum(shares)), shared.sum()).astype(np.int64)
     borders[-1] = shared.sum()
     result: Array = alone[until] - alone[begin] + np.diff(borders, prepend=0)
     return result
@@ -159,9 +159,9 @@ def shares_of_union(start: Array, end: Array) -> Array:
 def by_key(keys: Array, values: Array) -> Iterator[tuple[int, Array]]:
     """Yield each key with its values, in their order; one sort, however many keys there are."""
     order = np.argsort(keys, kind="stable")
-    found, first = np.unique(keys[order], return_index=True)
+    unique, first = np.unique(keys[order], return_index=True)
     parts = np.split(values[order], first[1:])
-    yield from zip(found.tolist(), parts[: len(found)], strict=True)  # nothing splits into one
+    yield from zip(unique.tolist(), parts[: len(unique)], strict=True)  # nothing splits into one
 
 
 def divided(amounts: Array, weights: Array, group: Array) -> Array:
@@ -177,16 +177,16 @@ def divided(amounts: Array, weights: Array, group: Array) -> Array:
         weight if no amount is larger than the weights of its group.
     """
     order = np.argsort(group, kind="stable")
-    mine, its = weights[order].astype(np.int64), group[order]
+    ordered_weights, ordered_group = weights[order].astype(np.int64), group[order]
     sums = np.zeros(len(amounts), np.int64)
-    np.add.at(sums, its, mine)
-    until = np.cumsum(mine) - (np.cumsum(sums) - sums)[its]  # in its group
-    whole, amount = np.maximum(sums[its], 1), amounts[its].astype(np.int64)
+    np.add.at(sums, ordered_group, ordered_weights)
+    until = np.cumsum(ordered_weights) - (np.cumsum(sums) - sums)[ordered_group]  # in its group
+    whole, amount = np.maximum(sums[ordered_group], 1), amounts[ordered_group].astype(np.int64)
     border = np.floor(until / whole * amount).astype(np.int64)
     # Floats may be a few off; what is left of the division is small, so that it is right although
     # both products may have left the range of 64 bits in the same way.
     border += (until * amount - border * whole) // whole
-    first = np.append(True, its[1:] != its[:-1])[: len(its)]
+    first = np.append(True, ordered_group[1:] != ordered_group[:-1])[: len(ordered_group)]
     parts = border - np.where(first, 0, np.append(0, border[:-1])[: len(border)])
     result = np.empty(len(order), np.int64)
     result[order] = parts

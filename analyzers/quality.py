@@ -99,7 +99,7 @@ def _no_gpu_work(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     )
 
 
-def _nothing_wanted(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+def _idle_window(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     if not len(facts.launches) or ledger.in_use_ns:
         return None
     return _note(
@@ -112,14 +112,15 @@ def _nothing_wanted(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Q
 
 def _unused_devices(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     """Say which devices the verdict leaves out, and for how long."""
-    told = [
+    clauses = [
         f"GPU {d.device} had none during {share_text(d.unused_ns, d.duration_ns)} of it"
         for d in ledger.devices
         if d.unused_ns >= NOTABLE_UNUSED_SHARE * max(d.duration_ns, 1)
     ]
-    if not told:
+    if not clauses:
         return None
-    more = f", and {len(told) - MAX_NAMED} more" if len(told) > MAX_NAMED else ""
+    first = ", ".join(clauses[:MAX_NAMED])
+    more = f", and {len(clauses) - MAX_NAMED} more" if len(clauses) > MAX_NAMED else ""
     advice = (
         " Give each GPU its share of the work, or hide it with CUDA_VISIBLE_DEVICES."
         if len(ledger.devices) > 1
@@ -128,7 +129,7 @@ def _unused_devices(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> 
     return _note(
         "info",
         "unused_devices",
-        f"There was not work throughout the window: {', '.join(told[:MAX_NAMED])}{more}. The time "
+        f"There was not work throughout the window: {first}{more}. The time "
         "before a GPU's first and after its last operation is booked to host (nobody wanted "
         f"anything of it) and left out of the verdict.{advice}",
     )
@@ -282,15 +283,17 @@ def _without_kernel(facts: Facts, launches: Array) -> int:
     order, bounds = facts.call_order
     capturing = _captures(facts)
     lost = 0
-    for thread, mine in by_key(facts.api["thread"].to_numpy()[launches], launches):
+    for thread, of_thread in by_key(facts.api["thread"].to_numpy()[launches], launches):
         calls = order[bounds[thread] : bounds[thread + 1]]
-        done = mine[ran[mine]] if ran[mine].any() else calls[ran[calls]]
+        done = of_thread[ran[of_thread]] if ran[of_thread].any() else calls[ran[calls]]
         if not len(done):
             continue
-        mine = mine[np.argsort(start[mine], kind="stable")]
-        nested = start[mine[1:]] < end[mine[:-1]]
+        of_thread = of_thread[np.argsort(start[of_thread], kind="stable")]
+        nested = start[of_thread[1:]] < end[of_thread[:-1]]
         alone = ~np.append(nested, False) & ~np.insert(nested, 0, False)
-        missing = mine[alone & ~ran[mine] & (status[mine] <= 0)]  # -1 is not recorded
+        missing = of_thread[
+            alone & ~ran[of_thread] & (status[of_thread] <= 0)
+        ]  # -1 is not recorded
         missing = missing[start[missing] < start[done].max()]
         lost += int(np.count_nonzero(covered(Spans(start[missing], end[missing]), capturing) == 0))
     return lost
@@ -302,12 +305,12 @@ def _captures(facts: Facts) -> Spans:
     begins = [n.endswith("StreamBeginCapture") for n in names]
     ends = [n.endswith("StreamEndCapture") for n in names]
     name = facts.api["name"].to_numpy()
-    opened = np.flatnonzero(np.array(begins, dtype=bool)[name])
-    closed = np.flatnonzero(np.array(ends, dtype=bool)[name])
-    if not len(opened):
+    first_rows = np.flatnonzero(np.array(begins, dtype=bool)[name])
+    last_rows = np.flatnonzero(np.array(ends, dtype=bool)[name])
+    if not len(first_rows):
         return empty()
-    start = np.sort(facts.api["start_ns"].to_numpy()[opened])
-    end = np.sort(facts.api["end_ns"].to_numpy()[closed])
+    start = np.sort(facts.api["start_ns"].to_numpy()[first_rows])
+    end = np.sort(facts.api["end_ns"].to_numpy()[last_rows])
     after = np.searchsorted(end, start)
     last = facts.api["end_ns"].max()
     return union(start, np.append(end, last)[np.minimum(after, len(end))])
@@ -374,10 +377,10 @@ def _lost_events(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     if not facts.trace.count("diagnostics"):
         return None
     texts = facts.trace.frame("diagnostics", ["text"])["text"]
-    said = [t for t in texts if _LOSS.search(t) and not _NO_LOSS.search(t)]
-    if not said:
+    losses = [t for t in texts if _LOSS.search(t) and not _NO_LOSS.search(t)]
+    if not losses:
         return None
-    quoted = " ".join(said[0].split())[:160]
+    quoted = " ".join(losses[0].split())[:160]
     return _note(
         "warning",
         "recorder_reported_loss",
@@ -464,9 +467,9 @@ def _window_is_small_part(
 
 
 def _clock_skew(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
-    known = facts.launches["api_row"].to_numpy() >= 0
-    early = known & (facts.launches["start_ns"].to_numpy() < facts.api_start_ns)
-    count, total = int(np.count_nonzero(early)), int(np.count_nonzero(known))
+    has_call = facts.launches["api_row"].to_numpy() >= 0
+    early = has_call & (facts.launches["start_ns"].to_numpy() < facts.api_start_ns)
+    count, total = int(np.count_nonzero(early)), int(np.count_nonzero(has_call))
     if not total or count / total < MAX_CLOCK_SKEW_SHARE:
         return None
     return _note(
@@ -517,32 +520,32 @@ def _joined_counters(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> 
     alone = unmatched[unmatched["side"] == ON_TIMELINE]
     theirs = _named(unmatched[unmatched["side"] == PROFILED_SIDE])
     name = examined.joined.source["name"]
-    told = [f"Without counters: {_named(alone)}."] if len(alone) else []
+    sentences = [f"Without counters: {_named(alone)}."] if len(alone) else []
     can_run = len(alone) and recorder_of(facts.trace).counters == "ncu"
     if run := to_cover(alone) if can_run else "":
-        told.append(f"To examine these, run `{run}` on the program and input of the timeline.")
-    told += [f"Profiled, but not used: {theirs}."] if theirs else []
+        sentences.append(f"To examine these, run `{run}` on the program and input of the timeline.")
+    sentences += [f"Profiled, but not used: {theirs}."] if theirs else []
     if not examined.covered_ns:
         first = f"The counters of {name} fit no kernel of the window, so nothing is told from them."
-        return _note("warning", "counters_fit_nothing", " ".join([first, *told]))
+        return _note("warning", "counters_fit_nothing", " ".join([first, *sentences]))
     covered = share_text(examined.covered_ns, examined.kernel_ns)
     first = (
         f"The counters of {name} cover {covered} of the window's kernel time, "
         f"{time_text(examined.covered_ns)} of {time_text(examined.kernel_ns)}."
     )
-    return _note("info", "counters_joined", " ".join([first, *told]))
+    return _note("info", "counters_joined", " ".join([first, *sentences]))
 
 
 def _named(unmatched: pd.DataFrame) -> str:
     """Name kernels without a partner, each with its time and the reason."""
-    told = [
+    clauses = [
         f"{name_text(base_name(str(name)) or str(name) or 'graphs')} {time_text(ns)} ({reason})"
         for name, ns, reason in unmatched[["name", "ns", "reason"]]
         .head(MAX_NAMED)
         .itertuples(index=False)
     ]
     more = f", and {len(unmatched) - MAX_NAMED} more" if len(unmatched) > MAX_NAMED else ""
-    return ", ".join(told) + more
+    return ", ".join(clauses) + more
 
 
 def _clocks_of_counters(
@@ -609,7 +612,7 @@ def _data_notes(facts: Facts) -> list[QualityNote]:
 _COUNTER_CHECKS: tuple[Check, ...] = (_no_duration, _no_timeline)
 _CHECKS: tuple[Check, ...] = (
     _no_gpu_work,
-    _nothing_wanted,
+    _idle_window,
     _unused_devices,
     _one_operation,
     _unexplained,

@@ -114,8 +114,8 @@ class Result:
 
 def make_case(family: str, seed: int) -> Case:
     """Return the case of a family's name and a seed."""
-    known = {f.__name__: f for f in FAMILIES}
-    return known[family](Maker(seed))
+    families = {f.__name__: f for f in FAMILIES}
+    return families[family](Maker(seed))
 
 
 def record_case(case: Case, seed: int) -> Recorder:
@@ -137,13 +137,13 @@ def _record_torch(case: Case) -> TorchRecorder:
 def _write(case: Case, seed: int, path: Path) -> Path:
     """Write a recording, and the truth about it beside it."""
     truth = true_losses(case.program)
-    told = {
+    description = {
         "planted": case.planted or "several",
         "window_ns": execute(case.program),
         "devices": case.program.devices,
         "lost_ns": truth,
     }
-    path.with_name(f"{path.name}.truth.json").write_text(json.dumps(told, indent=1))
+    path.with_name(f"{path.name}.truth.json").write_text(json.dumps(description, indent=1))
     if path.suffix == ".sqlite":
         return record_case(case, seed).write(path)
     return _record_torch(case).write(path)
@@ -268,9 +268,12 @@ def precision_and_recall(results: Sequence[Result]) -> dict[str, tuple[float, fl
     scores = {}
     for cause in sorted({r.expected for r in results}):
         of_cause = [r for r in results if r.expected == cause]
-        said = [r for r in results if r.verdict == cause]
+        with_verdict = [r for r in results if r.verdict == cause]
         recall = sum(r.is_right for r in of_cause) / len(of_cause)
-        scores[cause] = (sum(r.is_right for r in said) / len(said) if said else 1.0, recall)
+        scores[cause] = (
+            sum(r.is_right for r in with_verdict) / len(with_verdict) if with_verdict else 1.0,
+            recall,
+        )
     return scores
 
 
@@ -371,8 +374,8 @@ def _worst(results: Sequence[Result], count: int = 10) -> list[str]:
         is_wrong = not result.is_right or bool(result.defects)
         return is_wrong, max((abs(e) for e in result.errors.values()), default=0.0)
 
-    told = [r for r in results if r.group not in ("tangled", "untold") or not r.is_right]
-    ranked = sorted(told, key=badness, reverse=True)[:count]
+    scored = [r for r in results if r.group not in ("tangled", "untold") or not r.is_right]
+    ranked = sorted(scored, key=badness, reverse=True)[:count]
     return [
         f"{r.family} seed {r.seed}: expected {r.expected}, said {r.verdict}, "
         f"{''.join(f'{d}, ' for d in r.defects)}"
@@ -418,18 +421,19 @@ def print_results(results: Sequence[Result], seconds: float) -> AccuracyFigures:
     print("\n".join(_calibration([r for r in results if r.group in ("single", "mixed")])))
     print("\nworst cases")
     print("\n".join(_worst(results)))
-    found = figures(results)
+    summary = figures(results)
     print(f"\ncases                          {len(results)} in {seconds:.0f} s")
-    print(f"single: macro precision/recall {found.single[0]:.3f} / {found.single[1]:.3f}")
-    print(f"mixed: macro precision/recall  {found.mixed[0]:.3f} / {found.mixed[1]:.3f}")
-    print(f"false alarms on healthy        {found.false_alarms}")
-    print(f"abstained where due            {found.abstained:.1%}")
+    print(f"single: macro precision/recall {summary.single[0]:.3f} / {summary.single[1]:.3f}")
+    print(f"mixed: macro precision/recall  {summary.mixed[0]:.3f} / {summary.mixed[1]:.3f}")
+    print(f"false alarms on healthy        {summary.false_alarms}")
+    print(f"abstained where due            {summary.abstained:.1%}")
     print(
-        f"error of the losses            {found.median_error:.1%} median, {found.p95_error:.1%} p95"
+        f"error of the losses            {summary.median_error:.1%} median, "
+        f"{summary.p95_error:.1%} p95"
     )
-    print(f"findings above their row       {found.over_row}")
-    print(f"cases with another defect      {found.defects}")
-    return found
+    print(f"findings above their row       {summary.over_row}")
+    print(f"cases with another defect      {summary.defects}")
+    return summary
 
 
 def main() -> int:
@@ -458,8 +462,8 @@ def main() -> int:
         print("\n".join(lines))
         return int(bool(wrong))
     begin = time.perf_counter()
-    found = print_results(run(options.seeds, torch=options.torch), time.perf_counter() - begin)
-    misses = found.misses() if options.check else []
+    summary = print_results(run(options.seeds, torch=options.torch), time.perf_counter() - begin)
+    misses = summary.misses() if options.check else []
     for miss in misses:
         print(f"not kept: {miss}")
     return int(bool(misses))

@@ -61,10 +61,10 @@ def record(checkout: Path, folders: Sequence[Path], jobs: int = 2) -> Answers:
     """Return what a checkout answers to every question about the recordings in ``folders``."""
     questions = [q for folder in folders for q in _questions(folder.resolve())]
     with tempfile.TemporaryDirectory() as data, ThreadPoolExecutor(jobs) as threads:
-        asked = threads.map(lambda q: _answer(checkout, q, data), questions)
+        answers = threads.map(lambda q: _answer(checkout, q, data), questions)
         return {
             " ".join(q[:1] + [Path(p).name for p in q[1:]]): a
-            for q, a in zip(questions, asked, strict=True)
+            for q, a in zip(questions, answers, strict=True)
         }
 
 

@@ -139,7 +139,7 @@ def _rates(folder: Path, noise: Noise, pairs: int) -> dict[str, Any]:
         _compared(a, b).verdict in ALARMS for a, b in zip(sides[::2], sides[1::2], strict=True)
     )
     low, high = _wilson(alarms, pairs)
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "pairs": pairs,
         "false_alarms": alarms,
         "rate": round(alarms / pairs, 3),
@@ -149,11 +149,13 @@ def _rates(folder: Path, noise: Noise, pairs: int) -> dict[str, Any]:
     long_run = float(np.median(recorded(folder, factors).durations_ns))
     for change in CHANGES:
         truth = float(np.median(recorded(folder, factors, change).durations_ns)) - long_run
-        told[change.name] = _found(folder, noise, change, truth, sides[: max(pairs // 4, 1)], rng)
-    return told
+        result[change.name] = _coverage(
+            folder, noise, change, truth, sides[: max(pairs // 4, 1)], rng
+        )
+    return result
 
 
-def _found(
+def _coverage(
     folder: Path,
     noise: Noise,
     change: _PlantedChange,
@@ -183,7 +185,7 @@ def _compared(base: Side, new: Side) -> Comparison:
 
 def resampled_rates(folders: Sequence[Path], pairs: int) -> dict[str, Any]:
     """Return how often pairs drawn from the iterations of one recording are called different."""
-    told: dict[str, Any] = {}
+    by_recording: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as cache:
         for path in sorted(p for f in folders for p in f.rglob("*") if p.is_file()):
             try:
@@ -192,16 +194,16 @@ def resampled_rates(folders: Sequence[Path], pairs: int) -> dict[str, Any]:
                 continue  # no recording, or none that can be compared
             if not side.operations or len(side.start_ns) - side.warm_up < MIN_SAMPLES:
                 continue
-            rng = np.random.default_rng(len(told))
+            rng = np.random.default_rng(len(by_recording))
             answers = [_compared(drawn(side, rng), drawn(side, rng)).verdict for _ in range(pairs)]
             alarms = sum(answer in ALARMS for answer in answers)
-            told[path.name] = {
+            by_recording[path.name] = {
                 "iterations": len(side.start_ns) - side.warm_up,
                 "pairs": pairs,
                 "false_alarms": alarms,
             }
-            print(f"{path.name}: {json.dumps(told[path.name])}", flush=True)
-    return told
+            print(f"{path.name}: {json.dumps(by_recording[path.name])}", flush=True)
+    return by_recording
 
 
 def drawn(side: Side, rng: np.random.Generator) -> Side:
@@ -303,9 +305,9 @@ def main() -> int:
     both = not chosen.rates and not chosen.time
     passed = True
     if chosen.rates or both:
-        told = rates(chosen.pairs)
-        alarms = sum(t["false_alarms"] for t in told.values())
-        pairs = sum(t["pairs"] for t in told.values())
+        by_noise = rates(chosen.pairs)
+        alarms = sum(t["false_alarms"] for t in by_noise.values())
+        pairs = sum(t["pairs"] for t in by_noise.values())
         print(f"false alarms: {alarms} of {pairs}, {alarms / pairs:.1%}")
         passed &= alarms <= MAX_FALSE_ALARMS * pairs
         drawn_pairs = resampled_rates(chosen.recordings, chosen.pairs)

@@ -145,10 +145,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return measure(arguments.measure, arguments.device, arguments.runs, arguments.out)
     if arguments.judge:
         return judge_again(arguments.judge)
-    known = {pair.name: pair for pair in harness.pairs()}
-    wanted = arguments.pairs.split(",") if arguments.pairs else list(known)
-    if unknown := [name for name in wanted if name not in known]:
-        return _refuse(f"no pair {unknown[0]!r}; there are {', '.join(known)}", REFUSED)
+    pairs = {pair.name: pair for pair in harness.pairs()}
+    names = arguments.pairs.split(",") if arguments.pairs else list(pairs)
+    if unknown := [name for name in names if name not in pairs]:
+        return _refuse(f"no pair {unknown[0]!r}; there are {', '.join(pairs)}", REFUSED)
     clock = Clock(arguments.budget_s)
     if arguments.device != "cpu" and not _has_gpu():
         return _refuse(
@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gpu_capture_") as folder:
         bench = Bench(device, arguments.runs, Path(folder), clock)
-        outcomes, environment = capture(bench, [known[name] for name in wanted])
+        outcomes, environment = capture(bench, [pairs[name] for name in names])
         # Before they are judged: whoever is ended meanwhile keeps what was recorded.
         write(arguments.out, outcomes, environment, device)
         pack(bench.folder, arguments.out, outcomes)
@@ -205,14 +205,14 @@ def _measured(bench: Bench, pair: harness.Pair) -> tuple[PairOutcome, dict[str, 
         bench.child(command)
     except (OverError, RuntimeError) as error:
         note = str(error)
-    found: dict[str, Any] = {"runs": {role: [] for role in harness.ROLES}, "traced": {}}
+    results: dict[str, Any] = {"runs": {role: [] for role in harness.ROLES}, "traced": {}}
     if target.is_file():
-        found = json.loads(target.read_text(encoding="utf-8"))
-    runs = found["runs"]
+        results = json.loads(target.read_text(encoding="utf-8"))
+    runs = results["runs"]
     everything = [summary for role in harness.ROLES for summary in runs[role]]
     traces = tuple(
-        JudgedRecording(role=role, tool="torch", **found["traced"][role])
-        if role in found["traced"]
+        JudgedRecording(role=role, tool="torch", **results["traced"][role])
+        if role in results["traced"]
         else JudgedRecording(role=role, tool="torch", steps=0, note=note or "not recorded")
         for role in harness.ROLES
     )
@@ -245,21 +245,21 @@ def measure(name: str, device: str, runs: int, target: Path) -> int:
     Traces of fewer steps lie beside ``target``. The first trace is written only after all runs,
     because a profiler that once ran leaves traces of itself.
     """
-    found: dict[str, Any] = {"runs": {role: [] for role in harness.ROLES}, "traced": {}}
+    results: dict[str, Any] = {"runs": {role: [] for role in harness.ROLES}, "traced": {}}
     try:
         modules = {r: importlib.import_module(f"workloads.{name}_{r}") for r in harness.ROLES}
         for number in range(runs):
             for role in harness.ROLES[:: 1 if number % 2 == 0 else -1]:
                 summary = harness.run(modules[role], harness.Options(device=device))
-                found["runs"][role].append(summary)
-                _replace(target, found)
+                results["runs"][role].append(summary)
+                _replace(target, results)
         for role, module in modules.items():
             trace = target.with_name(f"{name}_{role}.torch.json.gz")
-            steps = traced_steps([_step_ns(summary) for summary in found["runs"][role]])
+            steps = traced_steps([_step_ns(summary) for summary in results["runs"][role]])
             options = harness.Options(device=device, steps=steps, torch_trace=trace)
             _replace(trace.with_name(f"{trace.name}.workload.json"), harness.run(module, options))
-            found["traced"][role] = {"file": trace.name, "steps": steps}
-            _replace(target, found)
+            results["traced"][role] = {"file": trace.name, "steps": steps}
+            _replace(target, results)
     except (harness.RefusedError, ModuleNotFoundError) as error:
         return _refuse(str(error), ENVIRONMENT_FAILED)
     return 0
@@ -422,7 +422,7 @@ def judge(bench: Bench, outcomes: Sequence[PairOutcome]) -> list[PairOutcome]:
         bench.child([sys.executable, "-c", f"import {', '.join(READERS)}"])
     except (OverError, RuntimeError) as error:
         trouble = f"not judged: {error}; try --judge"
-    found = []
+    result = []
     for outcome in outcomes:
         judged = tuple(
             r
@@ -432,17 +432,17 @@ def judge(bench: Bench, outcomes: Sequence[PairOutcome]) -> list[PairOutcome]:
             else _judged(bench, outcome, r)
             for r in outcome.recordings
         )
-        found.append(dataclasses.replace(outcome, recordings=judged))
-    return found
+        result.append(dataclasses.replace(outcome, recordings=judged))
+    return result
 
 
 def _judged(bench: Bench, outcome: PairOutcome, recording: JudgedRecording) -> JudgedRecording:
     window = [] if recording.tool == "ncu" else ["--window", harness.WINDOW]
     path = bench.folder / recording.file
-    opened = bench.folder / "opened"
+    library = bench.folder / "opened"
     command = [sys.executable, "-m", "cli", "diagnose", str(path), "--json", *window]
     try:
-        output = bench.child([*command, "--data-dir", str(opened)])
+        output = bench.child([*command, "--data-dir", str(library)])
         answer, _ = json.JSONDecoder().raw_decode(output[output.index("{") :])
     except (OverError, RuntimeError, ValueError) as error:
         return dataclasses.replace(recording, note=f"not judged: {error}; try --judge")
@@ -460,17 +460,17 @@ def _judged(bench: Bench, outcome: PairOutcome, recording: JudgedRecording) -> J
 def judge_again(folder: Path) -> int:
     """Judge the recordings of an earlier capture, for instance one from another machine."""
     try:
-        found = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        outcomes = [outcome_from(pair) for pair in found["pairs"]]
+        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        outcomes = [outcome_from(pair) for pair in results["pairs"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return _refuse(f"{folder}: no results of an earlier capture ({error})", REFUSED)
     with tempfile.TemporaryDirectory(prefix="gpu_capture_") as temporary:
-        bench = Bench(found["device"], 0, Path(temporary), Clock(float("inf")))
+        bench = Bench(results["device"], 0, Path(temporary), Clock(float("inf")))
         for archive in sorted(folder.glob("recordings_*.tar")):
             with tarfile.open(archive) as tar:
                 tar.extractall(temporary, filter="data")
         outcomes = judge(bench, [_with_files(bench, outcome) for outcome in outcomes])
-        write(folder, outcomes, found["environment"], found["device"])
+        write(folder, outcomes, results["environment"], results["device"])
     print((folder / TABLE).read_text(encoding="utf-8"))
     return 0
 

@@ -76,9 +76,9 @@ class PairOutcome:
 def outcome_from(pair: dict[str, Any]) -> PairOutcome:
     """Return one of the outcomes that ``write`` wrote."""
     fields = {f.name for f in dataclasses.fields(PairOutcome)}
-    known = {key: value for key, value in pair.items() if key in fields}
+    values = {key: value for key, value in pair.items() if key in fields}
     recordings = tuple(JudgedRecording(**recording) for recording in pair["recordings"])
-    return PairOutcome(**{**known, "also": tuple(pair["also"]), "recordings": recordings})
+    return PairOutcome(**{**values, "also": tuple(pair["also"]), "recordings": recordings})
 
 
 def write(
@@ -89,8 +89,8 @@ def write(
         {**dataclasses.asdict(o), "speed_up": speed_up(o.step_ns), "holds": holds(o)}
         for o in outcomes
     ]
-    found = {"schema": 1, "device": device, "environment": environment, "pairs": pairs}
-    (folder / RESULTS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    results = {"schema": 1, "device": device, "environment": environment, "pairs": pairs}
+    (folder / RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (folder / TABLE).write_text(table(outcomes, environment, device), encoding="utf-8")
 
 

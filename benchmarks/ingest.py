@@ -444,14 +444,14 @@ class _MemoryWatch:
 
 
 def _with_children(pid: int) -> list[int]:
-    found = [pid]
-    for parent in found:  # grows while it is walked
+    pids = [pid]
+    for parent in pids:  # grows while it is walked
         for file in Path(f"/proc/{parent}/task").glob("*/children"):
             try:
-                found += [int(child) for child in file.read_text().split()]
+                pids += [int(child) for child in file.read_text().split()]
             except OSError:
                 continue  # ended while we looked
-    return found
+    return pids
 
 
 def _peak_bytes(pid: int) -> int:

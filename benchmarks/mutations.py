@@ -145,12 +145,12 @@ def main() -> int:
             results = [judge(family, seed) for family, seed in mutation.shown_by]
         noticed = [r for r in results if not r.is_right or is_far_off(r)]
         unnoticed += not noticed
-        told = "; ".join(_told(r) for r in noticed) or "NOT NOTICED"
-        print(f"without {mutation.name}: {told}")
+        effects = "; ".join(_effect(r) for r in noticed) or "NOT NOTICED"
+        print(f"without {mutation.name}: {effects}")
     return int(bool(unnoticed))
 
 
-def _told(result: Result) -> str:
+def _effect(result: Result) -> str:
     case = f"{result.family} {result.seed}"
     if not result.is_right:
         return f"{case} says {result.verdict} instead of {result.expected}"

@@ -115,16 +115,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rate", type=float, default=telemetry.RATE_HZ)
     parser.add_argument("--check", action="store_true")
-    given = parser.parse_args()
-    found = measure(given.pairs, given.seconds, given.rate)
-    low, high = found.interval()
-    share = float(np.median(found.sampler_share))
-    spread = float(np.std(found.without_s) / np.mean(found.without_s))
-    print(f"{given.pairs} pairs of {np.median(found.without_s):.2f} s on {os.cpu_count()} cores")
+    options = parser.parse_args()
+    measured = measure(options.pairs, options.seconds, options.rate)
+    low, high = measured.interval()
+    share = float(np.median(measured.sampler_share))
+    spread = float(np.std(measured.without_s) / np.mean(measured.without_s))
+    print(
+        f"{options.pairs} pairs of {np.median(measured.without_s):.2f} s on {os.cpu_count()} cores"
+    )
     print(f"runs without sampling differ among themselves by {spread:.1%} (standard deviation)")
-    print(f"the sampler uses {share:.2%} of a core at {given.rate:g} Hz")
-    print(f"effect on the workload {found.effect:+.2%}, 95 % interval {low:+.2%} to {high:+.2%}")
-    return int(given.check and not (share < MAX_SHARE and low < MAX_SHARE))
+    print(f"the sampler uses {share:.2%} of a core at {options.rate:g} Hz")
+    print(f"effect on the workload {measured.effect:+.2%}, 95 % interval {low:+.2%} to {high:+.2%}")
+    return int(options.check and not (share < MAX_SHARE and low < MAX_SHARE))
 
 
 if __name__ == "__main__":

@@ -155,14 +155,14 @@ def percentile(values: Sequence[float], share: float) -> float:
 def measure(path: Path, data: Path, *, browser: bool) -> TimelineFigures:
     """Measure everything on the export at ``path``; ``data`` gets the library."""
     shutil.rmtree(data, ignore_errors=True)
-    opened = _child("open", str(path), data)
-    print(f"opened in {opened['open_s']:.2f} s, index {opened['index_s']:.2f} s", flush=True)
-    answered = _child("ask", opened["trace"], data)
-    paint_s, wheel_ms, viewer_mb = _look(opened["trace"], data) if browser else ([], [], -1.0)
+    opening = _child("open", str(path), data)
+    print(f"opened in {opening['open_s']:.2f} s, index {opening['index_s']:.2f} s", flush=True)
+    answered = _child("ask", opening["trace"], data)
+    paint_s, wheel_ms, viewer_mb = _look(opening["trace"], data) if browser else ([], [], -1.0)
     return TimelineFigures(
         events=answered["events"],
-        open_s=opened["open_s"],
-        index_s=opened["index_s"],
+        open_s=opening["open_s"],
+        index_s=opening["index_s"],
         tile_ms=answered["tiles"],
         search_ms=answered["searches"],
         paint_s=paint_s,
@@ -180,8 +180,8 @@ def _child(part: str, argument: str, data: Path) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         check=True,
     ).stdout
-    said: dict[str, Any] = json.loads(output)
-    return said
+    figures: dict[str, Any] = json.loads(output)
+    return figures
 
 
 def _open(path: str) -> dict[str, Any]:
@@ -196,11 +196,11 @@ def _open(path: str) -> dict[str, Any]:
     facts = build_facts(trace)
     analysis = investigate(trace, "", facts)
     stored = analyses.save(analysis, trace, "")
-    opened = time.perf_counter()
+    index_begin = time.perf_counter()
     store.add_recording_index(facts)
     store.write_window_index(analysis, stored.folder)
-    index_s = time.perf_counter() - opened
-    return {"trace": trace.id, "open_s": opened - begin, "index_s": index_s}
+    index_s = time.perf_counter() - index_begin
+    return {"trace": trace.id, "open_s": index_begin - begin, "index_s": index_s}
 
 
 def _ask(trace_id: str) -> dict[str, Any]:
@@ -211,30 +211,30 @@ def _ask(trace_id: str) -> dict[str, Any]:
         raise SystemExit(f"{trace_id}: not analysed")
     index = store.recording_index(trace)
     window = store.window_index(stored, index.meta["origin_ns"])
-    shown = Timeline(index, window, {0: "GPU 0"})
+    timeline = Timeline(index, window, {0: "GPU 0"})
     return {
         "events": len(index.start),
-        "tiles": list(_tile_times(shown)),
+        "tiles": list(_tile_times(timeline)),
         "searches": [
-            statistics.median(_milliseconds(partial(_search, shown, t)) for _ in range(SEARCHES))
+            statistics.median(_milliseconds(partial(_search, timeline, t)) for _ in range(SEARCHES))
             for t in SEARCHED
         ],
     }
 
 
-def _tile_times(shown: Timeline) -> Iterator[float]:
+def _tile_times(timeline: Timeline) -> Iterator[float]:
     shuffled = random.Random(1)
-    lanes = f"0-{min(len(shown.lanes), SCREEN_LANES) - 1}"
+    lanes = f"0-{min(len(timeline.lanes), SCREEN_LANES) - 1}"
     for _ in range(QUERIES):
         share = shuffled.random()  # widths of all sizes are equally likely
-        width = int(shown.duration_ns**share * SMALLEST_VIEW_NS ** (1 - share))
-        start = shuffled.randint(0, max(shown.duration_ns - width, 1))
+        width = int(timeline.duration_ns**share * SMALLEST_VIEW_NS ** (1 - share))
+        start = shuffled.randint(0, max(timeline.duration_ns - width, 1))
         query = {"what": "tile", "start": str(start), "end": str(start + width), "lanes": lanes}
-        yield _milliseconds(partial(answer, shown, query | {"bins": str(BINS)}))
+        yield _milliseconds(partial(answer, timeline, query | {"bins": str(BINS)}))
 
 
-def _search(shown: Timeline, text: str) -> None:
-    Hits(shown, text).step(0, -1, 1)
+def _search(timeline: Timeline, text: str) -> None:
+    Hits(timeline, text).step(0, -1, 1)
 
 
 def _milliseconds(work: Callable[[], object]) -> float:
@@ -325,18 +325,18 @@ def main() -> int:
         part, argument = options.part
         print(json.dumps({"open": _open, "ask": _ask}[part](argument)))
         return 0
-    found: dict[str, TimelineFigures] = {}
+    by_size: dict[str, TimelineFigures] = {}
     with tempfile.TemporaryDirectory(prefix="whyslow-benchmark-") as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for size in options.sizes:
             path = _export(folder, SIZES[size])
-            found[size] = measure(path, Path(temporary) / "data", browser=not options.no_browser)
-    print("\n".join([HEAD, *(figures.row(size) for size, figures in found.items())]))
-    if len(found) > 1:
-        first, *_, last = found.values()
+            by_size[size] = measure(path, Path(temporary) / "data", browser=not options.no_browser)
+    print("\n".join([HEAD, *(figures.row(size) for size, figures in by_size.items())]))
+    if len(by_size) > 1:
+        first, *_, last = by_size.values()
         print(growth(first, last))
-    misses = found[LARGEST].misses() if options.check else []
+    misses = by_size[LARGEST].misses() if options.check else []
     for miss in misses:
         print(f"missed at {LARGEST}: {miss}")
     return int(bool(misses))

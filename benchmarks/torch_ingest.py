@@ -280,12 +280,12 @@ def run_alone(command: list[str]) -> Cost:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=tempfile.gettempdir()
     ) as process:
         memory = _MemoryWatch(process.pid)
-        _, said = process.communicate()
+        _, errors = process.communicate()
         seconds = time.perf_counter() - begin
         peaks = memory.stop()
     if process.returncode:
         raise SystemExit(
-            f"{command[0]}: exit status {process.returncode}\n{said.decode()[-2_000:]}"
+            f"{command[0]}: exit status {process.returncode}\n{errors.decode()[-2_000:]}"
         )
     return Cost(seconds=seconds, rss_bytes=max(peaks, default=0))
 

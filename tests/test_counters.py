@@ -470,7 +470,7 @@ def test_all_parts_of_a_launch_together_are_never_more_than_the_launch(tmp_path)
     assert (inside.low_ns <= inside.high_ns).all()
     assert (inside.booked_ns <= inside.high_ns).all()
     assert (inside.booked_ns >= 0).all()
-    assert inside.told.shape == (len(Part), 200)
+    assert inside.counted.shape == (len(Part), 200)
 
 
 # Real recordings.

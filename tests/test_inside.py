@@ -149,7 +149,7 @@ def test_one_memory_that_is_idle_does_not_make_a_kernel_wait():
     one = {"compute": 41.5, "memory": None, "dram": 8.1, "l2": None, "l1": None}
     found = inside(one, one | {"memory": 61.8}, one | {"l2": 61.8, "l1": 49.2})
     assert found.booked_ns[Part.LATENCY].tolist() == [0, 0, 0]
-    assert found.told[Part.LATENCY].tolist() == [False, True, True]
+    assert found.counted[Part.LATENCY].tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(("possible", "limiter"), [(50, "registers"), (100, "")])
@@ -191,7 +191,7 @@ def test_parts_are_never_negative_never_overlap_and_lie_in_their_range(launches,
     rows = [found.row_ns(row) for row in (Row.KERNEL, Row.DIVERGENCE, Row.BANDWIDTH)]
     assert all((ns_of_row >= 0).all() for ns_of_row in rows)
     assert (sum(rows) == ns).all()
-    assert (found.booked_ns[~found.told] == 0).all()
+    assert (found.booked_ns[~found.counted] == 0).all()
 
 
 @settings(max_examples=50)

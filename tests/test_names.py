@@ -23,15 +23,8 @@ WHY_LONG = "One file because "  # in the docstring of a file that is longer
 
 # What is left of an older way of naming and of larger files: both only get less.
 TO_RENAME = {
-    "analyzers": 17,
-    "analyzers/compare": 1,
-    "analyzers/counters": 35,
-    "analyzers/facts": 24,
-    "analyzers/kernels": 7,
-    "analyzers/ledger": 16,
-    "analyzers/losses": 17,
     "analyzers/whatif": 49,
-    "benchmarks": 43,
+    "benchmarks": 8,
     "cli": 7,
     "collectors": 9,
     "collectors/ncu": 9,

@@ -114,11 +114,11 @@ def _choose_iterations(
     """Return the stretches to compare, the iterations that they are (if any), and their words."""
     name = request.removeprefix("nvtx:") if request.startswith("nvtx:") else ""
     if name and not (name.rpartition("#")[0] and name.rpartition("#")[2].isdecimal()):
-        found, note = repetitions(facts, name, _process_of(facts, device))
-        spans, kept = periods(found, until_next=False)
-        if len(kept) < len(found):
-            note += f" {len(found) - len(kept):,} that overlap another one are left out."
-        return spans, tuple(found[i] for i in kept), note
+        repeated, note = repetitions(facts, name, _process_of(facts, device))
+        spans, kept = periods(repeated, until_next=False)
+        if len(kept) < len(repeated):
+            note += f" {len(repeated) - len(kept):,} that overlap another one are left out."
+        return spans, tuple(repeated[i] for i in kept), note
     iterations: tuple[Iteration, ...] = ()
     note = ""
     if not request or request.startswith("iteration"):

@@ -51,18 +51,18 @@ class ByKernel:
 
         Not-a-number for a kernel none of whose launches has it.
         """
-        known = np.isfinite(values[self.rows])
-        weights = np.bincount(self.code, np.where(known, self.ns, 0), len(self.names))
-        products = np.where(known, np.nan_to_num(values[self.rows]) * self.ns, 0.0)
+        finite = np.isfinite(values[self.rows])
+        weights = np.bincount(self.code, np.where(finite, self.ns, 0), len(self.names))
+        products = np.where(finite, np.nan_to_num(values[self.rows]) * self.ns, 0.0)
         sums = np.bincount(self.code, products, len(self.names))
         return np.where(weights > 0, sums / np.maximum(weights, 1), np.nan)
 
     def ratio(self, above: Array, below: Array) -> Array:
         """Return the quotient of two rates, each weighed with time, of launches that have both."""
-        known = np.isfinite(above) & np.isfinite(below)
+        both_finite = np.isfinite(above) & np.isfinite(below)
         with np.errstate(divide="ignore", invalid="ignore"):
-            quotient: Array = self.mean(np.where(known, above, np.nan)) / self.mean(
-                np.where(known, below, np.nan)
+            quotient: Array = self.mean(np.where(both_finite, above, np.nan)) / self.mean(
+                np.where(both_finite, below, np.nan)
             )
         return np.where(np.isfinite(quotient), quotient, np.nan)
 

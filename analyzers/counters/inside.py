@@ -91,7 +91,7 @@ class Inside:
         low_ns: Smallest loss, by part and launch.
         booked_ns: Loss that is claimed; over all parts never more than ``ns``.
         high_ns: Largest loss.
-        told: Whether counters tell the loss at all.
+        counted: Whether counters tell the loss at all.
     """
 
     limits: LaunchLimits
@@ -99,12 +99,12 @@ class Inside:
     low_ns: Array
     booked_ns: Array
     high_ns: Array
-    told: Array
+    counted: Array
 
     def counted_share(self, *parts: Part) -> float:
         """Return the part of the time, 0 to 1, in launches that tell any of these parts."""
-        told = self.told[list(parts)].any(axis=0)
-        return float(self.ns[told].sum() / max(int(self.ns.sum()), 1))
+        counted = self.counted[list(parts)].any(axis=0)
+        return float(self.ns[counted].sum() / max(int(self.ns.sum()), 1))
 
     def row_ns(self, row: Row) -> Array:
         """Return what each launch books to ``row``; all rows together are its time."""
@@ -127,20 +127,20 @@ def account(counters: Counters, ns: Array) -> Inside:
     shares = _shares(limits)
     size = (len(Part), len(counters))
     low, booked, high = (np.zeros(size, np.int64) for _ in range(3))
-    told = np.zeros(size, dtype=bool)
+    counted = np.zeros(size, dtype=bool)
     left = ns.astype(np.int64)
     room = {group: _part_of(ns, share) for group, share in _rooms(limits).items()}
     for part in Part:
         group = _GROUP.get(part)
         least, most = (_part_of(ns, share) for share in shares[part])
-        told[part] = ~np.isnan(shares[part][1])
+        counted[part] = ~np.isnan(shares[part][1])
         at_most = np.minimum(most, np.minimum(left, room[group]) if group else left)
         low[part], high[part] = np.minimum(least, at_most), most
         booked[part] = (low[part] + at_most) // 2 if part in ROW_OF_PART else at_most
         left = left - booked[part]
         if group:
             room[group] = room[group] - booked[part]
-    return Inside(limits, ns, low, booked, high, told)
+    return Inside(limits, ns, low, booked, high, counted)
 
 
 def _part_of(ns: Array, share: Array) -> Array:
@@ -234,8 +234,8 @@ def _kept_dram_bytes(limits: LaunchLimits) -> Range:
     """
     far = np.nan_to_num(limits.wasted_sectors[1])
     needed = SECTOR_BYTES * limits.sectors[1] / limits.counters.total(*DRAM_BYTES)
-    known = np.clip(needed, 1 - far, 1.0)
-    return np.where(np.isnan(known), 1 - far, known), np.where(np.isnan(known), 1.0, known)
+    kept = np.clip(needed, 1 - far, 1.0)
+    return np.where(np.isnan(kept), 1 - far, kept), np.where(np.isnan(kept), 1.0, kept)
 
 
 def _bank_conflicts(limits: LaunchLimits) -> Range:
@@ -345,9 +345,9 @@ def _occupancy(limits: LaunchLimits) -> Range:
 
 def _latency(limits: LaunchLimits) -> Range:
     busiest = np.fmax(limits.compute, limits.memory)
-    known = ~(np.isnan(limits.compute) | np.isnan(limits.memory))
-    high = np.where(known & (busiest < BUSY), 1 - busiest / BUSY, busiest * 0)
-    return high * 0, np.where(known, high, np.nan)
+    both_counted = ~(np.isnan(limits.compute) | np.isnan(limits.memory))
+    high = np.where(both_counted & (busiest < BUSY), 1 - busiest / BUSY, busiest * 0)
+    return high * 0, np.where(both_counted, high, np.nan)
 
 
 @functools.lru_cache(maxsize=4)

@@ -192,7 +192,7 @@ class Examined:
     def to_dict(self, facts: Facts) -> dict[str, Any]:
         """Return what a report says about the join."""
         unmatched = self.unmatched(facts)
-        shown = unmatched.groupby("side", sort=False).head(MAX_LISTED)
+        listed = unmatched.groupby("side", sort=False).head(MAX_LISTED)
         ratio = self.joined.duration_ratio
         return {
             **self.joined.source,
@@ -200,8 +200,8 @@ class Examined:
             "kernel_ns": self.kernel_ns,
             "covered_share": self.covered_share,
             "duration_ratio": ratio if np.isfinite(ratio) else None,
-            "unmatched": shown.to_dict("records"),
-            "unmatched_more": len(unmatched) - len(shown),
+            "unmatched": listed.to_dict("records"),
+            "unmatched_more": len(unmatched) - len(listed),
         }
 
 
@@ -290,8 +290,8 @@ def _numbered(frame: pd.DataFrame, columns: Sequence[str]) -> Array:
     """Return a number for each row; equal where all columns are."""
     code = np.zeros(len(frame), np.int64)
     for column in columns:
-        values, found = pd.factorize(frame[column])
-        code = pd.factorize(code * max(len(found), 1) + values)[0]
+        values, unique = pd.factorize(frame[column])
+        code = pd.factorize(code * max(len(unique), 1) + values)[0]
     return code
 
 
@@ -315,8 +315,8 @@ def _paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[tuple[Array, Arra
         np.bincount(candidates[f"configuration{suffix}"], minlength=len(side))
         for suffix, side in zip(("", "_theirs"), sides, strict=True)
     ]
-    mine, its = (candidates[f"configuration{s}"].to_numpy() for s in ("", "_theirs"))
-    single = (sizes[0][mine] == 1) & (sizes[1][its] == 1)
+    our_number, their_number = (candidates[f"configuration{s}"].to_numpy() for s in ("", "_theirs"))
+    single = (sizes[0][our_number] == 1) & (sizes[1][their_number] == 1)
     pairs, reasons = [], []
     for number, (suffix, side) in enumerate(zip(("", "_theirs"), sides, strict=True)):
         pair = np.full(len(side), UNKNOWN, np.int64)
@@ -324,14 +324,14 @@ def _paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[tuple[Array, Arra
         pair[chosen] = np.arange(len(chosen))
         pairs.append(pair)
         elsewhere = np.isin(side.index, both[f"configuration{suffix}"])
-        known = np.isin(side["kernel"], sides[1 - number]["kernel"])
+        on_both_sides = np.isin(side["kernel"], sides[1 - number]["kernel"])
         reason = np.select(
             [
                 pair >= 0,
                 sizes[number] > 0,
                 elsewhere,
-                known & (side["grid_x"] > 0).to_numpy(),
-                known,
+                on_both_sides & (side["grid_x"] > 0).to_numpy(),
+                on_both_sides,
             ],
             [JOINED, AMBIGUOUS, OTHER_GPU, OTHER_CONFIGURATION, NO_CONFIGURATION],
             NOT_ON_TIMELINE if number else NOT_PROFILED,
@@ -354,10 +354,10 @@ def _configurations(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _can_pair(side: pd.DataFrame) -> pd.DataFrame:
     """Return the configurations that are complete enough to compare, and of kernels."""
-    known = (side[list(_GRID)].to_numpy() > 0).all(axis=1)
+    complete = (side[list(_GRID)].to_numpy() > 0).all(axis=1)
     if "kind" in side:
-        known &= (side["kind"] == ProfiledKind.KERNEL).to_numpy()
-    return side.iloc[np.flatnonzero(known)]
+        complete &= (side["kind"] == ProfiledKind.KERNEL).to_numpy()
+    return side.iloc[np.flatnonzero(complete)]
 
 
 def _agree(ours: Array, theirs: Array) -> Array:
@@ -430,9 +430,11 @@ def _in_order(ours: pd.DataFrame, theirs: pd.DataFrame, count: int) -> Array:
     for side in (ours, theirs):
         processes = side.groupby("pair")["process"].nunique()
         result[processes.index[processes > 1]] = False
-    mine, its = (side[result[side["pair"].to_numpy()]] for side in (ours, theirs))
-    elsewhere = mine["device"].to_numpy() != its["device"].to_numpy()
-    result[mine["pair"].to_numpy()[elsewhere]] = False
+    our_launches, their_launches = (
+        side[result[side["pair"].to_numpy()]] for side in (ours, theirs)
+    )
+    elsewhere = our_launches["device"].to_numpy() != their_launches["device"].to_numpy()
+    result[our_launches["pair"].to_numpy()[elsewhere]] = False
     return result
 
 
@@ -445,10 +447,10 @@ def _duration_ratio(
     launches = np.flatnonzero(row >= 0)
     if not len(launches):
         return float("nan")
-    its = median[row[launches]]
-    known = ~np.isnan(its)
-    took = int(facts.duration_ns[launches][known].sum())
-    return float(its[known].sum() / took) if took else float("nan")
+    profiled_ns = median[row[launches]]
+    measured = ~np.isnan(profiled_ns)
+    took = int(facts.duration_ns[launches][measured].sum())
+    return float(profiled_ns[measured].sum() / took) if took else float("nan")
 
 
 def _listed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -481,6 +483,6 @@ def kernel_shares(facts: Facts, window: Window) -> tuple[Array, Array]:
     device = facts.launches["device"].to_numpy()[launches]
     ns = np.zeros(len(launches), np.int64)
     for key in range(len(facts.devices)):
-        mine = device == key
-        ns[mine] = shares_of_union(start[mine], end[mine])
+        on_device = device == key
+        ns[on_device] = shares_of_union(start[on_device], end[on_device])
     return launches, ns

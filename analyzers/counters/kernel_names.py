@@ -38,7 +38,7 @@ def normalised(name: str) -> str:
     while (shorter := _LAMBDA.sub(r"{lambda\1#\2}", text)) != text:
         text = shorter
     text = _SUFFIX.sub(r"\1", _CAST.sub("", text))
-    text = _TRUTHS.sub(lambda found: _TRUTH[found[0]], text)
+    text = _TRUTHS.sub(lambda match: _TRUTH[match[0]], text)
     return _SPACES.sub("", text)
 
 
@@ -97,10 +97,10 @@ def same_kernels(ours: Sequence[str], theirs: Sequence[str]) -> tuple[Array, Arr
     number: dict[str, int] = {}
     for name in (*full[0], *full[1]):
         number.setdefault(name, len(number))
-    mine, others = set(full[0]), set(full[1])
+    our_names, their_names = set(full[0]), set(full[1])
     for key, may_pair in ((without_parameters, _any), (bare, _one_is_bare)):
-        for one, other in _only_ones(mine, others, key):
-            if one not in others and other not in mine and may_pair(one, other):
+        for one, other in _only_ones(our_names, their_names, key):
+            if one not in their_names and other not in our_names and may_pair(one, other):
                 number[other] = number[one]
     codes = [np.array([number[name] for name in names], np.int64) for names in full]
     if "" in number:
@@ -108,12 +108,12 @@ def same_kernels(ours: Sequence[str], theirs: Sequence[str]) -> tuple[Array, Arr
     return codes[0], codes[1]
 
 
-def _any(_mine: str, _other: str) -> bool:
+def _any(_one: str, _other: str) -> bool:
     return True
 
 
-def _one_is_bare(mine: str, other: str) -> bool:
-    return any(_BARE.fullmatch(name) is not None for name in (mine, other))
+def _one_is_bare(one: str, other: str) -> bool:
+    return any(_BARE.fullmatch(name) is not None for name in (one, other))
 
 
 def _only_ones(ours: set[str], theirs: set[str], key: Key) -> list[tuple[str, str]]:
@@ -123,5 +123,5 @@ def _only_ones(ours: set[str], theirs: set[str], key: Key) -> list[tuple[str, st
         by_key: dict[str, list[str]] = {}
         for name in sorted(names):
             by_key.setdefault(key(name), []).append(name)
-        sides.append({k: found[0] for k, found in by_key.items() if k and len(found) == 1})
+        sides.append({k: alike[0] for k, alike in by_key.items() if k and len(alike) == 1})
     return [(name, sides[1][k]) for k, name in sides[0].items() if k in sides[1]]

@@ -95,8 +95,8 @@ class LaunchLimits:
     def l1(self) -> Array:
         """How busy the data stages of the L1 cache are: the busiest, as a part of its peak."""
         stages = np.stack([self.counters.metric(name) for name in L1_STAGES])
-        known = ~np.isnan(stages).all(axis=0)
-        return _part(np.where(known, np.nan_to_num(stages, nan=-1.0).max(axis=0), np.nan))
+        any_stage = ~np.isnan(stages).all(axis=0)
+        return _part(np.where(any_stage, np.nan_to_num(stages, nan=-1.0).max(axis=0), np.nan))
 
     @functools.cached_property
     def active_lanes(self) -> Array:
@@ -183,9 +183,9 @@ class LaunchLimits:
         limits = [self.counters.metric(f"launch__occupancy_limit_{name}") for name in LIMITS]
         values = np.stack(limits)
         words = np.array(["registers", "shared memory", "blocks", "block size", "barriers"], object)
-        known = ~np.isnan(values).all(axis=0)
+        any_limit = ~np.isnan(values).all(axis=0)
         first = np.nan_to_num(values, nan=np.inf).argmin(axis=0)
-        return np.where(known & ~(self.theoretical >= 1), words[first], "")
+        return np.where(any_limit & ~(self.theoretical >= 1), words[first], "")
 
     @functools.cached_property
     def sectors(self) -> tuple[Array, Array]:
@@ -245,8 +245,10 @@ class LaunchLimits:
             counters.metric(f"device__attribute_compute_capability_{part}")
             for part in ("major", "minor")
         )
-        known = zip(np.nan_to_num(major).astype(int), np.nan_to_num(minor).astype(int), strict=True)
-        listed = np.array([float(FP64_RATIO.get(key, FEW_FP64_UNITS)) for key in known])
+        capabilities = zip(
+            np.nan_to_num(major).astype(int), np.nan_to_num(minor).astype(int), strict=True
+        )
+        listed = np.array([float(FP64_RATIO.get(key, FEW_FP64_UNITS)) for key in capabilities])
         ratio = np.where(np.isnan(measured), np.where(np.isnan(major), 2.0, listed), measured)
         return np.maximum(ratio, 1.0)
 

@@ -305,10 +305,10 @@ def _bytes(counters: Counters, seconds: Array, level: str) -> tuple[Array, Measu
 
     One measure counts for all launches: the first whose roof is known, too, else the first known.
     """
-    found = [(_measured(counters, seconds, m), m) for m in MEASURES[level]]
-    known = [(b, m) for b, m in found if np.isfinite(b).any()]
-    with_roof = [(b, m) for b, m in known if np.isfinite(_peak(counters, m)).any()]
-    return (with_roof or known or found)[0]
+    amounts = [(_measured(counters, seconds, m), m) for m in MEASURES[level]]
+    counted = [(b, m) for b, m in amounts if np.isfinite(b).any()]
+    with_roof = [(b, m) for b, m in counted if np.isfinite(_peak(counters, m)).any()]
+    return (with_roof or counted or amounts)[0]
 
 
 def _measured(counters: Counters, seconds: Array, measure: Measure) -> Array:
@@ -339,8 +339,8 @@ def _main_gpu(counters: Counters, groups: ByKernel, devices: pd.DataFrame) -> pd
     by_number = devices.drop_duplicates("device").set_index("device")
     names = by_number["name"].reindex(time.index).fillna("")
     name = time.groupby(names.to_numpy()).sum().idxmax()
-    mine = devices[(devices["name"] == name).to_numpy()]
-    return mine.iloc[0] if len(mine) else devices.iloc[0]
+    same_model = devices[(devices["name"] == name).to_numpy()]
+    return same_model.iloc[0] if len(same_model) else devices.iloc[0]
 
 
 def _are_alike(devices: pd.DataFrame) -> bool:
@@ -362,27 +362,31 @@ def _roofs(
     here = np.ones(len(counters), dtype=bool)
     if not _are_alike(devices):
         here = np.isin(counters.profiled["device"].to_numpy(), numbers)
-    found = []
+    roofs = []
     for level in LEVELS:
         peak = _overall(groups, _peak(counters, measures[level]), here)
         if np.isfinite(peak):
-            found.append(Roof(of=level, per_s=peak, source=MEASURED))
+            roofs.append(Roof(of=level, per_s=peak, source=MEASURED))
         elif level == "dram" and gpu.get("memory_bytes_per_s", -1) > 0:
-            found.append(Roof(of=level, per_s=float(gpu["memory_bytes_per_s"]), source=STATED))
+            roofs.append(Roof(of=level, per_s=float(gpu["memory_bytes_per_s"]), source=STATED))
     for place, precision in enumerate(PRECISIONS):
         roof = _compute_roof(counters, groups, here, precision, place)
-        found += [roof] if roof else []
+        roofs += [roof] if roof else []
     tensor = _overall(groups, _tensor_peak(counters), here)
     if np.isfinite(tensor):
-        found.append(Roof(of=TENSOR, per_s=tensor, source=MEASURED))
-    return tuple(found)
+        roofs.append(Roof(of=TENSOR, per_s=tensor, source=MEASURED))
+    return tuple(roofs)
 
 
 def _overall(groups: ByKernel, values: Array, chosen: Array) -> float:
     """Return the mean of a value over the time of the chosen launches; not-a-number if unknown."""
-    mine = np.where(chosen, values, np.nan)[groups.rows]
-    known = np.isfinite(mine)
-    return float(np.average(mine[known], weights=groups.ns[known])) if known.any() else np.nan
+    chosen_values = np.where(chosen, values, np.nan)[groups.rows]
+    finite = np.isfinite(chosen_values)
+    return (
+        float(np.average(chosen_values[finite], weights=groups.ns[finite]))
+        if finite.any()
+        else np.nan
+    )
 
 
 def _compute_roof(
@@ -434,15 +438,15 @@ def _tensor_peak(counters: Counters) -> Array:
 
 
 def _missing(kernels: pd.DataFrame, roofs: tuple[Roof, ...]) -> dict[str, str]:
-    known = {roof.of for roof in roofs}
+    with_roof = {roof.of for roof in roofs}
     unknown, uncounted = kernels.isna().any(), bool(kernels["tensor_uncounted"].any())
     lacks = {
         "floating-point arithmetic": unknown["flop_per_s"],
         "traffic of device memory": unknown["dram_bytes_per_s"],
         "traffic of the L2 cache": unknown["l2_bytes_per_s"],
-        "the peak of arithmetic": not known & {*PRECISIONS, TENSOR},
-        "the peak of device memory": "dram" not in known,
-        "the peak of the L2 cache": "l2" not in known and not unknown["l2_bytes_per_s"],
+        "the peak of arithmetic": not with_roof & {*PRECISIONS, TENSOR},
+        "the peak of device memory": "dram" not in with_roof,
+        "the peak of the L2 cache": "l2" not in with_roof and not unknown["l2_bytes_per_s"],
         "half-precision arithmetic": unknown["fp16_flop_per_s"],
         "work of tensor cores": uncounted,
     }

@@ -59,8 +59,8 @@ class Counters:
         result = np.full(self.trace.count("profiled_kernels"), np.nan)
         for name in reversed(names):
             rows, values = self._values.get(name, (np.empty(0, np.int64), np.empty(0)))
-            known = np.isfinite(values)
-            result[rows[known]] = values[known]
+            finite = np.isfinite(values)
+            result[rows[finite]] = values[finite]
         return result
 
     def total(self, *names: str) -> Array:

@@ -373,8 +373,8 @@ def _of_counters(trace: Trace) -> Facts:
 
 def _processes_of(trace: Trace, threads: Array) -> Array:
     """Return the process of each thread key."""
-    known = trace.columns("threads", ["thread", "process"])
-    of = dict(zip(known["thread"].tolist(), known["process"].tolist(), strict=True))
+    recorded = trace.columns("threads", ["thread", "process"])
+    of = dict(zip(recorded["thread"].tolist(), recorded["process"].tolist(), strict=True))
     return np.array([of.get(t, UNKNOWN) for t in threads.tolist()], dtype=np.int64)
 
 
@@ -443,8 +443,8 @@ def _launches(
 
 def _communicates(trace: Trace, name_ids: Array) -> Array:
     codes, unique = pd.factorize(name_ids)
-    told = np.array([is_communication(n) for n in trace.names(unique)], dtype=bool)
-    communicates: Array = told[codes]
+    is_collective = np.array([is_communication(n) for n in trace.names(unique)], dtype=bool)
+    communicates: Array = is_collective[codes]
     return communicates
 
 
@@ -482,41 +482,41 @@ def _matching_calls(
     if not len(thread):
         return result
     api_id = trace.columns("api_calls", ["correlation_id"])["correlation_id"]
-    wanted_process = launches["process"].to_numpy()
-    wanted_id = launches["correlation_id"].to_numpy()
+    process_of_launch = launches["process"].to_numpy()
+    launch_id = launches["correlation_id"].to_numpy()
     process = process_of_thread[thread] if len(np.unique(process_of_thread)) > 1 else None
     for place in np.unique(process_of_thread):
-        wanted = np.flatnonzero(wanted_process == place)
+        of_process = np.flatnonzero(process_of_launch == place)
         if process is None:
-            result[wanted] = _first_match(api_id, wanted_id[wanted])
+            result[of_process] = _first_match(api_id, launch_id[of_process])
             continue
         rows = np.flatnonzero(process == place)
-        found = _first_match(api_id[rows], wanted_id[wanted])
-        result[wanted] = np.where(found >= 0, rows[found], UNKNOWN)
+        match = _first_match(api_id[rows], launch_id[of_process])
+        result[of_process] = np.where(match >= 0, rows[match], UNKNOWN)
     return result
 
 
-def _first_match(ids: Array, wanted: Array) -> Array:
+def _first_match(ids: Array, queries: Array) -> Array:
     """Return the place in ``ids`` of each wanted id, -1 for none or for an id not recorded."""
     if not len(ids):
-        return np.full(len(wanted), UNKNOWN, np.int64)
+        return np.full(len(queries), UNKNOWN, np.int64)
     low, high = int(ids.min()), int(ids.max())
     if high - low < MAX_TABLE_SPREAD * len(ids):
-        return _looked_up(ids, wanted, low, high)
+        return _looked_up(ids, queries, low, high)
     order = None
     if np.any(ids[1:] < ids[:-1]):
         order = np.argsort(ids, kind="stable")
         ids = ids[order]
-    place = np.minimum(np.searchsorted(ids, wanted, side="left"), len(ids) - 1)
-    hit = (ids[place] == wanted) & (wanted != NOT_RECORDED)
+    place = np.minimum(np.searchsorted(ids, queries, side="left"), len(ids) - 1)
+    hit = (ids[place] == queries) & (queries != NOT_RECORDED)
     if order is not None:
         place = order[place]
     return np.where(hit, place, UNKNOWN)
 
 
-def _looked_up(ids: Array, wanted: Array, low: int, high: int) -> Array:
+def _looked_up(ids: Array, queries: Array, low: int, high: int) -> Array:
     """Do the same for ids that are dense between ``low`` and ``high``, as those of CUDA are."""
     place_of = np.full(high - low + 1, UNKNOWN, np.int32)
     place_of[(ids - low)[::-1]] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)  # first stays
-    known = (wanted >= low) & (wanted <= high) & (wanted != NOT_RECORDED)
-    return np.where(known, place_of[np.where(known, wanted - low, 0)], UNKNOWN)
+    in_range = (queries >= low) & (queries <= high) & (queries != NOT_RECORDED)
+    return np.where(in_range, place_of[np.where(in_range, queries - low, 0)], UNKNOWN)

@@ -81,16 +81,16 @@ def theoretical_occupancy(
         ]
     )
     blocks = limits.min(axis=0)
-    known = (threads > 0) & (registers >= 0) & (shared_bytes >= 0) & (blocks > 0)
-    known &= of["compute_major"] >= FIRST_KNOWN_MAJOR
+    complete = (threads > 0) & (registers >= 0) & (shared_bytes >= 0) & (blocks > 0)
+    complete &= of["compute_major"] >= FIRST_KNOWN_MAJOR
     for column in _LIMITS:
-        known &= of[column] > 0
+        complete &= of[column] > 0
     resident = blocks * safe_warps
-    limited = known & (resident < of["max_warps_per_sm"])
+    limited = complete & (resident < of["max_warps_per_sm"])
     return Occupancy(
-        np.where(known, 100.0 * resident / np.maximum(of["max_warps_per_sm"], 1), UNKNOWN),
+        np.where(complete, 100.0 * resident / np.maximum(of["max_warps_per_sm"], 1), UNKNOWN),
         np.where(limited, limits.argmin(axis=0) + 1, 0).astype(np.int8),
-        np.where(known, blocks, UNKNOWN),
+        np.where(complete, blocks, UNKNOWN),
     )
 
 
@@ -198,7 +198,7 @@ def _if_known(parts: list[Array], whole: Array) -> Array:
 
 def _with_occupancy(table: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
     device = np.maximum(table["device"].to_numpy(), 0)
-    found = theoretical_occupancy(
+    occupancy = theoretical_occupancy(
         table["block_threads"].to_numpy(),
         table["registers"].to_numpy(),
         table["shared_bytes"].to_numpy(),
@@ -206,13 +206,13 @@ def _with_occupancy(table: pd.DataFrame, devices: pd.DataFrame) -> pd.DataFrame:
         devices,
     )
     sms = devices["sm_count"].to_numpy()[device].astype(np.int64)
-    known = (found.blocks_per_sm > 0) & (sms > 0)
-    per_wave = np.where(known, found.blocks_per_sm * sms, UNKNOWN)
+    has_wave = (occupancy.blocks_per_sm > 0) & (sms > 0)
+    per_wave = np.where(has_wave, occupancy.blocks_per_sm * sms, UNKNOWN)
     grid = table["grid_blocks"].to_numpy()
-    waves = np.where(known & (grid > 0), grid / np.maximum(per_wave, 1), UNKNOWN)
+    waves = np.where(has_wave & (grid > 0), grid / np.maximum(per_wave, 1), UNKNOWN)
     return table.assign(
-        occupancy_pct=found.pct,
-        limiter=np.array(LIMITERS, dtype=object)[found.limiter],
+        occupancy_pct=occupancy.pct,
+        limiter=np.array(LIMITERS, dtype=object)[occupancy.limiter],
         blocks_per_wave=per_wave,
         waves=waves,
     )

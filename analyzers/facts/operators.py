@@ -72,17 +72,17 @@ def calls_by_operator(facts: Facts, launches: Array) -> list[tuple[str, int]]:
     api_row = api_row[api_row >= 0]
     thread = facts.api["thread"].to_numpy()[api_row]
     called = facts.api["start_ns"].to_numpy()[api_row]
-    found = np.full(len(api_row), UNKNOWN, np.int64)
+    name_ids = np.full(len(api_row), UNKNOWN, np.int64)
     for place in np.unique(thread):
         operators = on_thread(facts, int(place))
         operators = operators[(operators["kind"] == OperatorKind.FRAMEWORK).to_numpy()]
-        mine = thread == place
+        of_thread = thread == place
         inside = innermost(
-            operators["start_ns"].to_numpy(), operators["end_ns"].to_numpy(), called[mine]
+            operators["start_ns"].to_numpy(), operators["end_ns"].to_numpy(), called[of_thread]
         )
         names = np.append(operators["name_id"].to_numpy(), UNKNOWN)
-        found[mine] = names[inside]
-    ids, counts = np.unique(found[found != UNKNOWN], return_counts=True)
+        name_ids[of_thread] = names[inside]
+    ids, counts = np.unique(name_ids[name_ids != UNKNOWN], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     texts = facts.trace.names(ids[order])
     return [(operator_text(str(t)), int(n)) for t, n in zip(texts, counts[order], strict=True)]

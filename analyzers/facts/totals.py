@@ -67,8 +67,8 @@ def _copies(facts: Facts) -> dict[str, dict[str, int]]:
     copies = facts.trace.frame("copies", ["start_ns", "end_ns", "kind", "bytes"])
     result = {}
     for kind, rows in copies.groupby("kind"):
-        known = int(str(kind)) in set(CopyKind)
-        name = CopyKind(int(str(kind))).name.lower() if known else f"kind_{kind}"
+        has_name = int(str(kind)) in set(CopyKind)
+        name = CopyKind(int(str(kind))).name.lower() if has_name else f"kind_{kind}"
         summary = _summary((rows["end_ns"] - rows["start_ns"]).to_numpy())
         result[name] = {**summary, "bytes": int(rows["bytes"].clip(lower=0).sum())}
     return result

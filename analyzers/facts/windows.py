@@ -52,8 +52,8 @@ def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...])
         return _nvtx_window(facts, rest)
     if kind == "iteration" and rest.isdecimal():
         if not 1 <= int(rest) <= len(iterations):
-            known = f"1 to {len(iterations)}" if iterations else "none, give nvtx:NAME#n or span:"
-            raise WindowError(f"iteration:{rest}: the iterations of this recording are {known}")
+            choices = f"1 to {len(iterations)}" if iterations else "none, give nvtx:NAME#n or span:"
+            raise WindowError(f"iteration:{rest}: the iterations of this recording are {choices}")
         chosen = iterations[int(rest) - 1]
         return Window(start_ns=chosen.start_ns, end_ns=chosen.end_ns, label=f"iteration {rest}")
     span = re.fullmatch(r"(-?\d{1,19})-(-?\d{1,19})", rest) if kind == "span" else None
@@ -121,18 +121,18 @@ def _nvtx_window(facts: Facts, rest: str) -> Window:
     return Window(start_ns=int(start[0]), end_ns=int(end[0]), label=label)
 
 
-def _no_such_range(facts: Facts, name: str, number: str, found: int) -> str:
+def _no_such_range(facts: Facts, name: str, number: str, count: int) -> str:
     """Say that there is no range of this name and number, and which ones there are."""
     noun = recorder_of(facts.trace).ranges
-    if found:
-        return f"nvtx:{name[:80]}#{number}: the recording has {found} of these, give 1 to {found}"
+    if count:
+        return f"nvtx:{name[:80]}#{number}: the recording has {count} of these, give 1 to {count}"
     ranges = facts.ranges
     lasted = (ranges["end_ns"] - ranges["start_ns"]).groupby(ranges["name_id"].to_numpy()).sum()
     longest = lasted.nlargest(SHOWN_NAMES).index.to_numpy()
     names = ", ".join(repr(str(n)[:80]) for n in facts.trace.names(longest))
     more = f" and {len(lasted) - SHOWN_NAMES} others" if len(lasted) > SHOWN_NAMES else ""
-    known = f"it has {names}{more}" if names else "there is none"
-    return f"nvtx:{name[:80]}: the recording has no such {noun}; {known}"
+    alternatives = f"it has {names}{more}" if names else "there is none"
+    return f"nvtx:{name[:80]}: the recording has no such {noun}; {alternatives}"
 
 
 def repetitions(
@@ -157,17 +157,17 @@ def repetitions(
         alike = [i for i, text in named if plain_name(str(text)) == name]
         rows = facts.ranges[np.isin(facts.ranges["name_id"].to_numpy(), alike)]
         rows = rows.sort_values("start_ns", kind="stable")
-    mine = rows if process is None else rows[(rows["process"] == process).to_numpy()]
-    rows = mine if len(mine) else rows
+    of_process = rows if process is None else rows[(rows["process"] == process).to_numpy()]
+    rows = of_process if len(of_process) else rows
     if not len(rows):
         raise WindowError(f"{noun} {name[:80]!r}: the recording has none")
     begins, ends = _where_work_ran(facts, rows)
     texts = facts.trace.names(rows["name_id"].to_numpy())
-    found = tuple(
+    iterations = tuple(
         Iteration(name=str(t), start_ns=int(b), end_ns=int(e))
         for t, b, e in zip(texts, begins, ends, strict=True)
     )
-    return found, f"{len(found)} repetitions of the {noun} {name!r}."
+    return iterations, f"{len(iterations)} repetitions of the {noun} {name!r}."
 
 
 def _ranges_named(facts: Facts, name: str) -> pd.DataFrame:
@@ -196,21 +196,21 @@ def _where_work_ran(facts: Facts, ranges: pd.DataFrame) -> tuple[Array, Array]:
     if left := left_over(facts):
         begins = np.maximum(begins, facts.launches["end_ns"].to_numpy()[:left].max())
     for key in np.unique(ranges["process"]):
-        mine = np.flatnonzero((ranges["process"] == key).to_numpy())
+        places = np.flatnonzero((ranges["process"] == key).to_numpy())
         rows = _launched_by(facts, int(key))
         rows = rows[np.argsort(facts.api_start_ns[rows], kind="stable")]
-        rows = _on_main_stream(facts, rows, start[mine], end[mine])
+        rows = _on_main_stream(facts, rows, start[places], end[places])
         if not len(rows):
             continue
         called = facts.api_start_ns[rows]
         done = np.maximum.accumulate(facts.launches["end_ns"].to_numpy()[rows])
-        first, last = np.searchsorted(called, start[mine]), np.searchsorted(called, end[mine])
+        first, last = np.searchsorted(called, start[places]), np.searchsorted(called, end[places])
         has_work = last > first
         earlier = has_work & (first > 0)
         before = done[np.maximum(first - 1, 0)]
-        begins[mine] = np.where(earlier, np.maximum(begins[mine], before), begins[mine])
-        ends[mine] = np.where(
-            has_work, np.maximum(end[mine], done[np.maximum(last - 1, 0)]), end[mine]
+        begins[places] = np.where(earlier, np.maximum(begins[places], before), begins[places])
+        ends[places] = np.where(
+            has_work, np.maximum(end[places], done[np.maximum(last - 1, 0)]), end[places]
         )
     return begins, np.maximum(ends, begins + 1)
 
@@ -258,10 +258,10 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
         for key in pd.unique(ranges["process"])
     }
     candidates = [
-        found
+        candidate
         for _, rows in by_key(ranges["thread"].to_numpy(), np.arange(len(ranges)))
         if len(rows) >= MIN_ITERATIONS
-        and (found := _loop_on_thread(facts, ranges.iloc[rows], launched)) is not None
+        and (candidate := _loop_on_thread(facts, ranges.iloc[rows], launched)) is not None
     ]
     if not candidates:
         return (), (
@@ -317,10 +317,10 @@ def _loop_on_thread(
 def _launched_by(facts: Facts, process: int) -> Array:
     """Return the launches of ``process`` (key) whose API call is known."""
     place = np.flatnonzero(facts.processes == process)
-    known = facts.launches["api_row"].to_numpy() >= 0
+    has_call = facts.launches["api_row"].to_numpy() >= 0
     if not len(place):
         return np.empty(0, np.int64)
-    rows: Array = np.flatnonzero(known & (facts.launches["process"].to_numpy() == place[0]))
+    rows: Array = np.flatnonzero(has_call & (facts.launches["process"].to_numpy() == place[0]))
     return rows
 
 

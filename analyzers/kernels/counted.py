@@ -115,26 +115,26 @@ def roofline_summary(inside: Inside | None, facts: Facts, ledger: Ledger) -> dic
     """
     if inside is None:
         return {}
-    found = roofline(inside, ByKernel.of(inside))
-    sections, what = tuple(dict.fromkeys(found.missing.values())), list(found.missing)
+    chart = roofline(inside, ByKernel.of(inside))
+    sections, what = tuple(dict.fromkeys(chart.missing.values())), list(chart.missing)
     named = [", ".join(what[:-1]), *what[-1:]] if len(what) > 1 else what
     lacks = why_missing(facts, ledger, named, sections) if sections else ""
-    roofs = [{"of": r.of, "per_s": r.per_s, "source": r.source} for r in found.roofs]
-    return {"gpu": found.gpu, "roofs": roofs, "lacks": lacks}
+    roofs = [{"of": r.of, "per_s": r.per_s, "source": r.source} for r in chart.roofs]
+    return {"gpu": chart.gpu, "roofs": roofs, "lacks": lacks}
 
 
 def _limits(limits: LaunchLimits, groups: ByKernel) -> dict[str, Array]:
     means = ("compute", "memory", "dram", "l2", "l1", "lanes", "uniform_pct", "waves")
-    told: dict[str, Array] = {name: groups.mean(getattr(limits, name)) for name in means}
+    columns: dict[str, Array] = {name: groups.mean(getattr(limits, name)) for name in means}
     per_request, needed = _sectors_per_request(limits)
-    told |= {
+    columns |= {
         "sectors_per_request": groups.mean(per_request),
         "needed_per_request": groups.mean(needed),
         "achieved": groups.mean(limits.achieved),
         "theoretical": groups.mean(limits.theoretical),
         "limiter": groups.most(limits.limiter),
     }
-    return told
+    return columns
 
 
 @np.errstate(divide="ignore", invalid="ignore")

@@ -129,11 +129,11 @@ def _grouped(values: Array, code: Array) -> _Grouped:
 
 def _queue_medians(facts: Facts, shapes: Shapes, code: Array, size: int) -> Array:
     queue = facts.queue_ns[shapes.rows]
-    known = queue >= 0
+    has_call = queue >= 0
     result = np.full(size, UNKNOWN, np.int64)
-    if known.any():
-        group, present = pd.factorize(code[known])
-        result[present] = _grouped(queue[known], group).medians
+    if has_call.any():
+        group, present = pd.factorize(code[has_call])
+        result[present] = _grouped(queue[has_call], group).medians
     return result
 
 

@@ -21,7 +21,7 @@ _LATENCY = ("SpeedOfLight", "SchedulerStats", "WarpStateStats", "Occupancy", "La
 HEALTHY_BELOW = 0.10  # of the profiled time; a reader would not act on a smaller loss
 
 # What each cause needs: one of these parts is told.
-_TOLD_BY = {
+_PARTS_OF = {
     Cause.DIVERGENCE: (Part.IDLE_LANES,),
     Cause.BANDWIDTH: (Part.UNCOALESCED, Part.DRAM, Part.L2, Part.L1),
     Cause.PARALLELISM: (Part.SMALL_GRID, Part.TAIL, Part.OCCUPANCY, Part.LATENCY),
@@ -79,7 +79,7 @@ def examined_by_counters(ledger: Ledger) -> tuple[Cause, ...]:
     if inside is None:
         return ()
     return tuple(
-        c for c, parts in _TOLD_BY.items() if inside.counted_share(*parts) >= MOST_OF_THE_TIME
+        c for c, parts in _PARTS_OF.items() if inside.counted_share(*parts) >= MOST_OF_THE_TIME
     )
 
 
@@ -124,11 +124,11 @@ def _judge(
     if Cause.BANDWIDTH not in examined:  # idle compute alone may as well wait for memory
         return "unknown", 0.0, f"Could not tell: {_unexamined(facts, ledger, examined)}"
     if _may_wait(ledger):
-        wanted = why_missing(facts, ledger, ["what tells what kernels wait for"], _LATENCY)
+        reason = why_missing(facts, ledger, ["what tells what kernels wait for"], _LATENCY)
         return (
             "unknown",
             0.0,
-            f"Could not tell: the kernels keep {_busy_text(ledger)} busy, and {wanted}.",
+            f"Could not tell: the kernels keep {_busy_text(ledger)} busy, and {reason}.",
         )
     limit = share_text(HEALTHY_BELOW, 1)
     how = "inside kernels" if set(ROW_INSIDE) <= set(examined) else "as far as was counted"
@@ -161,9 +161,9 @@ def _busy(ledger: Ledger) -> dict[str, float]:
         return {}
     busy = {}
     for what, values in (("compute", inside.limits.compute), ("memory", inside.limits.memory)):
-        known = ~np.isnan(values) & (inside.ns > 0)
-        if known.any():
-            busy[what] = float((values * inside.ns)[known].sum() / inside.ns[known].sum())
+        measured = ~np.isnan(values) & (inside.ns > 0)
+        if measured.any():
+            busy[what] = float((values * inside.ns)[measured].sum() / inside.ns[measured].sum())
     return busy
 
 
@@ -180,7 +180,7 @@ def _unexamined(facts: Facts, ledger: Ledger, examined: tuple[Cause, ...]) -> st
         Cause.DIVERGENCE: ("WarpStateStats", "SourceCounters"),
         Cause.BANDWIDTH: ("SpeedOfLight", "MemoryWorkloadAnalysis_Tables"),
     }
-    wanted = dict.fromkeys(s for c in missing for s in sections[c])
+    needed = dict.fromkeys(s for c in missing for s in sections[c])
     names = [c.value for c in missing]
-    reason = why_missing(facts, ledger, ["what tells " + " and ".join(names)], tuple(wanted))
+    reason = why_missing(facts, ledger, ["what tells " + " and ".join(names)], tuple(needed))
     return f"{reason[0].upper()}{reason[1:]}."

@@ -45,8 +45,8 @@ class Gaps:
     @property
     def has_call(self) -> Array:
         """Where the API call of the launch is known."""
-        known: Array = self.api_row >= 0
-        return known
+        recorded: Array = self.api_row >= 0
+        return recorded
 
     @property
     def was_submitted(self) -> Array:
@@ -168,10 +168,10 @@ def _walk(facts: Facts, ended: Gaps, chosen: Array) -> pd.DataFrame:
     ``blocked_ns``: how long the thread was kept from working by the wait this piece belongs to.
     """
     parts = []
-    for thread, mine in by_key(ended.thread[chosen], chosen):
-        queries = Spans(ended.start[mine], ended.call_start[mine])
+    for thread, of_thread in by_key(ended.thread[chosen], chosen):
+        queries = Spans(ended.start[of_thread], ended.call_start[of_thread])
         line = host_timeline(facts, thread, queries)
-        parts.append(_pieces_of(line, queries, mine))
+        parts.append(_pieces_of(line, queries, of_thread))
     called, returned = ended.call_start[chosen], ended.call_end[chosen]
     # A copy that keeps the host waiting also keeps it while it stages pageable memory.
     row = ended.api_row[chosen]

@@ -93,22 +93,22 @@ class HostTimeline:
     owed_api_row: Array
 
 
-def host_timeline(facts: Facts, thread: int, asked: Spans) -> HostTimeline:
-    """Return what ``thread`` did, exact wherever ``asked`` looks.
+def host_timeline(facts: Facts, thread: int, queries: Spans) -> HostTimeline:
+    """Return what ``thread`` did, exact wherever ``queries`` looks.
 
     Args:
         facts: The recording.
         thread: Place in ``facts.threads``.
-        asked: Sorted intervals that do not overlap. Elsewhere calls may be left out, which
+        queries: Sorted intervals that do not overlap. Elsewhere calls may be left out, which
             keeps a deep queue, where few gaps need an explanation, cheap.
     """
     order, bounds = facts.call_order
     rows = order[bounds[thread] : bounds[thread + 1]]
     calls = Spans(facts.api["start_ns"].to_numpy()[rows], facts.api["end_ns"].to_numpy()[rows])
     calls, is_poll_alone, head = join_polls(facts, rows, calls)
-    owed = _owed(facts.api_call[rows], calls, np.where(is_poll_alone, NO_WAIT, head), asked)
+    owed = _owed(facts.api_call[rows], calls, np.where(is_poll_alone, NO_WAIT, head), queries)
     owed = owed[0], np.where(owed[1] >= 0, rows[owed[1]], NO_WAIT)
-    chosen = _around(calls, asked)
+    chosen = _around(calls, queries)
     rows, calls = rows[chosen], Spans(calls.start[chosen], calls.end[chosen])
     doing = doing_in_calls(facts, rows)
     doing[is_poll_alone[chosen]] = Doing.OTHER_CALL
@@ -118,8 +118,8 @@ def host_timeline(facts: Facts, thread: int, asked: Spans) -> HostTimeline:
         spans[int(Doing.DISPATCHING)] = submitting(
             facts, thread, order[bounds[thread] : bounds[thread + 1]]
         )
-    start = min(int(asked.start[0]), int(calls.start[0])) if len(rows) else int(asked.start[0])
-    parts, label = _cut(spans, start, int(asked.end[-1]))
+    start = min(int(queries.start[0]), int(calls.start[0])) if len(rows) else int(queries.start[0])
+    parts, label = _cut(spans, start, int(queries.end[-1]))
     blocking = (doing == Doing.WAITING) | (doing == Doing.FREEING)
     waits = _flat(calls, blocking)
     first = np.searchsorted(calls.start[blocking], waits.start, side="left")
@@ -136,18 +136,18 @@ def doing_in_calls(facts: Facts, rows: Array) -> Array:
     return doing
 
 
-def _around(calls: Spans, asked: Spans) -> Array:
-    """Return the calls inside ``asked``, and the last before and the first after each interval.
+def _around(calls: Spans, queries: Spans) -> Array:
+    """Return the calls inside ``queries``, and the last before and the first after each interval.
 
     The neighbours tell how long a pause really is that reaches beyond an interval.
     """
     if not len(calls.start):
         return np.empty(0, np.int64)
-    inside = np.flatnonzero(covered(calls, union(asked.start, asked.end)))
+    inside = np.flatnonzero(covered(calls, union(queries.start, queries.end)))
     reach = np.maximum.accumulate(calls.end)
     holder = np.maximum.accumulate(np.where(calls.end == reach, np.arange(len(reach)), 0))
-    before = np.searchsorted(calls.start, asked.start, side="left") - 1
-    after = np.searchsorted(calls.start, asked.end, side="left")
+    before = np.searchsorted(calls.start, queries.start, side="left") - 1
+    after = np.searchsorted(calls.start, queries.end, side="left")
     around = (inside, holder[before[before >= 0]], after[after < len(reach)])
     return np.unique(np.concatenate(around))
 
@@ -183,28 +183,28 @@ def join_polls(facts: Facts, rows: Array, calls: Spans) -> tuple[Spans, Array, A
     return Spans(calls.start, stop), alone, head
 
 
-def _owed(call: Array, calls: Spans, head: Array, asked: Spans) -> tuple[Array, Array]:
+def _owed(call: Array, calls: Spans, head: Array, queries: Spans) -> tuple[Array, Array]:
     """Return ``owed_ns`` of ``HostTimeline``, and the place of each wait in ``calls``.
 
     Args:
         call: ``Call`` of each.
         calls: A thread's calls, by begin.
         head: Place of the call with which each one's wait began; -1 where it is none.
-        asked: The intervals.
+        queries: The intervals.
     """
     waited = np.flatnonzero(np.isin(call, _WAITS) & (head >= 0))
-    nothing = np.zeros(len(asked.start), np.int64)
+    nothing = np.zeros(len(queries.start), np.int64)
     if not len(waited):
         return nothing, nothing + NO_WAIT
     launched = np.flatnonzero(np.isin(call, (Call.LAUNCH, Call.ENQUEUE, Call.COPY)))
-    before = np.searchsorted(calls.start, asked.start, side="left")
+    before = np.searchsorted(calls.start, queries.start, side="left")
     place = np.searchsorted(waited, before, side="left") - 1
     wait = waited[np.maximum(place, 0)]
     begun = head[wait]
     last_launch = np.searchsorted(launched, before, side="left") - 1
     since = launched[np.maximum(last_launch, 0)] if len(launched) else nothing - 1
     end = np.maximum(calls.end[wait], calls.end[begun])
-    owes = (place >= 0) & (end <= asked.start)
+    owes = (place >= 0) & (end <= queries.start)
     owes &= (last_launch < 0) | (since <= wait)
     return np.where(owes, end - calls.start[begun], 0), np.where(owes, begun, NO_WAIT)
 
@@ -248,7 +248,10 @@ def _cut(spans: dict[int, Spans], start: int, end: int) -> tuple[Spans, Array]:
     begin, stop, mask = begin[begin < stop], stop[begin < stop], mask[begin < stop]
     label = _HIGHEST[mask]
     length = stop - begin
-    for known, limit in ((0, DISPATCH_MAX_NS), (1 << Doing.DISPATCHING, OPERATOR_DISPATCH_MAX_NS)):
-        free = mask == known
+    for open_calls, limit in (
+        (0, DISPATCH_MAX_NS),
+        (1 << Doing.DISPATCHING, OPERATOR_DISPATCH_MAX_NS),
+    ):
+        free = mask == open_calls
         label[free] = np.where(length[free] <= limit, Doing.DISPATCHING, Doing.OUTSIDE)
     return Spans(begin, stop), label

@@ -136,14 +136,14 @@ def _split(ledger: Ledger, examined: Examined) -> Ledger:
     inside = examined.inside
     devices = []
     for device in ledger.devices:
-        mine = examined.joined.device == device.key
+        on_device = examined.joined.device == device.key
         rows = dict(device.rows)
         for row in (Row.DIVERGENCE, Row.BANDWIDTH):
-            rows[row] = int(inside.row_ns(row)[mine].sum())
+            rows[row] = int(inside.row_ns(row)[on_device].sum())
             rows[Row.KERNEL] -= rows[row]
         devices.append(replace(device, rows=rows))
-    told = inside if examined.covered_ns else None
-    return replace(ledger, devices=tuple(devices), inside=told, examined=examined)
+    covered = inside if examined.covered_ns else None
+    return replace(ledger, devices=tuple(devices), inside=covered, examined=examined)
 
 
 def _of_counters(facts: Facts, window: Window) -> Ledger:
@@ -174,9 +174,9 @@ def _of_counters(facts: Facts, window: Window) -> Ledger:
 
 
 def _sums(facts: Facts, key: int, segments: pd.DataFrame, window: Window) -> DeviceLedger:
-    mine = segments[(segments["device"] == key).to_numpy()]
-    length = (mine["end_ns"] - mine["start_ns"]).to_numpy()
-    code, detail = mine["row"].to_numpy(), mine["detail"].to_numpy()
+    of_device = segments[(segments["device"] == key).to_numpy()]
+    length = (of_device["end_ns"] - of_device["start_ns"]).to_numpy()
+    code, detail = of_device["row"].to_numpy(), of_device["detail"].to_numpy()
     rows = {row: int(length[code == ROW_CODE[row]].sum()) for row in ROWS}
     lost = length[code == ROW_CODE[Row.UNEXPLAINED]]
     why = detail[code == ROW_CODE[Row.UNEXPLAINED]]

@@ -139,7 +139,7 @@ def _kernels(facts: Facts, ledger: Ledger) -> Iterator[pd.DataFrame]:
     else:
         rows, split = ledger.examined.launches, ledger.examined.rows_ns
     launches = facts.launches.iloc[rows]
-    shown = pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "device": launches["device"].to_numpy(),
             "start_ns": np.maximum(launches["start_ns"].to_numpy(), ledger.window.start_ns),
@@ -148,7 +148,7 @@ def _kernels(facts: Facts, ledger: Ledger) -> Iterator[pd.DataFrame]:
         }
     )
     for row, ns in split.items():
-        yield shown.assign(row=np.int8(ROW_CODE[row]), ns=ns)[ns > 0]
+        yield frame.assign(row=np.int8(ROW_CODE[row]), ns=ns)[ns > 0]
 
 
 def _cut(facts: Facts, segments: pd.DataFrame, device: int, kinds: tuple[int, ...]) -> pd.DataFrame:
@@ -156,8 +156,8 @@ def _cut(facts: Facts, segments: pd.DataFrame, device: int, kinds: tuple[int, ..
 
     Where several operations run at the same time, the one that began first counts.
     """
-    mine = (facts.launches["device"] == device).to_numpy()
-    rows = np.flatnonzero(mine & np.isin(facts.launches["kind"].to_numpy(), kinds))
+    on_device = (facts.launches["device"] == device).to_numpy()
+    rows = np.flatnonzero(on_device & np.isin(facts.launches["kind"].to_numpy(), kinds))
     start, end = (facts.launches[c].to_numpy()[rows] for c in ("start_ns", "end_ns"))
     covered_until = np.concatenate((start[:1], np.maximum.accumulate(end)[:-1]))
     start = np.maximum(start, covered_until)
@@ -185,11 +185,11 @@ def _regions(
     if len(ranges):
         depth = _depths(ranges)
         outer = ranges[depth <= _depth_of_interest(facts, ranges, depth, loop)]
-        found = _around_calls(facts, outer, on_main_thread=True)
-        yield RANGES, _plain(facts, found, loop)
+        outer_names = _around_calls(facts, outer, on_main_thread=True)
+        yield RANGES, _plain(facts, outer_names, loop)
         if len(outer) < len(ranges):
             inner = _around_calls(facts, ranges, on_main_thread=True)
-            if not np.array_equal(found, inner):
+            if not np.array_equal(outer_names, inner):
                 yield INNER_RANGES, _plain(facts, inner, loop)
     if facts.trace.count("operators"):
         columns = ["start_ns", "end_ns", "process", "thread", "name_id", "kind"]
@@ -212,8 +212,8 @@ def _depth_of_interest(facts: Facts, ranges: pd.DataFrame, depth: Array, loop: s
     """Return the depth just inside an iteration of the main loop."""
     ids = pd.unique(ranges["name_id"].to_numpy())
     same = ids[[plain_name(text) == loop for _, text in _texts(facts, ids)]] if loop else ids[:0]
-    found = depth[np.isin(ranges["name_id"].to_numpy(), same)]
-    return int(np.median(found)) + 1 if len(found) else DEFAULT_DEPTH
+    loop_depths = depth[np.isin(ranges["name_id"].to_numpy(), same)]
+    return int(np.median(loop_depths)) + 1 if len(loop_depths) else DEFAULT_DEPTH
 
 
 def _around_calls(facts: Facts, spans: pd.DataFrame, *, on_main_thread: bool = False) -> Array:
@@ -226,34 +226,34 @@ def _around_calls(facts: Facts, spans: pd.DataFrame, *, on_main_thread: bool = F
             that was in ranges longest: a training step's backward pass is launched by a thread of
             its own, which knows nothing of the step.
     """
-    found = np.full(len(facts.launches), UNKNOWN, np.int64)
+    name_ids = np.full(len(facts.launches), UNKNOWN, np.int64)
     called = np.flatnonzero((facts.launches["api_row"] >= 0).to_numpy())
     if not len(called) or not len(spans):
-        return found
+        return name_ids
     thread = facts.threads[facts.thread[called]]
-    _look_up(facts, spans.assign(key=spans["thread"]), by_key(thread, called), found)
+    _look_up(facts, spans.assign(key=spans["thread"]), by_key(thread, called), name_ids)
     if on_main_thread:
         length = (spans["end_ns"] - spans["start_ns"]).groupby([spans["process"], spans["thread"]])
         main = length.sum().groupby(level=0).idxmax().map(lambda pair: pair[1])
         is_main = spans["thread"].to_numpy() == main.reindex(spans["process"]).to_numpy()
-        left = called[found[called] == UNKNOWN]
+        left = called[name_ids[called] == UNKNOWN]
         process = facts.processes[facts.launches["process"].to_numpy()[left]]
         own = spans[is_main]
-        _look_up(facts, own.assign(key=own["process"]), by_key(process, left), found)
-    return found
+        _look_up(facts, own.assign(key=own["process"]), by_key(process, left), name_ids)
+    return name_ids
 
 
 def _look_up(
-    facts: Facts, spans: pd.DataFrame, asked: Iterable[tuple[int, Array]], found: Array
+    facts: Facts, spans: pd.DataFrame, queries: Iterable[tuple[int, Array]], name_ids: Array
 ) -> None:
-    """Write the innermost span around the call of each launch of the same key to ``found``."""
+    """Write the innermost span around the call of each launch of the same key to ``name_ids``."""
     names = spans["name_id"].to_numpy()
     start, end = spans["start_ns"].to_numpy(), spans["end_ns"].to_numpy()
-    launches_of = dict(asked)
+    launches_of = dict(queries)
     for key, rows in by_key(spans["key"].to_numpy(), np.arange(len(spans))):
         launches = launches_of.get(key, np.empty(0, np.int64))
         place = innermost(start[rows], end[rows], facts.api_start_ns[launches])
-        found[launches[place >= 0]] = names[rows[place[place >= 0]]]
+        name_ids[launches[place >= 0]] = names[rows[place[place >= 0]]]
 
 
 def _plain(facts: Facts, name_ids: Array, loop: str = "") -> tuple[Array, list[str]]:

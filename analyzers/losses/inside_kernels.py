@@ -81,18 +81,18 @@ class ProfiledLoss:
             return {}
         names = self.inside.limits.counters.profiled["name"].to_numpy()
         rows = self.rows[names[self.rows] == name]
-        mine = np.isin(self.examined.joined.row[self.examined.launches], rows)
-        longest = self.examined.launches[np.where(mine, self.examined.ns, -1).argmax()]
+        of_kernel = np.isin(self.examined.joined.row[self.examined.launches], rows)
+        longest = self.examined.launches[np.where(of_kernel, self.examined.ns, -1).argmax()]
         launch = self.facts.launches.iloc[longest]
         return {c: int(launch[c]) for c in ("start_ns", "end_ns", "device")}
 
     def mean(self, values: Array) -> float:
         """Return the mean of a value of each launch, weighed with what it loses."""
         weights = self.inside.booked_ns[self.part][self.rows]
-        known = ~np.isnan(values[self.rows].astype(float))
-        if not known.any() or not weights[known].sum():
+        finite = ~np.isnan(values[self.rows].astype(float))
+        if not finite.any() or not weights[finite].sum():
             return float("nan")
-        return float(np.average(values[self.rows][known].astype(float), weights=weights[known]))
+        return float(np.average(values[self.rows][finite].astype(float), weights=weights[finite]))
 
     def most(self, words: Array) -> str:
         """Return the word that most of the loss stands for."""

@@ -72,11 +72,11 @@ def saturated(facts: Facts, ledger: Ledger) -> dict[int, Spans]:
     waiting = migrating(facts, ledger)
     result = {}
     for key in kernel:
-        mine = samples[samples["gpu"] == _number(samples, facts, key)]
-        if len(mine) < 2:
+        of_device = samples[samples["gpu"] == _number(samples, facts, key)]
+        if len(of_device) < 2:
             continue
         result[key] = intersect(
-            subtract(kernel[key], _examined(facts, ledger, key)), _at_limit(mine)
+            subtract(kernel[key], _examined(facts, ledger, key)), _at_limit(of_device)
         )
         if claims_migrations(facts, ledger):
             result[key] = subtract(result[key], waiting.spans[key])
@@ -121,12 +121,14 @@ def traffic(facts: Facts) -> pd.DataFrame:
     Empty when the recording does not sample it, or not in percent of the peak.
     """
     ids = np.unique(facts.trace.columns("gpu_metrics", ["name_id"])["name_id"])
-    wanted = [i for i, n in zip(ids, facts.trace.names(ids), strict=True) if _TRAFFIC.search(n)]
-    if not wanted:
+    traffic_ids = [
+        i for i, n in zip(ids, facts.trace.names(ids), strict=True) if _TRAFFIC.search(n)
+    ]
+    if not traffic_ids:
         return pd.DataFrame({"gpu": [], "time_ns": [], "pct": []}, dtype=np.int64)
     # Piece by piece: there are a dozen other metrics for every two that are wanted.
     pieces = (b.to_pandas() for b in facts.trace.batches("gpu_metrics"))
-    rows = pd.concat([p[p["name_id"].isin(wanted)] for p in pieces], ignore_index=True)
+    rows = pd.concat([p[p["name_id"].isin(traffic_ids)] for p in pieces], ignore_index=True)
     rows = rows.rename(columns={"value": "pct"})
     if rows["pct"].max() > MAX_PCT:
         rows = rows.iloc[:0]

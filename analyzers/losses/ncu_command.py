@@ -105,8 +105,8 @@ def why_missing(
     count = _launches_to_count(chosen) if len(chosen) else LAUNCHES_OF_EACH
     by_section = tuple(sections)
     skip = _before(facts, ledger, chosen) if len(chosen) else 0
-    asked = () if by_section else names
-    run = command(list(chosen.index), count, by_section, asked, skip=skip)
+    by_name = () if by_section else names
+    run = command(list(chosen.index), count, by_section, by_name, skip=skip)
     return f"{' and '.join(names)} {_verb(names)} not collected; run `{run}`"
 
 
@@ -134,8 +134,8 @@ def command(
     parts = ["ncu", "--clock-control", "none"]
     for section in sections:
         parts += ["--section", section]
-    if wanted := ",".join(metrics):
-        parts += ["--metrics", wanted]
+    if metric_list := ",".join(metrics):
+        parts += ["--metrics", metric_list]
     named = list(names)
     if named:
         parts += ["--kernel-name", f"regex:^({'|'.join(re.escape(n) for n in named)})$"]
@@ -167,8 +167,8 @@ def _before(facts: Facts, ledger: Ledger, chosen: pd.DataFrame) -> int:
     ended = facts.launches["end_ns"].to_numpy() <= ledger.window.start_ns
     rows = np.flatnonzero(ended & (facts.launches["kind"].to_numpy() == KERNEL))
     code, ids = pd.factorize(facts.launches["name_id"].to_numpy()[rows])
-    wanted = [base_name(str(n)) in chosen.index for n in facts.trace.names(ids)]
-    return int(np.array(wanted, dtype=bool)[code].sum())
+    is_chosen = [base_name(str(n)) in chosen.index for n in facts.trace.names(ids)]
+    return int(np.array(is_chosen, dtype=bool)[code].sum())
 
 
 @functools.lru_cache(maxsize=2)

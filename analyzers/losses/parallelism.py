@@ -81,8 +81,8 @@ def kernel_losses(facts: Facts, ledger: Ledger, pattern: Parallelism) -> pd.Data
     table), ``alone_ns`` and ``lost_ns``: the part of it that full parallelism could win back.
     A pattern that can't be notable even if every launch ran alone has no rows.
     """
-    found = _all_losses(facts, ledger)
-    chosen: pd.DataFrame = found[found["pattern"] == pattern]
+    losses = _all_losses(facts, ledger)
+    chosen: pd.DataFrame = losses[losses["pattern"] == pattern]
     return chosen
 
 
@@ -106,8 +106,8 @@ def _all_losses(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     could_win = np.maximum(alone - SHORTEST_KERNEL_NS, 0)
     lost = np.minimum((alone * share[shape]).astype(np.int64), could_win)
     columns = {"launch": launch, "shape": shape, "alone_ns": alone, "lost_ns": lost}
-    found = pd.DataFrame({**columns, "pattern": pattern[shape]})
-    losing: pd.DataFrame = found[lost > 0]
+    losses = pd.DataFrame({**columns, "pattern": pattern[shape]})
+    losing: pd.DataFrame = losses[lost > 0]
     return losing
 
 
@@ -172,15 +172,15 @@ def alone_ns(facts: Facts, ledger: Ledger) -> Array:
     rows = inside[np.isin(facts.launches["kind"].to_numpy()[inside], (KERNEL, GRAPH))]
     device = facts.launches["device"].to_numpy()[rows]
     for key in range(len(facts.devices)):
-        mine = rows[device == key]
-        start = np.maximum(facts.launches["start_ns"].to_numpy()[mine], ledger.window.start_ns)
-        end = np.minimum(facts.launches["end_ns"].to_numpy()[mine], ledger.window.end_ns)
+        on_device = rows[device == key]
+        start = np.maximum(facts.launches["start_ns"].to_numpy()[on_device], ledger.window.start_ns)
+        end = np.minimum(facts.launches["end_ns"].to_numpy()[on_device], ledger.window.end_ns)
         held = held_by_memory(facts, ledger, key)  # counts as one more thing that runs
         start, end = np.concatenate((start, held.start)), np.concatenate((end, held.end))
         order = np.argsort(start, kind="stable")
         alone = np.zeros(len(order), np.int64)
         alone[order] = _alone(start[order], end[order])
-        result[mine] = alone[: len(mine)]
+        result[on_device] = alone[: len(on_device)]
     return result
 
 
@@ -230,8 +230,8 @@ def largest_kernels(
     texts = facts.trace.names(sums.index.to_numpy())
     evidence = []
     for name, text, lost in zip(sums.index, texts, sums, strict=True):
-        mine = losses[name_id == name]
-        worst = int(mine["launch"].iloc[int(mine["lost_ns"].to_numpy().argmax())])
+        of_kernel = losses[name_id == name]
+        worst = int(of_kernel["launch"].iloc[int(of_kernel["lost_ns"].to_numpy().argmax())])
         launch = facts.launches.iloc[worst]
         evidence.append(
             Evidence(

@@ -249,16 +249,16 @@ def _reads_back(facts: Facts, waits: Array) -> Array:
         return result
     order, bounds = facts.call_order
     start = facts.api["start_ns"].to_numpy()
-    for place, mine in by_key(facts.api["thread"].to_numpy()[waits], np.arange(len(waits))):
+    for place, of_thread in by_key(facts.api["thread"].to_numpy()[waits], np.arange(len(waits))):
         rows = order[bounds[place] : bounds[place + 1]]
         is_small = np.isin(rows, small_calls)
         is_other_work = ~is_small & np.isin(facts.api_call[rows], _WORK)
-        position = np.searchsorted(start[rows], start[waits[mine]], side="left")
-        near = np.ones(len(mine), dtype=bool)
+        position = np.searchsorted(start[rows], start[waits[of_thread]], side="left")
+        near = np.ones(len(of_thread), dtype=bool)
         for back in range(1, READBACK_LOOK_BACK + 1):
             before = np.maximum(position - back, 0)
             near &= (position >= back) & ~is_other_work[before]
-            result[mine] |= near & is_small[before]
+            result[of_thread] |= near & is_small[before]
             near &= ~is_small[before]
     return result
 
@@ -310,8 +310,8 @@ def direction_text(kind: int) -> str:
     """Write the kind of a transfer for a sentence."""
     if kind == MEMSET_KIND:
         return "memsets"
-    known = kind in set(CopyKind)
-    return CopyKind(kind).name.replace("_", " ").lower() if known else f"direction {kind}"
+    has_name = kind in set(CopyKind)
+    return CopyKind(kind).name.replace("_", " ").lower() if has_name else f"direction {kind}"
 
 
 # Time in which several ran counts for the first: the larger operation is what takes the time.
@@ -358,9 +358,9 @@ def ran_in(spans: dict[int, Spans], operations: pd.DataFrame) -> TransferLoss:
     inside_ns = np.zeros(len(operations), np.int64)
     parts = {}
     for key, free in spans.items():
-        mine = device == key
-        parts[key] = intersect(free, union(start[mine], end[mine]))
-        inside_ns[mine] = covered(Spans(start[mine], end[mine]), parts[key])
+        on_device = device == key
+        parts[key] = intersect(free, union(start[on_device], end[on_device]))
+        inside_ns[on_device] = covered(Spans(start[on_device], end[on_device]), parts[key])
     return TransferLoss(
         spans=parts, operations=operations.assign(inside_ns=inside_ns)[inside_ns > 0]
     )
@@ -373,8 +373,8 @@ def spans_of(ledger: Ledger, row: Row) -> dict[int, Spans]:
 
 
 def _spans(segments: pd.DataFrame, key: int) -> Spans:
-    mine = segments[(segments["device"] == key).to_numpy()]
-    return union(mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy())
+    of_device = segments[(segments["device"] == key).to_numpy()]
+    return union(of_device["start_ns"].to_numpy(), of_device["end_ns"].to_numpy())
 
 
 def _transfer_patterns(copies: pd.DataFrame) -> Array:
@@ -508,8 +508,8 @@ def mostly(named: Named, lost_ns: int, how: str = "during") -> str:
 def _add_calls(totals: dict[int, int], idle: Spans, calls: pd.DataFrame) -> None:
     """Add how much of ``idle`` passed in calls of each name; nested ones of one name count once."""
     during = covered(Spans(calls["start_ns"].to_numpy(), calls["end_ns"].to_numpy()), idle) > 0
-    for name_id, mine in calls[during].groupby("name_id"):
-        flat = union(mine["start_ns"].to_numpy(), mine["end_ns"].to_numpy())
+    for name_id, of_name in calls[during].groupby("name_id"):
+        flat = union(of_name["start_ns"].to_numpy(), of_name["end_ns"].to_numpy())
         _add(totals, name_id, intersect(idle, flat).total)
 
 
@@ -533,10 +533,10 @@ def _add(totals: dict[int, int], name_id: object, ns: int) -> None:
     totals[key] = totals.get(key, 0) + ns
 
 
-def _names_of(facts: Facts, totals: dict[int, int], shown: Callable[[str], str]) -> Named:
+def _names_of(facts: Facts, totals: dict[int, int], shorten: Callable[[str], str]) -> Named:
     ordered = sorted((i for i in totals if totals[i] > 0), key=lambda i: -totals[i])
     names = facts.trace.names(np.array(ordered, dtype=np.int64))
-    return [(shown(str(n)), totals[i]) for n, i in zip(names, ordered, strict=True)]
+    return [(shorten(str(n)), totals[i]) for n, i in zip(names, ordered, strict=True)]
 
 
 def largest_gaps(facts: Facts, segments: pd.DataFrame, what: str) -> tuple[Evidence, ...]:
