@@ -52,6 +52,7 @@ from benchmarks.gpu_outcomes import (
     pack,
     write,
 )
+from common.files import write_file
 from workloads import harness
 
 ROOT = Path(__file__).parents[1]
@@ -252,14 +253,15 @@ def measure(name: str, device: str, runs: int, target: Path) -> int:
             for role in harness.ROLES[:: 1 if number % 2 == 0 else -1]:
                 summary = harness.run(modules[role], harness.Options(device=device))
                 results["runs"][role].append(summary)
-                _replace(target, results)
+                write_file(target, json.dumps(results))
         for role, module in modules.items():
             trace = target.with_name(f"{name}_{role}.torch.json.gz")
             steps = traced_steps([_step_ns(summary) for summary in results["runs"][role]])
             options = harness.Options(device=device, steps=steps, torch_trace=trace)
-            _replace(trace.with_name(f"{trace.name}.workload.json"), harness.run(module, options))
+            traced = json.dumps(harness.run(module, options))
+            write_file(trace.with_name(f"{trace.name}.workload.json"), traced)
             results["traced"][role] = {"file": trace.name, "steps": steps}
-            _replace(target, results)
+            write_file(target, json.dumps(results))
     except (harness.RefusedError, ModuleNotFoundError) as error:
         return _refuse(str(error), ENVIRONMENT_FAILED)
     return 0
@@ -270,12 +272,6 @@ def traced_steps(step_ns: Sequence[float]) -> int:
     if not step_ns:
         return TRACED_STEPS
     return max(TRACED_STEPS, min(MOST_TRACED_STEPS, math.ceil(TRACED_NS / np.median(step_ns))))
-
-
-def _replace(path: Path, value: Any) -> None:
-    draft = path.with_name(f"{path.name}.part")
-    draft.write_text(json.dumps(value), encoding="utf-8")
-    draft.replace(path)
 
 
 def _with(

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from common.files import replacing
 from traces.nsys_writer import Recording, short_name
 
 Array = np.ndarray[Any, Any]
@@ -502,9 +503,8 @@ def main() -> int:
         path = folder / f"ingest-{options.scale:g}{kind}.sqlite"
         if not path.exists():
             print(f"making {path} (not timed)", flush=True)
-            partial = path.with_suffix(".partial")
-            make_export(partial, scale=options.scale, unique_texts=options.unique_texts)
-            partial.replace(path)
+            with replacing(path) as draft:
+                make_export(draft, scale=options.scale, unique_texts=options.unique_texts)
         cache = Path(temporary) / "data"
         figures = measure(path, cache)
         extra = compare_readers(path) if options.compare_readers else []

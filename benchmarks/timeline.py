@@ -37,6 +37,7 @@ from analyzers.facts.facts import build_facts
 from benchmarks.ingest import make_export
 from benchmarks.served import ROOT, serve
 from collectors import open_trace
+from common.files import replacing
 from library import analyses, cache
 from timeline import store
 from timeline.view import Hits, Timeline
@@ -346,9 +347,8 @@ def _export(folder: Path, scale: float) -> Path:
     path = folder / f"timeline-{scale:g}.sqlite"
     if not path.exists():
         print(f"making {path} (not timed)", flush=True)
-        unfinished = path.with_suffix(".partial")
-        make_export(unfinished, scale=scale, unique_texts=True)
-        unfinished.replace(path)
+        with replacing(path) as draft:
+            make_export(draft, scale=scale, unique_texts=True)
     return path
 
 

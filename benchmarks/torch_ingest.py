@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ingest import _diagnose, _MemoryWatch
+from common.files import replacing
 
 RUNS = 3  # of the cold opening; the best counts, because machines are noisy
 MIN_FASTER = 5.0  # than the peer, to a verdict
@@ -340,8 +341,8 @@ def main() -> int:
         path = folder / f"torch-{options.size_mb:g}.json.gz"
         if not path.exists():
             print(f"making {path} (not timed)", flush=True)
-            partial = path.with_suffix(".partial")
-            make_trace(partial, int(options.size_mb * 1e6)).replace(path)
+            with replacing(path) as draft:
+                make_trace(draft, int(options.size_mb * 1e6))
         extra = compare_decoders(path) if options.decoders else []
         figures = measure(path, Path(temporary) / "data", options.peer)
     print("\n".join(extra + figures.lines()))

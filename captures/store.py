@@ -26,6 +26,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
+from common.text import file_name_text
 from library import cache
 
 SCHEMA = 1
@@ -325,7 +326,7 @@ def shown_command(command: Sequence[str]) -> tuple[str, ...]:
         else:
             visible = _URL_USER.sub(rf"\1{HIDDEN}@", word)
         hides = is_secret and not equals and name.startswith("-")
-        words.append(cache.text_of(visible)[:SHOWN_WORD])
+        words.append(file_name_text(visible)[:SHOWN_WORD])
     return (*words, "…") if len(command) > SHOWN_WORDS else tuple(words)
 
 

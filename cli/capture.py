@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import jobs.job as worker
-from cli.terminal import exit_on_signal, printable, progress_bar, progress_step
+from cli.terminal import exit_on_signal, progress_bar, progress_step
+from common.text import printable
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

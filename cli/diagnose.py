@@ -11,7 +11,7 @@ from typing import Any
 
 from analyzers.words import by_reason, share_text, time_text
 from cli.recordings import open_with_progress, stored_analysis
-from cli.terminal import printable
+from common.text import printable
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

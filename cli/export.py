@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jobs.job as worker
-from cli.terminal import printable, progress_bar, progress_step, writing_to
+from cli.terminal import progress_bar, progress_step, writing_to
+from common.text import printable
 
 if TYPE_CHECKING:
     from jobs.job import Opened

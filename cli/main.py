@@ -18,7 +18,7 @@ from pathlib import Path
 
 import jobs.job as worker
 from cli.options import parse
-from cli.terminal import short_path
+from common.text import short_path
 from library import cache
 
 DEFECT, INTERRUPTED = 70, 130

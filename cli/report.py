@@ -11,7 +11,8 @@ import jobs.job as worker
 from analyzers.words import size_text
 from cli.compare import NEW_OPTION, compare_sides
 from cli.recordings import open_with_progress, stored_analysis
-from cli.terminal import printable, writing_to
+from cli.terminal import writing_to
+from common.text import printable
 from library import cache
 from reports.privacy import KINDS
 

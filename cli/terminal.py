@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import jobs.job as worker
+from common.text import short_path
 from jobs.job import Progress
 
 BAR_CELLS = 30
-MAX_PATH = 120  # characters of a path in a message; its end says most
 
 
 @contextlib.contextmanager
@@ -62,14 +62,3 @@ def writing_to(target: Path) -> Iterator[None]:
 def exit_on_signal(number: int, _frame: object) -> None:
     """Leave on a signal, so that everything that was started is ended."""
     raise SystemExit(128 + number)
-
-
-def short_path(text: str) -> str:
-    """Return a path that fits into a message."""
-    return text if len(text) <= MAX_PATH else f"…{text[-MAX_PATH + 1 :]}"
-
-
-def printable(text: str) -> str:
-    """Return ``text`` with every control character replaced."""
-    # A name in a recording may hold an escape sequence of the terminal.
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)

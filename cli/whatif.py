@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import jobs.job as worker
-from cli.terminal import printable, progress_bar
+from cli.terminal import progress_bar
+from common.text import printable
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

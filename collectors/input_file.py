@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 
 from collectors.errors import RefusedError
+from common.text import file_name_text, one_line
 
 MAX_SHOWN = 80  # characters of a name in a message; the trouble and the way out need the rest
 
@@ -32,16 +33,9 @@ _PACKED = {  # how files begin that only need unpacking
 }
 
 
-def name_of(path: Path) -> str:
-    """Return the file's name as text that can be stored anywhere."""
-    return os.fsencode(path.name).decode("utf-8", "replace")
-
-
 def shown_name(path: Path) -> str:
     """Return the file's name for a message: printable and of bounded length."""
-    name = name_of(path).replace("\n", " ")
-    name = "".join(c if c.isprintable() else "\ufffd" for c in name)
-    return name if len(name) <= MAX_SHOWN else f"{name[: MAX_SHOWN - 1]}…"
+    return one_line(file_name_text(path.name), MAX_SHOWN)
 
 
 def look_at(path: Path) -> os.stat_result:

@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 
 from collectors.errors import DamagedError, EnvironmentFailedError, TraceError
 from collectors.schema import NOT_RECORDED, TABLES, Array, check, schema
+from common.files import flush
 
 READER_VERSION = 6  # part of every cache key: raise it when a table changes its meaning
 MANIFEST = "manifest.json"
@@ -297,7 +298,7 @@ class TraceWriter:
         self._thread.shutdown()
         files = sorted(self._folder.glob("*.parquet"))
         for file in files:
-            _flush(file)
+            flush(file)
         manifest = {
             "reader_version": READER_VERSION,
             "source": asdict(source),
@@ -309,7 +310,7 @@ class TraceWriter:
         }
         path = self._folder / MANIFEST
         path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        _flush(path)
+        flush(path)
         target = self.root / name
         if target.exists() and not _is_complete(target):
             shutil.rmtree(target)
@@ -319,7 +320,7 @@ class TraceWriter:
             if not _is_complete(target):  # anything but "another process was faster"
                 raise
             shutil.rmtree(self._folder, ignore_errors=True)
-        _flush(self.root)
+        flush(self.root)
         return Trace.load(target)
 
     def discard(self) -> None:
@@ -405,14 +406,6 @@ def file_size_limit() -> str:
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     size = "" if limit == resource.RLIM_INFINITY else f"of {limit / (1 << 30):.3g} GB "
     return f"a file on disk reached the size limit {size}(WHYSLOW_LIMIT_FILE_GB)"
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _is_complete(folder: Path) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,6 +20,7 @@ from analyzers.report import Report
 from collectors.errors import RefusedError
 from collectors.schema import DEVICE_TABLES
 from collectors.trace import Trace
+from common.files import replacing
 from exports.perfetto_answer import write_findings, write_ledger
 from exports.perfetto_device import write_device_work, write_memory, write_metrics
 from exports.perfetto_events import JsonTexts, PerfettoOutput, touching
@@ -76,7 +76,7 @@ def export(
     check_files([target], trace.source)
     report = stored.report
     span = (report.window.start_ns, report.window.end_ns) if only_window else None
-    with _replacing(target) as file:
+    with _writing(target) as file:
         out = PerfettoOutput(file, _origin_ns(trace, report), JsonTexts(trace))
         if on_progress is not None:
             expected = _expected_events(trace)
@@ -103,19 +103,15 @@ def _expected_events(trace: Trace) -> int:
 
 
 @contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[TextIO]:
+def _writing(target: Path) -> Iterator[TextIO]:
     """Open a file that takes the place of ``target`` when all went well."""
-    fresh = target.with_name(f".{uuid.uuid4().hex}.part")
-    try:
+    with replacing(target) as draft:
         if target.suffix == ".gz":
-            with gzip.open(fresh, "wt", GZIP_LEVEL, encoding="ascii") as file:
+            with gzip.open(draft, "wt", GZIP_LEVEL, encoding="ascii") as file:
                 yield file
         else:
-            with fresh.open("w", encoding="ascii") as file:
+            with draft.open("w", encoding="ascii") as file:
                 yield file
-        fresh.replace(target)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _about(trace: Trace, report: Report, origin_ns: int) -> dict[str, Any]:

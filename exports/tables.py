@@ -35,6 +35,7 @@ from collectors.schema import (
     schema,
 )
 from collectors.trace import Trace
+from common.text import escaped_character
 from library.analyses import Stored
 from library.output_files import check_files, check_folder
 
@@ -327,10 +328,7 @@ def _disarmed(texts: pa.Array) -> pa.Array:
 
 def _with_visible_controls(texts: pa.Array) -> pa.Array:
     few = texts.dictionary_encode()  # a name repeats
-    printable = [_CONTROLS.sub(_escape, t) for t in few.dictionary.to_pylist()]
-    return pa.array(printable, texts.type).take(few.indices)
-
-
-def _escape(control: re.Match[str]) -> str:
-    number = ord(control.group())
-    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
+    written_out = [
+        _CONTROLS.sub(lambda m: escaped_character(m.group()), t) for t in few.dictionary.to_pylist()
+    ]
+    return pa.array(written_out, texts.type).take(few.indices)

@@ -32,6 +32,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from common.text import file_name_text
 from library import analyses, cache, sidecars
 from timeline.places import has_timeline
 
@@ -223,7 +224,7 @@ def start(
         EnvironmentFailedError: The data folder cannot be written, or a limit is no number.
     """
     folder = cache.find_folder(path)
-    name = cache.text_of(path.name)
+    name = file_name_text(path.name)
     stored = analyses.find(folder, window, name, counters) if folder is not None else None
     ready = stored is not None and (not timeline or has_timeline(stored))
     if ready and timeline and folder is not None:
@@ -441,7 +442,7 @@ class Job:
         """Turn the child's answer, or its death, into the job's; keep the log of a defect."""
         kind = ""
         if "trace" in answer:
-            name = cache.text_of(self.name)
+            name = file_name_text(self.name)
             self._stored = analyses.at(answer["trace"], answer["analysis"], name)
         else:
             shown = one_line(self.name)[:80]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import traceback
 import uuid
@@ -21,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.files import flush
 from library.cache import cache_root, fingerprint
 
 if TYPE_CHECKING:
@@ -393,7 +393,7 @@ def _write(folder: Path, window: str, report: Report, tables: Mapping[str, pd.Da
     }
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     for path in (*(folder / name for name in (*manifest["sizes"], MANIFEST)), folder):
-        _flush(path)
+        flush(path)
 
 
 def _write_table(path: Path, frame: pd.DataFrame) -> None:
@@ -424,7 +424,7 @@ def _publish(fresh: Path, target: Path) -> None:
     except OSError:
         if not _is_intact(target):  # anything but "another process was faster"
             raise
-    _flush(target.parent)
+    flush(target.parent)
 
 
 def _is_intact(folder: Path) -> bool:
@@ -447,11 +447,3 @@ def _forget_old(newest: Path) -> None:
         others.sort(key=lambda f: f.stat().st_mtime_ns, reverse=True)
     for folder in others[MAX_KEPT:]:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -27,6 +27,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from common.files import write_file
+from common.text import file_name_text, printable
+
 if TYPE_CHECKING:
     from collectors.errors import EnvironmentFailedError
     from collectors.trace import Trace
@@ -139,7 +142,7 @@ def remember(path: Path, trace: Trace, before: os.stat_result | None = None) -> 
     with writing():
         record = Record(
             **_identity(path, before or path.stat()),
-            name=text_of(path.name),
+            name=file_name_text(path.name),
             trace=trace.id,
             manifest_sha256=_digest(trace.folder / MANIFEST),
             reader=_reader_fingerprint(),
@@ -174,8 +177,8 @@ def get(trace_id: str) -> Trace:
     from collectors.trace import Trace
 
     if not is_known(trace_id):
-        shown = "".join(c if c.isprintable() else "\ufffd" for c in trace_id[:80])
-        raise RefusedError(f"{shown}: not in the library (deleted?). Open the recording again")
+        name = printable(trace_id[:80])
+        raise RefusedError(f"{name}: not in the library (deleted?). Open the recording again")
     newest = max(
         (r for r in _records() if r.trace == trace_id), key=lambda r: r.order, default=None
     )
@@ -295,24 +298,10 @@ def storage_error(error: OSError) -> EnvironmentFailedError | None:
     )
 
 
-def text_of(name: str) -> str:
-    """Return a file's name or path as text that can be stored, the same in every locale."""
-    return os.fsencode(name).decode("utf-8", "replace")
-
-
 def write_json(path: Path, value: Any) -> None:
     """Replace the file at ``path`` at one stroke, surviving a crash at any moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    try:
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump(value, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    write_file(path, json.dumps(value), durable=True)
 
 
 @functools.cache
@@ -396,7 +385,7 @@ def _still_describes(record: Record, path: Path) -> bool:
 def _identity(path: Path, status: os.stat_result) -> dict[str, Any]:
     """Return what tells this very file, in this very state, from all others."""
     return {
-        "path": text_of(os.path.realpath(path)),
+        "path": file_name_text(os.path.realpath(path)),
         "inode": status.st_ino,
         "size": status.st_size,
         "mtime_ns": status.st_mtime_ns,

@@ -15,13 +15,13 @@ import io
 import json
 import math
 import sqlite3
-import uuid
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.files import write_file
 from library import analyses, cache, sidecars
 
 if TYPE_CHECKING:
@@ -196,12 +196,7 @@ def save_side(side: Side, trace: Trace, window: str, device: int) -> Path:
     """
     path = side_path(trace, window, device)
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_name(f".{uuid.uuid4().hex}")
-    try:
-        unfinished.write_bytes(_encoded(side))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_file(path, _encoded(side))
     _forget_old(path.parent)
     return path
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from collectors.errors import RefusedError
 from collectors.trace import Source
+from common.text import short_path
 
 _RECORDINGS = {  # how files begin that may be the only copy of a recording
     b"SQLite format 3\x00": "an SQLite database",
@@ -39,7 +40,7 @@ def check_files(targets: Iterable[Path], source: Source) -> None:
             kind = _recording(target, status.st_size, source)
         if kind:
             raise RefusedError(
-                f"{_printable(target)}: is {kind}. Choose another name for the export"
+                f"{short_path(str(target))}: is {kind}. Choose another name for the export"
             )
 
 
@@ -56,7 +57,7 @@ def check_folder(folder: Path) -> None:
         return
     if not stat.S_ISDIR(status.st_mode):
         raise RefusedError(
-            f"{_printable(folder)}: is not a folder. Choose another one for the export"
+            f"{short_path(str(folder))}: is not a folder. Choose another one for the export"
         )
 
 
@@ -75,8 +76,3 @@ def _recording(path: Path, size: int, source: Source) -> str:
     except PermissionError:
         return "a file that cannot be read"
     return ""
-
-
-def _printable(path: Path) -> str:
-    text = str(path)
-    return text if len(text) <= 160 else f"…{text[-160:]}"

@@ -10,12 +10,12 @@ import contextlib
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from analyzers.words import time_text
+from common.files import write_file
 from library.cache import data_dir, fingerprint
 
 if TYPE_CHECKING:
@@ -112,12 +112,7 @@ def save(answer: WhatIf, trace: Trace, question: Question) -> Path:
     path = place_of(trace, question)
     path.parent.mkdir(exist_ok=True)
     text = json.dumps(answer.to_dict())
-    fresh = path.with_name(f".{uuid.uuid4().hex}")
-    try:
-        fresh.write_text(json.dumps({"sha256": _checksum(text), "answer": text}), encoding="utf-8")
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    write_file(path, json.dumps({"sha256": _checksum(text), "answer": text}))
     with contextlib.suppress(FileNotFoundError):  # another process deletes the same ones
         others = path.parent.glob("*.json")
         for old in sorted(others, key=lambda p: p.stat().st_mtime_ns, reverse=True)[MAX_KEPT:]:

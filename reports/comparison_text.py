@@ -17,6 +17,7 @@ from analyzers.compare.types import (
     WaterfallRow,
 )
 from analyzers.words import size_text, time_text
+from common.text import printable
 
 MAX_KERNELS = 8  # in words; the JSON has all
 MAX_NAME = 60
@@ -45,16 +46,11 @@ def to_text(comparison: Comparison) -> str:
     lines += _block("How", [*comparison.how, *comparison.notes])
     lines.append(f"base: {_names(comparison.base)}")
     lines.append(f"new:  {_names(comparison.new)}")
-    return "\n".join(_printable(line) for line in lines) + "\n"
+    return "\n".join(printable(line) for line in lines) + "\n"
 
 
 def _block(title: str, lines: list[str]) -> list[str]:
     return [title, *(f"  {line}" for line in lines), ""] if lines else []
-
-
-def _printable(text: str) -> str:
-    # A name in a recording may hold an escape sequence of the terminal.
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def _names(side: SideSummary) -> str:
@@ -148,7 +144,7 @@ def _metric(metric: MetricChange) -> str:
 
 def escape(text: str) -> str:
     """Return text of a recording as Markdown that reads the same, on one line."""
-    plain = _MARKDOWN.sub(r"\\\1", _printable(" ".join(text.split())))
+    plain = _MARKDOWN.sub(r"\\\1", printable(" ".join(text.split())))
     return _MENTION.sub("\\1\u200b", plain)
 
 
@@ -243,10 +239,10 @@ def to_junit(comparison: Comparison, *, failure: str, inconclusive: str) -> str:
     for name, failed, skipped in cases:
         case = ET.SubElement(suite, "testcase", classname="whyslow.compare", name=name)
         if failed:
-            ET.SubElement(case, "failure", message=_printable(failed))
+            ET.SubElement(case, "failure", message=printable(failed))
         elif skipped:
-            ET.SubElement(case, "skipped", message=_printable(skipped))
-    said = "".join(f"{_printable(line)}\n" for line in to_text(comparison).splitlines())
+            ET.SubElement(case, "skipped", message=printable(skipped))
+    said = "".join(f"{printable(line)}\n" for line in to_text(comparison).splitlines())
     ET.SubElement(suite, "system-out").text = said
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

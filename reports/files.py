@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.files import write_file
 from reports.document import Document, to_json
 from reports.html import to_html
 from reports.markdown import to_markdown
@@ -37,11 +37,6 @@ def write(document: Document, targets: Mapping[str, Path], sources: Iterable[Sou
     written = 0
     for form, target in targets.items():
         data = FORMS[form](document).encode("utf-8", "backslashreplace")
-        fresh = target.with_name(f".{uuid.uuid4().hex}.part")
-        try:
-            fresh.write_bytes(data)
-            fresh.replace(target)
-        finally:
-            fresh.unlink(missing_ok=True)
+        write_file(target, data)
         written += len(data)
     return written

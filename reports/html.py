@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from analyzers.words import count_text
+from common.text import visible
 from reports.document import (
     Bar,
     Block,
@@ -24,7 +25,7 @@ from reports.document import (
     Place,
     Sentence,
 )
-from reports.numbers import pieces, visible
+from reports.numbers import pieces
 from reports.palette import ink_on
 
 STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")

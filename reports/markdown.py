@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from common.text import visible
 from reports.document import Block, Cell, Document, DocumentTable, Figure, Place, Sentence
-from reports.numbers import pieces, visible
+from reports.numbers import pieces
 
 # What Markdown, or GitHub's additions (@name, #1, ~~…~~, $…$), could take for more than a letter.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~$&@])")

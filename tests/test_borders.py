@@ -30,7 +30,7 @@ WORDS = {
     "collectors.schema",
 }
 SERVER = {"anyio", "itsdangerous", "starlette"}
-TRACE = {"collectors.errors", "collectors.schema", "collectors.trace"}
+TRACE = {"common", "collectors.errors", "collectors.schema", "collectors.trace"}
 READER = TRACE | {"collectors.input_file", "collectors.processes", "collectors.sqlite_file"}
 FACTS = WORDS | TRACE | {"analyzers.facts"}
 COUNTERS = FACTS | {"analyzers.counters"}
@@ -38,18 +38,19 @@ LEDGER = COUNTERS | {"analyzers.ledger"}
 LOSSES = LEDGER | {"analyzers.losses"}
 KERNELS = LOSSES | {"analyzers.kernels", "analyzers.report"}
 ANSWER = KERNELS | {"analyzers.quality", "analyzers.report"}
-STORE = {"analyzers", "collectors", "library"}
+STORE = {"analyzers", "collectors", "common", "library"}
 
 # For each file or folder, the most special first: the modules of ours and the libraries that it
 # may import, lazily and for types too. A folder stands for everything in it, and everything in a
 # folder may import the rest of it, unless a line above says otherwise. What is not named is
 # forbidden; the standard library is not listed.
 BORDERS = (
+    ("common", set(), set()),
     ("collectors/errors.py", set(), set()),
     ("collectors/schema.py", {"collectors.errors"}, NUMBERS),
     ("collectors/trace.py", TRACE, {*NUMBERS, "msgspec"}),
     ("collectors/processes.py", set(), {"psutil"}),
-    ("collectors/input_file.py", {"collectors.errors"}, set()),
+    ("collectors/input_file.py", {"collectors.errors", "common"}, set()),
     ("collectors/sqlite_file.py", READER, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("collectors/nsys", READER, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("collectors/ncu", READER, NUMBERS),
@@ -57,7 +58,7 @@ BORDERS = (
     ("collectors/telemetry/sampler.py", set(), {"psutil", "pynvml"}),
     ("collectors/telemetry", READER, {*NUMBERS, "sqlite_utils"}),
     ("collectors/capture/guard.py", set(), set()),
-    ("collectors/capture", {"collectors.errors", "collectors.processes"}, {"psutil"}),
+    ("collectors/capture", {"collectors.errors", "collectors.processes", "common"}, {"psutil"}),
     ("collectors/__init__.py", {"collectors"}, set()),
     ("analyzers/facts", FACTS, NUMBERS),
     ("analyzers/counters", COUNTERS, NUMBERS),

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 import cli.main as cli
 import jobs.job as worker
 from analyzers.finding import Row
+from common.text import visible
 from library import cache
 from reports.diagnosis import Asked, Where, diagnosis
 from reports.document import Cell, Document, DocumentTable, Section, Sentence, TableColumn, to_json
 from reports.html import to_html
 from reports.markdown import to_markdown
-from reports.numbers import visible
 from reports.privacy import KINDS, Privacy, privacy_of
 from tests import scenarios
 from traces.nsys_writer import Recording

@@ -25,6 +25,7 @@ from collectors.capture import guard as capture_guard
 from collectors.capture.tools import QUICK_S
 from collectors.errors import RefusedError
 from collectors.processes import kill, signal_name, with_variable
+from common.text import printable
 
 POLL_S = 0.1
 GRACE_S = 120.0  # for nsys to write a report, or torch a trace, after the program was ended
@@ -147,7 +148,9 @@ def run_guarded(
         stack.callback(_release, guard, program.folder)
         messages, late = _listen(guard, program, pump)
     if "error" in messages:
-        raise RefusedError(f"{_printable(command[0])}: cannot be run ({messages['error']})")
+        raise RefusedError(
+            f"{printable(command[0])[:MAX_REASON]}: cannot be run ({messages['error']})"
+        )
     status = messages.get("status")
     return Ending(
         status=status if isinstance(status, int) else None,
@@ -245,8 +248,4 @@ def last_line(printed: bytes) -> str:
     text = _PROGRESS_BAR.sub("", printed.decode("utf-8", "replace").replace("\r", "\n"))
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not _NSYS_SAYS.fullmatch(line)]
-    return _printable(lines[-1]) if lines else ""
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)[:MAX_REASON]
+    return printable(lines[-1])[:MAX_REASON] if lines else ""

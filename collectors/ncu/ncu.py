@@ -22,6 +22,7 @@ from collectors.ncu import report
 from collectors.ncu.launches import Launches
 from collectors.schema import NOT_RECORDED
 from collectors.trace import READER_VERSION, RowCount, Source, Trace, TraceWriter
+from common.text import file_name_text
 
 KNOWN_AS = "Nsight Compute reports (.ncu-rep) and the CSV of its raw and details pages (.csv)"
 
@@ -86,7 +87,7 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
         )
         session = file.session if isinstance(file, report.NcuReport) else report.NcuSession()
         source = Source(
-            name=input_file.name_of(path),
+            name=file_name_text(path.name),
             format="ncu-rep" if is_report else "ncu-csv",
             tool_version=session.tool_version,
             sha256=sha256,

@@ -23,6 +23,7 @@ from collectors.input_file import shown_name
 from collectors.processes import signal_name
 from collectors.sqlite_file import is_sqlite
 from collectors.trace import file_size_limit
+from common.text import printable
 
 TIMEOUT_VARIABLE = "WHYSLOW_LIMIT_NSYS_S"
 TIMEOUT_S = 1_800.0  # nsys writes about half a million rows a second: 30 minutes are 900 M rows
@@ -220,7 +221,7 @@ def _reason(printed: str, code: int) -> str:
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     marked = [line for line in lines if line.startswith("Exportation error:")]
     said = (marked or lines or [f"exit status {code}"])[0].removeprefix("Exportation error:")
-    said = "".join(c if c.isprintable() else "\ufffd" for c in _PATH.sub("…", said))
+    said = printable(_PATH.sub("…", said))
     return said.strip().rstrip(".")[:MAX_REASON] or f"exit status {code}"
 
 

@@ -14,6 +14,7 @@ from collectors.nsys.times import window_of
 from collectors.schema import NOT_RECORDED
 from collectors.sqlite_file import SqliteFile
 from collectors.trace import DataNote, RowCount, TraceWriter
+from common.text import printable
 
 # Rows concerned by these are no loss: what they say is in other rows, or was never closed.
 _HARMLESS = ("api_backtrace_duplicate", "nvtx_other_event", "nvtx_unclosed")
@@ -96,7 +97,7 @@ class NsysIngest:
                 rows[table] = _last_row(self.file, table)
         names = sorted(t for t, count in rows.items() if count)
         if names:
-            examples = ", ".join("".join(c for c in t if c.isprintable())[:40] for t in names[:4])
+            examples = ", ".join(printable(t, "")[:40] for t in names[:4])
             more = f" and {len(names) - 4} more tables" if len(names) > 4 else ""
             message = f"events of a kind that is not analysed, in {examples}{more}"
             self.note("", ("schema_unknown_tables", NOTED, message), sum(rows.values()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import numpy as np
@@ -14,9 +13,9 @@ from collectors.nsys.tally import NOTED, REPAIRED, Note
 from collectors.schema import NOT_RECORDED, Array
 from collectors.sqlite_file import SqliteFile, text_of
 from collectors.trace import TraceWriter
+from common.text import CONTROLS
 
 MAX_TEXT = 65_536  # characters of one name; 5,000 were seen
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class NsysNames:
@@ -86,7 +85,7 @@ class NsysNames:
         absent = used - texts.keys()
         self._missing |= absent
         broken = sum("\ufffd" in text for text in texts.values())
-        odd = sum(_CONTROL.search(text) is not None for text in texts.values())
+        odd = sum(CONTROLS.search(text) is not None for text in texts.values())
         for count, code, effect, message in (
             (len(self._missing), "string_missing", REPAIRED, "names that the export lacks"),
             (repeated, "string_duplicate", REPAIRED, "names given twice; the first counts"),

@@ -29,6 +29,7 @@ from collectors.schema import NOT_RECORDED
 from collectors.sqlite_file import MAGIC as SQLITE_MAGIC
 from collectors.sqlite_file import SqliteFile, is_sqlite, text_of
 from collectors.trace import READER_VERSION, Source, Trace, TraceWriter
+from common.text import file_name_text
 
 KNOWN_AS = "Nsight Systems reports (.nsys-rep) and their SQLite exports (.sqlite)"
 
@@ -174,7 +175,7 @@ def _source(ingest: NsysIngest, original: _Original, sha256: str) -> Source:
             keys = ("EXPORT_PRODUCT_VERSION", "EXPORT_SCHEMA_VERSION")
             meta |= {text_of(k): text_of(v)[:40] for k, v in file.rows(sql, *keys)}
     return Source(
-        name=input_file.name_of(original.path),
+        name=file_name_text(original.path.name),
         format="nsys-sqlite" if is_sqlite(original.path) else "nsys-rep",
         tool_version=meta.get("EXPORT_PRODUCT_VERSION", ""),
         schema_version=meta.get("EXPORT_SCHEMA_VERSION", ""),

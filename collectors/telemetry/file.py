@@ -21,6 +21,7 @@ import numpy as np
 from collectors.errors import TraceError
 from collectors.schema import Array
 from collectors.telemetry.schema import SCHEMA, TABLES, throttle_words
+from common.text import printable
 
 MAX_ROWS = 4_000_000  # of one table: 100 hours at 10 Hz with one GPU, 2 s to read
 MAX_TEXT_BYTES = 1 << 16  # a list of 256 cores takes 1 kB
@@ -254,8 +255,7 @@ class TelemetryFile:
 
 def _line(error: Exception) -> str:
     """Return what went wrong on one line; a damaged file's own text may be in it."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
-    return " ".join(text.split())[:160]
+    return " ".join(printable(str(error), " ").split())[:160]
 
 
 def _is_time(name: str) -> bool:

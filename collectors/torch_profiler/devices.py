@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from collectors.schema import NOT_RECORDED, Array
 from collectors.torch_profiler.events import integers
-from collectors.torch_profiler.rows import MAX_DEVICE, Rows, encodable
+from collectors.torch_profiler.rows import MAX_DEVICE, Rows
 from collectors.trace import TraceWriter
+from common.text import storable
 
 _FACTS = {  # the first name that is there counts; AMD and NVIDIA differ
     "sm_count": ("numSms",),
@@ -50,7 +51,7 @@ def write_devices(
     table: dict[str, Array | pa.Array] = {
         c: np.array([r.get(c, NOT_RECORDED) for r in rows], dtype=np.int64) for c in columns
     }
-    names = [encodable(str(r.get("name") or "")[:200]) for r in rows]
+    names = [storable(str(r.get("name") or "")[:200]) for r in rows]
     writer.write("devices", table | {"name": pa.array(names, pa.string())})
     return odd
 

@@ -11,6 +11,7 @@ from collectors.torch_profiler import names
 from collectors.torch_profiler.events import Event, decode_counters
 from collectors.torch_profiler.job import DistributedJob
 from collectors.torch_profiler.rows import EXCLUDED, MAX_BYTES, MAX_DEVICE, Rows, stream_number
+from common.text import printable
 
 MAX_SHAPES = 1_000  # characters of the shapes of one operator's inputs
 _GRID_LIMITS = ((1 << 31) - 1, 1 << 16, 1 << 16)
@@ -276,7 +277,7 @@ def _read_said_twice(job: DistributedJob, events: list[Event]) -> None:
 
 
 def _count_other(job: DistributedJob, kind: str, code: str, shown: set[str], count: int) -> None:
-    words = ", ".join("".join(c for c in s if c.isprintable())[:40] for s in sorted(shown)[:4])
+    words = ", ".join(printable(s, "")[:40] for s in sorted(shown)[:4])
     tally = job.tally(kind)
     tally.rows += count
     tally.note(code, EXCLUDED, f"events of a kind that is not analysed ({words})", count)

@@ -27,6 +27,7 @@ from collectors.torch_profiler.events import (
     whole_number,
 )
 from collectors.trace import DataNote, RowCount, TraceWriter
+from common.text import CONTROLS, storable
 
 MAX_TEXT = 65_536  # characters of one name; 5,000 were seen
 MAX_PID = 1 << 40  # systems stop at 2^22
@@ -36,7 +37,6 @@ SLACK_NS = 86_400_000_000_000  # a day around what the first events tell
 SLACK_FACTOR = 100
 EXCLUDED, REPAIRED, NOTED = "excluded", "repaired", "noted"
 _HARMLESS = ("unknown_category", "json_unknown_phase", "device_annotation")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _LONGEST_PLACE = 40  # characters of "stream 7" that are looked at
 _NUMBER_AT_END = re.compile(r"(\d+)\s*$")
 
@@ -94,19 +94,14 @@ class Strings:
         """Write every name, and count the odd ones."""
         texts = list(self._ids)
         broken = sum("\ufffd" in t for t in texts)
-        odd = sum(_CONTROL.search(t) is not None for t in texts)
+        odd = sum(CONTROLS.search(t) is not None for t in texts)
         message = "names with bytes that are not UTF-8, now U+FFFD"
         tally.note("text_not_utf8", REPAIRED, message, broken)
         tally.note("text_truncated", REPAIRED, f"names cut to {MAX_TEXT:,} characters", self._cut)
         tally.note("text_control_chars", NOTED, "names that hold control characters", odd)
-        plain = pa.array(list(map(encodable, texts)), pa.string())
+        plain = pa.array(list(map(storable, texts)), pa.string())
         columns = {"id": np.arange(len(texts)), "value": plain}
         writer.write("strings", columns)
-
-
-def encodable(text: str) -> str:
-    """Return a text without the halves of surrogate pairs, which JSON can write but no file."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _text(value: Any) -> str:
@@ -169,14 +164,14 @@ class Places:
         """Take over what a metadata event says about its process or thread."""
         said = event.args or NO_ARGUMENTS
         if event.name == "process_name" and isinstance(said.name, str):
-            name = encodable(said.name[:200])
+            name = storable(said.name[:200])
             self.process_names.setdefault(self.process(event.pid), name)
         elif event.name == "process_labels" and isinstance(said.labels, str):
             self.process_labels.setdefault(self.process(event.pid), said.labels[:200])
         elif event.name == "thread_name" and isinstance(said.name, str):
             pair = (_plain(event.pid), _plain(event.tid))
             key = self._threads[pair] if pair in self._threads else self._add(pair)
-            self.thread_names[key] = encodable(said.name[:200])
+            self.thread_names[key] = storable(said.name[:200])
 
     def write(self, writer: TraceWriter, processes: Iterable[int]) -> None:
         """Write the processes in use, and the threads that something happened on."""

@@ -32,6 +32,7 @@ from collectors.torch_profiler.kinds import read_counters, take
 from collectors.torch_profiler.rows import EXCLUDED, NOTED, REPAIRED
 from collectors.torch_profiler.stream import EventStream
 from collectors.trace import READER_VERSION, Source, Trace, TraceWriter
+from common.text import file_name_text
 
 KNOWN_AS = "traces of the torch profiler (.json, .json.gz)"
 
@@ -68,7 +69,7 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
         _check_is_trace(file.name, stream, job)
         _note_damage(file, stream, job)
         job.finish(stream.head)
-        source = _source(input_file.name_of(path), file, stream.head, job)
+        source = _source(file_name_text(path.name), file, stream.head, job)
         input_file.check_unchanged(path, before)
         return writer.finish(f"{source.sha256[:16]}-{READER_VERSION}", source)
     except BaseException as error:

@@ -13,8 +13,8 @@ import re
 import pandas as pd
 
 from collectors.schema import Array
+from common.text import visible as visible
 from reports.numbers import format_value as format_value
-from reports.numbers import visible as visible
 
 NOT_RECORDED_TEXT = "not recorded"
 

@@ -1,0 +1,49 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(target: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Let a file be written that takes the place of another one, or its place if there is none.
+
+    A reader sees the old file or the complete new one, also when the writer is killed. If the
+    block fails, the old file stays and nothing is left beside it.
+
+    Args:
+        target: The file that is replaced; its folder must exist.
+        durable: Wait until the content has reached the disk, so that a crash of the machine does
+            not leave an empty file under the final name either.
+
+    Yields:
+        The path to write to, in the folder of ``target``.
+    """
+    draft = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        yield draft
+        if durable:
+            flush(draft)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_file(target: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Write a file that appears whole, text as UTF-8; see ``replacing``."""
+    with replacing(target, durable=durable) as draft:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def flush(path: Path) -> None:
+    """Return when a file's content, or a folder's list of files, has reached the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

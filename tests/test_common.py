@@ -1,0 +1,48 @@
+"""Files appear whole or not at all; text is fit to be printed, and keeps what can be kept."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import files, text
+
+
+def test_a_file_takes_the_place_of_another_and_nothing_is_left_beside_it(tmp_path):
+    target = tmp_path / "a.json"
+    for content, stored in (("é", "é".encode()), (b"\0", b"\0")):
+        files.write_file(target, content, durable=True)
+        assert target.read_bytes() == stored
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_whose_writing_fails_stays_as_it_was(tmp_path):
+    target = tmp_path / "a.json"
+    files.write_file(target, "old")
+
+    def write_half():
+        with files.replacing(target) as draft:
+            draft.write_text("ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@given(st.text(alphabet=st.characters(), max_size=40))
+def test_text_of_any_kind_becomes_printable(hostile):
+    assert text.printable(hostile).isprintable()
+    assert text.visible(hostile).isprintable()
+    line = text.one_line(hostile, 10)
+    assert line.isprintable()
+    assert len(line) <= 10
+    assert len(text.printable(hostile)) == len(hostile)
+    text.storable(hostile).encode()
+
+
+def test_what_can_be_seen_stays_and_what_acts_is_replaced():
+    assert text.printable("aé\x1b[2J\u202e\ud800") == "aé\ufffd[2J\ufffd\ufffd"
+    assert text.visible("a\n\x1b\u202e") == "a⏎\\x1b\\u202e"
+    assert text.one_line("a\nb\tc", 80) == "a b\ufffdc"
+    assert text.short_path("/" + "x" * 200) == "…" + "x" * 119
