@@ -14,7 +14,7 @@ from analyzers.facts.windows import choose_window, find_iterations
 from analyzers.finding import Failed, Skipped
 from analyzers.kernels.counted import roofline_summary
 from analyzers.ledger.ledger import Ledger, build_ledger
-from analyzers.quality import check_quality
+from analyzers.quality.quality import check_quality
 from analyzers.report import Report
 from collectors.trace import Trace
 

@@ -361,7 +361,7 @@ def _range_rows(trace: Trace, narrow: pd.DataFrame, added: Mapping[str, Array]) 
     """Return the row in ``ranges`` of the innermost NVTX range around each launch's call."""
     import numpy as np
 
-    from analyzers.facts.facts import innermost
+    from analyzers.facts.nesting import innermost
 
     result = np.full(len(narrow), -1, np.int64)
     called = np.flatnonzero((narrow["api_row"] >= 0).to_numpy())

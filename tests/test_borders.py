@@ -77,7 +77,7 @@ BORDERS = (
     ("analyzers/whatif", ANSWER, {*NUMBERS, "msgspec"}),
     ("analyzers/recorder.py", TRACE, set()),
     ("analyzers/report.py", LEDGER, {"msgspec"}),
-    ("analyzers/quality.py", ANSWER, NUMBERS),
+    ("analyzers/quality", ANSWER, NUMBERS),
     ("analyzers/diagnose.py", ANSWER | {"analyzers.rules"}, NUMBERS),
     ("analyzers/analysis.py", ANSWER | {"analyzers.diagnose"}, NUMBERS),
     ("analyzers/__init__.py", {"analyzers.analysis", "analyzers.report", *TRACE}, set()),

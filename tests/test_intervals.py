@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzers.facts.facts import innermost, nesting_depth
+from analyzers.facts.nesting import innermost, nesting_depth
 from analyzers.intervals import (
     Spans,
     by_key,

@@ -37,9 +37,6 @@ TO_RENAME = {
     "views/shared": 5,
 }
 TO_SPLIT = {
-    "analyzers/facts/facts.py",
-    "analyzers/losses/timeline.py",
-    "analyzers/quality.py",
     "analyzers/whatif/graph.py",
     "benchmarks/gpu_capture.py",
     "benchmarks/ingest.py",

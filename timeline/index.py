@@ -27,7 +27,7 @@ from typing import IO, Any, Self
 import numpy as np
 import pyarrow as pa
 
-from analyzers.facts.facts import nesting_depth
+from analyzers.facts.nesting import nesting_depth
 from analyzers.intervals import Spans
 from collectors.errors import DamagedError
 from collectors.schema import Array

@@ -520,7 +520,7 @@ class Timeline:
             if last <= first:
                 continue
             start, end = self.span(last - 1)  # of those that began, a lane has one at most
-            # As ``analyzers.facts.facts.innermost``: what began last, and of those what ends first.
+            # As ``facts.nesting.innermost``: what began last, and of those what ends first.
             if start <= moment < end and (best < 0 or (start, -end) > chosen):
                 best, chosen = last - 1, (start, -end)
         return best

@@ -32,7 +32,7 @@ from analyzers.facts.spans import Iteration, Window
 from analyzers.facts.windows import choose_window, find_iterations, plain_name, repetitions
 from analyzers.intervals import Spans
 from analyzers.ledger.ledger import Ledger, build_ledger
-from analyzers.quality import check_quality
+from analyzers.quality.quality import check_quality
 
 
 def measure(

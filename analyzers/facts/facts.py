@@ -233,52 +233,6 @@ class Facts:
         return frame.take(source).set_axis(rows, axis=0)
 
 
-def innermost(starts: Array, ends: Array, moments: Array) -> Array:
-    """Return the interval around each moment that began last, -1 for none.
-
-    Args:
-        starts: Begins of one thread's intervals, in any order.
-        ends: Their ends.
-        moments: Times to look at.
-    """
-    order = np.lexsort((-ends, starts))
-    order = order[ends[order] > starts[order]]  # an empty interval is around no moment
-    if not len(order):
-        return np.full(len(moments), UNKNOWN, np.int64)
-    starts, ends = starts[order], ends[order]
-    parent = _parents(ends)
-    place = np.searchsorted(starts, moments, side="right") - 1
-    # Climb from the last range that began to the first that has not ended: at most one step per
-    # nesting level, for all moments at once.
-    while True:
-        over = (place >= 0) & (ends[np.maximum(place, 0)] <= moments)
-        if not over.any():
-            break
-        place[over] = parent[place[over]]
-    return np.where(place >= 0, order[np.maximum(place, 0)], UNKNOWN)
-
-
-def nesting_depth(starts: Array, ends: Array) -> Array:
-    """Return how many intervals are open when each begins; sorted by begin, longest first."""
-    open_before = np.searchsorted(np.sort(ends), starts, side="right")
-    depth: Array = np.arange(len(starts)) - open_before
-    # An empty interval counts as closed before it begins; it still is nobody's child's child.
-    return np.maximum(depth, 0)
-
-
-def _parents(ends: Array) -> Array:
-    """Return the nearest earlier interval that ends later; all between end before this one does.
-
-    Each round doubles the distance that is looked back, so the rounds are few at any depth.
-    """
-    parent = np.arange(len(ends)) - 1
-    while True:
-        rows = np.flatnonzero((parent >= 0) & (ends[np.maximum(parent, 0)] <= ends))
-        if not len(rows):
-            return parent
-        parent[rows] = parent[parent[rows]]
-
-
 def build_facts(trace: Trace) -> Facts:
     """Join everything known about each launch."""
     if holds_counters_only(trace):

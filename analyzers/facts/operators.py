@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from analyzers.cuda_names import Call
-from analyzers.facts.facts import UNKNOWN, Facts, innermost
+from analyzers.facts.facts import UNKNOWN, Facts
+from analyzers.facts.nesting import innermost
 from analyzers.finding import Evidence
 from analyzers.intervals import Array, Spans, empty, union
 from analyzers.words import MAX_NAME

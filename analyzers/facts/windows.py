@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from analyzers.facts.facts import Facts, WindowError, nesting_depth
+from analyzers.facts.facts import Facts, WindowError
+from analyzers.facts.nesting import nesting_depth
 from analyzers.facts.spans import PROFILED, Iteration, Window
 from analyzers.intervals import Array, by_key
 from analyzers.recorder import TORCH_FORMAT, recorder_of

@@ -131,6 +131,18 @@ def build_ledger(facts: Facts, window: Window, joined: Joined | None = None) -> 
     return ledger if joined is None else _split(ledger, examine(facts, joined, window))
 
 
+def spans_of(ledger: Ledger, row: Row) -> dict[int, Spans]:
+    """Return the time booked to a row, by device."""
+    segments = ledger.of(row)
+    return {key: device_spans(segments, key) for key in range(len(ledger.devices))}
+
+
+def device_spans(segments: pd.DataFrame, key: int) -> Spans:
+    """Return the time that segments of one device cover."""
+    of_device = segments[(segments["device"] == key).to_numpy()]
+    return union(of_device["start_ns"].to_numpy(), of_device["end_ns"].to_numpy())
+
+
 def _split(ledger: Ledger, examined: Examined) -> Ledger:
     """Move what is lost inside kernels from each device's row ``kernel`` to the rows of causes."""
     inside = examined.inside

@@ -17,15 +17,8 @@ import numpy as np
 import pandas as pd
 
 from analyzers.counters.joining import kernel_shares
-from analyzers.facts.facts import (
-    COMMUNICATION,
-    COPY,
-    MEMSET,
-    UNKNOWN,
-    Facts,
-    innermost,
-    nesting_depth,
-)
+from analyzers.facts.facts import COMMUNICATION, COPY, MEMSET, UNKNOWN, Facts
+from analyzers.facts.nesting import innermost, nesting_depth
 from analyzers.facts.spans import Iteration
 from analyzers.facts.windows import plain_name
 from analyzers.finding import Row

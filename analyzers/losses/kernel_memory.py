@@ -15,8 +15,8 @@ import pandas as pd
 from analyzers.facts.facts import Facts
 from analyzers.finding import Row
 from analyzers.intervals import Spans, empty, intersect, subtract, union
-from analyzers.ledger.ledger import Ledger
-from analyzers.losses.timeline import TransferLoss, ran_in, spans_of, transfers
+from analyzers.ledger.ledger import Ledger, spans_of
+from analyzers.losses.transfers import TransferLoss, ran_in, transfers
 from collectors.schema import CopyKind, MigrationCause
 
 NOTABLE_KERNEL_SHARE = 0.05  # of the time in use; an estimate inside kernels must be worth a look

@@ -24,7 +24,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.timeline import TransferPattern, copy_evidence, transfer_losses
+from analyzers.losses.transfers import TransferPattern, copy_evidence, transfer_losses
 from analyzers.words import count_text, size_text, time_text
 
 CAUSE = Cause.BANDWIDTH

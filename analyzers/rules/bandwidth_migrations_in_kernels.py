@@ -27,8 +27,9 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.evidence import gpus
 from analyzers.losses.kernel_memory import migrating, prefetches
-from analyzers.losses.timeline import copy_evidence, gpus
+from analyzers.losses.transfers import copy_evidence
 from analyzers.words import count_text, size_text, time_text
 
 CAUSE = Cause.BANDWIDTH

@@ -25,7 +25,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.timeline import (
+from analyzers.losses.transfers import (
     MEMSET_KIND,
     TransferLoss,
     TransferPattern,

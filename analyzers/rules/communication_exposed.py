@@ -26,7 +26,7 @@ from analyzers.facts.facts import COMMUNICATION, Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.intervals import Array, union
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.timeline import largest_launches
+from analyzers.losses.evidence import largest_launches
 from analyzers.words import count_text, share_text, time_text
 
 CAUSE = Cause.COMMUNICATION

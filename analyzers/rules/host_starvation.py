@@ -28,7 +28,8 @@ from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.booking import UNUSED
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.timeline import Named, gpus, host_activity, largest_gaps, mostly
+from analyzers.losses.evidence import gpus, largest_gaps
+from analyzers.losses.host_activity import Named, host_activity, mostly
 from analyzers.words import count_text, share_text, time_text
 
 CAUSE = Cause.HOST

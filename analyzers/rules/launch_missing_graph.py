@@ -29,7 +29,8 @@ from analyzers.facts.facts import Facts
 from analyzers.facts.operators import mostly_in
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.timeline import LaunchPattern, gpus, largest_gaps, launch_losses
+from analyzers.losses.evidence import gpus, largest_gaps
+from analyzers.losses.timeline import LaunchPattern, launch_losses
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.LAUNCH

@@ -23,7 +23,8 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.timeline import calls_during, gpus, largest_gaps, mostly
+from analyzers.losses.evidence import gpus, largest_gaps
+from analyzers.losses.host_activity import calls_during, mostly
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.MEMORY

@@ -23,7 +23,8 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.timeline import WaitPattern, gpus, left_idle, wait_losses
+from analyzers.losses.evidence import gpus
+from analyzers.losses.timeline import WaitPattern, left_idle, wait_losses
 from analyzers.words import count_text
 
 CAUSE = Cause.SYNC

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from analyzers.facts.facts import Facts, innermost
+from analyzers.facts.facts import Facts
+from analyzers.facts.nesting import innermost
 from analyzers.finding import Cause
 from analyzers.intervals import Array
 from analyzers.ledger.host_timeline import DISPATCH_MAX_NS

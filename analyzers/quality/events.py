@@ -1,0 +1,271 @@
+"""Events that are missing from a recording, or that contradict each other."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from analyzers.cuda_names import Call
+from analyzers.facts.facts import GRAPH, KERNEL, Facts
+from analyzers.facts.spans import Iteration
+from analyzers.facts.windows import left_over
+from analyzers.finding import Row
+from analyzers.intervals import Array, Spans, by_key, covered, empty, union
+from analyzers.ledger.ledger import Ledger
+from analyzers.quality.note import MAX_UNEXPLAINED_SHARE, MIN_ORPHAN_SHARE, quality_note
+from analyzers.recorder import recorder_of
+from analyzers.report import QualityNote
+from analyzers.words import share_text
+
+NOTABLE_PROFILER_SHARE = 0.05  # of the window; the closest peer warns from the same share
+MAX_CLOCK_SKEW_SHARE = 0.001
+_GPU_WORK = ("kernel_", "memcpy_", "memset_", "graph_")  # codes of notes about GPU operations
+_LOSS = re.compile(
+    r"\b(?:lost|loss|dropped|overflow\w*|not all|incomplete|discarded|could not be recorded)\b",
+    re.IGNORECASE,
+)
+_NO_LOSS = re.compile(r"\b(?:0|no) \w+(?: \w+)? (?:were|was) |\b\w+ \w+: 0\b", re.IGNORECASE)
+
+
+def orphans(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say how many kernels have no launch call."""
+    kinds = np.isin(facts.launches["kind"].to_numpy(), (KERNEL, GRAPH))
+    kinds[: left_over(facts)] = False
+    without = kinds & (facts.launches["api_row"].to_numpy() < 0)
+    count, total = int(np.count_nonzero(without)), int(np.count_nonzero(kinds))
+    if not total or count / total < MIN_ORPHAN_SHARE:
+        return None
+    if not len(facts.api):
+        return quality_note(
+            "warning",
+            "no_api_calls",
+            f"No {recorder_of(facts.trace).api} API calls were recorded for {total:,} kernels, so "
+            f"idle time cannot be explained. Record with: {recorder_of(facts.trace).again}",
+        )
+    return quality_note(
+        "warning",
+        "orphan_kernels",
+        f"{count:,} of {total:,} kernels have no launch call in the recording: they were submitted "
+        "before it began, or their calls were dropped. They count as busy time; the idle time "
+        "before them stays unexplained. Start recording earlier.",
+    )
+
+
+def unnamed_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Forbid a verdict when too many API calls have lost their names: any could be a wait."""
+    per_function = np.bincount(facts.api["name"].to_numpy(), minlength=len(facts.functions))
+    unnamed = int(per_function[facts.calls == Call.UNNAMED].sum())
+    if not unnamed or unnamed < MIN_ORPHAN_SHARE * len(facts.api):
+        return None
+    return quality_note(
+        "error" if unnamed >= MAX_UNEXPLAINED_SHARE * len(facts.api) else "warning",
+        "unnamed_calls",
+        f"{unnamed:,} of {len(facts.api):,} API calls have lost their names, so launches cannot be "
+        f"told from waits. {recorder_of(facts.trace).export}.",
+    )
+
+
+def lost_kernels(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say that kernels are missing whose launches were recorded: their time reads as idle."""
+    launching = facts.calls == Call.LAUNCH
+    launching &= np.array(["Graph" not in str(name) for name in facts.functions], dtype=bool)
+    launches = np.flatnonzero(launching[facts.api["name"].to_numpy()])
+    if not len(facts.launches) or not len(launches):
+        return None
+    lost = _without_kernel(facts, launches)
+    if lost < MIN_ORPHAN_SHARE * len(launches):
+        return None
+    level = "error" if lost >= MAX_UNEXPLAINED_SHARE * len(launches) else "warning"
+    return quality_note(
+        level,
+        "launch_no_kernel",
+        f"{lost:,} of {len(launches):,} launch calls have no kernel in the recording although "
+        "later work has: kernels were lost, and their time looks idle. Record a shorter stretch.",
+    )
+
+
+def _without_kernel(facts: Facts, launches: Array) -> int:
+    """Return how many launch calls lack their kernel and cannot merely be late or captured.
+
+    Calls at the end of a recording may still be queued: only those count that come before
+    another call of the same thread whose work did run. A call inside another is the same launch,
+    and a graph may hold nothing for the device.
+    """
+    ran = np.zeros(len(facts.api), dtype=bool)
+    api_row = facts.launches["api_row"].to_numpy()
+    ran[api_row[api_row >= 0]] = True
+    status = facts.trace.columns("api_calls", ["status"])["status"]
+    start, end = facts.api["start_ns"].to_numpy(), facts.api["end_ns"].to_numpy()
+    order, bounds = facts.call_order
+    capturing = _captures(facts)
+    lost = 0
+    for thread, of_thread in by_key(facts.api["thread"].to_numpy()[launches], launches):
+        calls = order[bounds[thread] : bounds[thread + 1]]
+        done = of_thread[ran[of_thread]] if ran[of_thread].any() else calls[ran[calls]]
+        if not len(done):
+            continue
+        of_thread = of_thread[np.argsort(start[of_thread], kind="stable")]
+        nested = start[of_thread[1:]] < end[of_thread[:-1]]
+        alone = ~np.append(nested, False) & ~np.insert(nested, 0, False)
+        missing = of_thread[
+            alone & ~ran[of_thread] & (status[of_thread] <= 0)
+        ]  # -1 is not recorded
+        missing = missing[start[missing] < start[done].max()]
+        lost += int(np.count_nonzero(covered(Spans(start[missing], end[missing]), capturing) == 0))
+    return lost
+
+
+def _captures(facts: Facts) -> Spans:
+    """Return when streams were captured into graphs, by whatever thread."""
+    names = [str(n) for n in facts.functions]
+    begins = [n.endswith("StreamBeginCapture") for n in names]
+    ends = [n.endswith("StreamEndCapture") for n in names]
+    name = facts.api["name"].to_numpy()
+    first_rows = np.flatnonzero(np.array(begins, dtype=bool)[name])
+    last_rows = np.flatnonzero(np.array(ends, dtype=bool)[name])
+    if not len(first_rows):
+        return empty()
+    start = np.sort(facts.api["start_ns"].to_numpy()[first_rows])
+    end = np.sort(facts.api["end_ns"].to_numpy()[last_rows])
+    after = np.searchsorted(end, start)
+    last = facts.api["end_ns"].max()
+    return union(start, np.append(end, last)[np.minimum(after, len(end))])
+
+
+def shared_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say that several kernels name one call that launches only one."""
+    kernels = facts.launches[(facts.launches["kind"] == KERNEL).to_numpy()]
+    kernels = kernels[(kernels["api_row"] >= 0).to_numpy()]
+    rows = kernels["api_row"].to_numpy()
+    if not len(rows):
+        return None
+    single = np.array(["Graph" not in str(name) for name in facts.functions], dtype=bool)
+    single &= facts.calls == Call.LAUNCH
+    # A cooperative launch may start one kernel on each of several devices.
+    shared = kernels.duplicated(["api_row", "device"], keep=False).to_numpy()
+    count = int(np.count_nonzero(shared & single[facts.api["name"].to_numpy()[rows]]))
+    if count < MIN_ORPHAN_SHARE * len(rows):
+        return None
+    return quality_note(
+        "warning",
+        "correlation_ambiguous",
+        f"{count:,} of {len(rows):,} kernels name a launch call that other kernels name, too "
+        "(kernels that launch kernels, or damaged ids): the idle time before them may be booked "
+        f"to the wrong call. {recorder_of(facts.trace).export} if the program launches from the "
+        "host only.",
+    )
+
+
+def left_out(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Forbid a verdict when much of the GPU's work could not be read."""
+    left = sum(
+        note.count
+        for note in facts.trace.notes
+        if note.effect == "excluded" and note.code.startswith(_GPU_WORK)
+    )
+    total = left + len(facts.launches)
+    if not left or left < MAX_UNEXPLAINED_SHARE * total:
+        return None
+    return quality_note(
+        "error",
+        "operations_left_out",
+        f"{left:,} of {total:,} GPU operations could not be read, so their time looks idle. "
+        f"{recorder_of(facts.trace).export}.",
+    )
+
+
+def graphs_as_a_whole(
+    facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]
+) -> QualityNote | None:
+    """Say that kernels inside CUDA graphs were not recorded one by one."""
+    graphs = int(np.count_nonzero(facts.launches["kind"].to_numpy() == GRAPH))
+    if not graphs:
+        return None
+    return quality_note(
+        "warning",
+        "graph_level",
+        f"{graphs:,} CUDA graph launches were recorded as one block each, so the kernels in them, "
+        "and the gaps between those kernels, are hidden. Record with: "
+        "nsys profile --cuda-graph-trace=node -t cuda,nvtx PROGRAM",
+    )
+
+
+def lost_events(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say what the recorder itself reported as lost."""
+    if not facts.trace.count("diagnostics"):
+        return None
+    texts = facts.trace.frame("diagnostics", ["text"])["text"]
+    losses = [t for t in texts if _LOSS.search(t) and not _NO_LOSS.search(t)]
+    if not losses:
+        return None
+    quoted = " ".join(losses[0].split())[:160]
+    return quality_note(
+        "warning",
+        "recorder_reported_loss",
+        f"The recorder says events are missing: “{quoted}”. Totals may be too low. "
+        "Record a shorter stretch.",
+    )
+
+
+def profiler_overhead(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say that the profiler slowed the program down."""
+    if not ledger.in_use_ns:
+        return None
+    share = ledger.total_ns(Row.PROFILER) / ledger.in_use_ns
+    if share < NOTABLE_PROFILER_SHARE:
+        return None
+    return quality_note(
+        "warning",
+        "profiler_overhead",
+        f"The profiler itself cost {share_text(share, 1)} of {ledger.whole}. "
+        f"{recorder_of(facts.trace).less}",
+    )
+
+
+def clock_skew(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say that operations begin before their own calls."""
+    has_call = facts.launches["api_row"].to_numpy() >= 0
+    early = has_call & (facts.launches["start_ns"].to_numpy() < facts.api_start_ns)
+    count, total = int(np.count_nonzero(early)), int(np.count_nonzero(has_call))
+    if not total or count / total < MAX_CLOCK_SKEW_SHARE:
+        return None
+    return quality_note(
+        "warning",
+        "clock_skew",
+        f"{count:,} of {total:,} GPU operations begin before the call that submitted them: the "
+        "clocks of host and device disagree, so short gaps may be booked to the wrong cause.",
+    )
+
+
+def overlap_on_stream(
+    facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]
+) -> QualityNote | None:
+    """Say that kernels of one stream overlap."""
+    rows = facts.launches[facts.launches["kind"].to_numpy() == KERNEL]
+    if len(rows) < 2:
+        return None
+    lane = _lanes(rows)
+    order = np.argsort(lane, kind="stable")  # launches are sorted by begin already
+    start, end = rows["start_ns"].to_numpy()[order], rows["end_ns"].to_numpy()[order]
+    same = lane[order][1:] == lane[order][:-1]
+    count = int(np.count_nonzero(same & (start[1:] < end[:-1])))
+    graphs = bool((facts.launches["kind"].to_numpy() == GRAPH).any())
+    if not count or graphs or facts.trace.count("graph_nodes"):
+        return None
+    return quality_note(
+        "info",
+        "stream_overlap",
+        f"{count:,} kernels begin before the one before them on the same stream ends "
+        "(programmatic dependent launch, or branches of a graph); overlapping time counts once.",
+    )
+
+
+def _lanes(launches: pd.DataFrame) -> Array:
+    """Return a small number for each combination of device, process and stream."""
+    stream = pd.factorize(launches["stream"].to_numpy())[0]
+    place = launches["process"].to_numpy() * (launches["device"].max() + 1) + launches["device"]
+    lane = pd.factorize(place.to_numpy() * (stream.max() + 1) + stream)[0]
+    narrow: Array = lane.astype(np.uint16) if lane.max() < 1 << 16 else lane  # sorts by radix
+    return narrow

@@ -1,0 +1,87 @@
+"""What a reader must know about the capture before believing any verdict on it.
+
+Each check is one function, Facts and Ledger in, at most one note out. A note of level ``error``
+turns the verdict into ``unknown``; a ``warning`` stays beside it.
+"""
+
+from __future__ import annotations
+
+from analyzers.facts.facts import Facts
+from analyzers.facts.spans import Iteration
+from analyzers.ledger.ledger import Ledger
+from analyzers.quality.counters import clocks_of_counters, joined_counters, no_duration, no_timeline
+from analyzers.quality.events import (
+    clock_skew,
+    graphs_as_a_whole,
+    left_out,
+    lost_events,
+    lost_kernels,
+    orphans,
+    overlap_on_stream,
+    profiler_overhead,
+    shared_calls,
+    unnamed_calls,
+)
+from analyzers.quality.note import Check, quality_note
+from analyzers.quality.window import (
+    idle_window,
+    no_gpu_work,
+    one_iteration,
+    one_operation,
+    queued_before,
+    unexplained,
+    unused_devices,
+    warm_up,
+    window_is_small_part,
+)
+from analyzers.report import QualityNote
+from analyzers.words import count_text
+
+
+def check_quality(
+    facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]
+) -> tuple[QualityNote, ...]:
+    """Return every note about the capture, the worst first."""
+    checks = COUNTER_CHECKS if facts.counters_only else CHECKS
+    notes = [n for check in checks if (n := check(facts, ledger, iterations)) is not None]
+    notes += _data_notes(facts)
+    order = {"error": 0, "warning": 1, "info": 2}
+    return tuple(sorted(notes, key=lambda n: order[n.level]))
+
+
+def _data_notes(facts: Facts) -> list[QualityNote]:
+    """Return the data-quality ledger of the collector: what was left out or repaired."""
+    notes = []
+    for note in facts.trace.notes:
+        level = "warning" if note.severity != "info" else "info"
+        where = f" ({note.table})" if note.table else ""
+        verb = {"excluded": "left out", "repaired": "repaired"}.get(note.effect, "noted")
+        message = f"{count_text(note.count, 'row')} {verb}{where}: {note.message}."
+        notes.append(quality_note(level, note.code, message))
+    return notes
+
+
+COUNTER_CHECKS: tuple[Check, ...] = (no_duration, no_timeline)
+CHECKS: tuple[Check, ...] = (
+    no_gpu_work,
+    idle_window,
+    unused_devices,
+    one_operation,
+    unexplained,
+    queued_before,
+    orphans,
+    unnamed_calls,
+    lost_kernels,
+    shared_calls,
+    left_out,
+    graphs_as_a_whole,
+    lost_events,
+    profiler_overhead,
+    warm_up,
+    one_iteration,
+    window_is_small_part,
+    clock_skew,
+    overlap_on_stream,
+    joined_counters,
+    clocks_of_counters,
+)

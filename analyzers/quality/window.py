@@ -1,0 +1,240 @@
+"""Whether the window holds enough to judge: work, use, repetitions, and no start-up."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyzers.facts.facts import Facts
+from analyzers.facts.spans import Iteration
+from analyzers.facts.windows import SUBMITTED, WHOLE, left_over
+from analyzers.finding import Row
+from analyzers.intervals import Array, union
+from analyzers.ledger.booking import DETAILS, Detail
+from analyzers.ledger.ledger import Ledger
+from analyzers.quality.note import MAX_NAMED, MAX_UNEXPLAINED_SHARE, quality_note
+from analyzers.recorder import recorder_of
+from analyzers.report import QualityNote
+from analyzers.words import count_text, share_text, time_text
+
+NOTABLE_LEFT_OVER = 0.01  # of the window: from here on both figures are worth a warning
+CUT_OFF = "json_truncated"  # what the reader notes about a file that ends too early
+WARM_UP_FACTOR = 1.5  # of the median: a first iteration this slow is not like the others
+NOTABLE_SETUP_SHARE = 0.02
+SPARSE_SPAN_FACTOR = 3  # capture this many times longer than the window: say so
+NOTABLE_UNUSED_SHARE = 0.02  # of the window, in which a GPU had no work
+
+
+def no_gpu_work(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Forbid a verdict on a recording in which nothing ran on a GPU."""
+    if len(facts.launches):
+        return None
+    trace, recorder = facts.trace, recorder_of(facts.trace)
+    seen = [
+        count_text(trace.count(table), noun)
+        for table, noun in (
+            ("api_calls", f"{recorder.api} API call"),
+            ("ranges", recorder.ranges),
+            ("operators", "operator"),
+            ("os_calls", "operating-system call"),
+            ("cpu_samples", "CPU sample"),
+        )
+        if trace.count(table)
+    ]
+    what = f"only {', '.join(seen)}" if seen else "no events at all"
+    if any(n.code == CUT_OFF for n in trace.notes):
+        # Devices come last in a trace of the torch profiler.
+        return quality_note(
+            "error",
+            "no_gpu_work",
+            f"The file is cut off, and before the end there is no GPU work, {what}. Copy or export "
+            "it again.",
+        )
+    why = (
+        f"{recorder.api} was traced, but no kernel, copy or memset ran or was kept"
+        if trace.count("api_calls")
+        else f"{recorder.api} was not traced, or the program did not use it"
+    )
+    return quality_note(
+        "error",
+        "no_gpu_work",
+        f"No GPU work was recorded: {what}. {why}. Record with: {recorder_of(facts.trace).again}",
+    )
+
+
+def idle_window(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Forbid a verdict on a window in which no GPU had anything to do."""
+    if not len(facts.launches) or ledger.in_use_ns:
+        return None
+    return quality_note(
+        "error",
+        "nothing_wanted",
+        "No GPU operation ran or was waited for in this window. Choose one inside the recorded "
+        "GPU work.",
+    )
+
+
+def unused_devices(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say which devices the verdict leaves out, and for how long."""
+    clauses = [
+        f"GPU {d.device} had none during {share_text(d.unused_ns, d.duration_ns)} of it"
+        for d in ledger.devices
+        if d.unused_ns >= NOTABLE_UNUSED_SHARE * max(d.duration_ns, 1)
+    ]
+    if not clauses:
+        return None
+    first = ", ".join(clauses[:MAX_NAMED])
+    more = f", and {len(clauses) - MAX_NAMED} more" if len(clauses) > MAX_NAMED else ""
+    advice = (
+        " Give each GPU its share of the work, or hide it with CUDA_VISIBLE_DEVICES."
+        if len(ledger.devices) > 1
+        else ""
+    )
+    return quality_note(
+        "info",
+        "unused_devices",
+        f"There was not work throughout the window: {first}{more}. The time "
+        "before a GPU's first and after its last operation is booked to host (nobody wanted "
+        f"anything of it) and left out of the verdict.{advice}",
+    )
+
+
+def one_operation(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Forbid a verdict on a single operation, which nothing can be compared with."""
+    inside = _launches_inside(facts, ledger)
+    if inside != 1:
+        return None
+    return quality_note(
+        "error",
+        "one_operation",
+        "The window holds a single GPU operation, so nothing on the timeline can be compared. "
+        "Record more of the program, or examine the kernel with ncu.",
+    )
+
+
+def _launches_inside(facts: Facts, ledger: Ledger) -> int:
+    start, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
+    inside = (end > ledger.window.start_ns) & (start < ledger.window.end_ns)
+    return int(np.count_nonzero(inside))
+
+
+def unexplained(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say how much idle time has no explanation, and what would give it one."""
+    if not ledger.in_use_ns:
+        return None
+    lost = ledger.total_ns(Row.UNEXPLAINED)
+    share = lost / ledger.in_use_ns
+    if share < MAX_UNEXPLAINED_SHARE:
+        return None
+    reasons: dict[str, int] = {}
+    for device in ledger.devices:
+        for reason, ns in device.unexplained.items():
+            reasons[reason] = reasons.get(reason, 0) + ns
+    main = max(reasons, key=lambda r: reasons[r])
+    advice = (
+        "The bandwidth rules tell what the migrations cost."
+        if main == DETAILS[Detail.MANAGED_MEMORY]
+        else f"Record again with: {recorder_of(facts.trace).again}"
+    )
+    return quality_note(
+        "warning",
+        "unexplained",
+        f"{share_text(share, 1)} of {ledger.whole} is idle time that cannot be explained: "
+        f"{main}. {advice}",
+    )
+
+
+def queued_before(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say what the window leaves out: work that was queued before the recording began."""
+    left = left_over(facts)
+    if not left or ledger.window.label != SUBMITTED:
+        return None
+    start, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
+    whole = int(end.max() - start.min())
+    left_ns = whole - ledger.window.duration_ns
+    busy = sum(union(*spans).total for spans in _by_device(facts, start, end))
+    busy_in = sum(d.busy_ns for d in ledger.devices)
+    inside = ledger.duration_ns
+    level = "warning" if left_ns > NOTABLE_LEFT_OVER * whole else "info"
+    return quality_note(
+        level,
+        "left_over",
+        f"{left:,} of {len(facts.launches):,} GPU operations were submitted before the recording "
+        "of the host began, so nothing tells why they came when they did. The window begins "
+        f"behind them: {_busy_text(busy_in, inside)}. With them: "
+        f"{_busy_text(busy, whole * len(ledger.devices))}.",
+    )
+
+
+def _busy_text(busy_ns: int, whole_ns: int) -> str:
+    return (
+        f"{time_text(whole_ns, 4)}, busy for {time_text(busy_ns, 4)} "
+        f"({share_text(whole_ns - busy_ns, whole_ns, exact=True)} idle)"
+    )
+
+
+def _by_device(facts: Facts, start: Array, end: Array) -> list[tuple[Array, Array]]:
+    device = facts.launches["device"].to_numpy()
+    return [(start[device == k], end[device == k]) for k in range(len(facts.devices))]
+
+
+def warm_up(facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]) -> QualityNote | None:
+    """Warn of start-up inside the window: a slow first iteration, or modules being loaded."""
+    # The first iteration begins on the host, before the window's first GPU operation.
+    low, high = ledger.window.start_ns, ledger.window.end_ns
+    inside = [i for i in iterations if low <= (i.start_ns + i.end_ns) // 2 < high]
+    if len(inside) > 2:
+        length = np.array([i.end_ns - i.start_ns for i in inside])
+        usual = float(np.median(length[1:]))
+        if usual > 0 and length[0] > WARM_UP_FACTOR * usual:
+            return quality_note(
+                "warning",
+                "warm_up",
+                f"The first iteration took {length[0] / usual:.1f} times as long as the median of "
+                "the others: warm-up is inside the window. Choose a later iteration as the window.",
+            )
+    share = ledger.total_ns(Row.SETUP) / max(ledger.in_use_ns, 1)
+    if share < NOTABLE_SETUP_SHARE:
+        return None
+    advice = "Choose an iteration as the window" if iterations else recorder_of(facts.trace).mark
+    return quality_note(
+        "warning",
+        "setup_inside",
+        f"{share_text(share, 1)} of {ledger.whole} is start-up (modules, contexts, graph "
+        f"instantiation), which a longer run would not repeat. {advice}.",
+    )
+
+
+def one_iteration(
+    _facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...]
+) -> QualityNote | None:
+    """Say that the answer is about one iteration of several."""
+    if not ledger.window.label.startswith("iteration"):
+        return None
+    return quality_note(
+        "info",
+        "one_iteration",
+        f"The window is one of {len(iterations)} iterations; whether the others are like it is "
+        "not part of this answer.",
+    )
+
+
+def window_is_small_part(
+    facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]
+) -> QualityNote | None:
+    """Say that GPU work fills a small part of the recording only."""
+    if not len(facts.launches) or ledger.window.label not in (WHOLE, SUBMITTED):
+        return None
+    capture = facts.trace.source.duration_ns
+    spans = [ledger.window.start_ns, ledger.window.end_ns]
+    if len(facts.api):
+        spans += [int(facts.api["start_ns"].min()), int(facts.api["end_ns"].max())]
+    around = max(spans) - min(spans)
+    longest = max(capture, around)
+    if longest < SPARSE_SPAN_FACTOR * max(ledger.window.duration_ns, 1):
+        return None
+    return quality_note(
+        "info",
+        "window_is_small_part",
+        f"GPU work was recorded during {time_text(ledger.window.duration_ns)} of "
+        f"{time_text(longest)}; start-up and tear-down around it are not part of the window.",
+    )
