@@ -571,7 +571,7 @@ def measure_speed(operations: int = OPERATIONS) -> dict[str, float]:
     """Return seconds of building and replaying so many operations, and of a loop as reference."""
     facts = _large(operations)
     begin = time.perf_counter()
-    from analyzers.whatif.graph import build_graph
+    from analyzers.whatif.build import build_graph
     from analyzers.whatif.run import run
 
     imported = time.perf_counter()
@@ -584,12 +584,12 @@ def measure_speed(operations: int = OPERATIONS) -> dict[str, float]:
     explore(facts, choose_window(facts, "", ()))
     explored = time.perf_counter()
     moment = 0
-    for length in graph.duration.tolist():
+    for length in graph.operations.duration.tolist():
         moment = max(moment + 1_000, 0) + length
     end = time.perf_counter()
     return {
-        "operations": float(len(graph.row)),
-        "calls": float(np.count_nonzero(graph.thread >= 0)),
+        "operations": float(len(graph.operations)),
+        "calls": float(np.count_nonzero(graph.calls.thread >= 0)),
         "import_s": imported - begin,
         "build_s": built - imported,
         "compile_s": (compiled - built) - (done - compiled),

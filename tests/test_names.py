@@ -23,7 +23,6 @@ WHY_LONG = "One file because "  # in the docstring of a file that is longer
 
 # What is left of an older way of naming and of larger files: both only get less.
 TO_RENAME = {
-    "analyzers/whatif": 49,
     "benchmarks": 8,
     "cli": 7,
     "collectors": 9,
@@ -37,7 +36,6 @@ TO_RENAME = {
     "views/shared": 5,
 }
 TO_SPLIT = {
-    "analyzers/whatif/graph.py",
     "benchmarks/gpu_capture.py",
     "benchmarks/ingest.py",
     "benchmarks/simulated/families.py",

@@ -102,8 +102,8 @@ class Prediction:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Prediction:
         """Return what ``to_dict`` wrote."""
-        known = {name: data[name] for name in cls.__dataclass_fields__}
-        return cls(**{**known, "assumptions": tuple(data["assumptions"])})
+        values = {name: data[name] for name in cls.__dataclass_fields__}
+        return cls(**{**values, "assumptions": tuple(data["assumptions"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,10 +168,10 @@ class Replay:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Replay:
         """Return what ``to_dict`` wrote."""
-        known = {name: data[name] for name in cls.__dataclass_fields__}
-        known["window"] = Window(**data["window"])
-        known["devices"] = tuple(DeviceReplay(**device) for device in data["devices"])
-        return cls(**{**known, "assumptions": tuple(data["assumptions"])})
+        values = {name: data[name] for name in cls.__dataclass_fields__}
+        values["window"] = Window(**data["window"])
+        values["devices"] = tuple(DeviceReplay(**device) for device in data["devices"])
+        return cls(**{**values, "assumptions": tuple(data["assumptions"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +218,7 @@ def explore(facts: Facts, window: Window, speed_ups: Sequence[tuple[str, float]]
         speed_ups: Parts of kernel names, and how many times as fast those kernels become.
     """
     if reason := _unfit(facts, window):
-        told = Replay(
+        unchanged = Replay(
             window=window,
             measured_ns=window.duration_ns,
             end_to_end_ns=window.duration_ns,
@@ -228,22 +228,22 @@ def explore(facts: Facts, window: Window, speed_ups: Sequence[tuple[str, float]]
             unlinked=len(facts.launches),
             reason=reason,
         )
-        return WhatIf(replay=told)
+        return WhatIf(replay=unchanged)
     # Compiling takes a second; whoever asks for something else should not pay for it.
-    from analyzers.whatif.graph import build_graph
+    from analyzers.whatif.build import build_graph
 
     graph = build_graph(facts, window.start_ns)
-    told = _replayed(facts, graph, window)
-    if not told.is_trusted:
-        return WhatIf(replay=told)
-    return _predicted(facts, graph, told, speed_ups)
+    unchanged = _replayed(facts, graph, window)
+    if not unchanged.is_trusted:
+        return WhatIf(replay=unchanged)
+    return _predicted(facts, graph, unchanged, speed_ups)
 
 
 def replay(facts: Facts, window: Window) -> Replay:
     """Replay the recording as it is: the error tells how far predictions can be trusted."""
     if _unfit(facts, window):
         return explore(facts, window).replay
-    from analyzers.whatif.graph import build_graph
+    from analyzers.whatif.build import build_graph
 
     return _replayed(facts, build_graph(facts, window.start_ns), window)
 
@@ -280,21 +280,22 @@ def _unfit(facts: Facts, window: Window) -> str:
 def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
     from analyzers.whatif.run import run
 
-    moments = Moments(graph, window)
+    moments, calls, operations = Moments(graph, window), graph.calls, graph.operations
     times = run(graph)
     low, high = moments.span(times)
     spans = [(low, high)]
     if graph.has_threads:
-        spans.append(moments.span(run(graph.apart())))
+        spans.append(moments.span(run(graph.without_handovers())))
     measured = (window.start_ns - graph.origin_ns, window.end_ns - graph.origin_ns)
-    device = device_of(facts, graph)
-    was = busy_ns(device, graph.start, graph.stop, measured)
-    now = busy_ns(device, times[2], times[3], (low, high))
+    device = device_of(facts, operations)
+    was = busy_ns(device, operations.start, operations.stop, measured)
+    now = busy_ns(device, times.start, times.stop, (low, high))
     length = max((b - a for a, b in spans), key=lambda ns: abs(ns - window.duration_ns))
-    inside = (graph.start < measured[1]) & (graph.stop > measured[0])
-    calls = (graph.begin < measured[1]) & (graph.end > measured[0])
-    calls[graph.item[inside]] = True  # what ran in the window may have been submitted before it
-    calls &= graph.thread >= 0
+    inside = (operations.start < measured[1]) & (operations.stop > measured[0])
+    replayed_calls = (calls.begin < measured[1]) & (calls.end > measured[0])
+    # What ran in the window may have been submitted before it.
+    replayed_calls[operations.call[inside]] = True
+    replayed_calls &= calls.thread >= 0
     error = abs(length - window.duration_ns) / max(window.duration_ns, 1)
     reason = ""
     if error > MAX_ERROR:
@@ -302,7 +303,7 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
             f"The replay misses the measured time by {share_text(error, 1)}: the recording lacks "
             "what decides when the GPU runs, so nothing is predicted."
         )
-    unknown = () if graph.gap_is_known else (
+    unknown = () if graph.typical.gap_is_known else (
         "No two kernels of a stream followed each other at once, so their pause is not recorded: "
         "a prediction's range allows for a third and for three times as much",
     )  # fmt: skip
@@ -321,13 +322,13 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
             for key, (a, b) in enumerate(zip(was, now, strict=True))
         ),
         operations=int(inside.sum()),
-        calls=int(calls.sum()),
-        unlinked=int((inside & ~graph.linked).sum()),
+        calls=int(replayed_calls.sum()),
+        unlinked=int((inside & ~operations.linked).sum()),
         reason=reason,
         assumptions=(
-            f"A launch reaches an idle GPU {abs(graph.latency_ns) / 1e3:.1f} µs "
-            f"{'before' if graph.latency_ns < 0 else 'after'} its call returns, "
-            f"kernels of a stream follow each other after {graph.device_gap_ns / 1e3:.1f} µs",
+            f"A launch reaches an idle GPU {abs(graph.typical.latency_ns) / 1e3:.1f} µs "
+            f"{'before' if graph.typical.latency_ns < 0 else 'after'} its call returns, kernels "
+            f"of a stream follow each other after {graph.typical.device_gap_ns / 1e3:.1f} µs",
             "Host work, calls and GPU operations take as long as recorded; streams keep the order "
             "in which work was submitted",
             *unknown,
@@ -340,17 +341,17 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
 
 
 def _predicted(
-    facts: Facts, graph: Graph, told: Replay, speed_ups: Sequence[tuple[str, float]]
+    facts: Facts, graph: Graph, unchanged: Replay, speed_ups: Sequence[tuple[str, float]]
 ) -> WhatIf:
     from analyzers.whatif.changes import make_changes
     from analyzers.whatif.changes.change import Reach
     from analyzers.whatif.changes.kernels import speed_up
 
-    window = told.window
+    window, calls, operations = unchanged.window, graph.calls, graph.operations
     low, high = (t - graph.origin_ns for t in window.span)
     reach = Reach(
-        calls=(graph.begin < high) & (graph.end > low) & (graph.thread >= 0),
-        ops=(graph.start < high) & (graph.stop > low),
+        calls=(calls.begin < high) & (calls.end > low) & (calls.thread >= 0),
+        operations=(operations.start < high) & (operations.stop > low),
         length_ns=window.duration_ns,
     )
     moments = Moments(graph, window)
@@ -364,17 +365,17 @@ def _predicted(
         if isinstance(result, str):
             withheld.append(Withheld(change=name, reason=result))
             continue
-        predictions += [_prediction(c, moments, base, told) for c in result]
+        predictions += [_prediction(c, moments, base, unchanged) for c in result]
     once = {p.change: p for p in predictions}
     ranked = sorted(once.values(), key=lambda p: -p.gain_ns)
-    return WhatIf(replay=told, predictions=tuple(ranked), withheld=tuple(withheld))
+    return WhatIf(replay=unchanged, predictions=tuple(ranked), withheld=tuple(withheld))
 
 
 def _lengths(graphs: Sequence[Graph], moments: Moments) -> list[list[int]]:
     """Return the window's length in each graph, with threads that hand over and without."""
     from analyzers.whatif.run import run
 
-    every = [(g, g.apart()) if g.has_threads else (g,) for g in graphs]
+    every = [(g, g.without_handovers()) if g.has_threads else (g,) for g in graphs]
     with ThreadPoolExecutor(RUNS) as threads:  # compiled code without the interpreter's lock
         spans = threads.map(lambda g: moments.span(run(g)), [g for both in every for g in both])
         lengths = [max(high - low, 1) for low, high in spans]
@@ -382,7 +383,7 @@ def _lengths(graphs: Sequence[Graph], moments: Moments) -> list[list[int]]:
 
 
 def _prediction(
-    change: Change, moments: Moments, base: Sequence[list[int]], told: Replay
+    change: Change, moments: Moments, base: Sequence[list[int]], unchanged: Replay
 ) -> Prediction:
     """Put a change's best and worst cases in proportion to the unchanged replay.
 
@@ -400,7 +401,7 @@ def _prediction(
         a / b for lengths in worst for other in (now, slow)
         for a, b in zip(lengths, other, strict=True)
     )  # fmt: skip
-    low, high = bounds(least, most, told.error, gain=1 - alike)
+    low, high = bounds(least, most, unchanged.error, gain=1 - alike)
     more = () if len(base[0]) == 1 else (
         "Threads hand over to each other, or do not: the range holds both",
     )  # fmt: skip
@@ -408,9 +409,9 @@ def _prediction(
         change=change.id,
         cause=str(change.cause),
         title=change.title,
-        measured_ns=told.measured_ns,
-        low_ns=round(told.measured_ns * low),
-        high_ns=round(told.measured_ns * high),
+        measured_ns=unchanged.measured_ns,
+        low_ns=round(unchanged.measured_ns * low),
+        high_ns=round(unchanged.measured_ns * high),
         assumptions=(*change.assumptions, *more),
         count=change.count,
     )
@@ -467,8 +468,8 @@ def beside(prediction: Prediction, measured: float, low: float, high: float) -> 
     """
     interval = "" if times_text(low) == times_text(high) else f" ({range_text(low, high)})"
     real = f"{times_text(measured)} {TIMES}{interval}"
-    said = f"predicted {range_text(*prediction.speedup)}, measured {real}"
+    sentence = f"predicted {range_text(*prediction.speedup)}, measured {real}"
     if agrees(prediction, low, high):
-        return said
+        return sentence
     least, _ = prediction.speedup
-    return f"{said}: {'less' if high < least else 'more'} than predicted"
+    return f"{sentence}: {'less' if high < least else 'more'} than predicted"

@@ -10,15 +10,12 @@ import numpy as np
 from analyzers.facts.facts import COPY, Facts
 from analyzers.finding import Cause
 from analyzers.intervals import Array
-from analyzers.whatif.graph import NONE, Graph
+from analyzers.whatif.graph import Graph
+from analyzers.whatif.tables import NONE, Operations
 from collectors.schema import CopyKind
 
 SMALL_BYTES = 65_536  # a blocking read-back of so little moves a result, not data
-
-
 CALL_NS = 2_000  # what an asynchronous call costs at worst that takes a blocking one's place
-
-
 HOST_COPIES = (CopyKind.HOST_TO_DEVICE, CopyKind.DEVICE_TO_HOST)
 
 
@@ -49,10 +46,16 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """Which calls and operations lie in the window; predictions count only those."""
+    """Which calls and operations lie in the window; predictions count only those.
+
+    Attributes:
+        calls: Whether each call does.
+        operations: Whether each operation does.
+        length_ns: Length of the window.
+    """
 
     calls: Array
-    ops: Array
+    operations: Array
     length_ns: int
 
 
@@ -60,19 +63,13 @@ Result = list[Change] | str
 """Changes, or the reason why nothing can be said."""
 
 
-def has_operation(graph: Graph) -> Array:
-    """Tell for each call whether it submitted an operation."""
-    has: Array = graph.first_op[1:] > graph.first_op[:-1]
-    return has
-
-
-def blocking_copies(facts: Facts, graph: Graph, kinds: Sequence[int]) -> Array:
-    """Return the operations that copy in one of these directions."""
-    op = np.flatnonzero(graph.kind == COPY)
-    if not len(op):
-        return op
-    kind = facts.of_table("copies", ["kind"])["kind"].loc[graph.row[op]].to_numpy()
-    chosen: Array = op[np.isin(kind, kinds)]
+def copies_of(facts: Facts, operations: Operations, kinds: Sequence[int]) -> Array:
+    """Return the places of the operations that copy in one of these directions."""
+    copies = np.flatnonzero(operations.kind == COPY)
+    if not len(copies):
+        return copies
+    kind = facts.of_table("copies", ["kind"])["kind"].loc[operations.row[copies]].to_numpy()
+    chosen: Array = copies[np.isin(kind, kinds)]
     return chosen
 
 
@@ -84,8 +81,8 @@ def neighbours_of(lane: Array, moved: Array) -> tuple[Array, Array]:
     last = np.maximum.accumulate(np.where(stays, place, -1))
     upcoming = np.minimum.accumulate(np.where(stays, place, len(order))[::-1])[::-1]
     result = []
-    for found, valid in ((last, last >= 0), (upcoming, upcoming < len(order))):
-        at = order[np.where(valid, found, 0)]
+    for neighbour, valid in ((last, last >= 0), (upcoming, upcoming < len(order))):
+        at = order[np.where(valid, neighbour, 0)]
         same = valid & (lane[at] == lane[order])
         column = np.full(len(order), NONE, np.int64)
         column[order] = np.where(same, at, NONE)

@@ -10,7 +10,9 @@ from analyzers.facts.facts import COMMUNICATION, Facts
 from analyzers.finding import Cause
 from analyzers.intervals import Array
 from analyzers.whatif.changes.change import Change, Reach, Result, neighbours_of
-from analyzers.whatif.graph import NONE, Graph
+from analyzers.whatif.columns import with_values
+from analyzers.whatif.graph import Graph
+from analyzers.whatif.tables import NONE
 from analyzers.words import count_text, time_text
 
 NAME, ORDER = "communication", 7
@@ -20,15 +22,16 @@ FAST = 0.05  # rank of a collective that waited for no other one, among those of
 
 def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     """Let collectives run beside kernels, and be needed only when the next one begins."""
-    op = np.flatnonzero(graph.kind == COMMUNICATION)
-    if not reach.ops[op].any():
+    operations = graph.operations
+    collectives = np.flatnonzero(operations.kind == COMMUNICATION)
+    inside = reach.operations[collectives]
+    if not inside.any():
         return "no collective ran"
-    graphs = [_hidden(graph, op, needed=needed) for needed in (False, True)]
-    count = int(reach.ops[op].sum())
-    waiting = _waiting_for_others(facts, graph, op)
-    late = graph.duration.copy()
-    late[op] = waiting
-    lost = int(waiting[reach.ops[op]].sum())
+    graphs = [_hidden(graph, collectives, needed=needed) for needed in (False, True)]
+    count = int(inside.sum())
+    waiting = _waiting_for_others(facts, graph, collectives)
+    late = with_values(operations.duration, collectives, waiting)
+    lost = int(waiting[inside].sum())
     return [
         Change(
             id="communication",
@@ -46,43 +49,58 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
                 f"what it takes longer than the fastest of its kind ({time_text(lost)} in all) "
                 "stays exposed",
             ),
-            also_worst=(replace(graph, duration=late),),
+            also_worst=(replace(graph, operations=replace(operations, duration=late)),),
         )
     ]
 
 
-def _waiting_for_others(facts: Facts, graph: Graph, op: Array) -> Array:
+def _waiting_for_others(facts: Facts, graph: Graph, collectives: Array) -> Array:
     """Return how much longer each collective took than fast ones of its name and device."""
-    name = facts.launches["name_id"].to_numpy()[graph.row[op]].astype(np.int64)
-    code = np.unique(name * (int(graph.group.max()) + 1) + graph.group[op], return_inverse=True)[1]
-    order = np.lexsort((graph.duration[op], code))
+    operations = graph.operations
+    row, group = operations.row[collectives], operations.group[collectives]
+    duration = operations.duration[collectives]
+    name = facts.launches["name_id"].to_numpy()[row].astype(np.int64)
+    code = np.unique(name * (int(operations.group.max()) + 1) + group, return_inverse=True)[1]
+    order = np.lexsort((duration, code))
     first = np.searchsorted(code[order], np.arange(int(code.max()) + 1))
     size = np.bincount(code)
-    fast = graph.duration[op][order][first + np.floor(FAST * (size - 1)).astype(np.int64)]
-    waiting: Array = np.maximum(graph.duration[op] - fast[code], 0)
+    fast = duration[order][first + np.floor(FAST * (size - 1)).astype(np.int64)]
+    waiting: Array = np.maximum(duration - fast[code], 0)
     return waiting
 
 
-def _hidden(graph: Graph, op: Array, *, needed: bool) -> Graph:
-    moved = np.zeros(len(graph.lane), dtype=bool)
-    moved[op] = True
-    previous, following = neighbours_of(graph.lane, moved)
-    dep, dep_lag, held = graph.dep.copy(), graph.dep_lag.copy(), graph.held_until.copy()
-    lane = graph.lane.copy()
-    mine = op[(dep[op] < 0) & (previous[op] >= 0)]
-    dep[mine], dep_lag[mine] = previous[mine], graph.device_gap_ns
-    lane[op] = int(graph.counts[1]) + graph.group[op]
-    freed = np.flatnonzero((dep >= 0) & ~moved & moved[np.maximum(dep, 0)])
-    earlier = np.full(len(lane), NONE, np.int64)  # the collective before each one
-    for group in np.unique(graph.group[op]):
-        these = op[graph.group[op] == group]
-        earlier[these[1:]] = these[:-1]
-    consumer = following[op]
+def _hidden(graph: Graph, collectives: Array, *, needed: bool) -> Graph:
+    """Return the graph with collectives on streams of their own.
+
+    Args:
+        graph: As recorded.
+        collectives: Their places.
+        needed: Whether what follows the next collective waits for each one's result.
+    """
+    operations, waits, counts = graph.operations, graph.dependencies, graph.counts
+    moved = np.zeros(len(operations), dtype=bool)
+    moved[collectives] = True
+    previous, following = neighbours_of(operations.lane, moved)
+    source, source_lag = waits.source.copy(), waits.source_lag.copy()
+    further = waits.further_source.copy()
+    bound = collectives[(source[collectives] < 0) & (previous[collectives] >= 0)]
+    source[bound], source_lag[bound] = previous[bound], graph.typical.device_gap_ns
+    group = operations.group[collectives]
+    freed = np.flatnonzero((source >= 0) & ~moved & moved[np.maximum(source, 0)])
+    earlier = np.full(len(operations), NONE, np.int64)  # the collective before each one
+    for one in np.unique(group):
+        of_group = collectives[group == one]
+        earlier[of_group[1:]] = of_group[:-1]
+    consumer = following[collectives]
     if needed:
-        known = (consumer >= 0) & (earlier[op] >= 0)
-        held[consumer[known]] = earlier[op][known]
-        held[freed] = earlier[dep[freed]]
-    dep[freed] = NONE
-    counts = graph.counts.copy()
-    counts[1] += int(graph.counts[2])
-    return replace(graph, lane=lane, dep=dep, dep_lag=dep_lag, held_until=held, counts=counts)
+        both = (consumer >= 0) & (earlier[collectives] >= 0)
+        further[consumer[both]] = earlier[collectives][both]
+        further[freed] = earlier[source[freed]]
+    source[freed] = NONE
+    lane = with_values(operations.lane, collectives, counts.lanes + group)
+    return replace(
+        graph,
+        operations=replace(operations, lane=lane),
+        dependencies=replace(waits, source=source, source_lag=source_lag, further_source=further),
+        counts=replace(counts, lanes=counts.lanes + counts.groups),
+    )

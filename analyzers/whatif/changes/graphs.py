@@ -13,8 +13,10 @@ from analyzers.finding import Cause
 from analyzers.intervals import Array
 from analyzers.ledger.gaps import DEVICE_GAP_MAX_NS
 from analyzers.ledger.host_timeline import DISPATCH_MAX_NS, LAZY_LOADING_MIN_NS
-from analyzers.whatif.changes.change import Change, Reach, Result, has_operation
-from analyzers.whatif.graph import NONE, NOTHING, Graph
+from analyzers.whatif.changes.change import Change, Reach, Result
+from analyzers.whatif.columns import functions_with
+from analyzers.whatif.graph import Graph
+from analyzers.whatif.tables import NONE, NOTHING
 from analyzers.words import count_text
 
 NAME, ORDER = "graph", 1
@@ -25,15 +27,11 @@ NAME, ORDER = "graph", 1
 # constant-time-launch-for-straight-line-cuda-graphs-and-other-performance-enhancements). Under a
 # profiler, or from a framework, a call takes a few µs more.
 GRAPH_CALL_NS, GRAPH_CALL_MAX_NS = 2_500, 10_000
-
-
 GRAPH_NODE_NS, GRAPH_NODE_MAX_NS = 1, 200
-
 
 # Between kernels of a graph about half a µs was left on a V100 where launches left 0.9 µs (NVIDIA,
 # "Getting Started with CUDA Graphs", developer.nvidia.com/blog/cuda-graphs).
 GRAPH_GAP_NS = 500
-
 
 MIN_NODES = 2  # a graph of a single node wins nothing
 
@@ -43,7 +41,7 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     run = _runs(facts, graph)
     inside = run >= 0
     nodes = np.bincount(run[inside], minlength=1)
-    if not inside[graph.item[reach.ops]].any():
+    if not inside[graph.operations.call[reach.operations]].any():
         return "no two launches stand between waits, pauses and steps, or all are in graphs already"
     head = np.zeros(len(run), dtype=bool)
     places = np.flatnonzero(inside)
@@ -54,16 +52,12 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
         worst_call = np.rint(GRAPH_CALL_MAX_NS + GRAPH_NODE_MAX_NS * nodes)
     else:
         best_call = worst_call = np.full(len(nodes), measured)
-    gap = min(graph.device_gap_ns, _graph_gap_ns(facts, graph))
-    best = _captured(
-        graph, run, head, best_call if measured < 0 else np.full(len(nodes), measured), gap
-    )
+    gap = min(graph.typical.device_gap_ns, _graph_gap_ns(facts, graph))
+    best = _captured(graph, run, head, best_call, gap)
     recurs = _recurs(facts, graph, run)
     sure = np.where(inside, np.where(recurs[np.maximum(run, 0)], run, NONE), NONE)
-    worst = _captured(
-        graph, sure, head, worst_call if measured < 0 else np.full(len(nodes), measured), -1
-    )
-    reached = graph.item[reach.ops]
+    worst = _captured(graph, sure, head, worst_call, -1)
+    reached = graph.operations.call[reach.operations]
     reached = reached[inside[reached]]
     count, graphs = len(reached), len(np.unique(run[reached]))
     again = int(np.count_nonzero(sure[reached] >= 0))
@@ -89,7 +83,7 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
                 f"At worst only sequences that this recording holds more than once are captured: "
                 f"{again:,} of the {count:,} launches",
                 f"{cost}; kernels in it follow each other after {gap / 1e3:.1f} µs at best and "
-                f"{graph.device_gap_ns / 1e3:.1f} µs, as they do now, at worst",
+                f"{graph.typical.device_gap_ns / 1e3:.1f} µs, as they do now, at worst",
             ),
         )
     ]
@@ -107,27 +101,29 @@ def _captured(graph: Graph, run: Array, head: Array, call_ns: Array, gap: int) -
     """
     inside, follows = run >= 0, (run >= 0) & ~head
     cost = call_ns.astype(np.int64)[np.maximum(run, 0)]
-    usual = graph.lead - graph.own  # latency
-    own = np.where(head, cost, np.where(follows, 0, graph.own))
+    costs, pauses, targets = graph.costs, graph.pauses, graph.targets
+    latency, has_operation = graph.typical.latency_ns, graph.calls.has_operation
+    usual = costs.lead - costs.own  # latency
+    own = np.where(head, cost, np.where(follows, 0, costs.own))
     lead = np.where(
-        inside & has_operation(graph),
-        np.maximum(own + np.minimum(usual, graph.latency_ns), 0),
-        graph.lead,
+        inside & has_operation, np.maximum(own + np.minimum(usual, latency), 0), costs.lead
     )
-    lead = np.where(follows & has_operation(graph), np.maximum(graph.latency_ns, 0), lead)
-    lane_lag = graph.lane_lag
+    lead = np.where(follows & has_operation, np.maximum(latency, 0), lead)
+    lane_lag = graph.dependencies.lane_lag
     if gap >= 0:
-        inner = follows[graph.item] & (graph.lane_lag > gap)
-        inner &= graph.lane_lag <= DEVICE_GAP_MAX_NS
+        inner = follows[graph.operations.call] & (lane_lag > gap)
+        inner &= lane_lag <= DEVICE_GAP_MAX_NS
         lane_lag = np.where(inner, gap, lane_lag)
     return replace(
         graph,
-        own=own,
-        lead=lead,
-        gap=np.where(follows, 0, graph.gap),
-        hand=np.where(follows, NONE, graph.hand),
-        before=np.where(inside, NOTHING, graph.before),
-        lane_lag=lane_lag,
+        pauses=replace(
+            pauses,
+            gap=np.where(follows, 0, pauses.gap),
+            handover=np.where(follows, NONE, pauses.handover),
+        ),
+        costs=replace(costs, own=own, lead=lead),
+        targets=replace(targets, before=np.where(inside, NOTHING, targets.before)),
+        dependencies=replace(graph.dependencies, lane_lag=lane_lag),
     )
 
 
@@ -136,18 +132,20 @@ def _runs(facts: Facts, graph: Graph) -> Array:
 
     A run is on one thread, without a wait, an allocation, a long pause or the begin of a step.
     """
-    fits = np.isin(graph.call, (Call.LAUNCH, Call.ENQUEUE, Call.OTHER)) & (graph.thread >= 0)
-    fits &= (graph.after == NOTHING) & ~_loads(facts, graph)
-    order = np.argsort(graph.thread, kind="stable")
-    thread, ok = graph.thread[order], fits[order]
-    step = np.searchsorted(_step_begins(facts), graph.begin[order] + graph.origin_ns, side="right")
-    breaks = (graph.gap[order] > DISPATCH_MAX_NS) | (graph.hand[order] >= 0)
+    calls, pauses, kind = graph.calls, graph.pauses, graph.operations.kind
+    fits = np.isin(calls.kind, (Call.LAUNCH, Call.ENQUEUE, Call.OTHER)) & (calls.thread >= 0)
+    fits &= (graph.targets.after == NOTHING) & ~_loads(facts, graph)
+    order = np.argsort(calls.thread, kind="stable")
+    thread, ok = calls.thread[order], fits[order]
+    step = np.searchsorted(_step_begins(facts), calls.begin[order] + graph.origin_ns, side="right")
+    breaks = (pauses.gap[order] > DISPATCH_MAX_NS) | (pauses.handover[order] >= 0)
     breaks |= np.concatenate(([True], (thread[1:] != thread[:-1]) | (step[1:] != step[:-1])))
     breaks |= ~ok | np.concatenate(([True], ~ok[:-1]))
     number = np.cumsum(breaks) - 1
-    launches = has_operation(graph)[order] & ok
-    already = (graph.kind[np.minimum(graph.first_op[:-1], len(graph.kind) - 1)] == GRAPH)[order]
-    already |= (np.diff(graph.first_op) > 1)[order]
+    launches = calls.has_operation[order] & ok
+    first_kind = kind[np.minimum(calls.first_operation[:-1], len(kind) - 1)]
+    already = (first_kind == GRAPH)[order]
+    already |= (np.diff(calls.first_operation) > 1)[order]
     size = np.bincount(number, launches & ~already, minlength=number[-1] + 1)
     holds_graph = np.bincount(number, launches & already, minlength=number[-1] + 1) > 0
     # A run begins with its first launch: what stands before is not captured.
@@ -164,30 +162,30 @@ def _runs(facts: Facts, graph: Graph) -> Array:
 
 def _loads(facts: Facts, graph: Graph) -> Array:
     """Return the launch calls that load their kernel first: a graph's kernels are loaded, too."""
-    long = np.flatnonzero(
-        (graph.call == Call.LAUNCH) & (graph.end - graph.begin >= LAZY_LOADING_MIN_NS)
-    )
-    result = np.zeros(len(graph.call), dtype=bool)
-    result[long] = facts.is_first_use[graph.api_row[long]]
+    calls = graph.calls
+    long = np.flatnonzero((calls.kind == Call.LAUNCH) & (calls.length >= LAZY_LOADING_MIN_NS))
+    result = np.zeros(len(calls), dtype=bool)
+    result[long] = facts.is_first_use[calls.api_row[long]]
     return result
 
 
 def _recurs(facts: Facts, graph: Graph, run: Array) -> Array:
     """Return which runs put the same kernels on the same streams as another one, in order."""
-    op = np.flatnonzero(run[graph.item] >= 0)
-    number = run[graph.item[op]]
+    operations = graph.operations
+    rows = np.flatnonzero(run[operations.call] >= 0)
+    number = run[operations.call[rows]]
     order = np.argsort(number, kind="stable")
-    op, number = op[order], number[order]
+    rows, number = rows[order], number[order]
     first = np.flatnonzero(np.concatenate(([True], number[1:] != number[:-1])))
-    size = np.diff(np.append(first, len(op)))
-    place = np.arange(len(op)) - np.repeat(first, size)
+    size = np.diff(np.append(first, len(rows)))
+    place = np.arange(len(rows)) - np.repeat(first, size)
     # Random odd weights by place make sums of different sequences differ, but for one in 2^60.
     chance = np.random.default_rng(0)
     weight = chance.integers(0, 1 << 62, int(size.max()), dtype=np.uint64) * np.uint64(
         2
     ) + np.uint64(1)
-    name = facts.launches["name_id"].to_numpy()[graph.row[op]].astype(np.int64)
-    what = ((name + 2) << 20) + (graph.kind[op] << 16) + graph.lane[op]
+    name = facts.launches["name_id"].to_numpy()[operations.row[rows]].astype(np.int64)
+    what = ((name + 2) << 20) + (operations.kind[rows] << 16) + operations.lane[rows]
     with np.errstate(over="ignore"):
         mixed = what.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(29))) * weight[place]
@@ -209,21 +207,24 @@ def _step_begins(facts: Facts) -> Array:
 
 
 def _graph_launches(facts: Facts, graph: Graph) -> Array:
-    names = np.array(["GraphLaunch" in str(n) for n in facts.functions], dtype=bool)
-    known = np.flatnonzero(graph.api_row >= 0)
-    rows: Array = known[names[facts.api["name"].to_numpy()[graph.api_row[known]]]]
-    return rows
+    """Return the calls that launch a graph already."""
+    api_row = graph.calls.api_row
+    calls = np.flatnonzero(api_row >= 0)
+    function = facts.api["name"].to_numpy()[api_row[calls]]
+    launches: Array = calls[functions_with(facts, "GraphLaunch")[function]]
+    return launches
 
 
 def _graph_call_ns(facts: Facts, graph: Graph) -> int:
     """Return the typical time of this recording's own graph launches, -1 without any."""
     rows = _graph_launches(facts, graph)
-    rows = rows[graph.before[rows] == NOTHING]
-    return int(np.median(graph.own[rows])) if len(rows) else -1
+    rows = rows[graph.targets.before[rows] == NOTHING]
+    return int(np.median(graph.costs.own[rows])) if len(rows) else -1
 
 
 def _graph_gap_ns(facts: Facts, graph: Graph) -> int:
     """Return the pause between two operations of one graph, measured if there are any."""
-    inner = np.concatenate(([False], graph.item[1:] == graph.item[:-1]))
-    inner &= np.isin(graph.item, _graph_launches(facts, graph)) & (graph.lane_lag >= 0)
-    return int(np.median(graph.lane_lag[inner])) if inner.any() else GRAPH_GAP_NS
+    call, lane_lag = graph.operations.call, graph.dependencies.lane_lag
+    inner = np.concatenate(([False], call[1:] == call[:-1]))
+    inner &= np.isin(call, _graph_launches(facts, graph)) & (lane_lag >= 0)
+    return int(np.median(lane_lag[inner])) if inner.any() else GRAPH_GAP_NS

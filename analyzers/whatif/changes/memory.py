@@ -10,7 +10,8 @@ from analyzers.cuda_names import Call
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause
 from analyzers.whatif.changes.change import CALL_NS, Change, Reach, Result
-from analyzers.whatif.graph import NOTHING, Graph
+from analyzers.whatif.graph import Graph
+from analyzers.whatif.tables import NOTHING
 from analyzers.words import count_text
 
 NAME, ORDER = "memory", 6
@@ -18,18 +19,24 @@ NAME, ORDER = "memory", 6
 
 def make(_: Facts, graph: Graph, reach: Reach) -> Result:
     """Take away allocating and freeing, and the waits that freeing implies."""
-    chosen = np.isin(graph.call, (Call.ALLOCATE, Call.FREE))
+    costs, targets = graph.costs, graph.targets
+    chosen = np.isin(graph.calls.kind, (Call.ALLOCATE, Call.FREE))
     count = int(np.count_nonzero(chosen & reach.calls))
     if not count:
         return "no thread that launches work allocates or frees memory in the window"
     best = replace(
         graph,
-        before=np.where(chosen, NOTHING, graph.before),
-        after=np.where(chosen, NOTHING, graph.after),
-        own=np.where(chosen, 0, graph.own),
-        tail=np.where(chosen, 0, graph.tail),
+        costs=replace(
+            costs, own=np.where(chosen, 0, costs.own), tail=np.where(chosen, 0, costs.tail)
+        ),
+        targets=replace(
+            targets,
+            before=np.where(chosen, NOTHING, targets.before),
+            after=np.where(chosen, NOTHING, targets.after),
+        ),
     )
-    worst = replace(best, own=np.where(chosen, np.minimum(graph.own, CALL_NS), graph.own))
+    pooled = np.where(chosen, np.minimum(costs.own, CALL_NS), costs.own)
+    worst = replace(best, costs=replace(best.costs, own=pooled))
     return [
         Change(
             id="memory",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -18,10 +17,12 @@ from analyzers.whatif.changes.change import (
     Change,
     Reach,
     Result,
-    blocking_copies,
+    copies_of,
     neighbours_of,
 )
-from analyzers.whatif.graph import NOTHING, OP_END, OP_START, Graph
+from analyzers.whatif.columns import places_of, with_values
+from analyzers.whatif.graph import Graph
+from analyzers.whatif.tables import NOTHING, OP_END, OP_START, in_order
 from analyzers.words import count_text
 from collectors.schema import CopyKind
 
@@ -30,26 +31,27 @@ NAME, ORDER = "copies.overlapped", 4
 
 def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     """Prefetch copies on a stream of their own: each is under way while the step before runs."""
-    op = blocking_copies(facts, graph, HOST_COPIES)
-    op = op[graph.linked[op]]
-    sizes = facts.of_table("copies", ["bytes", "kind"])
-    kernels = np.isin(graph.kind, (KERNEL, COMMUNICATION, GRAPH))
-    with_kernels = np.unique(graph.lane[kernels])
-    mine = sizes.loc[graph.row[op]]
-    large = (mine["bytes"].to_numpy() > SMALL_BYTES) & np.isin(graph.lane[op], with_kernels)
-    op, into = op[large], (mine["kind"].to_numpy() == CopyKind.HOST_TO_DEVICE)[large]
-    if not reach.ops[op].any():
+    operations = graph.operations
+    copies = copies_of(facts, operations, HOST_COPIES)
+    copies = copies[operations.linked[copies]]
+    kernels = np.isin(operations.kind, (KERNEL, COMMUNICATION, GRAPH))
+    with_kernels = np.unique(operations.lane[kernels])
+    details = facts.of_table("copies", ["bytes", "kind"]).loc[operations.row[copies]]
+    large = details["bytes"].to_numpy() > SMALL_BYTES
+    large &= np.isin(operations.lane[copies], with_kernels)
+    copies, into = copies[large], (details["kind"].to_numpy() == CopyKind.HOST_TO_DEVICE)[large]
+    if not reach.operations[copies].any():
         return "no large copy shares a stream with kernels"
     pinned = pinned_copies.make(facts, graph, reach)
     base = pinned[0] if isinstance(pinned, list) else None
     graphs = [
-        _overlapped(base_graph, op, into, waits=waits)
+        _overlapped(base_graph, copies, into, waits=waits)
         for base_graph, waits in (
             (base.best if base else graph, False),
             (base.worst if base else graph, True),
         )
     ]
-    count = int(reach.ops[op].sum())
+    count = int(reach.operations[copies].sum())
     return [
         Change(
             id="copies.overlapped",
@@ -68,69 +70,86 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     ]
 
 
-def _overlapped(graph: Graph, op: Array, into: Array, *, waits: bool) -> Graph:
+def _overlapped(graph: Graph, copies: Array, into: Array, *, waits: bool) -> Graph:
     """Return the graph with copies on streams of their own.
 
     Args:
         graph: Without waits for the copies.
-        op: The copies.
+        copies: Places of the copies.
         into: Which of them go to the device.
         waits: Whether the next operation of the old stream waits for a copy to the device.
     """
-    lane, held = graph.lane.copy(), graph.held_until.copy()
-    dep, dep_lag = graph.dep.copy(), graph.dep_lag.copy()
-    after, own, tail = graph.after.copy(), graph.own.copy(), graph.tail.copy()
-    items = graph.item[op]
-    blocking = after[items] != NOTHING
-    after[items], tail[items] = NOTHING, 0
-    own[items] = np.where(blocking, np.minimum(graph.lead[items], CALL_NS), own[items])
-    moved = np.zeros(len(lane), dtype=bool)
-    moved[op] = True
-    previous, following = neighbours_of(graph.lane, moved)
-    lane[op] = int(graph.counts[1]) + 2 * graph.lane[op] + into
-    out = op[~into]
-    out = out[(previous[out] >= 0) & (dep[out] < 0)]
-    dep[out], dep_lag[out] = previous[out], graph.device_gap_ns
+    operations, costs, targets = graph.operations, graph.costs, graph.targets
+    calls = operations.call[copies]
+    blocking = targets.after[calls] != NOTHING
+    staged = np.minimum(costs.lead[calls], CALL_NS)
+    own = np.where(blocking, staged, costs.own[calls])
+    moved = np.zeros(len(operations), dtype=bool)
+    moved[copies] = True
+    previous, following = neighbours_of(operations.lane, moved)
+    old_lane, lanes = operations.lane[copies], graph.counts.lanes
+    source, source_lag = graph.dependencies.source, graph.dependencies.source_lag
+    out = copies[~into]
+    out = out[(previous[out] >= 0) & (source[out] < 0)]
+    further = graph.dependencies.further_source
     if waits:
-        consumer = following[op[into]]
-        known = consumer >= 0
-        held[consumer[known]] = op[into][known]
-    counts = graph.counts.copy()
-    counts[1] += 2 * counts[1] + 2
+        consumer = following[copies[into]]
+        has_consumer = consumer >= 0
+        further = with_values(further, consumer[has_consumer], copies[into][has_consumer])
     changed = replace(
-        graph, lane=lane, held_until=held, dep=dep, dep_lag=dep_lag, after=after, own=own,
-        tail=tail, counts=counts,
-    )  # fmt: skip
-    return _issued_earlier(changed, op[into], graph.lane[op[into]])
+        graph,
+        costs=replace(
+            costs,
+            own=with_values(costs.own, calls, own),
+            tail=with_values(costs.tail, calls, 0),
+        ),
+        targets=replace(targets, after=with_values(targets.after, calls, NOTHING)),
+        operations=replace(
+            operations, lane=with_values(operations.lane, copies, lanes + 2 * old_lane + into)
+        ),
+        dependencies=replace(
+            graph.dependencies,
+            source=with_values(source, out, previous[out]),
+            source_lag=with_values(source_lag, out, graph.typical.device_gap_ns),
+            further_source=further,
+        ),
+        counts=replace(graph.counts, lanes=3 * lanes + 2),
+    )
+    return _issued_earlier(changed, copies[into], old_lane[into])
 
 
-def _issued_earlier(graph: Graph, op: Array, old_lane: Array) -> Graph:
-    """Let each of these operations be submitted by the call of the one before."""
-    item = graph.item.copy()
+def _issued_earlier(graph: Graph, copies: Array, old_lane: Array) -> Graph:
+    """Let each of these copies be submitted by the call of the one before on its old stream."""
+    operations, targets = graph.operations, graph.targets
+    call = operations.call.copy()
     for lane in np.unique(old_lane):
-        mine = op[old_lane == lane]
-        item[mine[1:]] = graph.item[mine[:-1]]
-    order = np.lexsort((np.arange(len(item)), item))
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
+        of_lane = copies[old_lane == lane]
+        call[of_lane[1:]] = operations.call[of_lane[:-1]]
+    order = np.lexsort((np.arange(len(call)), call))
+    place = places_of(order)
 
     def moved(target: Array) -> Array:
         return np.where(target >= 0, place[np.maximum(target, 0)], target)
 
-    columns = {name: getattr(graph, name)[order] for name in _OP_COLUMNS}
-    columns["item"] = item[order]
-    columns["dep"], columns["held_until"] = moved(columns["dep"]), moved(columns["held_until"])
-    targets = {}
-    for when in ("before", "after"):
-        of = getattr(graph, f"{when}_of")
-        to_op = np.isin(getattr(graph, when), (OP_END, OP_START)) & (of >= 0)
-        targets[f"{when}_of"] = np.where(to_op, place[np.where(to_op, of, 0)], of)
-    first = np.searchsorted(columns["item"], np.arange(len(graph.begin) + 1))
-    every: dict[str, Any] = {**columns, **targets, "first_op": first}
-    return replace(graph, **every)
+    def moved_place(target: Array, of: Array) -> Array:
+        to_operation = np.isin(target, (OP_END, OP_START)) & (of >= 0)
+        return np.where(to_operation, place[np.where(to_operation, of, 0)], of)
 
-
-_OP_COLUMNS = (
-    *("row", "kind", "item", "lane", "group", "engine", "start", "stop", "duration", "lane_lag"),
-    *("dep", "dep_lag", "held_until", "linked"),
-)
+    dependencies = in_order(graph.dependencies, order)
+    operations = in_order(replace(operations, call=call), order)
+    first_operation = np.searchsorted(operations.call, np.arange(len(graph.calls) + 1))
+    return replace(
+        graph,
+        calls=replace(graph.calls, first_operation=first_operation),
+        targets=replace(
+            targets,
+            before_place=moved_place(targets.before, targets.before_place),
+            after_place=moved_place(targets.after, targets.after_place),
+        ),
+        operations=operations,
+        dependencies=replace(
+            dependencies,
+            source=moved(dependencies.source),
+            further_source=moved(dependencies.further_source),
+        ),
+    )

@@ -16,9 +16,10 @@ from analyzers.whatif.changes.change import (
     Change,
     Reach,
     Result,
-    blocking_copies,
+    copies_of,
 )
-from analyzers.whatif.graph import NOTHING, Graph
+from analyzers.whatif.graph import Graph
+from analyzers.whatif.tables import NOTHING, CallCosts, Operations
 from analyzers.words import count_text, size_text
 from collectors.schema import CopyKind, MemoryKind
 
@@ -27,31 +28,40 @@ NAME, ORDER = "copies.pinned", 3
 
 def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     """Let copies of pageable memory run from pinned memory, without holding the host."""
-    op = blocking_copies(facts, graph, HOST_COPIES)
-    op = op[graph.linked[op] & (graph.call[graph.item[op]] == Call.COPY)]
-    sizes = facts.of_table("copies", ["bytes", "source_kind", "destination_kind", "kind"])
-    mine = sizes.loc[graph.row[op]]
+    calls, operations, costs, targets = graph.calls, graph.operations, graph.costs, graph.targets
+    copies = copies_of(facts, operations, HOST_COPIES)
+    is_call = calls.kind[operations.call[copies]] == Call.COPY
+    copies = copies[operations.linked[copies] & is_call]
+    details = facts.of_table("copies", ["bytes", "source_kind", "destination_kind", "kind"])
+    details = details.loc[operations.row[copies]]
     side = np.where(
-        mine["kind"] == CopyKind.HOST_TO_DEVICE, mine["source_kind"], mine["destination_kind"]
+        details["kind"] == CopyKind.HOST_TO_DEVICE,
+        details["source_kind"],
+        details["destination_kind"],
     )
-    op = op[(side != MemoryKind.PINNED) & (mine["bytes"].to_numpy() > SMALL_BYTES)]
-    if not (reach.ops[op]).any():
+    size = details["bytes"].to_numpy()
+    chosen = (side != MemoryKind.PINNED) & (size > SMALL_BYTES)
+    copies, size = copies[chosen], size[chosen]
+    inside = reach.operations[copies]
+    if not inside.any():
         return "no large copy between host and device held the host"
-    items = graph.item[op]
-    call = np.zeros(len(graph.call), dtype=bool)
-    call[items] = True
-    own = np.minimum(graph.lead, CALL_NS)
-    after = np.where(call, NOTHING, graph.after)
-    tail = np.where(call, 0, graph.tail)
-    lead = np.where(call, own + max(graph.latency_ns, 0), graph.lead)
-    worst = replace(graph, after=after, tail=tail, own=np.where(call, own, graph.own), lead=lead)
-    rate, said = pinned_rate(facts, graph)
-    duration = graph.duration.copy()
-    size = facts.of_table("copies", ["bytes"])["bytes"].loc[graph.row[op]].to_numpy()
+    call = np.zeros(len(calls), dtype=bool)
+    call[operations.call[copies]] = True
+    own = np.minimum(costs.lead, CALL_NS)
+    worst = replace(
+        graph,
+        costs=CallCosts(
+            own=np.where(call, own, costs.own),
+            lead=np.where(call, own + max(graph.typical.latency_ns, 0), costs.lead),
+            tail=np.where(call, 0, costs.tail),
+        ),
+        targets=replace(targets, after=np.where(call, NOTHING, targets.after)),
+    )
+    rate, rate_text = pinned_rate(facts, operations)
+    duration = operations.duration.copy()
     if rate > 0:
-        duration[op] = np.minimum(duration[op], np.rint(size / rate).astype(np.int64))
-    best = replace(worst, duration=duration)
-    inside = reach.ops[op]
+        duration[copies] = np.minimum(duration[copies], np.rint(size / rate).astype(np.int64))
+    best = replace(worst, operations=replace(operations, duration=duration))
     count = int(inside.sum())
     moved = count_text(count, "copy")
     return [
@@ -65,24 +75,28 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
             assumptions=(
                 "The host no longer stages the data nor waits for the copy; the data is in "
                 "pinned memory already",
-                said,
+                rate_text,
             ),
         )
     ]
 
 
-def pinned_rate(facts: Facts, graph: Graph) -> tuple[float, str]:
-    """Return the rate of this recording's own large pinned copies in bytes a ns, 0 without any."""
-    op = blocking_copies(facts, graph, HOST_COPIES)
-    told = facts.of_table("copies", ["bytes", "source_kind", "destination_kind"]).loc[graph.row[op]]
-    pinned = (told["source_kind"] == MemoryKind.PINNED) | (
-        told["destination_kind"] == MemoryKind.PINNED
+def pinned_rate(facts: Facts, operations: Operations) -> tuple[float, str]:
+    """Return the rate of this recording's own large pinned copies, and a sentence about it.
+
+    Returns:
+        Bytes a ns, 0 without any; the assumption in words.
+    """
+    copies = copies_of(facts, operations, HOST_COPIES)
+    details = facts.of_table("copies", ["bytes", "source_kind", "destination_kind"])
+    details = details.loc[operations.row[copies]]
+    pinned = (details["source_kind"] == MemoryKind.PINNED) | (
+        details["destination_kind"] == MemoryKind.PINNED
     )
-    pinned &= told["bytes"] > 16 * SMALL_BYTES
+    pinned &= details["bytes"] > 16 * SMALL_BYTES
     chosen = pinned.to_numpy()
     if not chosen.any():
         return 0.0, "The copies themselves take as long as now; pinned ones are often faster"
-    rate = float(
-        np.median(told["bytes"].to_numpy()[chosen] / np.maximum(graph.duration[op[chosen]], 1))
-    )
+    duration = np.maximum(operations.duration[copies[chosen]], 1)
+    rate = float(np.median(details["bytes"].to_numpy()[chosen] / duration))
     return rate, f"The copies run at {rate:.1f} GB/s at best, as the recording's pinned ones do"

@@ -16,10 +16,11 @@ from analyzers.whatif.changes.change import (
     Change,
     Reach,
     Result,
-    blocking_copies,
-    has_operation,
+    copies_of,
 )
-from analyzers.whatif.graph import NOTHING, Graph
+from analyzers.whatif.graph import Graph
+from analyzers.whatif.tables import NOTHING
+from analyzers.whatif.typical import WAKE_UP_NS
 from analyzers.words import count_text
 from collectors.schema import CopyKind
 
@@ -28,49 +29,52 @@ NAME, ORDER = "sync", 2
 
 def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     """Take away all waits, and those of each function where there are several."""
-    waits = np.isin(graph.call, (Call.WAIT, Call.POLL)) & (graph.after != NOTHING)
+    calls, targets = graph.calls, graph.targets
+    waits = np.isin(calls.kind, (Call.WAIT, Call.POLL)) & (targets.after != NOTHING)
     reads = _small_reads(facts, graph)
-    blocked = (waits | reads) & reach.calls & graph.blocked
+    blocked = (waits | reads) & reach.calls & targets.blocked
     if not blocked.any():
         return "no call of a thread that launches work waited for the GPU"
     guards = reads | _after_a_read(facts, graph)
     every = [_without_waits(graph, reach, (waits | reads, guards), "")]
-    known = np.flatnonzero(blocked)
-    names = facts.functions[facts.api["name"].to_numpy()[graph.api_row[known]]]
+    names = facts.functions[facts.api["name"].to_numpy()[calls.api_row[np.flatnonzero(blocked)]]]
     functions = np.unique(np.array([str(n) for n in names]))
     if len(functions) > 1:
         for function in functions:  # each alone, too: it may be the only one that matters
-            mine = np.zeros(len(waits), dtype=bool)
+            of_function = np.zeros(len(waits), dtype=bool)
             code = np.flatnonzero(facts.functions.astype(str) == function)
-            called = np.flatnonzero(graph.api_row >= 0)
-            name = facts.api["name"].to_numpy()[graph.api_row[called]]
-            mine[called[np.isin(name, code)]] = True
-            mine &= waits | reads
-            every.append(_without_waits(graph, reach, (mine, guards), str(function)))
+            called = np.flatnonzero(calls.api_row >= 0)
+            name = facts.api["name"].to_numpy()[calls.api_row[called]]
+            of_function[called[np.isin(name, code)]] = True
+            of_function &= waits | reads
+            every.append(_without_waits(graph, reach, (of_function, guards), str(function)))
     return every
 
 
 def _small_reads(facts: Facts, graph: Graph) -> Array:
     """Return the calls that block to read a few bytes back."""
-    result = np.zeros(len(graph.call), dtype=bool)
-    op = blocking_copies(facts, graph, (CopyKind.DEVICE_TO_HOST,))
-    if len(op):
-        sizes = facts.of_table("copies", ["bytes"])["bytes"].loc[graph.row[op]].to_numpy()
-        small = graph.item[op[(sizes >= 0) & (sizes <= SMALL_BYTES)]]
-        result[small] = (graph.call[small] == Call.COPY) & (graph.after[small] != NOTHING)
+    calls, operations = graph.calls, graph.operations
+    result = np.zeros(len(calls), dtype=bool)
+    copies = copies_of(facts, operations, (CopyKind.DEVICE_TO_HOST,))
+    if len(copies):
+        rows = operations.row[copies]
+        sizes = facts.of_table("copies", ["bytes"])["bytes"].loc[rows].to_numpy()
+        small = operations.call[copies[(sizes >= 0) & (sizes <= SMALL_BYTES)]]
+        result[small] = (calls.kind[small] == Call.COPY) & (graph.targets.after[small] != NOTHING)
     return result
 
 
 def _after_a_read(facts: Facts, graph: Graph) -> Array:
     """Return the calls before which their thread last submitted a copy to the host."""
-    reads = np.zeros(len(graph.call), dtype=bool)
-    reads[graph.item[blocking_copies(facts, graph, (CopyKind.DEVICE_TO_HOST,))]] = True
-    order = np.argsort(graph.thread, kind="stable")
-    submits = has_operation(graph)[order]
+    operations, thread = graph.operations, graph.calls.thread
+    reads = np.zeros(len(thread), dtype=bool)
+    reads[operations.call[copies_of(facts, operations, (CopyKind.DEVICE_TO_HOST,))]] = True
+    order = np.argsort(thread, kind="stable")
+    submits = graph.calls.has_operation[order]
     last = np.maximum.accumulate(np.where(submits, np.arange(len(order)), -1))
     before = order[np.maximum(last, 0)]
     result = np.zeros(len(order), dtype=bool)
-    result[order] = (last >= 0) & (graph.thread[before] == graph.thread[order]) & reads[before]
+    result[order] = (last >= 0) & (thread[before] == thread[order]) & reads[before]
     return result
 
 
@@ -86,21 +90,22 @@ def _without_waits(graph: Graph, reach: Reach, waits: tuple[Array, Array], funct
     chosen, guards = waits
     guards = guards & chosen
     count = int(np.count_nonzero(chosen & reach.calls))
-    copies = chosen & (graph.call == Call.COPY)
-    after = np.where(chosen, NOTHING, graph.after)
-    kept = np.where(copies, np.minimum(graph.lead, CALL_NS), 0)
+    costs, targets = graph.costs, graph.targets
+    copies = chosen & (graph.calls.kind == Call.COPY)
+    after = np.where(chosen, NOTHING, targets.after)
+    kept = np.where(copies, np.minimum(costs.lead, CALL_NS), 0)
+    own = np.where(chosen, kept, costs.own)
     best = replace(
         graph,
-        after=after,
-        own=np.where(chosen, kept, graph.own),
-        tail=np.where(chosen, 0, graph.tail),
+        costs=replace(costs, own=own, tail=np.where(chosen, 0, costs.tail)),
+        targets=replace(targets, after=after),
     )
-    rest = np.minimum(graph.own + graph.tail, graph.wake_up_ns)
+    rest = np.minimum(costs.own + costs.tail, WAKE_UP_NS)
+    tail = np.where(chosen, np.where(guards, costs.tail, rest), costs.tail)
     worst = replace(
-        best,
-        after=np.where(guards, graph.after, after),
-        own=np.where(guards, graph.own, best.own),
-        tail=np.where(chosen, np.where(guards, graph.tail, rest), graph.tail),
+        graph,
+        costs=replace(costs, own=np.where(guards, costs.own, own), tail=tail),
+        targets=replace(targets, after=np.where(guards, targets.after, after)),
     )
     reads = int(np.count_nonzero(guards & reach.calls))
     what = "call" if function else "wait"
@@ -125,6 +130,6 @@ def _without_waits(graph: Graph, reach: Reach, waits: tuple[Array, Array], funct
                 else []
             ),
             "At best nothing takes their place; at worst something does that takes as long as "
-            f"waking up ({graph.wake_up_ns / 1e3:.1f} µs)",
+            f"waking up ({WAKE_UP_NS / 1e3:.1f} µs)",
         ),
     )
