@@ -53,7 +53,7 @@ BORDERS = (
     ("collectors/input_file.py", {"collectors.errors", "common"}, set()),
     ("collectors/sqlite_file.py", READER, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("collectors/nsys", READER, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
-    ("collectors/ncu", READER, NUMBERS),
+    ("collectors/ncu", READER, {*NUMBERS, "google"}),
     ("collectors/torch_profiler", READER, {*NUMBERS, "msgspec"}),
     ("collectors/telemetry/sampler.py", set(), {"psutil", "pynvml"}),
     ("collectors/telemetry", READER, {*NUMBERS, "sqlite_utils"}),
