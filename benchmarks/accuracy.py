@@ -23,25 +23,14 @@ from pathlib import Path
 from analyzers import analyze
 from analyzers.finding import CAUSE_OF_ROW, Row
 from analyzers.report import Report
-from benchmarks.simulated.families import (
-    CONFOUNDERS,
-    FAMILIES,
-    FINE,
-    HEALTHY,
-    MIXED,
-    SINGLE,
-    TANGLED,
-    UNKNOWN,
-    UNTOLD,
-    Case,
-    Maker,
-)
+from benchmarks.simulated.cases import HEALTHY, UNKNOWN, Case, Maker
+from benchmarks.simulated.groups import CONFOUNDERS, FAMILIES, FINE, MIXED, SINGLE, TANGLED, UNTOLD
 from benchmarks.simulated.recorder import Recorder
 from benchmarks.simulated.simulator import CAUSES, execute, true_losses
 from benchmarks.simulated.torch_recorder import TorchRecorder
 from collectors import open_trace
 from collectors.errors import RefusedError
-from traces.nsys_writer import GENERATIONS
+from traces.nsys_layout import GENERATIONS
 
 CLOSE = 0.8  # a cause that costs this part of the largest is as good a verdict
 STRONG_FROM = 0.12  # of the window; what costs about the limit of 10 % may be called healthy

@@ -39,7 +39,7 @@ from analyzers.compare.side import Side, SparseTable
 from analyzers.compare.statistics import MIN_SAMPLES
 from analyzers.compare.types import Comparison, ComparisonVerdict
 from analyzers.facts.facts import WindowError, build_facts
-from benchmarks.ingest import make_export
+from benchmarks.ingest_export import make_export
 from benchmarks.simulated.program import Copy, Kernel, Operation, Program, Range, Thread, Wait, Work
 from benchmarks.simulated.recorder import Recorder
 from benchmarks.simulated.rules import Rules

@@ -20,30 +20,22 @@ Run ``python -m benchmarks.gpu_capture --out DIR [--runs 7] [--budget-s 450] [--
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import gzip
 import importlib
 import json
 import math
-import os
-import re
 import shutil
-import signal
-import subprocess
 import sys
 import tarfile
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.gpu_bench import CHILD_S, Bench, Clock, OverError, run_command
 from benchmarks.gpu_outcomes import (
-    LOG,
     RESULTS,
     TABLE,
     JudgedRecording,
@@ -52,19 +44,14 @@ from benchmarks.gpu_outcomes import (
     pack,
     write,
 )
+from benchmarks.gpu_recording import record_ncu, record_nsys
 from common.files import write_file
 from workloads import harness
 
-ROOT = Path(__file__).parents[1]
 RUNS, BUDGET_S = 7, 450
-PACKING_S = 15  # kept back for the end
-CHILD_S = 120  # the most that one child process may take
 TRACED_STEPS, COUNTED_STEPS = 5, 2  # traced at least
 MOST_TRACED_STEPS = 200
 TRACED_NS = 30_000_000  # so much is traced, where a step is short: begin and end count for little
-MOST_OF_THE_TIME = 0.8  # of kernel time: the kernels that hold it are worth counters
-LAUNCHES = 16  # profiled at most: Nsight Compute runs each of them dozens of times over
-LOGGED_LINES = 20  # of each command
 REFUSED, ENVIRONMENT_FAILED = 2, 3
 
 READERS = (
@@ -75,68 +62,6 @@ READERS = (
     "analyzers.diagnose",
 )
 ROWS = {"bandwidth": ("transfer", "bandwidth")}  # of the ledger, where not named like the cause
-_TEMPLATE = re.compile(r"<[^<>]*>")
-_WORD = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
-
-
-class Clock:
-    """How much of the budget is left."""
-
-    def __init__(self, budget_s: float) -> None:
-        self._end = time.monotonic() + budget_s - PACKING_S
-
-    def left_s(self) -> float:
-        """Return the seconds until packing has to begin."""
-        return self._end - time.monotonic()
-
-
-class OverError(Exception):
-    """The budget is spent."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Bench:
-    """Where and how everything is run.
-
-    Attributes:
-        device: ``cuda`` or ``cpu``.
-        runs: Of each twin.
-        folder: Where recordings are kept until they are packed.
-        clock: The budget.
-    """
-
-    device: str
-    runs: int
-    folder: Path
-    clock: Clock
-
-    def child(self, command: Sequence[str | Path]) -> str:
-        """Run a command, with all that it starts, and return what it printed.
-
-        Raises:
-            OverError: If the budget is spent before.
-            RuntimeError: If it fails or takes too long; the message is its last line.
-        """
-        limit_s = min(CHILD_S, self.clock.left_s())
-        if limit_s <= 0:
-            raise OverError("the budget is spent")
-        start = time.monotonic()
-        status, output = _run(command, limit_s)
-        self._log(command, output, time.monotonic() - start)
-        if status is None:
-            raise RuntimeError(f"took longer than {limit_s:.0f} s")
-        if status:
-            raise RuntimeError(_last_line(output) or f"exit {status}")
-        return output
-
-    def _log(self, command: Sequence[str | Path], output: str, seconds: float) -> None:
-        """Note a command, how long it took and the end of what it printed; no folders' names."""
-        lines = output.replace("\r", "\n").splitlines()[-LOGGED_LINES:]
-        text = "\n".join([f"$ {' '.join(map(str, command))}  # {seconds:.1f} s", *lines, ""])
-        for name, short in ((sys.executable, "python"), (self.folder, "."), (ROOT, ".")):
-            text = text.replace(str(name), short)
-        with (self.folder / LOG).open("a", encoding="utf-8") as log:
-            log.write(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -294,123 +219,6 @@ def _with(
     return dataclasses.replace(outcome, recordings=(*outcome.recordings, *made))
 
 
-def record_ncu(bench: Bench, workload: str, steps: int) -> Path:
-    """Record counters of the kernels that hold a workload's time, as its torch trace tells.
-
-    Raises:
-        RuntimeError: If there is no report; the message says why.
-        OverError: If the budget is spent.
-    """
-    if bench.device == "cpu":
-        raise RuntimeError("counters need a GPU")
-    if shutil.which("ncu") is None:
-        raise RuntimeError("ncu is not installed")
-    trace = bench.folder / f"{workload}.torch.json.gz"
-    names = kernels_that_hold_the_time(trace) if trace.is_file() else []
-    report = bench.folder / f"{workload}.ncu-rep"
-    # The ranges keep set-up and result out. Where this ncu and this nvtx do not understand each
-    # other, nothing is inside a range, and the second try goes without.
-    for ranges in (["--nvtx", "--nvtx-include", "step/"], []):
-        command = [
-            *("ncu", "--set", "full", "--clock-control", "none", "--target-processes", "all"),
-            *("--launch-count", str(LAUNCHES), "--force-overwrite", "-o", str(report), *ranges),
-            *(["--kernel-name", f"regex:^({'|'.join(names)})$"] if names else []),
-            *_workload_command(bench, workload, steps, report, "--warmup", "0"),
-        ]
-        try:
-            output = bench.child(command)
-        except RuntimeError as error:
-            output = str(error)
-        if "ERR_NVGPUCTRPERM" in output or "ERR_NVGPUCTRPERM" in _log_end(bench):
-            raise RuntimeError(
-                "this user may not read the GPU's counters (ERR_NVGPUCTRPERM): run as root, or "
-                "load the driver with NVreg_RestrictProfilingToAdminUsers=0"
-            )
-        if report.is_file() and report.stat().st_size:
-            return report
-    raise RuntimeError(f"ncu wrote no report: {_last_line(output)}")
-
-
-def record_nsys(bench: Bench, workload: str, steps: int) -> Path:
-    """Record a workload with Nsight Systems and export it to SQLite.
-
-    Beware: the recording holds names, and as root the environments, of all processes.
-
-    Raises:
-        RuntimeError: If there is no recording; the message says why.
-        OverError: If the budget is spent.
-    """
-    report = bench.folder / f"{workload}.nsys-rep"
-    database = bench.folder / f"{workload}.nsys.sqlite"
-    command = [
-        *("nsys", "profile", "-t", "cuda,nvtx,osrt", "--sample=none", "--cpuctxsw=none"),
-        *(f"--session-new=w{os.getpid()}{workload.replace('_', '')}", "--force-overwrite=true"),
-        *("-o", str(report), *_workload_command(bench, workload, steps, database)),
-    ]
-    try:
-        trouble = bench.child(command)
-    except RuntimeError as error:  # nsys passes on the program's status; only a report counts
-        trouble = str(error)
-    if not report.is_file():
-        raise RuntimeError(f"nsys wrote no report: {_last_line(trouble)}")
-    bench.child(
-        [
-            "nsys",
-            "export",
-            "--type=sqlite",
-            "--force-overwrite=true",
-            f"--output={database}",
-            report,
-        ]
-    )
-    if not database.is_file():
-        raise RuntimeError("nsys could not export its report")
-    report.unlink()
-    return database
-
-
-def _workload_command(
-    bench: Bench, workload: str, steps: int, recording: Path, *more: str
-) -> list[str]:
-    summary = recording.with_name(f"{recording.name}.workload.json")
-    return [
-        *(sys.executable, "-m", f"workloads.{workload}", "--device", bench.device),
-        *("--steps", str(steps), "--summary", str(summary), *more),
-    ]
-
-
-def kernels_that_hold_the_time(trace: Path) -> list[str]:
-    """Return base names of the kernels with most of the time of a torch trace's measured part.
-
-    Empty when one of them has a name that no filter could hold, or when there is no such part.
-    """
-    with gzip.open(trace) as file:
-        events = json.load(file)["traceEvents"]
-    ranges = (
-        e["ts"] for e in events if e.get("cat") == "user_annotation" and e["name"] == "measure"
-    )
-    start = next(ranges, float("inf"))
-    times: Counter[str] = Counter()
-    for event in events:
-        if event.get("cat") == "kernel" and event["ts"] >= start:
-            times[base_name(event["name"])] += event["dur"]
-    names, covered = [], 0.0
-    for name, us in times.most_common():
-        if covered >= MOST_OF_THE_TIME * times.total():
-            break
-        names.append(name)
-        covered += us
-    return names if all(map(_WORD.fullmatch, names)) else []
-
-
-def base_name(kernel: str) -> str:
-    """Return a kernel's name as ncu compares it: no namespaces, template arguments, parameters."""
-    name = kernel.replace("(anonymous namespace)::", "")
-    while (shorter := _TEMPLATE.sub("", name)) != name:
-        name = shorter
-    return name.partition("(")[0].strip().rpartition(" ")[2].rpartition("::")[2]
-
-
 def judge(bench: Bench, outcomes: Sequence[PairOutcome]) -> list[PairOutcome]:
     """Let whyslow read every recording of every pair; without whyslow, say once what it needs."""
     trouble = ""
@@ -482,53 +290,8 @@ def _with_files(bench: Bench, outcome: PairOutcome) -> PairOutcome:
     return dataclasses.replace(outcome, recordings=there)
 
 
-def _run(command: Sequence[str | Path], limit_s: float) -> tuple[int | None, str]:
-    """Run a command in a group of its own; ``None`` as status when it had to be ended."""
-    environment = {**os.environ, "PYTHONPATH": _import_path()}
-    try:
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        return 1, str(error)
-    try:
-        output, _ = process.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        return None, _end(process)
-    except BaseException:
-        _end(process)
-        raise
-    return process.returncode, output
-
-
-def _end(process: subprocess.Popen[str]) -> str:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    return process.communicate()[0]
-
-
-def _import_path() -> str:
-    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else ""
-
-
-def _log_end(bench: Bench) -> str:
-    return (bench.folder / LOG).read_text(encoding="utf-8")[-4000:]
-
-
 def _has_gpu() -> bool:
-    status, _ = _run(
+    status, _ = run_command(
         [sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"],
         CHILD_S,
     )

@@ -34,7 +34,7 @@ import psutil
 
 from analyzers.analysis import investigate
 from analyzers.facts.facts import build_facts
-from benchmarks.ingest import make_export
+from benchmarks.ingest_export import make_export
 from benchmarks.served import ROOT, serve
 from collectors import open_trace
 from common.files import replacing

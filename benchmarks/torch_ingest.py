@@ -33,7 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ingest import _diagnose, _MemoryWatch
+from benchmarks.ingest import _diagnose
+from benchmarks.memory_watch import MemoryWatch
 from common.files import replacing
 
 RUNS = 3  # of the cold opening; the best counts, because machines are noisy
@@ -280,7 +281,7 @@ def run_alone(command: list[str]) -> Cost:
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=tempfile.gettempdir()
     ) as process:
-        memory = _MemoryWatch(process.pid)
+        memory = MemoryWatch(process.pid)
         _, errors = process.communicate()
         seconds = time.perf_counter() - begin
         peaks = memory.stop()

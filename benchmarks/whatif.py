@@ -30,9 +30,9 @@ import numpy as np
 from analyzers.facts.facts import Facts, build_facts
 from analyzers.facts.windows import choose_window
 from analyzers.whatif.whatif import MIN_UNCERTAINTY, WhatIf, explore
-from benchmarks.ingest import KERNELS, make_export
+from benchmarks.ingest_export import KERNELS, make_export
 from benchmarks.simulated import families, simulator
-from benchmarks.simulated.families import COLLECTIVE, SIDE, Case, Maker, loop, one_thread
+from benchmarks.simulated.cases import COLLECTIVE, SIDE, Case, Maker, loop, one_thread
 from benchmarks.simulated.program import (
     TO_DEVICE,
     TO_HOST,

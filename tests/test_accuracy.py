@@ -10,7 +10,8 @@ import pytest
 
 from analyzers import analyze
 from benchmarks import accuracy, mutations
-from benchmarks.simulated.families import FAMILIES, HEALTHY
+from benchmarks.simulated.cases import HEALTHY
+from benchmarks.simulated.groups import FAMILIES
 from benchmarks.simulated.program import Copy, Kernel, Program, Thread, Wait, Work
 from benchmarks.simulated.recorder import Recorder
 from benchmarks.simulated.rules import Rules

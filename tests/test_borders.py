@@ -105,7 +105,7 @@ BORDERS = (
     ),
     ("app.py", {"views"}, {"streamlit"}),
     # What tells whether the analysis is right must know nothing of it.
-    ("benchmarks/simulated", {"traces.nsys_writer"}, {"numpy"}),
+    ("benchmarks/simulated", {"traces.nsys_layout", "traces.nsys_writer"}, {"numpy"}),
     ("workloads", {"workloads.harness"}, {"nvtx", "numba", "numpy", "torch"}),
 )
 

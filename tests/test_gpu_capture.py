@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import gpu_capture, gpu_outcomes
-from benchmarks.gpu_capture import Bench, Clock, OverError
+from benchmarks import gpu_bench, gpu_capture, gpu_outcomes, gpu_recording
+from benchmarks.gpu_bench import Bench, Clock, OverError
 from benchmarks.gpu_outcomes import JudgedRecording, PairOutcome
 from workloads import harness
 
@@ -140,7 +140,7 @@ EAGER = (
     ],
 )
 def test_a_kernel_is_named_as_ncu_compares(kernel, base):
-    assert gpu_capture.base_name(kernel) == base
+    assert gpu_recording.base_name(kernel) == base
 
 
 def trace_of(path, kernels, calls=(), measured=(1000, 1000)):
@@ -177,9 +177,11 @@ def test_only_kernels_that_hold_the_measured_time_are_profiled(tmp_path):
         ("odd[abi:v1](int)", 1950, 1),
     ]
     trace = trace_of(tmp_path / "trace.json.gz", kernels)
-    assert gpu_capture.kernels_that_hold_the_time(trace) == ["big", "middle"]
+    assert gpu_recording.kernels_that_hold_the_time(trace) == ["big", "middle"]
     odd = trace_of(tmp_path / "odd.json.gz", [("advance[abi:v1](int)", 1000, 9), ("a", 1010, 1)])
-    assert gpu_capture.kernels_that_hold_the_time(odd) == []  # no filter is better than a wrong one
+    assert (
+        gpu_recording.kernels_that_hold_the_time(odd) == []
+    )  # no filter is better than a wrong one
 
 
 class Child:
@@ -188,7 +190,7 @@ class Child:
     def __init__(self, monkeypatch, answer):
         self.commands = []
         self.answer = answer
-        monkeypatch.setattr(gpu_capture, "_run", self)
+        monkeypatch.setattr(gpu_bench, "run_command", self)
         monkeypatch.setattr(gpu_capture.shutil, "which", lambda name: f"/bin/{name}")
 
     def __call__(self, command, limit_s):
@@ -204,13 +206,13 @@ def test_ncu_leaves_the_clocks_alone_and_profiles_few_launches(bench, monkeypatc
 
     trace_of(bench.folder / "divergence_baseline.torch.json.gz", [("advance", 1100, 50)])
     child = Child(monkeypatch, answer)
-    report = gpu_capture.record_ncu(bench, "divergence_baseline", 2)
+    report = gpu_recording.record_ncu(bench, "divergence_baseline", 2)
     assert report.name == "divergence_baseline.ncu-rep"
     (command,) = child.commands
     text = " ".join(command)
     assert "--clock-control none" in text
     assert "--kernel-name regex:^(advance)$" in text
-    assert f"--launch-count {gpu_capture.LAUNCHES}" in text
+    assert f"--launch-count {gpu_recording.LAUNCHES}" in text
     assert "--nvtx --nvtx-include step/" in text
     assert "-m workloads.divergence_baseline --device cuda" in text
 
@@ -222,14 +224,14 @@ def test_ncu_is_tried_without_ranges_when_it_saw_no_kernel_in_one(bench, monkeyp
         return 0, "==WARNING== No kernels were profiled."
 
     child = Child(monkeypatch, answer)
-    assert gpu_capture.record_ncu(bench, "divergence_baseline", 2).is_file()
+    assert gpu_recording.record_ncu(bench, "divergence_baseline", 2).is_file()
     assert len(child.commands) == 2
 
 
 def test_counters_that_may_not_be_read_are_told_with_the_way_out(bench, monkeypatch):
     Child(monkeypatch, lambda _: (1, "==ERROR== ERR_NVGPUCTRPERM - no permission\nbye\n"))
     with pytest.raises(RuntimeError, match="NVreg_RestrictProfilingToAdminUsers"):
-        gpu_capture.record_ncu(bench, "divergence_baseline", 2)
+        gpu_recording.record_ncu(bench, "divergence_baseline", 2)
 
 
 def test_success_of_nsys_is_a_report_and_not_its_exit_status(bench, monkeypatch):
@@ -242,10 +244,10 @@ def test_success_of_nsys_is_a_report_and_not_its_exit_status(bench, monkeypatch)
         return 0, ""
 
     Child(monkeypatch, failing_but_writing)
-    assert gpu_capture.record_nsys(bench, "sync_baseline", 5).name == "sync_baseline.nsys.sqlite"
+    assert gpu_recording.record_nsys(bench, "sync_baseline", 5).name == "sync_baseline.nsys.sqlite"
     Child(monkeypatch, lambda _: (0, "Importer error status\n"))
     with pytest.raises(RuntimeError, match="no report"):
-        gpu_capture.record_nsys(bench, "sync_optimized", 5)
+        gpu_recording.record_nsys(bench, "sync_optimized", 5)
 
 
 # What goes wrong
@@ -304,7 +306,7 @@ def test_a_child_that_hangs_is_ended_with_all_that_it_started(tmp_path):
     marker = tmp_path / "still here"
     script = f"(sleep 2; touch '{marker}') & sleep 60"
     start = time.monotonic()
-    status, _ = gpu_capture._run(["sh", "-c", script], 0.3)
+    status, _ = gpu_bench.run_command(["sh", "-c", script], 0.3)
     assert status is None
     assert time.monotonic() - start < 30
     time.sleep(2.5)

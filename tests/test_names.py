@@ -36,9 +36,6 @@ TO_RENAME = {
     "views/shared": 5,
 }
 TO_SPLIT = {
-    "benchmarks/gpu_capture.py",
-    "benchmarks/ingest.py",
-    "benchmarks/simulated/families.py",
     "benchmarks/whatif.py",
     "jobs/job.py",
     "reports/comparison.py",
@@ -59,7 +56,6 @@ TO_SPLIT = {
     "timeline/index.py",
     "timeline/recording_lanes.py",
     "timeline/view.py",
-    "traces/nsys_writer.py",
 }
 
 HOUSES = ("analyzers", "collectors", "views")

@@ -14,7 +14,8 @@ from collectors import open_trace
 from collectors.errors import RefusedError
 from collectors.schema import CopyKind, MemoryKind
 from collectors.sqlite_file import BATCH_ROWS
-from traces.nsys_writer import GENERATIONS, Recording
+from traces.nsys_layout import GENERATIONS
+from traces.nsys_writer import Recording
 
 US = 1_000
 

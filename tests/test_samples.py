@@ -16,12 +16,13 @@ from analyzers.compare.compare import compare
 from analyzers.compare.measure import measure
 from analyzers.compare.types import ComparisonVerdict
 from analyzers.facts.facts import build_facts
-from benchmarks.ingest import KERNEL, RUNTIME, make_export
+from benchmarks.ingest_export import KERNEL, RUNTIME, make_export
 from collectors import open_trace
 from tests import scenarios
 from traces.counter_programs import COUNTED
 from traces.generate import FOLDER, generate
-from traces.nsys_writer import GENERATIONS, SYNTHETIC, Recording, layout, short_name
+from traces.nsys_layout import GENERATIONS, layout
+from traces.nsys_writer import SYNTHETIC, Recording, short_name
 from traces.programs import PAIR, PROGRAMS, WARM_UP_STEPS
 
 TRACES = FOLDER.parent

@@ -16,7 +16,8 @@ import jobs.job as worker
 from analyzers import analyze
 from analyzers.analysis import investigate
 from analyzers.cuda_names import Call
-from benchmarks.simulated.families import FAMILIES, Maker
+from benchmarks.simulated.cases import Maker
+from benchmarks.simulated.groups import FAMILIES
 from benchmarks.simulated.program import Graph, Poll
 from benchmarks.simulated.recorder import Recorder
 from benchmarks.simulated.simulator import execute

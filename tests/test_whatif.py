@@ -31,8 +31,8 @@ from analyzers.whatif.whatif import (
     what_if,
 )
 from benchmarks import whatif
-from benchmarks.simulated import families
-from benchmarks.simulated.families import Maker, loop, one_thread
+from benchmarks.simulated import families, groups
+from benchmarks.simulated.cases import Maker, loop, one_thread
 from benchmarks.simulated.program import (
     Copy,
     Kernel,
@@ -59,9 +59,7 @@ SAMPLES = Path(__file__).parents[1] / "traces" / "synthetic"
 US, MS = 1_000, 1_000_000
 SEVEN, SIDE = Stream(7), Stream(13)
 
-ANSWERABLE = [
-    family for family in dict.fromkeys(families.FAMILIES) if family not in families.UNTOLD
-]
+ANSWERABLE = [family for family in dict.fromkeys(groups.FAMILIES) if family not in groups.UNTOLD]
 
 
 def facts_of(folder, program, tweaks=()):

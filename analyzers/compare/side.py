@@ -21,11 +21,11 @@ GRAPH_NAME = "CUDA graph, recorded as a whole"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SparseTable:
-    """A quantity by iteration and by thing, where it is not 0.
+    """A quantity by iteration and by kernel or region, where it is not 0.
 
     Attributes:
         iteration: Number of the iteration.
-        thing: Number of the thing: kernel, region.
+        column: Number of the kernel or region.
         ns: Time.
         count: How often.
     """

@@ -1,4 +1,4 @@
-"""Families of programs whose trouble is known, because it was planted: the cases of ``accuracy``.
+"""Families of programs whose trouble is known, because it was planted.
 
 A family is a function from a random generator to a ``Case``. Strengths, kernel lengths and counts
 are drawn anew for every seed. What is expected is a judgement about the program as written, never
@@ -7,11 +7,19 @@ about what whyslow says of it.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-
+from benchmarks.simulated.cases import (
+    COLLECTIVE,
+    HEALTHY,
+    MB,
+    MISSING_GRAPH,
+    PAGEABLE_COPIES,
+    SIDE,
+    Case,
+    Maker,
+    loop,
+    one_thread,
+    step_count,
+)
 from benchmarks.simulated.program import (
     MAIN,
     TO_HOST,
@@ -19,11 +27,9 @@ from benchmarks.simulated.program import (
     Graph,
     Kernel,
     Manage,
-    Memset,
     Operation,
     Poll,
     Program,
-    Range,
     Record,
     Stream,
     StreamWait,
@@ -31,85 +37,8 @@ from benchmarks.simulated.program import (
     Wait,
     Work,
 )
-from benchmarks.simulated.recorder import PREFIX, Recorder
 
-MB = 1_000_000
-HEALTHY, UNKNOWN = "healthy", "unknown"
-COLLECTIVE = "ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevKernelArgsStorage<4096ul>)"
-UNIFIED_TO_DEVICE, MANAGED = 11, 3  # as CUPTI numbers unified memory
-SIDE = Stream(13)
-PAGEABLE_COPIES, MISSING_GRAPH = "bandwidth.pageable_copies", "launch.missing_graph"
 PARTS = ("launch", "sync", "bandwidth", "host", "communication")
-
-Tweak = Callable[[Recorder], None]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A program with known trouble.
-
-    Attributes:
-        program: What runs.
-        planted: The cause, ``healthy``, or ``unknown`` where the recording cannot tell; empty
-            when several were planted and the largest true loss decides.
-        also_right: Other causes that an expert would accept as the verdict.
-        tweaks: Changes to the recording, such as leaving tables out.
-        never: Findings that would be wrong.
-        spoil: Damages the file.
-    """
-
-    program: Program
-    planted: str = ""
-    also_right: tuple[str, ...] = ()
-    tweaks: tuple[Tweak, ...] = field(default=())
-    never: tuple[str, ...] = ()
-    spoil: Callable[[Path], None] | None = None
-
-
-class Maker:
-    """Draws the lengths of a program's operations."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-
-    def about(self, ns: float, spread: float = 0.15) -> int:
-        """Return ``ns``, more or less."""
-        return max(1, round(ns * (1 + spread * (2 * self.random.random() - 1))))
-
-    def between(self, low: float, high: float) -> float:
-        """Return a number, small ones as likely as large ones in proportion."""
-        return float(low * (high / low) ** self.random.random())
-
-    def dispatch(self, ns: float = 8_000) -> Work:
-        """Return the host's work from one launch to the next."""
-        return Work(self.about(ns), is_dispatch=True)
-
-    def kernel(self, ns: float, **more: object) -> Kernel:
-        """Return a kernel of about this length."""
-        return Kernel(self.about(ns), call_ns=self.about(4_000), **more)  # type: ignore[arg-type]
-
-    def launches(
-        self, count: int, ns: float, dispatch_ns: float = 8_000, stream: Stream | None = None
-    ) -> list[Operation]:
-        """Return launches with the dispatching between them."""
-        more = {"stream": stream} if stream else {}
-        return [
-            o for _ in range(count) for o in (self.dispatch(dispatch_ns), self.kernel(ns, **more))
-        ]
-
-
-def loop(steps: Sequence[Sequence[Operation]], name: str = "step") -> list[Operation]:
-    """Put each step into a range."""
-    return [o for step in steps for o in (Range(name), *step, Range())]
-
-
-def one_thread(operations: Sequence[Operation]) -> Program:
-    """Return a program with a single thread."""
-    return Program([Thread(operations)])
-
-
-def _steps(make: Maker, total: int = 1_500, per_step: int = 30) -> int:
-    return max(4, total // per_step + make.random.randrange(5))
 
 
 # --- one cause each -------------------------------------------------------------------------
@@ -118,14 +47,14 @@ def _steps(make: Maker, total: int = 1_500, per_step: int = 30) -> int:
 def launch_small_kernels(make: Maker) -> Case:
     """Kernels shorter than the host needs to launch the next."""
     ns, dispatch = make.between(1_500, 8_000), make.between(6_000, 40_000)
-    steps = [make.launches(30, ns, dispatch) for _ in range(_steps(make))]
+    steps = [make.launches(30, ns, dispatch) for _ in range(step_count(make))]
     return Case(one_thread(loop(steps)), "launch")
 
 
 def launch_late_host(make: Maker) -> Case:
     """Kernels longer than the pause before them, launched too late all the same."""
     ns = make.between(20_000, 40_000)
-    steps = [make.launches(20, ns, ns * make.between(1.1, 1.8)) for _ in range(_steps(make))]
+    steps = [make.launches(20, ns, ns * make.between(1.1, 1.8)) for _ in range(step_count(make))]
     return Case(one_thread(loop(steps)), "launch")
 
 
@@ -135,7 +64,7 @@ def sync_every_kernel(make: Maker) -> Case:
     wait = make.random.choice(["cudaStreamSynchronize", "cudaDeviceSynchronize"])
     steps = [
         [o for _ in range(20) for o in (make.dispatch(), make.kernel(ns), Wait(wait))]
-        for _ in range(_steps(make))
+        for _ in range(step_count(make))
     ]
     return Case(one_thread(loop(steps)), "sync")
 
@@ -145,7 +74,7 @@ def sync_every_step(make: Maker) -> Case:
     kernels, ns = make.random.randrange(3, 6), make.between(12_000, 25_000)
     steps = [
         [*make.launches(kernels, ns, 4_000), Wait(), make.dispatch(make.between(15_000, 60_000))]
-        for _ in range(_steps(make) * 4)
+        for _ in range(step_count(make) * 4)
     ]
     return Case(one_thread(loop(steps)), "sync")
 
@@ -155,7 +84,8 @@ def sync_read_back(make: Maker) -> Case:
     ns = make.between(10_000, 30_000)
     read: list[Operation] = [Copy(4, TO_HOST, pageable=True), Wait()]
     steps = [
-        [o for _ in range(8) for o in (*make.launches(2, ns), *read)] for _ in range(_steps(make))
+        [o for _ in range(8) for o in (*make.launches(2, ns), *read)]
+        for _ in range(step_count(make))
     ]
     return Case(one_thread(loop(steps)), "sync")
 
@@ -164,7 +94,7 @@ def sync_polling(make: Maker) -> Case:
     """A loop of event queries after each kernel."""
     ns = make.between(10_000, 40_000)
     each: list[Operation] = [make.dispatch(12_000), make.kernel(ns), Poll()]
-    return Case(one_thread(loop([each * 10] * _steps(make))), "sync")
+    return Case(one_thread(loop([each * 10] * step_count(make))), "sync")
 
 
 def bandwidth_pageable(make: Maker) -> Case:
@@ -330,250 +260,3 @@ def healthy_two_streams(make: Maker) -> Case:
     ns = make.between(80_000, 300_000)
     step = [o for stream in (MAIN, SIDE) for o in make.launches(3, ns, stream=stream)]
     return Case(one_thread(loop([step] * 60)), HEALTHY)
-
-
-# --- what fools others ----------------------------------------------------------------------
-
-
-def confounder_idle_waiter(make: Maker) -> Case:
-    """A second thread that launches nothing waits all the time."""
-    ns = make.between(80_000, 300_000)
-    main = Thread(loop([make.launches(10, ns) for _ in range(50)]))
-    waiter = Thread([Wait("cudaDeviceSynchronize") for _ in range(200)], number=2)
-    return Case(Program([main, waiter]), HEALTHY)
-
-
-def confounder_single_queries(make: Maker) -> Case:
-    """Events are queried once in a while, as caching allocators do; the host is late."""
-    ns, wait = make.between(50_000, 150_000), make.between(900_000, 3_000_000)
-    ask = Poll(until_done=False)
-    steps = [[ask, Work(make.about(wait)), ask, *make.launches(4, ns)] for _ in range(60)]
-    return Case(one_thread(loop(steps)), "host")
-
-
-def confounder_harmless_stream_wait(make: Maker) -> Case:
-    """Streams wait for events that are long past."""
-    ns = make.between(80_000, 300_000)
-    steps = [[Record(n, SIDE), *make.launches(6, ns), StreamWait(n)] for n in range(50)]
-    return Case(one_thread(loop(steps)), HEALTHY)
-
-
-def confounder_equal_ids(make: Maker) -> Case:
-    """Two processes on a GPU each, whose correlation ids are the same; one waits all the time."""
-    ns = make.between(15_000, 30_000)
-    busy = loop([make.launches(10, 8 * ns, stream=Stream(7, 1)) for _ in range(40)])
-    slow = loop(
-        [
-            [o for _ in range(20) for o in (make.dispatch(), make.kernel(ns), Wait())]
-            for _ in range(60)
-        ]
-    )
-    threads = [Thread(slow), Thread(busy, process=2)]
-    return Case(Program(threads, devices=2), "sync")
-
-
-def confounder_orphans(make: Maker) -> Case:
-    """The first kernels were launched before the recording began."""
-    case = healthy_deep_queue(make)
-    return Case(case.program, HEALTHY, tweaks=(_forget_first_calls,))
-
-
-def confounder_open_range(make: Maker) -> Case:
-    """A range that never ends."""
-    case = healthy_deep_queue(make)
-    return Case(case.program, HEALTHY, tweaks=(_open_last_range,))
-
-
-def confounder_call_stacks(make: Maker) -> Case:
-    """Every API call is recorded twice."""
-    case = sync_every_kernel(make)
-    return Case(case.program, "sync", tweaks=(Recorder.repeat_calls,))
-
-
-def confounder_copy_waits_for_kernel(make: Maker) -> Case:
-    """``cudaMemcpy`` of a few bytes only waits for a kernel, while others keep the GPU busy."""
-    ns = make.between(200_000, 500_000)
-    copy = Copy(64, TO_HOST, blocking=True)
-    steps = [[*make.launches(4, ns, stream=SIDE), make.kernel(ns), copy] for _ in range(60)]
-    ahead = make.launches(6, ns, stream=SIDE)
-    return Case(one_thread([*ahead, *loop(steps)]), HEALTHY)
-
-
-def confounder_pinned_memcpy(make: Maker) -> Case:
-    """``cudaMemcpy``, but of pinned memory: synchronous, and not pageable."""
-    size, ns = round(make.between(10, 100) * MB), make.between(100_000, 400_000)
-    steps = [[Copy(size, blocking=True), *make.launches(4, ns)] for _ in range(60)]
-    return Case(one_thread(loop(steps)), "bandwidth", never=(PAGEABLE_COPIES,))
-
-
-def confounder_migrations(make: Maker) -> Case:
-    """Pages of unified memory that move while a kernel runs: rows of copies without a call."""
-    case = healthy_deep_queue(make)
-    return Case(case.program, HEALTHY, tweaks=(_migrate_inside_kernels,))
-
-
-def confounder_one_iteration(make: Maker) -> Case:
-    """A single pass through the loop."""
-    return Case(one_thread(loop([make.launches(200, make.between(60_000, 200_000))])), HEALTHY)
-
-
-def confounder_warm_up(make: Maker) -> Case:
-    """Modules are loaded in the first step; the rest is fine and much longer."""
-    ns = make.between(200_000, 500_000)
-    first = [Manage("cuModuleLoadData", 3_000_000), *make.launches(10, ns)]
-    steps = [first, *(make.launches(10, ns) for _ in range(59))]
-    return Case(one_thread(loop(steps)), HEALTHY)
-
-
-def confounder_whole_graphs(make: Maker) -> Case:
-    """Graphs that were recorded as one block each."""
-    ns = make.between(30_000, 90_000)
-    graph = Graph([make.about(ns) for _ in range(40)], as_a_whole=True)
-    return Case(one_thread(loop([[make.dispatch(), graph] for _ in range(60)])), HEALTHY)
-
-
-def confounder_memsets(make: Maker) -> Case:
-    """Memsets beside kernels, on another stream."""
-    ns = make.between(80_000, 300_000)
-    steps = [[Memset(make.about(ns / 2), SIDE), *make.launches(6, ns)] for _ in range(60)]
-    return Case(one_thread([*make.launches(3, ns), *loop(steps)]), HEALTHY)
-
-
-# --- what cannot be told --------------------------------------------------------------------
-
-
-def untold_no_gpu(make: Maker) -> Case:
-    """CUDA was not traced."""
-    case = host_input(make)
-    return Case(case.program, UNKNOWN, tweaks=(_only_the_host,))
-
-
-def untold_no_calls(make: Maker) -> Case:
-    """The API calls were not recorded, and the GPU idles."""
-    case = make.random.choice([sync_every_kernel, launch_small_kernels, host_input])(make)
-    return Case(case.program, UNKNOWN, tweaks=(_without_calls,))
-
-
-def untold_no_correlation(make: Maker) -> Case:
-    """The correlation ids are lost."""
-    case = make.random.choice([sync_every_kernel, launch_small_kernels])(make)
-    return Case(case.program, UNKNOWN, tweaks=(_without_correlation,))
-
-
-def untold_lost_kernels(make: Maker) -> Case:
-    """A third of the kernels was dropped."""
-    case = sync_every_kernel(make)
-    return Case(case.program, UNKNOWN, tweaks=(_drop_kernels,))
-
-
-def untold_truncated(make: Maker) -> Case:
-    """The file ends in the middle."""
-    return Case(sync_every_kernel(make).program, UNKNOWN, spoil=_cut_in_half)
-
-
-def _cut_in_half(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def _migrate_inside_kernels(recorder: Recorder) -> None:
-    for kernel in recorder.rows(PREFIX + "KERNEL")[::10]:
-        place = {k: kernel[k] for k in ("deviceId", "contextId", "globalPid")}
-        middle = (kernel["start"] + kernel["end"]) // 2
-        recorder.rows(PREFIX + "MEMCPY").append(
-            {
-                **place,
-                "start": middle,
-                "end": middle + 2_000,
-                "correlationId": 0,
-                "streamId": 0,
-                "bytes": 65_536,
-                "copyKind": UNIFIED_TO_DEVICE,
-                "srcKind": MANAGED,
-                "dstKind": MANAGED,
-            }
-        )
-
-
-def _forget_first_calls(recorder: Recorder) -> None:
-    del recorder.rows(PREFIX + "RUNTIME")[:40]
-
-
-def _open_last_range(recorder: Recorder) -> None:
-    recorder.rows("NVTX_EVENTS")[-1]["end"] = None
-
-
-def _only_the_host(recorder: Recorder) -> None:
-    for table in ("KERNEL", "MEMCPY", "MEMSET", "RUNTIME", "SYNCHRONIZATION"):
-        recorder.forget(PREFIX + table)
-
-
-def _without_calls(recorder: Recorder) -> None:
-    recorder.forget(PREFIX + "RUNTIME")
-
-
-def _without_correlation(recorder: Recorder) -> None:
-    for row in recorder.rows(PREFIX + "KERNEL"):
-        row["correlationId"] = 0
-
-
-def _drop_kernels(recorder: Recorder) -> None:
-    rows = recorder.rows(PREFIX + "KERNEL")
-    rows[:] = [row for place, row in enumerate(rows) if place % 3]
-
-
-SINGLE = (
-    launch_small_kernels,
-    launch_late_host,
-    sync_every_kernel,
-    sync_every_step,
-    sync_read_back,
-    sync_polling,
-    bandwidth_pageable,
-    bandwidth_pinned,
-    host_input,
-    host_pauses,
-    communication_exposed,
-    memory_in_the_loop,
-    dependency_between_gpus,
-)
-MIXED = (mixed_phases,)
-TANGLED = (tangled_steps,)
-FINE = (
-    healthy_deep_queue,
-    healthy_busy_wait,
-    healthy_overlapped_copies,
-    healthy_graphs,
-    healthy_two_streams,
-)
-CONFOUNDERS = (
-    confounder_idle_waiter,
-    confounder_single_queries,
-    confounder_harmless_stream_wait,
-    confounder_equal_ids,
-    confounder_orphans,
-    confounder_open_range,
-    confounder_call_stacks,
-    confounder_copy_waits_for_kernel,
-    confounder_pinned_memcpy,
-    confounder_migrations,
-    confounder_one_iteration,
-    confounder_warm_up,
-    confounder_whole_graphs,
-    confounder_memsets,
-)
-UNTOLD = (
-    untold_no_gpu,
-    untold_no_calls,
-    untold_no_correlation,
-    untold_lost_kernels,
-    untold_truncated,
-)
-
-FAMILIES: tuple[Callable[[Maker], Case], ...] = (
-    *SINGLE,
-    *MIXED * 4,
-    *TANGLED,
-    *FINE,
-    *CONFOUNDERS,
-    *UNTOLD,
-)

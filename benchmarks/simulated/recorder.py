@@ -24,7 +24,7 @@ class Recorder:
     """Collects rows while a program runs; ``write`` makes the file.
 
     Args:
-        generation: Layout, one of ``traces.nsys_writer.GENERATIONS``.
+        generation: Layout, one of ``traces.nsys_layout.GENERATIONS``.
         devices: GPUs.
     """
 

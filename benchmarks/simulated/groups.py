@@ -1,0 +1,110 @@
+"""The families of programs by what they prove: the cases of ``benchmarks.accuracy``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.simulated.cases import (
+    Case,
+    Maker,
+)
+from benchmarks.simulated.confounders import (
+    confounder_call_stacks,
+    confounder_copy_waits_for_kernel,
+    confounder_equal_ids,
+    confounder_harmless_stream_wait,
+    confounder_idle_waiter,
+    confounder_memsets,
+    confounder_migrations,
+    confounder_one_iteration,
+    confounder_open_range,
+    confounder_orphans,
+    confounder_pinned_memcpy,
+    confounder_single_queries,
+    confounder_warm_up,
+    confounder_whole_graphs,
+    untold_lost_kernels,
+    untold_no_calls,
+    untold_no_correlation,
+    untold_no_gpu,
+    untold_truncated,
+)
+from benchmarks.simulated.families import (
+    bandwidth_pageable,
+    bandwidth_pinned,
+    communication_exposed,
+    dependency_between_gpus,
+    healthy_busy_wait,
+    healthy_deep_queue,
+    healthy_graphs,
+    healthy_overlapped_copies,
+    healthy_two_streams,
+    host_input,
+    host_pauses,
+    launch_late_host,
+    launch_small_kernels,
+    memory_in_the_loop,
+    mixed_phases,
+    sync_every_kernel,
+    sync_every_step,
+    sync_polling,
+    sync_read_back,
+    tangled_steps,
+)
+
+SINGLE = (
+    launch_small_kernels,
+    launch_late_host,
+    sync_every_kernel,
+    sync_every_step,
+    sync_read_back,
+    sync_polling,
+    bandwidth_pageable,
+    bandwidth_pinned,
+    host_input,
+    host_pauses,
+    communication_exposed,
+    memory_in_the_loop,
+    dependency_between_gpus,
+)
+MIXED = (mixed_phases,)
+TANGLED = (tangled_steps,)
+FINE = (
+    healthy_deep_queue,
+    healthy_busy_wait,
+    healthy_overlapped_copies,
+    healthy_graphs,
+    healthy_two_streams,
+)
+CONFOUNDERS = (
+    confounder_idle_waiter,
+    confounder_single_queries,
+    confounder_harmless_stream_wait,
+    confounder_equal_ids,
+    confounder_orphans,
+    confounder_open_range,
+    confounder_call_stacks,
+    confounder_copy_waits_for_kernel,
+    confounder_pinned_memcpy,
+    confounder_migrations,
+    confounder_one_iteration,
+    confounder_warm_up,
+    confounder_whole_graphs,
+    confounder_memsets,
+)
+UNTOLD = (
+    untold_no_gpu,
+    untold_no_calls,
+    untold_no_correlation,
+    untold_lost_kernels,
+    untold_truncated,
+)
+
+FAMILIES: tuple[Callable[[Maker], Case], ...] = (
+    *SINGLE,
+    *MIXED * 4,
+    *TANGLED,
+    *FINE,
+    *CONFOUNDERS,
+    *UNTOLD,
+)
