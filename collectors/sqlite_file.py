@@ -148,13 +148,13 @@ class SqliteFile:
         """
         if table not in self.tables:
             return
-        wanted = _ColumnRequest(
+        request = _ColumnRequest(
             table,
             tuple(c for c in columns if c in self.tables[table]),
             tuple(c for c in texts if c in self.tables[table]),
         )
         try:
-            for batch in self._in_stripes(wanted):
+            for batch in self._in_stripes(request):
                 yield _complete(batch, columns, texts)
         except READ_ERRORS as error:
             raise self._damaged(error) from error
@@ -169,16 +169,16 @@ class SqliteFile:
             f"{self.name}: the SQLite file cannot be read ({reason}). Export the report again"
         )
 
-    def _in_stripes(self, wanted: _ColumnRequest) -> Iterator[pa.RecordBatch]:
+    def _in_stripes(self, request: _ColumnRequest) -> Iterator[pa.RecordBatch]:
         """Read a table on several threads, a stripe of row numbers each, and yield it in order."""
-        stripes = self._stripes(wanted.table)
+        stripes = self._stripes(request.table)
         if stripes is None:
-            yield from self._scan(wanted, "", strict=True)
+            yield from self._scan(request, "", strict=True)
             return
         pending: deque[Future[list[pa.RecordBatch]]] = deque()
         for low, high in stripes:
             where = f"WHERE rowid >= {low} AND rowid < {high}"
-            pending.append(self._threads.submit(self._stripe, wanted, where))
+            pending.append(self._threads.submit(self._stripe, request, where))
             if len(pending) > READERS:
                 yield from pending.popleft().result()
         while pending:
@@ -194,14 +194,14 @@ class SqliteFile:
             return None
         return [(at, at + STRIPE_ROWS) for at in range(low, high + 1, STRIPE_ROWS)]
 
-    def _stripe(self, wanted: _ColumnRequest, where: str) -> list[pa.RecordBatch]:
+    def _stripe(self, request: _ColumnRequest, where: str) -> list[pa.RecordBatch]:
         try:
-            return list(self._scan(wanted, where, strict=False))
+            return list(self._scan(request, where, strict=False))
         except _MixedTypesError:
-            return list(self._scan(wanted, where, strict=True))
+            return list(self._scan(request, where, strict=True))
 
     def _scan(
-        self, wanted: _ColumnRequest, where: str, *, strict: bool
+        self, request: _ColumnRequest, where: str, *, strict: bool
     ) -> Iterator[pa.RecordBatch]:
         """Run one scan. The driver fixes each column's type by its first rows.
 
@@ -212,10 +212,10 @@ class SqliteFile:
         with self._connection().cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)})
             try:
-                cursor.execute(wanted.query(where, strict=strict))
+                cursor.execute(request.query(where, strict=strict))
                 for number, with_ours in enumerate(cursor.fetch_record_batch()):
                     batch = with_ours if number else with_ours.slice(1)
-                    if not strict and not _all_integers(batch, wanted.columns):
+                    if not strict and not _all_integers(batch, request.columns):
                         raise _MixedTypesError
                     yield batch
             except (OSError, adbc.Error) as error:
@@ -337,17 +337,17 @@ def _prepare(plain: sqlite3.Connection, path: Path) -> None:
             raise sqlite3.DatabaseError(answer)
 
 
-def _checked_schema(plain: sqlite3.Connection, shown: str) -> dict[str, tuple[str, ...]]:
-    found = plain.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
-    for kind, name, sql in found:
+def _checked_schema(plain: sqlite3.Connection, file_name: str) -> dict[str, tuple[str, ...]]:
+    objects = plain.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+    for kind, name, sql in objects:
         if kind not in ("table", "index") or "VIRTUAL" in str(sql).upper().split()[:3]:
             raise RefusedError(
-                f"{shown}: contains the {kind} {name[:40]!r}; an nsys export has plain "
+                f"{file_name}: contains the {kind} {name[:40]!r}; an nsys export has plain "
                 "tables only. Export the report again"
             )
-    names = [name for kind, name, _ in found if kind == "table"]
+    names = [name for kind, name, _ in objects if kind == "table"]
     if len(names) > MAX_TABLES:
-        raise RefusedError(f"{shown}: {len(names):,} tables, the limit is {MAX_TABLES:,}")
+        raise RefusedError(f"{file_name}: {len(names):,} tables, the limit is {MAX_TABLES:,}")
     tables = {}
     for name in names:
         columns = plain.execute(
@@ -355,7 +355,7 @@ def _checked_schema(plain: sqlite3.Connection, shown: str) -> dict[str, tuple[st
         ).fetchall()
         if len(columns) > MAX_COLUMNS or any(hidden for _, hidden in columns):
             raise RefusedError(
-                f"{shown}: table {name[:40]!r} has computed columns or more than "
+                f"{file_name}: table {name[:40]!r} has computed columns or more than "
                 f"{MAX_COLUMNS} of them. Export the report again"
             )
         tables[name] = tuple(str(c) for c, _ in columns)

@@ -164,13 +164,13 @@ class Trace:
         Raises:
             DamagedError: The file is damaged or gone; this trace is not found any more.
         """
-        wanted = schema(table)
+        layout = schema(table)
         if columns is not None:
-            wanted = pa.schema([wanted.field(c) for c in columns])
+            layout = pa.schema([layout.field(c) for c in columns])
         if not self.count(table):
-            return wanted.empty_table()
+            return layout.empty_table()
         with self._open(table) as file:
-            return file.read(columns=wanted.names)
+            return file.read(columns=layout.names)
 
     def columns(self, table: str, columns: Sequence[str]) -> dict[str, Array]:
         """Read ``columns`` of ``table`` as numpy arrays."""
@@ -359,8 +359,8 @@ def row_of(file: pq.ParquetFile, row: int, columns: Sequence[str] | None = None)
     while row >= (rows := file.metadata.row_group(group).num_rows):
         row -= rows
         group += 1
-    found: dict[str, Any] = file.read_row_group(group, columns).slice(row, 1).to_pylist()[0]
-    return found
+    values: dict[str, Any] = file.read_row_group(group, columns).slice(row, 1).to_pylist()[0]
+    return values
 
 
 def footer_digest(path: Path) -> str:

@@ -129,13 +129,13 @@ class Stored:
 
         narrow = self._row("launches", row)
         trace = Trace.load(self.folder.parent.parent)
-        found = dict(narrow)
+        values = dict(narrow)
         for table, recorded_in, columns in _recorded(trace):
             source = narrow["api_row" if table == "api_calls" else "source_row"]
             if narrow["kind"] in _kinds_of(table) and source >= 0:
                 recorded = trace.row(recorded_in, source, list(columns))
-                found |= {columns[name]: value for name, value in recorded.items()}
-        return {name: int(value) for name, value in found.items()}
+                values |= {columns[name]: value for name, value in recorded.items()}
+        return {name: int(value) for name, value in values.items()}
 
     def segment(self, row: int) -> dict[str, int]:
         """Return one row of ``segments`` without reading the others.
@@ -271,8 +271,8 @@ def analyzer_version() -> str:
 
 
 def _folder(trace_folder: Path, window: str, counters: str = "") -> Path:
-    asked = f"{analyzer_version()}\0{window}" + (f"\0{counters}" if counters else "")
-    key = hashlib.sha256(asked.encode("utf-8", "replace")).hexdigest()
+    question = f"{analyzer_version()}\0{window}" + (f"\0{counters}" if counters else "")
+    key = hashlib.sha256(question.encode("utf-8", "replace")).hexdigest()
     return trace_folder / "analysis" / key[:24]
 
 
@@ -368,11 +368,11 @@ def _range_rows(trace: Trace, narrow: pd.DataFrame, added: Mapping[str, Array]) 
     ranges = trace.columns("ranges", ["start_ns", "end_ns", "thread"])
     for thread in np.unique(ranges["thread"]):
         rows = np.flatnonzero(ranges["thread"] == thread)
-        asked = called[added["thread"][called] == thread]
-        found = innermost(
-            ranges["start_ns"][rows], ranges["end_ns"][rows], added["api_start_ns"][asked]
+        calls_of_thread = called[added["thread"][called] == thread]
+        innermost_range = innermost(
+            ranges["start_ns"][rows], ranges["end_ns"][rows], added["api_start_ns"][calls_of_thread]
         )
-        result[asked] = np.where(found >= 0, rows[found], -1)
+        result[calls_of_thread] = np.where(innermost_range >= 0, rows[innermost_range], -1)
     return result
 
 

@@ -159,11 +159,11 @@ def traces() -> list[Trace]:
     newest: dict[str, Record] = {}
     for record in sorted(_records(), key=lambda r: r.order):
         newest[record.trace] = record
-    found = []
+    in_order = []
     for record in sorted(newest.values(), key=lambda r: r.order, reverse=True):
         with contextlib.suppress(TraceError):
-            found.append(named(Trace.load(cache_root() / record.trace), record.name))
-    return found
+            in_order.append(named(Trace.load(cache_root() / record.trace), record.name))
+    return in_order
 
 
 def get(trace_id: str) -> Trace:
@@ -194,8 +194,9 @@ def paths_of(trace_id: str) -> list[Path]:
 
 def is_known(trace_id: str) -> bool:
     """Tell whether the library has a recording of this name; cheap."""
-    known = _TRACE_ID.fullmatch(trace_id) is not None
-    return known and (cache_root() / trace_id / MANIFEST).is_file()
+    return (
+        _TRACE_ID.fullmatch(trace_id) is not None and (cache_root() / trace_id / MANIFEST).is_file()
+    )
 
 
 def named(trace: Trace, name: str) -> Trace:
@@ -417,9 +418,9 @@ def _lock(how: int) -> Iterator[IO[bytes]]:
 
 def _sweep() -> None:
     shutil.rmtree(cache_root() / TEMPORARY, ignore_errors=True)
-    known = {record.trace for record in _records()}
+    reachable = {record.trace for record in _records()}
     for folder in _entries(cache_root()):
-        if folder.name not in known:  # killed before it was remembered: nobody can find it
+        if folder.name not in reachable:  # killed before it was remembered: nobody can find it
             shutil.rmtree(folder, ignore_errors=True)
         for place in ("analysis/.*", "timeline/.*", "analysis/*/.*"):
             for unfinished in folder.glob(place):

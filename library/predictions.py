@@ -177,56 +177,58 @@ def parse_speed_up(text: str) -> tuple[str, float]:
     return name.strip(), factor
 
 
-def in_words(known: WhatIf, name: str) -> str:
+def in_words(answer: WhatIf, name: str) -> str:
     """Return predictions as text for a terminal; how far to trust them comes first."""
-    told = known.replay
+    replay = answer.replay
     # What was asked for by name comes first when there is no answer to it.
-    lines = [f"{w.change}: {w.reason}" for w in known.withheld if w.change.startswith(ASKED)]
-    if told.devices:
+    lines = [f"{w.change}: {w.reason}" for w in answer.withheld if w.change.startswith(ASKED)]
+    if replay.devices:
         lines.append(
-            f"Replayed {told.operations:,} GPU operations and {told.calls:,} API calls: "
-            f"{time_text(told.end_to_end_ns)}, measured {time_text(told.measured_ns)} "
-            f"({told.error:+.1%})"
+            f"Replayed {replay.operations:,} GPU operations and {replay.calls:,} API calls: "
+            f"{time_text(replay.end_to_end_ns)}, measured {time_text(replay.measured_ns)} "
+            f"({replay.error:+.1%})"
         )
         lines += [
             f"  GPU {d.key}: busy {time_text(d.replayed_busy_ns)} (measured "
             f"{time_text(d.measured_busy_ns)}), idle {time_text(d.replayed_idle_ns)} (measured "
             f"{time_text(d.measured_idle_ns)})"
-            for d in told.devices
+            for d in replay.devices
         ]
-    if not told.is_trusted:
-        return "\n".join([*lines, f"Nothing is predicted. {told.reason}", ""])
-    winning = [p for p in known.predictions if p.wins]
+    if not replay.is_trusted:
+        return "\n".join([*lines, f"Nothing is predicted. {replay.reason}", ""])
+    winning = [p for p in answer.predictions if p.wins]
     lines += ["", "What if, the largest gain first" if winning else "No change would win much"]
-    said: dict[str, int] = {}
+    first_named: dict[str, int] = {}
     for number, prediction in enumerate(winning, 1):
-        lines += _prediction_lines(number, prediction, said)
-    if len(winning) < len(known.predictions):
+        lines += _prediction_lines(number, prediction, first_named)
+    if len(winning) < len(answer.predictions):
         lines += ["", "Would not make it notably faster"]
-        lines += [f"  {p.title}" for p in known.predictions if not p.wins]
-    if known.withheld:
+        lines += [f"  {p.title}" for p in answer.predictions if not p.wins]
+    if answer.withheld:
         lines += ["", "Could not tell, or nothing to change"]
         lines += [
-            f"  {w.change}: {w.reason}" for w in known.withheld if not w.change.startswith(ASKED)
+            f"  {w.change}: {w.reason}" for w in answer.withheld if not w.change.startswith(ASKED)
         ]
-    lines += ["", "The replay assumes", *(f"  {a}" for a in told.assumptions)]
-    lines += ["", f"{name} · {told.window.label}, {time_text(told.measured_ns)}", ""]
+    lines += ["", "The replay assumes", *(f"  {a}" for a in replay.assumptions)]
+    lines += ["", f"{name} · {replay.window.label}, {time_text(replay.measured_ns)}", ""]
     return "\n".join(lines)
 
 
-def _prediction_lines(number: int, prediction: Prediction, said: dict[str, int]) -> Iterator[str]:
+def _prediction_lines(
+    number: int, prediction: Prediction, first_named: dict[str, int]
+) -> Iterator[str]:
     """Yield a prediction and what it assumes, each assumption in full only where it is new.
 
     Args:
         number: Its rank.
         prediction: What to say.
-        said: Which prediction said each assumption first; added to.
+        first_named: Which prediction said each assumption first; added to.
     """
     low, high = time_text(prediction.low_ns), time_text(prediction.high_ns)
     yield f"  {number}. {prediction.sentence} ({low} to {high})"
-    before = sorted({said[a] for a in prediction.assumptions if a in said})
+    before = sorted({first_named[a] for a in prediction.assumptions if a in first_named})
     if before:
         yield f"     Assumes what {' and '.join(str(n) for n in before)} assumes"
     for assumption in prediction.assumptions:
-        if said.setdefault(assumption, number) == number:
+        if first_named.setdefault(assumption, number) == number:
             yield f"     Assumes: {assumption}"

@@ -12,9 +12,9 @@ OF_CAPTURE = "telemetry.sqlite"  # one for all recordings of a capture, which li
 
 def telemetry_beside(path: Path) -> Path | None:
     """Return the telemetry that was sampled while ``path`` was recorded; None without."""
-    for found in (path.with_name(path.name + TELEMETRY_SUFFIX), path.with_name(OF_CAPTURE)):
-        if found.is_file() and found != path:
-            return found
+    for candidate in (path.with_name(path.name + TELEMETRY_SUFFIX), path.with_name(OF_CAPTURE)):
+        if candidate.is_file() and candidate != path:
+            return candidate
     return None
 
 

@@ -25,12 +25,7 @@ WHY_LONG = "One file because "  # in the docstring of a file that is longer
 TO_RENAME = {
     "benchmarks": 8,
     "cli": 7,
-    "collectors": 9,
-    "collectors/ncu": 9,
-    "collectors/nsys": 4,
-    "collectors/torch_profiler": 36,
     "jobs": 7,
-    "library": 14,
     "reports": 39,
     "timeline": 45,
     "views/shared": 5,

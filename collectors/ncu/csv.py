@@ -81,7 +81,7 @@ class CsvTable:
     def __init__(self, path: Path, note: Note) -> None:
         self._path, self._note = path, note
         self._encoding = encoding(path)
-        self.said = Said()
+        self.surroundings = Surroundings()
         self.rows = self.used = 0
         self.done = 0.0
         self._passes = 0
@@ -91,7 +91,7 @@ class CsvTable:
         self._marks = marks(self._cells())
         self._passes = 1
         self.rows = self.used = 0
-        self.said = Said()
+        self.surroundings = Surroundings()
         rows = self._rows(self._note)
         for header, group in itertools.groupby(rows, key=lambda row: row[0]):
             cells = (row for _, row in group)
@@ -111,8 +111,8 @@ class CsvTable:
         """Yield each row with the header above it; the row of units is one of them."""
         header: Header | None = None
         for line in self._records(note):
-            if (found := header_of(line)) is not None:
-                header = found
+            if (new_header := header_of(line)) is not None:
+                header = new_header
             elif header is not None and is_row(line, header.delimiter):
                 self.rows += 1
                 cells = cells_of(line, header.delimiter)
@@ -121,7 +121,7 @@ class CsvTable:
                 else:
                     yield header, cells
             else:
-                self.said.add(line)
+                self.surroundings.add(line)
 
     def _records(self, note: Note) -> Iterator[str]:
         """Yield lines; one with an open quote together with those that close it."""
@@ -218,8 +218,8 @@ class CsvTable:
             launch.texts.setdefault(name, text[:MAX_TEXT])
         elif factor is not None:
             value *= factor
-            known = launch.numbers.setdefault(name, value)
-            if abs(known - value) > 0.005 * abs(known):  # pages round, and round differently
+            first = launch.numbers.setdefault(name, value)
+            if abs(first - value) > 0.005 * abs(first):  # pages round, and round differently
                 message = "metrics with two values for one launch; the first counts"
                 self._note("metric_ambiguous", "noted", message)
 
@@ -239,7 +239,7 @@ _KEY = frozenset(
 )
 
 
-class Said:
+class Surroundings:
     """What stands around the rows: messages of the tool, output of the program."""
 
     def __init__(self) -> None:
@@ -292,8 +292,8 @@ def cells_of(line: str, delimiter: str) -> list[str]:
 
 def is_row(line: str, delimiter: str) -> bool:
     """Tell whether a line may be a row: its first cell is a whole number, or empty."""
-    first, found, _ = line.lstrip("\ufeff ").partition(delimiter)
-    return bool(found) and (first in ('""', "") or first.strip('"').isdecimal())
+    first, separator, _ = line.lstrip("\ufeff ").partition(delimiter)
+    return bool(separator) and (first in ('""', "") or first.strip('"').isdecimal())
 
 
 def looks_like(path: Path) -> bool:

@@ -210,17 +210,17 @@ class Launches:
         return NOT_RECORDED
 
     def _describe_device(self, launch: Profiled, device: int) -> None:
-        known = self._devices.setdefault((launch.process, device), {})
+        facts = self._devices.setdefault((launch.process, device), {})
         name = launch.texts.get(f"{_ATTRIBUTE}display_name", "")
-        if name and not known.get("name"):
-            known["name"] = name[:200]
+        if name and not facts.get("name"):
+            facts["name"] = name[:200]
         for fact, attributes in _DEVICE_FACTS.items():
             for attribute in attributes:
                 value = _whole(launch.numbers.get(_ATTRIBUTE + attribute), MAX_WHOLE)
                 if value > 0 or (value == 0 and fact == "compute_minor"):
-                    known.setdefault(fact, value)
+                    facts.setdefault(fact, value)
         if (peak := _memory_bytes_per_s(launch.numbers)) > 0:
-            known.setdefault("memory_bytes_per_s", peak)
+            facts.setdefault("memory_bytes_per_s", peak)
 
     def _write_devices(self) -> None:
         keys = list(self._devices)

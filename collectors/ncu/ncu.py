@@ -73,7 +73,7 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
             launches.add(launch)
             on_progress(min(file.done, 0.99), "reading counters")
         _check_some(launches, file, name)
-        if isinstance(file, ncu_csv.CsvTable) and file.said.no_permission:
+        if isinstance(file, ncu_csv.CsvTable) and file.surroundings.no_permission:
             launches.note("counters_not_permitted", "excluded", f"for some launches, {PERMISSION}")
         with path.open("rb") as digested:
             sha256 = hashlib.file_digest(digested, "sha256").hexdigest()
@@ -128,10 +128,10 @@ def _why_nothing(file: report.NcuReport | ncu_csv.CsvTable) -> str:
             "no profiled kernel in this report: it is cut off or damaged, or no launch matched. "
             "Profile again, without --kernel-name or --launch-skip"
         )
-    if file.said.no_permission:
+    if file.surroundings.no_permission:
         return PERMISSION
-    said = f" (it says: {file.said.errors[0]})" if file.said.errors else ""
+    quote = f" (it says: {file.surroundings.errors[0]})" if file.surroundings.errors else ""
     return (
-        f"no profiled kernel in this text{said}. Profile again, or print a report with: "
+        f"no profiled kernel in this text{quote}. Profile again, or print a report with: "
         "ncu --import REPORT.ncu-rep --csv --page raw"
     )

@@ -66,9 +66,9 @@ def marks(cells: Iterable[str]) -> NumberMarks:
     """
     votes = {".": 0, ",": 0}
     for cell in cells:
-        told = _decimal_mark(cell)
-        if told:
-            votes[told] += 1
+        mark = _decimal_mark(cell)
+        if mark:
+            votes[mark] += 1
     return NumberMarks(",", ".") if votes[","] > votes["."] else NumberMarks()
 
 

@@ -178,15 +178,15 @@ def _stop(process: subprocess.Popen[bytes], private: Path) -> None:
 
 def _started_in(private: Path) -> list[int]:
     """Return the processes that work in ``private``, or were told to keep their files there."""
-    told = os.fsencode(f"TMPDIR={private}")
-    found = []
+    variable = os.fsencode(f"TMPDIR={private}")
+    processes = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):  # of someone else, or gone
                 works_there = (entry / "cwd").readlink().is_relative_to(private.resolve())
-                if works_there or told in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-    return found
+                if works_there or variable in (entry / "environ").read_bytes().split(b"\0"):
+                    processes.append(int(entry.name))
+    return processes
 
 
 def _failure(name: str, code: int, printed: str) -> EnvironmentFailedError | RefusedError:
@@ -220,9 +220,9 @@ def _reason(printed: str, code: int) -> str:
     """Return what nsys says went wrong, without paths."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     marked = [line for line in lines if line.startswith("Exportation error:")]
-    said = (marked or lines or [f"exit status {code}"])[0].removeprefix("Exportation error:")
-    said = printable(_PATH.sub("…", said))
-    return said.strip().rstrip(".")[:MAX_REASON] or f"exit status {code}"
+    reason = (marked or lines or [f"exit status {code}"])[0].removeprefix("Exportation error:")
+    reason = printable(_PATH.sub("…", reason))
+    return reason.strip().rstrip(".")[:MAX_REASON] or f"exit status {code}"
 
 
 def _check_output(name: str, output: Path) -> None:

@@ -42,11 +42,11 @@ def write_devices(
     writer: TraceWriter, used: Iterable[tuple[int, int]], head: Mapping[str, Any]
 ) -> int:
     """Write a row for each (process, device) in use; return how many facts were no number."""
-    known, odd = _known_devices(head)
+    facts_of, odd = _known_devices(head)
     rows = []
     for process, device in sorted(used):
-        alone = next(iter(known.values())) if len(known) == 1 else {}
-        rows.append({"process": process, "device": device, **known.get(device, alone)})
+        alone = next(iter(facts_of.values())) if len(facts_of) == 1 else {}
+        rows.append({"process": process, "device": device, **facts_of.get(device, alone)})
     columns = ("process", "device", *_FACTS, "max_warps_per_sm", "max_blocks_per_sm")
     table: dict[str, Array | pa.Array] = {
         c: np.array([r.get(c, NOT_RECORDED) for r in rows], dtype=np.int64) for c in columns
@@ -58,40 +58,40 @@ def write_devices(
 
 def _known_devices(head: Mapping[str, Any]) -> tuple[dict[int, dict[str, Any]], int]:
     listed = head.get("deviceProperties")
-    known: dict[int, dict[str, Any]] = {}
+    facts_of: dict[int, dict[str, Any]] = {}
     odd = 0
-    for place, given in enumerate(listed if isinstance(listed, list) else ()):
-        if not isinstance(given, dict):
+    for place, properties in enumerate(listed if isinstance(listed, list) else ()):
+        if not isinstance(properties, dict):
             odd += 1
             continue
         facts: dict[str, Any] = {}
         for fact, names in _FACTS.items():
-            value = next((given[n] for n in names if n in given), None)
+            value = next((properties[n] for n in names if n in properties), None)
             if _is_plausible(value):
                 facts[fact] = value
             odd += value is not None and fact not in facts
-        facts |= _per_multiprocessor(given, facts)
-        facts["name"] = given.get("name")
-        number = given.get("id", place)
-        known[number if _is_plausible(number) else place] = facts
-    return known, odd
+        facts |= _per_multiprocessor(properties, facts)
+        facts["name"] = properties.get("name")
+        number = properties.get("id", place)
+        facts_of[number if _is_plausible(number) else place] = facts
+    return facts_of, odd
 
 
-def _per_multiprocessor(given: Mapping[str, Any], facts: dict[str, Any]) -> dict[str, int]:
+def _per_multiprocessor(properties: Mapping[str, Any], facts: dict[str, Any]) -> dict[str, int]:
     """Return what has to be computed; takes away what would be mistaken for CUDA's."""
-    warp = given.get("warpSize")
-    threads = given.get("maxThreadsPerMultiprocessor")
+    warp = properties.get("warpSize")
+    threads = properties.get("maxThreadsPerMultiprocessor")
     if warp == _AMD_WARP:
         # "9.4" is an architecture of AMD here, and its multiprocessors share other limits.
         for fact in ("compute_major", "compute_minor"):
             facts.pop(fact, None)
-    found = {}
+    limits = {}
     if _is_plausible(threads) and warp in (_NVIDIA_WARP, _AMD_WARP):
-        found["max_warps_per_sm"] = int(str(threads)) // int(str(warp))
+        limits["max_warps_per_sm"] = int(str(threads)) // int(str(warp))
     capability = facts.get("compute_major"), facts.get("compute_minor")
     if capability in _MAX_BLOCKS:
-        found["max_blocks_per_sm"] = _MAX_BLOCKS[capability]
-    return found
+        limits["max_blocks_per_sm"] = _MAX_BLOCKS[capability]
+    return limits
 
 
 def _is_plausible(value: object) -> bool:
@@ -132,12 +132,12 @@ class Callers:
         process, number, begin = process[order], number[order], begin[order]
         first = np.searchsorted(number, correlation_id, side="left")
         behind = np.searchsorted(number, correlation_id, side="right")
-        known = (behind > first) & (correlation_id != NOT_RECORDED)
+        has_call = (behind > first) & (correlation_id != NOT_RECORDED)
         place = first.copy()
-        for row in np.flatnonzero(known & (behind - first > 1)).tolist():
+        for row in np.flatnonzero(has_call & (behind - first > 1)).tolist():
             before = np.searchsorted(begin[first[row] : behind[row]], start_ns[row], side="right")
             place[row] += max(int(before) - 1, 0)
-        return np.where(known, process[np.minimum(place, len(process) - 1)], otherwise)
+        return np.where(has_call, process[np.minimum(place, len(process) - 1)], otherwise)
 
 
 class Arrows:
@@ -156,11 +156,11 @@ class Arrows:
 
     def _numbers(self, places: Iterable[tuple[Any, Any]], *, is_new: bool) -> Array:
         """Return a number for each process and thread, as the trace writes them; -1 unknown."""
-        known = self._lanes
+        lanes = self._lanes
         keys = [(str(pid), str(tid)) for pid, tid in places]
         if is_new:
-            return np.array([known.setdefault(k, len(known)) for k in keys], dtype=np.int64)
-        return np.array([known.get(k, NOT_RECORDED) for k in keys], dtype=np.int64)
+            return np.array([lanes.setdefault(k, len(lanes)) for k in keys], dtype=np.int64)
+        return np.array([lanes.get(k, NOT_RECORDED) for k in keys], dtype=np.int64)
 
     def joined(self, correlation_id: Array, lane: Array, start_ns: Array) -> Array:
         """Return the ids of operations; where one has none, that of the arrow that ends there.
@@ -170,23 +170,23 @@ class Arrows:
             lane: Process and thread of each, as the trace writes them.
             start_ns: Their begins.
         """
-        found: Array = correlation_id.copy()
+        result: Array = correlation_id.copy()
         missing = np.flatnonzero(correlation_id == NOT_RECORDED)
         if not self._parts or not len(missing):
-            return found
+            return result
         lanes, times, ids = map(np.concatenate, zip(*self._parts, strict=True))
         ends = pd.DataFrame({"lane": lanes, "at": times, "id": pd.array(ids, "Int64")})
         ends = ends.drop_duplicates(["lane", "at"], keep="last")
-        wanted = pd.DataFrame(
+        begins = pd.DataFrame(
             {"lane": self._numbers(lane[missing], is_new=False), "at": start_ns[missing]}
         )
-        number = wanted.merge(ends, how="left", on=["lane", "at"])["id"]
-        found[missing] = number.fillna(NOT_RECORDED).to_numpy(np.int64)
-        return found
+        number = begins.merge(ends, how="left", on=["lane", "at"])["id"]
+        result[missing] = number.fillna(NOT_RECORDED).to_numpy(np.int64)
+        return result
 
 
 def devices_in(process: Array, device: Array) -> set[tuple[int, int]]:
     """Return the (process, device) pairs that occur."""
     pairs = np.unique(process * (MAX_DEVICE + 2) + device + 1) if len(process) else process
-    found = {divmod(p, MAX_DEVICE + 2) for p in pairs.tolist()}
-    return {(process, device - 1) for process, device in found}
+    places = {divmod(p, MAX_DEVICE + 2) for p in pairs.tolist()}
+    return {(process, device - 1) for process, device in places}

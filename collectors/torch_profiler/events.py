@@ -132,20 +132,20 @@ def decode_counters(texts: bytes | list[bytes], places: Iterable[int]) -> list[d
     """
     if isinstance(texts, bytes):
         ranges = _COUNTERS.decode(texts)
-        given = (_leniently(bytes(ranges[place].args)) for place in places)
+        raw = (_leniently(bytes(ranges[place].args)) for place in places)
     else:
         events = (_leniently(texts[place]) for place in places)
-        given = (e.get("args") if isinstance(e, dict) else None for e in events)
-    return [_numbers(arguments) for arguments in given]
+        raw = (e.get("args") if isinstance(e, dict) else None for e in events)
+    return [_numbers(arguments) for arguments in raw]
 
 
 def _numbers(arguments: object) -> dict[str, float]:
-    found = {}
+    numbers = {}
     for name, value in arguments.items() if isinstance(arguments, dict) else ():
         if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
             with contextlib.suppress(OverflowError):  # more digits than any counter has
-                found[name] = float(value)
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+                numbers[name] = float(value)
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 def _leniently(text: bytes) -> object:
@@ -165,13 +165,13 @@ def decode_leniently(text: bytes) -> Event | None:
     raw = _leniently(text)
     if not isinstance(raw, dict):
         return None
-    given = raw.get("args")
+    raw_arguments = raw.get("args")
     arguments = None
-    if isinstance(given, dict):
-        known = {_FIELDS[k]: v for k, v in given.items() if k in _FIELDS}
-        if "shapes" in known:
-            known["shapes"] = msgspec.Raw(json.dumps(known["shapes"], default=str).encode())
-        arguments = Arguments(**known)
+    if isinstance(raw_arguments, dict):
+        values = {_FIELDS[k]: v for k, v in raw_arguments.items() if k in _FIELDS}
+        if "shapes" in values:
+            values["shapes"] = msgspec.Raw(json.dumps(values["shapes"], default=str).encode())
+        arguments = Arguments(**values)
     plain = {k: raw.get(k) for k in ("ph", "cat", "name", "pid", "tid", "id")}
     return Event(**plain, ts=_as_raw(raw.get("ts")), dur=_as_raw(raw.get("dur")), args=arguments)
 
@@ -212,8 +212,8 @@ def nanoseconds(texts: Iterable[msgspec.Raw]) -> Array:
         times = pc.round(pc.multiply(exact, _THOUSAND)).cast(pa.int64())
     except pa.ArrowInvalid:
         return np.array([_nanoseconds(text) for text in raw], dtype=np.int64)
-    found: Array = times.to_numpy(zero_copy_only=False)
-    return np.where(np.abs(found) <= MAX_TIME_NS, found, NO_TIME)
+    whole: Array = times.to_numpy(zero_copy_only=False)
+    return np.where(np.abs(whole) <= MAX_TIME_NS, whole, NO_TIME)
 
 
 _THOUSAND = pa.scalar(Decimal(_NS_PER_US), pa.decimal128(4, 0))

@@ -132,12 +132,12 @@ class DistributedJob:
     def on_device(self, rows: Rows) -> dict[str, Array]:
         """Read where on a device, and when, operations ran; drops those that do not tell."""
         rows.take_spans()
-        given = zip(rows.argument("device"), rows.events, strict=True)
-        device = np.array([device_number(d, e.pid) for d, e in given], dtype=np.int64)
+        pairs = zip(rows.argument("device"), rows.events, strict=True)
+        device = np.array([device_number(d, e.pid) for d, e in pairs], dtype=np.int64)
         unknown = device == NOT_RECORDED
         rows.drop((unknown, "device_unknown", "events that name no usable device"))
-        given = zip(rows.argument("stream"), rows.events, strict=True)
-        stream = np.array([stream_number(s, e.tid) for s, e in given], dtype=np.int64)
+        pairs = zip(rows.argument("stream"), rows.events, strict=True)
+        stream = np.array([stream_number(s, e.tid) for s, e in pairs], dtype=np.int64)
         number = rows.number("correlation")
         number = np.where(number == 0, NOT_RECORDED, number)  # ids begin with 1
         place = {

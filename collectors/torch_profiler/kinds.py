@@ -54,8 +54,8 @@ def _read_kernels(job: DistributedJob, events: list[Event]) -> None:
 
 def _hold_collectives(job: DistributedJob, rows: Rows, place: dict[str, Array]) -> None:
     called = rows.argument("collective")
-    told = np.array([name is not None for name in called], dtype=bool)
-    if not told.any():
+    has_name = np.array([name is not None for name in called], dtype=bool)
+    if not has_name.any():
         return
     columns = {
         "name_id": job.strings.optional(called),
@@ -65,7 +65,7 @@ def _hold_collectives(job: DistributedJob, rows: Rows, place: dict[str, Array]) 
         "elements_in": rows.number("elements_in", 0),
         "elements_out": rows.number("elements_out", 0),
     }
-    job.hold("collectives", {c: v[told] for c, v in {**place, **columns}.items()})
+    job.hold("collectives", {c: v[has_name] for c, v in {**place, **columns}.items()})
 
 
 def _read_copies(job: DistributedJob, events: list[Event]) -> None:
@@ -73,13 +73,13 @@ def _read_copies(job: DistributedJob, events: list[Event]) -> None:
     place = job.on_device(rows)
     texts = [str(e.name) for e in rows.events]
     ends = np.array([names.ends_of(t) for t in texts], dtype=np.int8).reshape(-1, 2)
-    said = zip(texts, rows.argument("kind"), strict=True)
+    pairs = zip(texts, rows.argument("kind"), strict=True)
     _hold(
         job,
         "copies",
         rows,
         place,
-        kind=np.array([names.direction(text, kind) for text, kind in said], dtype=np.int8),
+        kind=np.array([names.direction(text, kind) for text, kind in pairs], dtype=np.int8),
         source_kind=ends[:, 0],
         destination_kind=ends[:, 1],
         bytes=rows.number("bytes", 0, MAX_BYTES),
@@ -223,23 +223,23 @@ def read_counters(job: DistributedJob, events: list[Event], texts: bytes | list[
         texts: What they were decoded from: an array, or the text of each.
     """
     places = [i for i, e in enumerate(events) if names.kind_of(e.ph, e.cat) == names.COUNTERS]
-    said = decode_counters(texts, places)
-    arguments = {id(events[place]): more for place, more in zip(places, said, strict=True)}
+    values = decode_counters(texts, places)
+    arguments = {id(events[place]): more for place, more in zip(places, values, strict=True)}
     rows = job.rows(names.COUNTERS, [events[place] for place in places])
     place = job.on_device(rows)
-    found = [
+    samples = [
         (row, job.strings.id(counter), value)
         for row, event in enumerate(rows.events)
         for counter, value in arguments[id(event)].items()
     ]
-    row = np.array([place for place, _, _ in found], dtype=np.int64)
+    row = np.array([place for place, _, _ in samples], dtype=np.int64)
     columns = {
         "start_ns": rows.start_ns[row],
         "end_ns": rows.end_ns[row],
         "device": place["device"][row],
         "range_id": job.strings.ids(e.name for e in rows.events)[row],
-        "name_id": np.array([name for _, name, _ in found], dtype=np.int64),
-        "value": np.array([value for _, _, value in found], dtype=np.float64),
+        "name_id": np.array([name for _, name, _ in samples], dtype=np.int64),
+        "value": np.array([value for _, _, value in samples], dtype=np.float64),
     }
     rows.tally.used += len(rows)
     job.hold("range_counters", columns)
@@ -276,21 +276,21 @@ def _read_said_twice(job: DistributedJob, events: list[Event]) -> None:
         job.duration_ns = max(job.duration_ns, *(rows.length_of(e) for e in whole))
 
 
-def _count_other(job: DistributedJob, kind: str, code: str, shown: set[str], count: int) -> None:
-    words = ", ".join(printable(s, "")[:40] for s in sorted(shown)[:4])
+def _count_other(job: DistributedJob, kind: str, code: str, examples: set[str], count: int) -> None:
+    words = ", ".join(printable(s, "")[:40] for s in sorted(examples)[:4])
     tally = job.tally(kind)
     tally.rows += count
     tally.note(code, EXCLUDED, f"events of a kind that is not analysed ({words})", count)
 
 
 def _count_other_phases(job: DistributedJob, events: list[Event]) -> None:
-    shown = {f"phase {e.ph}" for e in events}
-    _count_other(job, names.OTHER_PHASE, "json_unknown_phase", shown, len(events))
+    phases = {f"phase {e.ph}" for e in events}
+    _count_other(job, names.OTHER_PHASE, "json_unknown_phase", phases, len(events))
 
 
 def _count_other_categories(job: DistributedJob, events: list[Event]) -> None:
-    shown = {str(e.cat) if e.cat is not None else "without a category" for e in events}
-    _count_other(job, names.OTHER_CATEGORY, "unknown_category", shown, len(events))
+    categories = {str(e.cat) if e.cat is not None else "without a category" for e in events}
+    _count_other(job, names.OTHER_CATEGORY, "unknown_category", categories, len(events))
 
 
 def _positive(ids: Array) -> Array:

@@ -100,20 +100,20 @@ _ONE_END = re.compile(r"\(([\w ]+)\)")
 def direction(name: str, kind: object) -> int:
     """Return the ``CopyKind`` of a copy, from its name or its argument ``kind``; -1 unknown."""
     name = name[:_MAX_COPY_NAME]
-    found = _DIRECTION.search(name) or _DIRECTION.search(str(kind)[:_MAX_COPY_NAME])
-    return int(_DIRECTIONS.get(found[0], -1)) if found else -1
+    match = _DIRECTION.search(name) or _DIRECTION.search(str(kind)[:_MAX_COPY_NAME])
+    return int(_DIRECTIONS.get(match[0], -1)) if match else -1
 
 
 def ends_of(name: str) -> tuple[int, int]:
     """Return the ``MemoryKind`` at both ends of a copy; -1 where the name does not tell."""
-    found = _ENDS.search(name[:_MAX_COPY_NAME])
-    return (_memory(found[1]), _memory(found[2])) if found else (-1, -1)
+    match = _ENDS.search(name[:_MAX_COPY_NAME])
+    return (_memory(match[1]), _memory(match[2])) if match else (-1, -1)
 
 
 def memory_of(name: str) -> int:
     """Return the ``MemoryKind`` that a memset writes to; -1 where the name does not tell."""
-    found = _ONE_END.search(name[:_MAX_COPY_NAME])
-    return _memory(found[1]) if found else -1
+    match = _ONE_END.search(name[:_MAX_COPY_NAME])
+    return _memory(match[1]) if match else -1
 
 
 def _memory(word: str) -> int:

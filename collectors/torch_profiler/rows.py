@@ -70,9 +70,9 @@ class Strings:
 
     def ids(self, texts: Iterable[Any]) -> Array:
         """Return the number of each text; what is no text counts as the text that it prints as."""
-        known = self._ids
+        ids = self._ids
         return np.array(
-            [known[t] if t in known else self._add(t) for t in map(_text, texts)], dtype=np.int64
+            [ids[t] if t in ids else self._add(t) for t in map(_text, texts)], dtype=np.int64
         )
 
     def optional(self, texts: Sequence[Any]) -> Array:
@@ -137,13 +137,13 @@ class Places:
 
     def threads(self, events: Sequence[Event]) -> tuple[Array, Array]:
         """Return the process and thread keys of events on the host."""
-        known = self._threads
+        keys_of = self._threads
         pairs = [(e.pid, e.tid) for e in events]
         try:
-            keys = [known[p] if p in known else self._add(p) for p in pairs]
+            keys = [keys_of[p] if p in keys_of else self._add(p) for p in pairs]
         except TypeError:  # a list or an object where a number should be
             pairs = [(_plain(p), _plain(t)) for p, t in pairs]
-            keys = [known[p] if p in known else self._add(p) for p in pairs]
+            keys = [keys_of[p] if p in keys_of else self._add(p) for p in pairs]
         thread = np.array(keys, dtype=np.int64)
         process = np.array(self._process_of, dtype=np.int64)[thread] if keys else thread
         self._used.update(np.unique(thread).tolist())
@@ -162,16 +162,16 @@ class Places:
 
     def describe(self, event: Event) -> None:
         """Take over what a metadata event says about its process or thread."""
-        said = event.args or NO_ARGUMENTS
-        if event.name == "process_name" and isinstance(said.name, str):
-            name = storable(said.name[:200])
+        arguments = event.args or NO_ARGUMENTS
+        if event.name == "process_name" and isinstance(arguments.name, str):
+            name = storable(arguments.name[:200])
             self.process_names.setdefault(self.process(event.pid), name)
-        elif event.name == "process_labels" and isinstance(said.labels, str):
-            self.process_labels.setdefault(self.process(event.pid), said.labels[:200])
-        elif event.name == "thread_name" and isinstance(said.name, str):
+        elif event.name == "process_labels" and isinstance(arguments.labels, str):
+            self.process_labels.setdefault(self.process(event.pid), arguments.labels[:200])
+        elif event.name == "thread_name" and isinstance(arguments.name, str):
             pair = (_plain(event.pid), _plain(event.tid))
             key = self._threads[pair] if pair in self._threads else self._add(pair)
-            self.thread_names[key] = storable(said.name[:200])
+            self.thread_names[key] = storable(arguments.name[:200])
 
     def write(self, writer: TraceWriter, processes: Iterable[int]) -> None:
         """Write the processes in use, and the threads that something happened on."""
@@ -314,12 +314,12 @@ class Rows:
     def triple(self, name: str, limits: Sequence[int]) -> list[Array]:
         """Return an argument of three numbers, such as a grid, as three columns."""
         values = self.argument(name)
-        shown = [v if isinstance(v, list) and len(v) == 3 else (None, None, None) for v in values]
-        given = np.array([v is not None for v in values], dtype=bool)
+        triples = [v if isinstance(v, list) and len(v) == 3 else (None, None, None) for v in values]
+        has_value = np.array([v is not None for v in values], dtype=bool)
         columns, odd = [], np.zeros(len(values), dtype=bool)
         for place, limit in enumerate(limits):
-            column, _ = integers([v[place] for v in shown])
-            odd |= given & ((column < 1) | (column > limit))
+            column, _ = integers([v[place] for v in triples])
+            odd |= has_value & ((column < 1) | (column > limit))
             columns.append(column)
         message = "launches of an impossible shape"
         self.note(int(np.count_nonzero(odd)), "launch_geometry_invalid", message)
@@ -340,8 +340,8 @@ def stream_number(stream: Any, tid: Any) -> int:
     for value in (stream, tid):
         number = whole_number(value)
         if number is None and isinstance(value, str):
-            found = _NUMBER_AT_END.search(value[-_LONGEST_PLACE:])
-            number = int(found[1][-18:]) if found else None
+            match = _NUMBER_AT_END.search(value[-_LONGEST_PLACE:])
+            number = int(match[1][-18:]) if match else None
         if number is not None:
             return number
     return NOT_RECORDED

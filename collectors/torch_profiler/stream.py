@@ -141,10 +141,10 @@ class EventStream:
 
     def _string(self) -> str | None:
         while True:
-            found = _STRING.match(self._text, self._at)
-            if found:
-                self._at = found.end()
-                return found[0][1:-1].decode("utf-8", "replace")
+            match = _STRING.match(self._text, self._at)
+            if match:
+                self._at = match.end()
+                return match[0][1:-1].decode("utf-8", "replace")
             if not self._more():
                 return None
 

@@ -196,8 +196,8 @@ def _source(name: str, file: TorchFile, head: dict[str, Any], job: DistributedJo
 
 def _of_job(head: dict[str, Any], key: str) -> int:
     """Return a number that tells which process of a distributed job this is."""
-    told = head.get("distributedInfo")
-    number = told.get(key) if isinstance(told, dict) else None
+    info = head.get("distributedInfo")
+    number = info.get(key) if isinstance(info, dict) else None
     usable = isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 31
     return int(number) if usable and number is not None else NOT_RECORDED
 
