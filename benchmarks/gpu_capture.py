@@ -56,7 +56,8 @@ REFUSED, ENVIRONMENT_FAILED = 2, 3
 
 READERS = (
     "cli.main",
-    "jobs.job",
+    "jobs.api",
+    "jobs.child",
     "collectors.torch_profiler.torch_profiler",
     "collectors.nsys.nsys",
     "analyzers.diagnose",

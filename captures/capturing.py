@@ -45,7 +45,7 @@ from collectors.trace import Trace
 
 if TYPE_CHECKING:
     from collectors.telemetry.telemetry import Telemetry
-    from library.analyses import Stored
+    from library.analyses import StoredAnalysis
 
 MEASURED = "nvtx:measure"  # the part of a workload's run that is not set-up
 SAVE_EVERY_S = 1.0  # the progress; pages read it as often
@@ -112,7 +112,7 @@ class _CaptureInProgress:
     show: Show
     _commands: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _environment: dict[str, str] = field(default_factory=dict)
-    _timelines: dict[str, Stored] = field(default_factory=dict)
+    _timelines: dict[str, StoredAnalysis] = field(default_factory=dict)
     _earlier: Sequence[Capture] = ()
     _traps: dict[str, str] = field(default_factory=dict)
     _saved: float = 0.0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from collectors.trace import Trace
 
 if TYPE_CHECKING:
-    from library.analyses import Stored
+    from library.analyses import StoredAnalysis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +21,14 @@ class AnalysedRecording:
     """A recording that was opened, with its analysis."""
 
     trace: Trace
-    stored: Stored
+    stored: StoredAnalysis
 
 
 Opener = Callable[[Path, str], AnalysedRecording]
 """Opens a recording as the pages do, given a window, and raises the errors that they would show."""
 
 
-def ncu_options(stored: Stored) -> tuple[str, ...]:
+def ncu_options(stored: StoredAnalysis) -> tuple[str, ...]:
     """Return the options of ncu for the kernels that take the time; empty when there are none."""
     from analyzers.losses.ncu_command import to_cover
 

@@ -7,9 +7,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import jobs.job as worker
 from cli.terminal import exit_on_signal, progress_bar, progress_step
 from common.text import printable
+from jobs.api import open_recording
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -58,4 +58,4 @@ def run(chosen: argparse.Namespace) -> None:
 
 
 def _open_for_capture(path: Path, window: str) -> Any:
-    return worker.open_recording(path, window=window)
+    return open_recording(path, window=window)

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import jobs.job as worker
 from cli.recordings import opened_trace
 from cli.terminal import progress_bar, writing_to
+from jobs.api import measure
 
 if TYPE_CHECKING:
     from analyzers.compare.types import Comparison
@@ -193,5 +193,5 @@ def compare_sides(
         options |= {"smallest": smallest, "anyway": anyway}
         return (
             *both_sides,
-            comparisons.compare_recordings(*both_sides, **options, measure=worker.measure),
+            comparisons.compare_recordings(*both_sides, **options, measure=measure),
         )

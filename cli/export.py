@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jobs.job as worker
 from cli.terminal import progress_bar, progress_step, writing_to
 from common.text import printable
+from jobs.api import use_recording
 
 if TYPE_CHECKING:
-    from jobs.job import Opened
+    from jobs.api import LibraryRecording
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def run(chosen: argparse.Namespace) -> None:
     """Write the files."""
     target: Path = chosen.perfetto or chosen.csv or chosen.parquet
     with progress_bar(chosen.path.name) as show:
-        what = worker.use_recording(
+        what = use_recording(
             chosen.path,
             lambda recording: _write_files(recording, chosen, target, show),
             window=chosen.window,
@@ -36,7 +36,9 @@ def run(chosen: argparse.Namespace) -> None:
     print(f"{printable(str(target))}: {what}")
 
 
-def _write_files(recording: Opened, chosen: argparse.Namespace, target: Path, show: Any) -> str:
+def _write_files(
+    recording: LibraryRecording, chosen: argparse.Namespace, target: Path, show: Any
+) -> str:
     """Write the files that were asked for, and say how much that is."""
     options: dict[str, Any] = {"only_window": bool(chosen.window)}
     with writing_to(target):

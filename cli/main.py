@@ -16,9 +16,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-import jobs.job as worker
 from cli.options import parse
 from common.text import short_path
+from jobs.progress import one_line
 from library import cache
 
 DEFECT, INTERRUPTED = 70, 130
@@ -60,12 +60,12 @@ def _fail(error: Exception, path: Path | None = None) -> int:
     from library.predictions import SpeedUpError
 
     if isinstance(error, TraceError):
-        status, line = error.exit_code, worker.one_line(error)
+        status, line = error.exit_code, one_line(error)
     elif isinstance(error, WindowError):
         file = f"{short_path(path.name)}: " if path is not None else ""
-        status, line = 2, f"{file}{worker.one_line(error)}"
+        status, line = 2, f"{file}{one_line(error)}"
     elif isinstance(error, SpeedUpError):
-        status, line = 2, worker.one_line(error)
+        status, line = 2, one_line(error)
     elif isinstance(error, OSError) and error.errno in _FULL:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it fails again at exit
         status, line = 3, f"the answer cannot be written ({os.strerror(error.errno or 0)})"

@@ -5,30 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jobs.job as worker
 from cli.terminal import progress_bar
+from jobs import api
 from library import cache
 
 if TYPE_CHECKING:
     from collectors.trace import Trace
-    from jobs.job import Opened
-    from library.analyses import Stored
+    from jobs.api import LibraryRecording
+    from library.analyses import StoredAnalysis
 
 
-def open_with_progress(path: Path, window: str = "") -> Opened:
+def open_with_progress(path: Path, window: str = "") -> LibraryRecording:
     """Open a recording, and draw how far that is."""
     with progress_bar(path.name) as show:
-        return worker.open_recording(path, window=window, on_progress=show)
+        return api.open_recording(path, window=window, on_progress=show)
 
 
-def stored_analysis(path: Path, window: str, counters: str) -> Stored:
+def stored_analysis(path: Path, window: str, counters: str) -> StoredAnalysis:
     """Return the analysis, made now or stored before; nobody looks at its timeline."""
-    job = worker.start(path, window=window, counters=counters, timeline=False)
+    job = api.begin_opening(path, window=window, counters=counters, timeline=False)
     with progress_bar(path.name) as show:
-        return job.wait(show)
+        return api.stored_analysis(job, show)
 
 
 def opened_trace(path: Path, show: Any) -> Trace:
     """Return a recording of the library; opens it when it is not there."""
-    stored = worker.start(path, timeline=False).wait(show)
+    stored = api.stored_analysis(api.begin_opening(path, timeline=False), show)
     return cache.named(cache.get(stored.trace_id), stored.name)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jobs.job as worker
 from analyzers.words import size_text
 from cli.compare import NEW_OPTION, compare_sides
 from cli.recordings import open_with_progress, stored_analysis
 from cli.terminal import writing_to
 from common.text import printable
+from jobs.api import predict_compared
 from library import cache
 from reports.privacy import KINDS
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from analyzers.compare.types import Comparison
     from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Source, Trace
-    from library.analyses import Stored
+    from library.analyses import StoredAnalysis
     from reports.diagnosis import Asked
     from reports.document import Document
 
@@ -94,7 +94,7 @@ class ReportRequest:
         written = write(document, self.targets, sources)
         return f"{', '.join(str(t) for t in self.targets.values())}: {size_text(written)}"
 
-    def diagnose(self, trace: Trace, stored: Stored, window: str, counters: str) -> str:
+    def diagnose(self, trace: Trace, stored: StoredAnalysis, window: str, counters: str) -> str:
         """Write the report about one recording, and return what was written in words.
 
         Raises:
@@ -180,7 +180,7 @@ def _baseline_predictions(baseline: Trace, window: str, comparison: Comparison) 
 
     if comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
         return None
-    return worker.predict_compared(baseline, window, comparison.base.recordings[0].warm_up)
+    return predict_compared(baseline, window, comparison.base.recordings[0].warm_up)
 
 
 def _write_diagnosis(chosen: argparse.Namespace, request: ReportRequest) -> str:

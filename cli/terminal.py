@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jobs.job as worker
 from common.text import short_path
-from jobs.job import Progress
+from jobs.progress import Progress, one_line
 
 BAR_CELLS = 30
 
@@ -22,12 +21,12 @@ def progress_bar(name: str) -> Iterator[Any]:
     if not sys.stderr.isatty():
         yield None
         return
-    label = worker.one_line(name)[:40]
+    label = one_line(name)[:40]
 
     def draw(progress: Progress) -> None:
         cells = round(progress.fraction * BAR_CELLS)
         bar = "█" * cells + "░" * (BAR_CELLS - cells)
-        stage = worker.one_line(progress.stage)[:40]
+        stage = one_line(progress.stage)[:40]
         sys.stderr.write(f"\r\x1b[K{label} {bar} {progress.fraction:4.0%} {stage}")
         sys.stderr.flush()
 
@@ -40,7 +39,7 @@ def progress_bar(name: str) -> Iterator[Any]:
 
 def progress_step(fraction: float, stage: str) -> Progress:
     """Return progress of work that is done in this process."""
-    return worker.Progress(fraction=fraction, stage=stage)
+    return Progress(fraction=fraction, stage=stage)
 
 
 @contextlib.contextmanager

@@ -7,9 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-import jobs.job as worker
 from cli.terminal import progress_bar
 from common.text import printable
+from jobs.api import predict, use_recording
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -31,9 +31,9 @@ def run(chosen: argparse.Namespace) -> None:
 
     speed_ups = [predictions.parse_speed_up(text) for text in chosen.speed_up]
     with progress_bar(chosen.path.name) as show:
-        what_if = worker.use_recording(
+        what_if = use_recording(
             chosen.path,
-            lambda recording: worker.predict(
+            lambda recording: predict(
                 recording.trace, recording.stored.report.window, speed_ups, show
             ),
             window=chosen.window,

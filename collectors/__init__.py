@@ -9,6 +9,9 @@ found by being there. It offers
 * ``recognizes(path)``, which tells by name and content whether a file is one of its own;
 * ``may_begin(path)``, which tells whether the first bytes of an upload can become one;
 * ``read(path, root, on_progress)``, which turns it into a trace.
+
+What writes a file that lies beside a recording offers ``no_recording(path)`` instead: the line that
+says why such a file cannot be opened alone, empty for every other file.
 """
 
 from __future__ import annotations
@@ -21,7 +24,6 @@ from types import ModuleType
 
 from collectors import input_file
 from collectors.errors import RefusedError
-from collectors.telemetry.schema import SUFFIX as TELEMETRY_SUFFIX
 from collectors.trace import Trace, storing_in
 
 Progress = Callable[[float, str], None]
@@ -29,13 +31,21 @@ Progress = Callable[[float, str], None]
 
 def collectors() -> list[ModuleType]:
     """Return every collector, found by being in this folder."""
+    return [m for m in _modules() if hasattr(m, "recognizes") and hasattr(m, "read")]
+
+
+def _companions() -> list[ModuleType]:
+    """Return what writes files that lie beside recordings, found by being in this folder."""
+    return [m for m in _modules() if hasattr(m, "no_recording")]
+
+
+def _modules() -> list[ModuleType]:
     # Not pkgutil: it takes a folder that cannot be listed, for want of memory, for an empty one.
     here = Path(__file__).parent
     entries = sorted(os.listdir(here))  # noqa: PTH208 - glob hides errors, too
     names = [e.removesuffix(".py") for e in entries if e.endswith(".py") and e != "__init__.py"]
     names += [f"{e}.{e}" for e in entries if (here / e / f"{e}.py").is_file()]
-    modules = [importlib.import_module(f"collectors.{n}") for n in sorted(names)]
-    return [m for m in modules if hasattr(m, "recognizes") and hasattr(m, "read")]
+    return [importlib.import_module(f"collectors.{n}") for n in sorted(names)]
 
 
 def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -> Trace:
@@ -52,11 +62,9 @@ def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -
         EnvironmentFailedError: The machine failed: disk full, nsys missing.
     """
     input_file.look_at(path)
-    if path.name.endswith(TELEMETRY_SUFFIX):
-        raise RefusedError(
-            f"{path.name}: telemetry, which appears under the timeline of the recording that it "
-            f"lies beside. Open {path.name.removesuffix(TELEMETRY_SUFFIX)}"
-        )
+    for companion in _companions():
+        if line := companion.no_recording(path):
+            raise RefusedError(line)
     for collector in collectors():
         if collector.recognizes(path):
             with storing_in(root):

@@ -25,7 +25,7 @@ from exports.perfetto_answer import write_findings, write_ledger
 from exports.perfetto_device import write_device_work, write_memory, write_metrics
 from exports.perfetto_events import JsonTexts, PerfettoOutput, touching
 from exports.perfetto_host import TRACK_KINDS, write_host
-from library.analyses import Stored
+from library.analyses import StoredAnalysis
 from library.output_files import check_files
 
 GZIP_LEVEL = 4  # twice as fast as the default and 5 % larger
@@ -45,7 +45,7 @@ _LEFT_OUT = {  # tables without a track; the CSV and Parquet exports have them
 
 def export(
     trace: Trace,
-    stored: Stored,
+    stored: StoredAnalysis,
     target: Path,
     *,
     only_window: bool = False,

@@ -36,7 +36,7 @@ from collectors.schema import (
 )
 from collectors.trace import Trace
 from common.text import escaped_character
-from library.analyses import Stored
+from library.analyses import StoredAnalysis
 from library.output_files import check_files, check_folder
 
 BATCH_ROWS = 65_536
@@ -84,7 +84,7 @@ class _TableWriter(Protocol):
 
 def export_csv(
     trace: Trace,
-    stored: Stored,
+    stored: StoredAnalysis,
     folder: Path,
     *,
     only_window: bool = False,
@@ -109,7 +109,7 @@ def export_csv(
 
 def export_parquet(
     trace: Trace,
-    stored: Stored,
+    stored: StoredAnalysis,
     folder: Path,
     *,
     only_window: bool = False,
@@ -127,7 +127,9 @@ class _Way(NamedTuple):
     on_progress: Callable[[str], None] | None
 
 
-def _export(trace: Trace, stored: Stored, folder: Path, way: _Way, only_window: bool) -> list[Path]:
+def _export(
+    trace: Trace, stored: StoredAnalysis, folder: Path, way: _Way, only_window: bool
+) -> list[Path]:
     check_folder(folder)
     check_files((folder / f"{name}{way.suffix}" for name in _names(trace)), trace.source)
     folder.mkdir(parents=True, exist_ok=True)
@@ -190,7 +192,7 @@ def _names(trace: Trace) -> list[str]:
 
 
 def _tables(
-    trace: Trace, stored: Stored, span: tuple[int, int] | None
+    trace: Trace, stored: StoredAnalysis, span: tuple[int, int] | None
 ) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
     """Give the name and the batches of every table, one table at a time."""
     texts = _NameTexts(trace)
@@ -275,7 +277,7 @@ def _in_words(numbers: pa.Array, words: Mapping[int, str]) -> pa.Array:
 _SMALL_TABLES = ("findings", "evidence", "quality", "data_notes")
 
 
-def _small_tables(trace: Trace, stored: Stored) -> dict[str, pa.RecordBatch]:
+def _small_tables(trace: Trace, stored: StoredAnalysis) -> dict[str, pa.RecordBatch]:
     """Return what the report says, as tables."""
     report = stored.report
     findings = [asdict(f) for f in report.findings]

@@ -41,7 +41,7 @@ MAX_KEPT = 16  # windows kept for each trace; a page asks for a new one with eve
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredAnalysis:
     """One analysis on disk; tables are read when they are asked for.
 
     Attributes:
@@ -187,9 +187,9 @@ class Stored:
         )
 
 
-def at(trace_id: str, folder: str, name: str = "") -> Stored:
+def at(trace_id: str, folder: str, name: str = "") -> StoredAnalysis:
     """Return the analysis in this folder under the trace, of the file called ``name``."""
-    return Stored(cache_root() / trace_id / "analysis" / folder, name)
+    return StoredAnalysis(cache_root() / trace_id / "analysis" / folder, name)
 
 
 def save(
@@ -198,7 +198,7 @@ def save(
     window: str,
     counters: str = "",
     write_beside: Callable[[Path], None] | None = None,
-) -> Stored:
+) -> StoredAnalysis:
     """Keep ``analysis`` of ``window`` beside ``trace``; an intact one that is there stays.
 
     Args:
@@ -236,7 +236,7 @@ def save(
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     _forget_old(target)
-    return Stored(target, trace.source.name)
+    return StoredAnalysis(target, trace.source.name)
 
 
 def without_defects(index: Future[None]) -> None:
@@ -254,15 +254,17 @@ def without_defects(index: Future[None]) -> None:
         traceback.print_exc()
 
 
-def load(trace: Trace, window: str = "", counters: str = "") -> Stored | None:
+def load(trace: Trace, window: str = "", counters: str = "") -> StoredAnalysis | None:
     """Return the stored analysis, or None when it has to be made; arguments as of ``save``."""
     return find(trace.folder, window, trace.source.name, counters)
 
 
-def find(trace_folder: Path, window: str = "", name: str = "", counters: str = "") -> Stored | None:
+def find(
+    trace_folder: Path, window: str = "", name: str = "", counters: str = ""
+) -> StoredAnalysis | None:
     """Return the intact analysis under ``trace_folder``, None when there is none."""
     folder = _folder(trace_folder, window, counters)
-    return Stored(folder, name) if _is_intact(folder) else None
+    return StoredAnalysis(folder, name) if _is_intact(folder) else None
 
 
 def analyzer_version() -> str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 DATA_DIR_VARIABLE = "WHYSLOW_DATA_DIR"
 MANIFEST = "manifest.json"
+LATEST = "record.json"  # beside the manifest: the record of the file that became the trace last
 TEMPORARY = "tmp"
 KEPT_FAILED_JOBS = 20  # logs of our own defects, for a bug report
 
@@ -149,6 +150,7 @@ def remember(path: Path, trace: Trace, before: os.stat_result | None = None) -> 
             order=1 + max((r.order for r in _records()), default=0),
         )
         write_json(_record_path(path), asdict(record))
+        write_json(trace.folder / LATEST, asdict(record))  # so that `get` reads one record, not all
 
 
 def traces() -> list[Trace]:
@@ -179,11 +181,13 @@ def get(trace_id: str) -> Trace:
     if not is_known(trace_id):
         name = printable(trace_id[:80])
         raise RefusedError(f"{name}: not in the library (deleted?). Open the recording again")
-    newest = max(
-        (r for r in _records() if r.trace == trace_id), key=lambda r: r.order, default=None
-    )
-    trace = Trace.load(cache_root() / trace_id)
-    return named(trace, newest.name) if newest is not None else trace
+    folder = cache_root() / trace_id
+    record = _load_record(folder / LATEST)
+    if record is None:  # damaged, or written by an older version
+        newest_first = sorted(_records(), key=lambda r: r.order, reverse=True)
+        record = next((r for r in newest_first if r.trace == trace_id), None)
+    trace = Trace.load(folder)
+    return named(trace, record.name) if record is not None else trace
 
 
 def paths_of(trace_id: str) -> list[Path]:

@@ -64,7 +64,7 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
         smallest: The smallest change that matters, as a share; None for what is usual.
         anyway: Whether two programs that look different are known to do the same work.
         measure: How to get what a recording brings; by default here and now. Give
-            ``worker.measure`` to have it done in a child process, under limits.
+            ``jobs.api.measure`` to have it done in a child process, under limits.
 
     Raises:
         WindowError: A recording has no such window or device.

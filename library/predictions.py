@@ -11,9 +11,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from analyzers.facts.spans import Window
 from analyzers.words import time_text
 from common.files import write_file
 from library.cache import data_dir, fingerprint
@@ -21,7 +23,6 @@ from library.cache import data_dir, fingerprint
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from analyzers.facts.spans import Window
     from analyzers.report import Report
     from analyzers.whatif.whatif import Prediction, WhatIf
     from collectors.trace import Trace
@@ -36,8 +37,7 @@ class SpeedUpError(ValueError):
     """What was asked for is no speed-up; the message is one line."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked about a recording.
 
     Attributes:
@@ -47,19 +47,6 @@ class Question:
 
     window: Window
     speed_ups: tuple[tuple[str, float], ...] = ()
-
-    def text(self) -> str:
-        """Return it as text that ``from_text`` reads."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_text(cls, text: str) -> Question:
-        """Return what ``text`` wrote."""
-        from analyzers.facts.spans import Window
-
-        data = json.loads(text)
-        speed_ups = tuple((str(name), float(times)) for name, times in data["speed_ups"])
-        return cls(window=Window(**data["window"]), speed_ups=speed_ups)
 
 
 def predicted(trace: Trace, question: Question) -> WhatIf:
@@ -85,7 +72,8 @@ def place_of(trace: Trace, question: Question) -> Path:
     version = fingerprint(
         "analyzers", "collectors.schema", "collectors.trace", "library.predictions"
     )
-    key = hashlib.sha256(f"{version}\0{question.text()}".encode("utf-8", "replace")).hexdigest()
+    text = json.dumps(msgspec.to_builtins(question))
+    key = hashlib.sha256(f"{version}\0{text}".encode("utf-8", "replace")).hexdigest()
     return trace.folder / "whatif" / f"{key[:24]}.json"
 
 
@@ -132,8 +120,6 @@ def compared_window(report: Report, window: str, warm_up: int) -> Window:
         window: As ``library.comparisons.compare_recordings`` takes it.
         warm_up: Iterations at the beginning that were left out.
     """
-    from analyzers.facts.spans import Window
-
     kept = () if analysed_window(window) else report.iterations[warm_up:]
     if not kept:
         return report.window

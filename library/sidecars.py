@@ -6,15 +6,16 @@ from pathlib import Path
 
 from library.cache import fingerprint
 
-TELEMETRY_SUFFIX = ".telemetry.sqlite"
 OF_CAPTURE = "telemetry.sqlite"  # one for all recordings of a capture, which lie in its folder
 
 
 def telemetry_beside(path: Path) -> Path | None:
     """Return the telemetry that was sampled while ``path`` was recorded; None without."""
-    for candidate in (path.with_name(path.name + TELEMETRY_SUFFIX), path.with_name(OF_CAPTURE)):
-        if candidate.is_file() and candidate != path:
-            return candidate
+    from collectors.telemetry.schema import SUFFIX  # the package loads Arrow
+
+    for file in (path.with_name(path.name + SUFFIX), path.with_name(OF_CAPTURE)):
+        if file.is_file() and file != path:
+            return file
     return None
 
 

@@ -32,7 +32,7 @@ from reports.privacy import Privacy
 
 if TYPE_CHECKING:
     from collectors.trace import Source, Trace
-    from library.analyses import Stored
+    from library.analyses import StoredAnalysis
 
 SHOWN_KERNELS = 10
 OPERATIONS = {
@@ -85,7 +85,7 @@ class Asked:
     made: datetime | None = None
 
 
-def diagnosis(trace: Trace, stored: Stored, where: Where, asked: Asked) -> Document:
+def diagnosis(trace: Trace, stored: StoredAnalysis, where: Where, asked: Asked) -> Document:
     """Return the report about ``stored``, without what is private.
 
     Args:
@@ -198,7 +198,7 @@ def device_words(device: DeviceLedger) -> str:
     return f"GPU {device.device} {device.name}".rstrip() + process
 
 
-def _ledger(report: Report, stored: Stored, where: Where) -> Iterator[Block]:
+def _ledger(report: Report, stored: StoredAnalysis, where: Where) -> Iterator[Block]:
     if not report.devices:
         yield Sentence(
             text="Nothing ran on a GPU in this recording, so there is no time to account for."
@@ -268,7 +268,7 @@ def share_cell(part: float, whole: float, place: Place | None) -> Cell:
     return Cell(text=share_text(part, whole, exact=True), value=value, place=place)
 
 
-def _longest_stretches(stored: Stored) -> dict[tuple[int, Row], tuple[int, int]]:
+def _longest_stretches(stored: StoredAnalysis) -> dict[tuple[int, Row], tuple[int, int]]:
     """Return the longest stretch of each row on each device; empty without a timeline."""
     from analyzers.ledger.ledger import ROWS
 
@@ -338,7 +338,7 @@ def _evidence(finding: Finding, where: Where, whole: Place) -> DocumentTable:
     )
 
 
-def _kernels(trace: Trace, stored: Stored, where: Where) -> Iterator[Block]:
+def _kernels(trace: Trace, stored: StoredAnalysis, where: Where) -> Iterator[Block]:
     """Tell the kernels that took most time in the window, and when each took longest."""
     import numpy as np
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from collectors.capture.tools import has_gpu
+from jobs import processes
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -37,3 +38,15 @@ def pytest_collection_modifyitems(items):
 
 def find_chromium():
     return next((found for name in CHROMIUM_NAMES if (found := shutil.which(name))), None)
+
+
+@pytest.fixture
+def fake_child(tmp_path, monkeypatch):
+    """Let a shell script play the child; ``$1`` is the job's folder."""
+
+    def install(script):
+        path = tmp_path / "child.sh"
+        path.write_text(script + "\n")
+        monkeypatch.setattr(processes, "_COMMAND", ("/bin/sh", str(path)))
+
+    return install

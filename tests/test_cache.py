@@ -194,6 +194,21 @@ def test_a_trace_is_got_by_its_id_and_by_no_other_name(recording):
             cache.get(name)
 
 
+def test_getting_a_trace_reads_its_own_record_and_no_other(recording, monkeypatch):
+    trace = remembered(recording)
+    monkeypatch.setattr(cache, "_records", None)
+    assert cache.get(trace.id).source.name == "run.sqlite"
+
+
+def test_a_trace_without_a_record_of_its_own_is_named_by_the_index(recording, tmp_path):
+    again = tmp_path / "again.sqlite"
+    again.write_bytes(recording.read_bytes())
+    trace = remembered(recording)
+    cache.remember(again, trace)
+    (trace.folder / cache.LATEST).unlink()  # as an older version left it
+    assert cache.get(trace.id).source.name == "again.sqlite"
+
+
 def test_a_removed_trace_is_gone_and_the_recording_stays(data_dir, recording):
     before = recording.read_bytes()
     trace = remembered(recording)

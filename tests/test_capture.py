@@ -507,9 +507,9 @@ def recorded_by_hand(tmp_path):
 
 
 def opened_by_hand():
-    import jobs.job as worker
+    from jobs import api
 
-    return worker.open_recording(ROOT / "traces" / "synthetic" / "synthetic_launch.sqlite")
+    return api.open_recording(ROOT / "traces" / "synthetic" / "synthetic_launch.sqlite")
 
 
 def test_a_disk_without_room_is_told_before_anything_runs(capsys, monkeypatch):
@@ -645,7 +645,7 @@ def test_an_nvtx_that_stays_silent_under_this_nsys_is_known(monkeypatch, package
 
 @pytest.mark.parametrize("left", [(75, 76), (76,)])
 def test_a_recording_in_which_nvtx_stayed_silent_says_so(tmp_path, left):
-    import jobs.job as worker
+    from jobs import api
 
     silent = tmp_path / "silent.sqlite"
     shutil.copy(ROOT / "traces" / "cpu_training.sqlite", silent)
@@ -659,7 +659,7 @@ def test_a_recording_in_which_nvtx_stayed_silent_says_so(tmp_path, left):
         )
     file.close()
     for path, is_silent in ((silent, True), (ROOT / "traces" / "cpu_training.sqlite", False)):
-        report = worker.open_recording(path).stored.report
+        report = api.open_recording(path).stored.report
         told = [note.message for note in report.quality if note.code == "nvtx_silent"]
         assert bool(told) is is_silent
         assert all("nvtx<=0.2.11" in text for text in told)
@@ -839,10 +839,10 @@ def test_counters_are_recorded_of_the_kernels_of_the_timeline(tmp_path, data, mo
     monkeypatch.setattr(capturing, "run_torch_hook", lambda *_: recorded_by_hand(tmp_path))
 
     def opened(path, window):
-        import jobs.job as worker
+        from jobs import api
 
         is_counters = path.suffix == ".ncu-rep"
-        return worker.open_recording(path, window=window) if is_counters else opened_by_hand()
+        return api.open_recording(path, window=window) if is_counters else opened_by_hand()
 
     order = capture_order.Order(command=("/bin/true", "--its own"), tools=("torch", "ncu"))
     capture = capturing.capture(order, opened)

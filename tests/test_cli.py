@@ -19,10 +19,10 @@ import psutil
 import pytest
 
 import cli.main as cli
-import jobs.job as worker
 from analyzers.finding import Row
 from analyzers.words import time_text
 from cli.diagnose import diagnosis_text
+from jobs import api
 from library import cache
 from tests import scenarios
 
@@ -136,7 +136,7 @@ def test_the_data_folder_can_be_chosen_and_a_bad_one_is_named(tmp_path, data_dir
 def test_a_defect_is_one_line_and_status_70_with_the_traceback_in_a_log(
     monkeypatch, capsys, data_dir
 ):
-    monkeypatch.setattr(worker, "start", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(api, "begin_opening", lambda *_, **__: 1 / 0)
     assert cli.main(["diagnose", "some.sqlite"]) == 70
     output = capsys.readouterr()
     assert output.out == ""
@@ -243,7 +243,7 @@ def _stop_reader_of(process):
     command = psutil.Process(process.pid)
     while process.poll() is None:
         for child in command.children():
-            if "jobs.job" in " ".join(child.cmdline()):  # not between fork and exec
+            if "jobs.child" in " ".join(child.cmdline()):  # not between fork and exec
                 child.suspend()
                 return
         time.sleep(0.005)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import cli.main as cli
-import jobs.job as worker
 from analyzers.compare.compare import compare
 from analyzers.compare.measure import measure
 from analyzers.facts.facts import WindowError, build_facts
 from cli import compare as compare_command
+from jobs import api
 from library import analyses, cache, comparisons
 from reports import comparison_text
 from tests.compare_scenarios import noisy, side
@@ -163,7 +163,7 @@ def test_a_gate_passes_only_what_its_interval_rules_out():
 
 
 def trace_of(path):
-    opened = worker.open_recording(path)
+    opened = api.open_recording(path)
     return opened.trace
 
 
@@ -191,7 +191,7 @@ def test_what_was_kept_and_is_damaged_is_measured_anew():
 
 def test_a_child_process_measures_the_same():
     trace = trace_of(HEALTHY)
-    assert (worker.measure(trace).ledger_ns == comparisons.measure_side(trace).ledger_ns).all()
+    assert (api.measure(trace).ledger_ns == comparisons.measure_side(trace).ledger_ns).all()
 
 
 def same(one, other):

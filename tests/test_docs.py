@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import jobs.job as worker
 from cli.options import parser
 from collectors import collectors
 from collectors.schema import TABLES
+from jobs.limits import Limits
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -103,7 +103,7 @@ def test_every_option_that_the_readme_shows_for_whyslow_exists():
 
 
 def test_the_readme_tells_every_limit_and_its_default():
-    limits = worker.Limits()
+    limits = Limits()
     for name in ("memory_gb", "cpu_s", "file_gb", "wall_s"):
         row = re.search(rf"`WHYSLOW_LIMIT_{name.upper()}` \| (\S+) \|", README)
         assert row, name

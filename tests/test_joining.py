@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cli.main as cli
-import jobs.job as worker
 from analyzers import analyze
 from analyzers.analysis import investigate
 from analyzers.counters.joining import (
@@ -30,6 +29,7 @@ from analyzers.intervals import shares_of_union, union
 from analyzers.report import Report
 from collectors import open_trace
 from collectors.errors import RefusedError
+from jobs import api
 from library import cache
 from tests.counter_scenarios import SHORT
 from tests.traces_in_memory import PROCESS, account, build, forget, make_trace
@@ -680,7 +680,7 @@ def test_the_key_of_an_analysis_covers_the_counters(both):
     data, timeline, counters = both
     with library(data):
         trace = cache.get(timeline)
-        first = worker.analyse(trace, "", counters)
-        second = worker.analyse(trace, "")
+        first = api.analyse(trace, "", counters)
+        second = api.analyse(trace, "")
     assert first.folder != second.folder
     assert (first.report.verdict.cause, second.report.verdict.cause) == ("divergence", "healthy")

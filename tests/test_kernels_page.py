@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import jobs.job as worker
 from analyzers.counters.inside import account_of
 from analyzers.facts.facts import build_facts
 from analyzers.finding import Row
@@ -17,6 +16,7 @@ from analyzers.ledger.booking import ROWS
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import share_text, time_text
 from collectors import open_trace
+from jobs import api
 from tests import counter_scenarios, scenarios
 from tests.test_roofline import CLOCKS, FP32, PEAK, launch
 from tests.view_fakes import draw, library, words
@@ -64,7 +64,7 @@ def data(tmp_path_factory):
 def opened(data):
     """Open recordings into a library that the pages use."""
     with library(data):
-        yield worker.open_recording
+        yield api.open_recording
 
 
 @pytest.fixture(scope="module")

@@ -25,14 +25,12 @@ WHY_LONG = "One file because "  # in the docstring of a file that is longer
 TO_RENAME = {
     "benchmarks": 8,
     "cli": 7,
-    "jobs": 7,
     "reports": 39,
     "timeline": 45,
     "views/shared": 5,
 }
 TO_SPLIT = {
     "benchmarks/whatif.py",
-    "jobs/job.py",
     "reports/comparison.py",
     "tests/test_capture.py",
     "tests/test_counters.py",

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cli.main as cli
-import jobs.job as worker
 from analyzers.finding import Row
 from common.text import visible
+from jobs import api
 from library import cache
 from reports.diagnosis import Asked, Where, diagnosis
 from reports.document import Cell, Document, DocumentTable, Section, Sentence, TableColumn, to_json
@@ -43,7 +43,7 @@ def library(tmp_path_factory):
 
 
 def document_of(path, window="", base_url="", included=()):
-    opened = worker.open_recording(path, window=window)
+    opened = api.open_recording(path, window=window)
     where = Where(trace_id=opened.trace.id, window=window)
     asked = Asked(privacy=privacy_of(included), base_url=base_url, made=MADE)
     return diagnosis(opened.trace, opened.stored, where, asked)
@@ -177,7 +177,7 @@ def test_every_number_leads_to_its_window(path):
 
 
 def test_the_longest_stretch_of_a_row_is_where_the_segments_say():
-    opened = worker.open_recording(scenarios.sync())
+    opened = api.open_recording(scenarios.sync())
     segments = opened.stored.segments()
     answer = json.loads(to_json(document_of(scenarios.sync())))
     table = next(

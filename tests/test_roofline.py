@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import jobs.job as worker
 from analyzers.analysis import investigate
 from analyzers.counters import roofline
 from analyzers.counters.by_kernel import ByKernel
@@ -22,6 +21,7 @@ from analyzers.kernels.counted import (
 )
 from analyzers.metric_names import Part
 from collectors import open_trace
+from jobs import api
 from tests import counter_scenarios
 from tests.traces_in_memory import build
 from traces.ncu_writer import Launch, write_report
@@ -301,7 +301,7 @@ def test_a_real_report_of_a_blackwell_has_every_roof(tmp_path):
 
 def test_an_opened_recording_stores_its_kernels(tmp_path, monkeypatch):
     monkeypatch.setenv("WHYSLOW_DATA_DIR", str(tmp_path))
-    opened = worker.open_recording(counter_scenarios.dram_bound())
+    opened = api.open_recording(counter_scenarios.dram_bound())
     stored = opened.stored.counted()
     assert stored["name"].tolist() == ["add(float *)"]
     assert opened.stored.report.totals["roofline"]["gpu"] == "SYNTHETIC (no GPU ran)"

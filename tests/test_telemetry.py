@@ -18,13 +18,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import jobs.job as worker
 from collectors import collectors, open_trace
 from collectors.errors import RefusedError
 from collectors.telemetry import sampler as telemetry_sampler
 from collectors.telemetry import telemetry
 from collectors.telemetry.file import TelemetryError, TelemetryFile, latest
 from collectors.telemetry.schema import TABLES, throttle_words
+from jobs import api
 from library.cache import DATA_DIR_VARIABLE
 from library.sidecars import telemetry_beside
 from tests.view_fakes import SAMPLES
@@ -524,7 +524,7 @@ def recorded(tmp_path, monkeypatch):
     monkeypatch.setenv(DATA_DIR_VARIABLE, str(tmp_path / "data"))
     path = tmp_path / "run.sqlite"
     shutil.copy(SAMPLES / "cpu_training.sqlite", path)
-    opened = worker.open_recording(path)
+    opened = api.open_recording(path)
     meta = recording_index(opened.trace).meta
     begin = opened.trace.source.start_utc_ns + meta["origin_ns"]
     return SimpleNamespace(path=path, trace=opened.trace, begin=begin, duration=meta["duration_ns"])
@@ -551,7 +551,7 @@ def test_telemetry_becomes_counters_under_the_timeline(recorded):
         ],
     )
     assert telemetry_beside(recorded.path) == beside
-    worker.open_recording(recorded.path)  # known already, but not its telemetry
+    api.open_recording(recorded.path)  # known already, but not its telemetry
     index = telemetry_index(recorded.trace)
     lanes = lanes_of(recorded.trace)
     assert set(lanes) >= {"CPU, all cores", "resident memory", "SM clock", "storage read"}
@@ -573,7 +573,7 @@ def test_telemetry_becomes_counters_under_the_timeline(recorded):
 def test_the_lanes_stand_in_the_timeline_below_the_device(recorded):
     at = [recorded.begin + n * recorded.duration // 9 for n in range(10)]
     written(recorded.path.with_name("telemetry.sqlite"), host=[{"at": a, "cpu_pct": 5} for a in at])
-    worker.open_recording(recorded.path)
+    api.open_recording(recorded.path)
     index = recording_index(recorded.trace)
     shown = Timeline(
         index, replace(index, lanes=(), groups=()), {}, telemetry_index(recorded.trace)
@@ -592,7 +592,7 @@ def test_a_driver_that_went_away_leaves_no_value_behind(recorded):
         host=[{"at": a, "cpu_pct": 5} for a in at],
         gpu=[{"at": a, "gpu": 0, "power_w": 300} for a in at[:10]],
     )
-    worker.open_recording(recorded.path)
+    api.open_recording(recorded.path)
     index = recording_index(recorded.trace)
     sampled = telemetry_index(recorded.trace)
     shown = Timeline(index, replace(index, lanes=(), groups=()), {}, sampled)
@@ -607,13 +607,13 @@ def test_a_driver_that_went_away_leaves_no_value_behind(recorded):
 def test_a_recording_shorter_than_a_sample_says_so(recorded):
     at = [recorded.begin + n * 2 * recorded.duration for n in range(-2, 3)]
     written(telemetry.beside(recorded.path), host=[{"at": a, "cpu_pct": 5} for a in at])
-    worker.open_recording(recorded.path)
+    api.open_recording(recorded.path)
     assert "the recording is shorter" in telemetry_index(recorded.trace).meta["notes"][0]
 
 
 def test_where_clocks_cannot_be_aligned_a_note_says_so_and_nothing_is_drawn(recorded):
     written(telemetry.beside(recorded.path), host=[{"at": SECOND, "cpu_pct": 5}])
-    worker.open_recording(recorded.path)
+    api.open_recording(recorded.path)
     index = telemetry_index(recorded.trace)
     assert index.lanes == ()
     assert "not shown: it was sampled at another time" in index.meta["notes"][0]
@@ -623,6 +623,6 @@ def test_where_clocks_cannot_be_aligned_a_note_says_so_and_nothing_is_drawn(reco
 
 def test_junk_in_place_of_telemetry_costs_a_note_not_the_recording(recorded):
     telemetry.beside(recorded.path).write_bytes(b"junk" * 1_000)
-    opened = worker.open_recording(recorded.path)
+    opened = api.open_recording(recorded.path)
     assert opened.stored.report
     assert "not a telemetry file" in telemetry_index(recorded.trace).meta["notes"][0]

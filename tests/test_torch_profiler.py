@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import pytest
 
-import jobs.job as worker
 from analyzers import analyze
 from analyzers.analysis import investigate
 from analyzers.cuda_names import Call
@@ -30,6 +29,7 @@ from collectors.torch_profiler.events import nanoseconds
 from collectors.torch_profiler.names import short_name
 from exports import perfetto
 from exports.tables import export_csv
+from jobs import api
 from library import analyses
 from tests.view_fakes import draw, library
 from timeline.store import recording_index
@@ -817,7 +817,7 @@ def shown(tmp_path_factory):
     text = _text([*steps, *launches()], {"deviceProperties": [GPU]})
     path.write_bytes(gzip.compress(text.encode()))
     with library(data):
-        return data, path, worker.open_recording(path)
+        return data, path, api.open_recording(path)
 
 
 @pytest.mark.parametrize("page", ["overview", "timeline", "kernels", "open"])

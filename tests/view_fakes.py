@@ -10,7 +10,7 @@ from unittest import mock
 
 from streamlit.testing.v1 import AppTest
 
-import jobs.job as worker
+from jobs import api
 from library.cache import DATA_DIR_VARIABLE
 
 ROOT = Path(__file__).parents[1]
@@ -19,10 +19,10 @@ SAMPLES = ROOT / "traces"
 TIMEOUT_S = 60  # two shared cores; an idle machine needs less than one
 
 
-def open_sample(name: str, data: Path) -> worker.Opened:
+def open_sample(name: str, data: Path) -> api.LibraryRecording:
     """Open ``traces/<name>`` into the library in ``data``, by the real pipeline."""
     with library(data):
-        return worker.open_recording(SAMPLES / name)
+        return api.open_recording(SAMPLES / name)
 
 
 @contextmanager

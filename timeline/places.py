@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from library.cache import fingerprint
 
 if TYPE_CHECKING:
-    from library.analyses import Stored
+    from library.analyses import StoredAnalysis
 
 
 def recording_index_folder(trace_folder: Path) -> Path:
@@ -21,7 +21,7 @@ def window_index_folder(analysis_folder: Path) -> Path:
     return analysis_folder / f"timeline-{_timeline_version()}"
 
 
-def has_timeline(stored: Stored) -> bool:
+def has_timeline(stored: StoredAnalysis) -> bool:
     """Tell whether both indexes were made."""
     recording = recording_index_folder(stored.folder.parent.parent)
     return recording.is_dir() and window_index_folder(stored.folder).is_dir()

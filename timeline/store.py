@@ -22,7 +22,7 @@ from timeline.window_lanes import write_window
 if TYPE_CHECKING:
     from analyzers.analysis import Analysis
     from analyzers.report import Report
-    from library.analyses import Stored
+    from library.analyses import StoredAnalysis
 
 
 def recording_index(trace: Trace) -> Index:
@@ -57,7 +57,7 @@ def add_recording_index(facts: Facts) -> None:
             shutil.rmtree(older, ignore_errors=True)
 
 
-def window_index(stored: Stored, origin_ns: int) -> Index:
+def window_index(stored: StoredAnalysis, origin_ns: int) -> Index:
     """Return the index of what the analysis says; makes it when it is not there or damaged.
 
     Args:
@@ -96,7 +96,7 @@ def write_window_index(analysis: Analysis, folder: Path) -> None:
     add_window_index(folder, analysis.ledger.segments, analysis.report, origin_ns)
 
 
-def make_indexes(trace: Trace, stored: Stored) -> None:
+def make_indexes(trace: Trace, stored: StoredAnalysis) -> None:
     """Make both indexes of an analysis where they are not there or damaged.
 
     Raises:
@@ -106,7 +106,7 @@ def make_indexes(trace: Trace, stored: Stored) -> None:
     window_index(stored, recording_index(trace).meta["origin_ns"])
 
 
-def indexes_if_made(trace: Trace, stored: Stored) -> tuple[Index, Index] | None:
+def indexes_if_made(trace: Trace, stored: StoredAnalysis) -> tuple[Index, Index] | None:
     """Return the indexes of recording and window; None, and nothing is made, without them.
 
     Raises:

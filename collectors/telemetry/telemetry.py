@@ -31,6 +31,16 @@ def beside(recording: Path) -> Path:
     return recording.with_name(recording.name + SUFFIX)
 
 
+def no_recording(path: Path) -> str:
+    """Return the line that says why ``path`` cannot be opened alone; empty for other files."""
+    if not path.name.endswith(SUFFIX):
+        return ""
+    return (
+        f"{path.name}: telemetry, which appears under the timeline of the recording that it "
+        f"lies beside. Open {path.name.removesuffix(SUFFIX)}"
+    )
+
+
 def start(path: Path, pid: int = 0, *, rate_hz: float = RATE_HZ) -> Telemetry:
     """Sample into a new file at ``path`` until `Telemetry.stop`, or until this process ends.
 

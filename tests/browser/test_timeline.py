@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-import jobs.job as worker
+from jobs import api
 from library.cache import DATA_DIR_VARIABLE
 from tests.view_fakes import open_sample
 from traces.nsys_writer import Recording
@@ -34,7 +34,7 @@ def opened(recording, path, data):
     before = os.environ.get(DATA_DIR_VARIABLE)
     os.environ[DATA_DIR_VARIABLE] = str(data)
     try:
-        return worker.open_recording(path)
+        return api.open_recording(path)
     finally:
         os.environ.pop(DATA_DIR_VARIABLE)
         if before is not None:

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-import jobs.job as worker
 from analyzers.compare.side import Side
 from analyzers.compare.types import Comparison, ComparisonVerdict
 from analyzers.facts.facts import WindowError, holds_counters_only
 from analyzers.whatif.whatif import WhatIf
 from collectors.errors import TraceError
 from collectors.trace import Trace
+from jobs import api
 from library import cache, comparisons
 from views.server.routes import trouble
 from views.shared.choices import window_choices
@@ -205,7 +205,7 @@ def _compare(selection: ComparisonSelection) -> Comparison:
 
 def _measure(trace: Trace, window: str, device: int) -> Side:
     """Measure what a recording brings, in a child process, under limits."""
-    return worker.measure(trace, window, device)
+    return api.measure(trace, window, device)
 
 
 def known_devices(selection: ComparisonSelection) -> tuple[str, ...]:
@@ -243,4 +243,4 @@ def _forecast_job(
 
 
 def _predict(trace_id: str, window: str, warm_up: int) -> WhatIf:
-    return worker.predict_compared(cache.get(trace_id), window, warm_up)
+    return api.predict_compared(cache.get(trace_id), window, warm_up)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-import jobs.job as worker
+from jobs.api import begin_timeline
+from jobs.job import Job
+from jobs.tasks import Analysed
 from library import cache
 from views.shared import session
 
 _lock = threading.Lock()
-_jobs: dict[tuple[str, str, str], worker.Job] = {}
+_jobs: dict[tuple[str, str, str], Job[Analysed]] = {}
 _made: set[tuple[str, str, str]] = set()  # asked for with every tile, so the disk is not
 MOST_MADE = 10_000
 
@@ -41,7 +43,7 @@ def begin_if_not_made(query: Mapping[str, str]) -> None:
     with _lock:
         job = _jobs.get(key)
         if job is None:
-            job = _jobs[key] = worker.begin_analysis(cache.get(key[0]), *key[1:])
+            job = _jobs[key] = begin_timeline(cache.get(key[0]), *key[1:])
     progress = job.progress()
     if not progress.done:
         raise TimelineNotMadeError(f"{progress.stage}, {progress.fraction:.0%}")

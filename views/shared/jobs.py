@@ -6,7 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
-import jobs.job as worker
+from jobs.api import begin_opening
+from jobs.job import Job
+from jobs.tasks import Analysed
 from views.shared.units import md_escape
 
 KEPT_JOBS = 64
@@ -15,7 +17,7 @@ JOB = "job"
 
 
 @st.cache_resource(show_spinner=False)
-def _jobs() -> dict[str, worker.Job]:
+def _jobs() -> dict[str, Job[Analysed]]:
     return {}
 
 
@@ -25,7 +27,7 @@ def begin(path: Path) -> None:
     Raises:
         TraceError: The data folder cannot be written, or a limit is no number.
     """
-    job = worker.start(path)
+    job = begin_opening(path)
     jobs = _jobs()
     while len(jobs) >= KEPT_JOBS:
         jobs.pop(next(iter(jobs)))
@@ -61,7 +63,7 @@ def draw_job() -> None:
             st.rerun()
 
 
-def _draw_progress(job: worker.Job) -> None:
+def _draw_progress(job: Job[Analysed]) -> None:
     progress = job.progress()
     if progress.done:
         st.rerun(scope="app")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from collectors import input_file, is_recording, shared_suffixes, suffixes
 from collectors.errors import RefusedError
-from library.sidecars import OF_CAPTURE, TELEMETRY_SUFFIX
+from collectors.telemetry.schema import SUFFIX as TELEMETRY_SUFFIX
+from library.sidecars import OF_CAPTURE
 from views.shared.units import visible
 
 ROOTS_VARIABLE = "WHYSLOW_TRACE_ROOTS"

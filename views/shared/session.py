@@ -15,14 +15,14 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-import jobs.job as worker
 from analyzers.facts.facts import WindowError
 from analyzers.finding import Evidence, Finding
 from analyzers.report import Report
 from collectors.errors import TraceError
 from collectors.trace import Trace
+from jobs.api import begin_timeline, stored_analysis
 from library import analyses, cache
-from library.analyses import Stored
+from library.analyses import StoredAnalysis
 from library.sidecars import telemetry_folder
 from timeline.index import Index
 from timeline.places import has_timeline
@@ -68,7 +68,7 @@ class Session:
     """
 
     trace: Trace
-    stored: Stored
+    stored: StoredAnalysis
     window: str = ""
     device: int = -1
     counters: str = ""
@@ -196,7 +196,7 @@ def load(trace_id: str, window: str, counters: str = "") -> Session:
     stored = analyses.load(trace, window, counters)
     if stored is None or not has_timeline(stored):
         with st.spinner("Analysing this window …"):
-            stored = worker.analyse(trace, window, counters)
+            stored = stored_analysis(begin_timeline(trace, window, counters))
     return Session(trace=trace, stored=stored, window=window, counters=counters)
 
 
@@ -224,7 +224,7 @@ def draw_prose(sentence: str) -> None:
 
 @st.cache_resource(max_entries=KEPT_SESSIONS * 2, show_spinner=False)
 def _table(folder: Path, name: str) -> pd.DataFrame:
-    frame: pd.DataFrame = getattr(Stored(folder), name)()
+    frame: pd.DataFrame = getattr(StoredAnalysis(folder), name)()
     return frame
 
 
@@ -274,8 +274,8 @@ def _indexes(session: Session) -> tuple[Index, Index]:
     """Return the indexes of recording and window; where they are damaged, a child makes them."""
     made = indexes_if_made(session.trace, session.stored)
     if made is None:
-        stored = worker.analyse(session.trace, session.window, session.counters)
-        made = indexes_if_made(session.trace, stored)
+        job = begin_timeline(session.trace, session.window, session.counters)
+        made = indexes_if_made(session.trace, stored_analysis(job))
     if made is None:
         raise TraceError(f"{session.trace.source.name}: the timeline's index could not be made")
     return made
