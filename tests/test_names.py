@@ -44,7 +44,6 @@ TO_SPLIT = {
     "tests/test_torch_profiler.py",
     "tests/test_views.py",
     "tests/test_whatif.py",
-    "tests/test_worker.py",
     "tests/test_workloads.py",
     "timeline/index.py",
     "timeline/recording_lanes.py",
