@@ -59,7 +59,9 @@ def _join_without_process() -> Callable[..., Any]:
     join = analyzers.facts.facts._matching_calls
 
     def mutant(launches: Any, trace: Any, process_of_thread: Any, thread: Any) -> Any:
-        return join(launches.assign(process=0), trace, np.zeros_like(process_of_thread), thread)
+        return join(
+            launches.assign(process_index=0), trace, np.zeros_like(process_of_thread), thread
+        )
 
     return mutant
 

@@ -29,7 +29,7 @@ def write_device_work(
     out: PerfettoOutput, report: Report, launches: pd.DataFrame, calls: CallPlaces
 ) -> None:
     """Write kernels and copies by stream, each joined to the call that submitted it."""
-    for key, order, rows in nested(launches, "device", "process", "stream"):
+    for key, order, rows in nested(launches, "device", "process_key", "stream"):
         device, process, stream = key
         pid = out.process(("device", device), device_name(report, device))
         name = f"Stream {stream}" if stream >= 0 else "Stream unknown"

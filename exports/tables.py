@@ -53,6 +53,7 @@ _TEXT_IDS = (
     *("text_id", "place_text_id"),
     *("shapes_id", "type_id", "group_id", "range_id"),
 )
+_FILE_NAMES = {"process_key": "process", "thread_key": "thread"}  # as in the recorded tables
 _LAUNCH_KINDS = ("kernel", "communication", "copy", "memset", "graph")
 
 
@@ -265,7 +266,7 @@ def _readable(
             elif words := _WORDS.get((table, name)):
                 columns[name] = _in_words(column, words)
             else:
-                columns[name] = column
+                columns[_FILE_NAMES.get(name, name)] = column
         yield pa.RecordBatch.from_pydict(columns)
 
 

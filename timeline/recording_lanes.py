@@ -191,7 +191,7 @@ def _write_devices(at: _RecordingTables) -> None:
         "link": launches["api_row"].to_numpy(),  # of the table; becomes the event's number
     }
     for device, rows in by_key(_small(launches["device"].to_numpy()), np.arange(len(launches))):
-        processes = launches["process"].to_numpy()[rows]
+        processes = launches["process_index"].to_numpy()[rows]
         several = len(np.unique(processes)) > 1
         for process, mine in by_key(_small(processes), rows):
             group = at.writer.group(_device_group(at.facts, device, process if several else -1))
@@ -221,7 +221,7 @@ def _device_group(facts: Facts, device: int, process: int) -> Group:
         return Group(id=f"gpu:{device}", kind="device", title="", device=device)
     known = facts.trace.columns("processes", ["process", "pid"])
     pids = dict(zip(known["process"].tolist(), known["pid"].tolist(), strict=True))
-    key = int(facts.processes[process])
+    key = int(facts.process_keys[process])
     title = f" · process {pids.get(key, key)}"
     return Group(id=f"gpu:{device}:{process}", kind="device", title=title, device=device)
 
@@ -279,7 +279,7 @@ def _write_threads(at: _RecordingTables) -> None:
 
 def _thread_counts(at: _RecordingTables) -> pd.DataFrame:
     """Return how often each thread launched, and its rows by table; the busiest first."""
-    api = at.facts.threads[at.facts.api["thread"].to_numpy()]
+    api = at.facts.thread_keys[at.facts.api["thread_index"].to_numpy()]
     api_row = at.facts.launches["api_row"].to_numpy()
     keys = {"launches": api[api_row[api_row >= 0]]}
     for table in _HOST_TRACKS:
@@ -366,7 +366,7 @@ def _write_calls(at: _RecordingTables, group_of: Mapping[int, int]) -> None:
     spans = {column: api[column].to_numpy() for column in ("start_ns", "end_ns")}
     order, bounds = facts.call_order
     label = f"{recorder_of(at.trace).api} API"
-    for place, thread in enumerate(facts.threads.tolist()):
+    for place, thread in enumerate(facts.thread_keys.tolist()):
         rows = order[bounds[place] : bounds[place + 1]]
         columns = _columns(spans, np.array(texts, np.uint32)[code], rows)
         columns["color"] = paint[code[rows]]

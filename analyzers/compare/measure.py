@@ -143,7 +143,7 @@ def _process_of(facts: Facts, device: int) -> int | None:
         used = facts.launches["device"].to_numpy()
         on = np.flatnonzero(used >= 0)
         device = int(np.bincount(used[on], facts.duration_ns[on], len(facts.devices)).argmax())
-    process = int(facts.devices["process"].iloc[device])
+    process = int(facts.devices["process_key"].iloc[device])
     return None if process == UNKNOWN else process
 
 

@@ -72,7 +72,7 @@ def iteration_counts(
         started = facts.api["start_ns"].to_numpy()
         made, when = _placed(started, np.arange(len(started)), spans)
         if len(facts.devices) > 1 and device >= 0:
-            on_device = _of_device(facts, device)[facts.api["thread"].to_numpy()[made]]
+            on_device = _of_device(facts, device)[facts.api["thread_index"].to_numpy()[made]]
             made, when = made[on_device], when[on_device]
         blocking = np.isin(calls[made], _BLOCKING)
         counts["API calls"] = np.bincount(when, minlength=size).astype(float)
@@ -82,8 +82,8 @@ def iteration_counts(
 
 def _of_device(facts: Facts, device: int) -> Array:
     """Tell for each thread whether it ever launched on the device."""
-    used = np.zeros(len(facts.threads) + 1, dtype=bool)
-    used[facts.thread[(facts.launches["device"] == device).to_numpy()]] = True
+    used = np.zeros(len(facts.thread_keys) + 1, dtype=bool)
+    used[facts.thread_index[(facts.launches["device"] == device).to_numpy()]] = True
     return used[:-1]
 
 

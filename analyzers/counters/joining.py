@@ -24,6 +24,7 @@ from analyzers.counters.kernel_names import same_kernels
 from analyzers.facts.counters import Counters
 from analyzers.facts.facts import GRAPH, KERNEL, UNKNOWN, Facts, holds_counters_only
 from analyzers.facts.spans import Window
+from analyzers.facts.trace_table import trace_table
 from analyzers.finding import Row
 from analyzers.intervals import Array, divided, shares_of_union
 from collectors.errors import RefusedError
@@ -240,7 +241,7 @@ def _launched(facts: Facts) -> pd.DataFrame:
     key = launches["device"].to_numpy()
     frame = frame.assign(
         name_id=launches["name_id"].to_numpy(),
-        process=launches["process"].to_numpy(),
+        process_key=facts.process_keys[launches["process_index"].to_numpy()],
         key=key,
         device=facts.devices["device"].to_numpy()[key],
         gpu=facts.devices["name"].to_numpy()[key],
@@ -254,12 +255,12 @@ def _launched(facts: Facts) -> pd.DataFrame:
 def _profiled(trace: Trace) -> pd.DataFrame:
     """Return the profiled launches in their order."""
     frame = Counters(trace).profiled
-    devices = trace.frame("devices")
+    devices = trace_table(trace, "devices")
     of = {
         (p, d): n
-        for p, d, n in zip(devices["process"], devices["device"], devices["name"], strict=True)
+        for p, d, n in zip(devices["process_key"], devices["device"], devices["name"], strict=True)
     }
-    places = zip(frame["process"], frame["device"], strict=True)
+    places = zip(frame["process_key"], frame["device"], strict=True)
     return frame.assign(gpu=[str(of.get(place, "")) for place in places])
 
 
@@ -428,7 +429,7 @@ def _in_order(ours: pd.DataFrame, theirs: pd.DataFrame, count: int) -> Array:
     sizes = [np.bincount(side["pair"], minlength=count) for side in (ours, theirs)]
     result &= sizes[0] == sizes[1]
     for side in (ours, theirs):
-        processes = side.groupby("pair")["process"].nunique()
+        processes = side.groupby("pair")["process_key"].nunique()
         result[processes.index[processes > 1]] = False
     our_launches, their_launches = (
         side[result[side["pair"].to_numpy()]] for side in (ours, theirs)

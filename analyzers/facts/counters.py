@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyzers.facts.trace_table import trace_table
 from analyzers.intervals import Array
 from collectors.trace import Trace
 
@@ -36,7 +37,7 @@ class Counters:
     @functools.cached_property
     def profiled(self) -> pd.DataFrame:
         """One row per profiled launch, as ``profiled_kernels`` has them, and its ``name``."""
-        frame = self.trace.frame("profiled_kernels")
+        frame = trace_table(self.trace, "profiled_kernels")
         return frame.assign(name=self.trace.names(frame["name_id"].to_numpy()))
 
     @functools.cached_property

@@ -16,6 +16,7 @@ import pandas as pd
 
 from analyzers.cuda_names import Call, classify, is_communication
 from analyzers.facts.counters import COUNTER_TABLES, Counters
+from analyzers.facts.trace_table import trace_columns, trace_table
 from analyzers.intervals import Array
 from collectors.schema import DEVICE_TABLES, NOT_RECORDED, CopyKind, MemoryKind
 from collectors.trace import Trace
@@ -46,15 +47,16 @@ class Facts:
 
     Attributes:
         trace: The recording.
-        devices: One row per device: ``process`` (-1 when several), ``device``, ``name`` and its
-            properties. The row number is the device's key.
-        launches: One row per execution, by begin: ``device`` (key), ``kind``, ``process`` (place
-            in ``processes``), ``stream``, ``start_ns``, ``end_ns``, ``name_id`` (-1 for copies),
-            ``source_row`` (row in the table of its kind), ``api_row`` (row in ``api``, else -1).
-        api: One row per API call, as recorded: ``start_ns``, ``end_ns``, ``thread`` (place in
-            ``threads``), ``name`` (place in ``functions``).
-        processes: Process keys.
-        threads: Thread keys.
+        devices: One row per device: ``process_key`` (-1 when several use it), ``device``,
+            ``name`` and its properties. The row number is the device's key.
+        launches: One row per execution, by begin: ``device`` (key), ``kind``, ``process_index``
+            (place in ``process_keys``), ``stream``, ``start_ns``, ``end_ns``, ``name_id`` (-1 for
+            copies), ``source_row`` (row in the table of its kind), ``api_row`` (row in ``api``,
+            else -1).
+        api: One row per API call, as recorded: ``start_ns``, ``end_ns``, ``thread_index``
+            (place in ``thread_keys``), ``name`` (place in ``functions``).
+        process_keys: Keys of the processes that launched or called, as the trace has them.
+        thread_keys: Keys of the threads that called.
         functions: Names of API functions.
         calls: ``Call`` of each function.
     """
@@ -63,8 +65,8 @@ class Facts:
     devices: pd.DataFrame
     launches: pd.DataFrame
     api: pd.DataFrame
-    processes: Array
-    threads: Array
+    process_keys: Array
+    thread_keys: Array
     functions: Array
     calls: Array
 
@@ -120,15 +122,17 @@ class Facts:
 
         The second column has one place more than there are threads.
         """
-        thread = self.api["thread"].to_numpy()
+        thread = self.api["thread_index"].to_numpy()
         order = (
-            np.argsort(thread, kind="stable") if len(self.threads) > 1 else np.arange(len(thread))
+            np.argsort(thread, kind="stable")
+            if len(self.thread_keys) > 1
+            else np.arange(len(thread))
         )
         start = self.api["start_ns"].to_numpy()[order]
         ordered = thread[order]
         if np.any((start[1:] < start[:-1]) & (ordered[1:] == ordered[:-1])):
             order = np.lexsort((self.api["start_ns"].to_numpy(), thread))
-        bounds = np.searchsorted(thread[order], np.arange(len(self.threads) + 1))
+        bounds = np.searchsorted(thread[order], np.arange(len(self.thread_keys) + 1))
         return order, bounds
 
     @functools.cached_property
@@ -143,7 +147,7 @@ class Facts:
             & (self.launches["api_row"].to_numpy() >= 0)
         )
         rows = rows[np.argsort(self.api_start_ns[rows], kind="stable")]
-        launched = self.launches[["process", "device", "name_id"]].iloc[rows]
+        launched = self.launches[["process_index", "device", "name_id"]].iloc[rows]
         rows = rows[~launched.duplicated().to_numpy()]
         first[self.launches["api_row"].to_numpy()[rows]] = True
         return first
@@ -159,9 +163,9 @@ class Facts:
         return self._of_api("end_ns", self.launches["start_ns"].to_numpy())
 
     @functools.cached_property
-    def thread(self) -> Array:
-        """Place in ``threads`` of the thread that launched, -1 unknown."""
-        return self._of_api("thread", np.full(len(self.launches), UNKNOWN, np.int32))
+    def thread_index(self) -> Array:
+        """Place in ``thread_keys`` of the thread that made each launch, -1 unknown."""
+        return self._of_api("thread_index", np.full(len(self.launches), UNKNOWN, np.int32))
 
     def _of_api(self, column: str, otherwise: Array) -> Array:
         api_row = self.launches["api_row"].to_numpy()
@@ -201,14 +205,15 @@ class Facts:
 
     @functools.cached_property
     def ranges(self) -> pd.DataFrame:
-        """NVTX ranges as the trace has them; ``process`` and ``thread`` are keys."""
-        columns = ["start_ns", "end_ns", "process", "thread", "name_id"]
-        return self.trace.frame("ranges", columns)
+        """NVTX ranges as the trace has them."""
+        columns = ["start_ns", "end_ns", "process_key", "thread_key", "name_id"]
+        return trace_table(self.trace, "ranges", columns)
 
     @functools.cached_property
     def overheads(self) -> pd.DataFrame:
-        """What the profiler recorded of its own work; ``thread`` is a key."""
-        return self.trace.frame("overheads", ["start_ns", "end_ns", "thread", "name_id"])
+        """What the profiler recorded of its own work."""
+        columns = ["start_ns", "end_ns", "thread_key", "name_id"]
+        return trace_table(self.trace, "overheads", columns)
 
     def inside(self, start_ns: int, end_ns: int) -> Array:
         """Return the rows of ``launches`` that run at some moment of ``[start_ns, end_ns)``."""
@@ -237,24 +242,27 @@ def build_facts(trace: Trace) -> Facts:
     """Join everything known about each launch."""
     if holds_counters_only(trace):
         return _of_counters(trace)
-    api, threads, functions = _api(trace)
-    thread_process = _processes_of(trace, threads)
-    process, processes = _coded(trace, tuple(_KIND_OF_TABLE), "process", thread_process)
+    api, thread_keys, functions = _api(trace)
+    thread_process = _processes_of(trace, thread_keys)
+    process, process_keys = _coded(trace, tuple(_KIND_OF_TABLE), "process_key", thread_process)
     devices, key_of = _devices(trace)
     parts = [
-        _launches(trace, table, process[table], key_of, processes)
+        _launches(trace, table, process[table], key_of, process_keys)
         for table in _KIND_OF_TABLE
         if trace.count(table)
     ]
     launches = pd.concat(parts, ignore_index=True) if parts else _no_launches()
     launches["api_row"] = _matching_calls(
-        launches, trace, np.searchsorted(processes, thread_process), api["thread"].to_numpy()
+        launches,
+        trace,
+        np.searchsorted(process_keys, thread_process),
+        api["thread_index"].to_numpy(),
     )
     launches = launches.sort_values("start_ns", kind="stable", ignore_index=True)
     launches = launches.drop(columns="correlation_id")
     names = trace.names(functions)
     calls = np.array([classify(n) for n in names], dtype=np.int8)
-    return Facts(trace, devices, launches, api, processes, threads, names, calls)
+    return Facts(trace, devices, launches, api, process_keys, thread_keys, names, calls)
 
 
 def restored_facts(trace: Trace, narrow: pd.DataFrame) -> Facts:
@@ -262,14 +270,13 @@ def restored_facts(trace: Trace, narrow: pd.DataFrame) -> Facts:
 
     Args:
         trace: The recording; one with a timeline.
-        narrow: Its launches as ``build_facts`` ordered them: ``device``, ``kind``, ``process``
-            (key), ``stream``, ``start_ns``, ``end_ns``, ``source_row`` and ``api_row``.
+        narrow: Its launches as ``build_facts`` ordered them: ``device``, ``kind``,
+            ``process_key``, ``stream``, ``start_ns``, ``end_ns``, ``source_row`` and ``api_row``.
     """
-    api, threads, functions = _api(trace)
-    thread_process = _processes_of(trace, threads)
-    process = narrow["process"].to_numpy()
-    codes, met = pd.factorize(process)
-    processes = np.unique(np.concatenate([thread_process, met]))
+    api, thread_keys, functions = _api(trace)
+    thread_process = _processes_of(trace, thread_keys)
+    codes, met = pd.factorize(narrow["process_key"].to_numpy())
+    process_keys = np.unique(np.concatenate([thread_process, met]))
     of_kernels = trace.columns("kernels", ["name_id"])["name_id"]
     is_kernel = np.isin(narrow["kind"].to_numpy(), (KERNEL, COMMUNICATION))
     name_id = np.full(len(narrow), UNKNOWN, np.int64)
@@ -280,7 +287,7 @@ def restored_facts(trace: Trace, narrow: pd.DataFrame) -> Facts:
             **{n: narrow[n].to_numpy() for n in ("start_ns", "end_ns", "device", "stream")},
             "name_id": name_id,
             "kind": narrow["kind"].to_numpy(),
-            "process": np.searchsorted(processes, met)[codes].astype(np.int32),
+            "process_index": np.searchsorted(process_keys, met)[codes].astype(np.int32),
             "source_row": source,
             "api_row": narrow["api_row"].to_numpy(),
         },
@@ -289,7 +296,7 @@ def restored_facts(trace: Trace, narrow: pd.DataFrame) -> Facts:
     names = trace.names(functions)
     calls = np.array([classify(n) for n in names], dtype=np.int8)
     devices, _ = _devices(trace)
-    return Facts(trace, devices, launches, api, processes, threads, names, calls)
+    return Facts(trace, devices, launches, api, process_keys, thread_keys, names, calls)
 
 
 def holds_counters_only(trace: Trace) -> bool:
@@ -300,17 +307,19 @@ def holds_counters_only(trace: Trace) -> bool:
 
 def _of_counters(trace: Trace) -> Facts:
     """Return facts whose launches are the profiled ones that took time, end to end."""
-    api, threads, functions = _api(trace)
-    profiled = trace.frame("profiled_kernels")
+    api, thread_keys, functions = _api(trace)
+    profiled = trace_table(trace, "profiled_kernels")
     profiled = profiled[(profiled["duration_ns"] > 0).to_numpy()]
     devices, key_of = _devices(trace)
-    processes = np.unique(profiled["process"])
-    keys = [key_of[p, d] for p, d in zip(profiled["process"], profiled["device"], strict=True)]
+    process_keys = np.unique(profiled["process_key"])
+    keys = [key_of[p, d] for p, d in zip(profiled["process_key"], profiled["device"], strict=True)]
     launches = pd.DataFrame(
         {
             "device": np.array(keys, np.int16),
             "kind": np.full(len(profiled), KERNEL, np.int8),
-            "process": np.searchsorted(processes, profiled["process"]).astype(np.int32),
+            "process_index": np.searchsorted(process_keys, profiled["process_key"]).astype(
+                np.int32
+            ),
             "stream": profiled["stream"].to_numpy(),
             "name_id": profiled["name_id"].to_numpy(),
             "source_row": profiled.index.to_numpy().astype(np.int32),
@@ -322,14 +331,15 @@ def _of_counters(trace: Trace) -> Facts:
     launches = launches.assign(start_ns=end - duration, end_ns=end)
     launches = launches.sort_values("start_ns", kind="stable", ignore_index=True)
     names = trace.names(functions)
-    return Facts(trace, devices, launches, api, processes, threads, names, np.empty(0, np.int8))
+    calls = np.empty(0, np.int8)
+    return Facts(trace, devices, launches, api, process_keys, thread_keys, names, calls)
 
 
-def _processes_of(trace: Trace, threads: Array) -> Array:
+def _processes_of(trace: Trace, thread_keys: Array) -> Array:
     """Return the process of each thread key."""
-    recorded = trace.columns("threads", ["thread", "process"])
-    of = dict(zip(recorded["thread"].tolist(), recorded["process"].tolist(), strict=True))
-    return np.array([of.get(t, UNKNOWN) for t in threads.tolist()], dtype=np.int64)
+    recorded = trace_columns(trace, "threads", ["thread_key", "process_key"])
+    of = dict(zip(recorded["thread_key"].tolist(), recorded["process_key"].tolist(), strict=True))
+    return np.array([of.get(t, UNKNOWN) for t in thread_keys.tolist()], dtype=np.int64)
 
 
 def _coded(
@@ -339,7 +349,7 @@ def _coded(
 
     The numbers stand for the values of ``more``, too.
     """
-    raw = {t: trace.columns(t, [column])[column] for t in tables}
+    raw = {t: trace_columns(trace, t, [column])[column] for t in tables}
     values = np.unique(np.concatenate([more, *(pd.unique(v) for v in raw.values())]))
     return {t: np.searchsorted(values, v).astype(np.int32) for t, v in raw.items()}, values
 
@@ -350,12 +360,12 @@ def _devices(trace: Trace) -> tuple[pd.DataFrame, dict[tuple[int, int], int]]:
     CUDA numbers are local to a process; two processes share a device only when the recording
     says that both numbers mean the same physical GPU.
     """
-    frame = trace.frame("devices")
+    frame = trace_table(trace, "devices")
     keys: dict[tuple[int, int], int] = {}
     key_of_physical: dict[int, int] = {}
     kept: list[int] = []
-    for row, (process, device, physical) in enumerate(
-        zip(frame["process"], frame["device"], frame["physical"], strict=True)
+    for row, (process_key, device, physical) in enumerate(
+        zip(frame["process_key"], frame["device"], frame["physical"], strict=True)
     ):
         key = key_of_physical.get(physical, UNKNOWN) if physical != UNKNOWN else UNKNOWN
         if key == UNKNOWN:
@@ -363,19 +373,19 @@ def _devices(trace: Trace) -> tuple[pd.DataFrame, dict[tuple[int, int], int]]:
             kept.append(row)
         if physical != UNKNOWN:
             key_of_physical[physical] = key
-        keys[int(process), int(device)] = key
+        keys[int(process_key), int(device)] = key
     users = np.bincount(list(keys.values()), minlength=len(kept))
     devices = frame.iloc[kept].reset_index(drop=True)
-    devices["process"] = np.where(users > 1, UNKNOWN, devices["process"])
+    devices["process_key"] = np.where(users > 1, UNKNOWN, devices["process_key"])
     return devices, keys
 
 
 def _launches(
     trace: Trace,
     table: str,
-    process: Array,
+    process_index: Array,
     key_of: dict[tuple[int, int], int],
-    processes: Array,
+    process_keys: Array,
 ) -> pd.DataFrame:
     columns = ["start_ns", "end_ns", "device", "stream", "correlation_id"]
     frame = trace.frame(table, [*columns, "name_id"] if table == "kernels" else columns)
@@ -387,10 +397,10 @@ def _launches(
     number = frame["device"].to_numpy()
     key = np.full(len(frame), UNKNOWN, np.int16)
     for (its_process, its_device), its_key in key_of.items():
-        place = np.searchsorted(processes, its_process)
-        key[(process == place) & (number == its_device)] = its_key
+        place = np.searchsorted(process_keys, its_process)
+        key[(process_index == place) & (number == its_device)] = its_key
     frame["device"], frame["kind"] = key, kind
-    frame["process"] = process
+    frame["process_index"] = process_index
     frame["source_row"] = np.arange(len(frame), dtype=np.int32)
     return frame
 
@@ -404,19 +414,18 @@ def _communicates(trace: Trace, name_ids: Array) -> Array:
 
 def _no_launches() -> pd.DataFrame:
     integers = ("start_ns", "end_ns", "stream", "correlation_id", "name_id")
-    small = {"device": np.int16, "kind": np.int8, "process": np.int32, "source_row": np.int32}
+    small = {"device": np.int16, "kind": np.int8, "process_index": np.int32, "source_row": np.int32}
     columns = dict.fromkeys(integers, np.int64) | small
     return pd.DataFrame({name: np.empty(0, kind) for name, kind in columns.items()})
 
 
 def _api(trace: Trace) -> tuple[pd.DataFrame, Array, Array]:
     columns = trace.columns("api_calls", ["start_ns", "end_ns"])
-    for column, kept in (("thread", "thread"), ("name_id", "name")):
-        raw = trace.columns("api_calls", [column])[column]
-        codes, columns[f"{kept}s"] = pd.factorize(raw)
+    values = {}
+    for column, kept in (("thread_key", "thread_index"), ("name_id", "name")):
+        codes, values[kept] = pd.factorize(trace_columns(trace, "api_calls", [column])[column])
         columns[kept] = codes.astype(np.int32)
-    threads, functions = columns.pop("threads"), columns.pop("names")
-    return pd.DataFrame(columns, copy=False), threads, functions
+    return pd.DataFrame(columns, copy=False), values["thread_index"], values["name"]
 
 
 def _matching_calls(
@@ -429,14 +438,14 @@ def _matching_calls(
     Args:
         launches: As in ``Facts``, with ``correlation_id``.
         trace: The recording.
-        process_of_thread: Place in ``processes`` of each thread that made calls.
-        thread: Place of the thread of each call.
+        process_of_thread: Place in ``process_keys`` of each thread that made calls.
+        thread: Place in ``thread_keys`` of the thread of each call.
     """
     result = np.full(len(launches), UNKNOWN, np.int32)
     if not len(thread):
         return result
     api_id = trace.columns("api_calls", ["correlation_id"])["correlation_id"]
-    process_of_launch = launches["process"].to_numpy()
+    process_of_launch = launches["process_index"].to_numpy()
     launch_id = launches["correlation_id"].to_numpy()
     process = process_of_thread[thread] if len(np.unique(process_of_thread)) > 1 else None
     for place in np.unique(process_of_thread):

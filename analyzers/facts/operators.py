@@ -15,6 +15,7 @@ import pandas as pd
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import UNKNOWN, Facts
 from analyzers.facts.nesting import innermost
+from analyzers.facts.trace_table import trace_table
 from analyzers.finding import Evidence
 from analyzers.intervals import Array, Spans, empty, union
 from analyzers.words import MAX_NAME
@@ -22,35 +23,34 @@ from collectors.schema import OperatorKind
 
 NAMED = 3  # operators in the evidence
 MIN_TITLE_SHARE = 0.10  # of the launches; an operator with fewer does not explain them
+_COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id", "kind")
 _SUBMITS = (Call.LAUNCH, Call.ENQUEUE, Call.COPY)
 
 
-def on_thread(facts: Facts, thread: int) -> pd.DataFrame:
-    """Return the operators that ran on ``thread`` (place in ``facts.threads``)."""
-    return _by_thread(facts).get(int(facts.threads[thread]), _nothing())
+def on_thread(facts: Facts, thread_index: int) -> pd.DataFrame:
+    """Return the operators that ran on a thread."""
+    return _by_thread(facts).get(int(facts.thread_keys[thread_index]), _nothing())
 
 
 @functools.lru_cache(maxsize=2)
 def _by_thread(facts: Facts) -> dict[int, pd.DataFrame]:
-    columns = ["start_ns", "end_ns", "thread", "name_id", "kind"]
-    frame = facts.trace.frame("operators", columns)
-    return {int(str(key)): rows for key, rows in frame.groupby("thread")}
+    frame = trace_table(facts.trace, "operators", _COLUMNS)
+    return {int(str(key)): rows for key, rows in frame.groupby("thread_key")}
 
 
 def _nothing() -> pd.DataFrame:
-    columns = ("start_ns", "end_ns", "thread", "name_id", "kind")
-    return pd.DataFrame({name: np.empty(0, np.int64) for name in columns})
+    return pd.DataFrame({name: np.empty(0, np.int64) for name in _COLUMNS})
 
 
-def submitting(facts: Facts, thread: int, calls: Array) -> Spans:
+def submitting(facts: Facts, thread_index: int, calls: Array) -> Spans:
     """Return when a thread was inside operators that submit work to a device.
 
     Args:
         facts: The recording.
-        thread: Place in ``facts.threads``.
+        thread_index: Place in ``facts.thread_keys``.
         calls: Rows of ``facts.api`` on this thread, by begin.
     """
-    operators = on_thread(facts, thread)
+    operators = on_thread(facts, thread_index)
     operators = operators[(operators["kind"] == OperatorKind.FRAMEWORK).to_numpy()]
     if not len(operators) or not len(calls):
         return empty()
@@ -71,7 +71,7 @@ def calls_by_operator(facts: Facts, launches: Array) -> list[tuple[str, int]]:
         return []
     api_row = np.unique(facts.launches["api_row"].to_numpy()[launches])
     api_row = api_row[api_row >= 0]
-    thread = facts.api["thread"].to_numpy()[api_row]
+    thread = facts.api["thread_index"].to_numpy()[api_row]
     called = facts.api["start_ns"].to_numpy()[api_row]
     name_ids = np.full(len(api_row), UNKNOWN, np.int64)
     for place in np.unique(thread):

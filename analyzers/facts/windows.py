@@ -158,7 +158,7 @@ def repetitions(
         alike = [i for i, text in named if plain_name(str(text)) == name]
         rows = facts.ranges[np.isin(facts.ranges["name_id"].to_numpy(), alike)]
         rows = rows.sort_values("start_ns", kind="stable")
-    of_process = rows if process is None else rows[(rows["process"] == process).to_numpy()]
+    of_process = rows if process is None else rows[(rows["process_key"] == process).to_numpy()]
     rows = of_process if len(of_process) else rows
     if not len(rows):
         raise WindowError(f"{noun} {name[:80]!r}: the recording has none")
@@ -196,8 +196,8 @@ def _where_work_ran(facts: Facts, ranges: pd.DataFrame) -> tuple[Array, Array]:
     begins, ends = start.copy(), end.copy()
     if left := left_over(facts):
         begins = np.maximum(begins, facts.launches["end_ns"].to_numpy()[:left].max())
-    for key in np.unique(ranges["process"]):
-        places = np.flatnonzero((ranges["process"] == key).to_numpy())
+    for key in np.unique(ranges["process_key"]):
+        places = np.flatnonzero((ranges["process_key"] == key).to_numpy())
         rows = _launched_by(facts, int(key))
         rows = rows[np.argsort(facts.api_start_ns[rows], kind="stable")]
         rows = _on_main_stream(facts, rows, start[places], end[places])
@@ -256,11 +256,11 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
     ranges = facts.ranges
     launched = {
         int(key): np.sort(facts.api_start_ns[_launched_by(facts, int(key))])
-        for key in pd.unique(ranges["process"])
+        for key in pd.unique(ranges["process_key"])
     }
     candidates = [
         candidate
-        for _, rows in by_key(ranges["thread"].to_numpy(), np.arange(len(ranges)))
+        for _, rows in by_key(ranges["thread_key"].to_numpy(), np.arange(len(ranges)))
         if len(rows) >= MIN_ITERATIONS
         and (candidate := _loop_on_thread(facts, ranges.iloc[rows], launched)) is not None
     ]
@@ -290,7 +290,7 @@ def _loop_on_thread(
         ranges: Of this thread.
         launched_by: Begins of the launch calls of each process, sorted.
     """
-    launched = launched_by[int(ranges["process"].iloc[0])]
+    launched = launched_by[int(ranges["process_key"].iloc[0])]
     span = launched.searchsorted((ranges["start_ns"].min(), ranges["end_ns"].max()))
     if span[1] - span[0] < max(MIN_COVERED_SHARE * len(launched), 1):
         return None  # cheaper than finding out what repeats
@@ -315,13 +315,15 @@ def _loop_on_thread(
     return loop, int(best["sum"])
 
 
-def _launched_by(facts: Facts, process: int) -> Array:
-    """Return the launches of ``process`` (key) whose API call is known."""
-    place = np.flatnonzero(facts.processes == process)
+def _launched_by(facts: Facts, process_key: int) -> Array:
+    """Return the launches of a process whose API call is known."""
+    place = np.flatnonzero(facts.process_keys == process_key)
     has_call = facts.launches["api_row"].to_numpy() >= 0
     if not len(place):
         return np.empty(0, np.int64)
-    rows: Array = np.flatnonzero(has_call & (facts.launches["process"].to_numpy() == place[0]))
+    rows: Array = np.flatnonzero(
+        has_call & (facts.launches["process_index"].to_numpy() == place[0])
+    )
     return rows
 
 

@@ -33,7 +33,7 @@ class Gaps:
         # A call that seems to begin after its own kernel (clock skew) is taken to begin with it.
         self.call_start = np.minimum(facts.api_start_ns[launch], end)
         self.call_end = np.clip(facts.api_end_ns[launch], self.call_start, end)
-        self.thread = facts.thread[launch]
+        self.thread_index = facts.thread_index[launch]
         self.is_blocking_copy = np.zeros(len(launch), dtype=bool)
         if len(facts.api):
             call = facts.api_call[np.maximum(self.api_row, 0)]
@@ -168,7 +168,7 @@ def _walk(facts: Facts, ended: Gaps, chosen: Array) -> pd.DataFrame:
     ``blocked_ns``: how long the thread was kept from working by the wait this piece belongs to.
     """
     parts = []
-    for thread, of_thread in by_key(ended.thread[chosen], chosen):
+    for thread, of_thread in by_key(ended.thread_index[chosen], chosen):
         queries = Spans(ended.start[of_thread], ended.call_start[of_thread])
         line = host_timeline(facts, thread, queries)
         parts.append(_pieces_of(line, queries, of_thread))

@@ -93,17 +93,17 @@ class HostTimeline:
     owed_api_row: Array
 
 
-def host_timeline(facts: Facts, thread: int, queries: Spans) -> HostTimeline:
-    """Return what ``thread`` did, exact wherever ``queries`` looks.
+def host_timeline(facts: Facts, thread_index: int, queries: Spans) -> HostTimeline:
+    """Return what a thread did, exact wherever ``queries`` looks.
 
     Args:
         facts: The recording.
-        thread: Place in ``facts.threads``.
+        thread_index: Place in ``facts.thread_keys``.
         queries: Sorted intervals that do not overlap. Elsewhere calls may be left out, which
             keeps a deep queue, where few gaps need an explanation, cheap.
     """
     order, bounds = facts.call_order
-    rows = order[bounds[thread] : bounds[thread + 1]]
+    rows = order[bounds[thread_index] : bounds[thread_index + 1]]
     calls = Spans(facts.api["start_ns"].to_numpy()[rows], facts.api["end_ns"].to_numpy()[rows])
     calls, is_poll_alone, head = join_polls(facts, rows, calls)
     owed = _owed(facts.api_call[rows], calls, np.where(is_poll_alone, NO_WAIT, head), queries)
@@ -113,10 +113,10 @@ def host_timeline(facts: Facts, thread: int, queries: Spans) -> HostTimeline:
     doing = doing_in_calls(facts, rows)
     doing[is_poll_alone[chosen]] = Doing.OTHER_CALL
     spans = {int(d): _flat(calls, doing == d) for d in np.unique(doing)}
-    spans[int(Doing.PROFILED)] = _profiler_at_work(facts, thread)
+    spans[int(Doing.PROFILED)] = _profiler_at_work(facts, thread_index)
     if facts.trace.count("operators"):
         spans[int(Doing.DISPATCHING)] = submitting(
-            facts, thread, order[bounds[thread] : bounds[thread + 1]]
+            facts, thread_index, order[bounds[thread_index] : bounds[thread_index + 1]]
         )
     start = min(int(queries.start[0]), int(calls.start[0])) if len(rows) else int(queries.start[0])
     parts, label = _cut(spans, start, int(queries.end[-1]))
@@ -216,11 +216,11 @@ def _flat(calls: Spans, chosen: Array) -> Spans:
     return union(start, end)
 
 
-def _profiler_at_work(facts: Facts, thread: int) -> Spans:
+def _profiler_at_work(facts: Facts, thread_index: int) -> Spans:
     if not facts.trace.count("overheads"):
         return empty()
     rows = facts.overheads
-    rows = rows[(rows["thread"] == facts.threads[thread]).to_numpy()]
+    rows = rows[(rows["thread_key"] == facts.thread_keys[thread_index]).to_numpy()]
     names = [str(n).lower() for n in facts.trace.names(rows["name_id"].to_numpy())]
     ours = np.array([not n.startswith(NOT_THE_PROFILER) for n in names], dtype=bool)
     return union(rows["start_ns"].to_numpy()[ours], rows["end_ns"].to_numpy()[ours])

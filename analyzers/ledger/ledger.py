@@ -192,7 +192,7 @@ def _sums(facts: Facts, key: int, segments: pd.DataFrame, window: Window) -> Dev
     rows = {row: int(length[code == ROW_CODE[row]].sum()) for row in ROWS}
     lost = length[code == ROW_CODE[Row.UNEXPLAINED]]
     why = detail[code == ROW_CODE[Row.UNEXPLAINED]]
-    process = int(facts.devices["process"].iloc[key])
+    process = int(facts.devices["process_key"].iloc[key])
     return DeviceLedger(
         key=key,
         device=int(facts.devices["device"].iloc[key]),

@@ -20,6 +20,7 @@ from analyzers.counters.joining import kernel_shares
 from analyzers.facts.facts import COMMUNICATION, COPY, MEMSET, UNKNOWN, Facts
 from analyzers.facts.nesting import innermost, nesting_depth
 from analyzers.facts.spans import Iteration
+from analyzers.facts.trace_table import trace_table
 from analyzers.facts.windows import plain_name
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, overlaps
@@ -185,8 +186,8 @@ def _regions(
             if not np.array_equal(outer_names, inner):
                 yield INNER_RANGES, _plain(facts, inner, loop)
     if facts.trace.count("operators"):
-        columns = ["start_ns", "end_ns", "process", "thread", "name_id", "kind"]
-        operators = facts.trace.frame("operators", columns)
+        columns = ["start_ns", "end_ns", "process_key", "thread_key", "name_id", "kind"]
+        operators = trace_table(facts.trace, "operators", columns)
         operators = operators[(operators["kind"] == OperatorKind.FRAMEWORK).to_numpy()]
         yield OPERATORS, _plain(facts, _around_calls(facts, operators))
 
@@ -195,7 +196,7 @@ def _depths(ranges: pd.DataFrame) -> Array:
     """Return how deep each range is nested in others of its thread."""
     depth = np.zeros(len(ranges), np.int64)
     start, end = ranges["start_ns"].to_numpy(), ranges["end_ns"].to_numpy()
-    for _, rows in by_key(ranges["thread"].to_numpy(), np.arange(len(ranges))):
+    for _, rows in by_key(ranges["thread_key"].to_numpy(), np.arange(len(ranges))):
         ordered = rows[np.lexsort((-end[rows], start[rows]))]
         depth[ordered] = nesting_depth(start[ordered], end[ordered])
     return depth
@@ -223,16 +224,17 @@ def _around_calls(facts: Facts, spans: pd.DataFrame, *, on_main_thread: bool = F
     called = np.flatnonzero((facts.launches["api_row"] >= 0).to_numpy())
     if not len(called) or not len(spans):
         return name_ids
-    thread = facts.threads[facts.thread[called]]
-    _look_up(facts, spans.assign(key=spans["thread"]), by_key(thread, called), name_ids)
+    thread = facts.thread_keys[facts.thread_index[called]]
+    _look_up(facts, spans.assign(key=spans["thread_key"]), by_key(thread, called), name_ids)
     if on_main_thread:
-        length = (spans["end_ns"] - spans["start_ns"]).groupby([spans["process"], spans["thread"]])
+        threads = [spans["process_key"], spans["thread_key"]]
+        length = (spans["end_ns"] - spans["start_ns"]).groupby(threads)
         main = length.sum().groupby(level=0).idxmax().map(lambda pair: pair[1])
-        is_main = spans["thread"].to_numpy() == main.reindex(spans["process"]).to_numpy()
+        is_main = spans["thread_key"].to_numpy() == main.reindex(spans["process_key"]).to_numpy()
         left = called[name_ids[called] == UNKNOWN]
-        process = facts.processes[facts.launches["process"].to_numpy()[left]]
+        process = facts.process_keys[facts.launches["process_index"].to_numpy()[left]]
         own = spans[is_main]
-        _look_up(facts, own.assign(key=own["process"]), by_key(process, left), name_ids)
+        _look_up(facts, own.assign(key=own["process_key"]), by_key(process, left), name_ids)
     return name_ids
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from analyzers.facts.facts import Facts
 from analyzers.facts.nesting import innermost
 from analyzers.facts.operators import on_thread, operator_text
+from analyzers.facts.trace_table import trace_table
 from analyzers.intervals import Spans, covered, intersect, overlaps, union
 from analyzers.ledger.ledger import device_spans
 from analyzers.words import name_text, time_text
@@ -28,15 +29,15 @@ def host_activity(facts: Facts, segments: pd.DataFrame) -> tuple[Named, Named, N
         devices.
     """
     segments = segments[segments["launch"].to_numpy() >= 0]
-    thread = facts.thread[segments["launch"].to_numpy()]
+    thread = facts.thread_index[segments["launch"].to_numpy()]
     calls: dict[int, int] = {}
     ranges: dict[int, int] = {}
     operators: dict[int, int] = {}
-    os_calls = facts.trace.frame("os_calls", ["start_ns", "end_ns", "thread", "name_id"])
+    os_calls = trace_table(facts.trace, "os_calls", ["start_ns", "end_ns", "thread_key", "name_id"])
     for place in np.unique(thread[thread >= 0]):
-        key = facts.threads[place]
-        called = os_calls[(os_calls["thread"] == key).to_numpy()]
-        marked = facts.ranges[(facts.ranges["thread"] == key).to_numpy()]
+        key = facts.thread_keys[place]
+        called = os_calls[(os_calls["thread_key"] == key).to_numpy()]
+        marked = facts.ranges[(facts.ranges["thread_key"] == key).to_numpy()]
         for device in range(len(facts.devices)):
             idle = device_spans(segments[thread == place], device)
             _add_calls(calls, idle, called)
@@ -56,11 +57,12 @@ def calls_during(facts: Facts, segments: pd.DataFrame) -> Named:
     by another one counts as well as its caller.
     """
     segments = segments[segments["launch"].to_numpy() >= 0]
-    thread = facts.thread[segments["launch"].to_numpy()]
+    thread = facts.thread_index[segments["launch"].to_numpy()]
     totals: dict[int, int] = {}
-    api = facts.api[["start_ns", "end_ns", "thread", "name"]].rename(columns={"name": "name_id"})
+    columns = ["start_ns", "end_ns", "thread_index", "name"]
+    api = facts.api[columns].rename(columns={"name": "name_id"})
     for place in np.unique(thread[thread >= 0]):
-        called = api[(api["thread"] == place).to_numpy()]
+        called = api[(api["thread_index"] == place).to_numpy()]
         for device in range(len(facts.devices)):
             _add_calls(totals, device_spans(segments[thread == place], device), called)
     ordered = sorted((i for i in totals if totals[i] > 0), key=lambda i: -totals[i])

@@ -230,7 +230,8 @@ def _reads_back(facts: Facts, waits: Array) -> Array:
         return result
     order, bounds = facts.call_order
     start = facts.api["start_ns"].to_numpy()
-    for place, of_thread in by_key(facts.api["thread"].to_numpy()[waits], np.arange(len(waits))):
+    thread = facts.api["thread_index"].to_numpy()[waits]
+    for place, of_thread in by_key(thread, np.arange(len(waits))):
         rows = order[bounds[place] : bounds[place + 1]]
         is_small = np.isin(rows, small_calls)
         is_other_work = ~is_small & np.isin(facts.api_call[rows], _WORK)

@@ -101,7 +101,7 @@ def _without_kernel(facts: Facts, launches: Array) -> int:
     order, bounds = facts.call_order
     capturing = _captures(facts)
     lost = 0
-    for thread, of_thread in by_key(facts.api["thread"].to_numpy()[launches], launches):
+    for thread, of_thread in by_key(facts.api["thread_index"].to_numpy()[launches], launches):
         calls = order[bounds[thread] : bounds[thread + 1]]
         done = of_thread[ran[of_thread]] if ran[of_thread].any() else calls[ran[calls]]
         if not len(done):
@@ -265,7 +265,8 @@ def overlap_on_stream(
 def _lanes(launches: pd.DataFrame) -> Array:
     """Return a small number for each combination of device, process and stream."""
     stream = pd.factorize(launches["stream"].to_numpy())[0]
-    place = launches["process"].to_numpy() * (launches["device"].max() + 1) + launches["device"]
+    process = launches["process_index"].to_numpy()
+    place = process * (launches["device"].max() + 1) + launches["device"]
     lane = pd.factorize(place.to_numpy() * (stream.max() + 1) + stream)[0]
     narrow: Array = lane.astype(np.uint16) if lane.max() < 1 << 16 else lane  # sorts by radix
     return narrow

@@ -40,11 +40,11 @@ def functions_with(facts: Facts, part: str) -> Array:
 
 
 def process_of(facts: Facts, api_row: Array) -> Array:
-    """Return the place in ``facts.processes`` of the process of each call."""
-    of_thread = np.full(len(facts.threads), NONE, np.int64)
-    seen = facts.thread >= 0
-    of_thread[facts.thread[seen]] = facts.launches["process"].to_numpy()[seen]
-    process: Array = of_thread[facts.api["thread"].to_numpy()[api_row]]
+    """Return the place in ``facts.process_keys`` of the process of each call."""
+    of_thread = np.full(len(facts.thread_keys), NONE, np.int64)
+    seen = facts.thread_index >= 0
+    of_thread[facts.thread_index[seen]] = facts.launches["process_index"].to_numpy()[seen]
+    process: Array = of_thread[facts.api["thread_index"].to_numpy()[api_row]]
     return process
 
 

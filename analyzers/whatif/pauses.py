@@ -102,7 +102,7 @@ def _outside(facts: Facts, submissions: Submissions, since: Array, late: Array) 
     result = np.zeros(len(since), np.int64)
     if not len(late):
         return result
-    thread_of_call = facts.api["thread"].to_numpy()[calls.api_row[late]]
+    thread_of_call = facts.api["thread_index"].to_numpy()[calls.api_row[late]]
     for thread in np.unique(thread_of_call):
         rows = late[thread_of_call == thread]
         pauses = Spans(since[rows] + origin, calls.begin[rows] + origin)

@@ -14,6 +14,8 @@ from analyzers.ledger.host_timeline import join_polls
 from analyzers.whatif.columns import places_of, previous_of
 from analyzers.whatif.tables import LONG_AGO_NS, NONE, Calls, Operations
 
+_LANE = ["process_index", "device", "stream"]  # streams are numbered by process and device
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Submissions:
@@ -91,7 +93,7 @@ def _outermost_calls(facts: Facts) -> _OutermostCalls:
     order, bounds = facts.call_order
     begin, end = (facts.api[c].to_numpy() for c in ("start_ns", "end_ns"))
     kept_rows, kept_end, holders = [], [], np.full(len(begin), NONE, np.int64)
-    for thread in np.unique(facts.thread[facts.thread >= 0]):
+    for thread in np.unique(facts.thread_index[facts.thread_index >= 0]):
         rows = order[bounds[thread] : bounds[thread + 1]]
         spans, _, _ = join_polls(facts, rows, Spans(begin[rows], end[rows]))
         reach = np.maximum.accumulate(spans.end)
@@ -150,7 +152,7 @@ def _threads(facts: Facts, api_row: Array) -> Array:
     """Number the threads of the calls; -1 where there is no call."""
     thread = np.full(len(api_row), NONE, np.int64)
     rows = api_row[api_row >= 0]
-    of_call = facts.api["thread"].to_numpy()[rows] if len(facts.api) else rows
+    of_call = facts.api["thread_index"].to_numpy()[rows] if len(facts.api) else rows
     thread[api_row >= 0] = np.unique(of_call, return_inverse=True)[1]
     return thread
 
@@ -172,9 +174,9 @@ def _operations(facts: Facts, rows: Array, call: Array, api_row: Array) -> Opera
     """
     start, stop = (facts.launches[c].to_numpy()[rows] for c in ("start_ns", "end_ns"))
     kind = facts.launches["kind"].to_numpy()[rows].astype(np.int64)
-    places = facts.launches[["process", "device", "stream"]].iloc[rows]
-    lane = places.groupby(["process", "device", "stream"], sort=False).ngroup().to_numpy()
-    group = places.groupby(["process", "device"], sort=False).ngroup().to_numpy()
+    places = facts.launches[_LANE].iloc[rows]
+    lane = places.groupby(_LANE, sort=False).ngroup().to_numpy()
+    group = places.groupby(["process_index", "device"], sort=False).ngroup().to_numpy()
     copies = np.flatnonzero(kind == COPY)
     engine = np.full(len(rows), NONE, np.int64)
     if len(copies):
@@ -214,7 +216,7 @@ def _copy_engines(facts: Facts, rows: Array, start: Array, stop: Array) -> Array
 
 def _submitted_at_latest(launches: pd.DataFrame, begin: Array, call: Array, start: Array) -> Array:
     """Return a moment by which each operation was submitted: streams run in order."""
-    by_lane = launches.groupby(["process", "device", "stream"], sort=False).ngroup().to_numpy()
+    by_lane = launches.groupby(_LANE, sort=False).ngroup().to_numpy()
     own = np.where(call >= 0, begin[np.maximum(call, 0)] if len(begin) else start, start)
     # What ran before anything that was submitted in the recording was submitted before it.
     linked, earliest = call >= 0, int(start.min())

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import Facts
+from analyzers.facts.trace_table import trace_table
 from analyzers.intervals import Array
 from analyzers.whatif.columns import functions_with, latest_ended, process_of
 from analyzers.whatif.submissions import Submissions
@@ -48,12 +49,12 @@ class _NotedPlaces:
     """Where the recorder noted that each wait was, -1 where it noted nothing.
 
     Attributes:
-        process: Place in ``Facts.processes``.
+        process_index: Place in ``Facts.process_keys``.
         stream: CUDA's number of the stream.
         group: The graph's number of the device: the noted one, or the only one of the process.
     """
 
-    process: Array
+    process_index: Array
     stream: Array
     group: Array
 
@@ -69,7 +70,7 @@ def measured_waits(facts: Facts, submissions: Submissions) -> MeasuredWaits:
     on_device = ~on_stream & ~functions_with(facts, "Event")[function]
     on_device &= calls.kind[waits] != Call.POLL
     noted = _noted_places(facts, submissions, waits)
-    lane = _noted_lanes(facts, operations, noted.process[on_stream], noted.stream[on_stream])
+    lane = _noted_lanes(facts, operations, noted.process_index[on_stream], noted.stream[on_stream])
     settled = _joined(
         [
             _settled(submissions, waits[on_device], GROUP, noted.group[on_device]),
@@ -77,7 +78,7 @@ def measured_waits(facts: Facts, submissions: Submissions) -> MeasuredWaits:
         ]
     )
     is_open = ~np.isin(waits, settled.call) & (calls.kind[waits] != Call.FREE)
-    inferred = _inferred(facts, submissions, waits[is_open], noted.process[is_open])
+    inferred = _inferred(facts, submissions, waits[is_open], noted.process_index[is_open])
     return _joined([settled, *inferred])
 
 
@@ -97,29 +98,31 @@ def _noted_places(facts: Facts, submissions: Submissions, waits: Array) -> _Note
     """Return process, stream and device that the recorder noted for each wait."""
     api_row = submissions.calls.api_row[waits]
     process = process_of(facts, api_row)
-    noted = pd.DataFrame({"process": process, "stream": NONE, "device": NONE}, dtype=np.int64)
+    noted = pd.DataFrame({"process_index": process, "stream": NONE, "device": NONE}, dtype=np.int64)
     if facts.trace.count("syncs"):
-        columns = ["process", "correlation_id", "stream", "device"]
-        syncs = facts.trace.frame("syncs", columns)
+        columns = ["process_key", "correlation_id", "stream", "device"]
+        syncs = trace_table(facts.trace, "syncs", columns)
         syncs = syncs[(syncs["correlation_id"] > 0).to_numpy()]
-        syncs = syncs.drop_duplicates(["process", "correlation_id"])
+        syncs = syncs.drop_duplicates(["process_key", "correlation_id"])
         ids = facts.trace.columns("api_calls", ["correlation_id"])["correlation_id"][api_row]
-        key = np.where(process >= 0, facts.processes[np.maximum(process, 0)], NONE)
-        keys = pd.DataFrame({"process": key, "correlation_id": ids})
-        matches = keys.merge(syncs, how="left", on=["process", "correlation_id"])
+        key = np.where(process >= 0, facts.process_keys[np.maximum(process, 0)], NONE)
+        keys = pd.DataFrame({"process_key": key, "correlation_id": ids})
+        matches = keys.merge(syncs, how="left", on=["process_key", "correlation_id"])
         noted["stream"] = matches["stream"].fillna(NONE).to_numpy().astype(np.int64)
         noted["device"] = matches["device"].fillna(NONE).to_numpy().astype(np.int64)
     operations = submissions.operations
     launches = facts.launches.iloc[operations.row]
-    places = launches[["process", "device"]].assign(group=operations.group).drop_duplicates()
+    places = launches[["process_index", "device"]].assign(group=operations.group).drop_duplicates()
     places = places.astype(np.int64)
-    only = places[~places.duplicated("process", keep=False)].set_index("process")["group"]
+    only = places[~places.duplicated("process_index", keep=False)].set_index("process_index")[
+        "group"
+    ]
     number = facts.devices["device"].to_numpy()[places["device"]]
-    by_number = places.assign(device=number).drop_duplicates(["process", "device"])
-    group = noted.merge(by_number, how="left", on=["process", "device"])["group"]
-    group = noted["process"].map(only).fillna(group).fillna(NONE).astype(np.int64)
+    by_number = places.assign(device=number).drop_duplicates(["process_index", "device"])
+    group = noted.merge(by_number, how="left", on=["process_index", "device"])["group"]
+    group = noted["process_index"].map(only).fillna(group).fillna(NONE).astype(np.int64)
     return _NotedPlaces(
-        process=noted["process"].to_numpy(),
+        process_index=noted["process_index"].to_numpy(),
         stream=noted["stream"].to_numpy(),
         group=group.to_numpy(),
     )
@@ -128,11 +131,11 @@ def _noted_places(facts: Facts, submissions: Submissions, waits: Array) -> _Note
 def _noted_lanes(facts: Facts, operations: Operations, process: Array, stream: Array) -> Array:
     """Return the graph's number of each stream; CUDA's numbers are unique within a process."""
     launches = facts.launches.iloc[operations.row]
-    lanes = launches[["process", "stream"]].assign(lane=operations.lane)
+    lanes = launches[["process_index", "stream"]].assign(lane=operations.lane)
     lanes = lanes.drop_duplicates().astype(np.int64)
-    lanes = lanes[~lanes.duplicated(["process", "stream"], keep=False)]
-    waits = pd.DataFrame({"process": process, "stream": stream})
-    matches = waits.merge(lanes, how="left", on=["process", "stream"])
+    lanes = lanes[~lanes.duplicated(["process_index", "stream"], keep=False)]
+    waits = pd.DataFrame({"process_index": process, "stream": stream})
+    matches = waits.merge(lanes, how="left", on=["process_index", "stream"])
     lane: Array = matches["lane"].fillna(NONE).to_numpy().astype(np.int64)
     return lane
 
@@ -186,7 +189,7 @@ def _inferred(
 ) -> list[MeasuredWaits]:
     """Let other waits wait for what ended last in their process before they returned."""
     calls, operations = submissions.calls, submissions.operations
-    owner = facts.launches["process"].to_numpy()[operations.row]
+    owner = facts.launches["process_index"].to_numpy()[operations.row]
     return [
         _latest_of(calls, operations, waits[process == one], np.flatnonzero(owner == one))
         for one in np.unique(process)

@@ -105,7 +105,7 @@ def _launch_call(recording: RecordingView, launch: Mapping[str, int]) -> dict[st
         before = launch["start_ns"] - launch["api_start_ns"]
         if before >= 0:
             facts["launch call began"] = f"{time_text(before)} before it"
-        label = thread_labels(recording.session.trace).get(launch["thread"], "thread")
+        label = thread_labels(recording.session.trace).get(launch["thread_key"], "thread")
         facts["launched by"] = visible(label, SHOWN_FACT)
     return facts
 

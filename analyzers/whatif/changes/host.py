@@ -124,10 +124,10 @@ def _pauses_by_range(facts: Facts, graph: Graph, calls: Array) -> tuple[Array, A
     Returns:
         Call, name of the innermost range (-1 for none) and length of each part.
     """
-    thread = facts.api["thread"].to_numpy()[graph.calls.api_row[calls]]
+    thread = facts.api["thread_index"].to_numpy()[graph.calls.api_row[calls]]
     parts: list[tuple[Array, Array, Array]] = []
     for place in np.unique(thread):
-        rows = np.flatnonzero(facts.ranges["thread"].to_numpy() == facts.threads[place])
+        rows = np.flatnonzero(facts.ranges["thread_key"].to_numpy() == facts.thread_keys[place])
         start, end = (facts.ranges[c].to_numpy()[rows] for c in ("start_ns", "end_ns"))
         names = np.append(facts.ranges["name_id"].to_numpy()[rows], NONE)
         of_thread = calls[thread == place]
