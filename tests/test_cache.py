@@ -303,12 +303,13 @@ def test_a_stored_analysis_says_what_was_saved(recording):
     kernels = trace.frame("kernels")
     mine = launches[launches["kind"] <= 1].sort_values(["start_ns", "end_ns"])
     theirs = kernels.sort_values(["start_ns", "end_ns"])
-    for column in ("process", "stream", "name_id", "short_name_id", "grid_x", "block_x"):
+    assert mine["process_key"].to_list() == theirs["process"].to_list()
+    for column in ("stream", "name_id", "short_name_id", "grid_x", "block_x"):
         assert mine[column].to_list() == theirs[column].to_list()
     called = launches[launches["api_row"] >= 0]
     calls = trace.frame("api_calls").iloc[called["api_row"]]
     assert called["api_start_ns"].to_list() == calls["start_ns"].to_list()
-    assert called["thread"].to_list() == calls["thread"].to_list()
+    assert called["thread_key"].to_list() == calls["thread"].to_list()
     copies = launches[launches["kind"] == 2]
     assert sorted(copies["bytes"]) == sorted(trace.frame("copies")["bytes"])
     assert (launches.loc[launches["kind"] != 2, "copy_kind"] == -1).all()
