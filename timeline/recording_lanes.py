@@ -321,7 +321,7 @@ def _write_ranges(at: _RecordingTables, group_of: Mapping[int, int]) -> None:
     name = at.names.codes(ranges["name_id"])
     marked = _heading(recorder_of(at.trace).ranges)
     domains = {int(d): str(t) for d, t in _texts_of(at.trace, ranges["domain_id"])}
-    for thread, rows in _by_thread(ranges["thread"], ranges["start_ns"]):
+    for thread, rows in _by_thread(ranges["thread_key"], ranges["start_ns"]):
         for domain, mine in by_key(ranges["domain_id"][rows], rows):
             label = f"{marked} {domains[domain]}" if domains.get(domain) else marked
             lane = Lane(group=group_of[thread], label=label, table="ranges")
