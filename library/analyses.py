@@ -99,11 +99,12 @@ class StoredAnalysis:
     def launches(self) -> pd.DataFrame:
         """Return one row per GPU operation, with everything that is known about it.
 
-        Columns: ``device`` (key), ``process``, ``stream``, ``kind`` (as ``analyzers.facts.facts``
-        numbers them), ``start_ns``, ``end_ns``, ``queue_ns``, ``idle_before_ns``, ``range_row``
-        (row in ``ranges`` of the innermost NVTX range around its call), ``api_row`` (row in
-        ``api_calls``) with ``api_start_ns``, ``api_end_ns``, ``thread``; the name, grid, block,
-        registers and shared memory of kernels; ``bytes``, ``copy_kind``, ``source_kind`` and
+        Columns: ``device`` (key), ``process_key``, ``stream``, ``kind`` (as
+        ``analyzers.facts.facts`` numbers them), ``start_ns``, ``end_ns``, ``queue_ns``,
+        ``idle_before_ns``, ``range_row`` (row in ``ranges`` of the innermost NVTX range around its
+        call), ``api_row`` (row in ``api_calls``) with ``api_start_ns``, ``api_end_ns``,
+        ``thread_key``; the name, grid, block, registers and shared memory of kernels; ``bytes``,
+        ``copy_kind``, ``source_kind`` and
         ``destination_kind`` of copies. What does not apply or is not recorded is -1.
         """
         from collectors.errors import TraceError
@@ -298,7 +299,7 @@ _RECORDED = {
     },
     "memsets": {"bytes": "bytes", "graph_node": "graph_node"},
     "graph_launches": {"graph": "graph"},
-    "api_calls": {"start_ns": "api_start_ns", "end_ns": "api_end_ns", "thread": "thread"},
+    "api_calls": {"start_ns": "api_start_ns", "end_ns": "api_end_ns", "thread": "thread_key"},
 }
 """Columns that a launch takes over from the table it was recorded in, and their new names."""
 
@@ -308,7 +309,7 @@ def _narrow_launches(facts: Facts) -> pd.DataFrame:
     launches = facts.launches
     columns = ["device", "stream", "kind", "start_ns", "end_ns", "source_row", "api_row"]
     return launches[columns].assign(
-        process=facts.processes[launches["process"].to_numpy()],
+        process_key=facts.process_keys[launches["process_index"].to_numpy()],
         queue_ns=facts.queue_ns,
         idle_before_ns=facts.idle_before_ns,
     )
@@ -370,7 +371,7 @@ def _range_rows(trace: Trace, narrow: pd.DataFrame, added: Mapping[str, Array]) 
     ranges = trace.columns("ranges", ["start_ns", "end_ns", "thread"])
     for thread in np.unique(ranges["thread"]):
         rows = np.flatnonzero(ranges["thread"] == thread)
-        calls_of_thread = called[added["thread"][called] == thread]
+        calls_of_thread = called[added["thread_key"][called] == thread]
         innermost_range = innermost(
             ranges["start_ns"][rows], ranges["end_ns"][rows], added["api_start_ns"][calls_of_thread]
         )

@@ -66,7 +66,8 @@ def tables_in(value):
         return [value]
     if isinstance(value, tuple):
         return [table for part in value for table in tables_in(part)]
-    parts = vars(value).values() if dataclasses.is_dataclass(value) else ()
+    fields = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+    parts = [getattr(value, field.name, None) for field in fields]
     return [part for part in parts if isinstance(part, pd.DataFrame)]
 
 
