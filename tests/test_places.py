@@ -1,0 +1,43 @@
+"""Where a reader can open recordings from: watched folders and samples."""
+
+import pytest
+
+from views.shared import places
+
+
+def test_a_watched_folder_lists_recordings_newest_first(tmp_path):
+    for age, name in enumerate(["new.sqlite", "old.nsys-rep", "note.txt", ".hidden/x.sqlite"]):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x" * 10)
+        import os
+
+        os.utime(file, (1_000_000 - age, 1_000_000 - age))
+    found = places.recordings(tmp_path)
+    assert [p.relative_name for p in found] == ["new.sqlite", "old.nsys-rep"]
+    assert found[0].size_bytes == 10
+
+
+def test_a_server_others_can_reach_opens_watched_folders_only(tmp_path, monkeypatch):
+    inside, outside = tmp_path / "in" / "a.sqlite", tmp_path / "b.sqlite"
+    for file in (inside, outside):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x")
+    link = tmp_path / "in" / "link.sqlite"
+    link.symlink_to(outside)
+    monkeypatch.setenv("WHYSLOW_TRACE_ROOTS", str(tmp_path / "in"))
+    assert places.check_path(str(inside), "0.0.0.0") == inside
+    assert places.check_path(str(outside), "127.0.0.1") == outside
+    for refused in (outside, link, tmp_path / "in" / ".." / "b.sqlite"):
+        with pytest.raises(places.RefusedError, match="watched folders"):
+            places.check_path(str(refused), "0.0.0.0")
+
+
+def test_a_folder_is_not_a_recording(tmp_path):
+    with pytest.raises(places.RefusedError, match="a folder, not a recording"):
+        places.check_path(str(tmp_path), "localhost")
+
+
+def test_every_sample_is_described():
+    shown = {p.relative_name for p in places.recordings(places.SAMPLES)}
+    assert shown <= set(places.sample_words())
