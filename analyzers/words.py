@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 _TIMES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+MINUS = "\N{MINUS SIGN}"
 MAX_NAME = 80  # characters of a kernel's name in a sentence
 
 
@@ -76,9 +77,11 @@ def by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _scaled(value: float, units: tuple[tuple[float, str], ...], digits: int) -> str:
+    if value < 0:
+        return f"{MINUS}{_scaled(-value, units, digits)}"
     for size, unit in units:
         # What would be rounded to 1,000 of a unit is written as 1 of the next.
-        if abs(value) >= size * (1 - 0.5 * 10**-digits):
+        if value >= size * (1 - 0.5 * 10**-digits):
             return f"{_significant(value / size, digits)} {unit}"
     return f"{_significant(value, digits)} {units[-1][1]}"
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from cli.terminal import exit_on_signal, progress_bar, progress_step
-from common.text import printable
 from jobs.api import open_recording
 
 
@@ -46,14 +45,16 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Run the capture and say what it recorded."""
-    from captures import capturing, words
+    from captures import capturing
+    from reports.capture import capture_summary
+    from reports.terminal import print_document
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, exit_on_signal)  # so that everything it started is ended
     with progress_bar(" ".join(chosen.workload or chosen.command)) as draw:
         show = None if draw is None else lambda part, stage: draw(progress_step(part, stage))
         capture = capturing.carry_out(chosen, _open_for_capture, show)
-    print("\n".join(printable(line) for line in words.in_words(capture)))
+    print_document(capture_summary(capture))
     capturing.check(capture)
 
 

@@ -153,29 +153,38 @@ def gate(comparison: Comparison, allowed: float | None) -> Gate:
     return Gate(INCONCLUSIVE, inconclusive=why)
 
 
-def written(comparison: Comparison, chosen: argparse.Namespace) -> tuple[str, Gate]:
-    """Write the files that were asked for; return what to print and what to answer."""
-    from reports import comparison_text
+def write_files(comparison: Comparison, chosen: argparse.Namespace, answer: Gate) -> None:
+    """Write the files that the command line names.
 
-    answer = gate(comparison, chosen.fail_on_regression)
+    Raises:
+        OSError: A file cannot be written.
+    """
     if chosen.markdown:
-        chosen.markdown.write_text(comparison_text.to_markdown(comparison), encoding="utf-8")
+        from reports.comparison import comparison_summary
+        from reports.markdown import to_markdown
+
+        text = to_markdown(comparison_summary(comparison), level=3)
+        chosen.markdown.write_text(text, encoding="utf-8")
     if chosen.junit:
-        text = comparison_text.to_junit(
-            comparison, failure=answer.failure, inconclusive=answer.inconclusive
-        )
+        from reports.junit import to_junit
+
+        text = to_junit(comparison, failure=answer.failure, inconclusive=answer.inconclusive)
         chosen.junit.write_text(text, encoding="utf-8")
-    if chosen.json:
-        return f"{comparison.to_json()}\n", answer
-    return comparison_text.to_text(comparison), answer
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Print the comparison; return what the gate answers."""
     *_, comparison = compare_sides(chosen, smallest=chosen.smallest, anyway=chosen.anyway)
+    answer = gate(comparison, chosen.fail_on_regression)
     with writing_to(chosen.markdown or chosen.junit or Path("stdout")):
-        text, answer = written(comparison, chosen)
-    sys.stdout.write(text)
+        write_files(comparison, chosen, answer)
+    if chosen.json:
+        sys.stdout.write(f"{comparison.to_json()}\n")
+        return answer.status
+    from reports.comparison import comparison_summary
+    from reports.terminal import print_document
+
+    print_document(comparison_summary(comparison))
     return answer.status
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Source, Trace
     from library.analyses import StoredAnalysis
-    from reports.diagnosis import Asked
+    from reports.about import ReportOptions
     from reports.document import Document
 
 FORMS = {"html": "FILE.html", "markdown": "FILE.md", "json": "FILE.json"}
@@ -71,11 +71,11 @@ class ReportRequest:
 
     Attributes:
         targets: File by form.
-        asked: How the report is written.
+        options: How the report is made.
     """
 
     targets: dict[str, Path]
-    asked: Asked
+    options: ReportOptions
 
     @property
     def first(self) -> Path:
@@ -101,10 +101,12 @@ class ReportRequest:
             TraceError: What was stored is damaged, or a target must not be replaced.
             OSError: A file cannot be written.
         """
-        from reports.diagnosis import Where, diagnosis
+        from reports.about import ReportedWindow
+        from reports.diagnosis import diagnosis_report
 
-        where = Where(trace_id=trace.id, window=window, counters=counters)
-        return self.write(diagnosis(trace, stored, where, self.asked), [trace.source])
+        where = ReportedWindow(trace_id=trace.id, window=window, counters=counters)
+        document = diagnosis_report(trace, stored, where, self.options)
+        return self.write(document, [trace.source])
 
     def compare(
         self,
@@ -129,7 +131,7 @@ class ReportRequest:
 
         sources = named_sources(base, new)
         document = comparison_report(
-            comparison, Sides(sources=sources, what_if=what_if), self.asked
+            comparison, Sides(sources=sources, what_if=what_if), self.options
         )
         return self.write(document, [source for _, source in sources])
 
@@ -141,7 +143,7 @@ def report_request(chosen: argparse.Namespace) -> ReportRequest:
         RefusedError: It asks for nothing, or for something that there is not.
     """
     from collectors.errors import RefusedError
-    from reports.diagnosis import Asked
+    from reports.about import ReportOptions
     from reports.privacy import privacy_of
 
     targets = {form: path for form in FORMS if (path := getattr(chosen, form))}
@@ -157,8 +159,8 @@ def report_request(chosen: argparse.Namespace) -> ReportRequest:
     base_url = chosen.base_url
     if base_url and not base_url.startswith(("http://", "https://")):
         raise RefusedError("--base-url: not an address that begins with http:// or https://")
-    asked = Asked(privacy=privacy_of(kinds), base_url=base_url)
-    return ReportRequest(targets=targets, asked=asked)
+    options = ReportOptions(privacy=privacy_of(kinds), base_url=base_url)
+    return ReportRequest(targets=targets, options=options)
 
 
 def run(chosen: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""What a terminal shows: progress, and text of a recording that cannot command it."""
+"""What a terminal shows while work goes on, and failures to write in words."""
 
 from __future__ import annotations
 

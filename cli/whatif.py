@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from cli.terminal import progress_bar
-from common.text import printable
 from jobs.api import predict, use_recording
 
 
@@ -42,5 +41,7 @@ def run(chosen: argparse.Namespace) -> None:
     if chosen.json:
         sys.stdout.write(f"{json.dumps(what_if.to_dict(), indent=1)}\n")
         return
-    lines = predictions.in_words(what_if, chosen.path.name).split("\n")
-    sys.stdout.write("\n".join(printable(line) for line in lines))
+    from reports.terminal import print_document
+    from reports.whatif import whatif_summary
+
+    print_document(whatif_summary(what_if, chosen.path.name))

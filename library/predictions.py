@@ -1,4 +1,4 @@
-"""Predictions for an opened recording: made once, kept beside it, and put into words.
+"""Predictions for an opened recording: made once, and kept beside it.
 
 ``<trace>/whatif/<key>.json`` holds one answer and its checksum. The compiled replay is kept in the
 data folder, so that only its first use pays for compiling.
@@ -10,13 +10,11 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from analyzers.facts.spans import Window
-from analyzers.words import time_text
 from common.files import write_file
 from library.cache import data_dir, fingerprint
 
@@ -24,10 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from analyzers.report import Report
-    from analyzers.whatif.whatif import Prediction, WhatIf
+    from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Trace
 
-ASKED = "kernel:"  # how changes begin that the reader asked for by name
 _COMPILED = "compiled"
 MAX_SPEED_UP = 1e6
 MAX_KEPT = 16  # answers of a trace: other windows, other kernels
@@ -161,60 +158,3 @@ def parse_speed_up(text: str) -> tuple[str, float]:
     if not name.strip() or not 0 < factor <= MAX_SPEED_UP:
         raise SpeedUpError(f"{text[:80]!r} is no speed-up: write NAME=TIMES, such as gemm=2")
     return name.strip(), factor
-
-
-def in_words(answer: WhatIf, name: str) -> str:
-    """Return predictions as text for a terminal; how far to trust them comes first."""
-    replay = answer.replay
-    # What was asked for by name comes first when there is no answer to it.
-    lines = [f"{w.change}: {w.reason}" for w in answer.withheld if w.change.startswith(ASKED)]
-    if replay.devices:
-        lines.append(
-            f"Replayed {replay.operations:,} GPU operations and {replay.calls:,} API calls: "
-            f"{time_text(replay.end_to_end_ns)}, measured {time_text(replay.measured_ns)} "
-            f"({replay.error:+.1%})"
-        )
-        lines += [
-            f"  GPU {d.key}: busy {time_text(d.replayed_busy_ns)} (measured "
-            f"{time_text(d.measured_busy_ns)}), idle {time_text(d.replayed_idle_ns)} (measured "
-            f"{time_text(d.measured_idle_ns)})"
-            for d in replay.devices
-        ]
-    if not replay.is_trusted:
-        return "\n".join([*lines, f"Nothing is predicted. {replay.reason}", ""])
-    winning = [p for p in answer.predictions if p.wins]
-    lines += ["", "What if, the largest gain first" if winning else "No change would win much"]
-    first_named: dict[str, int] = {}
-    for number, prediction in enumerate(winning, 1):
-        lines += _prediction_lines(number, prediction, first_named)
-    if len(winning) < len(answer.predictions):
-        lines += ["", "Would not make it notably faster"]
-        lines += [f"  {p.title}" for p in answer.predictions if not p.wins]
-    if answer.withheld:
-        lines += ["", "Could not tell, or nothing to change"]
-        lines += [
-            f"  {w.change}: {w.reason}" for w in answer.withheld if not w.change.startswith(ASKED)
-        ]
-    lines += ["", "The replay assumes", *(f"  {a}" for a in replay.assumptions)]
-    lines += ["", f"{name} · {replay.window.label}, {time_text(replay.measured_ns)}", ""]
-    return "\n".join(lines)
-
-
-def _prediction_lines(
-    number: int, prediction: Prediction, first_named: dict[str, int]
-) -> Iterator[str]:
-    """Yield a prediction and what it assumes, each assumption in full only where it is new.
-
-    Args:
-        number: Its rank.
-        prediction: What to say.
-        first_named: Which prediction said each assumption first; added to.
-    """
-    low, high = time_text(prediction.low_ns), time_text(prediction.high_ns)
-    yield f"  {number}. {prediction.sentence} ({low} to {high})"
-    before = sorted({first_named[a] for a in prediction.assumptions if a in first_named})
-    if before:
-        yield f"     Assumes what {' and '.join(str(n) for n in before)} assumes"
-    for assumption in prediction.assumptions:
-        if first_named.setdefault(assumption, number) == number:
-            yield f"     Assumes: {assumption}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from analyzers.compare.types import REMAINDER, Comparison, Delta, Difference, KernelMatch, Level
 from analyzers.finding import Row
-from reports.numbers import format_value
+from reports.numbers import signed_percent, signed_text
 from reports.palette import ROW_COLORS
 
 GREY = "#8E959D"  # of a change that may be chance, drawn faintly
@@ -24,7 +24,7 @@ CHANGES = {
 LEVELS = {
     Level.SAME: "same",
     Level.INFO: "differs",
-    Level.WARNING: "differs, with care",
+    Level.WARNING: "differs: read with care",
     Level.BLOCKING: "forbids a comparison",
     Level.UNKNOWN: "not recorded",
 }
@@ -32,20 +32,12 @@ GROUPS = {
     "iteration": "Per iteration",
     "transfers": "Transfers, per iteration",
     "memory": "Memory",
-    "workload": "What the program measured itself",
+    "workload": "Measured by the program itself",
     "roles": "What ran, per iteration",
 }
 TRACE_SHARE = 0.001  # of the time; a row that is less and did not change is not worth a line
 NOT_KNOWN = "not known"
 _WORST_FIRST = (Level.BLOCKING, Level.WARNING, Level.UNKNOWN, Level.INFO, Level.SAME)
-
-
-def signed_text(value: float, unit: str = "ns") -> str:
-    """Return a change with its sign: ``+1.20 ms``, ``−3``; 0 has none."""
-    if not value:
-        return format_value(0, unit)
-    sign = "+" if value > 0 else "\N{MINUS SIGN}"
-    return f"{sign}{format_value(abs(value), unit)}"
 
 
 def interval_text(low: float | None, high: float | None, unit: str = "ns") -> str:
@@ -64,11 +56,7 @@ def p_text(p_value: float | None) -> str:
 
 def ratio_text(delta: Delta) -> str:
     """Return a change as a part of what was before: ``−52 %``; empty when there was nothing."""
-    if delta.ratio is None:
-        return ""
-    percent = 100 * delta.ratio
-    sign = "+" if percent > 0 else "\N{MINUS SIGN}" if percent < 0 else ""
-    return f"{sign}{abs(percent):.{1 if abs(percent) < 10 else 0}f} %"
+    return "" if delta.ratio is None else signed_percent(delta.ratio)
 
 
 def row_color(row: str, *, significant: bool) -> str:
@@ -90,8 +78,10 @@ def blocking(comparison: Comparison) -> list[Difference]:
 
 def tools(comparison: Comparison) -> str:
     """Say that the sides come from different tools; empty when they do not."""
-    told = (d for d in comparison.comparability if d.what == "tool" and d.level is not Level.SAME)
-    return next((d.sentence for d in told), "")
+    differing = (
+        d for d in comparison.comparability if d.what == "tool" and d.level is not Level.SAME
+    )
+    return next((d.sentence for d in differing), "")
 
 
 def waterfall_steps(comparison: Comparison) -> list[tuple[str, float, float]]:
@@ -122,5 +112,5 @@ def shown_rows(comparison: Comparison) -> list[int]:
 
 def listed(names: Iterable[str]) -> str:
     """Return names as a list in a sentence."""
-    found = list(names)
-    return " and ".join(found) if len(found) < 3 else f"{', '.join(found[:-1])} and {found[-1]}"
+    *most, last = [*names] or [""]
+    return f"{', '.join(most)} and {last}" if most else last

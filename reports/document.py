@@ -1,18 +1,16 @@
-"""What a report says, once: HTML, Markdown and JSON are written from the same sentences.
+"""What an answer says, once: terminal text, HTML, Markdown and JSON are written from it.
 
 A document is a title, sentences, tables and bars in sections. Whatever was measured in some
-stretch of a recording carries that ``Place``, so that every number leads to its window.
+stretch of a recording carries that ``Place``, so that every number leads to its window. The other
+modules either compose a document from an answer, or write one in a form.
 """
 
 from __future__ import annotations
 
-import json
 import urllib.parse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-SCHEMA = 1  # of the report's JSON; keys may be added, never renamed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +38,8 @@ class Place:
         """Return the address of the timeline that shows it, below ``base_url``."""
         if not self.query:
             return ""
-        asked = urllib.parse.urlencode(self.query)
-        return f"{base_url.rstrip('/')}/timeline?{asked}" if base_url else f"timeline?{asked}"
+        query = urllib.parse.urlencode(self.query)
+        return f"{base_url.rstrip('/')}/timeline?{query}" if base_url else f"timeline?{query}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +49,9 @@ class Sentence:
     Attributes:
         text: The words.
         place: Where its numbers were measured.
-        kind: How it is set: ``lead``, ``text``, ``note``, ``code``, or the level of a note about
-            quality (``info``, ``warning``, ``error``).
+        kind: How it is set: ``lead`` (what follows in its section belongs to it), ``text``,
+            ``item`` of a list, ``note``, ``command`` (to be copied as a whole), or the level of a
+            note about quality (``info``, ``warning``, ``error``).
     """
 
     text: str
@@ -69,12 +68,14 @@ class Cell:
         value: The number itself, in the unit that the column states; None for words.
         place: Where it was measured.
         strong: Whether it stands out; what may be noise does not.
+        color: ``#RRGGBB``, ours, of the part of a figure that it tells about; empty for none.
     """
 
     text: str
     value: float | None = None
     place: Place | None = None
     strong: bool = False
+    color: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +147,7 @@ Block = Sentence | DocumentTable | Figure
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading, or none above the answer itself, and what stands below it."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -154,20 +155,21 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A whole report.
+    """A whole answer.
 
     Attributes:
-        kind: ``diagnosis`` or ``comparison``.
+        kind: ``diagnosis``, ``comparison``, ``whatif`` or ``capture``.
         title: Its title.
         sections: From top to bottom.
-        data: The answer as ``--json`` of the command gives it, for programs.
+        data: The answer as ``--json`` of the command gives it, for programs; empty in a summary,
+            which people read.
         base_url: Address of the dashboard that links lead to; empty leaves them relative.
     """
 
     kind: str
     title: str
     sections: tuple[Section, ...]
-    data: dict[str, Any]
+    data: dict[str, Any] = field(default_factory=dict)
     base_url: str = ""
 
     def sentences(self) -> Iterator[Sentence]:
@@ -178,11 +180,11 @@ class Document:
 
     def places(self) -> dict[Place, str]:
         """Return the short name of every place that something was measured in, ``w1`` onwards."""
-        found: dict[Place, str] = {}
+        names: dict[Place, str] = {}
         for block in self._blocks():
             for place in _places_of(block):
-                found.setdefault(place, f"w{len(found) + 1}")
-        return found
+                names.setdefault(place, f"w{len(names) + 1}")
+        return names
 
     def _blocks(self) -> Iterator[Block]:
         for section in self.sections:
@@ -242,59 +244,11 @@ def mapped_json(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
-def to_json(document: Document) -> str:
-    """Return the document, and the data that it was made of, as JSON text."""
-    places = document.places()
-    answer = {
-        "schema": SCHEMA,
-        "kind": document.kind,
-        "title": document.title,
-        "sections": [
-            {"title": s.title, "blocks": [_block_json(b, places) for b in s.blocks]}
-            for s in document.sections
-        ],
-        "windows": {
-            name: {
-                "start_ns": place.start_ns,
-                "end_ns": place.end_ns,
-                "recording": place.recording,
-                "address": place.address(document.base_url),
-            }
-            for place, name in places.items()
-        },
-        document.kind: document.data,
-    }
-    return json.dumps(answer, indent=1, allow_nan=False) + "\n"
-
-
-def _block_json(block: Block, places: dict[Place, str]) -> dict[str, Any]:
-    if isinstance(block, Sentence):
-        told = {"sentence": block.text, "kind": block.kind}
-        return told | _window_json(block.place, places)
-    if isinstance(block, Figure):
-        return {"figure": block.alt}
-    return {
-        "table": block.name,
-        "columns": [{"name": c.name, "unit": c.unit} for c in block.columns],
-        "rows": [
-            [
-                {"text": cell.text, "value": cell.value} | _window_json(cell.place, places)
-                for cell in row
-            ]
-            for row in block.rows
-        ],
-    }
-
-
-def _window_json(place: Place | None, places: dict[Place, str]) -> dict[str, str]:
-    return {} if place is None else {"window": places[place]}
-
-
 def _places_of(block: Block) -> Iterator[Place]:
     if isinstance(block, Sentence):
-        found = [block.place]
+        places = [block.place]
     elif isinstance(block, DocumentTable):
-        found = [cell.place for row in block.rows for cell in row]
+        places = [cell.place for row in block.rows for cell in row]
     else:
-        found = [part.place for bar in block.bars for part in bar.parts]
-    yield from (place for place in found if place is not None)
+        places = [part.place for bar in block.bars for part in bar.parts]
+    yield from (place for place in places if place is not None)

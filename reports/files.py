@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.files import write_file
-from reports.document import Document, to_json
+from reports.document import Document
 from reports.html import to_html
+from reports.json import to_json
 from reports.markdown import to_markdown
 
 if TYPE_CHECKING:

@@ -5,29 +5,38 @@ from __future__ import annotations
 import re
 
 from common.text import visible
-from reports.document import Block, Cell, Document, DocumentTable, Figure, Place, Sentence
+from reports.document import Block, Cell, Document, DocumentTable, Figure, Place, Section, Sentence
 from reports.numbers import pieces
 
-# What Markdown, or GitHub's additions (@name, #1, ~~…~~, $…$), could take for more than a letter.
+# What Markdown, or GitHub's additions (~~…~~, $…$), could take for more than a letter.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~$&@])")
 _AT_BEGIN = re.compile(r"^(\s*\d*)([.)=+-])(?=\s|$|[-=])")  # would be a list or a heading
-_LEADS = {"lead": "**{}**", "error": "**{}**"}
+# A person or an issue is mentioned even where a backslash stands before the sign.
+_MENTION = re.compile(r"([@#])(?=\w)")
+_ZERO_WIDTH_SPACE = "\u200b"
+_FORMS = {"lead": "**{}**", "error": "**{}**", "item": "* {}", "command": "    {}"}
 
 
-def to_markdown(document: Document) -> str:
-    """Return the document as Markdown."""
+def to_markdown(document: Document, level: int = 1) -> str:
+    """Return the document as Markdown.
+
+    Args:
+        document: What to write.
+        level: Of the title; headings of sections are one below.
+    """
     places = document.places()
-    parts = [f"# {escape(document.title)}"]
+    parts = [f"{'#' * level} {escape(document.title)}"]
     for section in document.sections:
-        parts.append(f"## {escape(section.title)}")
-        parts += [_block(block, places) for block in section.blocks]
-    parts.append(_windows(places, document.base_url))
+        if section.title:
+            parts.append(f"{'#' * (level + 1)} {escape(section.title)}")
+        parts += _blocks(section, places)
+    parts.append(_windows(places, document.base_url, level + 1))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def escape(text: str) -> str:
-    """Return ``text`` so that Markdown shows exactly its characters."""
-    return _SPECIAL.sub(r"\\\1", visible(text))
+    """Return ``text`` so that Markdown shows exactly its characters, and mentions nobody."""
+    return _MENTION.sub(rf"\1{_ZERO_WIDTH_SPACE}", _SPECIAL.sub(r"\\\1", visible(text)))
 
 
 def _begin(text: str) -> str:
@@ -43,9 +52,25 @@ def _prose(text: str) -> str:
     )
 
 
+def _blocks(section: Section, places: dict[Place, str]) -> list[str]:
+    """Return the blocks of a section; the items of a list follow each other without a gap."""
+    parts: list[str] = []
+    was_item = False
+    for block in section.blocks:
+        text = _block(block, places)
+        is_item = isinstance(block, Sentence) and block.kind == "item"
+        if is_item and was_item:
+            parts[-1] += f"\n{text}"
+        else:
+            parts.append(text)
+        was_item = is_item
+    return parts
+
+
 def _block(block: Block, places: dict[Place, str]) -> str:
     if isinstance(block, Sentence):
-        words = _LEADS.get(block.kind, "{}").format(_prose(block.text))
+        text = visible(block.text) if block.kind == "command" else _prose(block.text)
+        words = _FORMS.get(block.kind, "{}").format(text)
         return words if block.place is None else f"{words} [{places[block.place]}]"
     return _figure(block) if isinstance(block, Figure) else _table(block, places)
 
@@ -74,7 +99,7 @@ def _cell(cell: Cell, places: dict[Place, str]) -> str:
     return text if cell.place is None or not text else f"{text} [{places[cell.place]}]"
 
 
-def _windows(places: dict[Place, str], base_url: str) -> str:
+def _windows(places: dict[Place, str], base_url: str, level: int) -> str:
     if not places:
         return ""
     # Reference links: each [w1] above leads to its window where a dashboard is known.
@@ -82,24 +107,19 @@ def _windows(places: dict[Place, str], base_url: str) -> str:
         links = [f"[{name}]: <{place.address(base_url)}>" for place, name in places.items()]
     else:
         links = []
-    lines = [
-        "## Windows",
-        _row(["Window", "Recording", "Begins (ns)", "Ends (ns)", "In the dashboard"])
-        + "\n"
-        + _row(["---", "---", "---:", "---:", "---"])
-        + "\n"
-        + "\n".join(
-            _row(
-                [
-                    name,
-                    escape(place.recording),
-                    f"{place.start_ns:d}",
-                    f"{place.end_ns:d}",
-                    escape(place.address(base_url)),
-                ]
-            )
-            for place, name in places.items()
-        ),
-        "\n".join(links),
+    rows = [
+        _row(
+            [
+                name,
+                escape(place.recording),
+                f"{place.start_ns:d}",
+                f"{place.end_ns:d}",
+                escape(place.address(base_url)),
+            ]
+        )
+        for place, name in places.items()
     ]
+    head = _row(["Window", "Recording", "Begins (ns)", "Ends (ns)", "In the dashboard"])
+    table = "\n".join([head, _row(["---", "---", "---:", "---:", "---"]), *rows])
+    lines = [f"{'#' * level} Windows", table, "\n".join(links)]
     return "\n\n".join(line for line in lines if line)

@@ -1,13 +1,15 @@
-"""Numbers of evidence in their units, and text of a recording on one line that hides nothing."""
+"""Numbers in their units, with and without a sign, and the code that a sentence quotes."""
 
 from __future__ import annotations
 
-from analyzers.words import size_text, time_text
+from analyzers.words import MINUS, size_text, time_text
 from common.text import visible
 
 
 def format_value(value: float, unit: str) -> str:
-    """Return a number of a finding's evidence in its unit."""
+    """Return a number in its unit: ``1.20 ms``, ``598 GB/s``, ``1,312``."""
+    if value < 0:
+        return f"{MINUS}{format_value(-value, unit)}"
     if unit == "ns":
         return time_text(value)
     if unit == "bytes":
@@ -16,8 +18,31 @@ def format_value(value: float, unit: str) -> str:
         return f"{size_text(value)}/s"
     if unit == "pct":
         return f"{value:.1f} %"
-    number = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+    is_whole = float(value).is_integer() or abs(value) >= 1_000
+    number = f"{value:,.0f}" if is_whole else f"{value:,.3g}"
     return number if unit in ("", "count") else f"{number} {visible(unit)}"
+
+
+def signed_text(value: float, unit: str = "ns") -> str:
+    """Return a change with its sign: ``+1.20 ms``, ``−3``; 0 has none."""
+    if not value:
+        return format_value(0, unit)
+    return f"{'+' if value > 0 else MINUS}{format_value(abs(value), unit)}"
+
+
+def signed_percent(share: float, digits: int | None = None) -> str:
+    """Return a change in percent with its sign: ``−52 %``, ``+0.4 %``; 0 has none.
+
+    Args:
+        share: The change as a part of what was before.
+        digits: After the decimal point; by default one below 10 %, else none.
+    """
+    percent = 100 * share
+    if digits is None:
+        digits = 1 if abs(percent) < 10 else 0
+    percent = round(percent, digits)
+    sign = "+" if percent > 0 else MINUS if percent < 0 else ""
+    return f"{sign}{abs(percent):.{digits}f} %"
 
 
 def pieces(text: str) -> list[tuple[str, bool]]:

@@ -103,8 +103,8 @@ class Privacy:
             users |= set(_LEARN_USER.findall(text))
             hosts |= {name for pair in _LEARN_HOST.findall(text) for name in pair if name}
         for name in file_names:
-            if found := _TORCH_FILE.match(name):
-                hosts.add(found["host"])
+            if match := _TORCH_FILE.match(name):
+                hosts.add(match["host"])
         return replace(self, hosts=_telling(hosts), users=_telling(users), values=_telling(values))
 
     def text(self, text: str) -> str:
@@ -115,17 +115,19 @@ class Privacy:
 
     @cached_property
     def _patterns(self) -> list[tuple[re.Pattern[str], str]]:
-        found = [
+        patterns = [
             (form, _GONE[kind])
             for kind, forms in _FORMS.items()
             if kind not in self.included
             for form in forms
         ]
-        known = {"hosts": self.hosts, "users": self.users, "environment": self.values}
-        for kind, names in known.items():
+        secrets = {"hosts": self.hosts, "users": self.users, "environment": self.values}
+        for kind, names in secrets.items():
             if kind not in self.included:
-                found += [(_whole(name), _GONE[kind]) for name in sorted(names, key=_longest_first)]
-        return found
+                patterns += [
+                    (_whole(name), _GONE[kind]) for name in sorted(names, key=_longest_first)
+                ]
+        return patterns
 
     @property
     def sentence(self) -> str:
@@ -133,12 +135,12 @@ class Privacy:
         removed = [_WORDS[k] for k in KINDS if k not in self.included]
         kept = [_WORDS[k] for k in KINDS if k in self.included]
         if not removed:
-            return "Nothing was removed: private texts were asked for."
+            return "Nothing was removed, as requested."
         listed = _listed(kept) if kept else ""
-        stay = f" {listed[:1].upper()}{listed[1:]} stay, as was asked for." if kept else ""
+        stay = f" {listed[:1].upper()}{listed[1:]} were kept, as requested." if kept else ""
         return (
-            f"Removed wherever their form betrays them: {_listed(removed)}.{stay} Names of files, "
-            "kernels, ranges and devices stay: read them before you pass this on."
+            f"Removed wherever they could be recognized: {_listed(removed)}.{stay} Names of files, "
+            "kernels, ranges and devices were kept: check them before you share this report."
         )
 
 
@@ -159,12 +161,12 @@ def privacy_of(included: Iterable[str] = ()) -> Privacy:
     """
     return Privacy(
         included=frozenset(included),
-        hosts=_telling({_asked(socket.gethostname)}),
-        users=_telling({_asked(getpass.getuser)}),
+        hosts=_telling({_own_name(socket.gethostname)}),
+        users=_telling({_own_name(getpass.getuser)}),
     )
 
 
-def _asked(question: Callable[[], str]) -> str:
+def _own_name(question: Callable[[], str]) -> str:
     try:
         return question()
     except (OSError, KeyError, ImportError):  # a container may have neither name

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 import cli.main as cli
 from captures import capturing, files, opening, store
 from captures import order as capture_order
-from captures import words as capture_words
 from captures.store import RunState, State
 from collectors.capture import guard as capture_guard
 from collectors.capture import nsys as nsys_run
@@ -28,6 +27,8 @@ from collectors.capture import run as guarded_run
 from collectors.capture import tools
 from collectors.errors import RefusedError
 from library import cache
+from reports.capture import capture_summary
+from reports.terminal import terminal_text
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 60.0  # for what takes seconds on an idle machine
@@ -758,17 +759,16 @@ def test_the_answer_lists_each_run_and_how_to_go_on():
     skipped = store.Run(
         tool="ncu", role="baseline", number=1, state=RunState.SKIPPED, error="no GPU"
     )
-    lines = capture_words.in_words(
-        store.Capture(id="0" * 12, workload="launch", runs=(*runs, skipped))
-    )
-    assert [line.split()[:3] for line in lines if line.startswith("  base")] == [
+    capture = store.Capture(id="0" * 12, workload="launch", runs=(*runs, skipped))
+    lines = terminal_text(capture_summary(capture)).splitlines()
+    assert [line.split()[:3] for line in lines if line.startswith("base")] == [
         ["baseline", "nsys", "1"],
         ["baseline", "nsys", "2"],
         ["baseline", "ncu", "1"],
     ]
     assert "  9 of the 9 ranges (4 runs)" in lines
     assert lines[-1] == (
-        "Compare: whyslow compare /r/baseline-nsys-1 /r/baseline-nsys-2 "
+        "  Compare: whyslow compare /r/baseline-nsys-1 /r/baseline-nsys-2 "
         "--new /r/optimized-nsys-1 /r/optimized-nsys-2"
     )
 
@@ -789,9 +789,9 @@ def test_without_a_gpu_no_comparison_is_offered():
         )
         for role in capture_order.ROLES
     )
-    lines = capture_words.in_words(store.Capture(id="1", runs=runs))
-    assert any(line.startswith("Open: ") for line in lines)
-    assert not any(line.startswith("Compare: ") for line in lines)
+    lines = terminal_text(capture_summary(store.Capture(id="1", runs=runs))).splitlines()
+    assert any(line.startswith("  Open: ") for line in lines)
+    assert not any(line.startswith("  Compare: ") for line in lines)
 
 
 def test_ncu_examines_the_kernels_that_hold_the_time():

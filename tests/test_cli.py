@@ -20,10 +20,12 @@ import pytest
 
 import cli.main as cli
 from analyzers.finding import Row
+from analyzers.report import Report
 from analyzers.words import time_text
-from cli.diagnose import diagnosis_text
 from jobs import api
 from library import cache
+from reports.diagnosis import diagnosis_summary
+from reports.terminal import terminal_text
 from tests import scenarios
 
 ROOT = Path(__file__).parents[1]
@@ -277,7 +279,7 @@ def test_an_interrupted_command_ends_soon_and_leaves_nothing_behind(data_dir):
 def test_names_in_a_recording_cannot_command_the_terminal():
     report = json.loads(whyslow("diagnose", scenarios.sync(), "--json").stdout)
     report["findings"][0]["title"] = "evil \x1b[2J\r name \u202e"
-    text = diagnosis_text(report)
+    text = terminal_text(diagnosis_summary(Report.from_dict(report)))
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert "evil \ufffd[2J\ufffd name \ufffd" in text

@@ -18,7 +18,10 @@ from analyzers.facts.facts import WindowError, build_facts
 from cli import compare as compare_command
 from jobs import api
 from library import analyses, cache, comparisons
-from reports import comparison_text
+from reports.comparison import comparison_summary
+from reports.junit import to_junit
+from reports.markdown import to_markdown
+from reports.terminal import terminal_text
 from tests.compare_scenarios import noisy, side
 
 SAMPLES = Path("traces/synthetic").absolute()
@@ -139,15 +142,13 @@ def test_names_of_a_recording_are_no_markup():
         for level in (500.0, 900.0)
     ]
     answer = compare([sides[0]], [sides[1]])
-    markdown = comparison_text.to_markdown(answer)
+    summary = comparison_summary(answer)
+    markdown = to_markdown(summary)
     assert "<img" not in markdown.replace("\\<", "")
     assert "@someone" not in markdown
     assert "\x1b" not in markdown
-    assert "\x1b" not in comparison_text.to_text(answer)
-    assert (
-        ET.fromstring(comparison_text.to_junit(answer, failure="\x1b<", inconclusive=""))
-        is not None
-    )
+    assert "\x1b" not in terminal_text(summary)
+    assert ET.fromstring(to_junit(answer, failure="\x1b<", inconclusive="")) is not None
 
 
 def test_a_gate_passes_only_what_its_interval_rules_out():

@@ -11,21 +11,22 @@ from hypothesis import strategies as st
 
 from analyzers.compare.types import ComparisonVerdict, Difference, Level
 from analyzers.finding import Row
-from reports.comparison import Sides, comparison_report, measured_speedup
+from reports.about import ReportOptions
+from reports.comparison import Sides, comparison_report
 from reports.comparison_words import (
     GREY,
     interval_text,
     p_text,
     row_color,
-    signed_text,
     waterfall_steps,
 )
-from reports.diagnosis import Asked as AskedReport
-from reports.document import to_json
 from reports.html import to_html
+from reports.json import to_json
 from reports.markdown import to_markdown
+from reports.numbers import signed_text
 from reports.palette import ROW_COLORS
 from reports.privacy import privacy_of
+from reports.whatif import measured_speedup
 from tests.comparisons_in_memory import comparison, delta
 from tests.test_report import Page, attributes, without_signs, words_of
 from tests.view_fakes import TIMEOUT_S, draw, library, open_sample, words
@@ -424,7 +425,7 @@ def test_the_interval_of_a_change_holds_the_change():
 
 
 def report(answer):
-    return comparison_report(answer, Sides(sources=[]), AskedReport(privacy=privacy_of()))
+    return comparison_report(answer, Sides(sources=[]), ReportOptions(privacy=privacy_of()))
 
 
 @pytest.mark.parametrize("outcome", list(ComparisonVerdict))

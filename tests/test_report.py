@@ -18,9 +18,11 @@ from analyzers.finding import Row
 from common.text import visible
 from jobs import api
 from library import cache
-from reports.diagnosis import Asked, Where, diagnosis
-from reports.document import Cell, Document, DocumentTable, Section, Sentence, TableColumn, to_json
+from reports.about import ReportedWindow, ReportOptions
+from reports.diagnosis import diagnosis_report
+from reports.document import Cell, Document, DocumentTable, Section, Sentence, TableColumn
 from reports.html import to_html
+from reports.json import to_json
 from reports.markdown import to_markdown
 from reports.privacy import KINDS, Privacy, privacy_of
 from tests import scenarios
@@ -44,9 +46,9 @@ def library(tmp_path_factory):
 
 def document_of(path, window="", base_url="", included=()):
     opened = api.open_recording(path, window=window)
-    where = Where(trace_id=opened.trace.id, window=window)
-    asked = Asked(privacy=privacy_of(included), base_url=base_url, made=MADE)
-    return diagnosis(opened.trace, opened.stored, where, asked)
+    where = ReportedWindow(trace_id=opened.trace.id, window=window)
+    options = ReportOptions(privacy=privacy_of(included), base_url=base_url, made_at=MADE)
+    return diagnosis_report(opened.trace, opened.stored, where, options)
 
 
 class Page(HTMLParser):
@@ -87,8 +89,8 @@ def attributes(page, name):
 
 
 def without_signs(markdown):
-    """Return what Markdown shows: escapes resolved, code without its backticks."""
-    return re.sub(r"\\(.)", r"\1", markdown)
+    """Return what Markdown shows: escapes resolved, without what keeps a name from a mention."""
+    return re.sub(r"\\(.)", r"\1", markdown).replace("\u200b", "")
 
 
 def words_of(answer):

@@ -52,6 +52,8 @@ from collectors import open_trace
 from collectors.errors import RefusedError
 from jobs import api
 from library import cache, predictions
+from reports.terminal import terminal_text
+from reports.whatif import whatif_summary
 from tests.traces_in_memory import account, build
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
@@ -588,7 +590,7 @@ def test_the_command_says_first_how_far_to_trust_it(recording, capsys):
 
 def test_an_assumption_is_said_once(tmp_path):
     known = explored(tmp_path, families.tangled_steps(Maker(4)).program, [("gemm", 2.0)])
-    text = predictions.in_words(known, "program.sqlite")
+    text = terminal_text(whatif_summary(known, "program.sqlite"))
     told = [line for line in text.splitlines() if line.startswith("     Assumes: ")]
     assert told
     assert len(set(told)) == len(told)

@@ -8,8 +8,8 @@ import streamlit as st
 
 from analyzers.compare.types import Comparison, ComparisonVerdict, Level
 from collectors.trace import Trace
-from reports.comparison import assumptions, measured_sentence, no_gain_sentence, replay_sentence
-from reports.comparison_words import signed_text
+from reports.numbers import signed_text
+from reports.whatif import assumptions, measured_sentence, no_gain_sentence, replay_sentence
 from views.charts.compare import (
     samples_figure,
     samples_words,

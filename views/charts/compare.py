@@ -21,9 +21,9 @@ from reports.comparison_words import (
     p_text,
     row_color,
     shown_rows,
-    signed_text,
     waterfall_steps,
 )
+from reports.numbers import signed_text
 from reports.palette import ROW_MEANINGS
 from views.charts.ledger import time_ticks
 from views.shared.units import plotly_escape, visible

@@ -9,7 +9,8 @@ import streamlit as st
 from analyzers.compare.types import Comparison, KernelChange
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import count_text, time_text
-from reports.comparison_words import GROUPS, signed_text
+from reports.comparison_words import GROUPS
+from reports.numbers import signed_text
 from views.comparison.evidence import PickedChange
 from views.comparison.pickers import NAME_ROOM
 from views.comparison.picks import pick, selected

@@ -14,7 +14,6 @@ from analyzers.compare.types import Comparison, Delta, KernelChange, MetricChang
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.whatif.whatif import Prediction, agrees, range_text
 from analyzers.words import name_text
-from reports.comparison import measured_speedup
 from reports.comparison_words import (
     CHANGES,
     LEVELS,
@@ -22,8 +21,9 @@ from reports.comparison_words import (
     interval_text,
     p_text,
     ratio_text,
-    signed_text,
 )
+from reports.numbers import signed_text
+from reports.whatif import measured_speedup
 from views.charts.ledger import ROW_ORDER
 from views.parts.regions import OUTSIDE_WORDS
 from views.shared.units import format_value, visible

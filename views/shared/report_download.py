@@ -9,8 +9,9 @@ import streamlit as st
 from analyzers.compare.types import Comparison
 from analyzers.whatif.whatif import WhatIf
 from library import cache
+from reports.about import ReportedWindow, ReportOptions
 from reports.comparison import Sides, comparison_report, named_sources
-from reports.diagnosis import Asked, Where, diagnosis
+from reports.diagnosis import diagnosis_report
 from reports.document import Document
 from reports.files import FORMS
 from reports.privacy import KINDS, privacy_of
@@ -24,9 +25,12 @@ _TYPES = {"html": "text/html", "markdown": "text/markdown", "json": "application
 
 def draw_diagnosis_download(session: Session) -> None:
     """Offer the report about what the reader looks at."""
-    where = Where(trace_id=session.trace.id, window=session.window, counters=session.counters)
+    where = ReportedWindow(
+        trace_id=session.trace.id, window=session.window, counters=session.counters
+    )
     _draw_download(
-        "diagnosis", lambda asked: diagnosis(session.trace, session.stored, where, asked)
+        "diagnosis",
+        lambda options: diagnosis_report(session.trace, session.stored, where, options),
     )
 
 
@@ -45,14 +49,14 @@ def draw_comparison_download(
         predicted: Gives what was predicted by the time that the report is written.
     """
 
-    def made(asked: Asked) -> Document:
+    def made(options: ReportOptions) -> Document:
         named = named_sources([cache.get(i) for i in base], [cache.get(i) for i in new])
-        return comparison_report(comparison, Sides(sources=named, what_if=predicted()), asked)
+        return comparison_report(comparison, Sides(sources=named, what_if=predicted()), options)
 
     _draw_download("comparison", made)
 
 
-def _draw_download(name: str, made: Callable[[Asked], Document]) -> None:
+def _draw_download(name: str, made: Callable[[ReportOptions], Document]) -> None:
     with st.popover("Report", key=f"report_{name}", width="stretch"):
         st.caption("One file that opens anywhere, without a network.")
         private = st.checkbox(
@@ -71,11 +75,13 @@ def _draw_download(name: str, made: Callable[[Asked], Document]) -> None:
             )
 
 
-def _writer(form: str, made: Callable[[Asked], Document], *, private: bool) -> Callable[[], bytes]:
+def _writer(
+    form: str, made: Callable[[ReportOptions], Document], *, private: bool
+) -> Callable[[], bytes]:
     """Return what writes the file when it is asked for, and not before."""
 
     def write() -> bytes:
-        asked = Asked(privacy=privacy_of(KINDS if private else ()))
-        return FORMS[form](made(asked)).encode("utf-8", "backslashreplace")
+        options = ReportOptions(privacy=privacy_of(KINDS if private else ()))
+        return FORMS[form](made(options)).encode("utf-8", "backslashreplace")
 
     return write

@@ -40,7 +40,7 @@ def moment_text(ns: int) -> str:
             # Integers only: a float cannot hold the nanoseconds of a long recording.
             whole, rest = divmod(abs(ns), unit_ns)
             fraction = f"{rest:0{digits}d}".rstrip("0")
-            sign = "-" if ns < 0 else ""
+            sign = "\N{MINUS SIGN}" if ns < 0 else ""
             return f"{sign}{whole:,}{'.' if fraction else ''}{fraction} {unit}"
     return f"{ns} ns"
 

@@ -1,0 +1,219 @@
+"""A document as text for a terminal: wrapped and coloured for a reader, plain for a pipe."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from common.text import printable
+from reports.document import Bar, Block, Document, DocumentTable, Figure, Section, Sentence
+from reports.numbers import pieces
+
+UNLIMITED = 100_000  # columns; a pipe gets each sentence and each row on one line
+MAX_PROSE = 110  # columns of a sentence; longer lines are hard to read
+MAX_BAR = 100  # columns of a figure
+INDENT, LEAD_INDENT = 2, 3  # of what stands below a heading; of what belongs to a lead
+HANG = 2  # further columns of a sentence's other lines
+NAME_GAP = 2  # columns between the name of a bar, the bar, and its number
+STYLES = {
+    "lead": Style(bold=True),
+    "note": Style(dim=True),
+    "warning": Style(color="yellow"),
+    "error": Style(color="red", bold=True),
+}
+_HEADING, _TABLE_NAME, _CODE = Style(bold=True), Style(italic=True), Style(color="cyan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screen:
+    """What text is shown on.
+
+    Attributes:
+        width: Columns.
+        colors: How colours are written, as rich names it; empty for plain text.
+    """
+
+    width: int = UNLIMITED
+    colors: str = ""
+
+
+def print_document(document: Document) -> None:
+    """Print the document in the form that suits where standard output goes."""
+    sys.stdout.write(terminal_text(document, _screen()))
+
+
+def _screen() -> Screen:
+    """Return what standard output is; colours are left out where ``NO_COLOR`` is set."""
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        return Screen()
+    return Screen(
+        width=console.width, colors="" if console.no_color else console.color_system or ""
+    )
+
+
+def terminal_text(document: Document, screen: Screen | None = None) -> str:
+    """Return the document as text; the first section, its answer, has no heading.
+
+    Args:
+        document: What to write.
+        screen: What it is for; by default a pipe.
+    """
+    return _TerminalWriter(screen or Screen()).text(document)
+
+
+class _TerminalWriter:
+    """Writes one document for one screen."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._buffer = io.StringIO()
+        self._has_color = bool(screen.colors)
+        self._console = Console(
+            file=self._buffer,
+            width=screen.width,
+            color_system=screen.colors or None,  # type: ignore[arg-type]
+            force_terminal=self._has_color,
+            no_color=False,
+            markup=False,
+            highlight=False,
+            emoji=False,
+        )
+
+    def text(self, document: Document) -> str:
+        for number, section in enumerate(document.sections):
+            if number:
+                self._console.line()
+                self._line(Text(printable(section.title), _HEADING))
+            self._section(section, INDENT if number else 0)
+        lines = self._buffer.getvalue().rstrip("\n").split("\n")
+        return "".join(f"{line.rstrip()}\n" for line in lines)
+
+    def _section(self, section: Section, outer: int) -> None:
+        indent = outer
+        for before, block in zip((None, *section.blocks), section.blocks, strict=False):
+            if _are_apart(before, block):
+                self._console.line()
+            if isinstance(block, Sentence):
+                is_lead = block.kind == "lead"
+                self._sentence(block, outer if is_lead else indent)
+                if is_lead and outer:
+                    indent = outer + LEAD_INDENT
+            elif isinstance(block, DocumentTable):
+                self._table(block, indent)
+            elif self._has_color:  # its numbers stand in a table, too
+                self._figure(block, indent)
+
+    def _line(self, line: Text) -> None:
+        self._console.print(line, soft_wrap=True)
+
+    def _sentence(self, sentence: Sentence, indent: int) -> None:
+        style = STYLES.get(sentence.kind, Style.null())
+        width = min(self._console.width, MAX_PROSE) if self._is_narrow else UNLIMITED
+        hang = LEAD_INDENT if sentence.kind == "lead" and indent else HANG if indent else 0
+        words = _words(printable(sentence.text), style)
+        if sentence.kind == "command":
+            width = UNLIMITED  # what is copied must not hold the begin of a line
+        for number, line in enumerate(_lines(words, width - indent - hang, hang)):
+            self._line(Text(" " * (indent + (hang if number else 0))) + line)
+
+    @property
+    def _is_narrow(self) -> bool:
+        return self._console.width < UNLIMITED
+
+    def _table(self, table: DocumentTable, indent: int) -> None:
+        if table.name:
+            self._line(Text(" " * indent) + Text(printable(table.name), _TABLE_NAME))
+        grid = Table(
+            box=None,
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+            header_style=Style(dim=True),
+            show_header=any(column.name for column in table.columns),
+        )
+        for column in table.columns:
+            grid.add_column(
+                Text(printable(column.name)),
+                justify="right" if column.is_number else "left",
+                overflow="fold",
+            )
+        for row in table.rows:
+            grid.add_row(
+                *(Text(printable(c.text), Style(color=c.color or None, bold=c.strong)) for c in row)
+            )
+        self._console.print(Padding.indent(grid, indent))
+
+    def _figure(self, figure: Figure, indent: int) -> None:
+        names = max((len(bar.name) for bar in figure.bars), default=0) + NAME_GAP
+        numbers = max((len(p.text) for b in figure.bars for p in b.parts), default=0) + NAME_GAP
+        room = min(self._console.width - indent, MAX_BAR)
+        if figure.is_waterfall:
+            room -= names + numbers
+        if room < 10:
+            return
+        ends = [x for bar in figure.bars for part in bar.parts for x in (part.start, part.end)]
+        low, high = min([0.0, *ends]), max([0.0, *ends])
+        scale = room / ((high - low) or 1)
+        for bar in figure.bars:
+            line = Text(" " * indent)
+            if figure.is_waterfall:
+                line.append(f"{printable(bar.name):<{names}}", Style(dim=True))
+            elif len(figure.bars) > 1:
+                self._line(line + Text(printable(bar.name), _TABLE_NAME))
+            line.append_text(_bar_text(bar, low, scale))
+            if figure.is_waterfall:
+                line.append(f"{'':<{NAME_GAP}}{printable(bar.parts[-1].text)}")
+            self._line(line)
+
+
+def _are_apart(before: Block | None, block: Block) -> bool:
+    """Return whether a line is left free between two blocks: around a table, but for its bars."""
+    if before is None or isinstance(before, Figure):
+        return False
+    return isinstance(before, DocumentTable) or isinstance(block, DocumentTable)
+
+
+def _bar_text(bar: Bar, low: float, scale: float) -> Text:
+    """Return the coloured cells of a bar; a part that is not nothing has at least one."""
+    drawn, at = Text(), 0
+    for part in bar.parts:
+        left, right = sorted((part.start, part.end))
+        begin = round((left - low) * scale)
+        end = max(round((right - low) * scale), begin + (right > left))
+        drawn.append(" " * (begin - at))
+        drawn.append("█" * (end - max(begin, at)), Style(color=part.color, dim=part.faint))
+        at = max(at, end)
+    return drawn
+
+
+def _words(text: str, style: Style) -> list[Text]:
+    """Return the words of a sentence; what it quotes as code is one word, to be copied whole."""
+    words = [Text()]
+    for piece, is_code in pieces(text):
+        parts = [f"`{piece}`"] if is_code else piece.split(" ")
+        words[-1].append(parts[0], _CODE if is_code else style)
+        words += [Text(part, style) for part in parts[1:]]
+    return words
+
+
+def _lines(words: list[Text], width: int, further: int = 0) -> Iterator[Text]:
+    """Yield lines of words; the first is ``further`` columns longer than the others."""
+    line, room, taken = Text(), width + further, 0
+    for number, word in enumerate(words):
+        length = word.cell_len
+        if number and taken + 1 + length > room:
+            yield line
+            line, room, taken = Text(), width, 0
+        elif number:
+            line.append(" ")
+            taken += 1
+        line.append_text(word)
+        taken += length
+    yield line
