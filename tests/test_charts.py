@@ -146,7 +146,7 @@ def test_visible_text_is_printable_and_one_line(text):
 
 @given(st.integers(-(1 << 62), 1 << 62))
 def test_a_moment_is_told_to_the_nanosecond(ns):
-    number, unit = units.moment_text(ns).replace(",", "").split(" ")
+    number, unit = units.moment_text(ns).replace(",", "").replace("\N{MINUS SIGN}", "-").split(" ")
     scale = {"s": 9, "ms": 6, "µs": 3, "ns": 0}[unit]
     assert Decimal(number).scaleb(scale) == ns
 

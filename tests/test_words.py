@@ -17,7 +17,7 @@ from analyzers.words import count_text, function_first, share_text, size_text, t
         (999_700, "1.00 ms"),
         (12_345_678, "12.3 ms"),
         (17_004_000, "17.0 ms"),
-        (-17_004_000, "-17.0 ms"),
+        (-17_004_000, "\N{MINUS SIGN}17.0 ms"),
         (1_234_567_000_000, "1,235 s"),
     ],
 )

@@ -12,6 +12,7 @@ import re
 
 import pandas as pd
 
+from analyzers.words import MINUS
 from collectors.schema import Array
 from common.text import visible as visible
 from reports.numbers import format_value as format_value
@@ -35,14 +36,14 @@ def rate_text(per_s: float, unit: str) -> str:
 
 def moment_text(ns: int) -> str:
     """Return a moment to the nanosecond, in the unit that suits it."""
+    sign = MINUS if ns < 0 else ""
     for unit_ns, unit, digits in ((10**9, "s", 9), (10**6, "ms", 6), (10**3, "µs", 3)):
         if abs(ns) >= unit_ns:
             # Integers only: a float cannot hold the nanoseconds of a long recording.
             whole, rest = divmod(abs(ns), unit_ns)
             fraction = f"{rest:0{digits}d}".rstrip("0")
-            sign = "\N{MINUS SIGN}" if ns < 0 else ""
             return f"{sign}{whole:,}{'.' if fraction else ''}{fraction} {unit}"
-    return f"{ns} ns"
+    return f"{sign}{abs(ns)} ns"
 
 
 def ns_to_us(values_ns: pd.Series) -> Array:
