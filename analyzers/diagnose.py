@@ -41,7 +41,7 @@ from analyzers.words import share_text, time_text
 THREADS = 2  # rules at a time; each may hold some columns of a large recording
 
 NO_TIMELINE = (
-    "the recording holds counters of single launches and no timeline; record one with "
+    "the recording holds counters for individual launches but no timeline; record one with "
     "`nsys profile -t cuda,nvtx,osrt`"
 )
 
@@ -66,13 +66,13 @@ _TITLES = {
     Cause.COMPUTE: "Compute-bound on a slow unit",
 }
 _LOSSES = {
-    Cause.LAUNCH: "the GPU idles while work is being launched",
-    Cause.SYNC: "the GPU idles because the host was waiting for it",
+    Cause.LAUNCH: "the GPU is idle while work is being launched",
+    Cause.SYNC: "the GPU is idle because the host had been waiting for it",
     Cause.BANDWIDTH: "only copies and memsets run",
     Cause.DIVERGENCE: "lanes of running warps are idle",
-    Cause.HOST: "the GPU idles while the host is busy outside CUDA",
+    Cause.HOST: "the GPU is idle while the host is busy outside CUDA",
     Cause.COMMUNICATION: "only collectives run",
-    Cause.MEMORY: "the GPU idles while memory is allocated or modules and graphs are set up",
+    Cause.MEMORY: "the GPU is idle while memory is allocated or modules and graphs are set up",
     Cause.DEPENDENCY: "submitted work waits for another stream, an event or the queue",
 }
 _NOUNS = {
@@ -214,7 +214,7 @@ def give_verdict(
     if share >= HEALTHY_BELOW:
         sentence = _what_costs(cause, booked[cause], ledger, findings, iterations)
         if worst is not None and worst.lost_ns > booked[cause]:
-            sentence += f" Inside kernels there is more to win: {worst.title}."
+            sentence += f" There is more to gain inside kernels: {worst.title}."
         sentence = f"{sentence} {kernels}".strip()
         return Verdict(cause=cause.value, share=share, sentence=sentence, **parts)
     limit = share_text(HEALTHY_BELOW, 1)
@@ -222,15 +222,15 @@ def give_verdict(
         sentence = (
             f"{_TITLES[worst.cause]} inside kernels: {worst.title}. Up to "
             f"{time_text(worst.lost_ns)}, {ledger.share(worst.lost_ns)}, can be won back there; "
-            f"around kernels, no cause costs {limit}."
+            f"outside kernels, no cause costs {limit} or more."
         )
         share = worst.lost_ns / max(ledger.in_use_ns, 1)
         return Verdict(cause=worst.cause.value, share=share, sentence=sentence.strip(), **parts)
     largest = share_text(booked[cause], ledger.in_use_ns)
-    most = f"; the largest is {_NOUNS[cause]} with {largest}" if booked[cause] else ""
+    most = f"; the largest is {_NOUNS[cause]}, at {largest}" if booked[cause] else ""
     saw_inside = examined_by_counters(ledger) and not kernels
     where = "on the timeline and inside kernels" if saw_inside else "on the timeline"
-    sentence = f"Healthy {where}: no cause costs {limit} of {ledger.whole}{most}. {kernels}"
+    sentence = f"Healthy {where}: no cause costs {limit} or more of {ledger.whole}{most}. {kernels}"
     return Verdict(cause="healthy", share=share, sentence=sentence.strip(), **parts)
 
 
@@ -246,12 +246,12 @@ def _what_costs(
     if row is None or 2 * ledger.total_ns(row) < ns:
         named = (f for f in findings if f.cause is cause and 2 * f.lost_ns >= ns)
         culprit = next((f", {f.culprit}" for f in named if f.culprit), "")
-        return f"{_TITLES[cause]}: during {ledger.share(ns)} {_loss(cause, ledger)}{culprit}."
+        return f"{_TITLES[cause]}: for {ledger.share(ns)}, {_loss(cause, ledger)}{culprit}."
     inside_ns = ledger.total_ns(row)
     sentences = [f"{_TITLES[cause]}: {ledger.share(inside_ns)} {LOSSES_INSIDE[cause]}."]
     if ns > inside_ns:
         sentences.append(
-            f"During another {share_text(ns - inside_ns, ledger.in_use_ns)} only copies run."
+            f"For another {share_text(ns - inside_ns, ledger.in_use_ns)}, only copies run."
         )
     first = next((f for f in findings if f.cause is cause and f.row is row), None)
     sentences += [f"{first.title}."] if first is not None else []
@@ -264,13 +264,17 @@ def _cannot_tell(
 ) -> Verdict:
     why = next((n.message for n in quality if n.code == "unexplained"), "")
     share = unexplained / max(ledger.in_use_ns, 1)
-    sentence = f"Could not tell: {why}" if why else "Could not tell why the GPU idled."
+    sentence = f"Could not tell: {why}" if why else "Could not tell why the GPU was idle."
     return Verdict(cause="unknown", share=share, sentence=sentence, **parts)
 
 
 def _loss(cause: Cause, ledger: Ledger) -> str:
     several = len(ledger.devices) > 1
-    return _LOSSES[cause].replace("the GPU idles", "the GPUs idle") if several else _LOSSES[cause]
+    return (
+        _LOSSES[cause].replace("the GPU is idle", "the GPUs are idle")
+        if several
+        else _LOSSES[cause]
+    )
 
 
 def _largest_inside(ledger: Ledger, findings: tuple[Finding, ...]) -> Finding | None:
@@ -292,19 +296,19 @@ def _inside_kernels(facts: Facts, ledger: Ledger) -> str:
     share = share_text(ns, ledger.in_use_ns)
     if ns < HEALTHY_BELOW * ledger.in_use_ns:
         kernels = "kernels that" if ledger.inside is not None else "kernels, which"
-        return f"{share} of the time is in {kernels} were not examined."
+        return f"{share} of the time is spent in {kernels} were not examined."
     if ledger.inside is not None:
         return (
-            f"{share} of the time is in kernels that the counters do not cover (capture quality "
-            "names them)."
+            f"{share} of the time is spent in kernels that the counters do not cover (listed "
+            "under capture quality)."
         )
     if KERNEL not in kinds:
         return (
-            f"{share} of the time is in CUDA graphs that were recorded as a whole, so nothing is "
-            "known of their kernels: record with --cuda-graph-trace=node."
+            f"{share} of the time is spent in CUDA graphs that were recorded as a whole, so "
+            "nothing is known about their kernels: record with --cuda-graph-trace=node."
         )
     graphs = " and in whole CUDA graphs" if GRAPH in kinds else ""
     return (
-        f"{share} of the time is in kernels{graphs} that were not examined: run "
+        f"{share} of the time is spent in kernels{graphs} that were not examined: run "
         f'{recorder_of(facts.trace).counters} (the command is under "Could not tell").'
     )

@@ -45,7 +45,7 @@ class Recorder:
 _NSYS = Recorder(
     again="nsys profile -t cuda,nvtx,osrt -o report PROGRAM",
     calls="record with `nsys profile -t cuda`",
-    details="record with `nsys profile -t cuda` of a current version",
+    details="record with a current version of `nsys profile -t cuda`",
     metrics="record with `nsys profile --gpu-metrics-devices=all`",
     less="Trace less, for example -t cuda,nvtx without --cudabacktrace.",
     ranges="NVTX range",

@@ -84,7 +84,7 @@ def test_several_recordings_tell_even_without_iterations():
     new = [side([t], loop="", name=f"n{t}") for t in (700, 712, 695, 705)]
     answer = compare(base, new)
     assert answer.verdict is ComparisonVerdict.IMPROVED
-    assert "70 divisions" in " ".join(answer.how)
+    assert "all 70 ways" in " ".join(answer.how)
 
 
 def test_a_run_that_changes_in_its_midst_is_kept_whole_and_said_to_have_changed():
@@ -204,7 +204,7 @@ def test_who_knows_that_two_programs_do_the_same_work_may_compare_them():
     assert answer.verdict is ComparisonVerdict.IMPROVED
     (told,) = [d for d in answer.comparability if d.what == "kernels"]
     assert told.level is Level.WARNING
-    assert "as was asked" in told.sentence
+    assert "as requested" in told.sentence
     faster_gpu = side([50.0] * 9, name="new", gpu="B200")
     assert compare([base], [faster_gpu], anyway=True).verdict is ComparisonVerdict.NOT_COMPARABLE
 
@@ -439,7 +439,7 @@ def test_loading_data_beforehand_improves_a_real_training_and_the_host_row_says_
     assert rows["host"].significant
     assert rows["host"].note == (
         "Fetching data (DataLoader) takes 33.4 % of an iteration on base, 0.4 % on new "
-        "(with the warm-up that was left out: 33.4 % and 0.8 %)."
+        "(including the warm-up that was left out: 33.4 % and 0.8 %)."
     )
     assert min(rows.values(), key=lambda r: r.change_ns).row == "host"
 

@@ -38,7 +38,7 @@ def run(capsys, *arguments):
 def test_two_recordings_are_compared_and_the_answer_comes_first(capsys):
     status, out, _ = run(capsys, "compare", LAUNCH, HEALTHY, "--anyway")
     assert status == 0
-    assert out.startswith("Improved: an iteration took 2.40 ms and takes 1.99 ms")
+    assert out.startswith("Improved: an iteration took 2.40 ms and now takes 1.99 ms")
     assert "launch" in out
 
 

@@ -130,7 +130,7 @@ def test_runs_that_differ_from_run_to_run_are_not_told_apart_by_their_many_itera
 def test_a_single_run_on_one_side_borrows_the_spread_of_the_other():
     estimate = between_runs(np.array([100.0]), np.array([101.0, 103.0, 102.0]))
     assert estimate.low < 2.0 < estimate.high
-    assert "taken to vary alike" in " ".join(estimate.how)
+    assert "assumed to vary equally" in " ".join(estimate.how)
 
 
 def test_all_divisions_are_tried_where_they_are_few():

@@ -167,7 +167,7 @@ def test_idle_compute_alone_is_not_healthy(tmp_path):
     kernel = launch(compute=9.0, without=tuple(SHORT[key] for key in left_out))
     verdict = investigate(open_trace(written("idle_compute", kernel), tmp_path)).report.verdict
     assert verdict.cause == "unknown"
-    assert "keep compute 9.0 % busy, and what tells what kernels wait for" in verdict.sentence
+    assert "keep compute 9.0 % busy, and information on what kernels wait for" in verdict.sentence
 
 
 def test_a_good_kernel_has_no_findings_and_is_healthy(analysis):
@@ -193,10 +193,10 @@ def test_divergence_costs_idle_lanes_times_the_weight_of_compute(analysis):
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("idle_lanes", "threads of a warp branch apart"),
+        ("idle_lanes", "threads of a warp take different branches"),
         ("predicated", "instructions are predicated off"),
         ("partial_warps", "blocks do not fill their last warp"),
-        ("early_exit", "threads leave early or work less than others"),
+        ("early_exit", "some threads exit early or have less work than others"),
     ],
 )
 def test_why_lanes_idle_is_checked_against_other_counters(analysis, name, why):
@@ -220,14 +220,14 @@ def test_fewer_than_24_lanes_are_few(tmp_path, lanes, named):
 def test_a_branch_efficiency_of_zero_branches_is_no_divergence(tmp_path):
     path = written("no_branches", launch(active=16, live=16, uniform=0))
     title = found(of(path, tmp_path), "divergence.idle_lanes").title
-    assert "what parts the threads was not counted" in title
+    assert "because of something that was not counted" in title
 
 
 def test_uncoalesced_access_costs_sectors_in_vain_times_the_weight_of_memory(analysis):
     finding = found(analysis("uncoalesced"), "bandwidth.uncoalesced_access")
     assert finding.low_ns == pytest.approx(0.75 * 0.70 * DURATION_NS, abs=1)
     assert finding.high_ns == pytest.approx(0.75 * DURATION_NS, abs=1)
-    assert "75 % of the sectors" in finding.title
+    assert "75 % of their global-memory sectors" in finding.title
 
 
 def test_sectors_that_the_cache_serves_again_are_not_won_back_from_device_memory(tmp_path):
@@ -255,7 +255,7 @@ def test_without_ideal_sectors_the_bytes_used_of_each_tell(tmp_path):
         "l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum": 4_000.0,
     }
     finding = found(of(written("used", Launch(metrics=metrics)), tmp_path), UNCOALESCED)
-    assert "75 % of the sectors" in finding.title
+    assert "75 % of their global-memory sectors" in finding.title
 
 
 UNCOALESCED = "bandwidth.uncoalesced_access"
@@ -352,7 +352,7 @@ def test_what_one_short_launch_tells_is_not_told_of_all(tmp_path):
     report = of(written("mostly_silent", silent, launch("short(int)")), tmp_path).report
     assert Cause.DIVERGENCE in report.verdict.not_examined
     reason = next(s.reason for s in report.skipped if s.id == "divergence.idle_lanes")
-    assert reason.startswith("in 90 % of the time counted, smsp__thread_inst_executed_per_inst")
+    assert reason.startswith("for 90 % of the profiled time, smsp__thread_inst_executed_per_inst")
     assert "run `ncu " in reason
 
 

@@ -239,7 +239,7 @@ def test_counters_of_a_range_belong_to_no_kernel(tmp_path):
     facts = build(tmp_path, kernels={"start_us": [0], "duration_us": 10})
     joined = join(facts, profiled(tmp_path / "c", {"kind": 1}))
     assert joined.row.tolist() == [-1]
-    assert "of a range" in joined.unused["reason"].iloc[0]
+    assert "for a range" in joined.unused["reason"].iloc[0]
 
 
 def test_unmatched_kernels_of_both_sides_are_listed_with_their_time(tmp_path):
@@ -504,7 +504,7 @@ def test_counters_of_another_program_join_nothing_and_say_so(sample):
     assert note.level == "warning"
     assert "vectorized_elementwise_kernel" in note.message
     skipped = {s.id: s.reason for s in report.skipped}
-    assert "fit no kernel of the window" in skipped["divergence.idle_lanes"]
+    assert "match no kernel in the window" in skipped["divergence.idle_lanes"]
     assert "`ncu " in skipped["divergence.idle_lanes"]
 
 

@@ -197,7 +197,7 @@ def test_idle_time_that_a_sentence_quotes_lies_in_the_window(tmp_path):
     )
     finding = launch_small_kernels.check(facts, account(facts, 500, 510))
     assert finding.lost_ns == 10_000
-    assert "1 launch ran shorter than the GPU had idled before it" in finding.title
+    assert "1 launch ran for less time than the GPU had been idle before it" in finding.title
     assert "after 10 µs of waiting" in finding.title
 
 
@@ -485,7 +485,7 @@ def test_two_gpus_are_two(tmp_path):
     facts = synchronised(tmp_path, devices=2)
     title = sync_host_waits.check(facts, account(facts)).title
     assert "left the GPUs idle for" in title
-    assert "of the time of 2 GPUs" in title
+    assert "of the combined time of 2 GPUs" in title
 
 
 def test_only_the_wait_for_the_few_bytes_is_a_read_back(tmp_path):

@@ -209,7 +209,7 @@ def test_more_blocks_do_not_help_while_device_memory_is_at_its_limit(tmp_path):
     facts = build(tmp_path, kernels=kernels(grid_x=66), gpu_metrics=metrics)
     assert ask(bandwidth_dram_saturation, facts).lost_ns == 400_000
     assert ask(parallelism_small_grid, facts).lost_ns == 300_000
-    assert "during 600 µs" in ask(parallelism_small_grid, facts).title
+    assert "for 600 µs" in ask(parallelism_small_grid, facts).title
 
 
 def test_memory_that_is_rarely_at_its_limit_takes_nothing_from_other_rules(tmp_path):
@@ -246,7 +246,7 @@ def test_migrations_inside_kernels_count_with_what_lies_in_the_window(tmp_path):
     finding = bandwidth_migrations_in_kernels.check(facts, account(facts, 0, 700))
     assert finding.lost_ns == 200_000
     # Half of its 400 µs, so half of its 64 KiB.
-    assert finding.title.startswith("1 migration of unified memory (32.8 kB) came to the GPU")
+    assert finding.title.startswith("1 migration of unified memory (32.8 kB) moved to the GPU")
     assert [e.value for e in finding.evidence] == [32_768, 200_000]
 
 

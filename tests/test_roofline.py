@@ -189,7 +189,7 @@ def test_instructions_of_tensor_cores_are_no_operations(tmp_path):
     facts = facts_of(tmp_path, launch(FP32 | ran))
     assert np.isnan(only(facts)["tensor_flop_per_s"])
     assert only(facts)["tensor_uncounted"]
-    assert "work of tensor cores" in roofline_of(facts).missing
+    assert "tensor-core work" in roofline_of(facts).missing
 
 
 def test_launches_of_a_kernel_are_weighed_with_their_time(tmp_path):
@@ -205,9 +205,9 @@ def test_traffic_without_a_peak_lacks_the_peak_only(tmp_path):
     moved = {"dram__bytes.sum": 500.0, "lts__t_bytes.sum": 2_000.0}
     missing = set(roofline_of(facts_of(tmp_path, launch(FP32 | moved))).missing)
     assert missing >= {
-        "the peak of device memory",
-        "the peak of the L2 cache",
-        "the peak of arithmetic",
+        "peak device-memory bandwidth",
+        "peak L2-cache bandwidth",
+        "peak arithmetic throughput",
     }
     assert not any(what.startswith("traffic") for what in missing)
 
@@ -279,7 +279,7 @@ def test_a_real_report_of_an_a10g_by_hand(tmp_path):
     assert found["fp32"][0] == pytest.approx(2 * 80 * 128 * 1.3126e9, rel=1e-3)
     assert found["fp64"][0] == pytest.approx(found["fp32"][0] / 64)
     assert {source for _, source in found.values()} == {MEASURED}
-    assert list(roofline_of(facts).missing) == ["traffic of the L2 cache"]
+    assert list(roofline_of(facts).missing) == ["L2-cache traffic"]
 
 
 def test_a_real_report_without_peaks_has_roofs_of_the_table(tmp_path):

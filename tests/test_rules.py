@@ -105,7 +105,7 @@ def test_the_verdict_is_the_planted_cause(analysis, cause):
     [
         ("host", "mostly during "),
         ("memory", ", mostly in cudaMalloc ("),
-        ("sync", "calls of cudaStreamSynchronize."),
+        ("sync", "calls to cudaStreamSynchronize."),
     ],
 )
 def test_the_verdict_names_what_did_it(analysis, cause, culprit):

@@ -401,7 +401,7 @@ def test_a_list_cut_before_its_gpu_work_is_cut_off_and_not_untraced(opened):
     text = _text(launches(3), {})
     trace = opened(text[: text.index('"cat": "kernel"')])
     assert not trace.count("kernels")
-    assert "The file is cut off" in analyze(trace).verdict.sentence
+    assert "The file is truncated" in analyze(trace).verdict.sentence
 
 
 def test_a_bare_list_needs_no_end(opened):

@@ -42,7 +42,7 @@ def _lifted(difference: Difference) -> Difference:
     """Turn a block that rests on appearances into a warning."""
     if not difference.blocking or difference.what not in GUESSED:
         return difference
-    sentence = f"{difference.sentence} They are compared all the same, as was asked."
+    sentence = f"{difference.sentence} They are compared anyway, as requested."
     return dataclasses.replace(difference, level=Level.WARNING, sentence=sentence)
 
 
@@ -84,7 +84,7 @@ def _twice(base: Sides, new: Sides) -> Iterator[Difference]:
             base=", ".join(source_texts(base, "name")),
             new=", ".join(source_texts(new, "name")),
             level=Level.INFO,
-            sentence="The same recording stands on both sides.",
+            sentence="The same recording is on both sides.",
         )
     if repeated:
         yield Difference(
@@ -92,7 +92,7 @@ def _twice(base: Sides, new: Sides) -> Iterator[Difference]:
             base="",
             new="",
             level=Level.BLOCKING,
-            sentence="A recording is given twice on one side; it is no further measurement.",
+            sentence="A recording is given twice on one side; that is not another measurement.",
         )
 
 

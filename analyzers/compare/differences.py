@@ -29,7 +29,7 @@ def stated_difference(
         sentence = f"{noun} could not be compared: not recorded on {silent}."
         return Difference(**fields, level=Level.UNKNOWN, sentence=sentence)
     if distinct[0] == distinct[1] and len(distinct[0]) == 1:
-        sentence = f"{noun}: the same on both sides, {texts[0]}."
+        sentence = f"{noun} is the same on both sides: {texts[0]}."
         return Difference(**fields, level=Level.SAME, sentence=sentence)
     sentence = f"{noun} differs: {texts[0]} on base, {texts[1]} on new."
     return Difference(**fields, level=level, sentence=f"{sentence} {why}".strip())

@@ -19,7 +19,12 @@ from analyzers.words import share_text
 
 NOTABLE_CLOCK_SHARE = 0.03  # of the clock; more changes compute-bound kernels by as much
 NOTABLE_THROTTLED_SHARE = 0.01  # of the telemetry samples
-_NAMES = {"torch": "PyTorch", "cuda": "CUDA", "python": "Python", "platform": "operating system"}
+_NAMES = {
+    "torch": "PyTorch",
+    "cuda": "CUDA",
+    "python": "Python",
+    "platform": "The operating system",
+}
 
 
 def hardware_differences(base: Sides, new: Sides) -> Iterator[Difference]:
@@ -29,7 +34,7 @@ def hardware_differences(base: Sides, new: Sides) -> Iterator[Difference]:
         [g or e for g, e in zip(g, environment_texts(s, "gpu"), strict=True)]
         for g, s in zip(gpus, (base, new), strict=True)
     ]
-    why = "A faster GPU is no faster program."
+    why = "A faster GPU does not make a program faster."
     yield stated_difference("gpu", "The GPU", gpu_names, Level.BLOCKING, why)
     counts = [[str(len(side.devices)) for side in sides] for sides in (base, new)]
     why = "Work may be divided differently; only one device is compared."
@@ -82,7 +87,7 @@ def _throttling(base: Sides, new: Sides) -> Difference:
             "throttling", "Throttling", [[texts[0]], [texts[1]]], Level.UNKNOWN
         )
     throttled = max(shares[0], shares[1]) > NOTABLE_THROTTLED_SHARE
-    sentence = f"The GPU was held back by heat or power for {texts[0]} of base, {texts[1]} of new."
+    sentence = f"The GPU was throttled by heat or power for {texts[0]} of base, {texts[1]} of new."
     level = Level.WARNING if throttled else Level.SAME
     return Difference(
         what="throttling", base=texts[0], new=texts[1], level=level, sentence=sentence
@@ -106,12 +111,12 @@ def tool_differences(base: Sides, new: Sides) -> Iterator[Difference]:
             base="counters" if base[0].counters_only else "timeline",
             new="counters" if new[0].counters_only else "timeline",
             level=Level.BLOCKING,
-            sentence="One side holds counters of single launches, the other a timeline.",
+            sentence="One side holds counters for individual launches, the other a timeline.",
         )
     versions = [source_texts(sides, "tool_version") for sides in (base, new)]
     yield stated_difference("tool version", "The profiler's version", versions, Level.INFO)
     schemas = [source_texts(sides, "schema_version") for sides in (base, new)]
-    yield stated_difference("schema", "The version of the file's layout", schemas, Level.INFO)
+    yield stated_difference("schema", "The version of the file format", schemas, Level.INFO)
     for key, noun in _NAMES.items():
         stated = [environment_texts(sides, key) for sides in (base, new)]
         if any(any(s) for s in stated):

@@ -35,7 +35,8 @@ def shape_differences(base: Sides, new: Sides) -> Iterator[Difference]:
         yield Difference(
             **fields,
             level=Level.BLOCKING,
-            sentence=f"The same operators get inputs of other shapes{example}: another problem.",
+            sentence=f"The same operators get inputs of different shapes{example}: a different "
+            "problem.",
         )
         return
     sentence = f"{texts[0]} of base's and {texts[1]} of new's operator calls have inputs of a shape"
@@ -91,7 +92,7 @@ def kernel_differences(base: Sides, new: Sides) -> Iterator[Difference]:
     texts = [share_text(s, 1) for s in shares]
     fields: dict[str, Any] = {"what": "kernels", "base": texts[0], "new": texts[1]}
     sentence = (
-        f"Kernels that both sides have take {texts[0]} of base's kernel time, {texts[1]} of new's"
+        f"Kernels common to both sides take {texts[0]} of base's kernel time, {texts[1]} of new's"
     )
     if common or _looks_the_same(base, new):
         level = Level.SAME if min(shares) >= MIN_COMMON_KERNELS else Level.WARNING
@@ -103,8 +104,8 @@ def kernel_differences(base: Sides, new: Sides) -> Iterator[Difference]:
         level=Level.BLOCKING,
         sentence=(
             "These look like different programs: they have no kernel and no operator in common, "
-            "and no range but perhaps one around each iteration. If both do the same work, compare "
-            "them with: whyslow compare --anyway."
+            "and no range except perhaps one around each iteration. If both do the same work, "
+            "compare them with: whyslow compare --anyway."
         ),
     )
 

@@ -19,11 +19,11 @@ def verdict_sentence(
 ) -> str:
     """Return the answer in words, with its number."""
     base, new = time_text(delta.base), time_text(delta.new)
-    went = f"{quantity} took {base} and takes {new}"
+    went = f"{quantity} took {base} and now takes {new}"
     if same:
         return f"No difference: both sides are the same measurement, {quantity} took {base}."
     if delta.low is None or delta.high is None:
-        return f"Inconclusive: {went}, but no uncertainty can be given, so it may be noise."
+        return f"Inconclusive: {went}, but its uncertainty is unknown, so it may be noise."
     interval = f"{_percent(delta.low, delta)} to {_percent(delta.high, delta)}"
     if verdict is ComparisonVerdict.NO_DIFFERENCE:
         limit = share_text(smallest_ns, delta.base)
@@ -31,8 +31,9 @@ def verdict_sentence(
     if verdict is ComparisonVerdict.INCONCLUSIVE:
         detectable = share_text(delta.detectable or 0.0, delta.base)
         return (
-            f"Inconclusive: {went} ({_percent(delta.change, delta)}, but {interval} fits as well); "
-            f"a change of {detectable} would have been found."
+            f"Inconclusive: {went} ({_percent(delta.change, delta)}, but anything from "
+            f"{interval} is possible); "
+            f"a change of {detectable} would have been detected."
         )
     ratio = delta.base / delta.new if delta.change < 0 else delta.new / delta.base
     word, times = ("Improved", "faster") if delta.change < 0 else ("Regressed", "slower")
@@ -51,11 +52,12 @@ def _shift_note(side: Side) -> str:
     if not at:
         return ""
     ratio = float(np.median(samples[at:]) / np.median(samples[:at])) - 1
-    how = f"{share_text(abs(ratio), 1)} {'longer' if ratio > 0 else 'less'}"
+    how = f"{share_text(abs(ratio), 1)} {'longer' if ratio > 0 else 'less time'}"
     return (
         f"{side.source['name']}: iterations take {how} "
         f"after the first {at:,} of {len(samples):,} that are compared, too late for a warm-up: "
-        "clocks, neighbours, or another part of the program. All are compared as one run."
+        "clocks, other jobs on the machine, or another part of the program. All are compared as "
+        "one run."
     )
 
 
@@ -70,8 +72,9 @@ def reader_notes(base: Sides, new: Sides, delta: Delta) -> list[str]:
             notes.append(note)
     if delta.low is not None and len(base) == len(new) == 1:
         notes.append(
-            "One recording on each side: what differs from run to run (clocks, memory layout, "
-            "neighbours) is not in the interval. Record each side several times to have it there."
+            "One recording on each side: the interval does not include what varies from run to run "
+            "(clocks, memory layout, other jobs on the machine). Record each side several times to "
+            "include it."
         )
     if any(not side.regions.keys for side in (*base, *new)):
         notes.append(

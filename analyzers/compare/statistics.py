@@ -145,12 +145,12 @@ def between_iterations(base: Array, new: Array) -> Estimate:
         p_value=rank_sum_test(base, new, time, rng),
         detectable=reach + _quantile(freedom, POWER) * error,
         how=(
-            f"Iterations are the units: {len(base):,} and {len(new):,}, which count for "
+            f"Iterations are the units: {len(base):,} and {len(new):,}, which count as "
             f"{sizes[0]:,.0f} and {sizes[1]:,.0f} independent ones.",
-            "Interval: bootstrap of the difference of medians, widened for few and for correlated "
-            "iterations.",
-            "Test: permutation of rank sums.",
-            "It covers how much iterations vary within a run, not how much runs do.",
+            "Interval: bootstrap of the difference of medians, widened for small samples and "
+            "for correlated iterations.",
+            "Test: permutation test on rank sums.",
+            "The interval covers how much iterations vary within a run, not how much runs differ.",
         ),
     )
 
@@ -166,12 +166,12 @@ def between_runs(base: Array, new: Array) -> Estimate:
     units = f"Recordings are the units: {len(base)} and {len(new)}, each with its median."
     interval = "Interval: Welch's, over recordings."
     if min(len(base), len(new)) < 2:
-        interval = "Interval: Student's, over recordings; both sides are taken to vary alike."
-    p_value, test = float(columns.p_value[0]), "Test: the one that belongs to the interval."
+        interval = "Interval: Student's, over recordings; both sides are assumed to vary equally."
+    p_value, test = float(columns.p_value[0]), "Test: the t test that belongs to the interval."
     divisions = math.comb(len(base) + len(new), len(base))
     if divisions * LEVEL >= 2 and divisions <= MAX_EXACT:
         p_value = rank_sum_test(base, new, 1.0, np.random.default_rng(SEED))
-        test = f"Test: all {divisions:,} divisions of the recordings, by rank sums."
+        test = f"Test: rank sums over all {divisions:,} ways to divide the recordings."
     return Estimate(
         base=float(base.mean()),
         new=float(new.mean()),

@@ -135,12 +135,12 @@ def _role_note(row: str, base: Sides, new: Sides) -> str:
     )
     if not any(s.warm_up for s in (*base, *new)):
         return f"{sentence}."
-    return f"{sentence} (with the warm-up that was left out: {shares[2]} and {shares[3]})."
+    return f"{sentence} (including the warm-up that was left out: {shares[2]} and {shares[3]})."
 
 
 def _region_note(most: RegionChange | None) -> str:
     if most is None or not most.time.significant:
         return ""
-    where = f"In {most.name[:80]}" if most.name != OUTSIDE else "In no range or operator"
+    where = f"In {most.name[:80]}" if most.name != OUTSIDE else "Outside any range or operator"
     before, after = time_text(most.time.base), time_text(most.time.new)
     return f"{where}: {before} on base, {after} on new."

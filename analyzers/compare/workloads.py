@@ -27,8 +27,8 @@ def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
             new=", ".join(loops[1]),
             level=Level.BLOCKING,
             sentence=(
-                "Iterations were found in some recordings only; in "
-                f"{missing.source['name']} there are none. Name the range that is one iteration "
+                "Iterations were found in only some of the recordings; "
+                f"{missing.source['name']} has none. Name the range that is one iteration "
                 "on both sides with --window nvtx:NAME."
             ),
         )
@@ -36,7 +36,7 @@ def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
     if all(has_loop):
         why = "Make sure that both are one iteration of the same work."
         yield stated_difference(
-            "window", "The range that is an iteration", loops, Level.WARNING, why
+            "window", "The range that marks an iteration", loops, Level.WARNING, why
         )
         counts = [[len(side.start_ns) for side in sides] for sides in (base, new)]
         yield _counts(counts)
@@ -139,9 +139,9 @@ def rank_differences(base: Sides, new: Sides) -> Iterator[Difference]:
             level=Level.BLOCKING,
             sentence=(
                 f"The recordings of {label} are of ranks {several} of a distributed job. Ranks are "
-                "no repeated runs: compare the same rank of each run."
+                "not repeated runs: compare the same rank of each run."
             ),
         )
         return
-    why = "Ranks may have different work."
+    why = "Ranks may do different work."
     yield stated_difference("ranks", "The rank", ranks, Level.WARNING, why)

@@ -39,12 +39,12 @@ _SAME = 0.01  # Nsight Compute's pages print three digits of shared memory
 
 NOT_PROFILED = "not profiled"
 NOT_ON_TIMELINE = "not on the timeline"
-OTHER_CONFIGURATION = "same name, other launch configuration"
+OTHER_CONFIGURATION = "same name, different launch configuration"
 NO_CONFIGURATION = "the launch configuration was not recorded"
-OTHER_GPU = "same launch, on another model of GPU"
-AMBIGUOUS = "several launch configurations fit"
+OTHER_GPU = "same launch, on a different GPU model"
+AMBIGUOUS = "several launch configurations match"
 WHOLE_GRAPH = "a CUDA graph that was recorded as a whole"
-NO_KERNEL = "counters of a range, not of a kernel"
+NO_KERNEL = "counters for a range, not for a kernel"
 JOINED = ""
 
 ON_TIMELINE, PROFILED_SIDE = "timeline", "counters"
@@ -214,12 +214,12 @@ def join(facts: Facts, trace: Trace) -> Joined:
     """
     if not holds_counters_only(trace):
         raise RefusedError(
-            f"{trace.source.name}: holds no counters to join; record some with ncu and give the "
+            f"{trace.source.name}: holds no counters to join; record some with ncu and pass the "
             ".ncu-rep"
         )
     if facts.counters_only:
         raise RefusedError(
-            f"{facts.trace.source.name}: holds counters and no timeline to join others to; give "
+            f"{facts.trace.source.name}: holds counters but no timeline to join them to; pass "
             "the recording of nsys or the torch profiler first"
         )
     ours, theirs = _launched(facts), _profiled(trace)

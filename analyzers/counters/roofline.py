@@ -162,13 +162,13 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
 # Which section of Nsight Compute collects what a roofline lacks.
 _SECTIONS = {
     "floating-point arithmetic": "SpeedOfLight_RooflineChart",
-    "traffic of device memory": "SpeedOfLight_RooflineChart",
-    "traffic of the L2 cache": "SpeedOfLight_HierarchicalSingleRooflineChart",
-    "the peak of arithmetic": "SpeedOfLight_RooflineChart",
-    "the peak of device memory": "SpeedOfLight_RooflineChart",
-    "the peak of the L2 cache": "SpeedOfLight_HierarchicalSingleRooflineChart",
+    "device-memory traffic": "SpeedOfLight_RooflineChart",
+    "L2-cache traffic": "SpeedOfLight_HierarchicalSingleRooflineChart",
+    "peak arithmetic throughput": "SpeedOfLight_RooflineChart",
+    "peak device-memory bandwidth": "SpeedOfLight_RooflineChart",
+    "peak L2-cache bandwidth": "SpeedOfLight_HierarchicalSingleRooflineChart",
     "half-precision arithmetic": "SpeedOfLight_HierarchicalHalfRooflineChart",
-    "work of tensor cores": "SpeedOfLight_HierarchicalTensorRooflineChart",
+    "tensor-core work": "SpeedOfLight_HierarchicalTensorRooflineChart",
 }
 
 
@@ -442,12 +442,12 @@ def _missing(kernels: pd.DataFrame, roofs: tuple[Roof, ...]) -> dict[str, str]:
     unknown, uncounted = kernels.isna().any(), bool(kernels["tensor_uncounted"].any())
     lacks = {
         "floating-point arithmetic": unknown["flop_per_s"],
-        "traffic of device memory": unknown["dram_bytes_per_s"],
-        "traffic of the L2 cache": unknown["l2_bytes_per_s"],
-        "the peak of arithmetic": not with_roof & {*PRECISIONS, TENSOR},
-        "the peak of device memory": "dram" not in with_roof,
-        "the peak of the L2 cache": "l2" not in with_roof and not unknown["l2_bytes_per_s"],
+        "device-memory traffic": unknown["dram_bytes_per_s"],
+        "L2-cache traffic": unknown["l2_bytes_per_s"],
+        "peak arithmetic throughput": not with_roof & {*PRECISIONS, TENSOR},
+        "peak device-memory bandwidth": "dram" not in with_roof,
+        "peak L2-cache bandwidth": "l2" not in with_roof and not unknown["l2_bytes_per_s"],
         "half-precision arithmetic": unknown["fp16_flop_per_s"],
-        "work of tensor cores": uncounted,
+        "tensor-core work": uncounted,
     }
     return {what: _SECTIONS[what] for what, is_missing in lacks.items() if is_missing}

@@ -21,7 +21,7 @@ from analyzers.intervals import Array, by_key
 from analyzers.recorder import TORCH_FORMAT, recorder_of
 
 WHOLE = "first to last GPU operation"
-SUBMITTED = "first GPU operation that was submitted in the recording to the last"
+SUBMITTED = "first GPU operation submitted during the recording to the last"
 MIN_ITERATIONS = 3  # two equal ranges may be coincidence
 MIN_COVERED_SHARE = 0.5  # a loop that submits less than half of the work is not the main loop
 SHOWN_NAMES = 5  # when the one that is asked for is missing
@@ -53,7 +53,7 @@ def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...])
         return _nvtx_window(facts, rest)
     if kind == "iteration" and rest.isdecimal():
         if not 1 <= int(rest) <= len(iterations):
-            choices = f"1 to {len(iterations)}" if iterations else "none, give nvtx:NAME#n or span:"
+            choices = f"1 to {len(iterations)}" if iterations else "none; give nvtx:NAME#n or span:"
             raise WindowError(f"iteration:{rest}: the iterations of this recording are {choices}")
         chosen = iterations[int(rest) - 1]
         return Window(start_ns=chosen.start_ns, end_ns=chosen.end_ns, label=f"iteration {rest}")
@@ -61,7 +61,7 @@ def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...])
     if span and int(span[1]) < int(span[2]):
         return _span(facts, int(span[1]), int(span[2]))
     raise WindowError(
-        f"{request[:80]!r} is no window: use nvtx:NAME#n, iteration:n or span:START-END (ns)"
+        f"{request[:80]!r} is not a window: use nvtx:NAME#n, iteration:n or span:START-END (ns)"
     )
 
 
@@ -91,8 +91,8 @@ def left_over(facts: Facts) -> int:
 def _profiled(facts: Facts, request: str) -> Window:
     if request:
         raise WindowError(
-            f"{request[:80]!r}: the recording holds counters of single launches and no timeline, "
-            "so there is nothing to choose a window from"
+            f"{request[:80]!r}: the recording holds counters for individual launches but no "
+            "timeline, so there is no window to choose"
         )
     return Window(start_ns=0, end_ns=int(facts.duration_ns.sum()), label=PROFILED)
 
@@ -102,7 +102,7 @@ def _span(facts: Facts, start_ns: int, end_ns: int) -> Window:
     ends = [t["end_ns"].to_numpy().max() for t in (facts.launches, facts.api) if len(t)]
     if starts and not (start_ns < max(ends) and end_ns > min(starts)):
         raise WindowError(
-            f"span:{start_ns}-{end_ns}: nothing was recorded there, CUDA work runs from "
+            f"span:{start_ns}-{end_ns}: nothing was recorded there; CUDA work runs from "
             f"{min(starts)} to {max(ends)} ns"
         )
     return Window(start_ns=start_ns, end_ns=end_ns, label="selected span")
@@ -126,7 +126,7 @@ def _no_such_range(facts: Facts, name: str, number: str, count: int) -> str:
     """Say that there is no range of this name and number, and which ones there are."""
     noun = recorder_of(facts.trace).ranges
     if count:
-        return f"nvtx:{name[:80]}#{number}: the recording has {count} of these, give 1 to {count}"
+        return f"nvtx:{name[:80]}#{number}: the recording has {count} of these; give 1 to {count}"
     ranges = facts.ranges
     lasted = (ranges["end_ns"] - ranges["start_ns"]).groupby(ranges["name_id"].to_numpy()).sum()
     longest = lasted.nlargest(SHOWN_NAMES).index.to_numpy()

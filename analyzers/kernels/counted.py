@@ -44,12 +44,12 @@ WORDS_OF_PART = {
     Part.L2: "the L2 cache at its limit",
     Part.L1: "the L1 cache at its limit",
     Part.SMALL_GRID: "fewer blocks than multiprocessors",
-    Part.TAIL: "a partly empty last wave",
-    Part.IMBALANCE: "uneven work of multiprocessors",
+    Part.TAIL: "a partially filled last wave",
+    Part.IMBALANCE: "unevenly loaded multiprocessors",
     Part.FP64: "64-bit arithmetic",
     Part.TENSOR: "idle tensor cores",
     Part.OCCUPANCY: "too few resident warps",
-    Part.LATENCY: "waiting that nothing hides",
+    Part.LATENCY: "latency that nothing hides",
 }
 
 RULE_OF_PART = {
@@ -117,8 +117,7 @@ def roofline_summary(inside: Inside | None, facts: Facts, ledger: Ledger) -> dic
         return {}
     chart = roofline(inside, ByKernel.of(inside))
     sections, what = tuple(dict.fromkeys(chart.missing.values())), list(chart.missing)
-    named = [", ".join(what[:-1]), *what[-1:]] if len(what) > 1 else what
-    lacks = why_missing(facts, ledger, named, sections) if sections else ""
+    lacks = why_missing(facts, ledger, what, sections) if sections else ""
     roofs = [{"of": r.of, "per_s": r.per_s, "source": r.source} for r in chart.roofs]
     return {"gpu": chart.gpu, "roofs": roofs, "lacks": lacks}
 
@@ -167,10 +166,10 @@ def limiter_words(kernel: pd.Series) -> str:
     """Say in a sentence what limits a row of ``counted_kernels``, as Nsight Compute judges it."""
     compute, memory = float(kernel["compute"]), float(kernel["memory"])
     if np.isnan(compute) or np.isnan(memory):
-        return "What limits it was not counted."
+        return "The counters do not show what limits it."
     busy = f"compute at {compute:.0%}, memory at {memory:.0%} of their peak".replace("%", " %")
     if max(compute, memory) < BUSY:
-        return f"Limited by latency: {busy}; most of the time it waits."
+        return f"Limited by latency: {busy}; it spends most of its time waiting."
     if abs(compute - memory) < CLEAR_LEAD:
         return f"Balanced: {busy}."
     first = "compute" if compute > memory else _memory_words(kernel)

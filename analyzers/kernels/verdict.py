@@ -34,8 +34,8 @@ _TITLES = {
     Cause.COMPUTE: "Compute-bound on a slow unit",
 }
 LOSSES_INSIDE = {
-    Cause.DIVERGENCE: "goes to lanes of running warps that are idle",
-    Cause.BANDWIDTH: "goes to memory that is at its limit or moves bytes in vain",
+    Cause.DIVERGENCE: "is lost to idle lanes in running warps",
+    Cause.BANDWIDTH: "is lost to memory that is at its limit or moves bytes that are not needed",
 }
 ROW_INSIDE = {Cause.DIVERGENCE: Row.DIVERGENCE, Cause.BANDWIDTH: Row.BANDWIDTH}
 _TOGETHER = {Cause.DIVERGENCE: "Divergence", Cause.BANDWIDTH: "Memory"}
@@ -116,7 +116,7 @@ def _judge(
         first = next((f for f in findings if f.cause is cause), None)
         sentence += f" {first.title}." if first else ""
         if worst is not None and worst.lost_ns > booked[cause]:
-            sentence += f" There may be more to win: {worst.title}."
+            sentence += f" There may be more to gain: {worst.title}."
         return cause.value, share, sentence
     if worst is not None and worst.lost_ns >= HEALTHY_BELOW * in_use:
         sentence = f"{_TITLES[worst.cause]}: up to {ledger.share(worst.lost_ns)} can be won back."
@@ -124,15 +124,15 @@ def _judge(
     if Cause.BANDWIDTH not in examined:  # idle compute alone may as well wait for memory
         return "unknown", 0.0, f"Could not tell: {_unexamined(facts, ledger, examined)}"
     if _may_wait(ledger):
-        reason = why_missing(facts, ledger, ["what tells what kernels wait for"], _LATENCY)
+        reason = why_missing(facts, ledger, ["information on what kernels wait for"], _LATENCY)
         return (
             "unknown",
             0.0,
             f"Could not tell: the kernels keep {_busy_text(ledger)} busy, and {reason}.",
         )
     limit = share_text(HEALTHY_BELOW, 1)
-    how = "inside kernels" if set(ROW_INSIDE) <= set(examined) else "as far as was counted"
-    sentence = f"Healthy {how}: no cause costs {limit} of {ledger.whole}."
+    how = "inside kernels" if set(ROW_INSIDE) <= set(examined) else "as far as the counters show"
+    sentence = f"Healthy {how}: no cause costs {limit} or more of {ledger.whole}."
     busy = f" The kernels keep {text} busy." if (text := _busy_text(ledger)) else ""
     return "healthy", share, f"{sentence}{busy}"
 
@@ -182,5 +182,5 @@ def _unexamined(facts: Facts, ledger: Ledger, examined: tuple[Cause, ...]) -> st
     }
     needed = dict.fromkeys(s for c in missing for s in sections[c])
     names = [c.value for c in missing]
-    reason = why_missing(facts, ledger, ["what tells " + " and ".join(names)], tuple(needed))
+    reason = why_missing(facts, ledger, ["information on " + " and ".join(names)], tuple(needed))
     return f"{reason[0].upper()}{reason[1:]}."

@@ -24,13 +24,13 @@ def counted_sentence(counted: pd.DataFrame) -> str:
     if worst["part"] < 0 or lost < NOTABLE_SHARE * total:
         first = counted.iloc[0]
         return (
-            f"{_name(first)} takes {share_text(first['ns'], total)} of the time "
-            "that was counted, and no kernel loses much of it."
+            f"{_name(first)} takes {share_text(first['ns'], total)} of the "
+            "profiled time, and no kernel loses much of it."
         )
     return (
-        f"{_name(worst)} takes {share_text(worst['ns'], total)} of the time that "
-        f"was counted; up to {time_text(lost)} of its {time_text(int(worst['ns']))} can be won "
-        f"back, most of all from {WORDS_OF_PART[Part(worst['part'])]}."
+        f"{_name(worst)} takes {share_text(worst['ns'], total)} of the profiled "
+        f"time; up to {time_text(lost)} of its {time_text(int(worst['ns']))} can be won back, "
+        f"mostly from {WORDS_OF_PART[Part(worst['part'])]}."
     )
 
 

@@ -92,7 +92,7 @@ class Ledger:
         count = sum(d.unused_ns < d.duration_ns for d in self.devices)
         if self.in_use_ns < self.duration_ns:
             return f"the time {'the GPU was' if count == 1 else f'{count} GPUs were'} in use"
-        return "the window" if count <= 1 else f"the time of {count} GPUs"
+        return "the window" if count <= 1 else f"the combined time of {count} GPUs"
 
     def share(self, ns: int) -> str:
         """Write ``ns`` as a part of the account, for a sentence."""

@@ -144,7 +144,7 @@ def why_unknown(
     if counted >= MOST_OF_THE_TIME or profiled_loss(facts, ledger, part) is not None:
         return ""
     reason = why_missing(facts, ledger, metrics, sections)
-    return f"in {share_text(1 - counted, 1)} of the time counted, {reason}" if counted else reason
+    return f"for {share_text(1 - counted, 1)} of the profiled time, {reason}" if counted else reason
 
 
 def profiled_loss(facts: Facts, ledger: Ledger, part: Part) -> ProfiledLoss | None:
@@ -175,7 +175,7 @@ def finding(loss: ProfiledLoss, ledger: Ledger, what: str, *, formula: str, **mo
         f"{loss.who} {what}: {about} {time_text(loss.lost_ns)} of {time_text(loss.time_ns)}, "
         f"{ledger.share(loss.lost_ns)}"
     )
-    range_ = (Evidence(name="launches concerned", value=loss.count, unit="count"),)
+    range_ = (Evidence(name="launches affected", value=loss.count, unit="count"),)
     observed = (e for e in more.pop("evidence", ()) if np.isfinite(e.value))
     evidence = (*observed, *range_, *loss.evidence())
     return Finding(

@@ -41,7 +41,7 @@ def why_no_counters(facts: Facts, ledger: Ledger) -> str:
     """Say why a timeline does not answer what happens inside kernels, and which command would."""
     if ledger.examined is not None:
         name = ledger.examined.joined.source["name"]
-        return f"the counters of {name} fit no kernel of the window; {_why_alone(facts, ledger)}"
+        return f"the counters in {name} match no kernel in the window; {_why_alone(facts, ledger)}"
     return _why_alone(facts, ledger)
 
 
@@ -50,7 +50,7 @@ def _why_alone(facts: Facts, ledger: Ledger) -> str:
     if not (kinds == KERNEL).any():
         hidden = (kinds == GRAPH).any()
         how = "--cuda-graph-trace=node" if hidden else "-t cuda"
-        what = "the kernels of whole CUDA graphs" if hidden else "no kernels"
+        what = "the kernels inside CUDA graphs" if hidden else "no kernels"
         verb = "were not recorded" if hidden else "were recorded"
         if not hidden:
             return f"{what} {verb}; {recorder.calls}"
@@ -107,11 +107,13 @@ def why_missing(
     skip = _before(facts, ledger, chosen) if len(chosen) else 0
     by_name = () if by_section else names
     run = command(list(chosen.index), count, by_section, by_name, skip=skip)
-    return f"{' and '.join(names)} {_verb(names)} not collected; run `{run}`"
+    verb = "was" if len(names) == 1 else "were"
+    return f"{_enumerated(names)} {verb} not collected; run `{run}`"
 
 
-def _verb(names: list[str]) -> str:
-    return "was" if len(names) == 1 else "were"
+def _enumerated(names: list[str]) -> str:
+    """Write names for a sentence: ``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), *names[-1:]])
 
 
 def command(

@@ -55,7 +55,7 @@ def why_unknown(facts: Facts) -> str:
     if not np.isin(kinds, (KERNEL, COMMUNICATION)).any():
         if (kinds == GRAPH).any():
             return (
-                "the kernels of whole CUDA graphs were not recorded; record with "
+                "the kernels inside CUDA graphs were not recorded; record with "
                 "`nsys profile --cuda-graph-trace=node`"
             )
         return f"no kernels were recorded; {recorder.calls}"
@@ -216,7 +216,7 @@ def mean_weighted(losses: pd.DataFrame, values: Array) -> float:
 
 
 def largest_kernels(
-    facts: Facts, losses: pd.DataFrame, what: str = "time to win in"
+    facts: Facts, losses: pd.DataFrame, what: str = "time to win back in"
 ) -> tuple[Evidence, ...]:
     """Return the kernels that lose most as evidence, each showing the launch that loses most.
 

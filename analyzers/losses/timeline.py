@@ -189,7 +189,7 @@ def wait_losses(facts: Facts, ledger: Ledger, pattern: WaitPattern) -> WaitLoss:
     refill = segments["detail"] == Detail.REFILL
     refill_ns = int(segments["ns"][refill].sum())
     evidence = (
-        Evidence(name="calls concerned", value=len(waits), unit="count"),
+        Evidence(name="calls affected", value=len(waits), unit="count"),
         Evidence(name="idle inside the calls", value=lost_ns - refill_ns, unit="ns"),
         Evidence(name="idle after the calls, before the next work", value=refill_ns, unit="ns"),
         *largest_gaps(facts, segments, "idle before"),

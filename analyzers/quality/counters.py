@@ -30,14 +30,16 @@ def joined_counters(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Q
     sentences = [f"Without counters: {_named(alone)}."] if len(alone) else []
     can_run = len(alone) and recorder_of(facts.trace).counters == "ncu"
     if run := to_cover(alone) if can_run else "":
-        sentences.append(f"To examine these, run `{run}` on the program and input of the timeline.")
+        sentences.append(
+            f"To examine these, run `{run}` on the same program and input as the timeline."
+        )
     sentences += [f"Profiled, but not used: {theirs}."] if theirs else []
     if not examined.covered_ns:
-        first = f"The counters of {name} fit no kernel of the window, so nothing is told from them."
+        first = f"The counters in {name} match no kernel in the window, so they are not used."
         return quality_note("warning", "counters_fit_nothing", " ".join([first, *sentences]))
     covered = share_text(examined.covered_ns, examined.kernel_ns)
     first = (
-        f"The counters of {name} cover {covered} of the window's kernel time, "
+        f"The counters in {name} cover {covered} of the window's kernel time, "
         f"{time_text(examined.covered_ns)} of {time_text(examined.kernel_ns)}."
     )
     return quality_note("info", "counters_joined", " ".join([first, *sentences]))
@@ -68,15 +70,15 @@ def clocks_of_counters(
     why = (
         ""
         if same
-        else " ncu holds clocks at their base unless it runs with --clock-control none, empties "
-        "caches before each launch, and runs every kernel alone; record with --clock-control none "
-        "--cache-control none to compare."
+        else " ncu locks clocks to base unless it is run with --clock-control none, flushes "
+        "caches before each launch, and runs every kernel on its own; record with "
+        "--clock-control none --cache-control none to compare."
     )
     return quality_note(
         "info" if same else "warning",
         "counters_clock",
-        f"Under ncu these launches took {ratio:.2f} times as long as on the timeline. What "
-        f"counters tell as parts of a launch is applied to the timeline's time.{why}",
+        f"Under ncu these launches took {ratio:.2f} times as long as on the timeline. Shares "
+        f"of a launch that come from counters are applied to its time on the timeline.{why}",
     )
 
 
@@ -88,7 +90,7 @@ def no_duration(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qual
         "error",
         "no_duration",
         f"{count_text(len(facts.counters), 'profiled launch')} without a duration, so nothing can "
-        "be weighed. Collect it with: ncu --section SpeedOfLight, or --metrics "
+        "be weighted by time. Collect it with: ncu --section SpeedOfLight, or --metrics "
         "gpu__time_duration.sum",
     )
 
@@ -100,7 +102,8 @@ def no_timeline(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qual
     return quality_note(
         "info",
         "counters_only",
-        f"Counters of {count_text(len(facts.launches), 'profiled launch')}, measured alone, and "
-        "with the clocks held at their base unless ncu ran with --clock-control none. What happens "
+        f"Counters for {count_text(len(facts.launches), 'profiled launch')}, measured in "
+        "isolation, with clocks locked to base unless ncu ran with --clock-control none. What "
+        "happens "
         "between launches was not recorded. Record it with: nsys profile -t cuda,nvtx,osrt",
     )

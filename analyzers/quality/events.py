@@ -63,7 +63,7 @@ def unnamed_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qu
         "error" if unnamed >= MAX_UNEXPLAINED_SHARE * len(facts.api) else "warning",
         "unnamed_calls",
         f"{unnamed:,} of {len(facts.api):,} API calls have lost their names, so launches cannot be "
-        f"told from waits. {recorder_of(facts.trace).export}.",
+        f"told apart from waits. {recorder_of(facts.trace).export}.",
     )
 
 
@@ -81,8 +81,8 @@ def lost_kernels(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     return quality_note(
         level,
         "launch_no_kernel",
-        f"{lost:,} of {len(launches):,} launch calls have no kernel in the recording although "
-        "later work has: kernels were lost, and their time looks idle. Record a shorter stretch.",
+        f"{lost:,} of {len(launches):,} launch calls have no kernel in the recording, although "
+        "later ones do: kernels were lost, and their time looks idle. Record a shorter stretch.",
     )
 
 
@@ -151,10 +151,10 @@ def shared_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     return quality_note(
         "warning",
         "correlation_ambiguous",
-        f"{count:,} of {len(rows):,} kernels name a launch call that other kernels name, too "
-        "(kernels that launch kernels, or damaged ids): the idle time before them may be booked "
-        f"to the wrong call. {recorder_of(facts.trace).export} if the program launches from the "
-        "host only.",
+        f"{count:,} of {len(rows):,} kernels share their launch call with other kernels "
+        "(kernels launched by kernels, or damaged ids): the idle time before them may be booked "
+        f"to the wrong call. {recorder_of(facts.trace).export} if the program launches only from "
+        "the host.",
     )
 
 
@@ -204,7 +204,7 @@ def lost_events(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qual
     return quality_note(
         "warning",
         "recorder_reported_loss",
-        f"The recorder says events are missing: “{quoted}”. Totals may be too low. "
+        f"The recorder reports missing events: “{quoted}”. Totals may be too low. "
         "Record a shorter stretch.",
     )
 
@@ -257,7 +257,7 @@ def overlap_on_stream(
     return quality_note(
         "info",
         "stream_overlap",
-        f"{count:,} kernels begin before the one before them on the same stream ends "
+        f"{count:,} kernels begin before the previous one on the same stream has ended "
         "(programmatic dependent launch, or branches of a graph); overlapping time counts once.",
     )
 

@@ -46,8 +46,8 @@ def no_gpu_work(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qual
         return quality_note(
             "error",
             "no_gpu_work",
-            f"The file is cut off, and before the end there is no GPU work, {what}. Copy or export "
-            "it again.",
+            f"The file is truncated, and what is left of it holds no GPU work: {what}. Copy or "
+            "export it again.",
         )
     why = (
         f"{recorder.api} was traced, but no kernel, copy or memset ran or was kept"
@@ -68,7 +68,7 @@ def idle_window(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Quali
     return quality_note(
         "error",
         "nothing_wanted",
-        "No GPU operation ran or was waited for in this window. Choose one inside the recorded "
+        "No GPU operation ran or was pending in this window. Choose a window inside the recorded "
         "GPU work.",
     )
 
@@ -76,7 +76,7 @@ def idle_window(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Quali
 def unused_devices(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     """Say which devices the verdict leaves out, and for how long."""
     clauses = [
-        f"GPU {d.device} had none during {share_text(d.unused_ns, d.duration_ns)} of it"
+        f"GPU {d.device} had none for {share_text(d.unused_ns, d.duration_ns)} of it"
         for d in ledger.devices
         if d.unused_ns >= NOTABLE_UNUSED_SHARE * max(d.duration_ns, 1)
     ]
@@ -92,9 +92,9 @@ def unused_devices(_facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Q
     return quality_note(
         "info",
         "unused_devices",
-        f"There was not work throughout the window: {first}{more}. The time "
-        "before a GPU's first and after its last operation is booked to host (nobody wanted "
-        f"anything of it) and left out of the verdict.{advice}",
+        f"Work did not fill the whole window: {first}{more}. The time before a "
+        "GPU's first operation and after its last is booked to host (nothing was submitted to "
+        f"that GPU) and left out of the verdict.{advice}",
     )
 
 
@@ -106,7 +106,7 @@ def one_operation(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     return quality_note(
         "error",
         "one_operation",
-        "The window holds a single GPU operation, so nothing on the timeline can be compared. "
+        "The window holds a single GPU operation, so there is nothing on the timeline to compare. "
         "Record more of the program, or examine the kernel with ncu.",
     )
 
@@ -131,7 +131,7 @@ def unexplained(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Quali
             reasons[reason] = reasons.get(reason, 0) + ns
     main = max(reasons, key=lambda r: reasons[r])
     advice = (
-        "The bandwidth rules tell what the migrations cost."
+        "The bandwidth findings show what the migrations cost."
         if main == DETAILS[Detail.MANAGED_MEMORY]
         else f"Record again with: {recorder_of(facts.trace).again}"
     )
@@ -159,8 +159,8 @@ def queued_before(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
         level,
         "left_over",
         f"{left:,} of {len(facts.launches):,} GPU operations were submitted before the recording "
-        "of the host began, so nothing tells why they came when they did. The window begins "
-        f"behind them: {_busy_text(busy_in, inside)}. With them: "
+        "of the host began, so nothing shows why they ran when they did. The window starts "
+        f"after them: {_busy_text(busy_in, inside)}. Including them: "
         f"{_busy_text(busy, whole * len(ledger.devices))}.",
     )
 
@@ -213,8 +213,8 @@ def one_iteration(
     return quality_note(
         "info",
         "one_iteration",
-        f"The window is one of {len(iterations)} iterations; whether the others are like it is "
-        "not part of this answer.",
+        f"The window is one of {len(iterations)} iterations; this answer does not say whether "
+        "the others are like it.",
     )
 
 
@@ -235,6 +235,6 @@ def window_is_small_part(
     return quality_note(
         "info",
         "window_is_small_part",
-        f"GPU work was recorded during {time_text(ledger.window.duration_ns)} of "
+        f"GPU work was recorded for {time_text(ledger.window.duration_ns)} of "
         f"{time_text(longest)}; start-up and tear-down around it are not part of the window.",
     )

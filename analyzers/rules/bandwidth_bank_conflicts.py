@@ -1,4 +1,4 @@
-"""Accesses to shared memory that have to wait for each other, because they meet in one bank.
+"""Accesses to shared memory that have to wait for each other, because they fall into the same bank.
 
 What it looks for:
     Counters by which bank conflicts make up 10 % or more of the wavefronts of shared memory:
@@ -51,9 +51,11 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return finding(
         loss,
         ledger,
-        f"repeat accesses to shared memory: {ratio:.0f} % of its wavefronts are bank conflicts",
-        formula="time * conflicts / wavefronts * weight of shared memory, busy to m / max(c, m)",
+        f"repeat accesses to shared memory: {ratio:.0f} % of its wavefronts are due to bank "
+        "conflicts",
+        formula="time * conflicts / wavefronts * weight of shared memory, from its busy share to "
+        "m / max(c, m)",
         advice="Pad or swizzle the tile, so that a column's elements lie in different banks.",
         does_not_apply_when="the kernel does not wait for shared memory.",
-        evidence=(Evidence(name="conflicts of all wavefronts", value=ratio, unit="pct"),),
+        evidence=(Evidence(name="wavefronts due to conflicts", value=ratio, unit="pct"),),
     )

@@ -18,7 +18,7 @@ When it does not apply:
 
 A memory at its limit does useful work, and no counter tells how many of its bytes are needed. So
 the loss lies between nothing and the time in which device memory was busy beyond compute, and the
-middle is booked. Bytes that uncoalesced accesses fetch in vain are left to their own rule.
+middle is booked. Bytes that uncoalesced accesses fetch needlessly are left to their own rule.
 
 Shown by:
     tests/counter_scenarios.py, ``dram_bound``
@@ -49,10 +49,10 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return finding(
         loss,
         ledger,
-        f"use {busy:.0f} % of device memory's bandwidth (the limit is near from "
-        f"{100 * AT_ROOF:.0f} % on)",
-        formula="time * (d - c) / 2, from none to all of d - c; d: device memory's part of its "
-        "peak for bytes that are not fetched in vain",
+        f"use {busy:.0f} % of device memory's bandwidth ("
+        f"{100 * AT_ROOF:.0f} % and above is near the limit)",
+        formula="time * (d - c) / 2, from none to all of d - c; d: device memory's share of its "
+        "peak, without bytes that are fetched needlessly",
         advice="Move fewer bytes: fuse element-wise kernels, or use smaller types.",
         does_not_apply_when="the kernels already move each byte only once.",
         evidence=(Evidence(name="device memory", value=busy, unit="pct"),),

@@ -2,7 +2,7 @@
 
 What it looks for:
     Samples of the GPU's metrics in which reading and writing device memory together reach 80 %
-    of the peak while a kernel runs. A sample speaks for the time since the sample before it.
+    of the peak while a kernel runs. A sample covers the time since the previous one.
 
 Why it is slow:
     No kernel gets more bytes per second than the memory delivers. More threads, more blocks and
@@ -53,10 +53,10 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     if not facts.trace.count("gpu_metrics"):
         return Skipped(f"the GPU's metrics were not sampled; {metrics}")
     if traffic(facts).empty:
-        return Skipped(f"no metric of device memory in percent was sampled; {metrics}")
+        return Skipped(f"no device-memory metric in percent was sampled; {metrics}")
     at_limit = saturated(facts, ledger)
     if not at_limit:
-        return Skipped(f"which GPU the metrics belong to is not recorded; {metrics}")
+        return Skipped(f"the recording does not say which GPU the metrics belong to; {metrics}")
     lost_ns = sum(spans.total for spans in at_limit.values())
     if not is_notable(ledger, lost_ns):
         return Clear()
@@ -64,7 +64,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     highest = highest_pct(facts, ledger)
     return Finding(
         title=(
-            f"Device memory was at {SATURATED_PCT:.0f} % of its peak or above during "
+            f"Device memory was at {SATURATED_PCT:.0f} % of its peak or above for "
             f"{time_text(lost_ns)} of {time_text(kernel_ns)} of kernel time, "
             f"{ledger.share(lost_ns)}"
         ),

@@ -49,9 +49,10 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return finding(
         loss,
         ledger,
-        f"keep a data stage of L1 and shared memory {busy:.0f} % busy (the limit is near from "
-        f"{100 * AT_ROOF:.0f} % on)",
-        formula="time * (l1 - c) / 2, from none to all of l1 - c; l1: the stage's part of its peak",
+        f"keep a data stage of L1 and shared memory {busy:.0f} % busy ("
+        f"{100 * AT_ROOF:.0f} % and above is near the limit)",
+        formula="time * (l1 - c) / 2, from none to all of l1 - c; l1: the stage's share of its "
+        "peak",
         advice="Make each access serve more bytes: coalesce it, or keep values in registers.",
         does_not_apply_when="each wavefront is full, as in a tuned matrix multiplication.",
         evidence=(Evidence(name="L1 data stage", value=busy, unit="pct"),),

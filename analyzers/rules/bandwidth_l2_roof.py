@@ -13,11 +13,11 @@ What to try:
     what is read, wider loads, fewer atomics on one address.
 
 When it does not apply:
-    When the accesses are uncoalesced: mend those first, which another rule counts before this.
+    When the accesses are uncoalesced: fix those first; another rule counts them before this one.
 
 A memory at its limit does useful work, and no counter tells how many of its bytes are needed. So
 the loss lies between nothing and the time in which the cache was busy beyond compute, and the
-middle is booked. Sectors that uncoalesced accesses move in vain are left to their own rule.
+middle is booked. Sectors that uncoalesced accesses move needlessly are left to their own rule.
 
 Shown by:
     tests/counter_scenarios.py, ``l2_bound``
@@ -48,10 +48,10 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return finding(
         loss,
         ledger,
-        f"use {busy:.0f} % of the L2 cache's bandwidth (the limit is near from "
-        f"{100 * AT_ROOF:.0f} % on)",
-        formula="time * (l2 - c) / 2, from none to all of l2 - c; l2: the L2 cache's part of its "
-        "peak for sectors that are not moved in vain",
+        f"use {busy:.0f} % of the L2 cache's bandwidth ("
+        f"{100 * AT_ROOF:.0f} % and above is near the limit)",
+        formula="time * (l2 - c) / 2, from none to all of l2 - c; l2: the L2 cache's share of its "
+        "peak, without sectors that are moved needlessly",
         advice="Read L2 less often: keep tiles in shared memory or registers.",
         does_not_apply_when="each byte is already read once per block.",
         evidence=(Evidence(name="L2 cache", value=busy, unit="pct"),),

@@ -43,13 +43,13 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     if prefetches(facts):
         return Skipped(
-            "the program prefetches unified memory, and which migrations were prefetches and "
-            "which were page faults is not told"
+            "the program prefetches unified memory, and the recording does not say which "
+            "migrations were prefetches and which were page faults"
         )
     return Finding(
         title=(
             f"{count_text(len(loss.operations), 'migration')} of unified memory "
-            f"({size_text(loss.size_bytes)}) came to the {gpus(ledger)} during kernels, which may "
+            f"({size_text(loss.size_bytes)}) moved to the {gpus(ledger)} during kernels, which may "
             f"have waited for the pages: {time_text(loss.ns)}, {ledger.share(loss.ns)}"
         ),
         row=Row.KERNEL,
@@ -61,6 +61,6 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         ),
         evidence=(
             Evidence(name="bytes migrated during kernels", value=loss.size_bytes, unit="bytes"),
-            *copy_evidence(loss, "time beside a kernel"),
+            *copy_evidence(loss, "time alongside a kernel"),
         ),
     )

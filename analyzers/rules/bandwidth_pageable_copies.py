@@ -46,7 +46,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         row=Row.TRANSFER,
         lost_ns=loss.ns,
         confidence=Confidence.MEASURED,
-        advice="Pin the host memory and copy asynchronously while the previous batch is computed.",
+        advice="Pin the host memory and copy asynchronously while the previous batch is being "
+        "computed.",
         does_not_apply_when="the data is copied once; pinning it would cost more.",
         evidence=(
             Evidence(name="achieved rate", value=loss.bytes_per_s, unit="bytes_per_s"),

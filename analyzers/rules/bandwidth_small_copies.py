@@ -12,7 +12,7 @@ What to try:
     kernel arguments.
 
 When it does not apply:
-    When there are few of them: the loss in question is shown.
+    When there are few of them: the finding shows how much they cost.
 
 Shown by:
     traces/synthetic/synthetic_bandwidth.sqlite

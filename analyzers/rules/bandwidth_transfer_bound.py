@@ -37,8 +37,8 @@ from analyzers.words import count_text, share_text, size_text, time_text
 
 CAUSE = Cause.BANDWIDTH
 NEEDS = ()  # copies or memsets: a recording with either can answer
-ADVICE = "Copy the next part on a stream of its own while the current one is computed."
-ADVICE_FOR_MEMSETS = "Leave out each memset of memory that is overwritten before it is read."
+ADVICE = "Copy the next part on a stream of its own while the current one is being computed."
+ADVICE_FOR_MEMSETS = "Drop every memset of memory that is overwritten before it is read."
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:

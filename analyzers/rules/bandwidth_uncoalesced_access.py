@@ -1,4 +1,4 @@
-"""Global memory that is read or written in pieces of which most bytes are not used.
+"""Global memory that is read or written in pieces most of whose bytes are not used.
 
 What it looks for:
     Counters by which global accesses move more 32-byte sectors than their instructions need:
@@ -55,15 +55,15 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return finding(
         loss,
         ledger,
-        f"move {wasted:.0f} % of the sectors of global memory in vain, because neighbouring "
+        f"move {wasted:.0f} % of their global-memory sectors needlessly, because neighbouring "
         "threads do not access neighbouring addresses",
-        formula="time * (1 - ideal / actual sectors) * weight of memory, from L2's part to "
-        "m / max(c, m), at most 1 - max(c, device memory that is needed)",
+        formula="time * (1 - ideal / actual sectors) * weight of memory, from L2's share to "
+        "m / max(c, m), at most 1 - max(c, share of device memory that is needed)",
         advice="Let neighbouring threads access neighbouring addresses, or go through shared "
         "memory.",
         does_not_apply_when="the accesses are look-ups in a table that stays in the caches.",
         evidence=(
-            Evidence(name="sectors in vain", value=wasted, unit="pct"),
+            Evidence(name="wasted sectors", value=wasted, unit="pct"),
             Evidence(name="memory throughput", value=memory, unit="pct"),
         ),
     )

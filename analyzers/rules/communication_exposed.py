@@ -52,7 +52,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         row=Row.COMMUNICATION,
         lost_ns=lost_ns,
         confidence=Confidence.MEASURED,
-        advice="Start collectives earlier, on a stream of their own, beside compute.",
+        advice="Start collectives earlier, on a stream of their own, so that they overlap compute.",
         does_not_apply_when="a collective waits for a late rank; look at that rank's recording.",
         evidence=(
             Evidence(name="collectives", value=len(rows), unit="count"),

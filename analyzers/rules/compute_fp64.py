@@ -5,8 +5,8 @@ What it looks for:
     the 32-bit one stays below 60 %.
 
 Why it is slow:
-    GPUs of data centres compute half as many 64-bit results as 32-bit ones per clock, all others
-    one 32nd or one 64th. A constant such as ``0.5`` without an ``f`` is enough to get there.
+    Data-centre GPUs compute half as many 64-bit results as 32-bit ones per clock, all others a
+    32nd or a 64th. A constant such as ``0.5`` without an ``f`` is enough to get there.
 
 What to try:
     Use 32-bit numbers and constants (``0.5f``, ``sqrtf``) where the precision allows it; keep
@@ -49,8 +49,9 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         loss,
         ledger,
         f"keep the 64-bit pipe {busy:.0f} % busy; 32-bit arithmetic is {ratio:.0f} times as fast "
-        "here",
-        formula="time * 64-bit pipe's part of its peak * (1 - 1 / ratio of 32-bit to 64-bit speed)",
+        "on this GPU",
+        formula="time * 64-bit pipe's share of its peak * (1 - 1 / ratio of 32-bit to 64-bit "
+        "speed)",
         advice="Use 32-bit numbers and constants where the precision allows it.",
         does_not_apply_when="the result needs 64 bits.",
         evidence=(

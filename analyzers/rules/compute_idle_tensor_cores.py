@@ -48,8 +48,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return finding(
         loss,
         ledger,
-        f"multiply matrices on ordinary units, {busy:.0f} % busy, and leave tensor cores idle",
-        formula="time * multiply-add pipe's part of its peak * 1/2",
+        f"multiply matrices on ordinary units ({busy:.0f} % busy) and leave the tensor cores idle",
+        formula="time * multiply-add pipe's share of its peak * 1/2",
         advice="Use 16-bit types, or allow TF32, and pad sizes to multiples of 8.",
         does_not_apply_when="the result needs all 32 bits.",
         evidence=(Evidence(name="multiply-add pipe", value=busy, unit="pct"),),

@@ -48,7 +48,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         advice="Find what the stream waits for, and record that event earlier or drop the wait.",
         does_not_apply_when="it waits for another GPU or node; look at that one's recording.",
         evidence=(
-            Evidence(name="operations concerned", value=count, unit="count"),
+            Evidence(name="operations affected", value=count, unit="count"),
             *largest_gaps(facts, segments, "idle before"),
         ),
     )

@@ -9,7 +9,7 @@ What it looks for:
     rule never guesses, and names the command that would tell.
 
 Why it is slow:
-    A warp's 32 threads share one instruction. Where they branch apart, the paths run one after
+    A warp's 32 threads share one instruction. Where they diverge, the paths run one after
     the other, and lanes that are not on the path do nothing.
 
 What to try:
@@ -18,8 +18,8 @@ What to try:
 
 When it does not apply:
     When the kernel waits for memory anyway: idle lanes then cost little, and the estimate is
-    small. All lanes active is no aim in itself, either: a kernel that computes both sides of a
-    branch keeps them busy for nothing, so the time of both versions decides.
+    small. Full lanes are no goal in themselves, either: a kernel that computes both sides of a
+    branch keeps them busy for nothing, so compare the times of both versions.
 
 The loss is (1 - lanes / 32) × the launch's time × how much it is bound by compute, and never more
 than what device memory and L2 leave free.
@@ -47,16 +47,17 @@ SECTIONS = ("WarpStateStats", "SourceCounters", "SpeedOfLight")
 SAME = 0.5  # lanes; a difference within it says nothing
 UNIFORM_PCT = 99.0  # branches that part so few warps are not what idles lanes
 
-BRANCHES = "threads of a warp branch apart"
+BRANCHES = "threads of a warp take different branches"
 PREDICATED = "instructions are predicated off"
 PARTIAL_WARPS = "blocks do not fill their last warp"
-EARLY_EXIT = "threads leave early or work less than others"
-UNKNOWN = "what parts the threads was not counted"
+EARLY_EXIT = "some threads exit early or have less work than others"
+UNKNOWN = "of something that was not counted"
 ADVICE = {
     BRANCHES: "Let neighbouring threads take the same path: sort or bucket the work by kind.",
-    PREDICATED: "Move work out of short conditions, so that fewer lanes compute for nothing.",
+    PREDICATED: "Move work out of short conditionals, so that fewer lanes compute for nothing.",
     PARTIAL_WARPS: "Choose a block size that is a multiple of 32.",
-    EARLY_EXIT: "Give every thread of a warp as much to do: compact what is left, or loop over it.",
+    EARLY_EXIT: "Give every thread of a warp the same amount of work: compact what is left, or "
+    "loop over it.",
     UNKNOWN: "Let neighbouring threads take the same path: sort or bucket the work by kind.",
 }
 
@@ -74,8 +75,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return finding(
         loss,
         ledger,
-        f"keep {lanes:.1f} of a warp's {THREADS_PER_WARP} lanes busy (few is below "
-        f"{FEW_LANES:.0f}), because {why}",
+        f"keep {lanes:.1f} of a warp's {THREADS_PER_WARP} lanes busy (below "
+        f"{FEW_LANES:.0f} is few), because {why}",
         formula="time * (1 - lanes / 32) * weight of compute, between c and c / max(c, m)",
         advice=ADVICE[why],
         does_not_apply_when=(

@@ -58,8 +58,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         lost_ns=lost_ns,
         confidence=Confidence.MEASURED,
         advice=(
-            "Keep the submitting thread free: do what it does there elsewhere or ahead of time; "
-            "input, in other processes."
+            "Keep the submitting thread free: do that work elsewhere or ahead of time, for example "
+            "by running the input pipeline in worker processes."
         ),
         culprit=mostly(largest, lost_ns),
         does_not_apply_when="the idle time lies between phases that you do not want to speed up.",

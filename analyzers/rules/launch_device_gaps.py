@@ -50,7 +50,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         title=(
             f"The {gpus(ledger)} paused {count_text(len(pauses), 'time')} between operations that "
             f"were already queued{in_graphs_text}: {time_text(pause)} each (median), "
-            f"{time_text(lost_ns)} in all, {ledger.share(lost_ns)}"
+            f"{time_text(lost_ns)} in total, {ledger.share(lost_ns)}"
         ),
         row=Row.LAUNCH,
         lost_ns=lost_ns,

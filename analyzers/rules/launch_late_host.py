@@ -54,7 +54,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         advice="Submit work earlier, and move host work off the submitting thread.",
         does_not_apply_when="the program has so little work that it never fills the queue.",
         evidence=(
-            Evidence(name="operations concerned", value=calls, unit="count"),
+            Evidence(name="operations affected", value=calls, unit="count"),
             *operators,
             *largest_gaps(facts, segments, "launch of"),
         ),

@@ -62,7 +62,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             "shapes or control flow change between repetitions, or a synchronisation sits inside."
         ),
         evidence=(
-            Evidence(name="launches concerned", value=len(launches), unit="count"),
+            Evidence(name="launches affected", value=len(launches), unit="count"),
             Evidence(name="kernels in one repetition", value=period, unit="count"),
             Evidence(name="median idle time for the launch", value=idle, unit="ns"),
             *operators,

@@ -47,7 +47,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     where, operators = mostly_in(facts, segments["launch"].to_numpy())
     return Finding(
         title=(
-            f"{count_text(len(launches), 'launch')} ran shorter than the {gpus(ledger)} had idled "
+            f"{count_text(len(launches), 'launch')} ran for less time than the {gpus(ledger)} "
+            "had been idle "
             f"before {'it' if len(launches) == 1 else 'them'}: median {time_text(duration)} of "
             f"work after {time_text(idle)} of waiting for the launch, "
             f"{ledger.share(lost_ns)}{where}"
@@ -61,7 +62,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         ),
         does_not_apply_when="the window is dominated by warm-up; choose a later iteration then.",
         evidence=(
-            Evidence(name="launches concerned", value=len(launches), unit="count"),
+            Evidence(name="launches affected", value=len(launches), unit="count"),
             Evidence(name="median duration", value=duration, unit="ns"),
             Evidence(name="median idle time for the launch", value=idle, unit="ns"),
             *operators,

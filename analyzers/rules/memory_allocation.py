@@ -2,7 +2,7 @@
 
 What it looks for:
     Idle time in which the submitting thread was inside an allocation (``cudaMalloc``, pinning
-    host memory, pools) or gave memory back.
+    host memory, pools) or freed memory.
 
 Why it is slow:
     These calls go to the driver and take tens of microseconds to milliseconds each.
@@ -45,7 +45,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return Finding(
         title=(
             f"The {gpus(ledger)} idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, while "
-            f"the host was allocating memory or giving it back, in {places}"
+            f"the host was allocating or freeing memory, in {places}"
             f"{', ' if culprit else ''}{culprit}"
         ),
         row=Row.MEMORY,

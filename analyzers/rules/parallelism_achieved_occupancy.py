@@ -58,9 +58,9 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         f"keep {achieved:.0f} % of a multiprocessor's warps resident{where}{by}",
         formula="time * (1 - achieved / possible warps), at most 1 - max(c, m)",
         advice=(
-            "Make blocks equally long, or launch more of them."
+            "Make blocks take equally long, or launch more of them."
             if could
-            else f"Lower what limits the warps: {limiter or 'registers, shared memory'}."
+            else f"Relax what limits the warps: {limiter or 'registers, shared memory'}."
         ),
         does_not_apply_when="each thread keeps several independent operations in flight.",
         evidence=(

@@ -48,9 +48,9 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return finding(
         loss,
         ledger,
-        f"have blocks for {per_sm:.0f} % of the multiprocessors only",
+        f"have blocks for only {per_sm:.0f} % of the multiprocessors",
         formula="time * (1 - blocks / multiprocessors)",
-        advice="Split the work into more blocks, or run small kernels beside each other.",
+        advice="Split the work into more blocks, or run small kernels concurrently.",
         does_not_apply_when="the program runs other kernels at the same time.",
         evidence=(Evidence(name="multiprocessors with a block", value=per_sm, unit="pct"),),
     )

@@ -51,9 +51,9 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return finding(
         loss,
         ledger,
-        f"keep the mean multiprocessor busy for {mean:.0f} % of the time of the busiest one",
+        f"keep the average multiprocessor busy for {mean:.0f} % as long as the busiest one",
         formula="time * (1 - mean / longest active cycles) * longest active / elapsed cycles",
         advice="Split long pieces of work, or start them first.",
         does_not_apply_when="other kernels run on the multiprocessors that are free.",
-        evidence=(Evidence(name="mean of the busiest", value=mean, unit="pct"),),
+        evidence=(Evidence(name="average, relative to the busiest", value=mean, unit="pct"),),
     )

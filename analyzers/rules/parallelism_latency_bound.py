@@ -57,8 +57,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return finding(
         loss,
         ledger,
-        f"keep compute {compute:.0f} % and memory {memory:.0f} % busy (waiting is hidden from "
-        f"{100 * BUSY:.0f} % on){why if stall else ''}",
+        f"keep compute {compute:.0f} % and memory {memory:.0f} % busy (from "
+        f"{100 * BUSY:.0f} % on, waiting is hidden){why if stall else ''}",
         formula="time * (1 - max(c, m) / 60 %)",
         advice="Give each thread more independent work, or keep more warps resident.",
         does_not_apply_when="a launch takes only a few microseconds.",

@@ -10,7 +10,7 @@ Why it is slow:
     often none, and the multiprocessor waits too.
 
 What to try:
-    Lower what limits: registers with ``__launch_bounds__`` or ``-maxrregcount`` (watch for
+    Relax what limits them: registers with ``__launch_bounds__`` or ``-maxrregcount`` (watch for
     spills), shared memory with smaller tiles, block size by a divisor of the warps that fit.
 
 When it does not apply:
@@ -49,7 +49,7 @@ ADVICE = {
     "registers": "Let the compiler use fewer registers (`__launch_bounds__`); watch for spills.",
     "shared memory": "Use smaller tiles in shared memory.",
     "block size": "Choose a block size that divides the warps a multiprocessor can hold.",
-    "blocks": "Use larger blocks: the number of blocks, not of warps, is what limits.",
+    "blocks": "Use larger blocks: the number of blocks, not of warps, is the limit.",
 }
 
 
@@ -59,7 +59,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Skipped(reason)
     if not occupancy_is_known(facts):
         return Skipped(
-            "the recording does not have the registers or the GPU's limits; "
+            "the recording lacks register counts or the GPU's limits; "
             f"{recorder_of(facts.trace).details}"
         )
     losses = kernel_losses(facts, ledger, Parallelism.LOW_OCCUPANCY)
@@ -74,8 +74,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return Finding(
         title=(
             f"{count_text(len(losses), 'launch')} can hold {occupancy:.0f} % of a "
-            f"multiprocessor's warps (low is below {LOW_OCCUPANCY_PCT:.0f} %), limited by "
-            f"{limiter}, during {ledger.share(alone_ns)}"
+            f"multiprocessor's warps (below {LOW_OCCUPANCY_PCT:.0f} % is low), limited by "
+            f"{limiter}, for {ledger.share(alone_ns)}"
         ),
         row=Row.KERNEL,
         lost_ns=lost_ns,
@@ -83,7 +83,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         advice=ADVICE[limiter],
         does_not_apply_when="each thread keeps several independent operations in flight.",
         evidence=(
-            Evidence(name="launches concerned", value=len(losses), unit="count"),
+            Evidence(name="launches affected", value=len(losses), unit="count"),
             Evidence(name="mean theoretical occupancy", value=occupancy, unit="pct"),
             *largest_kernels(facts, losses),
         ),

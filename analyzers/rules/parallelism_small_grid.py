@@ -61,7 +61,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return Finding(
         title=(
             f"{count_text(len(losses), 'launch')} had fewer blocks than {possessive} GPU has "
-            f"multiprocessors: on average {blocks:.0f} blocks for {sms:.0f}, during "
+            f"multiprocessors: on average {blocks:.0f} blocks for {sms:.0f} multiprocessors, for "
             f"{time_text(alone_ns)}, {ledger.share(alone_ns)}"
         ),
         row=Row.KERNEL,
@@ -70,7 +70,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         advice="Split the work of these kernels into at least as many blocks as multiprocessors.",
         does_not_apply_when="the problem is that small and nothing else could run beside it.",
         evidence=(
-            Evidence(name="launches concerned", value=len(losses), unit="count"),
+            Evidence(name="launches affected", value=len(losses), unit="count"),
             Evidence(name="mean blocks of these launches", value=blocks, unit="count"),
             Evidence(name="multiprocessors", value=sms, unit="count"),
             *largest_kernels(facts, losses),

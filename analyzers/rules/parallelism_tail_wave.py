@@ -58,8 +58,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Skipped(reason)
     if not occupancy_is_known(facts):
         return Skipped(
-            "the recording does not have the registers or the GPU's limits, so how many blocks "
-            f"fit is not known; {recorder_of(facts.trace).details}"
+            "the recording lacks register counts or the GPU's limits, so the number of blocks "
+            f"that fit is unknown; {recorder_of(facts.trace).details}"
         )
     losses = kernel_losses(facts, ledger, Parallelism.TAIL_WAVE)
     lost_ns = int(losses["lost_ns"].sum())
@@ -82,7 +82,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         advice="Choose a grid that fills whole waves, or loop over the work in a grid that fits.",
         does_not_apply_when="blocks differ much in length, so that they do not run in waves.",
         evidence=(
-            Evidence(name="launches concerned", value=len(losses), unit="count"),
+            Evidence(name="launches affected", value=len(losses), unit="count"),
             Evidence(name="mean full waves of these launches", value=waves, unit="count"),
             Evidence(name="mean blocks of the last wave", value=blocks, unit="count"),
             *largest_kernels(facts, losses),

@@ -43,6 +43,6 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         confidence=Confidence.MEASURED,
         advice="Remove the synchronise call, or wait later, when the result is needed.",
         does_not_apply_when="the host must see the result before it can decide what to run next.",
-        culprit=f"mostly after {count_text(loss.count, 'call')} of {loss.functions}",
+        culprit=f"mostly after {count_text(loss.count, 'call')} to {loss.functions}",
         evidence=loss.evidence,
     )

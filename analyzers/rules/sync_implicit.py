@@ -39,7 +39,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     it = "it" if len(ledger.devices) == 1 else "them"
     return Finding(
         title=(
-            f"{count_text(loss.count, 'call')} of {loss.functions} waited for the "
+            f"{count_text(loss.count, 'call')} to {loss.functions} waited for the "
             f"{gpus(ledger)} and {left_idle(loss, ledger, it)}"
         ),
         row=Row.SYNC,

@@ -10,7 +10,7 @@ Why it is slow:
 
 What to try:
     Keep the value on the GPU: accumulate losses there and read them once per epoch; replace
-    ``if tensor`` by ``torch.where``; avoid boolean indexing.
+    ``if tensor`` with ``torch.where``; avoid boolean indexing.
 
 When it does not apply:
     When the value decides what runs next and cannot be computed on the GPU.

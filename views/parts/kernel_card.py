@@ -42,7 +42,7 @@ def covered_words(report: Report) -> str:
         return ""
     covered, kernel_ns = int(joined["covered_ns"]), int(joined["kernel_ns"])
     return (
-        f"The counters of {visible(str(joined['name']), NAME_ROOM)} cover "
+        f"The counters in {visible(str(joined['name']), NAME_ROOM)} cover "
         f"{share_text(covered, kernel_ns)} of kernel time, {time_text(covered)} of "
         f"{time_text(kernel_ns)} ({report.window.label})."
     )
