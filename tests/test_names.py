@@ -23,13 +23,11 @@ WHY_LONG = "One file because "  # in the docstring of a file that is longer
 
 # What is left of an older way of naming and of larger files: both only get less.
 TO_RENAME = {
-    "benchmarks": 8,
     "cli": 2,
     "timeline": 45,
     "views/shared": 5,
 }
 TO_SPLIT = {
-    "benchmarks/whatif.py",
     "tests/test_capture.py",
     "tests/test_counters.py",
     "tests/test_joining.py",
@@ -40,7 +38,6 @@ TO_SPLIT = {
     "tests/test_telemetry.py",
     "tests/test_timeline.py",
     "tests/test_torch_profiler.py",
-    "tests/test_whatif.py",
     "timeline/index.py",
     "timeline/recording_lanes.py",
     "timeline/view.py",

@@ -22,13 +22,7 @@ from analyzers.whatif.tables import (
     Calls,
     WaitTargets,
 )
-from analyzers.whatif.typical import (
-    LATENCY_NS,
-    MAX_LAG_NS,
-    WAKE_UP_NS,
-    TypicalTimes,
-    typical_mean,
-)
+from analyzers.whatif.typical import LATENCY_NS, MAX_LAG_NS, WAKE_UP_NS, TypicalTimes, typical_mean
 from analyzers.whatif.wait_targets import MeasuredWaits, measured_waits
 
 SLOW_CALL_NS = 50_000  # launch calls take 2 to 20 µs; a longer one does more than launch

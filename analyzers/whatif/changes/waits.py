@@ -10,14 +10,7 @@ from analyzers.cuda_names import Call
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause
 from analyzers.intervals import Array
-from analyzers.whatif.changes.change import (
-    CALL_NS,
-    SMALL_BYTES,
-    Change,
-    Reach,
-    Result,
-    copies_of,
-)
+from analyzers.whatif.changes.change import CALL_NS, SMALL_BYTES, Change, Reach, Result, copies_of
 from analyzers.whatif.graph import Graph
 from analyzers.whatif.tables import NOTHING
 from analyzers.whatif.typical import WAKE_UP_NS
