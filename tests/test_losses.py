@@ -2,42 +2,18 @@
 
 import numpy as np
 
-from analyzers.finding import Clear, Finding, Row
+from analyzers.finding import Clear, Row
 from analyzers.rules import (
-    bandwidth_managed_memory,
-    bandwidth_pageable_copies,
-    bandwidth_small_copies,
-    bandwidth_transfer_bound,
     communication_exposed,
     host_starvation,
-    launch_device_gaps,
     launch_late_host,
-    launch_missing_graph,
     launch_small_kernels,
     sync_host_waits,
     sync_small_readbacks,
 )
 from collectors.schema import CopyKind, MemoryKind
+from tests.losses_helpers import LAUNCH_RULES, found, numbers
 from tests.traces_in_memory import account, build
-
-LAUNCH_RULES = (
-    launch_device_gaps,
-    launch_late_host,
-    launch_missing_graph,
-    launch_small_kernels,
-)
-
-
-def found(rules, facts, ledger):
-    """Return the findings of some rules by the last word of their module's name."""
-    outcomes = {rule.__name__.partition("rules.")[2]: rule.check(facts, ledger) for rule in rules}
-    return {name: o for name, o in outcomes.items() if isinstance(o, Finding)}
-
-
-def numbers(count, first=1):
-    """Correlation ids."""
-    return np.arange(first, first + count)
-
 
 # --- launches -------------------------------------------------------------------------------
 
@@ -212,135 +188,6 @@ def test_a_kernel_is_small_against_its_launch_not_against_other_idle_time(tmp_pa
     ledger = account(facts)
     assert ledger.total_ns(Row.HOST) > ledger.total_ns(Row.LAUNCH)
     assert launch_small_kernels.check(facts, ledger) == Clear()
-
-
-# --- transfers ------------------------------------------------------------------------------
-
-
-def copied(tmp_path, start_us, duration_us, *, kernel_us=1_000, **more):
-    """One kernel from 0 to ``kernel_us``, and copies of pageable memory, 1 kB for each µs."""
-    size = 1_000 * np.broadcast_to(duration_us, np.shape(start_us))
-    return build(
-        tmp_path,
-        kernels={"start_us": [0], "duration_us": kernel_us},
-        copies={
-            "start_us": start_us,
-            "duration_us": duration_us,
-            "stream": 8,
-            "source_kind": MemoryKind.PAGEABLE,
-            "bytes": size,
-            **more,
-        },
-    )
-
-
-def test_only_copies_that_ran_alone_are_counted(tmp_path):
-    # Nine copies behind the kernel, one after it.
-    facts = copied(tmp_path, 100 * np.arange(1, 11), [90] * 9 + [100])
-    finding = bandwidth_pageable_copies.check(facts, account(facts))
-    assert finding.lost_ns == 100_000
-    assert finding.title.startswith("1 copy of pageable memory moved 100 kB at 1 GB/s")
-    assert [e.value for e in finding.evidence if e.unit == "ns"] == [100_000]
-
-
-def test_a_copy_counts_with_the_part_that_ran_alone_in_the_window(tmp_path):
-    # From 900 to 1,900 µs; the kernel covers the first 100 µs, the window ends at 1,400.
-    facts = copied(tmp_path, [900], [1_000])
-    finding = bandwidth_pageable_copies.check(facts, account(facts, 0, 1_400))
-    assert finding.lost_ns == 400_000
-    assert "moved 400 kB at 1 GB/s" in finding.title
-    assert finding.evidence[1].value == 400_000
-    assert "1 MB" in finding.evidence[1].name
-
-
-def test_the_mean_size_is_that_of_the_small_copies_that_ran_alone(tmp_path):
-    facts = copied(
-        tmp_path,
-        [10, 500, 1_000, 1_100],
-        [90, 90, 90, 90],
-        bytes=[60_000, 60_000, 1_000, 3_000],
-    )
-    finding = bandwidth_small_copies.check(facts, account(facts))
-    assert "2 copies of at most 64 KiB, 2 kB on average" in finding.title
-
-
-def test_migrations_beside_a_kernel_are_not_counted_as_alone(tmp_path):
-    facts = copied(
-        tmp_path, [100, 1_000], [800, 500], kind=CopyKind.MANAGED_HOST_TO_DEVICE, bytes=4_096
-    )
-    finding = bandwidth_managed_memory.check(facts, account(facts))
-    assert finding.lost_ns == 500_000
-    assert finding.title.startswith("1 migration of unified memory moved 4.10 kB")
-
-
-def test_a_small_copy_beside_a_large_one_leaves_the_time_to_the_large_one(tmp_path):
-    facts = copied(
-        tmp_path, [1_000, 1_100], [900, 500], bytes=[1_000_000, 4], stream=[8, 9], kernel_us=100
-    )
-    ledger = account(facts, 1_000)
-    assert bandwidth_small_copies.check(facts, ledger) == Clear()
-    assert bandwidth_pageable_copies.check(facts, ledger).lost_ns == 900_000
-
-
-def test_memsets_that_run_alone_are_found_without_any_copy(tmp_path):
-    facts = build(
-        tmp_path,
-        kernels={"start_us": [0], "duration_us": 500},
-        memsets={"start_us": [500], "duration_us": 500, "bytes": 100_000_000},
-    )
-    finding = bandwidth_transfer_bound.check(facts, account(facts))
-    assert "copies" not in bandwidth_transfer_bound.NEEDS
-    assert finding.lost_ns == 500_000
-    assert finding.title == (
-        "Memsets ran alone for 500 µs, 50 % of the window: 100 MB in 1 memset at 200 GB/s"
-    )
-    assert "memset" in finding.advice
-
-
-def test_the_main_direction_is_the_one_with_most_time_alone(tmp_path):
-    # The upload is long, but behind the kernel.
-    facts = copied(
-        tmp_path,
-        [0, 1_000],
-        [900, 300],
-        kind=[CopyKind.HOST_TO_DEVICE, CopyKind.DEVICE_TO_HOST],
-        source_kind=MemoryKind.PINNED,
-        destination_kind=MemoryKind.PINNED,
-    )
-    title = bandwidth_transfer_bound.check(facts, account(facts)).title
-    assert title.startswith("Copies ran alone for 300 µs")
-    assert title.endswith("device to host, 300 kB in 1 copy at 1 GB/s")
-
-
-def test_mostly_is_said_from_half_of_the_time_on(tmp_path):
-    kinds = [CopyKind.HOST_TO_DEVICE, CopyKind.DEVICE_TO_HOST, CopyKind.DEVICE_TO_DEVICE]
-    pinned = {"source_kind": MemoryKind.PINNED, "destination_kind": MemoryKind.PINNED}
-    facts = copied(tmp_path, [1_000, 1_200, 1_400], [200, 200, 240], kind=kinds, **pinned)
-    title = bandwidth_transfer_bound.check(facts, account(facts)).title
-    assert "mostly" not in title
-    assert "38 % of it device to device" in title
-
-
-def test_a_copy_of_unknown_size_is_no_small_read_back(tmp_path):
-    begin = 100 * np.arange(10)
-    facts = build(
-        tmp_path,
-        kernels={"start_us": begin, "duration_us": 20, "correlation_id": numbers(10)},
-        copies={
-            "start_us": begin + 20,
-            "duration_us": 5,
-            "kind": CopyKind.DEVICE_TO_HOST,
-            "bytes": -1,
-            "correlation_id": numbers(10, 101),
-        },
-        api_calls={
-            "start_us": np.concatenate((begin - 2, begin + 3)),
-            "duration_us": np.repeat([1, 40], 10),
-            "correlation_id": np.concatenate((numbers(10), numbers(10, 101))),
-            "name": ["cudaLaunchKernel"] * 10 + ["cudaMemcpy"] * 10,
-        },
-    )
-    assert sync_small_readbacks.check(facts, account(facts)) == Clear()
 
 
 # --- the host -------------------------------------------------------------------------------

@@ -29,10 +29,6 @@ TO_RENAME = {
 }
 TO_SPLIT = {
     "tests/test_capture.py",
-    "tests/test_counters.py",
-    "tests/test_joining.py",
-    "tests/test_ledger.py",
-    "tests/test_losses.py",
     "tests/test_ncu.py",
     "tests/test_nsys.py",
     "tests/test_telemetry.py",

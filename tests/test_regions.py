@@ -15,7 +15,7 @@ from analyzers.ledger.ledger import build_ledger
 from analyzers.ledger.regions import INNER_RANGES, OPERATORS, OUTSIDE, RANGES, region_matrix
 from collectors import open_trace
 from tests import counter_scenarios, scenarios
-from tests.test_joining import DIVERGENT, IDLE, joined_ledger, profiled
+from tests.joining_helpers import DIVERGENT, IDLE, joined_ledger, profiled
 from tests.traces_in_memory import account, build, forget
 
 US = 1_000
