@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from reports.document import Block, Cell, Document, DocumentTable, Place, Sentence, TableColumn
@@ -88,6 +87,9 @@ def tool_words(recorded_as: str, tool_version: str) -> str:
 
 def program_version() -> str:
     """Return the version of whyslow that is installed."""
+    # Slow to import, and only a whole report says it.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("whyslow")
     except PackageNotFoundError:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.style import Style
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common.text import printable
-from reports.document import Bar, Block, Document, DocumentTable, Figure, Section, Sentence
+from reports.document import Bar, Block, Cell, Document, DocumentTable, Figure, Section, Sentence
 from reports.numbers import pieces
 
 UNLIMITED = 100_000  # columns; a pipe gets each sentence and each row on one line
@@ -22,6 +23,8 @@ MAX_PROSE = 110  # columns of a sentence; longer lines are hard to read
 MAX_BAR = 100  # columns of a figure
 INDENT, LEAD_INDENT = 2, 3  # of what stands below a heading; of what belongs to a lead
 HANG = 2  # further columns of a sentence's other lines
+COLUMN_GAP = 2  # columns between those of a table
+MIN_WORDS = 8  # columns that words of a table keep while its numbers stay on one line
 NAME_GAP = 2  # columns between the name of a bar, the bar, and its number
 STYLES = {
     "lead": Style(bold=True),
@@ -131,10 +134,11 @@ class _TerminalWriter:
     def _table(self, table: DocumentTable, indent: int) -> None:
         if table.name:
             self._line(Text(" " * indent) + Text(printable(table.name), _TABLE_NAME))
+        numbers_fit = _numbers_fit(table, self._console.width - indent)
         grid = Table(
             box=None,
             pad_edge=False,
-            padding=(0, 2, 0, 0),
+            padding=(0, COLUMN_GAP, 0, 0),
             header_style=Style(dim=True),
             show_header=any(column.name for column in table.columns),
         )
@@ -142,6 +146,7 @@ class _TerminalWriter:
             grid.add_column(
                 Text(printable(column.name)),
                 justify="right" if column.is_number else "left",
+                no_wrap=column.is_number and numbers_fit,
                 overflow="fold",
             )
         for row in table.rows:
@@ -167,7 +172,7 @@ class _TerminalWriter:
                 line.append(f"{printable(bar.name):<{names}}", Style(dim=True))
             elif len(figure.bars) > 1:
                 self._line(line + Text(printable(bar.name), _TABLE_NAME))
-            line.append_text(_bar_text(bar, low, scale))
+            line.append_text(_bar_text(bar, low, scale, room))
             if figure.is_waterfall:
                 line.append(f"{'':<{NAME_GAP}}{printable(bar.parts[-1].text)}")
             self._line(line)
@@ -176,17 +181,28 @@ class _TerminalWriter:
 def _are_apart(before: Block | None, block: Block) -> bool:
     """Return whether a line is left free between two blocks: around a table, but for its bars."""
     if before is None or isinstance(before, Figure):
-        return False
+        return before is not None and before.is_waterfall
     return isinstance(before, DocumentTable) or isinstance(block, DocumentTable)
 
 
-def _bar_text(bar: Bar, low: float, scale: float) -> Text:
-    """Return the coloured cells of a bar; a part that is not nothing has at least one."""
+def _numbers_fit(table: DocumentTable, width: int) -> bool:
+    """Return whether all numbers can stay on one line, so that only words are wrapped."""
+    rows = (tuple(Cell(text=c.name) for c in table.columns), *table.rows)
+    widths = [max(cell_len(row[n].text) for row in rows) for n in range(len(table.columns))]
+    needed = [
+        taken if column.is_number else min(taken, MIN_WORDS)
+        for column, taken in zip(table.columns, widths, strict=True)
+    ]
+    return sum(needed) + COLUMN_GAP * len(needed) <= width
+
+
+def _bar_text(bar: Bar, low: float, scale: float, room: int) -> Text:
+    """Return the coloured cells of a bar; a part that is not nothing has one, where it fits."""
     drawn, at = Text(), 0
     for part in bar.parts:
         left, right = sorted((part.start, part.end))
         begin = round((left - low) * scale)
-        end = max(round((right - low) * scale), begin + (right > left))
+        end = min(max(round((right - low) * scale), begin + (right > left)), room)
         drawn.append(" " * (begin - at))
         drawn.append("█" * (end - max(begin, at)), Style(color=part.color, dim=part.faint))
         at = max(at, end)
