@@ -1,16 +1,21 @@
 """Predictions: ranges hold what a change really wins, and say what they assume."""
 
 import json
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analyzers.facts.facts import build_facts
 from analyzers.facts.windows import choose_window, find_iterations
+from analyzers.whatif.build import build_graph
+from analyzers.whatif.changes import make_changes
+from analyzers.whatif.changes.change import Reach
 from analyzers.whatif.whatif import MIN_UNCERTAINTY, WhatIf, explore, what_if
-from benchmarks import whatif
+from benchmarks import change_experiments, whatif
 from benchmarks.simulated import families
 from benchmarks.simulated.cases import COLLECTIVE, Maker, loop, one_thread
 from benchmarks.simulated.program import Copy, Kernel, Manage, Range, Wait, Work
@@ -21,9 +26,11 @@ from tests.whatif_helpers import MS, OPERATIONS, US, about, explored, facts_of, 
 SAMPLES = Path(__file__).parents[1] / "traces" / "synthetic"
 
 
-@pytest.mark.parametrize("experiment", whatif.EXPERIMENTS, ids=lambda e: e.change)
+@pytest.mark.parametrize("experiment", change_experiments.EXPERIMENTS, ids=lambda e: e.change)
 def test_ranges_hold_what_a_change_really_wins(experiment):
-    results = [r for seed in range(6) if (r := whatif.outcome(experiment, 1_000 + seed))]
+    results = [
+        r for seed in range(6) if (r := change_experiments.outcome(experiment, 1_000 + seed))
+    ]
     told = [r for r in results if r.low_ns >= 0]
     assert len(told) >= len(results) // 2
     assert whatif.coverage(told) >= whatif.MIN_COVERAGE
@@ -232,6 +239,41 @@ def test_waiting_for_other_ranks_may_stay_exposed(tmp_path):
     # 10 times 900 µs of waiting at worst, and nothing but kernels at best.
     assert told.high_ns > 20 * MS + 9 * MS
     assert told.low_ns < 21 * MS
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        change_experiments.copies_both_ways,
+        change_experiments.collectives_between,
+        change_experiments.two_kernels,
+        families.tangled_steps,
+        families.memory_in_the_loop,
+    ],
+    ids=lambda p: p.__name__,
+)
+def test_a_change_leaves_the_recorded_graph_as_it_is(program, tmp_path):
+    facts = facts_of(tmp_path, program(Maker(1)).program)
+    graph = build_graph(facts)
+    tables = (getattr(graph, field.name) for field in fields(graph))
+    columns = [
+        column
+        for table in tables
+        if is_dataclass(table)
+        for column in (getattr(table, field.name) for field in fields(table))
+        if isinstance(column, np.ndarray)
+    ]
+    for column in columns:
+        column.flags.writeable = False  # writing to one now raises
+    reach = Reach(
+        calls=graph.calls.thread >= 0,
+        operations=np.ones(len(graph.operations), dtype=bool),
+        length_ns=int(graph.operations.stop.max()),
+    )
+    results = [result for _, result in make_changes(facts, graph, reach)]
+    changes = [change for result in results if isinstance(result, list) for change in result]
+    assert changes
+    assert all(change.best is not graph and change.worst is not graph for change in changes)
 
 
 def test_predictions_survive_json(tmp_path):

@@ -303,10 +303,6 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
             f"The replay misses the measured time by {share_text(error, 1)}: the recording lacks "
             "what decides when the GPU runs, so nothing is predicted."
         )
-    unknown = () if graph.typical.gap_is_known else (
-        "No two kernels of a stream followed each other at once, so their pause is not recorded: "
-        "a prediction's range allows for a third and for three times as much",
-    )  # fmt: skip
     return Replay(
         window=window,
         measured_ns=window.duration_ns,
@@ -325,18 +321,27 @@ def _replayed(facts: Facts, graph: Graph, window: Window) -> Replay:
         calls=int(replayed_calls.sum()),
         unlinked=int((inside & ~operations.linked).sum()),
         reason=reason,
-        assumptions=(
-            f"A launch reaches an idle GPU {abs(graph.typical.latency_ns) / 1e3:.1f} µs "
-            f"{'before' if graph.typical.latency_ns < 0 else 'after'} its call returns, kernels "
-            f"of a stream follow each other after {graph.typical.device_gap_ns / 1e3:.1f} µs",
-            "Host work, calls and GPU operations take as long as recorded; streams keep the order "
-            "in which work was submitted",
-            *unknown,
-            f"A prediction's range allows launch latency, device gap and wake-up to be "
-            f"{100 * VARIES:.0f} % shorter or longer, and adds {100 * MIN_UNCERTAINTY:.1f} % or "
-            "the replay's "
-            "error, never more than the gain itself",
-        ),
+        assumptions=_replay_assumptions(graph),
+    )
+
+
+def _replay_assumptions(graph: Graph) -> tuple[str, ...]:
+    """Return what the replay rests on, a sentence each."""
+    unknown = () if graph.typical.gap_is_known else (
+        "No two kernels of a stream followed each other at once, so their pause is not recorded: "
+        "a prediction's range allows for a third and for three times as much",
+    )  # fmt: skip
+    return (
+        f"A launch reaches an idle GPU {abs(graph.typical.latency_ns) / 1e3:.1f} µs "
+        f"{'before' if graph.typical.latency_ns < 0 else 'after'} its call returns, kernels "
+        f"of a stream follow each other after {graph.typical.device_gap_ns / 1e3:.1f} µs",
+        "Host work, calls and GPU operations take as long as recorded; streams keep the order "
+        "in which work was submitted",
+        *unknown,
+        f"A prediction's range allows launch latency, device gap and wake-up to be "
+        f"{100 * VARIES:.0f} % shorter or longer, and adds {100 * MIN_UNCERTAINTY:.1f} % or "
+        "the replay's "
+        "error, never more than the gain itself",
     )
 
 
