@@ -40,7 +40,8 @@ from collectors import open_trace
 from common.files import replacing
 from library import analyses, cache
 from timeline import store
-from timeline.view import Hits, Timeline
+from timeline.search import Hits
+from timeline.view import Timeline
 from views.server.tiles import answer
 
 SIZES = {"10 k": 0.00125, "1 M": 0.125, "10 M": 1.25}  # of ``make_export``: 8 M events are 1
@@ -235,7 +236,8 @@ def _tile_times(timeline: Timeline) -> Iterator[float]:
 
 
 def _search(timeline: Timeline, text: str) -> None:
-    Hits(timeline, text).step(0, -1, 1)
+    lanes = [p.lane for p in timeline.lanes if p.index is timeline.recording]
+    Hits(timeline.recording, lanes, text).step(0, -1, 1)  # a timeline keeps what it has searched
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

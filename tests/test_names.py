@@ -24,7 +24,6 @@ WHY_LONG = "One file because "  # in the docstring of a file that is longer
 # What is left of an older way of naming and of larger files: both only get less.
 TO_RENAME = {
     "cli": 2,
-    "timeline": 45,
     "views/shared": 5,
 }
 TO_SPLIT = {
@@ -32,11 +31,7 @@ TO_SPLIT = {
     "tests/test_ncu.py",
     "tests/test_nsys.py",
     "tests/test_telemetry.py",
-    "tests/test_timeline.py",
     "tests/test_torch_profiler.py",
-    "timeline/index.py",
-    "timeline/recording_lanes.py",
-    "timeline/view.py",
 }
 
 HOUSES = ("analyzers", "collectors", "views")

@@ -29,7 +29,7 @@ from library.cache import DATA_DIR_VARIABLE
 from library.sidecars import telemetry_beside
 from tests.view_fakes import SAMPLES
 from timeline.store import recording_index
-from timeline.telemetry import Aligned, Apart, align, telemetry_index
+from timeline.telemetry import ClockMismatch, ClockOffset, align, telemetry_index
 from timeline.view import Timeline
 from views.shared.places import recordings
 
@@ -494,7 +494,7 @@ moments = st.integers(2**40, 2**60)
 def test_samples_stand_where_they_were_taken(start, boot, length, offset):
     realtime = start + np.arange(0, length + SECOND, max(length // 50, 1_000_000), np.int64)[:2000]
     found = align(realtime, realtime - boot, start - offset, (offset, offset + length))
-    assert isinstance(found, Aligned)
+    assert isinstance(found, ClockOffset)
     assert np.array_equal(realtime - boot + found.offset_ns, realtime - (start - offset))
 
 
@@ -502,20 +502,20 @@ def test_a_clock_that_was_set_meanwhile_is_not_drawn_wrong():
     realtime = np.arange(0, 20 * SECOND, SECOND // 10)
     monotonic = realtime - np.where(realtime > 10 * SECOND, 3 * SECOND, 0)
     found = align(realtime, monotonic, 0, (8 * SECOND, 12 * SECOND))
-    assert found == Apart("the machine's clock was set by 3 s meanwhile")
+    assert found == ClockMismatch("the machine's clock was set by 3 s meanwhile")
 
 
 def test_a_clock_that_was_set_long_before_does_not_matter():
     realtime = np.arange(0, 60 * SECOND, SECOND // 10)
     monotonic = realtime - np.where(realtime > 10 * SECOND, 3 * SECOND, 0)
-    assert align(realtime, monotonic, 0, (40 * SECOND, 50 * SECOND)) == Aligned(3 * SECOND)
+    assert align(realtime, monotonic, 0, (40 * SECOND, 50 * SECOND)) == ClockOffset(3 * SECOND)
 
 
 def test_a_recording_without_a_date_and_one_of_another_day_are_not_aligned():
     realtime = np.arange(0, 10 * SECOND, SECOND)
-    assert isinstance(align(realtime, realtime, -1, (0, SECOND)), Apart)
-    assert isinstance(align(realtime, realtime, 10**18, (0, SECOND)), Apart)
-    assert isinstance(align(realtime[:0], realtime[:0], 0, (0, SECOND)), Apart)
+    assert isinstance(align(realtime, realtime, -1, (0, SECOND)), ClockMismatch)
+    assert isinstance(align(realtime, realtime, 10**18, (0, SECOND)), ClockMismatch)
+    assert isinstance(align(realtime[:0], realtime[:0], 0, (0, SECOND)), ClockMismatch)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analyzers.ledger.ledger import ROWS
-from timeline.index import Group
+from timeline.lane import Group
 
 # Colours by number: the ledger's rows first, so that a call that waits has the colour of waiting.
 COLORS = (

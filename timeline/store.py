@@ -14,7 +14,8 @@ from analyzers.facts.extent import first_event_ns
 from analyzers.facts.facts import Facts, build_facts
 from collectors.trace import Trace
 from library.cache import job_running
-from timeline.index import Index, IndexDamagedError, IndexWriter, publish
+from timeline.index import Index, IndexDamagedError, publish
+from timeline.index_writer import IndexWriter
 from timeline.places import recording_index_folder, window_index_folder
 from timeline.recording_lanes import write_recording
 from timeline.window_lanes import write_window
@@ -70,9 +71,9 @@ def window_index(stored: StoredAnalysis, origin_ns: int) -> Index:
     """
     target = window_index_folder(stored.folder)
     try:
-        found = Index.open(target)
-        if found.meta["origin_ns"] == origin_ns:
-            return found
+        index = Index.open(target)
+        if index.meta["origin_ns"] == origin_ns:
+            return index
     except IndexDamagedError:
         pass
     shutil.rmtree(target, ignore_errors=True)

@@ -24,14 +24,16 @@ from collectors.telemetry.schema import THROTTLE_WORDS
 from collectors.trace import Trace
 from library.cache import job_running
 from library.sidecars import telemetry_beside, telemetry_folder
-from timeline.index import NOTHING, Group, Index, IndexDamagedError, IndexWriter, Lane, publish
+from timeline.index import Index, IndexDamagedError, publish
+from timeline.index_writer import IndexWriter
+from timeline.lane import NOTHING, Group, Lane
 
 MAX_CLOCK_STEP_NS = 100_000_000  # one sample; daemons that slew a clock stay far below
 HELD_PERIODS = 3  # a sample says nothing about what comes later: its source may be gone
 AROUND_NS = 5_000_000_000  # samples this close to a recording tell how its clock stood
 
 
-class Shown(NamedTuple):
+class LaneColumn(NamedTuple):
     """A column that becomes a lane; ``before`` when a value is about the time since the last."""
 
     column: str
@@ -42,33 +44,33 @@ class Shown(NamedTuple):
 
 
 GPU_LANES = (
-    Shown("utilization_pct", "GPU in use", "%", before=True),
-    Shown("memory_utilization_pct", "memory busy", "%", before=True),
-    Shown("memory_used_bytes", "memory used", "B"),
-    Shown("process_memory_bytes", "memory used by the program", "B"),
-    Shown("power_w", "power", "W"),
-    Shown("sm_clock_mhz", "SM clock", "Hz", 1e6),
-    Shown("memory_clock_mhz", "memory clock", "Hz", 1e6),
-    Shown("temperature_c", "temperature", "°C"),
-    Shown("pcie_tx_bytes_per_s", "PCIe sent", "B/s"),
-    Shown("pcie_rx_bytes_per_s", "PCIe received", "B/s"),
+    LaneColumn("utilization_pct", "GPU in use", "%", before=True),
+    LaneColumn("memory_utilization_pct", "memory busy", "%", before=True),
+    LaneColumn("memory_used_bytes", "memory used", "B"),
+    LaneColumn("process_memory_bytes", "memory used by the program", "B"),
+    LaneColumn("power_w", "power", "W"),
+    LaneColumn("sm_clock_mhz", "SM clock", "Hz", 1e6),
+    LaneColumn("memory_clock_mhz", "memory clock", "Hz", 1e6),
+    LaneColumn("temperature_c", "temperature", "°C"),
+    LaneColumn("pcie_tx_bytes_per_s", "PCIe sent", "B/s"),
+    LaneColumn("pcie_rx_bytes_per_s", "PCIe received", "B/s"),
 )
-HOST_LANES = (Shown("cpu_pct", "CPU, all cores", "%", before=True),)
+HOST_LANES = (LaneColumn("cpu_pct", "CPU, all cores", "%", before=True),)
 PROCESS_LANES = (
-    Shown("cpu_pct", "program's CPU, 100 % a core", "%", before=True),
-    Shown("rss_bytes", "resident memory", "B"),
-    Shown("threads", "threads", ""),
+    LaneColumn("cpu_pct", "program's CPU, 100 % a core", "%", before=True),
+    LaneColumn("rss_bytes", "resident memory", "B"),
+    LaneColumn("threads", "threads", ""),
 )
 RATE_LANES = (  # counters that only grow, as what they grew by a second
-    Shown("read_bytes", "storage read", "B/s"),
-    Shown("written_bytes", "storage written", "B/s"),
-    Shown("voluntary_switches", "context switches, waiting", "/s"),
-    Shown("involuntary_switches", "context switches, core taken", "/s"),
+    LaneColumn("read_bytes", "storage read", "B/s"),
+    LaneColumn("written_bytes", "storage written", "B/s"),
+    LaneColumn("voluntary_switches", "context switches, waiting", "/s"),
+    LaneColumn("involuntary_switches", "context switches, core taken", "/s"),
 )
 
 
 @dataclass(frozen=True)
-class Aligned:
+class ClockOffset:
     """How to turn a sample's monotonic time into the recording's.
 
     Attributes:
@@ -79,7 +81,7 @@ class Aligned:
 
 
 @dataclass(frozen=True)
-class Apart:
+class ClockMismatch:
     """Why the two clocks cannot be aligned, as a sentence without its end."""
 
     reason: str
@@ -87,7 +89,7 @@ class Apart:
 
 def align(
     realtime: Array, monotonic: Array, start_utc_ns: int, span: tuple[int, int]
-) -> Aligned | Apart:
+) -> ClockOffset | ClockMismatch:
     """Find how samples lie on a recording's clock.
 
     Args:
@@ -97,18 +99,20 @@ def align(
         span: First and last moment of the recording, on its own clock.
     """
     if start_utc_ns < 0:
-        return Apart("the recording does not say when it began")
+        return ClockMismatch("the recording does not say when it began")
     begin, end = (start_utc_ns + moment for moment in span)
     near = (realtime >= begin - AROUND_NS) & (realtime <= end + AROUND_NS)
     covers = (realtime >= begin - AROUND_NS // 10) & (realtime <= end + AROUND_NS // 10)
     if not covers.any():
-        return Apart("it was sampled at another time than the recording, or on another clock")
-    apart = realtime[near] - monotonic[near]
-    step = int(apart.max() - apart.min())
+        return ClockMismatch(
+            "it was sampled at another time than the recording, or on another clock"
+        )
+    difference = realtime[near] - monotonic[near]
+    step = int(difference.max() - difference.min())
     if step > MAX_CLOCK_STEP_NS:
-        return Apart(f"the machine's clock was set by {time_text(step)} meanwhile")
+        return ClockMismatch(f"the machine's clock was set by {time_text(step)} meanwhile")
     nearest = int(np.argmin(np.abs(realtime[near] - begin)))
-    return Aligned(int(apart[nearest]) - start_utc_ns)
+    return ClockOffset(int(difference[nearest]) - start_utc_ns)
 
 
 def telemetry_index(trace: Trace) -> Index | None:
@@ -132,8 +136,8 @@ def add_telemetry_index(path: Path, trace: Trace, span: tuple[int, int]) -> None
     Raises:
         OSError: The disk cannot be written.
     """
-    target, found = telemetry_folder(trace.folder), telemetry_beside(path)
-    if found is None or target.exists():
+    target, samples = telemetry_folder(trace.folder), telemetry_beside(path)
+    if samples is None or target.exists():
         return
     fresh = target.parent / f".{uuid.uuid4().hex}"
     with job_running():
@@ -141,7 +145,7 @@ def add_telemetry_index(path: Path, trace: Trace, span: tuple[int, int]) -> None
         try:
             writer = IndexWriter(fresh)
             try:
-                _write(found, trace, span, writer)
+                _write(samples, trace, span, writer)
             finally:
                 writer.close()
             publish(fresh, target)
@@ -164,13 +168,13 @@ def _write(path: Path, trace: Trace, span: tuple[int, int], writer: IndexWriter)
 def _write_lanes(
     file: TelemetryFile, trace: Trace, span: tuple[int, int], writer: IndexWriter
 ) -> str:
-    """Write all lanes; returns why there are none, empty when there are."""
+    """Write all lanes; return why there are none, empty when there are."""
     moments = file.columns("host_samples", ["realtime_ns", "monotonic_ns"])
     realtime, monotonic = moments["realtime_ns"], moments["monotonic_ns"]
-    found = align(realtime, monotonic, trace.source.start_utc_ns, span)
-    if isinstance(found, Apart):
-        return found.reason
-    lanes = _Lanes(file, writer, found.offset_ns - span[0], span[1] - span[0])
+    clocks = align(realtime, monotonic, trace.source.start_utc_ns, span)
+    if isinstance(clocks, ClockMismatch):
+        return clocks.reason
+    lanes = _Lanes(file, writer, clocks.offset_ns - span[0], span[1] - span[0])
     for gpu in file.gpus():
         number, name = int(gpu["gpu"]), str(gpu["name"] or "")
         title = f"GPU {number} telemetry" + (f" · {name}" if name else "")
@@ -206,10 +210,10 @@ class _Lanes:
                 self.writer.counter(replace(lane, group=group), time, value)
 
     def of(
-        self, table: str, shown: tuple[Shown, ...], gpu: int = -1
+        self, table: str, columns: tuple[LaneColumn, ...], gpu: int = -1
     ) -> Iterator[tuple[Lane, Array, Array]]:
         """Yield the lanes of columns that are known somewhere."""
-        for lane, time, value in self._read(table, shown, gpu):
+        for lane, time, value in self._read(table, columns, gpu):
             if lane.before:
                 time, value = time[:-1], value[1:]
             yield self._cut(lane.label, lane.unit, time, value * lane.factor)
@@ -227,8 +231,8 @@ class _Lanes:
 
     def throttling(self, gpu: int) -> Iterator[tuple[Lane, Array, Array]]:
         """Yield a lane, 0 or 1, for each reason that held the clocks down."""
-        asked = (Shown("throttle_bits", "", ""),)
-        for _, time, value in self._read("gpu_samples", asked, gpu):
+        column = (LaneColumn("throttle_bits", "", ""),)
+        for _, time, value in self._read("gpu_samples", column, gpu):
             bits = np.clip(value, 0, 2**53).astype(np.int64)
             for bit, word in THROTTLE_WORDS.items():
                 if (bits & bit).any():
@@ -236,16 +240,16 @@ class _Lanes:
                     yield self._cut(f"clocks held down: {word}", "", time, held)
 
     def _read(
-        self, table: str, shown: tuple[Shown, ...], gpu: int = -1
-    ) -> Iterator[tuple[Shown, Array, Array]]:
-        names = ["realtime_ns", "monotonic_ns", *(s.column for s in shown)]
-        columns = self.file.columns(table, names, gpu=gpu)
-        time = columns["monotonic_ns"] + self.offset_ns
+        self, table: str, columns: tuple[LaneColumn, ...], gpu: int = -1
+    ) -> Iterator[tuple[LaneColumn, Array, Array]]:
+        names = ["realtime_ns", "monotonic_ns", *(c.column for c in columns)]
+        recorded = self.file.columns(table, names, gpu=gpu)
+        time = recorded["monotonic_ns"] + self.offset_ns
         order = np.argsort(time, kind="stable")
-        for lane in shown:
-            known = order[np.isfinite(columns[lane.column][order])]
-            if len(known):
-                yield lane, time[known], columns[lane.column][known]
+        for lane in columns:
+            rows = order[np.isfinite(recorded[lane.column][order])]
+            if len(rows):
+                yield lane, time[rows], recorded[lane.column][rows]
 
     def _cut(self, label: str, unit: str, time: Array, value: Array) -> tuple[Lane, Array, Array]:
         """Keep what lies in the timeline, and the sample that holds at its begin."""

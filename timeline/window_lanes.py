@@ -13,7 +13,8 @@ from analyzers.finding import CAUSE_OF_ROW, Row
 from analyzers.intervals import by_key
 from analyzers.ledger.ledger import DETAILS, ROWS
 from timeline.colors import COLOR_CODE, FINDINGS, ITERATION, ITERATIONS, PROGRAM, SEGMENTS
-from timeline.index import Group, IndexWriter, Lane
+from timeline.index_writer import IndexWriter
+from timeline.lane import Group, Lane
 
 if TYPE_CHECKING:
     from analyzers.report import Report
@@ -75,7 +76,7 @@ def _write_findings(
         for e in finding.evidence
         if e.start_ns >= 0
     }
-    found = pd.DataFrame(
+    table = pd.DataFrame(
         [
             (start - origin, end - origin, device, words(f.title), number, code_of[f.id])
             for (_, start, end, device), (number, f) in places.items()
@@ -83,13 +84,12 @@ def _write_findings(
         columns=["start", "end", "device", "name", "row", "color"],
     ).sort_values(["start", "end"], kind="stable")
     for device, group in groups.items():
-        its = found[(found["device"] == device).to_numpy()]
-        mine = {str(column): values.to_numpy() for column, values in its.items()}
-        if not len(mine["start"]):
+        of_device = table[(table["device"] == device).to_numpy()].drop(columns="device")
+        columns = {str(name): values.to_numpy() for name, values in of_device.items()}
+        if not len(of_device):
             continue
         lane = Lane(group=group, label="findings", kind=FINDINGS, table=FINDINGS)
-        del mine["device"]
-        writer.track(lane, 0, mine)
+        writer.track(lane, 0, columns)
 
 
 def _write_ledgers(

@@ -10,7 +10,7 @@ from analyzers.finding import Evidence
 from analyzers.recorder import recorder_of
 from collectors.errors import TraceError
 from library import cache
-from timeline.view import exactly
+from timeline.search import exact_text
 from views.components.timeline import (
     Alignment,
     CanvasEvent,
@@ -231,7 +231,7 @@ def _search_text(recording: RecordingView) -> str:
     """Return what the address wants to be searched for: a text, or one kernel by its digest."""
     if kernel := st.query_params.get("kernel", ""):
         names = recording.session.kernels()["name"]
-        return next((exactly(n, MAX_FIND) for n in names if digest(n) == kernel), "")
+        return next((exact_text(n, MAX_FIND) for n in names if digest(n) == kernel), "")
     return st.query_params.get("find", "")
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from analyzers.words import function_first, size_text, time_text
 from timeline.colors import FINDINGS, OPERATIONS, SEGMENTS
-from timeline.recording_lanes import operation_words, thread_labels
+from timeline.labels import operation_words, thread_labels
 from timeline.view import Timeline
 from views.parts.recording_view import RecordingView
 from views.server.tiles import short

@@ -20,8 +20,9 @@ from analyzers.ledger.ledger import ROWS
 from analyzers.words import share_text, time_text
 from collectors.schema import Array
 from timeline.colors import COLORS
-from timeline.index import Lane
-from timeline.view import Timeline, bin_edges
+from timeline.lane import Lane
+from timeline.marks import bin_edges
+from timeline.view import Timeline
 from views.shared.units import visible
 
 BINS = 700  # of a full view: about two pixels each on a common screen
