@@ -8,7 +8,7 @@ import pytest
 from captures import store
 from captures.store import Capture, Run, RunState, State
 from collectors.telemetry.file import TelemetryFile
-from tests.test_telemetry import SECOND, written
+from tests.telemetry_files import SECOND, written
 from tests.view_fakes import draw, library, open_sample, words
 from views.parts import capture_choices, capture_live
 from views.parts.capture_choices import COMMANDS_VARIABLE, pairs, parsed

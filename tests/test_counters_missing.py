@@ -19,7 +19,7 @@ from collectors.errors import TraceError
 from tests import counter_scenarios as scenes
 from tests.counter_answers import INSIDE, SCENARIOS, SECTORS, UNCOALESCED, each_once, found, ids, of
 from tests.counter_scenarios import DURATION_NS, GOOD, SHORT, launch, written
-from tests.test_ncu import metrics_of
+from tests.ncu_traces import metrics_of
 from tests.traces_in_memory import make_trace
 from tests.view_fakes import draw, library, open_sample, words
 from traces.ncu_writer import Launch, details_page, raw_page

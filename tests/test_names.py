@@ -26,13 +26,7 @@ TO_RENAME = {
     "cli": 2,
     "views/shared": 5,
 }
-TO_SPLIT = {
-    "tests/test_capture.py",
-    "tests/test_ncu.py",
-    "tests/test_nsys.py",
-    "tests/test_telemetry.py",
-    "tests/test_torch_profiler.py",
-}
+TO_SPLIT = set()
 
 HOUSES = ("analyzers", "collectors", "views")
 
