@@ -115,12 +115,12 @@ def pack(folder: Path, out: Path, outcomes: Iterable[PairOutcome]) -> list[str]:
             continue
         with tarfile.open(out / f"recordings_{number}.tar", "a") as tar:
             for p in together:
-                tar.add(p, p.name, filter=_nobodys)
+                tar.add(p, p.name, filter=_without_owner)
         filled += size
     return left_out
 
 
-def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     return member

@@ -178,7 +178,7 @@ class Examined:
         alone = why != JOINED
         names = facts.launches["name_id"].to_numpy()[self.launches[alone]]
         code, ids = pd.factorize(names)
-        ours = pd.DataFrame(
+        on_timeline = pd.DataFrame(
             {
                 "name": facts.trace.names(ids)[code] if len(ids) else np.empty(0, object),
                 "reason": why[alone],
@@ -186,7 +186,7 @@ class Examined:
                 "launches": np.ones(int(alone.sum()), np.int64),
             }
         )
-        sides = [_listed(ours).assign(side=ON_TIMELINE)]
+        sides = [_listed(on_timeline).assign(side=ON_TIMELINE)]
         sides.append(self.joined.unused.assign(side=PROFILED_SIDE))
         return pd.concat(sides, ignore_index=True)
 
@@ -222,13 +222,15 @@ def join(facts: Facts, trace: Trace) -> Joined:
             f"{facts.trace.source.name}: holds counters but no timeline to join them to; pass "
             "the recording of nsys or the torch profiler first"
         )
-    ours, theirs = _launched(facts), _profiled(trace)
-    ours, theirs = _with_kernels(ours, theirs)
-    pairs, why_ours, why_theirs = _paired(ours, theirs)
-    ours = ours.assign(pair=pairs[0][ours["configuration"]], why=why_ours[ours["configuration"]])
-    pair = pairs[1][theirs["configuration"]]
-    theirs = theirs.assign(pair=pair, why=why_theirs[theirs["configuration"]])
-    return _joined(facts, trace, ours, theirs)
+    timeline, profiled = _launched(facts), _profiled(trace)
+    timeline, profiled = _with_kernels(timeline, profiled)
+    pairs, timeline_why, profiled_why = _paired(timeline, profiled)
+    timeline = timeline.assign(
+        pair=pairs[0][timeline["configuration"]], why=timeline_why[timeline["configuration"]]
+    )
+    pair = pairs[1][profiled["configuration"]]
+    profiled = profiled.assign(pair=pair, why=profiled_why[profiled["configuration"]])
+    return _joined(facts, trace, timeline, profiled)
 
 
 def _launched(facts: Facts) -> pd.DataFrame:
@@ -264,13 +266,15 @@ def _profiled(trace: Trace) -> pd.DataFrame:
     return frame.assign(gpu=[str(of.get(place, "")) for place in places])
 
 
-def _with_kernels(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _with_kernels(
+    timeline: pd.DataFrame, profiled: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Number kernels, models and launch configurations alike on both sides."""
-    coded = [pd.factorize(frame["name"]) for frame in (ours, theirs)]
+    coded = [pd.factorize(frame["name"]) for frame in (timeline, profiled)]
     numbers = same_kernels(*([str(name) for name in names] for _, names in coded))
     models = {"": UNKNOWN}
     result = []
-    for frame, (code, _), number in zip((ours, theirs), coded, numbers, strict=True):
+    for frame, (code, _), number in zip((timeline, profiled), coded, numbers, strict=True):
         gpus, names = pd.factorize(frame["gpu"])
         for name in names:
             models.setdefault(name, len(models))
@@ -296,30 +300,34 @@ def _numbered(frame: pd.DataFrame, columns: Sequence[str]) -> Array:
     return code
 
 
-def _paired(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[tuple[Array, Array], Array, Array]:
+def _paired(
+    timeline: pd.DataFrame, profiled: pd.DataFrame
+) -> tuple[tuple[Array, Array], Array, Array]:
     """Return, for the configurations of each side, the number of their pair, and why none.
 
     A configuration that two of the other side fit belongs to neither.
     """
-    sides = [_configurations(frame) for frame in (ours, theirs)]
+    sides = [_configurations(frame) for frame in (timeline, profiled)]
     both = _can_pair(sides[0]).merge(
-        _can_pair(sides[1]), on=["kernel", *_GRID], suffixes=("", "_theirs")
+        _can_pair(sides[1]), on=["kernel", *_GRID], suffixes=("", "_profiled")
     )
     fits = np.ones(len(both), dtype=bool)
     for column in _RECORDED[:-1]:
-        fits &= _agree(both[column].to_numpy(), both[f"{column}_theirs"].to_numpy())
+        fits &= _agree(both[column].to_numpy(), both[f"{column}_profiled"].to_numpy())
     both = both[fits]
-    model, other = both["model"].to_numpy(), both["model_theirs"].to_numpy()
+    model, other = both["model"].to_numpy(), both["model_profiled"].to_numpy()
     same_gpu = (model == other) | (model == UNKNOWN) | (other == UNKNOWN)
     candidates = both[same_gpu]
     sizes = [
         np.bincount(candidates[f"configuration{suffix}"], minlength=len(side))
-        for suffix, side in zip(("", "_theirs"), sides, strict=True)
+        for suffix, side in zip(("", "_profiled"), sides, strict=True)
     ]
-    our_number, their_number = (candidates[f"configuration{s}"].to_numpy() for s in ("", "_theirs"))
-    single = (sizes[0][our_number] == 1) & (sizes[1][their_number] == 1)
+    timeline_number, profiled_number = (
+        candidates[f"configuration{s}"].to_numpy() for s in ("", "_profiled")
+    )
+    single = (sizes[0][timeline_number] == 1) & (sizes[1][profiled_number] == 1)
     pairs, reasons = [], []
-    for number, (suffix, side) in enumerate(zip(("", "_theirs"), sides, strict=True)):
+    for number, (suffix, side) in enumerate(zip(("", "_profiled"), sides, strict=True)):
         pair = np.full(len(side), UNKNOWN, np.int64)
         chosen = candidates[f"configuration{suffix}"].to_numpy()[single]
         pair[chosen] = np.arange(len(chosen))
@@ -361,49 +369,50 @@ def _can_pair(side: pd.DataFrame) -> pd.DataFrame:
     return side.iloc[np.flatnonzero(complete)]
 
 
-def _agree(ours: Array, theirs: Array) -> Array:
+def _agree(one: Array, other: Array) -> Array:
     """Tell where two recorded sizes are the same; one that was not recorded contradicts nothing."""
-    unknown = (ours < 0) | (theirs < 0)
-    close = np.abs(ours - theirs) <= _SAME * np.maximum(ours, theirs)
+    unknown = (one < 0) | (other < 0)
+    close = np.abs(one - other) <= _SAME * np.maximum(one, other)
     agree: Array = unknown | close
     return agree
 
 
-def _joined(facts: Facts, trace: Trace, ours: pd.DataFrame, theirs: pd.DataFrame) -> Joined:
+def _joined(facts: Facts, trace: Trace, timeline: pd.DataFrame, profiled: pd.DataFrame) -> Joined:
     """Number the rows of the joined counters: launches one to one first, then alike ones."""
     unused = _listed(
         pd.DataFrame(
             {
-                "name": theirs["name"],
-                "reason": theirs["why"],
-                "ns": np.maximum(theirs["duration_ns"], 0),
+                "name": profiled["name"],
+                "reason": profiled["why"],
+                "ns": np.maximum(profiled["duration_ns"], 0),
                 "launches": 1,
             }
-        )[(theirs["pair"] < 0).to_numpy()]
+        )[(profiled["pair"] < 0).to_numpy()]
     )
     why = np.full(len(facts.launches), NOT_PROFILED, object)
     kinds = facts.launches["kind"].to_numpy()
     why[kinds == GRAPH] = WHOLE_GRAPH
-    why[ours.index] = ours["why"]
-    ours, theirs = ours[(ours["pair"] >= 0)], theirs[(theirs["pair"] >= 0)]
-    ours = ours.sort_values("pair", kind="stable")  # in each pair in the order of the launches
-    theirs = theirs.sort_values("pair", kind="stable")
-    count = int(ours["pair"].max()) + 1 if len(ours) else 0
-    in_order = _in_order(ours, theirs, count)
-    one = in_order[ours["pair"].to_numpy()] if count else np.zeros(0, bool)
-    other = in_order[theirs["pair"].to_numpy()] if count else np.zeros(0, bool)
-    alike = _numbered(ours[~one], ("pair", "key")) + int(one.sum())
+    why[timeline.index] = timeline["why"]
+    timeline, profiled = timeline[(timeline["pair"] >= 0)], profiled[(profiled["pair"] >= 0)]
+    # In each pair in the order of the launches.
+    timeline = timeline.sort_values("pair", kind="stable")
+    profiled = profiled.sort_values("pair", kind="stable")
+    count = int(timeline["pair"].max()) + 1 if len(timeline) else 0
+    in_order = _in_order(timeline, profiled, count)
+    one = in_order[timeline["pair"].to_numpy()] if count else np.zeros(0, bool)
+    other = in_order[profiled["pair"].to_numpy()] if count else np.zeros(0, bool)
+    alike = _numbered(timeline[~one], ("pair", "key")) + int(one.sum())
     row = np.full(len(facts.launches), UNKNOWN, np.int64)
-    row[ours.index[one]] = np.arange(int(one.sum()))
-    row[ours.index[~one]] = alike
-    subjects = pd.concat([ours[one], ours[~one].assign(row=alike).drop_duplicates("row")])
-    rest = pd.DataFrame({"pair": theirs["pair"][~other], "source": theirs.index[~other]})
+    row[timeline.index[one]] = np.arange(int(one.sum()))
+    row[timeline.index[~one]] = alike
+    subjects = pd.concat([timeline[one], timeline[~one].assign(row=alike).drop_duplicates("row")])
+    rest = pd.DataFrame({"pair": profiled["pair"][~other], "source": profiled.index[~other]})
     speaks = subjects.iloc[int(one.sum()) :].merge(rest, on="pair")[["row", "source"]]
     speaks = speaks.sort_values("row", kind="stable").astype(np.int64)
     counters = JoinedCounters(
         trace=trace,
         row=np.concatenate((np.arange(int(one.sum())), speaks["row"])),
-        source=np.concatenate((theirs.index[other], speaks["source"])).astype(np.int64),
+        source=np.concatenate((profiled.index[other], speaks["source"])).astype(np.int64),
         subjects=subjects.reset_index(drop=True),
     )
     source = trace.source
@@ -414,11 +423,11 @@ def _joined(facts: Facts, trace: Trace, ours: pd.DataFrame, theirs: pd.DataFrame
         device=subjects["key"].to_numpy(),
         why=why,
         unused=unused,
-        duration_ratio=_duration_ratio(facts, counters, theirs["duration_ns"], row),
+        duration_ratio=_duration_ratio(facts, counters, profiled["duration_ns"], row),
     )
 
 
-def _in_order(ours: pd.DataFrame, theirs: pd.DataFrame, count: int) -> Array:
+def _in_order(timeline: pd.DataFrame, profiled: pd.DataFrame, count: int) -> Array:
     """Tell for each pair of configurations whether its launches can be paired one to one.
 
     Launches of several processes have no common order.
@@ -426,16 +435,16 @@ def _in_order(ours: pd.DataFrame, theirs: pd.DataFrame, count: int) -> Array:
     result = np.ones(count, dtype=bool)
     if not count:
         return result
-    sizes = [np.bincount(side["pair"], minlength=count) for side in (ours, theirs)]
+    sizes = [np.bincount(side["pair"], minlength=count) for side in (timeline, profiled)]
     result &= sizes[0] == sizes[1]
-    for side in (ours, theirs):
+    for side in (timeline, profiled):
         processes = side.groupby("pair")["process_key"].nunique()
         result[processes.index[processes > 1]] = False
-    our_launches, their_launches = (
-        side[result[side["pair"].to_numpy()]] for side in (ours, theirs)
+    timeline_launches, profiled_launches = (
+        side[result[side["pair"].to_numpy()]] for side in (timeline, profiled)
     )
-    elsewhere = our_launches["device"].to_numpy() != their_launches["device"].to_numpy()
-    result[our_launches["pair"].to_numpy()[elsewhere]] = False
+    elsewhere = timeline_launches["device"].to_numpy() != profiled_launches["device"].to_numpy()
+    result[timeline_launches["pair"].to_numpy()[elsewhere]] = False
     return result
 
 

@@ -81,7 +81,7 @@ def bare(name: str) -> str:
     return head.rpartition("::")[2]
 
 
-def same_kernels(ours: Sequence[str], theirs: Sequence[str]) -> tuple[Array, Array]:
+def same_kernels(first: Sequence[str], second: Sequence[str]) -> tuple[Array, Array]:
     """Return a number for each name; equal numbers are the same kernel.
 
     Names that agree with parameters are the same. Others are, when they agree without, and when
@@ -90,17 +90,17 @@ def same_kernels(ours: Sequence[str], theirs: Sequence[str]) -> tuple[Array, Arr
     A name that is empty is no kernel's.
 
     Args:
-        ours: Names of one recording, each once.
-        theirs: Names of the other.
+        first: Names of one recording, each once.
+        second: Names of the other.
     """
-    full = [[normalised(name) for name in names] for names in (ours, theirs)]
+    full = [[normalised(name) for name in names] for names in (first, second)]
     number: dict[str, int] = {}
     for name in (*full[0], *full[1]):
         number.setdefault(name, len(number))
-    our_names, their_names = set(full[0]), set(full[1])
+    first_names, second_names = set(full[0]), set(full[1])
     for key, may_pair in ((without_parameters, _any), (bare, _one_is_bare)):
-        for one, other in _only_ones(our_names, their_names, key):
-            if one not in their_names and other not in our_names and may_pair(one, other):
+        for one, other in _only_ones(first_names, second_names, key):
+            if one not in second_names and other not in first_names and may_pair(one, other):
                 number[other] = number[one]
     codes = [np.array([number[name] for name in names], np.int64) for names in full]
     if "" in number:
@@ -116,10 +116,10 @@ def _one_is_bare(one: str, other: str) -> bool:
     return any(_BARE.fullmatch(name) is not None for name in (one, other))
 
 
-def _only_ones(ours: set[str], theirs: set[str], key: Key) -> list[tuple[str, str]]:
+def _only_ones(first: set[str], second: set[str], key: Key) -> list[tuple[str, str]]:
     """Return pairs of names with one key, where each side has a single name with it."""
     sides = []
-    for names in (ours, theirs):
+    for names in (first, second):
         by_key: dict[str, list[str]] = {}
         for name in sorted(names):
             by_key.setdefault(key(name), []).append(name)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from analyzers.facts.facts import Facts
 from collectors.schema import Array
-
-if TYPE_CHECKING:
-    pass
 
 
 def first_event_ns(facts: Facts) -> int:

@@ -396,9 +396,9 @@ def _launches(
         frame["name_id"] = UNKNOWN
     number = frame["device"].to_numpy()
     key = np.full(len(frame), UNKNOWN, np.int16)
-    for (its_process, its_device), its_key in key_of.items():
-        place = np.searchsorted(process_keys, its_process)
-        key[(process_index == place) & (number == its_device)] = its_key
+    for (owner, cuda_device), device_key in key_of.items():
+        place = np.searchsorted(process_keys, owner)
+        key[(process_index == place) & (number == cuda_device)] = device_key
     frame["device"], frame["kind"] = key, kind
     frame["process_index"] = process_index
     frame["source_row"] = np.arange(len(frame), dtype=np.int32)

@@ -222,8 +222,8 @@ def _profiler_at_work(facts: Facts, thread_index: int) -> Spans:
     rows = facts.overheads
     rows = rows[(rows["thread_key"] == facts.thread_keys[thread_index]).to_numpy()]
     names = [str(n).lower() for n in facts.trace.names(rows["name_id"].to_numpy())]
-    ours = np.array([not n.startswith(NOT_THE_PROFILER) for n in names], dtype=bool)
-    return union(rows["start_ns"].to_numpy()[ours], rows["end_ns"].to_numpy()[ours])
+    by_profiler = np.array([not n.startswith(NOT_THE_PROFILER) for n in names], dtype=bool)
+    return union(rows["start_ns"].to_numpy()[by_profiler], rows["end_ns"].to_numpy()[by_profiler])
 
 
 def _cut(spans: dict[int, Spans], start: int, end: int) -> tuple[Spans, Array]:

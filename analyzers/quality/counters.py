@@ -25,7 +25,7 @@ def joined_counters(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Q
         return None
     unmatched = examined.unmatched(facts)
     alone = unmatched[unmatched["side"] == ON_TIMELINE]
-    theirs = _named(unmatched[unmatched["side"] == PROFILED_SIDE])
+    unused = _named(unmatched[unmatched["side"] == PROFILED_SIDE])
     name = examined.joined.source["name"]
     sentences = [f"Without counters: {_named(alone)}."] if len(alone) else []
     can_run = len(alone) and recorder_of(facts.trace).counters == "ncu"
@@ -33,7 +33,7 @@ def joined_counters(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Q
         sentences.append(
             f"To examine these, run `{run}` on the same program and input as the timeline."
         )
-    sentences += [f"Profiled, but not used: {theirs}."] if theirs else []
+    sentences += [f"Profiled, but not used: {unused}."] if unused else []
     if not examined.covered_ns:
         first = f"The counters in {name} match no kernel in the window, so they are not used."
         return quality_note("warning", "counters_fit_nothing", " ".join([first, *sentences]))
