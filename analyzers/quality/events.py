@@ -17,7 +17,7 @@ from analyzers.ledger.ledger import Ledger
 from analyzers.quality.note import MAX_UNEXPLAINED_SHARE, MIN_ORPHAN_SHARE, quality_note
 from analyzers.recorder import recorder_of
 from analyzers.report import QualityNote
-from analyzers.words import share_text
+from analyzers.words import count_text, share_text
 
 NOTABLE_PROFILER_SHARE = 0.05  # of the window; the closest peer warns from the same share
 MAX_CLOCK_SKEW_SHARE = 0.001
@@ -257,7 +257,7 @@ def overlap_on_stream(
     return quality_note(
         "info",
         "stream_overlap",
-        f"{count:,} kernels begin before the previous one on the same stream has ended "
+        f"{count_text(count, 'kernel')} began before the previous one on the same stream had ended "
         "(programmatic dependent launch, or branches of a graph); overlapping time counts once.",
     )
 

@@ -6,7 +6,7 @@ What it looks for:
 
 Why it is slow:
     No kernel gets more bytes per second than the memory delivers. More threads, more blocks and
-    faster arithmetic change nothing then.
+    faster arithmetic then change nothing.
 
 What to try:
     Move fewer bytes: fuse neighbouring element-wise operations, use smaller types, keep in

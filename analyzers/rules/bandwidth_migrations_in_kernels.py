@@ -14,8 +14,8 @@ What to try:
     use explicit copies.
 
 When it does not apply:
-    When the pages were prefetched: a recording does not always say so, and this rule gives no
-    answer then for a program that prefetches. Or when the kernel touches so little of the data
+    When the pages were prefetched: a recording does not always say so, and then this rule gives
+    no answer for a program that prefetches. Or when the kernel touches so little of the data
     that moving it in advance costs more.
 
 Shown by:

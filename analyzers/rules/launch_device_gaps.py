@@ -10,7 +10,7 @@ Why it is slow:
 
 What to try:
     Run fewer, larger kernels: fuse neighbouring operations (``torch.compile``), or batch. A CUDA
-    graph makes the pauses shorter, and does not remove them.
+    graph makes the pauses shorter, but does not remove them.
 
 When it does not apply:
     When each kernel needs the result of the one before, and the two cannot be fused.

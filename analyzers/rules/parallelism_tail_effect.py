@@ -13,7 +13,7 @@ What to try:
     let a grid that fits exactly loop over the work (a persistent, grid-stride kernel).
 
 When it does not apply:
-    When blocks differ much in length, so that they do not run in waves, or when other kernels
+    When blocks differ a lot in length, so that they do not run in waves, or when other kernels
     fill the gap.
 
 The loss is at most the launch's time × (1 - waves / waves rounded up).
@@ -50,6 +50,6 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         f"run in {waves:.2f} waves of blocks, the last of which leaves multiprocessors idle",
         formula="time * (1 - waves / waves rounded up)",
         advice="Choose a grid that fills whole waves, or loop over the work in a grid that fits.",
-        does_not_apply_when="blocks differ much in length, so that they do not run in waves.",
+        does_not_apply_when="blocks differ a lot in length, so that they do not run in waves.",
         evidence=(Evidence(name="waves", value=waves, unit="count"),),
     )

@@ -15,7 +15,7 @@ What to try:
     let a grid that fits exactly loop over the work (a persistent, grid-stride kernel).
 
 When it does not apply:
-    When blocks differ much in length, so that they do not run in waves, or when other kernels
+    When blocks differ a lot in length, so that they do not run in waves, or when other kernels
     fill the gap.
 
 The loss is an upper bound, as if each wave took equally long: duration × (1 - blocks of the last
@@ -80,7 +80,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         lost_ns=lost_ns,
         confidence=Confidence.INFERRED,
         advice="Choose a grid that fills whole waves, or loop over the work in a grid that fits.",
-        does_not_apply_when="blocks differ much in length, so that they do not run in waves.",
+        does_not_apply_when="blocks differ a lot in length, so that they do not run in waves.",
         evidence=(
             Evidence(name="launches affected", value=len(losses), unit="count"),
             Evidence(name="mean full waves of these launches", value=waves, unit="count"),
