@@ -40,6 +40,21 @@ def share_text(part: float, whole: float, *, exact: bool = False) -> str:
     return f"{percent:.0f} %" if whole_number and not exact else f"{percent:.1f} %"
 
 
+def signed_percent(share: float, digits: int | None = None) -> str:
+    """Return a change in percent with its sign: ``−52 %``, ``+0.4 %``; 0 has none.
+
+    Args:
+        share: The change as a part of what was before.
+        digits: After the decimal point; by default one below 10 %, else none.
+    """
+    percent = 100 * share
+    if digits is None:
+        digits = 1 if abs(percent) < 10 else 0
+    percent = round(percent, digits)
+    sign = "+" if percent > 0 else MINUS if percent < 0 else ""
+    return f"{sign}{abs(percent):.{digits}f} %"
+
+
 def split_sentence(text: str) -> tuple[str, str]:
     """Return the first sentence and the others."""
     first, stop, rest = text.partition(". ")

@@ -90,7 +90,7 @@ def capture(
         running.conclude(State.FAILED, str(error))
         raise
     except BaseException as error:
-        running.conclude(State.FAILED, f"a defect of whyslow ({type(error).__name__})")
+        running.conclude(State.FAILED, f"a bug in whyslow ({type(error).__name__})")
         raise
     return running.capture
 
@@ -258,7 +258,7 @@ class _CaptureInProgress:
         """Run the program under the run's tool."""
         options = self._counters_of(run) if run.tool == "ncu" else ()
         usual_s = progress.usual_seconds(run, self.capture, self._earlier)
-        reporting = f"nsys: {self._stem(run)} has ended, its report is made"
+        reporting = f"nsys: {self._stem(run)} has ended, its report is being written"
         with self._sampled(place, target) as telemetry:
             program = GuardedProgram(
                 command=self._commands[run.role],
@@ -324,10 +324,10 @@ class _CaptureInProgress:
             raise _SkippedError(str(error)) from error
         timeline = self._timelines.get(run.role)
         if timeline is None:
-            raise _SkippedError("ncu: no timeline of this capture tells which kernels matter")
+            raise _SkippedError("ncu: no timeline of this capture shows which kernels matter")
         options = ncu_options(timeline)
         if not options:
-            raise _SkippedError("ncu: the timeline holds no kernel that could be examined")
+            raise _SkippedError("ncu: the timeline has no kernel to examine")
         return options
 
     def _note_recording(self, place: int, recorded: Recorded, target: Path, summary: Path) -> None:

@@ -50,7 +50,9 @@ def range_sentence(trace: Trace, summary: Path) -> str:
         return ""
     recorded = range_counts(trace)
     in_both = sum(min(recorded[name], count) for name, count in counts.items())
-    sentence = f"{in_both:,} of the {sum(counts.values()):,} ranges that it opened were recorded"
+    sentence = (
+        f"{in_both:,} of the {sum(counts.values()):,} ranges that the program opened were recorded"
+    )
     wrong = [f"{n}: {recorded[n]:,} of {c:,}" for n, c in counts.items() if recorded[n] != c]
     return f"{sentence} ({', '.join(wrong[:4])})" if wrong else sentence
 

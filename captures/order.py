@@ -167,7 +167,7 @@ def check_runnable(commands: Iterable[Sequence[str]]) -> None:
     for command in commands:
         if shutil.which(command[0]) is None:
             raise RefusedError(
-                f"{command[0][:80]}: no such program, or it may not be run. Give its path"
+                f"{command[0][:80]}: no such program, or it is not executable. Give its path"
             )
 
 
@@ -190,7 +190,7 @@ def check_torch(order: Order) -> None:
     if process.returncode == 1:
         raise EnvironmentFailedError(
             f"{order.workload}: workloads need PyTorch, which {python} does not have. "
-            f"Install it in the folder of whyslow ({INSTALL_TORCH}), or give an interpreter "
+            f"Install it in whyslow's folder ({INSTALL_TORCH}), or give an interpreter "
             "that has it (--python)"
         )
 

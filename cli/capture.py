@@ -23,23 +23,33 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="TOOLS",
         help="nsys, torch, ncu, telemetry, several with commas, or all (default: nsys)",
     )
-    command.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each (1)")
-    command.add_argument("--out", type=Path, metavar="DIR", help="where recordings are put")
     command.add_argument(
-        "--timeout", type=float, default=600.0, metavar="S", help="seconds for one run (600)"
+        "--repeat", type=int, default=1, metavar="N", help="how often each is run (1)"
+    )
+    command.add_argument("--out", type=Path, metavar="DIR", help="folder for the recordings")
+    command.add_argument(
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="time limit of one run in seconds (600)",
     )
     for name, meaning in (
         ("steps", "how many steps a workload measures"),
-        ("warmup", "how many steps a workload does before"),
-        ("seed", "what a workload draws its random numbers from"),
+        ("warmup", "how many warm-up steps a workload runs first"),
+        ("seed", "random seed of a workload"),
     ):
         command.add_argument(f"--{name}", type=int, metavar="N", help=meaning)
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where a workload runs")
-    command.add_argument("--python", default="", metavar="PATH", help="what runs a workload")
+    command.add_argument(
+        "--python", default="", metavar="PATH", help="Python interpreter that runs a workload"
+    )
     command.add_argument(
         "--whole-graphs", action="store_true", help="record CUDA graphs as one block each (nsys)"
     )
-    command.add_argument("--rate", type=float, default=0.0, metavar="HZ", help="of telemetry (10)")
+    command.add_argument(
+        "--rate", type=float, default=0.0, metavar="HZ", help="telemetry samples per second (10)"
+    )
     command.add_argument("--job", default="", help=argparse.SUPPRESS)
 
 

@@ -89,7 +89,7 @@ def percent(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no percentage such as 3%")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage such as 3%")
     return value
 
 
@@ -108,7 +108,7 @@ def sides(chosen: argparse.Namespace) -> tuple[list[Path], list[Path]]:
 
     raise RefusedError(
         "compare: give BASE NEW, or BASE [BASE ...] -- NEW [NEW ...]; "
-        f"{len(recordings)} recordings without -- do not tell which is which"
+        f"with {len(recordings)} recordings and no -- it is unclear which is which"
     )
 
 

@@ -70,7 +70,7 @@ def _fail(error: Exception, path: Path | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it fails again at exit
         status, line = 3, f"the answer cannot be written ({os.strerror(error.errno or 0)})"
     else:
-        status, line = DEFECT, f"a defect of whyslow ({type(error).__name__}){_log(error)}"
+        status, line = DEFECT, f"a bug in whyslow ({type(error).__name__}){_log(error)}"
     print(f"whyslow: {line}", file=sys.stderr)
     return status
 

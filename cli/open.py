@@ -23,7 +23,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Add the recordings and the server's options."""
     command.add_argument("paths", nargs="+", type=Path, metavar="PATH")
     command.add_argument("--no-browser", action="store_true", help="only print the address")
-    command.add_argument("--port", type=int, default=0, help="port of the server (default: free)")
+    command.add_argument(
+        "--port", type=int, default=0, help="port of the server (default: any free one)"
+    )
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -97,4 +99,6 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
 def _server_failed(trouble: str) -> None:
     from collectors.errors import EnvironmentFailedError
 
-    raise EnvironmentFailedError(f"the page's server {trouble}. Is the port free? Choose --port")
+    raise EnvironmentFailedError(
+        f"the dashboard's server {trouble}. Is the port taken? Choose another --port"
+    )

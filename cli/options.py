@@ -28,7 +28,7 @@ COMMANDS = (
     Command("whatif", whatif, "predict what changes to a program would gain", has_window=True),
     Command("compare", compare, "say whether a program got faster, and why"),
     Command("export", export, "write a recording and its analysis to files", has_window=True),
-    Command("report", report, "write what whyslow says to one HTML, Markdown or JSON file"),
+    Command("report", report, "write the answer to one HTML, Markdown or JSON file"),
     Command("capture", capture, "run a program under a profiler and open what it records"),
 )
 

@@ -39,21 +39,26 @@ def add_options(command: argparse.ArgumentParser) -> None:
         NEW_OPTION, nargs="+", type=Path, metavar="NEW", help="recordings after the change; or --"
     )
     command.add_argument(
-        "--window", default="", metavar="WINDOW", help="as of diagnose; of two sides, as of compare"
+        "--window",
+        default="",
+        metavar="WINDOW",
+        help="as in diagnose; for two sides, as in compare",
     )
     command.add_argument(
-        "--counters", type=Path, metavar="REPORT.ncu-rep", help="as of diagnose; not of two sides"
+        "--counters", type=Path, metavar="REPORT.ncu-rep", help="as in diagnose; not for two sides"
     )
     command.add_argument(
-        "--device", default="", metavar="N", help="of two sides: the device to compare"
+        "--device", default="", metavar="N", help="for two sides: the device to compare"
     )
     for form, metavar in FORMS.items():
-        command.add_argument(f"--{form}", type=Path, metavar=metavar, help=f"write {form} to it")
+        command.add_argument(
+            f"--{form}", type=Path, metavar=metavar, help=f"write {form} to this file"
+        )
     command.add_argument(
         "--base-url",
         default="",
         metavar="URL",
-        help="address of a dashboard that links lead to, such as http://127.0.0.1:8501",
+        help="address of the dashboard that links point to, such as http://127.0.0.1:8501",
     )
     command.add_argument(
         "--include-private",
@@ -61,7 +66,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         const=",".join(KINDS),
         default="",
         metavar="KINDS",
-        help=f"leave private texts in: all, or some of {','.join(KINDS)}",
+        help=f"keep private text: all, or some of {','.join(KINDS)}",
     )
 
 

@@ -20,7 +20,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KERNEL=TIMES",
-        help="also predict for kernels with KERNEL in their name that run TIMES as fast",
+        help="also predict with kernels whose name contains KERNEL TIMES as fast",
     )
 
 

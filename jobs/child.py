@@ -94,7 +94,7 @@ def _unforeseen(error: Exception, place: Path) -> Failure:
         return Failure(error="OutOfMemory")
     with contextlib.suppress(OSError):
         traceback.print_exc()
-    line = f"{place.name}: a defect of whyslow stopped the analysis ({type(error).__name__})"
+    line = f"{place.name}: a bug in whyslow stopped the analysis ({type(error).__name__})"
     return Failure(error="TraceError", message=one_line(line))
 
 

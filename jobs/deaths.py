@@ -67,7 +67,7 @@ def explain_death(status: int, folder: Path, name: str, limits: Limits) -> Failu
     from collectors.processes import signal_name  # the package loads Arrow
 
     how = f"crashed ({signal_name(-status)})" if status < 0 else f"stopped (exit status {status})"
-    line = f"{name}: a defect of whyslow: the reader {how} without an answer"
+    line = f"{name}: a bug in whyslow: the reader {how} without an answer"
     return Failure(error="TraceError", message=line)
 
 

@@ -75,8 +75,7 @@ def _notes(capture: Capture) -> Iterator[Block]:
         yield Sentence(text=text, kind="item")
     if {"nsys", "torch"} <= {run.tool for run in capture.runs}:
         yield Sentence(
-            text="nsys and torch need the same profiler interface of CUDA, so each has runs of its "
-            "own",
+            text="nsys and torch both need CUDA's profiler interface, so each gets its own runs",
             kind="item",
         )
 
@@ -88,7 +87,7 @@ def _next_steps(capture: Capture) -> Iterator[Block]:
         sampled = any(run.telemetry for run in capture.runs)
         if sampled and not any(run.recording for run in capture.runs):
             yield Sentence(
-                text="Telemetry appears under a timeline: add --with nsys or --with torch"
+                text="Telemetry is shown below a timeline: add --with nsys or --with torch"
             )
         return
     paths = shlex.join(run.recording for run in done[:MAX_PATHS])

@@ -137,8 +137,8 @@ class ChangeTables:
             ),
         )
         yield Sentence(
-            text=f"The rows sum to {signed_text(delta.change)}. Bold changes are above the noise; "
-            "the others may be chance.",
+            text=f"The rows sum to {signed_text(delta.change)}. Changes in bold are above the "
+            "noise; the others may be chance.",
             place=self.new,
             kind="note",
         )

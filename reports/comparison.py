@@ -75,7 +75,7 @@ def comparison_report(comparison: Comparison, sides: Sides, options: ReportOptio
         Section(title="Kernels", blocks=tuple(tables.kernels())),
         Section(title="Regions of the program", blocks=tuple(tables.regions())),
         Section(title="Other quantities", blocks=tuple(tables.metrics())),
-        Section(title="Can they be compared", blocks=tuple(_comparability(comparison))),
+        Section(title="Can they be compared?", blocks=tuple(_comparability(comparison))),
         Section(title="Samples", blocks=tuple(_samples(comparison, tables))),
         Section(title="Could not tell", blocks=tuple(Sentence(text=n) for n in comparison.notes)),
         Section(title="About this report", blocks=about(sides.sources, options)),
@@ -177,7 +177,7 @@ def _verdict(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
                 kind="note",
             )
     if comparison.device:
-        yield Sentence(text=f"The ledger is that of {comparison.device}.", kind="note")
+        yield Sentence(text=f"The ledger is for {comparison.device}.", kind="note")
     for sentence in comparison.how:
         yield Sentence(text=sentence, kind="note")
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from analyzers.compare.types import REMAINDER, Comparison, Delta, Difference, KernelMatch, Level
 from analyzers.finding import Row
-from reports.numbers import signed_percent, signed_text
+from analyzers.words import signed_percent
+from reports.numbers import signed_text
 from reports.palette import ROW_COLORS
 
 GREY = "#8E959D"  # of a change that may be chance, drawn faintly
@@ -16,7 +17,7 @@ REMAINDER_COLOR = "#4E5C6A"
 REMAINDER_MEANING = "what the rows do not explain: a median is not the sum of its parts"
 CHANGES = {
     KernelMatch.SAME: "same launch configuration",
-    KernelMatch.RESHAPED: "other launch configuration",
+    KernelMatch.RESHAPED: "different launch configuration",
     KernelMatch.RENAMED: "renamed",
     KernelMatch.NEW: "new",
     KernelMatch.GONE: "gone",
@@ -25,7 +26,7 @@ LEVELS = {
     Level.SAME: "same",
     Level.INFO: "differs",
     Level.WARNING: "differs: read with care",
-    Level.BLOCKING: "forbids a comparison",
+    Level.BLOCKING: "rules out a comparison",
     Level.UNKNOWN: "not recorded",
 }
 GROUPS = {

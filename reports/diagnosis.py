@@ -204,13 +204,13 @@ def _not_examined(report: Report, *, is_brief: bool) -> Iterator[Block]:
     """Say what nobody looked at; a brief answer names one rule for each reason."""
     if report.verdict.not_examined:
         causes = ", ".join(c.value for c in report.verdict.not_examined)
-        yield Sentence(text=f"The recording cannot tell about: {causes}.")
+        yield Sentence(text=f"The recording says nothing about: {causes}.")
     else:
-        yield Sentence(text="The recording could answer for every cause.")
+        yield Sentence(text="The recording covers every cause.")
     for reason, rules in by_reason((s.reason, s.id) for s in report.skipped).items():
         names = ", ".join(rules)
         if is_brief and len(rules) > 1:
             names = f"{rules[0]} and {len(rules) - 1} more"
         yield Sentence(text=f"{names}: {reason}")
     for failed in report.failed:
-        yield Sentence(text=f"A defect of whyslow, {failed.id}: {failed.error}", kind="error")
+        yield Sentence(text=f"A bug in whyslow, {failed.id}: {failed.error}", kind="error")

@@ -30,21 +30,6 @@ def signed_text(value: float, unit: str = "ns") -> str:
     return f"{'+' if value > 0 else MINUS}{format_value(abs(value), unit)}"
 
 
-def signed_percent(share: float, digits: int | None = None) -> str:
-    """Return a change in percent with its sign: ``−52 %``, ``+0.4 %``; 0 has none.
-
-    Args:
-        share: The change as a part of what was before.
-        digits: After the decimal point; by default one below 10 %, else none.
-    """
-    percent = 100 * share
-    if digits is None:
-        digits = 1 if abs(percent) < 10 else 0
-    percent = round(percent, digits)
-    sign = "+" if percent > 0 else MINUS if percent < 0 else ""
-    return f"{sign}{abs(percent):.{digits}f} %"
-
-
 def pieces(text: str) -> list[tuple[str, bool]]:
     """Return the parts of a sentence, and whether each stood in backticks.
 

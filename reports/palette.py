@@ -25,7 +25,7 @@ ROW_COLORS: dict[Row, str] = {
 
 ROW_MEANINGS: dict[Row, str] = {
     Row.KERNEL: "a kernel runs",
-    Row.DIVERGENCE: "a kernel runs, but lanes of its warps are idle",
+    Row.DIVERGENCE: "a kernel runs, but some lanes of its warps are idle",
     Row.BANDWIDTH: "a kernel waits for memory",
     Row.COMMUNICATION: "only collectives run",
     Row.TRANSFER: "only copies or memsets run",
@@ -35,7 +35,7 @@ ROW_MEANINGS: dict[Row, str] = {
     Row.DEPENDENCY: "idle: work was queued, but waited for a stream or an event",
     Row.MEMORY: "idle: the host allocates or frees memory",
     Row.SETUP: "idle: modules, contexts or graphs are set up",
-    Row.PROFILER: "idle: the profiler itself",
+    Row.PROFILER: "idle: overhead of the profiler",
     Row.UNEXPLAINED: "idle: the recording does not say why",
 }
 

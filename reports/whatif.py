@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from analyzers.compare.types import Comparison, ComparisonVerdict
-from analyzers.words import time_text
+from analyzers.words import signed_percent, time_text
 from reports.comparison_words import listed
 from reports.document import (
     Block,
@@ -17,7 +17,6 @@ from reports.document import (
     Sentence,
     TableColumn,
 )
-from reports.numbers import signed_percent
 
 if TYPE_CHECKING:
     from analyzers.whatif.whatif import Prediction, Replay, WhatIf

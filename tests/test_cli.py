@@ -142,7 +142,7 @@ def test_a_defect_is_one_line_and_status_70_with_the_traceback_in_a_log(
     assert cli.main(["diagnose", "some.sqlite"]) == 70
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.startswith("whyslow: a defect of whyslow (ZeroDivisionError)")
+    assert output.err.startswith("whyslow: a bug in whyslow (ZeroDivisionError)")
     assert len(output.err.splitlines()) == 1
     (log,) = (data_dir / "jobs").glob("*/log.txt")
     assert "1 / 0" in log.read_text()

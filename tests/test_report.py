@@ -211,7 +211,7 @@ def test_a_report_tells_what_it_was_made_of():
     assert hashlib.sha256(data).hexdigest() in text
     assert f"{len(data):,} bytes" in text
     assert "2026-11-21 12:00 UTC" in text
-    assert "divergence" in text.partition("The recording cannot tell about:")[2][:60]
+    assert "divergence" in text.partition("The recording says nothing about:")[2][:60]
 
 
 HOSTILE = (

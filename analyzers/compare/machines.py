@@ -15,7 +15,7 @@ from analyzers.compare.differences import (
 )
 from analyzers.compare.side import Side, Sides
 from analyzers.compare.types import Difference, Level
-from analyzers.words import share_text
+from analyzers.words import share_text, signed_percent
 
 NOTABLE_CLOCK_SHARE = 0.03  # of the clock; more changes compute-bound kernels by as much
 NOTABLE_THROTTLED_SHARE = 0.01  # of the telemetry samples
@@ -59,7 +59,8 @@ def clock_differences(base: Sides, new: Sides) -> Iterator[Difference]:
     else:
         change = means[1] / means[0] - 1 if means[0] else 0.0
         differs = abs(change) > NOTABLE_CLOCK_SHARE
-        sentence = f"The GPU's clock was {texts[0]} on base and {texts[1]} on new ({change:+.1%})."
+        went = f"{texts[0]} on base and {texts[1]} on new ({signed_percent(change, 1)})"
+        sentence = f"The GPU's clock was {went}."
         if differs:
             sentence += " Compute-bound kernels change by as much; lock the clocks."
         level = Level.WARNING if differs else Level.SAME

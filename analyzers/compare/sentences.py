@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from analyzers.compare.accounts import kept_durations
@@ -11,7 +13,7 @@ from analyzers.compare.types import (
     ComparisonVerdict,
     Delta,
 )
-from analyzers.words import count_text, share_text, time_text
+from analyzers.words import count_text, share_text, signed_percent, time_text
 
 
 def verdict_sentence(
@@ -41,8 +43,10 @@ def verdict_sentence(
 
 
 def _percent(ns: float, delta: Delta) -> str:
-    share = 100 * ns / delta.base if delta.base else 0.0
-    return f"{share:+.1f} %" if abs(share) >= 0.05 or not share else f"{share:+.1g} %"
+    """Return a change as a part of what was before; what is small with one digit that tells."""
+    share = ns / delta.base if delta.base else 0.0
+    is_small = 0 < abs(share) < 0.0005
+    return signed_percent(share, -math.floor(math.log10(100 * abs(share))) if is_small else 1)
 
 
 def _shift_note(side: Side) -> str:

@@ -27,7 +27,7 @@ TOOL_WORDS = {
     TELEMETRY: "telemetry",
 }
 NO_TORCH = (
-    "PyTorch is not installed here, so no workload can run. Install it in the folder of whyslow: "
+    "PyTorch is not installed here, so no workload can run. Install it in whyslow's folder: "
     f"{INSTALL_TORCH}"
 )
 NO_GPU = (
