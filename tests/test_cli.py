@@ -320,7 +320,7 @@ def test_a_taken_port_is_one_line():
         taken.listen()
         port = taken.getsockname()[1]
         ran = whyslow("open", scenarios.sync(), "--no-browser", f"--port={port}")
-    assert "Choose --port" in one_error_line(ran, 3)
+    assert "Choose another --port" in one_error_line(ran, 3)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real recordings")
