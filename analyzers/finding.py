@@ -84,7 +84,7 @@ class Evidence:
     """
 
     name: str
-    value: float
+    value: int | float  # which of the two stays, so that a report is stored as it was made
     unit: str
     start_ns: int = -1
     end_ns: int = -1

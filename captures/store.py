@@ -21,10 +21,12 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
+
+import msgspec
 
 from common.text import file_name_text
 from library import cache
@@ -198,8 +200,8 @@ def read(capture_id: str) -> Capture | None:
         return None
     try:
         document = json.loads((root() / capture_id / STATE).read_text(encoding="utf-8"))
-        capture = _from_json(document)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        capture = msgspec.convert(document, Capture)
+    except (OSError, ValueError):
         return None
     if capture.id != capture_id:
         return None
@@ -340,22 +342,3 @@ def _as_lost(capture: Capture) -> Capture:
     )
     error = f"the capturing process is gone (killed?) while {capture.stage}"
     return replace(capture, state=State.LOST, runs=runs, error=error)
-
-
-def _from_json(document: dict[str, Any]) -> Capture:
-    names = {f.name for f in fields(Capture)}
-    values = {name: value for name, value in document.items() if name in names}
-    values |= {
-        "state": State(document["state"]),
-        "runs": tuple(map(_run_from_json, document["runs"])),
-    }
-    values |= {name: tuple(map(str, document[name])) for name in ("command", "tools")}
-    values["options"] = tuple(map(str, document.get("options", ())))  # older files lack it
-    return Capture(**values)
-
-
-def _run_from_json(document: dict[str, Any]) -> Run:
-    names = {f.name for f in fields(Run)}
-    values = {name: value for name, value in document.items() if name in names}
-    values |= {"state": RunState(document["state"]), "notes": tuple(map(str, document["notes"]))}
-    return Run(**values)

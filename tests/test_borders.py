@@ -91,7 +91,7 @@ BORDERS = (
     ("reports/terminal.py", {"common", "reports"}, {"rich"}),
     ("reports", STORE, NUMBERS),
     ("jobs", STORE | {"timeline"}, {"msgspec", "psutil"}),
-    ("captures", STORE | {"jobs"}, {"numpy", "psutil"}),
+    ("captures", STORE | {"jobs"}, {"msgspec", "numpy", "psutil"}),
     ("cli", STORE | {"captures", "exports", "jobs", "reports", "timeline"}, set()),
     (
         "views/charts",

@@ -18,11 +18,12 @@ import contextlib
 import json
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -101,8 +102,8 @@ class Index:
         try:
             meta = json.loads((folder / META).read_text(encoding="utf-8"))
             intact = all(checksum(folder / n) == meta["checksums"][n] for n in COLUMNS)
-            lanes = tuple(_lane(stored) for stored in meta.pop("lanes"))
-            groups = tuple(Group(**stored) for stored in meta.pop("groups"))
+            lanes = msgspec.convert(meta.pop("lanes"), tuple[Lane, ...])
+            groups = msgspec.convert(meta.pop("groups"), tuple[Group, ...])
             columns = {n: mapped(folder / n, kind) for n, kind in COLUMNS.items()}
         except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             raise IndexDamagedError(f"{folder.name}: {type(error).__name__}") from error
@@ -217,11 +218,6 @@ def concatenated(columns: Iterable[Array], kind: str) -> Array:
     pieces = [np.empty(0, kind), *columns]
     joined: Array = np.concatenate(pieces).astype(kind, copy=False)
     return joined
-
-
-def _lane(stored: Mapping[str, Any]) -> Lane:
-    parts = tuple((int(a), int(b), int(c)) for a, b, c in stored["parts"])
-    return Lane(**{**stored, "parts": parts, "colors": tuple(stored["colors"])})
 
 
 def _texts(text: Array, text_at: Array) -> pa.LargeStringArray:

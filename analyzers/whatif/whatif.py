@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from analyzers.facts.facts import Facts
@@ -99,12 +100,6 @@ class Prediction:
             "sentence": self.sentence,
         }
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Prediction:
-        """Return what ``to_dict`` wrote."""
-        values = {name: data[name] for name in cls.__dataclass_fields__}
-        return cls(**{**values, "assumptions": tuple(data["assumptions"])})
-
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceReplay:
@@ -165,14 +160,6 @@ class Replay:
         """Return it as JSON can hold it."""
         return {**asdict(self), "error": self.error, "is_trusted": self.is_trusted}
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Replay:
-        """Return what ``to_dict`` wrote."""
-        values = {name: data[name] for name in cls.__dataclass_fields__}
-        values["window"] = Window(**data["window"])
-        values["devices"] = tuple(DeviceReplay(**device) for device in data["devices"])
-        return cls(**{**values, "assumptions": tuple(data["assumptions"])})
-
 
 @dataclass(frozen=True, kw_only=True)
 class Withheld:
@@ -202,11 +189,7 @@ class WhatIf:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> WhatIf:
         """Return what ``to_dict`` wrote."""
-        return cls(
-            replay=Replay.from_dict(data["replay"]),
-            predictions=tuple(Prediction.from_dict(p) for p in data["predictions"]),
-            withheld=tuple(Withheld(**w) for w in data["withheld"]),
-        )
+        return msgspec.convert(data, cls)
 
 
 def explore(facts: Facts, window: Window, speed_ups: Sequence[tuple[str, float]] = ()) -> WhatIf:
