@@ -263,7 +263,9 @@ def file_taken(path: Path) -> Iterator[Iterator[None]]:
     Yields:
         An iterator that gives None for as long as another process has it, then ends.
     """
-    byte = int(_record_path(path).stem[:7], 16)  # one byte of one lock file for each recording
+    # One byte of one lock file for each recording. Not the library filelock: its locks are whole
+    # files, and nothing could tell when the one of a recording is not needed any more.
+    byte = int(_record_path(path).stem[:7], 16)
 
     def turns() -> Iterator[None]:
         while True:
@@ -415,6 +417,8 @@ def _digest(path: Path) -> str:
 
 @contextlib.contextmanager
 def _lock(how: int) -> Iterator[IO[bytes]]:
+    # Any number of jobs share it, the sweep holds it alone, and a killed process lets go of it. Not
+    # the library filelock: its plain lock cannot be shared, and the one that can is a database.
     with (data_dir() / "jobs.lock").open("ab") as handle:
         fcntl.flock(handle, how)
         yield handle
