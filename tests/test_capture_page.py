@@ -83,7 +83,7 @@ def test_what_is_not_possible_here_is_said_before_anything_starts(data, monkeypa
     monkeypatch.setattr(capture_choices, "has_gpu", lambda: False)
     app = draw("capture")
     assert "nsys is not installed here" in words(app)
-    assert "No NVIDIA GPU here" in words(app)
+    assert "There is no NVIDIA GPU here" in words(app)
     assert app.multiselect(key="tools").options == ["torch profiler", "telemetry"]
 
 
@@ -232,7 +232,7 @@ def test_a_capture_whose_process_is_gone_is_called_lost(data):
 def test_an_address_without_a_capture_is_one_line(data, asked):
     app = draw("capture", capture=asked)
     assert not app.exception
-    assert "no such capture" in words(app)
+    assert "This capture is not here" in words(app)
     assert "start" in buttons(app)
 
 

@@ -111,7 +111,7 @@ def test_counters_show_a_roofline_and_the_losses(opened, rooted):
 def test_what_the_roofline_lacks_comes_with_the_command(opened):
     app = draw("kernels", trace=opened(counter_scenarios.dram_bound()).trace.id)
     assert "FLOP/s" not in titles(app)
-    assert "No kernel's arithmetic and memory traffic were both counted" in words(app)
+    assert "No kernel has counters for both its arithmetic and its memory traffic" in words(app)
     assert any("--section SpeedOfLight_RooflineChart" in code.value for code in app.code)
     assert "memory traffic" in app.expander[0].label.lower()
 
@@ -160,7 +160,7 @@ def test_table_and_card_speak_of_the_same_window(joined):
     table, told = app.dataframe[0].value, words(app)
     assert table["total"].tolist() == [counted["ns"] / 1e6]
     assert counted["ns"] == session.report.counters["kernel_ns"]
-    assert f"Its counters stand for {time_text(int(counted['ns']))} (selected span)" in told
+    assert f"Its counters account for {time_text(int(counted['ns']))} (selected span)" in told
     assert f"{share_text(counted['lost_idle_lanes_ns'], counted['ns'])} of " in told
 
 

@@ -105,7 +105,7 @@ def test_a_clock_that_was_set_meanwhile_is_not_drawn_wrong():
     realtime = np.arange(0, 20 * SECOND, SECOND // 10)
     monotonic = realtime - np.where(realtime > 10 * SECOND, 3 * SECOND, 0)
     found = align(realtime, monotonic, 0, (8 * SECOND, 12 * SECOND))
-    assert found == ClockMismatch("the machine's clock was set by 3 s meanwhile")
+    assert found == ClockMismatch("the machine's clock was adjusted by 3 s in the meantime")
 
 
 def test_a_clock_that_was_set_long_before_does_not_matter():
@@ -158,7 +158,7 @@ def test_telemetry_becomes_counters_under_the_timeline(recorded):
     index = telemetry_index(recorded.trace)
     lanes = lanes_of(recorded.trace)
     assert set(lanes) >= {"CPU, all cores", "resident memory", "SM clock", "storage read"}
-    assert "clocks held down: power cap" in lanes
+    assert "clocks throttled: power cap" in lanes
     first, count, _ = lanes["CPU, all cores"].parts[0]
     # What was sampled just before still holds at the begin; what came after the end is cut.
     # Use of a processor is about the time since the sample before: it stands where that stood.
@@ -167,7 +167,7 @@ def test_telemetry_becomes_counters_under_the_timeline(recorded):
     first, count, _ = lanes["resident memory"].parts[0]
     assert index.value[first : first + count].tolist() == [1 << 20] * 5
     assert (lanes["SM clock"].low, lanes["SM clock"].unit) == (1_980e6, "Hz")
-    held = lanes["clocks held down: power cap"].parts[0]
+    held = lanes["clocks throttled: power cap"].parts[0]
     assert index.value[held[0] : held[0] + held[1]].tolist() == [0, 1, 1, 0, 0]
     titles = [group.title for group in index.groups]
     assert titles == ["GPU 0 telemetry · NVIDIA Test", "Host telemetry"]
@@ -211,7 +211,7 @@ def test_a_recording_shorter_than_a_sample_says_so(recorded):
     at = [recorded.begin + n * 2 * recorded.duration for n in range(-2, 3)]
     written(telemetry.beside(recorded.path), host=[{"at": a, "cpu_pct": 5} for a in at])
     api.open_recording(recorded.path)
-    assert "the recording is shorter" in telemetry_index(recorded.trace).meta["notes"][0]
+    assert "longer than the recording" in telemetry_index(recorded.trace).meta["notes"][0]
 
 
 def test_where_clocks_cannot_be_aligned_a_note_says_so_and_nothing_is_drawn(recorded):
@@ -219,9 +219,9 @@ def test_where_clocks_cannot_be_aligned_a_note_says_so_and_nothing_is_drawn(reco
     api.open_recording(recorded.path)
     index = telemetry_index(recorded.trace)
     assert index.lanes == ()
-    assert "not shown: it was sampled at another time" in index.meta["notes"][0]
+    assert "not shown: it was sampled at a different time" in index.meta["notes"][0]
     shown = Timeline(recording_index(recorded.trace), index, {}, index)
-    assert any("Telemetry beside" in note for note in shown.notes)
+    assert any("not shown: it was sampled" in note for note in shown.notes)
 
 
 def test_junk_in_place_of_telemetry_costs_a_note_not_the_recording(recorded):

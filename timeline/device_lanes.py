@@ -53,7 +53,7 @@ def write_devices(at: RecordingTables) -> None:
 def _device_group(facts: Facts, device: int, process_index: int) -> Group:
     """Return the group of a device, or of what one of its processes does on it."""
     if device < 0:
-        return Group(id="gpu:unknown", kind="device", title="GPU that the recording does not name")
+        return Group(id="gpu:unknown", kind="device", title="GPU not named in the recording")
     if process_index < 0:
         return Group(id=f"gpu:{device}", kind="device", title="", device=device)
     processes = facts.trace.columns("processes", ["process", "pid"])

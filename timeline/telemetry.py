@@ -57,15 +57,15 @@ GPU_LANES = (
 )
 HOST_LANES = (LaneColumn("cpu_pct", "CPU, all cores", "%", before=True),)
 PROCESS_LANES = (
-    LaneColumn("cpu_pct", "program's CPU, 100 % a core", "%", before=True),
+    LaneColumn("cpu_pct", "program CPU, 100 % per core", "%", before=True),
     LaneColumn("rss_bytes", "resident memory", "B"),
     LaneColumn("threads", "threads", ""),
 )
 RATE_LANES = (  # counters that only grow, as what they grew by a second
     LaneColumn("read_bytes", "storage read", "B/s"),
     LaneColumn("written_bytes", "storage written", "B/s"),
-    LaneColumn("voluntary_switches", "context switches, waiting", "/s"),
-    LaneColumn("involuntary_switches", "context switches, core taken", "/s"),
+    LaneColumn("voluntary_switches", "voluntary context switches", "/s"),
+    LaneColumn("involuntary_switches", "involuntary context switches", "/s"),
 )
 
 
@@ -99,18 +99,20 @@ def align(
         span: First and last moment of the recording, on its own clock.
     """
     if start_utc_ns < 0:
-        return ClockMismatch("the recording does not say when it began")
+        return ClockMismatch("the recording has no start time")
     begin, end = (start_utc_ns + moment for moment in span)
     near = (realtime >= begin - AROUND_NS) & (realtime <= end + AROUND_NS)
     covers = (realtime >= begin - AROUND_NS // 10) & (realtime <= end + AROUND_NS // 10)
     if not covers.any():
         return ClockMismatch(
-            "it was sampled at another time than the recording, or on another clock"
+            "it was sampled at a different time from the recording, or on a different clock"
         )
     difference = realtime[near] - monotonic[near]
     step = int(difference.max() - difference.min())
     if step > MAX_CLOCK_STEP_NS:
-        return ClockMismatch(f"the machine's clock was set by {time_text(step)} meanwhile")
+        return ClockMismatch(
+            f"the machine's clock was adjusted by {time_text(step)} in the meantime"
+        )
     nearest = int(np.argmin(np.abs(realtime[near] - begin)))
     return ClockOffset(int(difference[nearest]) - start_utc_ns)
 
@@ -160,7 +162,7 @@ def _write(path: Path, trace: Trace, span: tuple[int, int], writer: IndexWriter)
     except TelemetryError as error:
         reason = str(error)
     if reason:
-        writer.notes.append(f"Telemetry beside the recording is not shown: {reason}.")
+        writer.notes.append(f"The telemetry file next to the recording is not shown: {reason}.")
     writer.names(pa.array([], pa.large_string()))
     writer.finish(origin_ns=span[0])
 
@@ -185,10 +187,10 @@ def _write_lanes(
     period_ns = int(np.median(np.diff(monotonic))) if len(monotonic) > 1 else 0
     if writer.lanes and period_ns > span[1] - span[0]:
         writer.notes.append(
-            f"Telemetry was sampled every {time_text(period_ns)}, and the recording is shorter: "
-            "its numbers are about more than what was recorded."
+            f"Telemetry was sampled every {time_text(period_ns)}, which is longer than the "
+            "recording: each sample also covers time outside it."
         )
-    return "" if writer.lanes else "no sample was taken while it was recorded"
+    return "" if writer.lanes else "no sample was taken during the recording"
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,7 @@ class _Lanes:
             for bit, word in THROTTLE_WORDS.items():
                 if (bits & bit).any():
                     held = ((bits & bit) > 0).astype(float)
-                    yield self._cut(f"clocks held down: {word}", "", time, held)
+                    yield self._cut(f"clocks throttled: {word}", "", time, held)
 
     def _read(
         self, table: str, columns: tuple[LaneColumn, ...], gpu: int = -1

@@ -64,7 +64,7 @@ def page() -> None:
     capture_id = st.query_params.get(CAPTURE, "")
     chosen = store.read(capture_id) if capture_id else None
     if capture_id and chosen is None:
-        draw_error("There is no such capture here; it was deleted, or made on another machine.")
+        draw_error("This capture is not here; it was deleted, or it was made on another machine.")
     if chosen is not None:
         _draw_capture(chosen)
     captures = store.captures()
@@ -84,8 +84,8 @@ def _draw_form(*, first: bool) -> None:
     if not first:
         st.subheader("Capture again", anchor=False)
     st.write(
-        "Runs a program that is slow on purpose, and its optimized twin, under a profiler, and "
-        "opens what was recorded."
+        "Runs a deliberately slow program and its optimized twin under a profiler, then "
+        "opens the recordings."
     )
     subject = PAIR
     if commands_allowed():
@@ -102,14 +102,16 @@ def _draw_form(*, first: bool) -> None:
         return
     chosen = _draw_tool_picker(for_command=subject == COMMAND)
     left, right, _ = st.columns([1, 1, 3])
-    repeat = left.number_input("Runs of each", 1, MAX_REPEAT, 1, key="repeat")
+    repeat = left.number_input("Runs per program", 1, MAX_REPEAT, 1, key="repeat")
     steps = 0
     if subject == PAIR:
         steps = right.number_input(
-            "Steps", 0, MAX_STEPS, 0, key="steps", help="0: as many as the workload sets."
+            "Steps", 0, MAX_STEPS, 0, key="steps", help="0 uses the workload's own number of steps."
         )
     if not any(name != TELEMETRY for name in chosen):
-        st.caption("Without a profiler there is nothing to compare, only telemetry.")
+        st.caption(
+            "Without a profiler, only telemetry is recorded and there is nothing to compare."
+        )
     ready = bool(chosen) and (subject == PAIR or bool(command))
     if st.button("Start", type="primary", key="start", disabled=not ready):
         _start(pair, command, chosen, int(repeat), int(steps))
@@ -137,7 +139,7 @@ def _draw_pair_picker() -> Pair | None:
 
 def _draw_command_field() -> tuple[str, ...]:
     text = st.text_input(
-        "Command, run as the user of this server", key="command", placeholder="python train.py"
+        "Command, runs as this server's user", key="command", placeholder="python train.py"
     )
     words = parsed(text)
     if text.strip() and not words:
@@ -159,7 +161,8 @@ def _draw_tool_picker(*, for_command: bool) -> list[str]:
         default,
         key="tools",
         format_func=lambda name: TOOL_WORDS.get(name, name),
-        help="Each profiler needs its own run of the program; telemetry accompanies all of them.",
+        help="Each profiler needs its own run of the program; telemetry is sampled during all of "
+        "them.",
     )
     for line in missing.values():
         st.caption(md_escape(line))
@@ -172,12 +175,14 @@ def _draw_terminal_hint() -> None:
     """Say how to capture what this page does not start."""
     if not commands_allowed():
         st.caption(
-            "This page runs only the workloads of whyslow; otherwise anyone who can reach it could "
-            f"run any command as the user of the server. A server started with "
-            f"`{COMMANDS_VARIABLE}=1` also accepts commands. In a terminal:"
+            "This page runs only whyslow's own workloads; otherwise anyone who can reach it "
+            "could run any command as the server's user. Start the server with "
+            f"`{COMMANDS_VARIABLE}=1` to accept commands as well. In a terminal:"
         )
     else:
-        st.caption(f"Commands are enabled here by `{COMMANDS_VARIABLE}=1`. In a terminal:")
+        st.caption(
+            f"Commands are enabled on this server by `{COMMANDS_VARIABLE}=1`. In a terminal:"
+        )
     st.code("whyslow capture --with nsys,telemetry -- python train.py", language=None)
 
 
@@ -187,7 +192,8 @@ def _start(
     """Begin in a process of its own; the address names the capture from now on."""
     if any(not c.is_over for c in store.captures()):
         draw_error(
-            "Another capture has started in the meantime; two at once would disturb each other."
+            "Another capture has started in the meantime; two at once would distort each "
+            "other's timings."
         )
         return
     if command and not commands_allowed():
@@ -256,7 +262,7 @@ def _draw_result(capture: Capture) -> None:
     state = STATE_WORDS[capture.state]
     st.markdown(f"**{md_escape(state)}** · {_title(capture)}{md_escape(took and f' · {took}')}")
     if capture.state is State.CANCELLED:
-        st.info("The capture was cancelled. What had been recorded by then is kept.")
+        st.info("The capture was cancelled. Anything recorded by then is kept.")
     elif capture.error:
         draw_error(visible(capture.error, SHOWN_LINE))
     _draw_compare_link(capture)
@@ -333,9 +339,10 @@ def _draw_log(capture: Capture) -> None:
 def _draw_running(capture: Capture) -> None:
     with st.container(border=True):
         st.markdown(
-            f"A capture is running: {_title(capture)}. Two at once would disturb each other."
+            f"A capture is running: {_title(capture)}. Two at once would distort each "
+            "other's timings."
         )
-        if st.button("Watch it", key="watch"):
+        if st.button("Show its progress", key="watch"):
             st.query_params[CAPTURE] = capture.id
             st.rerun()
 
@@ -344,7 +351,9 @@ def _draw_earlier(captures: Sequence[Capture]) -> None:
     over = [capture for capture in captures if capture.is_over][:SHOWN_EARLIER]
     st.subheader("Earlier captures", anchor=False)
     if not over:
-        st.caption("None yet. Captures are kept in the data folder and survive a restart.")
+        st.caption(
+            "None yet. Captures are kept in the data folder, also across restarts of the server."
+        )
     for capture in over:
         box = st.container(key=f"listing {capture.id}")
         left, right = box.columns([7, 1], vertical_alignment="center", gap="small")

@@ -58,9 +58,9 @@ def page() -> None:
     if not selection.is_complete:
         st.header("What should be compared?", anchor=False)
         st.write(
-            "Choose the recordings from before the change as the baseline, and those from after it "
-            "as new. Several recordings on a side make the answer more certain: they show how much "
-            "runs vary."
+            "Choose the recordings from before the change as the baseline and those from "
+            "after it as new. Several recordings per side make the answer more certain: "
+            "they show how much runs vary."
         )
         return
     st.fragment(_draw_comparison)(selection)
@@ -70,8 +70,9 @@ def _draw_too_few(recordings: Sequence[Trace]) -> None:
     st.header("Nothing to compare yet", anchor=False)
     count = "one is" if recordings else "none is"
     st.write(
-        f"A comparison needs two recordings with a timeline, and {count} open: one of the program "
-        "before a change, one after it. Mark the iteration, so that both are divided alike:"
+        "A comparison needs two recordings with a timeline, one from before a change and "
+        f"one from after it; {count} open. Mark each iteration, so that both are divided in "
+        "the same way:"
     )
     st.code('with nvtx.annotate("step"): ...', language="python")
     st.write("and record both in the same way, more than once each if you can:")
@@ -130,8 +131,8 @@ def _draw_waterfall(comparison: Comparison) -> None:
     total = signed_text(comparison.delta.change)
     cropped = "The axis does not begin at zero. " if waterfall_is_cropped(comparison) else ""
     st.caption(
-        f"{cropped}The bars sum exactly to {md_escape(total)}; a pale bar may "
-        "be chance. Click a bar to see both recordings where it costs most."
+        f"{cropped}The bars sum exactly to {md_escape(total)}; a pale bar may be noise. "
+        "Click a bar to see both recordings where it costs most."
     )
     name = _clicked_bar(event)
     pick("bar", next((change_of_row(r) for r in comparison.waterfall if r.row == name), None))
@@ -158,17 +159,17 @@ def _draw_samples(comparison: Comparison) -> None:
         if reasons:
             st.caption(md_prose(f"Warm-up, {words}: {'; '.join(reasons)}."))
     if warm_up_is_cut(comparison):
-        st.caption("Triangles: warm-up beyond the axis.")
+        st.caption("Triangles mark warm-up iterations beyond the axis.")
 
 
 def _draw_forecast(selection: ComparisonSelection, comparison: Comparison) -> None:
-    st.subheader("What if, predicted from the baseline alone", anchor=False)
+    st.subheader("What if: predicted from the baseline alone", anchor=False)
     what_if = forecast(selection, comparison)
     if what_if is None:
         return
     st.caption(md_prose(replay_sentence(what_if)))
     if what_if.replay.reason:
-        draw_prose(f"Nothing is predicted: {what_if.replay.reason}")
+        draw_prose(f"No prediction: {what_if.replay.reason}")
     winning = [p for p in what_if.predictions if p.wins]
     if winning:
         st.dataframe(

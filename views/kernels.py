@@ -63,7 +63,7 @@ def page() -> None:
     text = draw_filter()
     listed = matching(kernels, text).head(SHOWN_KERNELS)
     if not len(listed):
-        st.text(f"No kernel's name contains “{visible(text, 80)}”.")
+        st.text(f"No kernel name contains “{visible(text, 80)}”.")
         return
     draw_table(listed, session)
     _draw_kernel(session, picked_kernel(listed))
@@ -105,7 +105,7 @@ def _draw_counted_charts(session: Session, counted: pd.DataFrame) -> None:
 def _draw_roofline(counted: pd.DataFrame, roofs: list[dict[str, object]]) -> None:
     levels = [one for one in LEVEL_WORDS if len(on_roofline(counted, one))]
     if not levels:
-        st.caption("No kernel's arithmetic and memory traffic were both counted.")
+        st.caption("No kernel has counters for both its arithmetic and its memory traffic.")
         return
     level = levels[0]
     if len(levels) > 1:
@@ -132,7 +132,7 @@ def _draw_roofline(counted: pd.DataFrame, roofs: list[dict[str, object]]) -> Non
     if hidden:
         st.caption(
             f"{count_text(hidden, 'kernel')} without counted floating-point operations "
-            "cannot be placed here."
+            "cannot be shown here."
         )
 
 
@@ -180,15 +180,18 @@ def _draw_no_kernels(session: Session) -> None:
     if len(session.kernels()):
         where = " on this GPU" if session.device >= 0 else ""
         when = "in this window" if session.window else "in this recording"
-        st.write(f"No kernel ran {when}{where}; the recording has others.")
+        st.write(f"No kernel ran {when}{where}, but the recording has others.")
         # A link to the page that is shown would leave the window in the address.
         st.button("Kernels of the whole recording", key="all_kernels", on_click=_show_all)
     elif session.trace.count("profiled_kernels"):
-        st.write("The profiled launches have no duration, so they cannot be ranked. Collect it:")
+        st.write(
+            "The profiled launches have no durations, so they cannot be ranked. Collect them with:"
+        )
         st.code("ncu --section SpeedOfLight -o counters your_program", language=None)
     elif session.trace.has("kernels") or session.trace.count("graph_launches"):
         st.write(
-            "CUDA was traced, but no single kernel was recorded. For CUDA graphs, record with:"
+            "CUDA was traced, but no individual kernel was recorded. If the program uses "
+            "CUDA graphs, record with:"
         )
         st.code("nsys profile -t cuda,nvtx --cuda-graph-trace=node your_program", language=None)
     else:

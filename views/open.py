@@ -110,10 +110,11 @@ def _draw_watched_folder(root: Path) -> None:
     st.markdown(f"**{md_escape(str(root))}**")
     files = recordings(root) if root.is_dir() else []
     if not root.is_dir():
-        st.caption(f"No such folder; {ROOTS_VARIABLE} names it.")
+        st.caption(f"This folder, listed in {ROOTS_VARIABLE}, does not exist.")
     elif not files:
         st.caption(
-            "No .nsys-rep, .ncu-rep, .sqlite or .json in it yet; new files appear automatically."
+            "No .nsys-rep, .ncu-rep, .sqlite or .json file here yet; new files appear "
+            "automatically."
         )
     _draw_recordings(files, {})
     if len(files) > SHOWN_FILES:
@@ -126,9 +127,7 @@ def _draw_samples() -> None:
         return
     words = sample_words()
     st.markdown("**Samples**")
-    st.caption(
-        "Those called synthetic were generated, each to show one verdict; no GPU was involved."
-    )
+    st.caption("Samples called synthetic were generated without a GPU, each to show one verdict.")
     order = {name: position for position, name in enumerate(words)}
     _draw_recordings(
         sorted(
@@ -191,8 +190,8 @@ def _draw_recording_hint() -> None:
     st.markdown("**Record your own program**")
     st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
     st.caption(
-        "Mark the steps of your loop with NVTX ranges, and whyslow compares its iterations. Torch "
-        "profiler traces work too; its step() marks them."
+        "Mark the steps of your loop with NVTX ranges and whyslow compares its iterations. "
+        "Torch profiler traces work too; the profiler's step() marks the steps."
     )
 
 

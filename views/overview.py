@@ -92,7 +92,7 @@ def _recorder(report: Report) -> str:
 
 def _draw_no_gpu_work() -> None:
     st.write("Nothing ran on a GPU in this recording, so there is no time to account for.")
-    st.write("If the program does use one, trace CUDA:")
+    st.write("If the program does use a GPU, trace CUDA:")
     st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
 
 

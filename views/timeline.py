@@ -37,11 +37,11 @@ from views.shared.session import (
 from views.shared.units import format_value, md_prose, visible
 
 HELP = (
-    "Wheel or W and S: zoom. Drag or A and D: move. Shift and drag, M, or hold a finger: measure. "
-    "Click: details; double click or F: zoom to the event; [ and ]: its neighbours. / searches, N "
-    "goes to the next match; in quotation marks a text is a whole name. 0 shows all. Where there "
-    "are too many events to draw, the height of a column is the share of time that they cover. "
-    "Times count from the first event."
+    "Wheel or W and S: zoom. Drag or A and D: move. Shift and drag, M, or touch and hold: "
+    "measure. Click: details; double-click or F: zoom to the event; [ and ]: its "
+    "neighbours. / searches, N goes to the next match; quotation marks match a whole name. "
+    "0 shows everything. Where there are too many events to draw, the height of a column is "
+    "the share of time that they cover. Times count from the first event."
 )
 KEY = "timeline"
 ROOM_AROUND = 0.6  # of a finding's length, on both sides of it
@@ -71,7 +71,7 @@ def page() -> None:
         return
     if not recording.timeline.lanes:
         st.header("Nothing to show", anchor=False)
-        st.write("The recording holds no GPU work, no API calls and nothing else. Record with:")
+        st.write("The recording holds no events. Record with:")
         st.code(recorder_of(session.trace).again, language=None)
         return
     st.fragment(_draw_timeline)(recording)
@@ -203,7 +203,7 @@ def _draw_second() -> RecordingView | None:
         session = load(trace_id, "")
         return RecordingView(session=session, timeline=timeline(trace_id, "", -1))
     except (TraceError, WindowError, OSError) as error:
-        st.caption(md_prose(f"No second recording: {error}"))
+        st.caption(md_prose(f"The second recording cannot be shown: {error}"))
         return None
 
 

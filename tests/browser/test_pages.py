@@ -100,7 +100,7 @@ def test_the_kernel_filter_survives_a_reload(page, launch):
     page.get_by_label("Filter").press("Enter")
     page.wait_for_url("**filter=no**")
     page.reload()
-    page.get_by_text("No kernel's name contains").wait_for()
+    page.get_by_text("No kernel name contains").wait_for()
     page.wait_for_function(
         "document.querySelector('.st-key-kernel_filter input')?.value === 'no such kernel'"
     )

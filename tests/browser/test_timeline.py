@@ -385,10 +385,10 @@ def test_where_the_route_cannot_be_reached_the_page_brings_the_tiles(page, launc
 
 def test_a_refusal_of_the_route_is_told(page, launch):
     refused = {"status": 403, "content_type": "application/json"}
-    body = json.dumps({"error": "The page is too old; reload it."})
+    body = json.dumps({"error": "The page has expired; reload it."})
     page.route("**/api/timeline*", lambda route: route.fulfill(body=body, **refused))
     page.goto(f"/timeline?trace={launch.trace.id}")
-    page.get_by_text("The page is too old; reload it.").first.wait_for()
+    page.get_by_text("The page has expired; reload it.").first.wait_for()
 
 
 def test_hostile_names_and_far_times_are_drawn_and_never_run(page, hostile):

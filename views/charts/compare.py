@@ -44,7 +44,7 @@ FEW_ITERATIONS = 15  # each gets a number on the axis
 SHOWN_WARM_UP = 200
 WARM_UP_ROOM = 0.6  # above and below the iterations, of what these take
 WARM_UP_MARK = "x-thin-open"
-WARM_UP_WORDS = "warm-up, left out"
+WARM_UP_WORDS = "warm-up, excluded"
 
 Steps = list[tuple[str, float, float]]  # name, where its bar begins and ends, in ns
 
@@ -166,7 +166,7 @@ def _hover_words(name: str, row: WaterfallRow | None, end: float) -> list[str]:
         return [name, time_text(end), "per iteration"]
     meaning = REMAINDER_MEANING if name == REMAINDER else ROW_MEANINGS[Row(name)]
     before, after = time_text(row.base_ns), time_text(row.new_ns)
-    noise = "" if row.significant else " · may be chance"
+    noise = "" if row.significant else " · may be noise"
     return [
         name,
         f"{signed_text(row.change_ns)} ({before} to {after})",
@@ -298,7 +298,7 @@ def _add_warm_up(figure: go.Figure, side: SideSummary, color: str, heights: _Hei
             "line": {"width": 2},
         },
         customdata=[time_text(d) for d in durations.tolist()],
-        hovertemplate="iteration %{x}: %{customdata}, left out as warm-up<extra></extra>",
+        hovertemplate="iteration %{x}: %{customdata}, excluded as warm-up<extra></extra>",
     )
 
 

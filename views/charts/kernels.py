@@ -204,11 +204,11 @@ def _roofline_words(
         for precision, words in PRECISION_WORDS.items():
             rate = float(kernel[f"{precision}_flop_per_s"])
             if rate > 0 and precision in speed:
-                lines.append(f"{share_text(rate, speed[precision])} of the roof of {words}")
+                lines.append(f"{share_text(rate, speed[precision])} of the {words} roof")
         if level in speed:
-            lines.append(f"{share_text(moved, speed[level])} of the roof of {LEVEL_WORDS[level]}")
+            lines.append(f"{share_text(moved, speed[level])} of the {LEVEL_WORDS[level]} roof")
         if kernel["tensor_uncounted"]:
-            lines.append("tensor cores worked, too, which was not counted")
+            lines.append("tensor cores were also used; their work was not counted")
         hover.append(lines)
     return hover
 

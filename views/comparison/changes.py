@@ -64,9 +64,9 @@ def _draw_kernels(kernels: Sequence[KernelChange]) -> None:
     )
     more = len(changed if only else kernels) - len(listed)
     st.caption(
-        f"{count_text(len(kernels), 'kernel')}, {len(changed)} with a change above the noise, "
-        "which alone is coloured. Microseconds per iteration; p is adjusted for the number of rows "
-        "(Benjamini-Hochberg)."
+        f"{count_text(len(kernels), 'kernel')}, {len(changed)} with a change above the "
+        "noise; only those are coloured. Microseconds per iteration; p is adjusted for the "
+        "number of rows (Benjamini-Hochberg)."
         + (f" {count_text(more, 'smaller change')} not shown." if more > 0 else "")
         + " Click a row to see both recordings at its longest launch."
     )
@@ -108,8 +108,8 @@ def _draw_regions(comparison: Comparison) -> None:
         alt="Change in milliseconds by region of the program and by cause",
     )
     st.caption(
-        "Change in ms per iteration by region and by row of the ledger: blue is less, orange is "
-        "more, grey may be chance. Click a cell to see both recordings there."
+        "Change in ms per iteration by region and by row of the ledger: blue is less, "
+        "orange is more, grey may be noise. Click a cell to see both recordings there."
     )
     cells = selected(event, "cells")
     if not cells or int(cells[0][0]) >= len(changes):

@@ -43,7 +43,8 @@ def draw_pickers(recordings: Sequence[Trace], selection: ComparisonSelection) ->
             key=PART_KEY,
             on_change=_picked,
             accept_new_options=True,
-            help="Type nvtx:NAME for every range of that name, or a window of whyslow diagnose.",
+            help="Type nvtx:NAME for every range of that name, or any window that whyslow "
+            "diagnose accepts.",
         )
         _draw_device_picker(selection)
 

@@ -68,5 +68,5 @@ def draw_picked_change(comparison: Comparison) -> None:
         )
     st.subheader("Both recordings at the evidence", anchor=False)
     with st.container(key="compare_evidence_words"):
-        st.caption(md_prose(f"{evidence.words}; both start at the same point of the axis."))
+        st.caption(md_prose(f"{evidence.words}; both start at the same point on the axis."))
     draw_evidence(comparison, evidence)

@@ -73,7 +73,7 @@ export default function (component) {
   }
 
   function stopped(name) {
-    return Object.assign(new Error(`${name}: stopped; choose it again to go on.`), { stopped: true });
+    return Object.assign(new Error(`${name}: stopped; choose it again to continue.`), { stopped: true });
   }
 
   async function digest(text) {

@@ -31,8 +31,8 @@ NO_TORCH = (
     f"{INSTALL_TORCH}"
 )
 NO_GPU = (
-    "No NVIDIA GPU here: workloads run on the CPU, smaller, and show host-side causes only. "
-    "Start whyslow on the machine with the GPU to see the rest."
+    "There is no NVIDIA GPU here: workloads run on the CPU, scaled down, and show only host-side "
+    "causes. Start whyslow on a machine with a GPU to see the rest."
 )
 
 
@@ -80,7 +80,7 @@ def impossible() -> dict[str, str]:
         except EnvironmentFailedError as error:
             reasons[name] = str(error)
     if "ncu" not in reasons and not has_gpu():
-        reasons["ncu"] = "ncu examines kernels, and there is no NVIDIA GPU here"
+        reasons["ncu"] = "ncu examines kernels, but there is no NVIDIA GPU here"
     return reasons
 
 

@@ -59,8 +59,8 @@ def basis_words(kernel: pd.Series, report: Report, device: int) -> str:
     used = sum(d.unused_ns < d.duration_ns for d in report.devices)
     where = ", on all GPUs" if device >= 0 and used > 1 else ""
     return (
-        f"Its counters stand for {time_text(int(kernel['ns']))} ({report.window.label}{where}); "
-        "kernels that run at the same time share it."
+        f"Its counters account for {time_text(int(kernel['ns']))} "
+        f"({report.window.label}{where}); kernels that run at the same time share that time."
     )
 
 
@@ -135,7 +135,10 @@ def draw_computed(kernel: pd.Series) -> None:
     """Show what the launch configuration says about a row of ``analyzers.kernels.table``."""
     facts = computed_facts(kernel)
     if not len(facts):
-        st.caption("Occupancy and waves could not be computed: launch or GPU are not described.")
+        st.caption(
+            "Occupancy and waves could not be computed: the recording does not describe the "
+            "launch or the GPU."
+        )
         return
     st.markdown(":gray-badge[computed, not measured] from the launch configuration")
     st.dataframe(facts, hide_index=True, key="kernel_computed", alt="Computed for the kernel")

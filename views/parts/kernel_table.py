@@ -36,7 +36,7 @@ COLUMNS = {
         "total (ms)",
         format="%.3f",
         width="small",
-        help="The part of its launches that lies in the window.",
+        help="Time of its launches that lies in the window.",
     ),
     "min": st.column_config.NumberColumn("min (µs)", format="%.1f", width="small"),
     "median": st.column_config.NumberColumn("median (µs)", format="%.1f", width="small"),
@@ -45,8 +45,8 @@ COLUMNS = {
         "queue (µs)",
         format="%.1f",
         width="small",
-        help="Median time from the return of the launch call to the start of the kernel. Long is "
-        "good for throughput: the host runs ahead of the device.",
+        help="Median time from the return of the launch call to the start of the kernel. Longer "
+        "is better for throughput: the host runs ahead of the device.",
     ),
     "occupancy": st.column_config.NumberColumn(
         "occupancy",
@@ -59,7 +59,7 @@ COLUMNS = {
         "waves",
         format="%.1f",
         width="small",
-        help="Computed: how many times its blocks fill the GPU's multiprocessors.",
+        help="Computed: how many times its blocks would fill the GPU's multiprocessors.",
     ),
 }
 

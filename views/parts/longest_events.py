@@ -36,7 +36,7 @@ def draw_longest(recording: RecordingView, view: Span) -> None:
     else:
         events = longest(recording.timeline, view, table="ranges")
         if not len(events):
-            table.caption("Neither GPU operations nor ranges of the program are in view.")
+            table.caption("No GPU operation and no range marked by the program is in view.")
             return
         table.caption("The longest ranges that the program marked; no GPU operation is in view.")
     table.dataframe(events, hide_index=True, column_config=LONGEST_COLUMNS)

@@ -66,8 +66,9 @@ def draw_regions(session: Session) -> None:
     each = f"ms per iteration, of {count}" if iterations else "ms in all"
     split = " Counters split each launch's own time." if session.counters else ""
     st.caption(
-        f"{each}; rows and columns sum to the ledger. Idle time counts for the region that "
-        f"submitted what ended it.{split} Click a cell to see its longest stretch."
+        f"{each}; rows and columns sum to the ledger. Idle time counts towards the region "
+        f"that submitted the work that ended it.{split} Click a cell to see its longest "
+        "stretch."
     )
     _draw_picked_cell(session, matrix[(matrix["level"] == level).to_numpy()], table, event)
 

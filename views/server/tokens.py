@@ -45,12 +45,12 @@ def api_path(name: str) -> str:
 def forbidden(request: Request, purpose: str) -> Response | None:
     """Return the answer to a request that no page of this server made; None for one that did."""
     if not is_token(request.headers.get(TOKEN_HEADER, ""), purpose):
-        return refusal(403, "The page is too old; reload it.")
+        return refusal(403, "The page has expired; reload it.")
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         return refusal(403, "The request comes from another site.")
     if origin is None and request.method not in ("GET", "HEAD"):
-        return refusal(403, "The request does not say where it comes from.")
+        return refusal(403, "The request does not state its origin.")
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return refusal(403, "The request comes from another site.")
     return None

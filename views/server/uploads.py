@@ -61,7 +61,7 @@ async def _append(request: Request, part: Path, name: str, size: int, offset: in
             end += len(chunk)
             if end > min(size, offset + SLICE_BYTES):
                 await file.truncate(offset)
-                raise UploadError(413, f"{name}: the slice is larger than announced")
+                raise UploadError(413, f"{name}: the chunk is larger than announced")
             await file.write(chunk)
 
 

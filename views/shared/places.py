@@ -116,7 +116,7 @@ def check_path(text: str, address: str) -> Path:
     name = visible(path.name, 80) or visible(text, 80)
     if not is_loopback(address) and not _is_watched(path):
         raise RefusedError(
-            f"{name}: this server opens files of its watched folders only ({ROOTS_VARIABLE})"
+            f"{name}: this server opens only files in its watched folders ({ROOTS_VARIABLE})"
         )
     input_file.look_at(path)
     return path

@@ -204,8 +204,8 @@ def draw_no_recording() -> None:
     """Say what to do when nothing was opened yet."""
     st.header("No recording yet", anchor=False)
     st.write(
-        "To look around first, open one of the samples of `traces/`: each shows one cause and "
-        "opens in a second."
+        "To look around first, open one of the samples in `traces/`: each shows one cause "
+        "and opens in a second."
     )
     st.page_link("open.py", label="Open a sample or your own recording")
     st.write("To record your program:")

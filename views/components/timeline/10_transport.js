@@ -115,7 +115,7 @@ function decodeGiven(bytes) {
 function decode(buffer) {
   const bytes = new Uint8Array(buffer), words = new TextDecoder();
   const size = bytes.length < 4 ? Infinity : new DataView(buffer).getUint32(0, true);
-  if (!bytes.length) throw new Refused("the server refused");
+  if (!bytes.length) throw new Refused("the server refused the request");
   // An error is plain JSON; its first letters, read as a length, are far too long.
   if (4 + size > bytes.length) throw new Refused(JSON.parse(words.decode(bytes)).error);
   const head = JSON.parse(words.decode(bytes.subarray(4, 4 + size)));

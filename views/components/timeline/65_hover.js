@@ -51,7 +51,7 @@ class Hover {
     if (part.exact) return [name, line(`${duration(length)}, from ${moment(hit.start, 1)}`), place];
     if (info.kind === "ledger") return [`${duration(length)} from ${moment(hit.start, length / 10)}`, this.shares(hit), place];
     const busy = percent(columns.fill[i] / 255);
-    return [name, line(`longest of this ${duration(length)}; the lane is ${busy} busy in it`), place];
+    return [name, line(`longest in this ${duration(length)}; the lane is ${busy} busy here`), place];
   }
 
   counterWords({ part, i, info, row }) {
@@ -59,7 +59,7 @@ class Hover {
     const value = part.exact || low[i] === high[i]
       ? amount(high[i], info.unit) : `${amount(low[i], "")} to ${amount(high[i], info.unit)}`;
     const length = until[i] - time[i];
-    return [value, line(part.exact ? `for ${duration(length)}` : `lowest and highest of ${duration(length)}`),
+    return [value, line(part.exact ? `for ${duration(length)}` : `lowest and highest in ${duration(length)}`),
       element("span", "where", `${row.group.title} · ${info.label}`)];
   }
 

@@ -153,7 +153,7 @@ class Search {
     const { found } = this;
     this.count.title = this.trouble || "";
     if (!this.text) this.count.textContent = "";
-    else if (this.trouble) this.count.textContent = "not searched";
+    else if (this.trouble) this.count.textContent = "search failed";
     else if (!found) this.count.textContent = "…";
     else if (!found.count) this.count.textContent = "no match";
     else if (found.place) this.count.textContent = `${counted(found.place)} of ${counted(found.count)}`;

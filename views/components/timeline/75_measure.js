@@ -103,7 +103,7 @@ class Measure {
     const parts = timelineTitle(this.timeline, pane);
     if (!answer) return [...parts, element("p", "", "Measuring …")];
     if (answer.trouble) return [...parts, element("p", "", answer.trouble)];
-    if (!answer.devices.length) parts.push(element("p", "", "No GPU work is recorded."));
+    if (!answer.devices.length) parts.push(element("p", "", "No GPU work was recorded."));
     const length = answer.end - answer.start || 1;
     // One device has room for all its rows; of many, the bar tells, and the rows on demand.
     const brief = this.timeline.panes.length * answer.devices.length > 2;

@@ -14,7 +14,7 @@ class Words {
     find(".align").hidden = !align;
     if (align) {
       find(".align .chosen").textContent = align.label;
-      find(".align .chosen").title = "Both recordings begin together here";
+      find(".align .chosen").title = "Both recordings are aligned here";
       find(".align .earlier").disabled = align.chosen <= 0;
       find(".align .later").disabled = align.chosen >= align.choices - 1;
     }
@@ -23,7 +23,7 @@ class Words {
       .map((note) => element("p", "", panes.length > 1 ? `${pane.given.name}: ${note}` : note))));
     const lanes = panes.map((pane) => `${pane.given.name}, ${counted(pane.layout?.lanes.length || 0)} lanes`);
     timeline.canvas.setAttribute("aria-label", `Timeline of ${lanes.join(" and ")}. W and S zoom, A and D move, `
-      + "arrow up and down scroll, slash searches, M measures, 0 shows all, F fits the picked event.");
+      + "arrow up and down scroll, slash searches, M measures, 0 shows everything, F zooms to the selected event.");
   }
 
   legend() {
