@@ -74,7 +74,7 @@ def test_without_a_recording_each_page_says_what_to_run(page, tmp_path):
         app = draw(page)
     assert not app.exception
     assert "No recording yet" in words(app)
-    assert "samples of `traces/`" in words(app)
+    assert "samples in `traces/`" in words(app)
     assert app.get("page_link")[0].proto.page == "open"
     assert "nsys profile" in words(app)
 
