@@ -417,8 +417,8 @@ def _digest(path: Path) -> str:
 
 @contextlib.contextmanager
 def _lock(how: int) -> Iterator[IO[bytes]]:
-    # Any number of jobs share it, the sweep holds it alone, and a killed process lets go of it. Not
-    # the library filelock: its plain lock cannot be shared, and the one that can is a database.
+    # Any number of jobs share it, the sweep holds it alone, and a killed process lets go of it. The
+    # library filelock would need a database or files of its own for a lock that can be shared.
     with (data_dir() / "jobs.lock").open("ab") as handle:
         fcntl.flock(handle, how)
         yield handle

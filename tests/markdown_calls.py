@@ -1,9 +1,10 @@
 """Finds text that reaches one of Streamlit's Markdown parameters without being escaped.
 
-An expression is safe when it can only hold words of ours: a constant, a number, the result of a
-function that escapes or formats, or something made of those. A name is safe when everything ever
-assigned to it is; a parameter of a private or inner function, when every call within ``views/``
-passes something safe; a function of ``views/``, when everything it returns is.
+An expression is safe when it can only hold words of ours: a constant, a number, what a function
+formats, or something made of those. A name is safe when everything ever assigned to it is. What a
+function is given or returns is safe when it is declared ``Escaped``; therefore what is passed for
+such a parameter, returned by such a function, or called so is looked at like what is drawn. mypy
+alone would not do: it lets pass what it knows nothing of, as a row of a table.
 """
 
 import ast
@@ -56,8 +57,8 @@ MARKDOWN = {
 ALWAYS = ("help", "title", "captions", "delta_description")  # Markdown wherever they exist
 CHOICES = ("pills", "radio", "segmented_control", "select_slider")  # their options may be words
 
-# Functions of views/shared/units.py and analyzers/words.py that escape text, or write numbers.
-ESCAPERS = {"md_escape", "md_prose"}
+MADE_IN = "markdown.py"  # where text is escaped
+# Functions of views/shared/units.py and analyzers/words.py that write numbers.
 FORMATTERS = {
     "size_text",
     "time_text",
@@ -105,20 +106,10 @@ class Pages:
     def functions(self):
         """Functions by name; a name that two files use stands for both."""
         found = {}
-        for path, tree in self.trees.items():
+        for tree in self.trees.values():
             for node in ast.walk(tree):
                 if isinstance(node, Function):
-                    found.setdefault(node.name, []).append((path, node))
-        return found
-
-    @cached_property
-    def calls(self):
-        """Calls by the name of what is called."""
-        found = {}
-        for path, tree in self.trees.items():
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Call) and (name := _called(node)):
-                    found.setdefault(name, []).append((path, node))
+                    found.setdefault(node.name, []).append(node)
         return found
 
 
@@ -132,13 +123,41 @@ class CheckedFile:
         self.roots = {"st"} | self._containers()
 
     def unescaped(self):
-        """Return ``file:line: call`` of each Markdown parameter that may hold foreign text."""
+        """Return ``file:line: call`` of each place that may hold foreign text and must not."""
         return [
-            f"{self.path.name}:{call.lineno}: {ast.unparse(call)[:90]}"
-            for call in ast.walk(self.tree)
-            if isinstance(call, ast.Call) and self._draws(call)
-            if not all(self.is_safe(value) for value in self._markdown_values(call))
+            f"{self.path.name}:{node.lineno}: {ast.unparse(node)[:90]}"
+            for node in ast.walk(self.tree)
+            if not all(self.is_safe(value) for value in self._held(node))
         ]
+
+    def _held(self, node):
+        """Return what becomes Markdown at ``node``."""
+        if self.path.name == MADE_IN:
+            return []
+        if isinstance(node, ast.Return):
+            is_declared = _is_escaped(getattr(self.scope_of[node], "returns", None))
+            return [node.value] if node.value and is_declared else []
+        if not isinstance(node, ast.Call):
+            return []
+        if _called(node) == "Escaped":
+            return node.args
+        return [
+            *(self._markdown_values(node) if self._draws(node) else ()),
+            *self._declared_values(node),
+        ]
+
+    def _declared_values(self, call):
+        """Yield what is passed for parameters that are declared ``Escaped``."""
+        for function in self.pages.functions.get(_called(call), ()):
+            parameters = [*function.args.posonlyargs, *function.args.args]
+            parameters = [a for a in parameters if a.arg not in ("self", "cls")]
+            every = (*parameters, *function.args.kwonlyargs)
+            names = {a.arg for a in every if _is_escaped(a.annotation)}
+            if not names:
+                continue
+            yield from (v for a, v in zip(parameters, call.args, strict=False) if a.arg in names)
+            yield from (a for a in call.args if isinstance(a, ast.Starred))
+            yield from (k.value for k in call.keywords if k.arg is None or k.arg in names)
 
     def _note_scopes(self, node, scope):
         for child in ast.iter_child_nodes(node):
@@ -250,13 +269,14 @@ class CheckedFile:
             return self.is_safe(node.func.body, seen)
         if isinstance(node.func, ast.Attribute):
             return self._method(node, seen)
-        if name in ESCAPERS | FORMATTERS | NUMBERS:
+        if name in FORMATTERS | NUMBERS or name == "Escaped":
             return True
         if name in COUNTERS:
             return self._all(node.args[1:], seen)
         if name in ("list", "tuple", "sorted", "str", "reversed"):
             return self._all(node.args, seen)
-        return self._ours(name, seen)
+        functions = self.pages.functions.get(name, [])
+        return bool(functions) and all(_is_escaped(f.returns) for f in functions)
 
     def _method(self, node, seen):
         if _called(node) in ("join", "format", "get", *TEXT_METHODS):
@@ -265,24 +285,14 @@ class CheckedFile:
             return self.is_safe(node.func.value, seen) or _called(node) in ("index", "count")
         return False
 
-    def _ours(self, name, seen):
-        """Tell whether the functions called ``name`` return only what is safe."""
-        found = self.pages.functions.get(name, [])
-        return bool(found) and all(
-            CheckedFile(path, self.pages).is_safe(result.value, seen)
-            for path, function in found
-            for result in ast.walk(function)
-            if isinstance(result, ast.Return) and result.value is not None
-        )
-
     def _name(self, node, seen):
         scope = self.scope_of.get(node, self.tree)
         while True:
             values = self._bindings(scope, node.id)
             if values:
                 return self._all(values, seen)
-            if isinstance(scope, Function) and _has_parameter(scope, node.id):
-                return self._parameter(scope, node.id, seen)
+            if isinstance(scope, Function) and (parameter := _parameter(scope, node.id)):
+                return _is_escaped(parameter.annotation)
             if scope is self.tree:
                 return self._imported(node.id, seen)
             scope = self.scope_of[scope]
@@ -303,22 +313,6 @@ class CheckedFile:
             if any(_binds(target, name) for target in targets) and value is not None:
                 values.append(value)
         return values
-
-    def _parameter(self, function, name, seen):
-        """Tell whether every call within ``views/`` passes something safe for ``name``."""
-        calls = self.pages.calls.get(function.name, [])
-        is_local = self.scope_of[function] is not self.tree
-        if not calls or not (is_local or function.name.startswith("_")):
-            return False
-        places = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
-        for path, call in calls:
-            passed = [k.value for k in call.keywords if k.arg in (name, None)]
-            if name in places and places.index(name) < len(call.args):
-                passed.append(call.args[places.index(name)])
-            passed += [a for a in call.args if isinstance(a, ast.Starred)]
-            if not CheckedFile(path, self.pages)._all(passed, seen):
-                return False
-        return self._all([*function.args.defaults, *function.args.kw_defaults], seen)
 
     def _imported(self, name, seen):
         """Tell whether ``name`` is a constant that another file of ``views/`` defines safely."""
@@ -346,8 +340,13 @@ def _binds(target, name):
     return any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(target))
 
 
-def _has_parameter(function, name):
+def _parameter(function, name):
+    """Return the parameter of this name, None when there is none."""
     arguments = function.args
     every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
     extra = (arguments.vararg, arguments.kwarg)
-    return name in {a.arg for a in (*every, *extra) if a is not None}
+    return next((a for a in (*every, *extra) if a is not None and a.arg == name), None)
+
+
+def _is_escaped(annotation):
+    return isinstance(annotation, ast.Name) and annotation.id == "Escaped"

@@ -5,6 +5,7 @@ import errno
 import graphlib
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from analyzers.diagnose import all_rules
 from analyzers.whatif.changes import all_changes
 from collectors import collectors
-from tests.markdown_calls import CheckedFile, Pages
+from tests.markdown_calls import MADE_IN, CheckedFile, Pages
 
 ROOT = Path(__file__).parents[1]
 OURS = {p.stem for p in ROOT.glob("*.py")} | {p.parent.name for p in ROOT.glob("*/*.py")}
@@ -283,8 +284,11 @@ def check_text(text, tmp_path):
     path = tmp_path / "views" / "page.py"
     path.parent.mkdir(exist_ok=True)
     path.write_text(
-        f"import streamlit as st\nfrom views.shared.units import md_escape, time_text\n{text}"
+        "import streamlit as st\nfrom views.shared.markdown import Escaped, md_escape\n"
+        f"from views.shared.units import time_text\n{text}"
     )
+    made_in = path.with_name(MADE_IN)
+    shutil.copy(ROOT / "views" / "shared" / MADE_IN, made_in)
     return CheckedFile(path, Pages(tmp_path)).unescaped()
 
 
@@ -303,6 +307,10 @@ def check_text(text, tmp_path):
         "def page(e):\n    text = f'{e}'\n    st.info(text)",
         "def _show(text):\n    st.error(text)\ndef page(e):\n    _show(str(e))",
         "def _name(row):\n    return row.name\ndef page(row):\n    st.error(_name(row))",
+        "def _name(row) -> Escaped:\n    return row.name",
+        "def page(row):\n    st.error(Escaped(row.name))",
+        "def _show(text: Escaped):\n    st.error(text)\ndef page(e):\n    _show(e.name)",
+        "def _show(*, text: Escaped):\n    st.error(text)\ndef page(e):\n    _show(**e)",
         "LABELS = {}\ndef page(e):\n    LABELS['x'] = e\n    st.error(LABELS['x'])",
         "def page(name):\n    st.error('{}'.format(name))",
         "def page(*names):\n    st.write(*names)",
@@ -327,9 +335,9 @@ def test_the_checker_sees_unescaped_text(text, tmp_path):
         "def page(finding):\n    st.write(f'{finding.cause.value}: {finding.lost_ns:,}')",
         "def page(name):\n    st.text(name)\n    st.code(name)",
         "def page(names):\n    st.tabs([md_escape(n) for n in names])",
-        "def _show(text):\n    st.error(text)\ndef page(e):\n    _show(md_escape(e))",
-        "def page(ns):\n    def row(unit):\n        return f'{unit}:'\n    st.write(row('ms'))",
-        "def _name(row):\n    return md_escape(row.name)\ndef page(r):\n    st.error(_name(r))",
+        "def _show(text: Escaped):\n    st.error(text)\ndef page(e):\n    _show(md_escape(e))",
+        "def row(unit: Escaped) -> Escaped:\n    return Escaped(f'{unit}:')\nst.write(row('ms'))",
+        "def _name(row) -> Escaped:\n    return md_escape(row)\nst.error(_name(1))",
         "def page(names):\n    st.write(', '.join(md_escape(n) for n in names))",
         "def page(bad):\n    st.write('a' if bad else 'b')",
         "def page(name):\n    name.write(name)\n    open(name).write(name)",

@@ -21,7 +21,7 @@ from views.charts.ledger import (
     legend_entries,
     log_ticks,
 )
-from views.shared import units
+from views.shared import markdown, units
 
 
 def ledger(**rows):
@@ -128,15 +128,15 @@ HOSTILE = "![x](https://evil.example/a.png) <b>k</b> $x$ :red[y] `z` =1+1 \u202e
 
 
 def test_escaped_text_has_no_markdown_left():
-    escaped = units.md_escape(HOSTILE)
+    escaped = markdown.md_escape(HOSTILE)
     assert not re.search(r"(?<!\\)[\[\]<>$`*_|:]", escaped)
     assert "\u202e" not in escaped
     assert "\n" not in escaped
 
 
 def test_prose_keeps_code_and_nothing_else():
-    assert units.md_prose("run `ncu *x*` [now]") == r"run `ncu *x*` \[now\]"
-    assert units.md_prose("odd ` tick") == r"odd \` tick"
+    assert markdown.md_prose("run `ncu *x*` [now]") == r"run `ncu *x*` \[now\]"
+    assert markdown.md_prose("odd ` tick") == r"odd \` tick"
 
 
 @given(st.text())

@@ -30,8 +30,9 @@ from views.parts.capture_choices import (
     pairs,
     parsed,
 )
+from views.shared.markdown import Escaped, md_escape
 from views.shared.session import draw_error, draw_prose
-from views.shared.units import md_escape, visible
+from views.shared.units import visible
 
 CAPTURE = "capture"
 POLL = "1s"
@@ -235,7 +236,7 @@ def _draw_capture(capture: Capture) -> None:
                 st.rerun()
 
 
-def _title(capture: Capture) -> str:
+def _title(capture: Capture) -> Escaped:
     """Return what is captured, and with what, safe for Markdown."""
     used = ", ".join(TOOL_WORDS.get(tool, tool) for tool in capture.tools)
     return md_escape(f"{visible(capture.title, SHOWN_TITLE)} · {used}")

@@ -41,9 +41,10 @@ from views.comparison.tables import (
     predictions_table,
 )
 from views.comparison.verdict import draw_obstacles, draw_verdict
+from views.shared.markdown import md_escape, md_prose
 from views.shared.report_download import BESIDE_REPORT, draw_comparison_download
 from views.shared.session import draw_prose
-from views.shared.units import md_escape, md_prose, visible
+from views.shared.units import visible
 
 
 def page() -> None:

@@ -30,13 +30,10 @@ from views.parts.kernel_table import (
     selected_kernels,
 )
 from views.parts.regions import draw_regions
+from views.shared.markdown import Escaped, md_prose
 from views.shared.session import Session, current, digest, draw_prose
 from views.shared.style import write_verdict_color
-from views.shared.units import (
-    NOT_RECORDED_TEXT,
-    md_prose,
-    visible,
-)
+from views.shared.units import NOT_RECORDED_TEXT, visible
 
 INSIDE_RULE = "divergence.idle_lanes"  # says, as any rule about kernels would, how to look inside
 CODE_LINES = 90  # characters of a name that need no scrolling
@@ -251,17 +248,17 @@ def _draw_card(session: Session, kernel: pd.Series) -> None:
         draw_computed(kernel)
 
 
-def _shape(kernel: pd.Series) -> str:
-    def part(column: str, unit: str) -> str:
-        value = int(kernel.get(column, -1))
-        return f"{unit}: {value:,}" if value >= 0 else f"{unit}: {NOT_RECORDED_TEXT}"
-
-    parts = (
-        part("grid_blocks", "blocks"),
-        part("block_threads", "threads per block"),
-        part("registers", "registers per thread"),
+def _shape(kernel: pd.Series) -> Escaped:
+    columns = (
+        ("grid_blocks", "blocks"),
+        ("block_threads", "threads per block"),
+        ("registers", "registers per thread"),
     )
-    return " · ".join(parts)
+    sizes = [(unit, int(kernel.get(column, -1))) for column, unit in columns]
+    parts = [
+        f"{unit}: {size:,}" if size >= 0 else f"{unit}: {NOT_RECORDED_TEXT}" for unit, size in sizes
+    ]
+    return Escaped(" · ".join(parts))
 
 
 def _durations(session: Session, name: str) -> Array:

@@ -17,6 +17,7 @@ from library import cache
 from library.inbox import uploaded_file
 from views.components.upload import draw_upload
 from views.shared.jobs import begin, draw_job, forget
+from views.shared.markdown import md_escape
 from views.shared.places import (
     ROOTS_VARIABLE,
     SAMPLES,
@@ -28,7 +29,7 @@ from views.shared.places import (
     sample_words,
 )
 from views.shared.session import draw_error
-from views.shared.units import md_escape, visible
+from views.shared.units import visible
 
 SHOWN_RECENT = 8
 SHOWN_NAME = 64

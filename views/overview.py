@@ -16,10 +16,11 @@ from analyzers.words import (
 )
 from views.charts.ledger import ledger_figure, legend_entries
 from views.shared.devices import device_labels
+from views.shared.markdown import Escaped, md_escape, md_prose
 from views.shared.report_download import BESIDE_REPORT, draw_diagnosis_download
 from views.shared.session import Session, current, draw_prose, finding_places
 from views.shared.style import draw_legend, write_verdict_color
-from views.shared.units import format_value, md_escape, md_prose, visible
+from views.shared.units import format_value, visible
 
 SHOWN_EVIDENCE = 4
 NAMED_RULES = 3  # of those with one reason; the help names all
@@ -164,12 +165,12 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:] + ends
 
 
-def _evidence_text(finding: Finding) -> str:
+def _evidence_text(finding: Finding) -> Escaped:
     values = [
         f"{md_escape(e.name)} {md_escape(format_value(e.value, e.unit))}"
         for e in finding.evidence[:SHOWN_EVIDENCE]
     ]
-    return "Evidence: " + " · ".join(values) if values else ""
+    return Escaped("Evidence: " + " · ".join(values) if values else "")
 
 
 def _estimate_text(finding: Finding) -> str:

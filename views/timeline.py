@@ -24,6 +24,7 @@ from views.parts.longest_events import draw_longest
 from views.parts.recording_view import RecordingView
 from views.server.routes import timeline_answer, trouble
 from views.server.tiles import MAX_FIND, MIN_VIEW_NS
+from views.shared.markdown import md_prose
 from views.shared.session import (
     Session,
     current,
@@ -34,7 +35,7 @@ from views.shared.session import (
     parse_span,
     timeline,
 )
-from views.shared.units import format_value, md_prose, visible
+from views.shared.units import format_value, visible
 
 HELP = (
     "Wheel or W and S: zoom. Drag or A and D: move. Shift and drag, M, or touch and hold: "

@@ -27,9 +27,10 @@ import numpy as np
 from analyzers.intervals import Array
 
 # Ranks, Welch's test, permutations and the control of false discoveries are our own although
-# scipy.stats has them: importing it takes 0.55 to 0.86 s, more than a whole stored comparison.
-# The distributions come from scipy.special, which is loaded where it is needed. What scipy does not
-# have is why this file exists: all of it for samples that are correlated with their neighbours.
+# scipy.stats has them: importing it alone takes 0.55 to 0.86 s. The distributions come from
+# scipy.special, loaded where they are needed. What no library has is why this file exists: all of
+# it for samples that are correlated with their neighbours.
+
 LEVEL = 0.05  # of false alarms: of intervals, tests and tables
 POWER = 0.80  # with which the smallest detectable change would be found
 MIN_SAMPLES = 5  # fewer iterations say next to nothing about how much they vary

@@ -22,7 +22,8 @@ from views.comparison.tables import (
     region_table,
 )
 from views.parts.regions import LEVEL_LABELS, OUTSIDE_WORDS
-from views.shared.units import md_escape, visible
+from views.shared.markdown import md_escape
+from views.shared.units import visible
 
 SHOWN_KERNELS = 200
 

@@ -13,8 +13,9 @@ from timeline.view import Timeline
 from views.components.timeline import CanvasRecording, Span, draw_timeline
 from views.server.routes import timeline_answer, trouble
 from views.server.tiles import MIN_VIEW_NS
+from views.shared.markdown import md_escape
 from views.shared.session import draw_error, timeline
-from views.shared.units import md_escape, visible
+from views.shared.units import visible
 
 KEY = "compare_timeline"
 ROOM_AROUND = 1.5  # of the longer of both stretches, on both sides of it

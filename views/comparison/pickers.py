@@ -15,6 +15,7 @@ from views.comparison.session import (
     windows_of,
     write_address,
 )
+from views.shared.markdown import Escaped
 from views.shared.units import visible
 
 PICKERS = (3, 3, 2)  # widths
@@ -28,9 +29,9 @@ def draw_pickers(recordings: Sequence[Trace], selection: ComparisonSelection) ->
     names = _labels(recordings)
     left, right, part = st.columns(PICKERS, gap="small")
     with left:
-        _draw_side_picker("Baseline", BASE_KEY, names, selection.base)
+        _draw_side_picker(Escaped("Baseline"), BASE_KEY, names, selection.base)
     with right:
-        _draw_side_picker("New", NEW_KEY, names, selection.new)
+        _draw_side_picker(Escaped("New"), NEW_KEY, names, selection.new)
     windows = {"": "Iterations as detected", **windows_of(selection)}
     if selection.window:
         windows.setdefault(selection.window, visible(selection.window, NAME_ROOM))
@@ -62,7 +63,9 @@ def _picked() -> None:
     )
 
 
-def _draw_side_picker(label: str, key: str, names: dict[str, str], chosen: tuple[str, ...]) -> None:
+def _draw_side_picker(
+    label: Escaped, key: str, names: dict[str, str], chosen: tuple[str, ...]
+) -> None:
     options = [*names, *(i for i in chosen if i not in names)]
     st.session_state[key] = list(chosen)
     st.multiselect(

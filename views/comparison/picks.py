@@ -13,7 +13,7 @@ from views.comparison.evidence import PickedChange, draw_evidence
 from views.comparison.session import (
     ComparisonSelection,
 )
-from views.shared.units import md_prose
+from views.shared.markdown import md_prose
 
 PICKED, PICKS, PICKED_OF = "compare_evidence", "compare_seen", "compare_evidence_of"
 

@@ -24,8 +24,8 @@ from jobs import api
 from library import cache, comparisons
 from views.server.routes import trouble
 from views.shared.choices import window_choices
+from views.shared.markdown import md_escape
 from views.shared.session import draw_error
-from views.shared.units import md_escape
 
 SELECTION = "compare_asked"
 KEPT = 16  # comparisons that stay in memory

@@ -9,9 +9,10 @@ from analyzers.finding import Row
 from analyzers.words import count_text, split_sentence, time_text
 from reports.comparison_words import blocking, differences, tools
 from views.comparison.pickers import NAME_ROOM
+from views.shared.markdown import md_escape, md_prose
 from views.shared.session import draw_prose
 from views.shared.style import write_verdict_color
-from views.shared.units import md_escape, md_prose, visible
+from views.shared.units import visible
 
 TINTS = {ComparisonVerdict.IMPROVED: "healthy", ComparisonVerdict.REGRESSED: Row.SYNC.value}
 

@@ -11,7 +11,8 @@ import streamlit as st
 
 from analyzers.words import size_text
 from collectors.telemetry.file import Latest, Series, TelemetryError, TelemetryFile
-from views.shared.units import md_escape, visible
+from views.shared.markdown import md_escape
+from views.shared.units import visible
 
 LAST_S = 120.0
 POINTS = 120

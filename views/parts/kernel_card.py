@@ -11,8 +11,9 @@ from analyzers.metric_names import THREADS_PER_WARP, Part
 from analyzers.report import Report
 from analyzers.words import share_text, time_text
 from views.charts.kernels import LEVEL_WORDS
+from views.shared.markdown import md_prose
 from views.shared.session import draw_prose
-from views.shared.units import NOT_RECORDED_TEXT, md_prose, rate_text, visible
+from views.shared.units import NOT_RECORDED_TEXT, rate_text, visible
 
 MIN_SHOWN_SHARE = 0.02  # of the kernel's time
 SHOWN_LOSSES = 4

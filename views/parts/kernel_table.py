@@ -9,15 +9,9 @@ import streamlit as st
 from analyzers.facts.facts import COMMUNICATION, KERNEL
 from analyzers.words import count_text, function_first
 from collectors.schema import NOT_RECORDED, Array
+from views.shared.markdown import md_escape
 from views.shared.session import Session
-from views.shared.units import (
-    csv_text,
-    distinct_names,
-    md_escape,
-    ns_to_ms,
-    ns_to_us,
-    visible,
-)
+from views.shared.units import csv_text, distinct_names, ns_to_ms, ns_to_us, visible
 
 TABLE_HEIGHT_PX = 318
 ROWS_THAT_FIT = 8

@@ -14,8 +14,9 @@ from analyzers.ledger.regions import OUTSIDE
 from analyzers.report import Report
 from analyzers.words import share_text, time_text
 from views.charts.ledger import ROW_COLORS, ROW_MEANINGS, ROW_ORDER
+from views.shared.markdown import md_escape
 from views.shared.session import Session
-from views.shared.units import md_escape, visible
+from views.shared.units import visible
 
 SHOWN_REGIONS = 12
 NAME_ROOM = 90

@@ -9,7 +9,7 @@ import streamlit as st
 from jobs.api import begin_opening
 from jobs.job import Job
 from jobs.tasks import Analysed
-from views.shared.units import md_escape
+from views.shared.markdown import md_escape
 
 KEPT_JOBS = 64
 POLL = "0.4s"  # often enough to feel alive, seldom enough to cost nothing

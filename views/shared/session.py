@@ -30,7 +30,7 @@ from timeline.store import indexes_if_made
 from timeline.telemetry import telemetry_index
 from timeline.view import Timeline
 from views.shared.devices import device_labels
-from views.shared.units import md_escape, md_prose
+from views.shared.markdown import md_escape, md_prose
 
 SELECTION = "selection"
 KEPT_SESSIONS = 8  # windows whose tables stay in memory

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import operator
-import re
 
 import pandas as pd
 
@@ -19,8 +18,6 @@ from reports.numbers import format_value as format_value
 
 NOT_RECORDED_TEXT = "not recorded"
 
-# Punctuation to which Markdown or Streamlit's additions (:red[…], $…$) give a meaning.
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~$:&^=@/\"'])")
 ROOM = 56  # characters of a name that the column shows
 HEAD, BEFORE = 36, 12  # of a name whose difference comes later: its begin, what precedes that
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
@@ -70,22 +67,6 @@ def distinct_names(names: list[str]) -> list[str]:
         else name
         for name in names
     ]
-
-
-def md_escape(text: str) -> str:
-    """Return ``text`` so that Markdown shows exactly its characters."""
-    return _MARKDOWN.sub(r"\\\1", visible(text))
-
-
-def md_prose(text: str) -> str:
-    """Return a sentence of ours that may quote a recording; only `` `code` `` keeps its meaning."""
-    parts = visible(text).split("`")
-    if len(parts) % 2 == 0:  # an unpaired backtick is only a character
-        return md_escape(text)
-    return "".join(
-        (f"`{part}`" if part.strip() else part) if place % 2 else md_escape(part)
-        for place, part in enumerate(parts)
-    )
 
 
 def plotly_escape(text: str) -> str:
