@@ -26,10 +26,10 @@ _KIND_COLOR = {
 _COLOR_OF_KIND = np.array([_KIND_COLOR[kind] for kind in range(len(_KIND_COLOR))], np.uint8)
 
 
-def write_devices(at: RecordingTables) -> None:
-    """Write a lane for each stream, then each direction of copies and the collectives once more."""
-    launches = at.facts.launches
-    name = _operation_names(at)
+def write_devices(tables: RecordingTables) -> None:
+    """Write a lane for each stream, then repeat copies by direction and collectives."""
+    launches = tables.facts.launches
+    name = _operation_names(tables)
     columns = {
         "start": launches["start_ns"].to_numpy(),
         "end": launches["end_ns"].to_numpy(),
@@ -41,13 +41,15 @@ def write_devices(at: RecordingTables) -> None:
         processes = launches["process_index"].to_numpy()[rows]
         several = len(np.unique(processes)) > 1
         for process, of_process in by_key(narrow(processes), rows):
-            group = at.writer.group(_device_group(at.facts, device, process if several else -1))
+            group = tables.writer.group(
+                _device_group(tables.facts, device, process if several else -1)
+            )
             streams = launches["stream"].to_numpy()[of_process]
             for stream, of_stream in by_key(narrow(streams), of_process):
                 label = f"stream {stream}" if stream >= 0 else "stream not recorded"
                 lane = Lane(group=group, label=label, table=OPERATIONS)
-                _write_operations(at, lane, columns, of_stream)
-            _write_mirrors(at, group, columns, of_process)
+                _write_operations(tables, lane, columns, of_stream)
+            _write_mirrors(tables, group, columns, of_process)
 
 
 def _device_group(facts: Facts, device: int, process_index: int) -> Group:
@@ -64,42 +66,42 @@ def _device_group(facts: Facts, device: int, process_index: int) -> Group:
 
 
 def _write_operations(
-    at: RecordingTables, lane: Lane, columns: Mapping[str, Array], rows: Array
+    tables: RecordingTables, lane: Lane, columns: Mapping[str, Array], rows: Array
 ) -> None:
-    at.track(lane, 0, {**{k: v[rows] for k, v in columns.items()}, "row": rows})
+    tables.track(lane, 0, {**{k: v[rows] for k, v in columns.items()}, "row": rows})
 
 
 def _write_mirrors(
-    at: RecordingTables, group: int, columns: Mapping[str, Array], rows: Array
+    tables: RecordingTables, group: int, columns: Mapping[str, Array], rows: Array
 ) -> None:
-    kind = at.facts.launches["kind"].to_numpy()[rows]
+    kind = tables.facts.launches["kind"].to_numpy()[rows]
     lane = Lane(group=group, label="", table=OPERATIONS, mirror=True)
     copies = rows[kind == COPY]
     # The names of copies are words of ours: one for each direction.
     for name, of_direction in by_key(columns["name"][copies], copies):
-        label = next(text for text, code in at.names.own.items() if code == name)
-        _write_operations(at, replace(lane, label=label), columns, of_direction)
+        label = next(text for text, code in tables.names.own.items() if code == name)
+        _write_operations(tables, replace(lane, label=label), columns, of_direction)
     if (collectives := rows[kind == COMMUNICATION]).size:
-        _write_operations(at, replace(lane, label="communication"), columns, collectives)
+        _write_operations(tables, replace(lane, label="communication"), columns, collectives)
 
 
-def _operation_names(at: RecordingTables) -> Array:
+def _operation_names(tables: RecordingTables) -> Array:
     """Return the number of each operation's name: the kernel's, or what was copied where."""
-    launches = at.facts.launches
+    launches = tables.facts.launches
     kind = launches["kind"].to_numpy()
-    names = np.full(len(launches), at.names.words("memset"), np.uint32)
-    names[kind == GRAPH] = at.names.words("CUDA graph")
+    names = np.full(len(launches), tables.names.words("memset"), np.uint32)
+    names[kind == GRAPH] = tables.names.words("CUDA graph")
     kernels = np.isin(kind, (KERNEL, COMMUNICATION))
-    names[kernels] = at.names.codes(launches["name_id"].to_numpy()[kernels])
-    copies = at.facts.of_table("copies", ["kind"]) if at.trace.count("copies") else None
+    names[kernels] = tables.names.codes(launches["name_id"].to_numpy()[kernels])
+    copies = tables.facts.of_table("copies", ["kind"]) if tables.trace.count("copies") else None
     if copies is not None:
         for number, rows in by_key(copies["kind"].to_numpy(), copies.index.to_numpy()):
-            names[rows] = at.names.words(copy_words(number))
+            names[rows] = tables.names.words(copy_words(number))
     return names
 
 
 def link_calls(lanes: Sequence[Lane], facts: Facts, link: Array, row: Array) -> None:
-    """Turn the API row that each operation names into the call's event, and link that back."""
+    """Put the call's event for the API row in each operation's link, and link the call back."""
     event_of_call = np.full(len(facts.api), NOTHING, np.int32)
     calls = [part for lane in lanes if lane.table == "api_calls" for part in lane.parts]
     for first, count, _ in calls:

@@ -17,44 +17,44 @@ MAX_MHZ = 100_000  # a clock above this is given in Hz, whatever the metric's na
 _UNIT = re.compile(r"\[(?:.*\s)?([^\]\s]+)\]\s*$")  # "SM Active [Throughput %]"
 
 
-def write_metrics(at: RecordingTables) -> None:
+def write_metrics(tables: RecordingTables) -> None:
     """Write what was sampled of each GPU."""
-    if not at.trace.count("gpu_metrics"):
+    if not tables.trace.count("gpu_metrics"):
         return
-    metrics = at.trace.columns("gpu_metrics", ["time_ns", "gpu", "name_id", "value"])
+    metrics = tables.trace.columns("gpu_metrics", ["time_ns", "gpu", "name_id", "value"])
     is_number = np.isfinite(metrics["value"])
     order = np.argsort(metrics["time_ns"][is_number], kind="stable")
     rows = np.flatnonzero(is_number)[order]
-    labels = dict(texts_of(at.trace, metrics["name_id"][rows]))
+    labels = dict(texts_of(tables.trace, metrics["name_id"][rows]))
     for gpu, of_gpu in by_key(metrics["gpu"][rows], rows):
         lanes = list(by_key(metrics["name_id"][of_gpu], of_gpu))
         title, is_open = f"GPU {gpu} metrics", len(lanes) <= OPEN_METRICS
         group = Group(id=f"metrics:{gpu}", kind="metrics", title=title, open=is_open)
-        place = at.writer.group(group)
+        place = tables.writer.group(group)
         for name, samples in lanes:
             label, value = labels[name] or NO_NAME, metrics["value"][samples]
             unit = _unit_of(label, value)
             lane = Lane(group=place, label=_UNIT.sub("", label).strip() or label, unit=unit)
-            at.writer.counter(lane, metrics["time_ns"][samples] - at.origin, value)
+            tables.writer.counter(lane, metrics["time_ns"][samples] - tables.origin, value)
 
 
-def write_memory(at: RecordingTables) -> None:
+def write_memory(tables: RecordingTables) -> None:
     """Write what a framework's allocator holds of each device's memory."""
-    if not at.trace.count("memory_events"):
+    if not tables.trace.count("memory_events"):
         return
     columns = {"allocated": "allocated_bytes", "reserved": "reserved_bytes"}
-    events = at.trace.columns("memory_events", ["time_ns", "device", *columns.values()])
+    events = tables.trace.columns("memory_events", ["time_ns", "device", *columns.values()])
     recorded = np.flatnonzero((events["device"] >= 0) & (events["allocated_bytes"] >= 0))
     rows = recorded[np.argsort(events["time_ns"][recorded], kind="stable")]
     for device, of_device in by_key(events["device"][rows], rows):
         group = Group(id=f"memory:{device}", kind="metrics", title=f"GPU {device} memory")
-        place = at.writer.group(group)
-        times = events["time_ns"][of_device] - at.origin
+        place = tables.writer.group(group)
+        times = events["time_ns"][of_device] - tables.origin
         for label, column in columns.items():
             held = events[column][of_device]
             if held.max() >= 0:  # old recordings lack one of them
                 lane = Lane(group=place, label=label, unit="bytes")
-                at.writer.counter(lane, times, held.astype(np.float64))
+                tables.writer.counter(lane, times, held.astype(np.float64))
 
 
 def _unit_of(label: str, value: Array) -> str:

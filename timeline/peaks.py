@@ -37,7 +37,7 @@ class _Best:
 
 
 class Peaks:
-    """Finds the largest value of any stretch of a sequence in time that hardly grows with it.
+    """Finds the largest value of any stretch, in time that hardly depends on its length.
 
     Each level names the place of the largest value in every block of ``FAN_OUT`` places of the
     level below; the first of equals counts.

@@ -23,17 +23,17 @@ MIN_DURATION_NS = 100
 def write_recording(facts: Facts, writer: IndexWriter) -> None:
     """Write everything that devices and threads did."""
     trace = facts.trace
-    at = RecordingTables(facts, writer, NameNumbers.of(trace), first_event_ns(facts))
+    tables = RecordingTables(facts, writer, NameNumbers.of(trace), first_event_ns(facts))
     writer.group(PROGRAM)
-    write_devices(at)
-    write_threads(at)
-    write_metrics(at)
-    write_memory(at)
-    writer.names(at.names.texts())
+    write_devices(tables)
+    write_threads(tables)
+    write_metrics(tables)
+    write_memory(tables)
+    writer.names(tables.names.texts())
     writer.relink(lambda link, row: link_calls(writer.lanes, facts, link, row))
     end = last_event_ns(facts)
     writer.finish(
-        origin_ns=at.origin,
-        duration_ns=max(end - at.origin, MIN_DURATION_NS),
+        origin_ns=tables.origin,
+        duration_ns=max(end - tables.origin, MIN_DURATION_NS),
         range_word=recorder_of(trace).ranges,
     )

@@ -21,7 +21,7 @@ MAX_TABLE_SPREAD, MIN_TABLE = 8, 1 << 16  # places of a look-up table for each i
 
 @dataclass
 class NameNumbers:
-    """Numbers for texts: those of the recording first, then words of ours."""
+    """Numbers for texts: those of the recording first, then those that whyslow adds."""
 
     strings: pa.Table
     own: dict[str, int] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class NameNumbers:
         return cls(trace.arrow("strings"))
 
     def words(self, text: str) -> int:
-        """Return the number of a text of ours."""
+        """Return the number of a text that whyslow adds."""
         return self.own.setdefault(text, len(self._ids) + len(self.own))
 
     def codes(self, ids: Array) -> Array:

@@ -144,7 +144,7 @@ class Hits:
         )
 
     def _step_sorted(self, moment: int, event: int, direction: int) -> SearchResult:
-        """Do the same where all matches stand by time; ``event`` is the first that counts."""
+        """Return the same where all matches are sorted; ``event`` is the first that counts."""
         times, events = self.by_time or (np.empty(0), np.empty(0))
         low = int(np.searchsorted(times, moment, side="left"))
         high = int(np.searchsorted(times, moment, side="right"))

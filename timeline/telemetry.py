@@ -195,7 +195,7 @@ def _write_lanes(
 
 @dataclass(frozen=True)
 class _Lanes:
-    """The columns of a file on the clock of a timeline."""
+    """The columns of a file, on the timeline's clock."""
 
     file: TelemetryFile
     writer: IndexWriter
@@ -214,14 +214,14 @@ class _Lanes:
     def of(
         self, table: str, columns: tuple[LaneColumn, ...], gpu: int = -1
     ) -> Iterator[tuple[Lane, Array, Array]]:
-        """Yield the lanes of columns that are known somewhere."""
+        """Yield a lane for each column that has any value."""
         for lane, time, value in self._read(table, columns, gpu):
             if lane.before:
                 time, value = time[:-1], value[1:]
             yield self._cut(lane.label, lane.unit, time, value * lane.factor)
 
     def rates(self) -> Iterator[tuple[Lane, Array, Array]]:
-        """Yield lanes of what counters grew by a second."""
+        """Yield a lane for each counter that grows: its increase per second."""
         for lane, time, value in self._read("process_samples", RATE_LANES):
             if len(time) < 2:
                 continue
@@ -232,7 +232,7 @@ class _Lanes:
                 yield self._cut(lane.label, lane.unit, time[:-1], rate)
 
     def throttling(self, gpu: int) -> Iterator[tuple[Lane, Array, Array]]:
-        """Yield a lane, 0 or 1, for each reason that held the clocks down."""
+        """Yield a lane, 0 or 1, for each reason why the clocks were throttled."""
         column = (LaneColumn("throttle_bits", "", ""),)
         for _, time, value in self._read("gpu_samples", column, gpu):
             bits = np.clip(value, 0, 2**53).astype(np.int64)

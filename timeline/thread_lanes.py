@@ -28,39 +28,35 @@ _CALL_COLOR = {
     Call.ALLOCATE: COLOR_CODE[Row.MEMORY],
     Call.SET_UP: COLOR_CODE[Row.SETUP],
 }
-_TELLING = (
-    "launches",
-    "ranges",
-    "operators",
-    "api_calls",
-)  # what makes a thread worth a look at once
+# A thread with rows in one of these is worth a look at once.
+_NOTABLE_TABLES = ("launches", "ranges", "operators", "api_calls")
 
 
-def write_threads(at: RecordingTables) -> None:
-    """Write what each host thread did, those that launch most first."""
-    counts = _thread_counts(at)
-    matters = (counts[[c for c in _TELLING if c in counts]] > 0).any(axis=1).to_numpy()
+def write_threads(tables: RecordingTables) -> None:
+    """Write what each host thread did; those that launch most come first."""
+    counts = _thread_counts(tables)
+    matters = (counts[[c for c in _NOTABLE_TABLES if c in counts]] > 0).any(axis=1).to_numpy()
     first = np.arange(len(counts)) < OPEN_THREADS
     is_open = first & matters if matters.any() else first
-    labels, group_of = thread_titles(at.trace), {}
+    labels, group_of = thread_titles(tables.trace), {}
     for place, thread in enumerate(counts.index.tolist()):
         title = labels.get(thread, "thread")
         group = Group(id=f"thread:{place}", kind="thread", title=title, open=bool(is_open[place]))
-        group_of[thread] = at.writer.group(group)
+        group_of[thread] = tables.writer.group(group)
     for table, write in _HOST_TRACKS.items():
-        if at.trace.count(table):
-            write(at, group_of)
+        if tables.trace.count(table):
+            write(tables, group_of)
 
 
-def _thread_counts(at: RecordingTables) -> pd.DataFrame:
+def _thread_counts(tables: RecordingTables) -> pd.DataFrame:
     """Return how often each thread launched, and its rows by table; the busiest first."""
-    api = at.facts.thread_keys[at.facts.api["thread_index"].to_numpy()]
-    api_row = at.facts.launches["api_row"].to_numpy()
+    api = tables.facts.thread_keys[tables.facts.api["thread_index"].to_numpy()]
+    api_row = tables.facts.launches["api_row"].to_numpy()
     keys = {"launches": api[api_row[api_row >= 0]]}
     for table in _HOST_TRACKS:
-        if at.trace.count(table):
+        if tables.trace.count(table):
             keys[table] = (
-                api if table == "api_calls" else at.trace.columns(table, ["thread"])["thread"]
+                api if table == "api_calls" else tables.trace.columns(table, ["thread"])["thread"]
             )
     counts = pd.DataFrame({name: pd.Series(k).value_counts() for name, k in keys.items()})
     return counts.fillna(0).sort_values(list(keys), ascending=False, kind="stable")
@@ -76,18 +72,18 @@ def _by_thread(threads: Array, starts: Array) -> Iterator[tuple[int, Array]]:
         yield int(keys[code]), rows
 
 
-def _write_ranges(at: RecordingTables, group_of: Mapping[int, int]) -> None:
+def _write_ranges(tables: RecordingTables, group_of: Mapping[int, int]) -> None:
     """Write ranges that the program marked, by domain and depth."""
-    ranges = {str(name): column.to_numpy() for name, column in at.facts.ranges.items()}
-    ranges |= at.trace.columns("ranges", ["domain_id"])
-    name = at.names.codes(ranges["name_id"])
-    marked = _heading(recorder_of(at.trace).ranges)
-    domains = {int(d): str(t) for d, t in texts_of(at.trace, ranges["domain_id"])}
+    ranges = {str(name): column.to_numpy() for name, column in tables.facts.ranges.items()}
+    ranges |= tables.trace.columns("ranges", ["domain_id"])
+    name = tables.names.codes(ranges["name_id"])
+    marked = _heading(recorder_of(tables.trace).ranges)
+    domains = {int(d): str(t) for d, t in texts_of(tables.trace, ranges["domain_id"])}
     for thread, rows in _by_thread(ranges["thread_key"], ranges["start_ns"]):
         for domain, of_domain in by_key(ranges["domain_id"][rows], rows):
             label = f"{marked} {domains[domain]}" if domains.get(domain) else marked
             lane = Lane(group=group_of[thread], label=label, table="ranges")
-            at.track(lane, RANGE, _columns(ranges, name, of_domain))
+            tables.track(lane, RANGE, _columns(ranges, name, of_domain))
 
 
 def _heading(range_word: str) -> str:
@@ -104,55 +100,59 @@ def _columns(table: Mapping[str, Array], name: Array, rows: Array) -> dict[str, 
     }
 
 
-def _write_marks(at: RecordingTables, group_of: Mapping[int, int]) -> None:
-    marks = at.trace.columns("marks", ["time_ns", "thread", "name_id"])
+def _write_marks(tables: RecordingTables, group_of: Mapping[int, int]) -> None:
+    marks = tables.trace.columns("marks", ["time_ns", "thread", "name_id"])
     spans = {"start_ns": marks["time_ns"], "end_ns": marks["time_ns"]}
-    name = at.names.codes(marks["name_id"])
+    name = tables.names.codes(marks["name_id"])
     for thread, rows in _by_thread(marks["thread"], marks["time_ns"]):
         # Marks of one moment do not overlap: they have no length.
         columns = _columns(spans, name, rows)
-        at.track(Lane(group=group_of[thread], label="NVTX marks", table="marks"), RANGE, columns)
+        tables.track(
+            Lane(group=group_of[thread], label="NVTX marks", table="marks"), RANGE, columns
+        )
 
 
-def _write_calls(at: RecordingTables, group_of: Mapping[int, int]) -> None:
+def _write_calls(tables: RecordingTables, group_of: Mapping[int, int]) -> None:
     """Write API calls, coloured by the ledger row that they can cost."""
-    facts, api = at.facts, at.facts.api
+    facts, api = tables.facts, tables.facts.api
     paint = np.array([_CALL_COLOR.get(Call(c), OTHER_CALL) for c in facts.calls], np.uint8)
-    texts = [at.names.words(str(text) or NO_NAME) for text in facts.functions]
+    texts = [tables.names.words(str(text) or NO_NAME) for text in facts.functions]
     code = api["name"].to_numpy()
     spans = {column: api[column].to_numpy() for column in ("start_ns", "end_ns")}
     order, bounds = facts.call_order
-    label = f"{recorder_of(at.trace).api} API"
+    label = f"{recorder_of(tables.trace).api} API"
     for place, thread in enumerate(facts.thread_keys.tolist()):
         rows = order[bounds[place] : bounds[place + 1]]
         columns = _columns(spans, np.array(texts, np.uint32)[code], rows)
         columns["color"] = paint[code[rows]]
         lane = Lane(group=group_of[thread], label=label, table="api_calls")
-        at.track(lane, 0, columns)
+        tables.track(lane, 0, columns)
 
 
-def _write_operators(at: RecordingTables, group_of: Mapping[int, int]) -> None:
+def _write_operators(tables: RecordingTables, group_of: Mapping[int, int]) -> None:
     """Write operators of a framework by depth, Python's functions apart."""
-    operators = at.trace.columns("operators", ["start_ns", "end_ns", "thread", "name_id", "kind"])
-    name = at.names.codes(operators["name_id"])
+    operators = tables.trace.columns(
+        "operators", ["start_ns", "end_ns", "thread", "name_id", "kind"]
+    )
+    name = tables.names.codes(operators["name_id"])
     for thread, rows in _by_thread(operators["thread"], operators["start_ns"]):
         for kind, of_kind in by_key(operators["kind"][rows], rows):
             label = "Python" if kind == OperatorKind.PYTHON else "operators"
             lane = Lane(group=group_of[thread], label=label, table="operators")
-            at.track(lane, OPERATOR, _columns(operators, name, of_kind))
+            tables.track(lane, OPERATOR, _columns(operators, name, of_kind))
 
 
-def _write_os_calls(at: RecordingTables, group_of: Mapping[int, int]) -> None:
-    calls = at.trace.columns("os_calls", ["start_ns", "end_ns", "thread", "name_id"])
-    name = at.names.codes(calls["name_id"])
+def _write_os_calls(tables: RecordingTables, group_of: Mapping[int, int]) -> None:
+    calls = tables.trace.columns("os_calls", ["start_ns", "end_ns", "thread", "name_id"])
+    name = tables.names.codes(calls["name_id"])
     for thread, rows in _by_thread(calls["thread"], calls["start_ns"]):
         lane = Lane(group=group_of[thread], label="OS runtime", table="os_calls")
-        at.track(lane, OS_CALL, _columns(calls, name, rows))
+        tables.track(lane, OS_CALL, _columns(calls, name, rows))
 
 
-def _write_states(at: RecordingTables, group_of: Mapping[int, int]) -> None:
+def _write_states(tables: RecordingTables, group_of: Mapping[int, int]) -> None:
     """Write when each thread had a core: from each switch to it until the next away from it."""
-    switches = at.trace.columns("thread_switches", ["time_ns", "thread", "cpu", "is_in"])
+    switches = tables.trace.columns("thread_switches", ["time_ns", "thread", "cpu", "is_in"])
     time, cpu = switches["time_ns"], switches["cpu"]
     last = int(time.max())
     for thread, rows in _by_thread(switches["thread"], time):
@@ -162,7 +162,9 @@ def _write_states(at: RecordingTables, group_of: Mapping[int, int]) -> None:
             continue
         until = np.append(time[rows[1:]], last)  # who never left had the core to the end
         core = cpu[rows[begins]]
-        words = {int(c): at.names.words(f"on core {c}" if c >= 0 else "running") for c in set(core)}
+        words = {
+            int(c): tables.names.words(f"on core {c}" if c >= 0 else "running") for c in set(core)
+        }
         columns = {
             "start": time[rows[begins]],
             "end": until[begins],
@@ -170,7 +172,7 @@ def _write_states(at: RecordingTables, group_of: Mapping[int, int]) -> None:
             "row": rows[begins],
         }
         lane = Lane(group=group_of[thread], label="on a core", table="thread_switches")
-        at.track(lane, RUNNING, columns)
+        tables.track(lane, RUNNING, columns)
 
 
 _HOST_TRACKS: dict[str, Callable[[RecordingTables, Mapping[int, int]], None]] = {

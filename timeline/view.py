@@ -31,7 +31,7 @@ _TABLE_ORDER = {OPERATIONS: 3, "ranges": 3, "marks": 4, "operators": 5, "api_cal
 
 
 @dataclass(frozen=True)
-class Placed:
+class TimelineLane:
     """A lane of a timeline.
 
     Attributes:
@@ -103,13 +103,13 @@ class Timeline:
         return tuple(sorted(present, key=lambda g: (order.get(g.kind, 9), g.device)))
 
     @functools.cached_property
-    def lanes(self) -> tuple[Placed, ...]:
+    def lanes(self) -> tuple[TimelineLane, ...]:
         """Every lane that holds something; its place here is its number."""
         events, names = len(self.recording.start), len(self.recording.names)
-        placed = [Placed(self.window, lane, events, names) for lane in self.window.lanes]
-        placed += [Placed(self.recording, lane, 0, 0) for lane in self.recording.lanes]
+        placed = [TimelineLane(self.window, lane, events, names) for lane in self.window.lanes]
+        placed += [TimelineLane(self.recording, lane, 0, 0) for lane in self.recording.lanes]
         if self.telemetry is not None:
-            placed += [Placed(self.telemetry, lane, 0, 0) for lane in self.telemetry.lanes]
+            placed += [TimelineLane(self.telemetry, lane, 0, 0) for lane in self.telemetry.lanes]
         return tuple(p for p in placed if p.lane.count and self._is_shown(p))
 
     @functools.cached_property
@@ -117,7 +117,7 @@ class Timeline:
         """Numbers of the ledgers' lanes."""
         return tuple(n for n, p in enumerate(self.lanes) if p.lane.kind == "ledger")
 
-    def _is_shown(self, placed: Placed) -> bool:
+    def _is_shown(self, placed: TimelineLane) -> bool:
         group = placed.index.groups[placed.lane.group]
         return group.device < 0 or group.device in self.devices
 
@@ -209,7 +209,7 @@ class Timeline:
         return self._numbered(placed, density_marks(index, parts[0], edges, hits))
 
     @staticmethod
-    def _numbered(placed: Placed, marks: Marks) -> Marks:
+    def _numbered(placed: TimelineLane, marks: Marks) -> Marks:
         if not placed.offset and not placed.name_offset:
             return marks
         return Marks(
@@ -237,7 +237,7 @@ class Timeline:
         return self._bands(placed, bin_edges(start, end, bins))
 
     @staticmethod
-    def _bands(placed: Placed, edges: Array) -> Samples:
+    def _bands(placed: TimelineLane, edges: Array) -> Samples:
         """Return the band of each bin that has samples, and what holds until the next that has."""
         index, (first, count, _) = placed.index, placed.lane.parts[0]
         places = first + np.searchsorted(index.time[first : first + count], edges, side="left")
