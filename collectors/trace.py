@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 
 from collectors.errors import DamagedError, EnvironmentFailedError, TraceError
 from collectors.schema import NOT_RECORDED, TABLES, Array, check, schema
-from common.files import flush
+from common.files import flush, publish_folder
 
 READER_VERSION = 6  # part of every cache key: raise it when a table changes its meaning
 MANIFEST = "manifest.json"
@@ -312,14 +312,8 @@ class TraceWriter:
         path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         flush(path)
         target = self.root / name
-        if target.exists() and not _is_complete(target):
-            shutil.rmtree(target)
-        try:
-            self._folder.replace(target)
-        except OSError:
-            if not _is_complete(target):  # anything but "another process was faster"
-                raise
-            shutil.rmtree(self._folder, ignore_errors=True)
+        publish_folder(self._folder, target, _is_complete)
+        shutil.rmtree(self._folder, ignore_errors=True)  # still there if another was faster
         flush(self.root)
         return Trace.load(target)
 

@@ -1,11 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -38,6 +39,41 @@ def write_file(target: Path, content: str | bytes, *, durable: bool = False) -> 
     """Write a file that appears whole, text as UTF-8; see ``replacing``."""
     with replacing(target, durable=durable) as draft:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing_folder(target: Path, is_intact: Callable[[Path], bool]) -> Iterator[Path]:
+    """Let a folder be filled that appears under its name when all went well.
+
+    Args:
+        target: Its final name; folders above it are made.
+        is_intact: Tells whether what is there already can stay; see ``publish_folder``.
+
+    Yields:
+        An empty folder beside ``target``.
+    """
+    draft = target.with_name(f".{uuid.uuid4().hex}")
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        publish_folder(draft, target, is_intact)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def publish_folder(draft: Path, target: Path, is_intact: Callable[[Path], bool]) -> None:
+    """Make a complete folder appear as ``target``; one that another process finished first stays.
+
+    Raises:
+        OSError: The disk cannot be written.
+    """
+    try:
+        draft.replace(target)
+    except OSError:
+        if is_intact(target):
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        draft.replace(target)
 
 
 def flush(path: Path) -> None:

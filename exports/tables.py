@@ -8,10 +8,8 @@ is an empty cell.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +33,7 @@ from collectors.schema import (
     schema,
 )
 from collectors.trace import Trace
+from common.files import replacing
 from common.text import escaped_character
 from library.analyses import StoredAnalysis
 from library.output_files import check_files, check_folder
@@ -141,20 +140,10 @@ def _export(
         if way.on_progress is not None:
             way.on_progress(name)
         target = folder / f"{name}{way.suffix}"
-        with _replacing(target) as fresh:
-            _write(fresh, (way.prepare(b) for b in batches), way.open_writer)
+        with replacing(target) as draft:
+            _write(draft, (way.prepare(b) for b in batches), way.open_writer)
         written.append(target)
     return written
-
-
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    fresh = target.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        yield fresh
-        fresh.replace(target)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _write(

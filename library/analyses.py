@@ -12,7 +12,6 @@ import hashlib
 import json
 import shutil
 import traceback
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.files import flush
+from common.files import flush, replacing_folder
 from library.cache import cache_root, fingerprint
 
 if TYPE_CHECKING:
@@ -225,17 +224,12 @@ def save(
         "launches": _narrow_launches(analysis.facts),
     }
     target = _folder(trace.folder, window, counters)
-    fresh = target.with_name(f".{uuid.uuid4().hex}")
-    fresh.mkdir(parents=True)
-    try:
-        with ThreadPoolExecutor(1) as thread:
-            beside = thread.submit(write_beside, fresh) if write_beside is not None else None
-            _write(fresh, window, analysis.report, tables)
-            if beside is not None:
-                without_defects(beside)
-        _publish(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    with replacing_folder(target, _is_intact) as draft, ThreadPoolExecutor(1) as thread:
+        beside = thread.submit(write_beside, draft) if write_beside is not None else None
+        _write(draft, window, analysis.report, tables)
+        if beside is not None:
+            without_defects(beside)
+    flush(target.parent)
     _forget_old(target)
     return StoredAnalysis(target, trace.source.name)
 
@@ -417,17 +411,6 @@ def _write_table(path: Path, frame: pd.DataFrame) -> None:
         write_statistics=False,
         row_group_size=ROW_GROUP_ROWS,
     )
-
-
-def _publish(fresh: Path, target: Path) -> None:
-    if target.exists() and not _is_intact(target):
-        shutil.rmtree(target)
-    try:
-        fresh.replace(target)
-    except OSError:
-        if not _is_intact(target):  # anything but "another process was faster"
-            raise
-    flush(target.parent)
 
 
 def _is_intact(folder: Path) -> bool:

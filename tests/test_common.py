@@ -30,6 +30,20 @@ def test_a_file_whose_writing_fails_stays_as_it_was(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_folder_appears_whole_and_an_intact_one_stays(tmp_path):
+    target = tmp_path / "above" / "target"
+
+    def fill(content, *, intact):
+        with files.replacing_folder(target, lambda _: intact) as draft:
+            (draft / "a").write_text(content)
+        return (target / "a").read_text()
+
+    assert fill("first", intact=False) == "first"
+    assert fill("second", intact=True) == "first"
+    assert fill("third", intact=False) == "third"
+    assert list(target.parent.iterdir()) == [target]
+
+
 @given(st.text(alphabet=st.characters(), max_size=40))
 def test_text_of_any_kind_becomes_printable(hostile):
     assert text.printable(hostile).isprintable()

@@ -14,9 +14,7 @@ such as GPU metrics, are a second sequence with times and values.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -187,22 +185,17 @@ def checksum(path: Path) -> int:
     return total
 
 
-def publish(fresh: Path, target: Path) -> None:
-    """Make a finished index appear as ``target``; one that somebody else finished first stays.
-
-    Nothing waits for the disk: what a crash tears does not have its checksum, and is made again.
+def is_intact(folder: Path) -> bool:
+    """Tell whether ``folder`` holds a whole index.
 
     Raises:
-        OSError: The disk cannot be written.
+        OSError: It could not be read, which says nothing about it.
     """
     try:
-        fresh.replace(target)
-    except OSError:
-        with contextlib.suppress(IndexDamagedError):
-            Index.open(target)
-            return
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.replace(target)
+        Index.open(folder)
+    except IndexDamagedError:
+        return False
+    return True
 
 
 def mapped(path: Path, kind: np.dtype[Any]) -> Array:

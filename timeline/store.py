@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,9 @@ import pandas as pd
 from analyzers.facts.extent import first_event_ns
 from analyzers.facts.facts import Facts, build_facts
 from collectors.trace import Trace
+from common.files import replacing_folder
 from library.cache import job_running
-from timeline.index import Index, IndexDamagedError, publish
+from timeline.index import Index, IndexDamagedError, is_intact
 from timeline.index_writer import IndexWriter
 from timeline.places import recording_index_folder, window_index_folder
 from timeline.recording_lanes import write_recording
@@ -122,15 +123,11 @@ def indexes_if_made(trace: Trace, stored: StoredAnalysis) -> tuple[Index, Index]
 
 
 def _make(target: Path, write: Callable[[IndexWriter], None]) -> None:
-    fresh = target.parent / f".{uuid.uuid4().hex}"
-    with job_running():  # what a killed process leaves is swept away when nothing runs
-        fresh.mkdir(parents=True)
-        try:
-            writer = IndexWriter(fresh)
-            try:
-                write(writer)
-            finally:
-                writer.close()
-            publish(fresh, target)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+    # Nothing waits for the disk: what a crash tears does not have its checksum, and is made again.
+    # What a killed process leaves is swept away when no job runs.
+    with (
+        job_running(),
+        replacing_folder(target, is_intact) as draft,
+        contextlib.closing(IndexWriter(draft)) as writer,
+    ):
+        write(writer)

@@ -7,8 +7,8 @@ somebody set the clock, or where the recording is silent, nothing is drawn and a
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +22,10 @@ from collectors.schema import Array
 from collectors.telemetry.file import TelemetryError, TelemetryFile
 from collectors.telemetry.schema import THROTTLE_WORDS
 from collectors.trace import Trace
+from common.files import replacing_folder
 from library.cache import job_running
 from library.sidecars import telemetry_beside, telemetry_folder
-from timeline.index import Index, IndexDamagedError, publish
+from timeline.index import Index, IndexDamagedError, is_intact
 from timeline.index_writer import IndexWriter
 from timeline.lane import NOTHING, Group, Lane
 
@@ -141,18 +142,12 @@ def add_telemetry_index(path: Path, trace: Trace, span: tuple[int, int]) -> None
     target, samples = telemetry_folder(trace.folder), telemetry_beside(path)
     if samples is None or target.exists():
         return
-    fresh = target.parent / f".{uuid.uuid4().hex}"
-    with job_running():
-        fresh.mkdir(parents=True)
-        try:
-            writer = IndexWriter(fresh)
-            try:
-                _write(samples, trace, span, writer)
-            finally:
-                writer.close()
-            publish(fresh, target)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+    with (
+        job_running(),
+        replacing_folder(target, is_intact) as draft,
+        contextlib.closing(IndexWriter(draft)) as writer,
+    ):
+        _write(samples, trace, span, writer)
 
 
 def _write(path: Path, trace: Trace, span: tuple[int, int], writer: IndexWriter) -> None:

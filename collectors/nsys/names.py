@@ -13,7 +13,7 @@ from collectors.nsys.tally import NOTED, REPAIRED, Note
 from collectors.schema import NOT_RECORDED, Array
 from collectors.sqlite_file import SqliteFile, text_of
 from collectors.trace import TraceWriter
-from common.text import CONTROLS
+from common.text import CONTROLS, storable
 
 MAX_TEXT = 65_536  # characters of one name; 5,000 were seen
 
@@ -100,9 +100,7 @@ class NsysNames:
             "strings",
             {
                 "id": np.array(list(texts), dtype=np.int64),
-                "value": pa.array(
-                    [t.encode("utf-8", "replace").decode() for t in texts.values()], pa.string()
-                ),
+                "value": pa.array([storable(t) for t in texts.values()], pa.string()),
             },
         )
 
