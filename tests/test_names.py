@@ -21,12 +21,6 @@ VAGUE_TYPES = {
 MAX_LINES = 500
 WHY_LONG = "One file because "  # in the docstring of a file that is longer
 
-# What is left of an older way of naming and of larger files: both only get less.
-TO_RENAME = {
-    "views/shared": 5,
-}
-TO_SPLIT = set()
-
 HOUSES = ("analyzers", "collectors", "views")
 
 # A workload is to be read alone; programs that are simulated are written in the words of CUDA.
@@ -74,7 +68,7 @@ def vague_names(paths):
 @pytest.mark.parametrize("room", sorted({room_of(p) for p in product_files()}))
 def test_no_name_is_a_pronoun_or_a_participle(room):
     vague = vague_names(p for p in product_files() if room_of(p) == room)
-    assert len(vague) <= TO_RENAME.get(room, 0), "\n".join(vague)
+    assert not vague, "\n".join(vague)
 
 
 def test_one_name_stands_for_one_class():
@@ -100,7 +94,7 @@ def long_files():
 
 
 def test_a_long_file_says_why_it_is_one():
-    assert long_files() - TO_SPLIT == set()
+    assert long_files() == set()
 
 
 @pytest.mark.parametrize(
