@@ -52,6 +52,14 @@ _CALLS: tuple[tuple[Call, re.Pattern[str]], ...] = tuple(
         (Call.SET_UP, r"^(?:cuda|cu|hip)(?:Ctx|Context|Stream|GreenCtx)(?:Create|Destroy)"),
         (Call.SET_UP, r"^(?:cuInit|hipInit|cuDevicePrimaryCtx\w+|cudaSetDevice|cudaDeviceReset)$"),
         (Call.SET_UP, r"^(?:cuda|cu)(?:FuncGetAttributes|DeviceEnablePeerAccess)"),
+        # Intel: Unified Runtime (ur), SYCL's plugins (pi) and Level Zero (ze).
+        (Call.WAIT, r"^(?:ur|pi)(?:QueueFinish|Events?Wait)$|^ze\w+Synchronize$"),
+        (Call.POLL, r"^zeEventQueryStatus$|^zeFenceQueryStatus$"),
+        (Call.LAUNCH, r"^(?:ur|pi)(?:ext)?EnqueueKernelLaunch|^zeCommandListAppendLaunch"),
+        (Call.ENQUEUE, r"^(?:ur|pi)(?:ext)?(?:USM)?Enqueue|^zeCommandListAppend"),
+        (Call.ALLOCATE, r"^(?:ur|pi)(?:ext)?USM\w*Alloc|^zeMemAlloc|^urMemBufferCreate"),
+        (Call.SET_UP, r"^(?:ur|pi)Program(?:Create|Build|Compile|Link)|^zeModuleCreate"),
+        (Call.SET_UP, r"^(?:ur|pi|ze)(?:Context|Queue|CommandQueue)(?:Create|Destroy|Release)"),
     )
 )
 

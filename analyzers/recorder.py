@@ -71,8 +71,21 @@ _TORCH_ON_AMD = dataclasses.replace(
 )
 
 
+_TORCH_ON_INTEL = dataclasses.replace(
+    _TORCH,
+    again="torch.profiler.profile(activities=[ProfilerActivity.CPU, ProfilerActivity.XPU])",
+    calls="record with torch.profiler and both ProfilerActivity.CPU and ProfilerActivity.XPU",
+    details="the torch profiler does not record it on Intel GPUs",
+    metrics="examine kernels with VTune: `vtune -collect gpu-hotspots -- PROGRAM`",
+    api="XPU",
+    counters="VTune",
+)
+
+
 def recorder_of(trace: Trace) -> Recorder:
     """Return the words about the tool that made ``trace``."""
     if trace.source.format != TORCH_FORMAT:
         return _NSYS
+    if trace.source.tool_version == "XPU":
+        return _TORCH_ON_INTEL
     return _TORCH_ON_AMD if trace.source.tool_version.startswith("HIP") else _TORCH

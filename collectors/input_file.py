@@ -11,6 +11,7 @@ import os
 import stat
 from pathlib import Path
 
+from collectors import foreign_files
 from collectors.errors import RefusedError
 from common.text import file_name_text, one_line
 
@@ -23,13 +24,6 @@ _TROUBLES = {
     errno.EPERM: "no permission to read it. Ask its owner, or give the path of a copy",
     errno.ELOOP: "a link that leads back to itself. Give the path of the recording",
     errno.ENAMETOOLONG: "the name is too long for a file. Give the path of a recording",
-}
-_PACKED = {  # how files begin that only need unpacking
-    b"\x1f\x8b": ("gzip", "gunzip"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
-    b"\xfd7zXZ\x00": ("xz", "unxz"),
-    b"BZh": ("bzip2", "bunzip2"),
-    b"PK\x03\x04": ("zip", "unzip"),
 }
 
 
@@ -44,19 +38,24 @@ def look_at(path: Path) -> os.stat_result:
     Raises:
         RefusedError: It is absent, unreadable, empty, or not a plain file.
     """
-    name = shown_name(path)
+    name, is_pointer = shown_name(path), False
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode):
-            path.open("rb").close()
+            is_pointer = foreign_files.is_lfs_pointer(path)
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         raise RefusedError(f"{name}: {_trouble(path, error)}") from error
     if stat.S_ISDIR(status.st_mode):
-        raise RefusedError(f"{name}: a folder, not a recording. Give the path of a file in it")
+        raise RefusedError(f"{name}: {foreign_files.folder_trouble(path)}")
     if not stat.S_ISREG(status.st_mode):
         raise RefusedError(f"{name}: a pipe or device, not a file. Save the recording to a file")
     if not status.st_size:
         raise RefusedError(f"{name}: an empty file. Copy or export the recording again")
+    if is_pointer:
+        raise RefusedError(
+            f"{name}: only the Git LFS pointer to a recording, which was not fetched. Run in its "
+            "repository: git lfs pull"
+        )
     return status
 
 
@@ -79,15 +78,10 @@ def check_unchanged(path: Path, before: os.stat_result) -> None:
 
 def unknown(path: Path, known_as: str) -> str:
     """Return the line for a file that no collector recognizes."""
-    with path.open("rb") as file:
-        head = file.read(8)
-    for magic, (kind, program) in _PACKED.items():
-        if head.startswith(magic):
-            return f"{shown_name(path)}: compressed with {kind}. Unpack it first: {program} FILE"
-    return (
-        f"{shown_name(path)}: not a recording that whyslow reads. Give one of what it reads: "
-        f"{known_as}"
+    trouble = foreign_files.file_trouble(path) or (
+        f"not a recording that whyslow reads. Give one of what it reads: {known_as}"
     )
+    return f"{shown_name(path)}: {trouble}"
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

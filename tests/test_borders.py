@@ -51,7 +51,12 @@ BORDERS = (
     ("collectors/schema.py", {"collectors.errors"}, NUMBERS),
     ("collectors/trace.py", TRACE, {*NUMBERS, "msgspec"}),
     ("collectors/processes.py", set(), {"psutil"}),
-    ("collectors/input_file.py", {"collectors.errors", "common"}, set()),
+    ("collectors/foreign_files.py", {"common"}, set()),
+    (
+        "collectors/input_file.py",
+        {"collectors.errors", "collectors.foreign_files", "common"},
+        set(),
+    ),
     ("collectors/sqlite_file.py", READER, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("collectors/nsys", READER, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("collectors/ncu", READER, {*NUMBERS, "google"}),

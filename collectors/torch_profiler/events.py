@@ -25,6 +25,7 @@ from collectors.schema import NOT_RECORDED, Array
 MAX_TIME_NS = 1 << 61  # the year 2043 on a clock that counts from 1970; sums stay within 64 bits
 NO_TIME = -(1 << 63)  # stands where a time is absent or no number
 _MAX_DIGITS = 22  # before the decimal point; more is no time, and would only take time
+_MAX_EXACT = 60  # characters of a number; of one with hundreds Arrow returns a wrong one
 _NS_PER_US = 1_000
 _NOTHING = msgspec.Raw(b"")
 
@@ -206,14 +207,28 @@ def kept(event: Event) -> Event:
 
 def nanoseconds(texts: Iterable[msgspec.Raw]) -> Array:
     """Return decimal microseconds as whole nanoseconds; ``NO_TIME`` for what is no number."""
+    return times(texts)[0]
+
+
+def times(texts: Iterable[msgspec.Raw]) -> tuple[Array, int]:
+    """Return the same, and how many of the numbers stand in quotes."""
     raw = list(map(bytes, texts))
+    rounded = _exact(raw) if max(map(len, raw), default=0) <= _MAX_EXACT else None
+    if rounded is None:
+        quoted = sum(text.startswith(b'"') for text in raw)
+        return np.array([_nanoseconds(text) for text in raw], dtype=np.int64), quoted
+    return np.where(np.abs(rounded) <= MAX_TIME_NS, rounded, NO_TIME), 0
+
+
+def _exact(raw: list[bytes]) -> Array | None:
+    """Return decimal microseconds as nanoseconds; None when one of them is no plain number."""
     try:
         exact = pc.cast(pa.array(raw, pa.string()), pa.decimal128(30, 9))
-        times = pc.round(pc.multiply(exact, _THOUSAND)).cast(pa.int64())
+        rounded = pc.round(pc.multiply(exact, _THOUSAND)).cast(pa.int64())
     except pa.ArrowInvalid:
-        return np.array([_nanoseconds(text) for text in raw], dtype=np.int64)
-    whole: Array = times.to_numpy(zero_copy_only=False)
-    return np.where(np.abs(whole) <= MAX_TIME_NS, whole, NO_TIME)
+        return None
+    whole: Array = rounded.to_numpy(zero_copy_only=False)
+    return whole
 
 
 _THOUSAND = pa.scalar(Decimal(_NS_PER_US), pa.decimal128(4, 0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import zlib
@@ -23,6 +24,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 4 << 20
 PACKED_BYTES = 1 << 14  # unpacked at a time; of the last of them, byte by byte if damaged
 SNIFFED_BYTES = 1 << 16
+MAX_LAYERS = 2  # of compression: a server may pack once more what was packed already
 RATIO_VARIABLE, MAX_RATIO = "WHYSLOW_LIMIT_GZIP_RATIO", 200.0  # honest traces: 10 to 40
 SIZE_VARIABLE, MAX_SIZE_GB = "WHYSLOW_LIMIT_JSON_GB", 4.0
 ALWAYS_ALLOWED_BYTES = 64 << 20  # of any file: a small trace of one kernel packs very well
@@ -41,7 +43,9 @@ def begins_like_json(path: Path) -> bool:
     """Tell whether the file, unpacked if need be, begins with a JSON object or array."""
     with path.open("rb") as file:
         head = file.read(SNIFFED_BYTES)
-    if head.startswith(GZIP_MAGIC):
+    for _ in range(MAX_LAYERS):
+        if not head.startswith(GZIP_MAGIC):
+            break
         head, damaged = _first_text(head)
         if not head:  # an upload of which little is there yet
             return not damaged
@@ -75,6 +79,7 @@ class TorchFile:
         read_bytes: How much of that was read so far.
         cut_off: Set when the compressed data ends too early or is damaged from there on.
         has_more: Set when something that is not compressed stands behind what is.
+        layers: How often the file is compressed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,6 +88,7 @@ class TorchFile:
         self.read_bytes = 0
         self.cut_off = False
         self.has_more = False
+        self.layers = 0
         self._path = path
         self._digest = hashlib.sha256()
 
@@ -107,9 +113,15 @@ class TorchFile:
     def _pieces(self) -> Iterator[bytes]:
         try:
             with self._path.open("rb") as file:
-                packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-                file.seek(0)
-                yield from self._unpacked(file) if packed else self._raw(file)
+                chunks = self._raw(file)
+                while True:
+                    first = next(chunks, b"")
+                    chunks = itertools.chain((first,), chunks)
+                    if self.layers == MAX_LAYERS or not first.startswith(GZIP_MAGIC):
+                        break
+                    self.layers += 1
+                    chunks = self._unpacked(chunks)
+                yield from chunks
         except OSError as error:
             raise RefusedError(
                 f"{self.name}: became unreadable while it was read ({os.strerror(error.errno or 5)}"
@@ -122,10 +134,10 @@ class TorchFile:
             self.read_bytes += len(chunk)
             yield chunk
 
-    def _unpacked(self, file: BinaryIO) -> Iterator[bytes]:
+    def _unpacked(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Yield the text in pieces of a bounded size, however small its compressed parts are."""
         pieces, size = [], 0
-        for piece in self._inflated(file):
+        for piece in self._inflated(chunks):
             pieces.append(piece)
             size += len(piece)
             if size >= CHUNK_BYTES:
@@ -134,11 +146,11 @@ class TorchFile:
         if size:
             yield b"".join(pieces)
 
-    def _inflated(self, file: BinaryIO) -> Iterator[bytes]:
+    def _inflated(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         limit = _Limit(self.name, self.size_bytes)
         inflate, is_first = zlib.decompressobj(wbits=31), True
         begun = False  # whether anything came out of the part that is being unpacked
-        for rest in self._packed_parts(file):
+        for rest in _small_parts(chunks):
             while rest and not self.cut_off and not self.has_more:
                 if inflate.eof:  # several parts may follow each other
                     rest = rest.lstrip(b"\0")  # and zeros may fill the rest, as tape drives write
@@ -159,10 +171,11 @@ class TorchFile:
                     yield piece
         self.cut_off |= not inflate.eof and not self.has_more
 
-    def _packed_parts(self, file: BinaryIO) -> Iterator[bytes]:
-        for chunk in self._raw(file):
-            for place in range(0, len(chunk), PACKED_BYTES):
-                yield chunk[place : place + PACKED_BYTES]
+
+def _small_parts(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        for place in range(0, len(chunk), PACKED_BYTES):
+            yield chunk[place : place + PACKED_BYTES]
 
 
 class _Limit:

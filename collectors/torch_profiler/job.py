@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ from collectors.torch_profiler.rows import (
 from collectors.trace import TraceWriter
 
 MAX_OPEN = 100_000  # events that have begun and not ended; a program of 10 threads has 1,000
+MAX_SIGNS = 1_000
+_ON_DEVICE = (names.KERNEL, names.COPY, names.MEMSET)
 HOST_TABLES = ("syncs", "range_counters")  # what does not say which process it is of
 DEVICE_TABLES = ("kernels", "copies", "memsets", "collectives")
 _PREFIXES = {
@@ -57,6 +59,8 @@ class DistributedJob:
         arrows: Flows, by which operations without an id find their call.
         needs_arrows: Set once there is such an operation.
         duration_ns: Length of the recording as it says itself, -1 when it does not.
+        is_xpu: Set once there is a call of Intel's runtime.
+        signs: Texts that other tools write: their processes and categories.
     """
 
     def __init__(self, writer: TraceWriter) -> None:
@@ -65,6 +69,8 @@ class DistributedJob:
         self.callers, self.arrows = Callers(), Arrows()
         self.needs_arrows = False
         self.duration_ns = NOT_RECORDED
+        self.is_xpu = False
+        self.signs: set[str] = set()
         self._bounds = Bounds()
         self._tallies: dict[str, Tally] = defaultdict(Tally)
         self._held: dict[str, list[dict[str, Array]]] = defaultdict(list)
@@ -82,6 +88,16 @@ class DistributedJob:
         return sum(t.rows for kind, t in self._tallies.items() if kind != names.METADATA)
 
     @property
+    def has_device_work(self) -> bool:
+        """Whether any event occupies a device."""
+        return any(self._tallies[k].rows for k in _ON_DEVICE if k in self._tallies)
+
+    def learn_signs(self, texts: Iterable[object]) -> None:
+        """Remember what may tell which other tool wrote the file."""
+        if len(self.signs) < MAX_SIGNS:
+            self.signs.update(t[:80] for t in texts if isinstance(t, str))
+
+    @property
     def is_known(self) -> bool:
         """Whether any event is of a kind that the torch profiler writes."""
         return any(self._tallies[k].rows for k in _PREFIXES if k in self._tallies)
@@ -95,28 +111,34 @@ class DistributedJob:
         return Rows(_PREFIXES.get(kind, "event"), self._tallies[kind], events, self._bounds)
 
     def paired(self, events: list[Event]) -> list[Event]:
-        """Return whole events for those that only begin and only end, in order of the file."""
+        """Return whole events for those that only begin and only end, in order of the file.
+
+        Of each pair one event is counted here, the other as what the whole one is.
+        """
         whole, tally = [], self._tallies["begins and ends"]
-        tally.rows += len(events)
         deep = f"begins and ends while {MAX_OPEN:,} other events had begun and not ended"
-        times = nanoseconds(e.ts for e in events).tolist()
-        for event, at in zip(events, times, strict=True):
+        moments = nanoseconds(e.ts for e in events).tolist()
+        for event, at in zip(events, moments, strict=True):
             lane = str(event.pid), str(event.tid)
             begun = self._begun[lane]
             if event.ph == "B" and self._open >= MAX_OPEN:
                 self._too_deep[lane] += 1
+                tally.rows += 1
                 tally.note("json_nested_deep", EXCLUDED, deep, 1)
             elif event.ph == "B":
                 self._open += 1
                 begun.append((kept(event), at))
             elif self._too_deep[lane]:
                 self._too_deep[lane] -= 1
+                tally.rows += 1
                 tally.note("json_nested_deep", EXCLUDED, deep, 1)
             elif begun:
                 self._open -= 1
                 whole.append(joined(*begun.pop(), at))
-                tally.used += 2
+                tally.rows += 1
+                tally.used += 1
             else:
+                tally.rows += 1
                 message = "ends of events whose begin is not there"
                 tally.note("json_unbalanced_begin_end", EXCLUDED, message, 1)
         return whole
@@ -146,6 +168,8 @@ class DistributedJob:
             "stream": stream,
             "correlation_id": number,
         }
+        if (ranks := _ranks_of(rows.events)) is not None:
+            place["_rank"] = ranks
         if (number == NOT_RECORDED).any():
             self.needs_arrows = True
             lanes = np.empty((len(rows), 2), dtype=object)
@@ -158,8 +182,18 @@ class DistributedJob:
         rows.tally.used += len(rows)
         self.writer.write(table, columns)
 
-    def hold(self, table: str, columns: dict[str, Array]) -> None:
-        """Keep what does not say which process it is of, until that is known."""
+    def hold(
+        self, table: str, columns: dict[str, Array], events: list[Event] | None = None
+    ) -> None:
+        """Keep what does not say which process it is of, until that is known.
+
+        Args:
+            table: Where it goes.
+            columns: What is known of it.
+            events: That it was read from, where ``columns`` were not made by ``on_device``.
+        """
+        if events is not None and (ranks := _ranks_of(events)) is not None:
+            columns = {**columns, "_rank": ranks}
         self._held[table].append(columns)
 
     # --- the end --------------------------------------------------------------------------
@@ -178,6 +212,7 @@ class DistributedJob:
         left = sum(map(len, self._begun.values()))
         message = "begins of events whose end is not there"
         tally = self._tallies["begins and ends"]
+        tally.rows += left
         tally.note("json_unbalanced_begin_end", EXCLUDED, message, left)
         self.strings.write(self.writer, self._tallies["names"])
         write_ledger(self.writer, self._tallies)
@@ -195,6 +230,7 @@ class DistributedJob:
         for table in HOST_TABLES:
             for columns in self._held.pop(table, []):
                 process = np.full(len(columns["start_ns"]), otherwise, np.int64)
+                process = self._of_rank(process, columns.pop("_rank", None))
                 self.writer.write(table, {**columns, "process": process})
         for table in DEVICE_TABLES:
             for columns in self._held.pop(table, []):
@@ -203,6 +239,34 @@ class DistributedJob:
                 if lane is not None:
                     number = self.arrows.joined(number, lane, columns["start_ns"])
                 process = self.callers.of(number, columns["start_ns"], otherwise)
+                process = self._of_rank(process, columns.pop("_rank", None))
                 used |= devices_in(process, columns["device"])
                 self.writer.write(table, {**columns, "correlation_id": number, "process": process})
         return used
+
+    def _of_rank(self, process: Array, ranks: Array | None) -> Array:
+        """Return processes, of a merged trace those of the rank that each operation is of.
+
+        There the ids of calls repeat from rank to rank, so that they cannot tell.
+        """
+        if ranks is None:
+            return process
+        result = process.copy()
+        for rank in set(ranks.tolist()):
+            hosts = self.places.hosts_of(rank) if rank else []
+            if len(hosts) == 1:
+                result[ranks == rank] = hosts[0]
+        return result
+
+
+def _ranks_of(events: list[Event]) -> Array | None:
+    """Return the rank that each event is marked with, empty for none; None when none is."""
+    rank_by_pid = {
+        pid: rank[0]
+        for pid in {e.pid for e in events if type(e.pid) is str}
+        if (rank := names.rank_of(pid)) is not None
+    }
+    if not rank_by_pid:
+        return None
+    ranks = [rank_by_pid.get(e.pid, "") if type(e.pid) is str else "" for e in events]
+    return np.array(ranks, dtype=object)

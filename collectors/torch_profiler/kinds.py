@@ -10,7 +10,14 @@ from collectors.schema import NOT_RECORDED, Array, OperatorKind, RangeKind
 from collectors.torch_profiler import names
 from collectors.torch_profiler.events import Event, decode_counters
 from collectors.torch_profiler.job import DistributedJob
-from collectors.torch_profiler.rows import EXCLUDED, MAX_BYTES, MAX_DEVICE, Rows, stream_number
+from collectors.torch_profiler.rows import (
+    EXCLUDED,
+    MAX_BYTES,
+    MAX_DEVICE,
+    NOTED,
+    Rows,
+    stream_number,
+)
 from common.text import printable
 
 MAX_SHAPES = 1_000  # characters of the shapes of one operator's inputs
@@ -114,11 +121,25 @@ def _read_api_calls(job: DistributedJob, events: list[Event]) -> None:
         job.writer.declare(table)
     rows = job.rows(names.API, events)
     place = job.on_thread(rows)
+    _note_unknown_runtime(job, rows)
     number = rows.number("correlation")
     job.callers.add(place["process"], number, place["start_ns"])
     functions = {e.name: names.function_name(e.name) for e in rows.events if type(e.name) is str}
     name_id = job.strings.ids(functions.get(str(e.name), "") for e in rows.events)
     job.write("api_calls", rows, {**place, "correlation_id": number, "name_id": name_id})
+
+
+def _note_unknown_runtime(job: DistributedJob, rows: Rows) -> None:
+    """Say which calls have a meaning that is not known: a wait among them looks like other work."""
+    job.is_xpu |= any(names.is_xpu(category) for category in {str(e.cat) for e in rows.events})
+    odd = [e for e in rows.events if not names.is_understood(e.cat, e.name)]
+    if odd:
+        runtimes = ", ".join(sorted({printable(str(e.cat), "")[:40] for e in odd})[:4])
+        message = (
+            f"calls of a runtime that is not understood ({runtimes}): which of them wait for the "
+            "device is not known, so such time may be booked to the host"
+        )
+        rows.tally.note("api_unknown", NOTED, message, len(odd))
 
 
 def _read_operators(job: DistributedJob, events: list[Event]) -> None:
@@ -186,7 +207,7 @@ def _read_syncs(job: DistributedJob, events: list[Event]) -> None:
         "sync_type": np.array(kinds, dtype=np.int64),
     }
     rows.tally.used += len(rows)
-    job.hold("syncs", columns)
+    job.hold("syncs", columns, rows.events)
 
 
 def _read_moments(job: DistributedJob, events: list[Event]) -> None:
@@ -242,7 +263,7 @@ def read_counters(job: DistributedJob, events: list[Event], texts: bytes | list[
         "value": np.array([value for _, _, value in samples], dtype=np.float64),
     }
     rows.tally.used += len(rows)
-    job.hold("range_counters", columns)
+    job.hold("range_counters", columns, [rows.events[place] for place in row.tolist()])
 
 
 # --- what describes other events ----------------------------------------------------------
@@ -266,6 +287,7 @@ def _read_metadata(job: DistributedJob, events: list[Event]) -> None:
     tally.used += len(events)
     for event in events:
         job.places.describe(event)
+    job.learn_signs(e.args.name for e in events if e.args and e.name == "process_name")
 
 
 def _read_said_twice(job: DistributedJob, events: list[Event]) -> None:
@@ -290,6 +312,8 @@ def _count_other_phases(job: DistributedJob, events: list[Event]) -> None:
 
 def _count_other_categories(job: DistributedJob, events: list[Event]) -> None:
     categories = {str(e.cat) if e.cat is not None else "without a category" for e in events}
+    job.learn_signs(categories)
+    job.learn_signs(e.pid for e in events)
     _count_other(job, names.OTHER_CATEGORY, "unknown_category", categories, len(events))
 
 

@@ -35,6 +35,10 @@ _CATEGORIES = {
     SAID_TWICE: ("gpu_user_annotation", "collective_comm", "trace", "cuda_event"),
 }
 _KIND_OF = {category: kind for kind, names in _CATEGORIES.items() for category in names}
+_OTHER_RUNTIME = re.compile(r"\w+_(?:runtime|driver)")
+_UNDERSTOOD = ("cuda_runtime", "cuda_driver", "runtime", "hip_runtime", "mtia_runtime")
+_XPU = ("xpu_runtime", "xpu_driver")
+_XPU_FUNCTION = re.compile(r"(?:ur|ze|pi)(?:ext)?[A-Z]")  # Unified Runtime, Level Zero, SYCL's own
 _INSTANTS, _FLOWS = ("i", "I", "R"), ("s", "f", "t")
 _ARROWS = ("ac2g", "async", "async_gpu")  # categories of flows from a call to its work
 MEMORY_EVENT = "[memory]"  # name of a moment at which memory was taken or given back
@@ -44,12 +48,37 @@ def kind_of(phase: object, category: object) -> str:
     """Return what an event of this phase and category is."""
     word = category.lower() if isinstance(category, str) else ""
     if phase == "X":
-        return _KIND_OF.get(word, OTHER_CATEGORY)
+        otherwise = API if _OTHER_RUNTIME.fullmatch(word) else OTHER_CATEGORY
+        return _KIND_OF.get(word, otherwise)
     if phase in _INSTANTS:
         return INSTANT
     if phase in _FLOWS:
         return ARROW if word in _ARROWS else SAID_TWICE
     return METADATA if phase == "M" else OTHER_PHASE
+
+
+def is_xpu(category: object) -> bool:
+    """Tell whether events of this category are calls of Intel's runtime."""
+    return isinstance(category, str) and category.lower() in _XPU
+
+
+def is_understood(category: object, function: object) -> bool:
+    """Tell whether it is known which calls of such a runtime wait, launch or allocate."""
+    if is_xpu(category):
+        return isinstance(function, str) and _XPU_FUNCTION.match(function) is not None
+    return isinstance(category, str) and category.lower() in _UNDERSTOOD
+
+
+_RANK = re.compile(r"\s*\[?([^\[\]]{0,40}[A-Za-z][^\[\]]{0,40}?)\]?[\s:]+(\d{1,12})\s*")
+
+
+def rank_of(pid: object) -> tuple[str, int] | None:
+    """Return the rank that a merged trace writes before a process, and the number behind it.
+
+    Tools that merge the traces of a job write ``[TP01] 4242`` where Kineto writes ``4242``.
+    """
+    match = _RANK.fullmatch(pid) if isinstance(pid, str) else None
+    return (match[1].strip(), int(match[2])) if match else None
 
 
 # Annotations had no category of their own in 2021. These are the ones that PyTorch itself makes.

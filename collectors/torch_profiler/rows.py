@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from collectors.schema import NOT_RECORDED, Array
+from collectors.torch_profiler import names
 from collectors.torch_profiler.events import (
     MAX_TIME_NS,
     NO_ARGUMENTS,
@@ -24,6 +25,7 @@ from collectors.torch_profiler.events import (
     Event,
     integers,
     nanoseconds,
+    times,
     whole_number,
 )
 from collectors.trace import DataNote, RowCount, TraceWriter
@@ -37,7 +39,10 @@ SLACK_NS = 86_400_000_000_000  # a day around what the first events tell
 SLACK_FACTOR = 100
 EXCLUDED, REPAIRED, NOTED = "excluded", "repaired", "noted"
 _HARMLESS = ("unknown_category", "json_unknown_phase", "device_annotation")
+_DOUBTFUL = ("gzip_damaged", "api_unknown")  # excluded nothing, yet the answer may be wrong
 _LONGEST_PLACE = 40  # characters of "stream 7" that are looked at
+_TRIPLE = re.compile(r"\s*[\[(]?\s*(\d{1,10})\s*[,x]\s*(\d{1,10})\s*[,x]\s*(\d{1,10})\s*[\])]?\s*")
+_BY_CUPTI = ("kernel", "memcpy", "memset", "api", "sync")  # both times zero: they are unknown
 _NUMBER_AT_END = re.compile(r"(\d+)\s*$")
 
 
@@ -123,6 +128,7 @@ class Places:
         self.process_labels: dict[int, str] = {}
         self.thread_names: dict[int, str] = {}
         self.host_processes: set[int] = set()
+        self._ranks: dict[int, tuple[str, int]] = {}
         self._used: set[int] = set()
 
     def process(self, pid: Any) -> int:
@@ -133,7 +139,13 @@ class Places:
             if number is None or not 0 <= number < MAX_PID:
                 number = -2 - len(self._processes)
             self._processes[key] = number
+            if (rank := names.rank_of(key)) is not None:
+                self._ranks[number] = rank
         return self._processes[key]
+
+    def hosts_of(self, rank: str) -> list[int]:
+        """Return the processes on the host that a merged trace marks with ``rank``."""
+        return [p for p in self.host_processes if self._ranks.get(p, ("",))[0] == rank]
 
     def threads(self, events: Sequence[Event]) -> tuple[Array, Array]:
         """Return the process and thread keys of events on the host."""
@@ -176,13 +188,13 @@ class Places:
     def write(self, writer: TraceWriter, processes: Iterable[int]) -> None:
         """Write the processes in use, and the threads that something happened on."""
         keys = sorted({*processes, *self.host_processes})
-        names = [self.process_names.get(k, "") for k in keys]
+        pids = [self._ranks[k][1] if k in self._ranks else max(k, NOT_RECORDED) for k in keys]
         writer.write(
             "processes",
             {
                 "process": np.array(keys, dtype=np.int64),
-                "pid": np.array([max(k, NOT_RECORDED) for k in keys], dtype=np.int64),
-                "name": pa.array(names, pa.string()),
+                "pid": np.array(pids, dtype=np.int64),
+                "name": pa.array([self._process_name(k) for k in keys], pa.string()),
             },
         )
         plain = list(self._keys)
@@ -195,6 +207,10 @@ class Places:
             "name": pa.array([self._name(k) for k in used], pa.string()),
         }
         writer.write("threads", columns)
+
+    def _process_name(self, key: int) -> str:
+        name = self.process_names.get(key, "")
+        return f"{storable(self._ranks[key][0])} {name}".strip() if key in self._ranks else name
 
     def _name(self, key: int) -> str:
         """Return a thread's own name: "thread 1262 (pt_autograd_0)" says only the last word."""
@@ -221,18 +237,18 @@ class Bounds:
         """Learn from the first batch that has any times."""
         if self._is_known:
             return
-        times = nanoseconds(e.ts for e in events if e.ph == "X")
-        times = times[times != NO_TIME]
-        if not len(times):
+        begins = nanoseconds(e.ts for e in events if e.ph == "X")
+        begins = begins[(begins != NO_TIME) & (begins != 0)]  # zero stands for unknown, too
+        if not len(begins):
             return
-        low, high = (int(t) for t in np.quantile(times, (0.1, 0.9), method="nearest"))
+        low, high = (int(t) for t in np.quantile(begins, (0.1, 0.9), method="nearest"))
         slack = max(SLACK_FACTOR * (high - low), SLACK_NS)
         self._low, self._high = max(low - slack, -MAX_TIME_NS), min(high + slack, MAX_TIME_NS)
         self._is_known = True
 
-    def outside(self, times: Array) -> Array:
+    def outside(self, moments: Array) -> Array:
         """Return which times cannot be right."""
-        far: Array = (times < self._low) | (times > self._high)
+        far: Array = (moments < self._low) | (moments > self._high)
         return far
 
 
@@ -252,24 +268,26 @@ class Rows:
 
     def take_spans(self) -> None:
         """Read begins and ends; exclude events without usable ones."""
-        start = nanoseconds(map(attrgetter("ts"), self.events))
-        length = nanoseconds(map(attrgetter("dur"), self.events))
+        start = self._times("ts")
+        length = self._times("dur")
         bad = (start == NO_TIME) | (length == NO_TIME)
+        untimed = (start == 0) & (length == 0) & (self._prefix in _BY_CUPTI)
         end = np.where(bad, 0, start) + np.where(bad, 0, length)
-        far = ~bad & (
+        far = ~(bad | untimed) & (
             self._bounds.outside(start) | self._bounds.outside(end) | (length < -(1 << 60))
         )
         backwards = ~bad & ~far & (length < 0)
         self.start_ns, self.end_ns = start, end
         self.drop(
             (bad, "bad_type", "events whose begin or duration is no number"),
+            (untimed, "no_time", "events for which no time could be collected (both are zero)"),
             (far, "out_of_range", "events whose time is far outside the recording"),
             (backwards, "negative_duration", "events that end before they begin"),
         )
 
     def take_moments(self) -> None:
         """Read moments; exclude events without a usable one."""
-        start = nanoseconds(map(attrgetter("ts"), self.events))
+        start = self._times("ts")
         bad = start == NO_TIME
         self.start_ns = self.end_ns = start
         self.drop(
@@ -280,6 +298,16 @@ class Rows:
                 "events whose time is far outside the recording",
             ),
         )
+
+    def _times(self, name: str) -> Array:
+        """Return begins or durations in ns, and note those that are written as text."""
+        column, quoted = times(map(attrgetter(name), self.events))
+        self._note_text(quoted)
+        return column
+
+    def _note_text(self, count: int) -> None:
+        message = "numbers that are written as text; they were used"
+        self.tally.note("number_as_text", NOTED, message, count)
 
     def drop(self, *reasons: tuple[Array, str, str]) -> None:
         """Exclude events: each reason is where, a code and a message; they do not overlap."""
@@ -305,7 +333,10 @@ class Rows:
 
     def number(self, name: str, low: int = -(1 << 63), high: int = (1 << 63) - 1) -> Array:
         """Return an argument as a column of whole numbers; what is none, or not within, is -1."""
-        values, odd = integers(self.argument(name))
+        raw = self.argument(name)
+        values, odd = integers(raw)
+        if str in set(map(type, raw)):
+            self._note_text(sum(type(v) is str and whole_number(v) is not None for v in raw))
         outside = (values != NOT_RECORDED) & ((values < low) | (values > high))
         message = "numbers that are none, or impossible; they count as not recorded"
         self.note(odd + int(np.count_nonzero(outside)), "number_out_of_range", message)
@@ -314,7 +345,10 @@ class Rows:
     def triple(self, name: str, limits: Sequence[int]) -> list[Array]:
         """Return an argument of three numbers, such as a grid, as three columns."""
         values = self.argument(name)
-        triples = [v if isinstance(v, list) and len(v) == 3 else (None, None, None) for v in values]
+        triples = [_triple(v) for v in values]
+        self._note_text(
+            sum(type(v) is str and t[0] is not None for v, t in zip(values, triples, strict=True))
+        )
         has_value = np.array([v is not None for v in values], dtype=bool)
         columns, odd = [], np.zeros(len(values), dtype=bool)
         for place, limit in enumerate(limits):
@@ -333,6 +367,14 @@ class Rows:
     def span(self) -> dict[str, Array]:
         """Return the columns begin and end."""
         return {"start_ns": self.start_ns, "end_ns": self.end_ns}
+
+
+def _triple(value: Any) -> Sequence[Any]:
+    """Return the three numbers of a shape, which may stand in one text; None for each if none."""
+    if isinstance(value, list) and len(value) == 3:
+        return value
+    match = _TRIPLE.fullmatch(value) if isinstance(value, str) else None
+    return match.groups() if match else (None, None, None)
 
 
 def stream_number(stream: Any, tid: Any) -> int:
@@ -364,7 +406,8 @@ def write_ledger(writer: TraceWriter, tallies: dict[str, Tally]) -> None:
                 RowCount(table=table, rows=tally.rows, used=tally.used, excluded=tally.excluded)
             )
         for (code, effect, message), count in tally.oddities.items():
-            severity = "info" if effect == NOTED or code in _HARMLESS else "import_error"
+            harmless = code in _HARMLESS or (effect == NOTED and code not in _DOUBTFUL)
+            severity = "info" if harmless else "import_error"
             writer.notes.append(
                 DataNote(
                     code=code,

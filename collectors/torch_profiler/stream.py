@@ -50,6 +50,7 @@ class Damage:
         unclosed: Whether the file ends behind the list, but before the object around it is closed.
         has_more: Whether more than space stands behind the end of what the file holds.
         lists: Lists of events in the file; one, unless a key stands there twice.
+        open_array: Whether the file is an array of events without its end, which is allowed.
     """
 
     skipped: int = 0
@@ -57,6 +58,7 @@ class Damage:
     unclosed: bool = False
     has_more: bool = False
     lists: int = 0
+    open_array: bool = False
 
 
 @dataclass
@@ -102,6 +104,7 @@ class EventStream:
         if first == b"[":
             self._at += 1
             yield from self._events()
+            self.damage.open_array = self.damage.lost_bytes == 0
         elif first == b"{":
             self._at += 1
             yield from self._members_of_object()

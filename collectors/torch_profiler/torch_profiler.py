@@ -24,7 +24,7 @@ from typing import Any
 from collectors import input_file
 from collectors.errors import EnvironmentFailedError, RefusedError
 from collectors.schema import NOT_RECORDED
-from collectors.torch_profiler import names
+from collectors.torch_profiler import names, other_tools
 from collectors.torch_profiler.events import Event
 from collectors.torch_profiler.file import TorchFile, begins_like_json
 from collectors.torch_profiler.job import DistributedJob
@@ -39,11 +39,6 @@ KNOWN_AS = "traces of the torch profiler (.json, .json.gz)"
 SUFFIXES = (".json", ".json.gz")
 
 EVENTS = "traceEvents"
-_OTHER_TOOLS = {
-    "nodes": "an execution trace of PyTorch, which has no times on a device",
-    "rocprofiler-sdk-tool": "a recording of rocprof",
-}
-_RECORD = "Write one with torch.profiler: profile(...).export_chrome_trace(FILE)"
 
 
 def recognizes(path: Path) -> bool:
@@ -127,21 +122,31 @@ def _check_is_trace(name: str, stream: EventStream, job: DistributedJob) -> None
     exported = stream.head.get("otherData")
     if isinstance(exported, dict) and "origin_ns" in exported:
         raise RefusedError(f"{name}: an export of whyslow. Open the recording it was made from")
-    if job.is_known or (damage.lists and not (job.seen or damage.skipped or damage.lost_bytes > 0)):
+    is_torch = job.is_known
+    trouble = other_tools.trouble_by_signs(job.signs, is_torch=is_torch)
+    if trouble and not job.has_device_work:
+        raise RefusedError(f"{name}: {trouble}")
+    if is_torch or (damage.lists and not (job.seen or damage.skipped or damage.lost_bytes > 0)):
         return
-    for key, what in _OTHER_TOOLS.items():
-        if key in stream.keys:
-            raise RefusedError(f"{name}: {what}, not a trace of the profiler. {_RECORD}")
+    if tool := other_tools.tool_by_keys(stream.keys):
+        raise RefusedError(f"{name}: {tool}, not a trace of the profiler. {other_tools.RECORD}")
     if job.seen:
         raise RefusedError(
             f"{name}: a timeline of another tool: none of its {job.seen:,} events is of a kind "
-            f"that the torch profiler writes. {_RECORD}"
+            f"that the torch profiler writes. {other_tools.RECORD}"
+        )
+    if damage.has_more and not damage.lists:
+        raise RefusedError(f"{name}: {other_tools.lines_trouble(stream.keys)}")
+    if damage.lists and damage.skipped:
+        raise RefusedError(
+            f"{name}: a JSON list whose members are no events, such as a memory timeline of "
+            f"PyTorch. {other_tools.RECORD}"
         )
     if damage.lost_bytes > 0:
         raise RefusedError(f"{name}: ends before its first event does. Copy or export it again")
     raise RefusedError(
         f"{name}: JSON, but without a list of events ({EVENTS}), so no trace of the torch "
-        f"profiler. {_RECORD}"
+        f"profiler. {other_tools.RECORD}"
     )
 
 
@@ -151,8 +156,8 @@ def _note_damage(file: TorchFile, stream: EventStream, job: DistributedJob) -> N
     message = "members of the list of events that are no events, or damaged"
     tally.rows += damage.skipped
     tally.note("json_member_skipped", EXCLUDED, message, damage.skipped)
-    damaged_inside = file.cut_off and (damage.skipped > 0 or damage.has_more)
-    if damage.lost_bytes >= 0 or damaged_inside:
+    damaged_inside = file.cut_off and (damage.skipped > 0 or damage.has_more or damage.open_array)
+    if (damage.lost_bytes >= 0 and not damage.open_array) or damaged_inside:
         lost = max(damage.lost_bytes, 0)
         where = "its compressed data ends" if file.cut_off else "the file ends"
         message = (
@@ -169,6 +174,8 @@ def _note_damage(file: TorchFile, stream: EventStream, job: DistributedJob) -> N
             "does not prove what was read"
         )
         tally.note("gzip_damaged", NOTED, message, 1)
+    if file.layers > 1:
+        tally.note("gzip_twice", NOTED, "the file is compressed twice; both were unpacked", 1)
     if damage.has_more or file.has_more:
         message = "something else stands behind the end of the trace; it was not read"
         tally.note("json_trailing", NOTED, message, 1)
@@ -183,7 +190,7 @@ def _source(name: str, file: TorchFile, head: dict[str, Any], job: DistributedJo
     return Source(
         name=name,
         format="torch-json",
-        tool_version=_toolkit(head),
+        tool_version="XPU" if job.is_xpu else _toolkit(head),
         schema_version=str(head.get("schemaVersion", ""))[:40],
         sha256=file.sha256,
         size_bytes=file.size_bytes,
