@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 
@@ -14,19 +12,20 @@ from analyzers.facts.windows import left_over
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, covered, empty, union
 from analyzers.ledger.ledger import Ledger
-from analyzers.quality.note import MAX_UNEXPLAINED_SHARE, MIN_ORPHAN_SHARE, quality_note
+from analyzers.quality.note import (
+    EXCLUDED,
+    GPU_WORK,
+    MAX_UNEXPLAINED_SHARE,
+    MIN_ORPHAN_SHARE,
+    quality_note,
+)
 from analyzers.recorder import recorder_of
 from analyzers.report import QualityNote
 from analyzers.words import count_text, share_text
 
 NOTABLE_PROFILER_SHARE = 0.05  # of the window; the closest peer warns from the same share
 MAX_CLOCK_SKEW_SHARE = 0.001
-_GPU_WORK = ("kernel_", "memcpy_", "memset_", "graph_")  # codes of notes about GPU operations
-_LOSS = re.compile(
-    r"\b(?:lost|loss|dropped|overflow\w*|not all|incomplete|discarded|could not be recorded)\b",
-    re.IGNORECASE,
-)
-_NO_LOSS = re.compile(r"\b(?:0|no) \w+(?: \w+)? (?:were|was) |\b\w+ \w+: 0\b", re.IGNORECASE)
+_NO_TIME = "_no_time"  # codes of those whose begin and end are both zero
 
 
 def orphans(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
@@ -160,19 +159,23 @@ def shared_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
 
 def left_out(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     """Forbid a verdict when much of the GPU's work could not be read."""
-    left = sum(
-        note.count
+    notes = [
+        note
         for note in facts.trace.notes
-        if note.effect == "excluded" and note.code.startswith(_GPU_WORK)
-    )
+        if note.effect == EXCLUDED and note.code.startswith(GPU_WORK)
+    ]
+    left = sum(note.count for note in notes)
     total = left + len(facts.launches)
     if not left or left < MAX_UNEXPLAINED_SHARE * total:
         return None
+    again = f"{recorder_of(facts.trace).export}."
+    if all(note.code.endswith(_NO_TIME) for note in notes):
+        again = "The profiler could not collect when they ran. Record a shorter stretch."
     return quality_note(
         "error",
         "operations_left_out",
         f"{left:,} of {total:,} GPU operations could not be read, so their time looks idle. "
-        f"{recorder_of(facts.trace).export}.",
+        f"{again}",
     )
 
 
@@ -189,23 +192,6 @@ def graphs_as_a_whole(
         f"{graphs:,} CUDA graph launches were recorded as one block each, so the kernels in them, "
         "and the gaps between those kernels, are hidden. Record with: "
         "nsys profile --cuda-graph-trace=node -t cuda,nvtx PROGRAM",
-    )
-
-
-def lost_events(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
-    """Say what the recorder itself reported as lost."""
-    if not facts.trace.count("diagnostics"):
-        return None
-    texts = facts.trace.frame("diagnostics", ["text"])["text"]
-    losses = [t for t in texts if _LOSS.search(t) and not _NO_LOSS.search(t)]
-    if not losses:
-        return None
-    quoted = " ".join(losses[0].split())[:160]
-    return quality_note(
-        "warning",
-        "recorder_reported_loss",
-        f"The recorder reports missing events: “{quoted}”. Totals may be too low. "
-        "Record a shorter stretch.",
     )
 
 

@@ -12,6 +12,8 @@ from analyzers.report import QualityNote
 MIN_ORPHAN_SHARE = 0.01  # below 1 % they change no number that a reader would act on
 MAX_NAMED = 4  # devices or kernels in one sentence
 MAX_UNEXPLAINED_SHARE = 0.10  # as much as a cause needs to become the verdict
+EXCLUDED = "excluded"  # effect of a note of the reader about rows that it could not use
+GPU_WORK = ("kernel_", "memcpy_", "memset_", "graph_")  # codes of those about GPU operations
 
 Check = Callable[[Facts, Ledger, tuple[Iteration, ...]], QualityNote | None]
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Iteration
 from analyzers.ledger.ledger import Ledger
+from analyzers.quality.absence import no_gpu_work
 from analyzers.quality.counters import clocks_of_counters, joined_counters, no_duration, no_timeline
+from analyzers.quality.diagnostics import lost_events
 from analyzers.quality.events import (
     clock_skew,
     graphs_as_a_whole,
     left_out,
-    lost_events,
     lost_kernels,
     orphans,
     overlap_on_stream,
@@ -25,7 +26,6 @@ from analyzers.quality.events import (
 from analyzers.quality.note import Check, quality_note
 from analyzers.quality.window import (
     idle_window,
-    no_gpu_work,
     one_iteration,
     one_operation,
     queued_before,

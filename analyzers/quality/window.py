@@ -14,51 +14,13 @@ from analyzers.ledger.ledger import Ledger
 from analyzers.quality.note import MAX_NAMED, MAX_UNEXPLAINED_SHARE, quality_note
 from analyzers.recorder import recorder_of
 from analyzers.report import QualityNote
-from analyzers.words import count_text, share_text, time_text
+from analyzers.words import share_text, time_text
 
 NOTABLE_LEFT_OVER = 0.01  # of the window: from here on both figures are worth a warning
-CUT_OFF = "json_truncated"  # what the reader notes about a file that ends too early
 WARM_UP_FACTOR = 1.5  # of the median: a first iteration this slow is not like the others
 NOTABLE_SETUP_SHARE = 0.02
 SPARSE_SPAN_FACTOR = 3  # capture this many times longer than the window: say so
 NOTABLE_UNUSED_SHARE = 0.02  # of the window, in which a GPU had no work
-
-
-def no_gpu_work(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
-    """Forbid a verdict on a recording in which nothing ran on a GPU."""
-    if len(facts.launches):
-        return None
-    trace, recorder = facts.trace, recorder_of(facts.trace)
-    seen = [
-        count_text(trace.count(table), noun)
-        for table, noun in (
-            ("api_calls", f"{recorder.api} API call"),
-            ("ranges", recorder.ranges),
-            ("operators", "operator"),
-            ("os_calls", "operating-system call"),
-            ("cpu_samples", "CPU sample"),
-        )
-        if trace.count(table)
-    ]
-    what = f"only {', '.join(seen)}" if seen else "no events at all"
-    if any(n.code == CUT_OFF for n in trace.notes):
-        # Devices come last in a trace of the torch profiler.
-        return quality_note(
-            "error",
-            "no_gpu_work",
-            f"The file is truncated, and what is left of it holds no GPU work: {what}. Copy or "
-            "export it again.",
-        )
-    why = (
-        f"{recorder.api} was traced, but no kernel, copy or memset ran or was kept"
-        if trace.count("api_calls")
-        else f"{recorder.api} was not traced, or the program did not use it"
-    )
-    return quality_note(
-        "error",
-        "no_gpu_work",
-        f"No GPU work was recorded: {what}. {why}. Record with: {recorder_of(facts.trace).again}",
-    )
 
 
 def idle_window(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -37,6 +38,10 @@ REPORT_MAGIC = b"NVIDIA Tegra Profiler Report"
 REPORT_SUFFIXES = (".nsys-rep", ".qdrep")
 SUFFIXES = (".sqlite", *REPORT_SUFFIXES)
 UNFINISHED_SUFFIX = ".qdstrm"
+_OTHER_PRODUCTS = (  # tables that tell their databases
+    (re.compile(r"StringTable$|CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL$"), "nvprof and nvvp"),
+    (re.compile(r"rocpd_"), "rocprof"),
+)
 
 
 def recognizes(path: Path) -> bool:
@@ -150,6 +155,12 @@ def _check_space(export: Path, root: Path) -> None:
 
 
 def _check_is_export(file: SqliteFile, name: str) -> None:
+    tool = next((t for mark, t in _OTHER_PRODUCTS if any(map(mark.match, file.tables))), "")
+    if tool and not file.has("StringIds"):
+        raise RefusedError(
+            f"{name}: a database of {tool}, which whyslow does not read. Look at it there, or "
+            "record with: nsys profile -t cuda,nvtx,osrt -o report PROGRAM"
+        )
     if not any(file.has(t) for t in (*tables.STREAMED, *tables.DESCRIBED_BY, "StringIds")):
         raise RefusedError(
             f"{name}: an SQLite database, but not an Nsight Systems export. "

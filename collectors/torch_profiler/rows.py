@@ -33,6 +33,7 @@ from common.text import CONTROLS, storable
 
 MAX_TEXT = 65_536  # characters of one name; 5,000 were seen
 MAX_PID = 1 << 40  # systems stop at 2^22
+_NAMELESS = -(1 << 30)  # keys of processes without a number begin here
 MAX_DEVICE = 1_023  # no machine has as many
 MAX_BYTES = 1 << 42  # no device holds more; 2 million copies of that size still have a sum
 SLACK_NS = 86_400_000_000_000  # a day around what the first events tell
@@ -132,12 +133,12 @@ class Places:
         self._used: set[int] = set()
 
     def process(self, pid: Any) -> int:
-        """Return the key of a process: its number, else one below -1."""
+        """Return the key of a process: its number, else one below -1, in the order of the file."""
         key = _plain(pid)
         if key not in self._processes:
             number = whole_number(key)
             if number is None or not 0 <= number < MAX_PID:
-                number = -2 - len(self._processes)
+                number = _NAMELESS + len(self._processes)
             self._processes[key] = number
             if (rank := names.rank_of(key)) is not None:
                 self._ranks[number] = rank

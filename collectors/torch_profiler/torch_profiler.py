@@ -139,8 +139,8 @@ def _check_is_trace(name: str, stream: EventStream, job: DistributedJob) -> None
         raise RefusedError(f"{name}: {other_tools.lines_trouble(stream.keys)}")
     if damage.lists and damage.skipped:
         raise RefusedError(
-            f"{name}: a JSON list whose members are no events, such as a memory timeline of "
-            f"PyTorch. {other_tools.RECORD}"
+            f"{name}: JSON, but without a list of events: its members are none, as in a memory "
+            f"timeline of PyTorch. {other_tools.RECORD}"
         )
     if damage.lost_bytes > 0:
         raise RefusedError(f"{name}: ends before its first event does. Copy or export it again")
