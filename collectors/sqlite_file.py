@@ -2,12 +2,14 @@
 
 The file is opened read-only and immutable, so nothing is written to it or beside it. It may
 contain tables and indexes only: a view, a trigger, a virtual table or a generated column could
-run what its author wrote. Names from the file are compared with ours, never put into SQL.
+run what its author wrote. Names from the file are compared with ours and never put into SQL, but
+for names of plain letters that a collector adopts for one of its own.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -47,6 +49,8 @@ READ_ERRORS = (
 
 _NO_MEMORY = "(unknown error)"  # of a connection that could not even be allocated
 
+_UTF_8 = "utf-8"
+_PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,80}")
 _PREPARE = (
     "trusted_schema=OFF",
     "cell_size_check=ON",
@@ -69,6 +73,7 @@ class SqliteFile:
         path: The file.
         name: What messages call it.
         tables: Column names by table, as the file declares them.
+        trailing_bytes: What stands behind the last page and is no part of the database.
     """
 
     def __init__(self, path: Path, name: str = "") -> None:
@@ -83,12 +88,15 @@ class SqliteFile:
                 more than tables and indexes.
         """
         self.path, self.name = path, name or shown_name(path)
-        _check_header(path, self.name)
+        self.trailing_bytes = _check_header(path, self.name)
+        self._names: dict[str, str] = {}
         self._uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro&immutable=1"
         self._plain = sqlite3.connect(self._uri, uri=True)
         try:
             _prepare(self._plain, path)
             self.tables = _checked_schema(self._plain, self.name)
+            encoding = str(self._plain.execute("PRAGMA encoding").fetchone()[0])
+            self._encoding = encoding.lower()  # of texts as raw bytes; as texts they are UTF-8
         except READ_ERRORS as error:
             self._plain.close()
             raise self._damaged(error) from error
@@ -116,10 +124,25 @@ class SqliteFile:
         """Tell whether ``table`` exists and has all ``columns``."""
         return table in self.tables and set(columns) <= set(self.tables[table])
 
+    def adopt(self, table: str, name: str) -> None:
+        """Read the file's ``table`` under ``name`` from now on.
+
+        Args:
+            table: One of ``tables``, of letters, digits and underscores only.
+            name: The name that queries use for such a table; one of that name is no longer read.
+
+        Raises:
+            ValueError: The table's name holds anything else, so that it could change a query.
+        """
+        if not _PLAIN_NAME.fullmatch(table):
+            raise ValueError(f"not a plain name: {table[:40]!r}")
+        self.tables[name] = self.tables.pop(table)
+        self._names[name] = table
+
     def rows(self, sql: str, *values: object) -> list[tuple[object, ...]]:
         """Run a small query of ours and return all of its rows."""
         try:
-            return self._plain.execute(sql, values).fetchall()
+            return self._plain.execute(self._query(sql), values).fetchall()
         except READ_ERRORS as error:
             raise self._damaged(error) from error
 
@@ -130,7 +153,7 @@ class SqliteFile:
         try:
             # Each alone is a step down the tree; both in one query would be a scan.
             low, high = (
-                self._plain.execute(f'SELECT {f}(rowid) FROM "{table}"').fetchone()[0]
+                self._plain.execute(self._query(f'SELECT {f}(rowid) FROM "{table}"')).fetchone()[0]
                 for f in ("min", "max")
             )
         except sqlite3.OperationalError:  # WITHOUT ROWID
@@ -155,9 +178,15 @@ class SqliteFile:
         )
         try:
             for batch in self._in_stripes(request):
-                yield _complete(batch, columns, texts)
+                yield _complete(batch, columns, texts, self._encoding)
         except READ_ERRORS as error:
             raise self._damaged(error) from error
+
+    def _query(self, sql: str) -> str:
+        """Return a query with the names that the file gives to tables."""
+        for name, table in self._names.items():
+            sql = re.sub(rf"\b{name}\b", table, sql)
+        return sql
 
     def _damaged(self, error: Exception) -> RefusedError:
         """Return the one line for a database that SQLite cannot read."""
@@ -212,7 +241,7 @@ class SqliteFile:
         with self._connection().cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)})
             try:
-                cursor.execute(request.query(where, strict=strict))
+                cursor.execute(self._query(request.query(where, strict=strict)))
                 for number, with_ours in enumerate(cursor.fetch_record_batch()):
                     batch = with_ours if number else with_ours.slice(1)
                     if not strict and not _all_integers(batch, request.columns):
@@ -276,7 +305,7 @@ def is_null(column: pa.Array) -> Array | None:
 
 
 def _complete(
-    batch: pa.RecordBatch, columns: Sequence[str], texts: Sequence[str]
+    batch: pa.RecordBatch, columns: Sequence[str], texts: Sequence[str], encoding: str
 ) -> dict[str, pa.Array]:
     have = dict(zip(batch.schema.names, batch.columns, strict=True))
     result = {c: have.get(c) for c in columns}
@@ -287,7 +316,15 @@ def _complete(
         column = have.get(name)
         usable = column is not None and pa.types.is_binary(column.type)
         result[name] = column if usable else pa.nulls(batch.num_rows, pa.binary())
+        if encoding != _UTF_8 and usable:
+            result[name] = _as_utf8(column, encoding)
     return result
+
+
+def _as_utf8(column: pa.Array, encoding: str) -> pa.Array:
+    """Return texts that were read as raw bytes of another encoding."""
+    texts = (t if t is None else t.decode(encoding, "replace") for t in column.to_pylist())
+    return pa.array([t if t is None else t.encode("utf-8", "replace") for t in texts], pa.binary())
 
 
 def _all_integers(batch: pa.RecordBatch, columns: tuple[str, ...]) -> bool:
@@ -295,7 +332,8 @@ def _all_integers(batch: pa.RecordBatch, columns: tuple[str, ...]) -> bool:
     return all(pa.types.is_integer(t) or pa.types.is_null(t) for t in types)
 
 
-def _check_header(path: Path, name: str) -> None:
+def _check_header(path: Path, name: str) -> int:
+    """Refuse what is no whole database; return how many bytes stand behind its last page."""
     with path.open("rb") as file:
         head = file.read(100)
     size = path.stat().st_size
@@ -307,7 +345,8 @@ def _check_header(path: Path, name: str) -> None:
         raise RefusedError(f"{name}: the SQLite header is damaged. Export the report again")
     pages = int.from_bytes(head[28:32], "big")
     # The page count is only valid when these two counters agree; old writers leave it stale.
-    if pages and head[24:28] == head[92:96] and size < page * pages:
+    is_stated = pages > 0 and head[24:28] == head[92:96]
+    if is_stated and size < page * pages:
         raise RefusedError(
             f"{name}: cut off: {size:,} bytes of {page * pages:,}. Copy or export it again"
         )
@@ -319,6 +358,7 @@ def _check_header(path: Path, name: str) -> None:
                 f"{name}: has an unfinished {ending[1:]} beside it, so it is half written. "
                 "Wait until the export is done, or export it again"
             )
+    return size - page * pages if is_stated else 0
 
 
 def _prepare(plain: sqlite3.Connection, path: Path) -> None:

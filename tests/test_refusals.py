@@ -146,7 +146,7 @@ def test_json_lines_of_anybody_are_named(refusal):
     "text",
     [
         "Time (%),Total Time (ns),Instances,Avg (ns),Name\n50.0,10,1,10.0,k\n",
-        "Generating SQLite file\n\n ** CUDA API Summary:\n\n Time (%)  Total Time (ns)  Num Calls\n",
+        "Generating SQLite file\n\n ** CUDA API Summary:\n\n Time (%)  Total Time (ns)\n",
         '"Time(%)","Total Time","Calls"\n',
         "Start (ns),Duration (ns),CorrId,GrdX\n1,2,3,4\n",
     ],
@@ -215,8 +215,8 @@ def _plain(name, pid=1, cat=None):
 @pytest.mark.parametrize(
     ("events", "words"),
     [
-        ([_plain("mm", "CPU functions"), _plain("mm", "CUDA functions")], "torch.autograd.profiler"),
-        ([_meta("Ascend Hardware"), event("cpu_op", "aten::mm", 1, 2), _plain("MatMulV2")], "Ascend"),
+        ([_plain("mm", "CPU functions"), _plain("mm", "CUDA functions")], "torch.autograd"),
+        ([_meta("Ascend Hardware"), event("cpu_op", "mm", 1, 2), _plain("MatMulV2")], "Ascend"),
         ([_meta("Gaudi Device 0"), event("cpu_op", "aten::mm", 1, 2), _plain("gemm")], "Gaudi"),
         ([_meta("/device:GPU:0 (pid 1)"), _plain("fusion.1")], "JAX"),
         ([_meta("CPU HIP API"), _plain("hipLaunchKernel")], "rocprof"),

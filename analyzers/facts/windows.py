@@ -22,6 +22,7 @@ from analyzers.recorder import TORCH_FORMAT, recorder_of
 
 WHOLE = "first to last GPU operation"
 SUBMITTED = "first GPU operation submitted during the recording to the last"
+LIBRARY_DOMAINS = ("MPI", "UCX", "OpenACC", "OpenMP")
 MIN_ITERATIONS = 3  # two equal ranges may be coincidence
 MIN_COVERED_SHARE = 0.5  # a loop that submits less than half of the work is not the main loop
 SHOWN_NAMES = 5  # when the one that is asked for is missing
@@ -253,7 +254,7 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
     noun = recorder_of(facts.trace).ranges
     if not facts.trace.count("ranges"):
         return (), f"No iterations: the recording has no {noun}s to mark them."
-    ranges = facts.ranges
+    ranges = facts.ranges[~_of_libraries(facts)]
     launched = {
         int(key): np.sort(facts.api_start_ns[_launched_by(facts, int(key))])
         for key in pd.unique(ranges["process_key"])
@@ -278,6 +279,13 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
         for t, b, e in zip(texts, begins, ends, strict=True)
     )
     return iterations, f"{len(iterations)} iterations, from the repeated {noun} {name!r}."
+
+
+def _of_libraries(facts: Facts) -> Array:
+    """Return which ranges are calls of a library that the recorder traced, not marks of a loop."""
+    domain = facts.trace.columns("ranges", ["domain_id"])["domain_id"]
+    is_library: Array = np.isin(facts.trace.names(domain), LIBRARY_DOMAINS)
+    return is_library
 
 
 def _loop_on_thread(

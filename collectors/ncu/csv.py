@@ -19,7 +19,7 @@ from pathlib import Path
 
 from collectors.ncu.labels import metric_of
 from collectors.ncu.launches import MAX_TEXT, Profiled
-from collectors.ncu.numbers import ABSENT, NumberMarks, marks, number, scale
+from collectors.ncu.numbers import ABSENT, NumberMarks, is_impossible, marks, number, scale
 from collectors.schema import NOT_RECORDED
 
 SNIFFED_BYTES = 1 << 20  # a program may have printed this much before the first row
@@ -112,6 +112,9 @@ class CsvTable:
         header: Header | None = None
         for line in self._records(note):
             if (new_header := header_of(line)) is not None:
+                if header is not None and header.columns == new_header.columns:
+                    message = "headers that stand there again, as of another run; all were read"
+                    note("header_repeated", "noted", message)
                 header = new_header
             elif header is not None and is_row(line, header.delimiter):
                 self.rows += 1
@@ -155,13 +158,15 @@ class CsvTable:
     def _raw(self, header: Header, rows: Iterator[list[str]]) -> Iterator[Profiled]:
         """Yield the launches of a raw page; the row without an ID holds the units."""
         factors: dict[int, float | None] = {}
+        units: list[str] = []
         unknown: set[str] = set()
         for cells in rows:
             if not cells[0].strip():
                 self.rows -= 1
                 if factors:  # the units were told: this is something that the program printed
                     continue
-                factors = {i: scale(unit) for i, unit in enumerate(cells) if unit.strip()}
+                units = [unit.strip() for unit in cells]
+                factors = {i: scale(unit) for i, unit in enumerate(units) if unit}
                 unknown = {u for i, u in enumerate(cells) if u.strip() and factors[i] is None}
                 continue
             for _ in unknown:
@@ -169,7 +174,8 @@ class CsvTable:
             launch = _described(header, cells)
             for place, (name, cell) in enumerate(zip(header.columns, cells, strict=False)):
                 if name not in _DESCRIBING and not _NVTX.search(name):
-                    self._add(launch, name, cell, factors.get(place, 1.0))
+                    unit = units[place] if place < len(units) else ""
+                    self._add(launch, name, cell, factors.get(place, 1.0), unit)
             self.used += 1
             yield launch
 
@@ -200,13 +206,14 @@ class CsvTable:
             name = f"{section}: {label}"
             message = "metrics whose label is not known; they keep section and label as their name"
             self._note("label_unknown", "noted", message)
-        factor = scale(row.get(_UNIT, ""))
+        unit = row.get(_UNIT, "").strip()
+        factor = scale(unit)
         if factor is None:
             self._note("unit_unknown", "excluded", "metrics in a unit that is not known")
-        self._add(launch, name, row.get(_VALUE, ""), factor)
+        self._add(launch, name, row.get(_VALUE, ""), factor, unit)
 
-    def _add(self, launch: Profiled, name: str, cell: str, factor: float | None) -> None:
-        """Add one metric in base units; what was not collected is left out."""
+    def _add(self, launch: Profiled, name: str, cell: str, factor: float | None, unit: str) -> None:
+        """Add one metric in base units; what was not collected or cannot be is left out."""
         text = cell.strip()
         if text.lower() in ABSENT:
             if text:
@@ -216,6 +223,9 @@ class CsvTable:
         value = number(text, self._marks)
         if value is None:
             launch.texts.setdefault(name, text[:MAX_TEXT])
+        elif is_impossible(value, unit):
+            message = "metrics with a value that cannot be, such as a negative share"
+            self._note("metric_impossible", "excluded", message)
         elif factor is not None:
             value *= factor
             first = launch.numbers.setdefault(name, value)

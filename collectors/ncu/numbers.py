@@ -24,6 +24,8 @@ _DIGITS = re.compile(r"[+-]?(?=[.,]*\d)[\d.,]++(?:[eE][+-]?\d{1,3})?")
 _NOT_A_NUMBER = re.compile(r"[+-]?(?:nan|inf|infinity)(?:\(\w*\))?", re.IGNORECASE)
 _LEADING = re.compile(r"^([+-]?[\d.,\u00a0\u202f']+)\s*[({\[;].*", re.DOTALL)
 MAX_CELL = 400  # characters of a number; a list of instances behind it is cut off first
+MAX_PERCENT = 1e6  # some shares are above 100, as of a limit that was left; none this far
+MAX_VALUE = 1e24  # a day of the fastest GPU is below 1e23 operations
 
 ABSENT = frozenset(("", "n/a", "(!) n/a", "na", "no data", "(!) no data", "-", "none"))
 """What a cell says, in lower case, when a metric was not collected; it is not zero."""
@@ -104,6 +106,18 @@ def number(cell: str, how: NumberMarks) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else math.nan
+
+
+def is_impossible(value: float, unit: str) -> bool:
+    """Tell whether no launch has such a value; not-a-number is none, but not impossible.
+
+    Args:
+        value: As it is printed.
+        unit: That it is printed in; what has none may be a setting, and those may be negative.
+    """
+    if unit == "%" and value > MAX_PERCENT:
+        return True
+    return abs(value) > MAX_VALUE or (bool(unit) and value < 0)
 
 
 def _plain(cell: str) -> str:

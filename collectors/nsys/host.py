@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from collectors.nsys.ingest import NsysIngest
-from collectors.schema import NOT_RECORDED, Array
+from collectors.schema import NOT_RECORDED, Array, RangeKind
 from collectors.sqlite_file import text_of
 
 
@@ -20,6 +20,27 @@ def read_os_calls(ingest: NsysIngest) -> None:
             **rows.span(),
             **rows.on_thread(),
         )
+
+
+def read_library_calls(ingest: NsysIngest) -> None:
+    """Read what host threads did in MPI, UCX, OpenACC and OpenMP as ranges of such a domain."""
+    for table, domain in ingest.libraries.items():
+        ingest.writer.declare("ranges")
+        domain_id = ingest.names.intern(domain)
+        for rows in ingest.stream(table, ("start", "end", "globalTid", "textId", "nameId")):
+            rows.drop_bad_spans("library")
+            rows.drop_threadless("library")
+            name_id = np.where(rows["textId"] == NOT_RECORDED, rows["nameId"], rows["textId"])
+            rows.write(
+                "ranges",
+                end_thread=np.full(len(rows), NOT_RECORDED, np.int64),
+                name_id=ingest.names.use(name_id),
+                domain_id=np.full(len(rows), domain_id, np.int64),
+                kind=np.full(len(rows), RangeKind.PUSH_POP, np.int8),
+                closed=np.ones(len(rows), dtype=bool),
+                **rows.span(),
+                **rows.on_thread(),
+            )
 
 
 def read_thread_switches(ingest: NsysIngest) -> None:

@@ -28,6 +28,7 @@ class NsysIngest:
         writer: The trace.
         names: Written at the end because only those in use are kept.
         places: Processes, threads and devices, written at the end too.
+        libraries: Tables of what host threads did in libraries, with the domain of each.
         window: Where the times of the recording can lie.
     """
 
@@ -40,7 +41,8 @@ class NsysIngest:
         self._tallies: dict[str, NsysTally] = {}
         self._total_rows = max(1, sum(_last_row(file, t) for t in tables.STREAMED))
         self._done_rows = 0
-        self.window = window_of(file, tables.STREAMED)
+        self.libraries = tables.of_libraries(file)
+        self.window = window_of(file, (*tables.STREAMED, *self.libraries))
 
     def stream(
         self,
@@ -87,13 +89,17 @@ class NsysIngest:
             for oddity, count in tally.oddities.items():
                 self.note(table, oddity, count)
         self._note_unread_tables()
+        if trailing := self.file.trailing_bytes:
+            message = f"{trailing:,} bytes stand behind the last page of the database; not read"
+            self.note("", ("sqlite_trailing", NOTED, message), 1)
         self.names.write(self.writer, self.note)
 
     def _note_unread_tables(self) -> None:
         """Say which tables hold events that nothing here reads."""
         rows = {}
         for table, columns in self.file.tables.items():
-            if table not in tables.STREAMED and not {"start", "timestamp"}.isdisjoint(columns):
+            is_read = table in tables.STREAMED or table in self.libraries
+            if not is_read and not {"start", "timestamp"}.isdisjoint(columns):
                 rows[table] = _last_row(self.file, table)
         names = sorted(t for t, count in rows.items() if count)
         if names:

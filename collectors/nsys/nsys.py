@@ -26,6 +26,7 @@ from collectors.errors import EnvironmentFailedError, RefusedError
 from collectors.nsys import activity, host, nvtx, tables
 from collectors.nsys import export as nsys_export
 from collectors.nsys.ingest import NsysIngest
+from collectors.nsys.tally import NOTED
 from collectors.schema import NOT_RECORDED
 from collectors.sqlite_file import MAGIC as SQLITE_MAGIC
 from collectors.sqlite_file import SqliteFile, is_sqlite, text_of
@@ -110,7 +111,11 @@ def _read_export(
     try:
         with SqliteFile(export, original.name) as file:
             _check_is_export(file, original.name)
+            renamed = tables.adopt_renamed(file)
             ingest = NsysIngest(file, writer, on_progress)
+            for table in renamed:
+                message = f"a table of another name, {table}, was read by its columns"
+                ingest.note("", ("table_renamed", NOTED, message), 1)
             for step in _STEPS:
                 step(ingest)
             ingest.finish()
@@ -213,6 +218,7 @@ _STEPS: tuple[Callable[[NsysIngest], None], ...] = (
     activity.read_graph_nodes,
     activity.read_syncs,
     host.read_os_calls,
+    host.read_library_calls,
     host.read_thread_switches,
     host.read_cpu_samples,
     host.read_gpu_metrics,

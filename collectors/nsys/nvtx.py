@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from collectors.nsys.ingest import NsysIngest
 from collectors.nsys.places import process_of, process_of_one
@@ -73,6 +74,8 @@ def _write_ranges(ingest: NsysIngest, rows: NsysRows, names: _NvtxNames) -> None
     rows.drop_threadless("nvtx")
     message = "NVTX ranges that were never closed; they end with the capture"
     rows.note(rows.of(is_open), "nvtx_unclosed", REPAIRED, message)
+    message = "NVTX ranges that cross others of their thread, which pushed ranges cannot"
+    rows.note(_crossing(rows, rows.of(is_open)), "nvtx_crossing", NOTED, message)
     ended = rows["endGlobalTid"]
     rows.write(
         "ranges",
@@ -86,6 +89,31 @@ def _write_ranges(ingest: NsysIngest, rows: NsysRows, names: _NvtxNames) -> None
         **rows.span(),
         **rows.on_thread(),
     )
+
+
+def _crossing(rows: NsysRows, is_open: Array) -> Array:
+    """Return which pushed ranges of a piece end while one that began later is still open.
+
+    On each stack of a thread and domain a range that ends leaves as many open as were open when it
+    began, unless it ends out of turn.
+    """
+    crosses = np.zeros(len(rows), dtype=bool)
+    start, end = rows["start"], rows["end"]
+    usable = (rows["eventType"] == PUSH_POP) & ~is_open & (end > start)
+    stack = pd.factorize(rows["globalTid"])[0] * (1 << 20) + pd.factorize(rows["domainId"])[0]
+    places = np.flatnonzero(usable)
+    places = places[np.argsort(stack[places], kind="stable")]
+    borders = np.flatnonzero(np.diff(stack[places])) + 1
+    for of_stack in np.split(places, borders):
+        begins, ends = start[of_stack], end[of_stack]
+        order = np.lexsort((-ends, begins))
+        begins, ends = begins[order], ends[order]
+        turn = np.empty(len(order), np.int64)
+        turn[np.lexsort((-np.arange(len(order)), -begins, ends))] = np.arange(len(order))
+        open_before = np.arange(len(order)) - np.searchsorted(np.sort(ends), begins, side="right")
+        open_after = np.searchsorted(begins, ends, side="left") - turn - 1
+        crosses[of_stack[order]] = open_before != open_after
+    return crosses
 
 
 class _NvtxNames:
