@@ -263,6 +263,15 @@ def test_a_message_that_only_reports_progress_explains_nothing(changed):
     assert "13.3" not in sentence
 
 
+@pytest.mark.parametrize("moment", [1_790_000_000_000_000_000, -(1 << 60)])
+def test_a_message_counts_whatever_its_clock_says(changed, moment):
+    made = _silent()
+    made.diagnostic(DRIVER, moment)
+    trace = changed(made)
+    assert "13.3" in analyze(trace).verdict.sentence
+    assert not [n for n in trace.notes if n.code.startswith("diagnostic")]
+
+
 def test_a_message_on_lost_events_is_told_with_its_reason(changed):
     made = recording()
     made.diagnostic(NOT_ALL, 1)

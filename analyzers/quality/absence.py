@@ -105,5 +105,5 @@ def _launch_calls(facts: Facts) -> tuple[int, int]:
 def _way_to_gpu_events(facts: Facts) -> str:
     busy = "Another profiler may hold it (DCGM, ncu, nsys): stop that, and record again"
     if facts.trace.source.format == TORCH_FORMAT:
-        return f"{busy}, for a few steps more."
+        return f"{busy}."
     return f"{busy} with a version of Nsight Systems that is as new as the driver."

@@ -25,6 +25,8 @@ def read_os_calls(ingest: NsysIngest) -> None:
 def read_library_calls(ingest: NsysIngest) -> None:
     """Read what host threads did in MPI, UCX, OpenACC and OpenMP as ranges of such a domain."""
     for table, domain in ingest.libraries.items():
+        if not ingest.file.row_numbers(table):
+            continue
         ingest.writer.declare("ranges")
         domain_id = ingest.names.intern(domain)
         for rows in ingest.stream(table, ("start", "end", "globalTid", "textId", "nameId")):
@@ -129,10 +131,11 @@ def read_overheads(ingest: NsysIngest) -> None:
 def read_diagnostics(ingest: NsysIngest) -> None:
     """Read messages of the profiler about its own work."""
     for rows in ingest.stream("DIAGNOSTIC_EVENT", ("timestamp", "severity"), texts=("text",)):
-        rows.drop_bad_times("diagnostic", column="timestamp")
+        # What is said matters, not when: some messages carry the time of another clock.
+        time_ns = rows.usable_times("timestamp")
         rows.write(
             "diagnostics",
-            time_ns=rows["timestamp"],
+            time_ns=time_ns,
             severity=rows.small("severity"),
             text=rows.decoded("text"),
         )
