@@ -24,6 +24,10 @@ MAX_MEMBERS = 10_000
 _RECORD = "Record with: nsys profile -t cuda,nvtx,osrt -o report PROGRAM"
 _EXPORT = "Export it as SQLite: nsys export --type sqlite REPORT.nsys-rep"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+NOT_FETCHED = (
+    "only the Git LFS pointer to a recording, which was not fetched. Run in its repository: git "
+    "lfs pull"
+)
 _PACKED = {  # how files begin that only need unpacking
     b"\x1f\x8b": ("gzip", "gunzip"),
     b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
@@ -31,6 +35,7 @@ _PACKED = {  # how files begin that only need unpacking
     b"BZh": ("bzip2", "bunzip2"),
 }
 _OTHER_FORMATS = {
+    LFS_POINTER: NOT_FETCHED,
     b"PAR1": f"a Parquet file, as `nsys export --type parquetdir` writes. {_EXPORT}",
     b"ARROW1": f"an Arrow file, as `nsys export --type arrow` writes. {_EXPORT}",
     b"\xff\xff\xff\xff": f"an Arrow stream, as `nsys export --type arrow` writes. {_EXPORT}",

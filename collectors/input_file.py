@@ -52,10 +52,7 @@ def look_at(path: Path) -> os.stat_result:
     if not status.st_size:
         raise RefusedError(f"{name}: an empty file. Copy or export the recording again")
     if is_pointer:
-        raise RefusedError(
-            f"{name}: only the Git LFS pointer to a recording, which was not fetched. Run in its "
-            "repository: git lfs pull"
-        )
+        raise RefusedError(f"{name}: {foreign_files.NOT_FETCHED}")
     return status
 
 

@@ -220,6 +220,18 @@ def test_a_call_of_a_library_without_an_end_or_a_thread_is_counted(changed):
     assert (count.rows, count.used, count.excluded) == (3, 1, 2)
 
 
+@pytest.mark.parametrize(("lost", "is_withheld"), [(3, False), (4, True), (20, True)])
+def test_kernels_whose_times_were_not_collected_are_left_out_by_form(changed, lost, is_withheld):
+    table = "CUPTI_ACTIVITY_KIND_KERNEL"
+    trace = changed(recording(), f"UPDATE {table} SET start = 0, end = 0 WHERE rowid <= {lost}")
+    assert trace.count("kernels") == 40 - lost
+    assert notes(trace)["kernel_no_time"].count == lost
+    report = analyze(trace)
+    assert (report.verdict.cause == "unknown") == is_withheld
+    if is_withheld:
+        assert "Record a shorter stretch" in report.verdict.sentence
+
+
 # --- the recorder's own words -------------------------------------------------------------
 
 DRIVER = (

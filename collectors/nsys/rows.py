@@ -124,7 +124,9 @@ class NsysRows:
         """Return moments, -1 where there is none or one far outside the recording."""
         moment = self[column]
         inside = (moment >= self._window.low_ns) & (moment <= self._window.high_ns)
-        return np.where(inside & ~self._missing(column), moment, NOT_RECORDED)
+        inside &= ~self._missing(column)
+        self._tally.saw_end(moment[inside])
+        return np.where(inside, moment, NOT_RECORDED)
 
     def drop_nulls(self, column: str, code: str, message: str) -> None:
         """Exclude rows in which ``column`` is absent or of another type."""

@@ -131,7 +131,10 @@ def _read_api_calls(job: DistributedJob, events: list[Event]) -> None:
 
 def _note_unknown_runtime(job: DistributedJob, rows: Rows) -> None:
     """Say which calls have a meaning that is not known: a wait among them looks like other work."""
-    job.is_xpu |= any(names.is_xpu(category) for category in {str(e.cat) for e in rows.events})
+    categories = {str(e.cat) for e in rows.events}
+    job.is_xpu |= any(map(names.is_xpu, categories))
+    if all(names.is_understood(category, None) for category in categories):
+        return
     odd = [e for e in rows.events if not names.is_understood(e.cat, e.name)]
     if odd:
         runtimes = ", ".join(sorted({printable(str(e.cat), "")[:40] for e in odd})[:4])
