@@ -52,7 +52,7 @@ _TEXTS = (  # how texts of other tools are told, in the order in which they are 
         "from (.nsys-rep, or its .sqlite)",
     ),
     (
-        re.compile(rb"^\W*Start \(\w+\)\W+Duration \(\w+\)", re.MULTILINE),
+        re.compile(rb"^[^\n]{0,200}\b(?:Duration|T?Avg) \((?:[num]?s|MB)\)", re.MULTILINE),
         "a table that `nsys stats` printed. Open the report that it was made from (.nsys-rep, or "
         "its .sqlite)",
     ),

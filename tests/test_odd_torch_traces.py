@@ -304,3 +304,31 @@ def test_processes_of_merged_ranks_carry_their_rank_and_number(opened):
 )
 def test_the_rank_of_a_process_is_what_stands_before_its_number(pid, rank):
     assert rank_of(pid) == rank
+
+
+# --- no work on a device ------------------------------------------------------------------
+
+
+def test_calls_that_launch_without_a_kernel_never_advise_what_was_done(opened):
+    sentence = analyze(opened([call(100 * n, n) for n in range(1, 6)])).verdict.sentence
+    assert "5 calls launched work" in sentence
+    assert "ProfilerActivity.CUDA" not in sentence
+
+
+def test_calls_that_launch_nothing_say_so(opened):
+    sentence = analyze(opened([call(100, 1, "cudaGetDevice")])).verdict.sentence
+    assert "no call in the recording launches anything" in sentence
+
+
+def test_hip_graphs_without_kernels_are_not_sent_to_another_vendor_s_tool(opened):
+    calls = [call(100 * n, n, "hipGraphLaunch", category="hip_runtime") for n in range(1, 6)]
+    trace = opened(text_of(calls, hip_runtime_version=60_200_000))
+    sentence = analyze(trace).verdict.sentence
+    assert "5 calls launched HIP graphs" in sentence
+    assert "nsys" not in sentence
+
+
+def test_a_recording_of_counters_says_that_it_holds_no_kernels(opened):
+    counted = event("cuda_profiler_range", "gemm", 100, 50, pid=0, tid=0, device=0, sm__cycles=5)
+    sentence = analyze(opened([call(90, 1), counted])).verdict.sentence
+    assert "profiler_metrics" in sentence

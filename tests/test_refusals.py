@@ -149,6 +149,10 @@ def test_json_lines_of_anybody_are_named(refusal):
         "Generating SQLite file\n\n ** CUDA API Summary:\n\n Time (%)  Total Time (ns)\n",
         '"Time(%)","Total Time","Calls"\n',
         "Start (ns),Duration (ns),CorrId,GrdX\n1,2,3,4\n",
+        "Row#,In-Use (%),Duration (ns),Start (ns),PID,Device ID\n",
+        "PID,TID,DevId,Count,QCount,TAvg (ns),TMed (ns)\n",
+        "Range,Style,Total Proj Time (ns),Range Instances,Proj Avg (ns)\n",
+        "Total (MB),Count,Avg (MB),Med (MB),Operation\n",
     ],
 )
 def test_a_table_of_nsys_stats_leads_to_its_report(refusal, text):

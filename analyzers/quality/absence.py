@@ -62,8 +62,20 @@ def _reason(facts: Facts) -> str:
     api = recorder.api
     if why := explanation(facts):
         return f"The recorder says: “{why.quote}”. {why.remedy}"
+    if facts.trace.count("range_counters"):
+        return (
+            "The profiler read hardware counters (profiler_metrics), and then it records no "
+            "kernels. Record a timeline without that setting."
+        )
     if not facts.trace.count("api_calls"):
         return f"{api} was not traced, or the program did not use it. Record with: {recorder.again}"
+    return _reason_beside_calls(facts)
+
+
+def _reason_beside_calls(facts: Facts) -> str:
+    """Return the same for a recording with API calls, so that the API was traced."""
+    recorder = recorder_of(facts.trace)
+    api = recorder.api
     if unreadable := _unreadable_operations(facts):
         return (
             f"{api} was traced, but none of {count_text(unreadable, 'GPU operation')} could be "
