@@ -32,8 +32,8 @@ def no_gpu_work(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qual
         return quality_note(
             "error",
             "no_gpu_work",
-            f"The file is cut off, and before the end there is no GPU work, {what}. Copy or export "
-            "it again.",
+            f"The file is truncated, and what is left of it holds no GPU work: {what}. Copy or "
+            "export it again.",
         )
     return quality_note(
         "error", "no_gpu_work", f"No GPU work was recorded: {what}. {_reason(facts)}"

@@ -62,7 +62,7 @@ def lost_events(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qual
     return quality_note(
         "warning",
         "recorder_reported_loss",
-        f"The recorder says events are missing: “{_quoted(losses[0])}”{because}. Totals may be too "
+        f"The recorder reports missing events: “{_quoted(losses[0])}”{because}. Totals may be too "
         f"low. {why.remedy if because and why else 'Record a shorter stretch.'}",
     )
 
