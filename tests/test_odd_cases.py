@@ -7,7 +7,7 @@ import pytest
 from analyzers import analyze
 from collectors import open_trace
 from collectors.errors import RefusedError
-from tests.torch_events import notes
+from tests.torch_traces import note_by_code
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
 CASES = CASES if CASES.is_dir() else Path("/work/shared/cases")
@@ -61,7 +61,7 @@ def test_what_is_no_recording_is_named(tmp_path, name):
 @pytest.mark.parametrize("name", NOTED)
 def test_what_is_odd_is_noted_and_counted(tmp_path, name):
     code, severity, count = NOTED[name]
-    note = notes(open_trace(case(name), tmp_path))[code]
+    note = note_by_code(open_trace(case(name), tmp_path))[code]
     assert (note.severity, note.count) == (severity, count)
 
 
@@ -75,4 +75,4 @@ def test_the_answer_is_the_right_one(tmp_path, name):
 
 @pytest.mark.parametrize("name", SILENT)
 def test_what_is_allowed_is_read_silently(tmp_path, name):
-    assert not notes(open_trace(case(name), tmp_path))
+    assert not note_by_code(open_trace(case(name), tmp_path))

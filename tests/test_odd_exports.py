@@ -8,7 +8,7 @@ from analyzers import analyze
 from analyzers.analysis import investigate
 from collectors import open_trace
 from collectors.errors import RefusedError
-from tests.torch_events import notes
+from tests.torch_traces import note_by_code
 from traces.nsys_writer import Recording
 
 MS = 1_000_000
@@ -51,8 +51,8 @@ def test_tables_with_another_ending_are_read_by_their_columns(changed, ending):
     plain = changed(recording(), name="plain.sqlite")
     tables = ("CUPTI_ACTIVITY_KIND_KERNEL", "CUPTI_ACTIVITY_KIND_RUNTIME", "NVTX_EVENTS")
     renamed = changed(recording(), *(f"ALTER TABLE {t} RENAME TO {t}{ending}" for t in tables))
-    assert notes(renamed)["table_renamed"].severity == "info"
-    assert "schema_unknown_tables" not in notes(renamed)
+    assert note_by_code(renamed)["table_renamed"].severity == "info"
+    assert "schema_unknown_tables" not in note_by_code(renamed)
     for table in ("kernels", "api_calls", "ranges"):
         assert renamed.count(table) == plain.count(table) == plain.counts[table]
     before, after = investigate(plain).report, investigate(renamed).report
@@ -73,13 +73,13 @@ def test_a_table_that_is_there_is_never_replaced(changed):
     copy = f"CREATE TABLE {table}_V2 AS SELECT * FROM {table} LIMIT 3"
     trace = changed(recording(), copy)
     assert trace.count("kernels") == 40
-    assert "table_renamed" not in notes(trace)
+    assert "table_renamed" not in note_by_code(trace)
 
 
 def test_a_table_of_kernels_is_told_by_its_columns_whatever_its_name(changed):
     trace = changed(recording(), "ALTER TABLE CUPTI_ACTIVITY_KIND_KERNEL RENAME TO GPU_KERNELS")
     assert trace.count("kernels") == 40
-    assert "GPU_KERNELS" in notes(trace)["table_renamed"].message
+    assert "GPU_KERNELS" in note_by_code(trace)["table_renamed"].message
 
 
 @pytest.mark.parametrize("name", ["a b", 'x" --', "k;k"])
@@ -115,18 +115,18 @@ def test_names_are_right_in_whatever_encoding_the_database_is(tmp_path, encoding
     trace = open_trace(path, tmp_path / "cache")
     texts = trace.names(trace.columns("ranges", ["name_id"])["name_id"]).tolist()
     assert texts[6:9] == ["step 6", "Schritt \N{BULLET} 7", "step 8"]
-    assert not {"text_not_utf8", "text_control_chars"} & set(notes(trace))
+    assert not {"text_not_utf8", "text_control_chars"} & set(note_by_code(trace))
 
 
 def test_what_stands_behind_the_last_page_is_noted(tmp_path):
     path = recording().write(tmp_path / "long.sqlite")
-    assert "sqlite_trailing" not in notes(open_trace(path, tmp_path / "cache"))
+    assert "sqlite_trailing" not in note_by_code(open_trace(path, tmp_path / "cache"))
     with path.open("ab") as file:
         file.write(b"x" * 5_000)
     trace = open_trace(path, tmp_path / "cache")
     assert trace.count("kernels") == 40
-    assert "5,000 bytes" in notes(trace)["sqlite_trailing"].message
-    assert notes(trace)["sqlite_trailing"].severity == "info"
+    assert "5,000 bytes" in note_by_code(trace)["sqlite_trailing"].message
+    assert note_by_code(trace)["sqlite_trailing"].severity == "info"
 
 
 # --- ranges -------------------------------------------------------------------------------
@@ -148,9 +148,9 @@ def test_pushed_ranges_that_cross_are_noted(changed, spans, crossing):
     for number, (begin, end) in enumerate(spans):
         made.nvtx(f"r{number}", 1_000 * begin, 1_000 * end)
     trace = changed(made)
-    assert ("nvtx_crossing" in notes(trace)) == crossing
+    assert ("nvtx_crossing" in note_by_code(trace)) == crossing
     if crossing:
-        assert notes(trace)["nvtx_crossing"].severity == "info"
+        assert note_by_code(trace)["nvtx_crossing"].severity == "info"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_ranges_of_other_kinds_threads_and_domains_may_cross(changed, other):
     made = recording(with_ranges=False)
     made.nvtx("a", 0, 100_000)
     made.nvtx("b", 50_000, 150_000, **other)
-    assert "nvtx_crossing" not in notes(changed(made))
+    assert "nvtx_crossing" not in note_by_code(changed(made))
 
 
 _LIBRARY = "start INTEGER, end INTEGER, globalTid INTEGER"
@@ -197,7 +197,7 @@ def test_calls_of_libraries_are_ranges_that_name_the_cause(changed, table, colum
     report = analyze(trace)
     assert report.verdict.cause == "host"
     assert name in report.verdict.sentence
-    assert "schema_unknown_tables" not in notes(trace)
+    assert "schema_unknown_tables" not in note_by_code(trace)
 
 
 def test_calls_of_a_library_that_launch_the_work_are_no_iterations(changed):
@@ -225,7 +225,7 @@ def test_kernels_whose_times_were_not_collected_are_left_out_by_form(changed, lo
     table = "CUPTI_ACTIVITY_KIND_KERNEL"
     trace = changed(recording(), f"UPDATE {table} SET start = 0, end = 0 WHERE rowid <= {lost}")
     assert trace.count("kernels") == 40 - lost
-    assert notes(trace)["kernel_no_time"].count == lost
+    assert note_by_code(trace)["kernel_no_time"].count == lost
     report = analyze(trace)
     assert (report.verdict.cause == "unknown") == is_withheld
     if is_withheld:
@@ -340,13 +340,13 @@ def test_two_runs_in_one_table_are_both_read_and_noted(table):
     trace = table(*run, "==PROF== Disconnected", *run)
     durations = trace.columns("profiled_kernels", ["duration_ns"])["duration_ns"]
     assert durations.tolist() == [1_000, 2_000, 1_000, 2_000]
-    assert notes(trace)["header_repeated"].count == 1
-    assert notes(trace)["header_repeated"].severity == "info"
+    assert note_by_code(trace)["header_repeated"].count == 1
+    assert note_by_code(trace)["header_repeated"].severity == "info"
 
 
 def test_one_run_has_no_note_on_headers(table):
     trace = table(HEADER, *_launch(0, ("Duration", "nsecond", "1,000")))
-    assert "header_repeated" not in notes(trace)
+    assert "header_repeated" not in note_by_code(trace)
 
 
 @pytest.mark.parametrize(
@@ -368,4 +368,4 @@ def test_a_value_that_cannot_be_is_not_used(table, unit, value, is_usable):
     odd = ("DRAM Throughput", unit, value)
     trace = table(HEADER, *_launch(0, ("Duration", "nsecond", "1,000"), odd))
     assert trace.count("counters") == (2 if is_usable else 1)
-    assert ("metric_impossible" in notes(trace)) != is_usable
+    assert ("metric_impossible" in note_by_code(trace)) != is_usable

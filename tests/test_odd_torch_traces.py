@@ -12,13 +12,15 @@ from analyzers.facts.facts import build_facts
 from collectors import open_trace
 from collectors.torch_profiler.events import NO_TIME, nanoseconds
 from collectors.torch_profiler.names import rank_of
-from tests.torch_events import call, event, kernel, launches, notes, text_of, write
+from tests.torch_traces import call, kernel, launches, note_by_code, trace_bytes, x
 
 
 @pytest.fixture
 def opened(tmp_path):
     def open_it(content, name="trace.json"):
-        return open_trace(write(tmp_path, content, name), tmp_path / "cache")
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else trace_bytes(content))
+        return open_trace(path, tmp_path / "cache")
 
     return open_it
 
@@ -36,10 +38,10 @@ def test_a_time_of_many_digits_costs_one_event_and_is_never_another_time(opened,
     odd = json.dumps(kernel(910, 9) | {field: 7}).replace(
         f'"{field}": 7', f'"{field}": {"9" * digits}'
     )
-    text = text_of([*launches(), call(900, 9), "ODD"]).replace(b'"ODD"', odd.encode())
+    text = trace_bytes([*launches(), call(900, 9), "ODD"]).replace(b'"ODD"', odd.encode())
     trace = opened(text)
     assert trace.count("kernels") == 3
-    assert notes(trace)["kernel_bad_type"].count == 1
+    assert note_by_code(trace)["kernel_bad_type"].count == 1
     assert trace.columns("kernels", ["start_ns"])["start_ns"].min() == 110_000
 
 
@@ -58,23 +60,23 @@ def test_numbers_that_are_written_as_text_are_used_and_noted(opened):
         assert (
             trace.columns("kernels", [column])[column] == plain.columns("kernels", [column])[column]
         ).all()
-    assert notes(trace)["number_as_text"].severity == "info"
-    assert "number_as_text" not in notes(plain)
+    assert note_by_code(trace)["number_as_text"].severity == "info"
+    assert "number_as_text" not in note_by_code(plain)
 
 
 @pytest.mark.parametrize("text", ["[5556, 1, 1]", "(5556, 1, 1)", "5556x1x1", "5556,1,1"])
 def test_a_shape_that_is_written_as_text_is_read(opened, text):
     trace = opened([call(100, 1), kernel(110, 1, grid=text)])
     assert trace.columns("kernels", ["grid_x"])["grid_x"].tolist() == [5556]
-    assert "launch_geometry_invalid" not in notes(trace)
-    assert notes(trace)["number_as_text"].count == 1
+    assert "launch_geometry_invalid" not in note_by_code(trace)
+    assert note_by_code(trace)["number_as_text"].count == 1
 
 
 @pytest.mark.parametrize("text", ["many", "[0, 1, 1]", "[1, 2]", "[99999999999, 1, 1]"])
 def test_a_shape_that_is_none_stays_impossible(opened, text):
     trace = opened([call(100, 1), kernel(110, 1, grid=text)])
     assert trace.columns("kernels", ["grid_x"])["grid_x"].tolist() == [-1]
-    assert notes(trace)["launch_geometry_invalid"].count == 1
+    assert note_by_code(trace)["launch_geometry_invalid"].count == 1
 
 
 # --- lost times ---------------------------------------------------------------------------
@@ -91,7 +93,7 @@ def _without_times(count, of):
 def test_operations_without_times_are_left_out_by_form(opened):
     trace = opened(_without_times(10, 20))
     assert trace.count("kernels") == 10
-    assert notes(trace)["kernel_no_time"].count == 10
+    assert note_by_code(trace)["kernel_no_time"].count == 10
     start = trace.columns("kernels", ["start_ns"])["start_ns"]
     assert np.ptp(start) < 10_000_000
 
@@ -110,9 +112,9 @@ def levels_of(report):
 
 
 def test_an_operator_at_the_zero_of_the_clock_is_no_loss(opened):
-    trace = opened([event("cpu_op", "aten::add", 0, 0), *launches()])
+    trace = opened([x("cpu_op", "aten::add", 0, 0), *launches()])
     assert trace.count("operators") == 1
-    assert "operator_no_time" not in notes(trace)
+    assert "operator_no_time" not in note_by_code(trace)
 
 
 # --- begins and ends ----------------------------------------------------------------------
@@ -146,40 +148,40 @@ def test_an_array_without_its_end_is_allowed(opened, ending):
     whole = json.dumps(launches()).encode()
     trace = opened(whole[:-1] + ending)
     assert trace.count("kernels") == 3
-    assert not notes(trace)
+    assert not note_by_code(trace)
 
 
 def test_an_array_that_ends_inside_an_event_is_cut_off(opened):
     whole = json.dumps(launches()).encode()
     trace = opened(whole[:-5])
     assert trace.count("kernels") == 2
-    assert notes(trace)["json_truncated"].severity == "data_loss"
+    assert note_by_code(trace)["json_truncated"].severity == "data_loss"
 
 
 def test_an_open_array_whose_packed_data_is_cut_off_is_cut_off(opened):
     events = json.dumps(launches(500)).encode()[:-1]
     trace = opened(gzip.compress(events)[:-400], "trace.json.gz")
     assert 0 < trace.count("kernels") < 500
-    assert "json_truncated" in notes(trace)
+    assert "json_truncated" in note_by_code(trace)
 
 
 def test_what_is_packed_twice_is_read(opened):
-    twice = gzip.compress(gzip.compress(text_of(launches())))
+    twice = gzip.compress(gzip.compress(trace_bytes(launches())))
     trace = opened(twice, "trace.json.gz")
     assert trace.count("kernels") == 3
-    assert {code: n.severity for code, n in notes(trace).items()} == {"gzip_twice": "info"}
+    assert {code: n.severity for code, n in note_by_code(trace).items()} == {"gzip_twice": "info"}
 
 
 def test_what_is_packed_twice_and_cut_off_is_told(opened):
-    inner = gzip.compress(text_of(launches(300)))
+    inner = gzip.compress(trace_bytes(launches(300)))
     trace = opened(gzip.compress(inner[: len(inner) // 2]), "trace.json.gz")
     assert 0 < trace.count("kernels") < 300
-    assert notes(trace)["json_truncated"].severity == "data_loss"
+    assert note_by_code(trace)["json_truncated"].severity == "data_loss"
 
 
 @pytest.mark.parametrize("layer", ["outer", "inner"])
 def test_a_wrong_checksum_is_a_warning(opened, layer):
-    packed = gzip.compress(text_of(launches()))
+    packed = gzip.compress(trace_bytes(launches()))
     wrong = packed[:-8] + b"12345678"
     content = gzip.compress(wrong) if layer == "inner" else wrong
     trace = opened(content, "trace.json.gz")
@@ -190,13 +192,13 @@ def test_a_wrong_checksum_is_a_warning(opened, layer):
 # --- other devices ------------------------------------------------------------------------
 
 
-def _xpu(wait="urQueueFinish", category="xpu_runtime"):
+def _xpu(wait="urQueueFinish", cat="xpu_runtime"):
     events = []
     for n in range(1, 21):
         at = 1_000 * n
-        launch = call(at, n, "urEnqueueKernelLaunchWithArgsExp", category=category)
+        launch = call(at, n, "urEnqueueKernelLaunchWithArgsExp", cat=cat)
         events += [launch, kernel(at + 10, n, 400)]
-        events += [call(at + 5, 100 + n, wait, dur=700, category=category)]
+        events += [call(at + 5, 100 + n, wait, dur=700, cat=cat)]
     return events
 
 
@@ -206,7 +208,7 @@ def test_waits_of_intels_runtime_are_sync(opened, wait):
     report = analyze(trace)
     assert report.verdict.cause == "sync"
     assert wait in report.findings[0].title
-    assert "api_unknown" not in notes(trace)
+    assert "api_unknown" not in note_by_code(trace)
     assert trace.source.tool_version == "XPU"
 
 
@@ -238,7 +240,7 @@ def test_functions_of_intels_runtime_are_told_by_their_names(function, kind):
 def test_calls_of_a_runtime_that_is_not_understood_are_a_warning(opened, category):
     trace = opened(_xpu("someFinish", category))
     assert trace.count("api_calls") == 40
-    note = notes(trace)["api_unknown"]
+    note = note_by_code(trace)["api_unknown"]
     assert note.count == (20 if category == "xpu_driver" else 40)
     assert category in note.message
     assert levels(trace)["api_unknown"] == "warning"
@@ -257,7 +259,7 @@ def _rank(number, mark):
             call(at, n, pid=host, tid=4242),
             kernel(at + 10, n, 400, pid=device, device=number),
             call(at + 20, 100 + n, "cudaDeviceSynchronize", 500, pid=host, tid=4242),
-            event("cuda_sync", "Context Sync", at + 20, 480, pid=device, tid=7, device=number,
+            x("cuda_sync", "Context Sync", at + 20, 480, pid=device, tid=7, device=number,
                   correlation=100 + n, cuda_sync_kind="Context Sync"),
         ]  # fmt: skip
     return events
@@ -321,14 +323,14 @@ def test_calls_that_launch_nothing_say_so(opened):
 
 
 def test_hip_graphs_without_kernels_are_not_sent_to_another_vendor_s_tool(opened):
-    calls = [call(100 * n, n, "hipGraphLaunch", category="hip_runtime") for n in range(1, 6)]
-    trace = opened(text_of(calls, hip_runtime_version=60_200_000))
+    calls = [call(100 * n, n, "hipGraphLaunch", cat="hip_runtime") for n in range(1, 6)]
+    trace = opened(trace_bytes(calls, hip_runtime_version=60_200_000))
     sentence = analyze(trace).verdict.sentence
     assert "5 calls launched HIP graphs" in sentence
     assert "nsys" not in sentence
 
 
 def test_a_recording_of_counters_says_that_it_holds_no_kernels(opened):
-    counted = event("cuda_profiler_range", "gemm", 100, 50, pid=0, tid=0, device=0, sm__cycles=5)
+    counted = x("cuda_profiler_range", "gemm", 100, 50, pid=0, tid=0, device=0, sm__cycles=5)
     sentence = analyze(opened([call(90, 1), counted])).verdict.sentence
     assert "profiler_metrics" in sentence

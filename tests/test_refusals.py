@@ -14,7 +14,7 @@ import pytest
 
 from collectors import open_trace
 from collectors.errors import RefusedError
-from tests.torch_events import event, launches, text_of
+from tests.torch_traces import launches, trace_bytes, x
 
 
 @pytest.fixture
@@ -104,11 +104,11 @@ def test_names_inside_an_archive_are_made_printable(refusal):
     ],
 )
 def test_other_packings_name_the_program_that_unpacks(refusal, pack, program):
-    assert program in refusal(pack(text_of(launches())), "a.json.packed")
+    assert program in refusal(pack(trace_bytes(launches())), "a.json.packed")
 
 
 def test_what_is_packed_three_times_is_not_unpacked_for_ever(refusal):
-    packed = gzip.compress(gzip.compress(gzip.compress(text_of(launches()))))
+    packed = gzip.compress(gzip.compress(gzip.compress(trace_bytes(launches()))))
     assert "gunzip" in refusal(packed, "a.json.gz")
 
 
@@ -220,8 +220,8 @@ def _plain(name, pid=1, cat=None):
     ("events", "words"),
     [
         ([_plain("mm", "CPU functions"), _plain("mm", "CUDA functions")], "torch.autograd"),
-        ([_meta("Ascend Hardware"), event("cpu_op", "mm", 1, 2), _plain("MatMulV2")], "Ascend"),
-        ([_meta("Gaudi Device 0"), event("cpu_op", "aten::mm", 1, 2), _plain("gemm")], "Gaudi"),
+        ([_meta("Ascend Hardware"), x("cpu_op", "mm", 1, 2), _plain("MatMulV2")], "Ascend"),
+        ([_meta("Gaudi Device 0"), x("cpu_op", "aten::mm", 1, 2), _plain("gemm")], "Gaudi"),
         ([_meta("/device:GPU:0 (pid 1)"), _plain("fusion.1")], "JAX"),
         ([_meta("CPU HIP API"), _plain("hipLaunchKernel")], "rocprof"),
         ([_plain("RunTask", cat="toplevel")], "Chrome"),
@@ -234,7 +234,7 @@ def test_a_timeline_of_another_tool_is_named(refusal, events, words):
 
 def test_a_torch_trace_with_gpu_work_is_read_whatever_its_processes_are_called(tmp_path):
     path = tmp_path / "t.json"
-    path.write_bytes(text_of([_meta("Ascend Hardware", 99), *launches()]))
+    path.write_bytes(trace_bytes([_meta("Ascend Hardware", 99), *launches()]))
     assert open_trace(path, tmp_path / "cache").count("kernels") == 3
 
 

@@ -13,14 +13,16 @@ def x(cat, name, ts, dur, *, pid=PID, tid=TID, **args):
     return {**event, "args": args}
 
 
-def call(ts, correlation, name="cudaLaunchKernel", dur=4, **more):
-    return x("cuda_runtime", name, ts, dur, correlation=correlation, **more)
+def call(ts, correlation, name="cudaLaunchKernel", dur=4, cat="cuda_runtime", **more):
+    return x(cat, name, ts, dur, correlation=correlation, **more)
 
 
-def kernel(ts, correlation, dur=50, name="void ns::gemm<float, 4>(int)", cat="kernel", **args):
+def kernel(
+    ts, correlation, dur=50, name="void ns::gemm<float, 4>(int)", cat="kernel", pid=0, tid=7, **args
+):
     shape = {"grid": [8, 2, 1], "block": [128, 1, 1], "registers per thread": 40}
     shape |= {"shared memory": 1024, "device": 0, "stream": 7, "correlation": correlation}
-    return x(cat, name, ts, dur, pid=0, tid=7, **(shape | args))
+    return x(cat, name, ts, dur, pid=pid, tid=tid, **(shape | args))
 
 
 def launches(count=3):
@@ -49,8 +51,16 @@ def trace_text(events, head):
     return json.dumps({"schemaVersion": 1, **head, "traceEvents": events}, indent=1)
 
 
+def trace_bytes(events, **head):
+    return trace_text(events, head).encode()
+
+
 def notes(trace):
     return {n.code: n.count for n in trace.notes}
+
+
+def note_by_code(trace):
+    return {n.code: n for n in trace.notes}
 
 
 def names(trace, table, column="name_id"):
