@@ -10,6 +10,7 @@ from analyzers import analyze
 from analyzers.cuda_names import Call, classify
 from analyzers.facts.facts import build_facts
 from collectors import open_trace
+from collectors.torch_profiler.devices import owners_of
 from collectors.torch_profiler.events import NO_TIME, nanoseconds
 from collectors.torch_profiler.names import rank_of
 from tests.torch_traces import call, kernel, launches, note_by_code, trace_bytes, x
@@ -281,6 +282,44 @@ def test_ranks_that_were_merged_into_one_file_keep_their_operations(opened, mark
     report = analyze(trace)
     assert [d.device for d in report.devices] == [0, 1]
     assert "launch_no_kernel" not in {n.code for n in report.quality}
+
+
+def _plain_rank(number):
+    """Return launches of a rank that only its numbers mark; every third kernel waits in a queue."""
+    events = []
+    for n in range(1, 31):
+        at = 1_000 * n + 300 * number
+        delay = 500 if n % 3 == 0 else 10
+        events += [
+            call(at, n, pid=4_000 + number),
+            kernel(at + delay, n, 100, pid=number, device=number),
+        ]
+    return events
+
+
+def test_ranks_without_a_mark_keep_the_operations_of_their_own_devices(opened):
+    # By time alone, a third of the kernels of rank 0 would seem to be of rank 1.
+    trace = opened([*_plain_rank(0), *_plain_rank(1)])
+    kernels = trace.frame("kernels", ["process", "device"])
+    assert kernels.groupby("device")["process"].unique().str[0].tolist() == [4000, 4001]
+    assert kernels.groupby("device")["process"].nunique().tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("device", "process", "certain", "owners"),
+    [
+        ([0, 0, 0, 1, 1], [7, 7, 8, 8, 8], [0, 0, 0, 0, 0], {0: 7, 1: 8}),
+        ([0, 0, 0, 1, 1], [7, 7, 8, 8, 8], [0, 0, 1, 0, 0], {}),  # both use device 0
+        ([0, 0, 0, 0], [7, 7, 7, 8], [0, 0, 0, 0], {}),  # they share the only one
+        ([0, 0, 1, 1], [7, 7, 7, 7], [0, 0, 0, 0], {}),  # one process uses both
+        ([0, 1, 2], [7, 8, 8], [0, 0, 0], {}),
+    ],
+)
+def test_a_device_has_an_owner_only_where_each_process_has_a_device_of_its_own(
+    device, process, certain, owners
+):
+    columns = (np.array(device), np.array(process), np.array(certain, dtype=bool))
+    assert owners_of(*columns) == owners
 
 
 def test_processes_of_merged_ranks_carry_their_rank_and_number(opened):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -101,8 +102,9 @@ def _is_plausible(value: object) -> bool:
 class Callers:
     """Finds the process that put an operation on a device, which the operation does not say.
 
-    Nearly every trace is of one process. In a merged one, the ids of calls tell; several processes
-    may use the same id, then the call that began last before the operation counts.
+    Nearly every trace is of one process. In a merged one, the ids of calls tell. Several processes
+    may use the same id: then the call that began last before the operation counts, and, where each
+    process has a device of its own, the process of most operations of the device.
     """
 
     def __init__(self) -> None:
@@ -138,6 +140,53 @@ class Callers:
             before = np.searchsorted(begin[first[row] : behind[row]], start_ns[row], side="right")
             place[row] += max(int(before) - 1, 0)
         return np.where(has_call, process[np.minimum(place, len(process) - 1)], otherwise)
+
+    @property
+    def several(self) -> bool:
+        """Whether calls of more than one process were recorded."""
+        return len(self._processes) > 1
+
+    def certainty(self, correlation_id: Array) -> Array:
+        """Return which ids only one process uses."""
+        ids, users = self._users
+        place = np.minimum(np.searchsorted(ids, correlation_id), len(ids) - 1)
+        certain: Array = (ids[place] == correlation_id) & (users[place] == 1)
+        return certain
+
+    def uses(self, process: int, correlation_id: Array) -> Array:
+        """Return which ids a process uses."""
+        own = [number[keys == process] for keys, number, _ in self._calls]
+        used: Array = np.isin(correlation_id, np.concatenate(own))
+        used &= correlation_id != NOT_RECORDED
+        return used
+
+    @functools.cached_property
+    def _users(self) -> tuple[Array, Array]:
+        """Ids of calls, and how many processes use each; asked for when all calls are there."""
+        keys, numbers = (np.concatenate([c[n] for c in self._calls]) for n in (0, 1))
+        pairs = pd.DataFrame({"id": numbers, "process": keys}).drop_duplicates()
+        users = pairs.groupby("id").size()
+        return users.index.to_numpy(np.int64), users.to_numpy(np.int64)
+
+
+def owners_of(device: Array, process: Array, certain: Array) -> dict[int, int]:
+    """Return the process of each device, if each process has a device of its own; else nothing.
+
+    Args:
+        device: Of each operation.
+        process: That its call seems to be of.
+        certain: Whether no other process uses the id of that call.
+    """
+    owners = {}
+    for number in np.unique(device).tolist():
+        here = device == number
+        keys, counts = np.unique(process[here], return_counts=True)
+        owner = int(keys[counts.argmax()])
+        if (process[here & certain] == owner).all():
+            owners[number] = owner
+    one_to_one = set(owners.values()) == set(process.tolist()) and len(owners) > 1
+    all_devices = len(set(owners.values())) == len(owners) == len(np.unique(device))
+    return owners if one_to_one and all_devices else {}
 
 
 class Arrows:

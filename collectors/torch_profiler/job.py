@@ -10,7 +10,7 @@ import numpy as np
 
 from collectors.schema import NOT_RECORDED, Array
 from collectors.torch_profiler import names
-from collectors.torch_profiler.devices import Arrows, Callers, devices_in, write_devices
+from collectors.torch_profiler.devices import Arrows, Callers, devices_in, owners_of, write_devices
 from collectors.torch_profiler.events import Event, joined, kept, nanoseconds
 from collectors.torch_profiler.rows import (
     EXCLUDED,
@@ -232,17 +232,47 @@ class DistributedJob:
                 process = np.full(len(columns["start_ns"]), otherwise, np.int64)
                 process = self._of_rank(process, columns.pop("_rank", None))
                 self.writer.write(table, {**columns, "process": process})
-        for table in DEVICE_TABLES:
-            for columns in self._held.pop(table, []):
-                lane = columns.pop("_lane", None)
-                number = columns["correlation_id"]
-                if lane is not None:
-                    number = self.arrows.joined(number, lane, columns["start_ns"])
-                process = self.callers.of(number, columns["start_ns"], otherwise)
-                process = self._of_rank(process, columns.pop("_rank", None))
-                used |= devices_in(process, columns["device"])
-                self.writer.write(table, {**columns, "correlation_id": number, "process": process})
+        pieces = [
+            self._with_process(table, columns, otherwise)
+            for table in DEVICE_TABLES
+            for columns in self._held.pop(table, [])
+        ]
+        if self.callers.several:
+            self._give_devices_to_owners([columns for _, columns in pieces])
+        for table, columns in pieces:
+            columns.pop("_has_rank", None)
+            used |= devices_in(columns["process"], columns["device"])
+            self.writer.write(table, columns)
         return used
+
+    def _with_process(
+        self, table: str, columns: dict[str, Array], otherwise: int
+    ) -> tuple[str, dict[str, Array]]:
+        """Return operations with their processes, as their calls or ranks tell."""
+        lane, ranks = columns.pop("_lane", None), columns.pop("_rank", None)
+        number = columns["correlation_id"]
+        if lane is not None:
+            number = self.arrows.joined(number, lane, columns["start_ns"])
+        process = self.callers.of(number, columns["start_ns"], otherwise)
+        process = self._of_rank(process, ranks)
+        if ranks is not None:
+            columns["_has_rank"] = ranks != ""
+        return table, {**columns, "correlation_id": number, "process": process}
+
+    def _give_devices_to_owners(self, pieces: list[dict[str, Array]]) -> None:
+        """Where ranks share ids of calls, give what is uncertain to the owner of its device."""
+        free = [p for p in pieces if "_has_rank" not in p and len(p["process"])]
+        if not free:
+            return
+        device, process, number = (
+            np.concatenate([p[name] for p in free])
+            for name in ("device", "process", "correlation_id")
+        )
+        for key, owner in owners_of(device, process, self.callers.certainty(number)).items():
+            for piece in free:
+                strays = (piece["device"] == key) & (piece["process"] != owner)
+                strays &= self.callers.uses(owner, piece["correlation_id"])
+                piece["process"] = np.where(strays, owner, piece["process"])
 
     def _of_rank(self, process: Array, ranks: Array | None) -> Array:
         """Return processes, of a merged trace those of the rank that each operation is of.
