@@ -16,6 +16,7 @@ import pandas as pd
 
 from analyzers.cuda_names import Call, classify, is_communication
 from analyzers.facts.counters import COUNTER_TABLES, Counters
+from analyzers.facts.impossible import NOTHING_IMPOSSIBLE, Impossible, without_impossible
 from analyzers.facts.trace_table import trace_columns, trace_table
 from analyzers.intervals import Array
 from collectors.schema import DEVICE_TABLES, NOT_RECORDED, CopyKind, MemoryKind
@@ -59,6 +60,7 @@ class Facts:
         thread_keys: Keys of the threads that called.
         functions: Names of API functions.
         calls: ``Call`` of each function.
+        impossible: Operations that are not among the launches, or were cut.
     """
 
     trace: Trace
@@ -69,6 +71,7 @@ class Facts:
     thread_keys: Array
     functions: Array
     calls: Array
+    impossible: Impossible = NOTHING_IMPOSSIBLE
 
     @property
     def counters_only(self) -> bool:
@@ -262,7 +265,9 @@ def build_facts(trace: Trace) -> Facts:
     launches = launches.drop(columns="correlation_id")
     names = trace.names(functions)
     calls = np.array([classify(n) for n in names], dtype=np.int8)
-    return Facts(trace, devices, launches, api, process_keys, thread_keys, names, calls)
+    of_graphs = np.array(["Graph" in str(name) for name in names], dtype=bool)
+    launches, impossible = without_impossible(launches, api, of_graphs[api["name"].to_numpy()])
+    return Facts(trace, devices, launches, api, process_keys, thread_keys, names, calls, impossible)
 
 
 def restored_facts(trace: Trace, narrow: pd.DataFrame) -> Facts:

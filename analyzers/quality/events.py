@@ -21,7 +21,7 @@ from analyzers.quality.note import (
 )
 from analyzers.recorder import recorder_of
 from analyzers.report import QualityNote
-from analyzers.words import count_text, share_text
+from analyzers.words import count_text, share_text, time_text
 
 NOTABLE_PROFILER_SHARE = 0.05  # of the window; the closest peer warns from the same share
 MAX_CLOCK_SKEW_SHARE = 0.001
@@ -131,6 +131,42 @@ def _captures(facts: Facts) -> Spans:
     after = np.searchsorted(end, start)
     last = facts.api["end_ns"].max()
     return union(start, np.append(end, last)[np.minimum(after, len(end))])
+
+
+def impossible_times(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say which operations have times that cannot be true; forbid a verdict they could change."""
+    odd = facts.impossible
+    parts = []
+    if odd.early:
+        begins = "begins" if odd.early == 1 else "begin"
+        parts.append(
+            f"{odd.early:,} {begins} up to {time_text(odd.early_ns)} before the call that "
+            "submitted it"
+        )
+    if odd.far:
+        parts.append(f"{odd.far:,} {'lies' if odd.far == 1 else 'lie'} far from everything else")
+    sentences = []
+    if parts:
+        verb = "was" if odd.left_out == 1 else "were"
+        sentences.append(
+            f"{odd.left_out:,} of {odd.recorded:,} GPU operations {verb} left out, because the "
+            f"recorded times cannot be true: {'; '.join(parts)}."
+        )
+    if odd.cut:
+        many = odd.cut > 1
+        sentences.append(
+            f"{odd.cut:,} of {odd.recorded:,} GPU operations {'seem' if many else 'seems'} to "
+            f"outlast the operations after {'them' if many else 'it'} on the same stream, by "
+            f"{time_text(odd.cut_ns)} in all; {'they are' if many else 'it is'} counted up to "
+            "the begin of the next."
+        )
+    if not sentences:
+        return None
+    changes = odd.usual_ns >= MAX_UNEXPLAINED_SHARE * max(ledger.in_use_ns, 1)
+    if changes:
+        sentences.append("They could change the verdict.")
+    sentences.append("Check the clocks of the machine, and record again.")
+    return quality_note("error" if changes else "warning", "impossible_times", " ".join(sentences))
 
 
 def shared_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:

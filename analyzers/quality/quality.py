@@ -15,6 +15,7 @@ from analyzers.quality.diagnostics import lost_events
 from analyzers.quality.events import (
     clock_skew,
     graphs_as_a_whole,
+    impossible_times,
     left_out,
     lost_kernels,
     orphans,
@@ -73,6 +74,7 @@ CHECKS: tuple[Check, ...] = (
     unnamed_calls,
     lost_kernels,
     shared_calls,
+    impossible_times,
     left_out,
     graphs_as_a_whole,
     lost_events,

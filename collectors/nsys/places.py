@@ -128,9 +128,12 @@ class NsysPlaces:
         if invalid:
             message = "facts about a GPU that are no plausible number; they count as not recorded"
             note("TARGET_INFO_GPU", ("gpu_info_invalid", REPAIRED, message), invalid)
+        # An export that maps nothing but lists one GPU leaves no other that they could share.
+        otherwise = 0 if not physical and ("only", 0) in facts else NOT_RECORDED
         rows = []
         for process, device in sorted(self.devices):
-            gpu = physical.get((process & NUMBER_MASK, device), NOT_RECORDED)
+            fallback = otherwise if device == 0 else NOT_RECORDED
+            gpu = physical.get((process & NUMBER_MASK, device), fallback)
             row = facts.get(("id", gpu)) or facts.get(("cuda", device)) or facts.get(("only", 0))
             row = row or facts.get(("id", device)) or {}
             rows.append({"process": process, "device": device, "physical": gpu, **row})
