@@ -68,52 +68,106 @@ def unnamed_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qu
 
 def lost_kernels(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     """Say that kernels are missing whose launches were recorded: their time reads as idle."""
-    launching = facts.calls == Call.LAUNCH
-    launching &= np.array(["Graph" not in str(name) for name in facts.functions], dtype=bool)
-    launches = np.flatnonzero(launching[facts.api["name"].to_numpy()])
+    launches = _launch_calls(facts, of_graphs=False)
     if not len(facts.launches) or not len(launches):
         return None
-    lost = _without_kernel(facts, launches)
+    lost, _at_end = _without_kernel(facts, launches)
     if lost < MIN_ORPHAN_SHARE * len(launches):
         return None
     level = "error" if lost >= MAX_UNEXPLAINED_SHARE * len(launches) else "warning"
     return quality_note(
         level,
         "launch_no_kernel",
-        f"{lost:,} of {len(launches):,} launch calls have no kernel in the recording, although "
-        "later ones do: kernels were lost, and their time looks idle. Record a shorter stretch.",
+        f"{lost:,} of {len(launches):,} launch calls have no kernel in the recording although "
+        "later work has: kernels were lost, and their time looks idle. Record a shorter stretch.",
     )
 
 
-def _without_kernel(facts: Facts, launches: Array) -> int:
-    """Return how many launch calls lack their kernel and cannot merely be late or captured.
+def unfinished_launches(
+    facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]
+) -> QualityNote | None:
+    """Say that the last launches have no kernel: the recording is not of all that was submitted."""
+    launches = _launch_calls(facts, of_graphs=False)
+    if not len(facts.launches) or not len(launches):
+        return None
+    _lost, at_end = _without_kernel(facts, launches)
+    # Kernels without a call may be theirs, where ids were lost.
+    kernels = np.isin(facts.launches["kind"].to_numpy(), (KERNEL, GRAPH))
+    orphaned = int(np.count_nonzero(kernels & (facts.launches["api_row"].to_numpy() < 0)))
+    missing = at_end - orphaned - facts.impossible.left_out
+    if missing < MIN_ORPHAN_SHARE * len(launches):
+        return None
+    level = "error" if missing >= MAX_UNEXPLAINED_SHARE * len(launches) else "warning"
+    return quality_note(
+        level,
+        "launch_unfinished",
+        f"{missing:,} of {len(launches):,} launch calls, the last ones, have no kernel in the "
+        "recording: it ended before they ran, or they were lost. Synchronise before the recording "
+        "stops, or record a shorter stretch.",
+    )
 
-    Calls at the end of a recording may still be queued: only those count that come before
-    another call of the same thread whose work did run. A call inside another is the same launch,
-    and a graph may hold nothing for the device.
-    """
+
+def untraced_graphs(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say that graphs were launched and nothing of what they ran was recorded."""
+    launches = _launch_calls(facts, of_graphs=True)
+    if not len(facts.launches) or not len(launches):
+        return None
+    status = facts.trace.columns("api_calls", ["status"])["status"]
+    silent = ~_has_work(facts)[launches] & (status[launches] <= 0)
+    missing = int(np.count_nonzero(silent))
+    if missing < max(2, MAX_UNEXPLAINED_SHARE * len(launches)):  # one graph may hold no work
+        return None
+    return quality_note(
+        "error",
+        "graph_no_kernel",
+        f"{missing:,} of {len(launches):,} CUDA graph launches have no work in the recording: what "
+        "the graphs ran was not traced, and its time looks idle. Record with a current version "
+        "of the profiler, and with nsys by --cuda-graph-trace=node.",
+    )
+
+
+def _launch_calls(facts: Facts, *, of_graphs: bool) -> Array:
+    """Return the rows of ``api`` that launch single kernels, or those that launch graphs."""
+    graph = np.array(["Graph" in str(name) for name in facts.functions], dtype=bool)
+    chosen = (facts.calls == Call.LAUNCH) & (graph if of_graphs else ~graph)
+    rows: Array = np.flatnonzero(chosen[facts.api["name"].to_numpy()])
+    return rows
+
+
+def _has_work(facts: Facts) -> Array:
+    """Return whether each row of ``api`` submitted anything that was recorded."""
     ran = np.zeros(len(facts.api), dtype=bool)
     api_row = facts.launches["api_row"].to_numpy()
     ran[api_row[api_row >= 0]] = True
+    return ran
+
+
+def _without_kernel(facts: Facts, launches: Array) -> tuple[int, int]:
+    """Return how many launch calls lack their kernel: before one of their thread that has, after.
+
+    Calls at the end of a recording may still be queued. A call inside another is the same
+    launch, and what is captured into a graph does not run.
+    """
+    ran = _has_work(facts)
     status = facts.trace.columns("api_calls", ["status"])["status"]
     start, end = facts.api["start_ns"].to_numpy(), facts.api["end_ns"].to_numpy()
     order, bounds = facts.call_order
     capturing = _captures(facts)
-    lost = 0
+    lost = at_end = 0
     for thread, of_thread in by_key(facts.api["thread_index"].to_numpy()[launches], launches):
         calls = order[bounds[thread] : bounds[thread + 1]]
         done = of_thread[ran[of_thread]] if ran[of_thread].any() else calls[ran[calls]]
-        if not len(done):
-            continue
         of_thread = of_thread[np.argsort(start[of_thread], kind="stable")]
         nested = start[of_thread[1:]] < end[of_thread[:-1]]
         alone = ~np.append(nested, False) & ~np.insert(nested, 0, False)
         missing = of_thread[
             alone & ~ran[of_thread] & (status[of_thread] <= 0)
         ]  # -1 is not recorded
-        missing = missing[start[missing] < start[done].max()]
-        lost += int(np.count_nonzero(covered(Spans(start[missing], end[missing]), capturing) == 0))
-    return lost
+        missing = missing[covered(Spans(start[missing], end[missing]), capturing) == 0]
+        last = start[done].max() if len(done) else np.iinfo(np.int64).min
+        lost += int(np.count_nonzero(start[missing] < last))
+        at_end += int(np.count_nonzero(start[missing] >= last))
+    return lost, at_end
 
 
 def _captures(facts: Facts) -> Spans:

@@ -22,7 +22,9 @@ from analyzers.quality.events import (
     overlap_on_stream,
     profiler_overhead,
     shared_calls,
+    unfinished_launches,
     unnamed_calls,
+    untraced_graphs,
 )
 from analyzers.quality.note import Check, quality_note
 from analyzers.quality.window import (
@@ -73,6 +75,8 @@ CHECKS: tuple[Check, ...] = (
     orphans,
     unnamed_calls,
     lost_kernels,
+    unfinished_launches,
+    untraced_graphs,
     shared_calls,
     impossible_times,
     left_out,
