@@ -244,8 +244,8 @@ def test_kinds_of_memory_are_read_from_the_recording_s_own_table(tmp_path):
 def test_equal_correlation_ids_of_two_processes_are_kept_apart(tmp_path):
     made = recording(kernels=1)
     other = made.process(777, "other")
-    made.kernel("other", 50 * US, 60 * US, globalPid=other, correlationId=100)
-    made.kernel("other", 110 * US, 120 * US, globalPid=other, correlationId=101)
+    made.kernel("other", 50 * US, 60 * US, globalPid=other, deviceId=1, correlationId=100)
+    made.kernel("other", 110 * US, 120 * US, globalPid=other, deviceId=1, correlationId=101)
     report = analyze(open_trace(made.write(tmp_path / "a.sqlite"), tmp_path / "cache"))
     assert len(report.devices) == 2
     mine = next(d for d in report.devices if d.process == 777)

@@ -304,3 +304,40 @@ def test_a_driver_call_inside_a_runtime_call_is_the_same_launch(tmp_path):
         },
     }
     assert "launch_no_kernel" not in notes(tmp_path, **tables)
+
+
+@pytest.mark.parametrize(("unfinished", "level"), [(1, "warning"), (2, "error")])
+def test_launches_at_the_end_without_kernels_are_said_and_a_tenth_forbids_a_verdict(
+    tmp_path, unfinished, level
+):
+    report = analyze(make_trace(tmp_path, **lossy(set(range(20 - unfinished, 20)))))
+    note = next(n for n in report.quality if n.code == "launch_unfinished")
+    assert note.level == level
+    assert note.message.startswith(
+        f"{unfinished} of 20 launch calls, the last ones, have no kernel"
+    )
+    assert (report.verdict.cause == "unknown") == (level == "error")
+
+
+def test_kernels_that_lost_their_calls_may_belong_to_the_last_launches(tmp_path):
+    tables = lossy({18, 19})
+    tables["kernels"]["correlation_id"][:2] = [501, 502]
+    assert "launch_unfinished" not in notes(tmp_path, **tables)
+
+
+@pytest.mark.parametrize("silent", [1, 2])
+def test_graphs_that_ran_without_a_trace_forbid_a_verdict(tmp_path, silent):
+    tables = launched(20)
+    calls = tables["api_calls"]
+    tables["api_calls"] = {
+        "name": ["cudaLaunchKernel"] * 20 + ["cudaGraphLaunch"] * silent,
+        "start_us": [*calls["start_us"], *(7 + 20 * i for i in range(silent))],
+        "duration_us": 1,
+        "correlation_id": [*calls["correlation_id"], *range(900, 900 + silent)],
+    }
+    report = analyze(make_trace(tmp_path, **tables))
+    assert (report.verdict.cause == "unknown") == (silent == 2)
+    if silent == 2:
+        assert report.verdict.sentence.startswith(
+            "Could not tell: 2 of 2 CUDA graph launches have no work in the recording"
+        )
