@@ -6,16 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from analyzers.counters.joining import join
-from analyzers.diagnose import give_verdict, rank, run_rules
+from analyzers.diagnose import rank, run_rules
 from analyzers.facts.facts import Facts, build_facts
 from analyzers.facts.steps import step_breakdown
 from analyzers.facts.totals import operations, totals
 from analyzers.facts.windows import choose_window, find_iterations
 from analyzers.finding import Failed, Skipped
 from analyzers.kernels.counted import roofline_summary
+from analyzers.kernels.top import top_kernels
 from analyzers.ledger.ledger import Ledger, build_ledger
 from analyzers.quality.quality import check_quality
 from analyzers.report import Report
+from analyzers.verdict import VerdictBasis, give_verdict
 from collectors.trace import Trace
 
 
@@ -51,6 +53,7 @@ def investigate(
     findings = rank(outcomes, ledger)
     quality = check_quality(facts, ledger, iterations)
     source = trace.source
+    top = top_kernels(facts, ledger.window)
     report = Report(
         source={
             "name": source.name,
@@ -62,7 +65,16 @@ def investigate(
         },
         window=ledger.window,
         devices=ledger.devices,
-        verdict=give_verdict(facts, ledger, quality, findings, iterations),
+        verdict=give_verdict(
+            VerdictBasis(
+                facts=facts,
+                ledger=ledger,
+                quality=quality,
+                findings=findings,
+                iterations=iterations,
+                top_kernels=top,
+            )
+        ),
         findings=findings,
         skipped=tuple(o for o in outcomes if isinstance(o, Skipped)),
         failed=tuple(o for o in outcomes if isinstance(o, Failed)),
@@ -77,5 +89,6 @@ def investigate(
         iterations=iterations,
         iterations_note=iterations_note,
         counters=ledger.examined.to_dict(facts) if ledger.examined is not None else {},
+        top_kernels=top,
     )
     return Analysis(report, facts, ledger)

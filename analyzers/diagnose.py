@@ -1,4 +1,4 @@
-"""From facts and ledger to the answer: run every rule, rank what they found, give the verdict."""
+"""From facts and ledger to findings: every rule is asked, and what they answer is ranked."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
-from typing import Any
 
 from analyzers import rules
-from analyzers.facts.facts import GRAPH, KERNEL, Facts
-from analyzers.facts.spans import Iteration
+from analyzers.facts.facts import Facts
 from analyzers.finding import (
-    CAUSE_OF_ROW,
     Cause,
     Clear,
     Failed,
@@ -24,19 +21,9 @@ from analyzers.finding import (
     Row,
     Skipped,
 )
-from analyzers.kernels.verdict import (
-    LOSSES_INSIDE,
-    ROW_INSIDE,
-    examined_by_counters,
-    per_iteration,
-    verdict_of_counters,
-)
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.ncu_command import MOST_OF_THE_TIME, why_no_counters
-from analyzers.losses.parallelism import why_unknown
+from analyzers.losses.ncu_command import why_no_counters
 from analyzers.recorder import recorder_of
-from analyzers.report import QualityNote, Verdict
-from analyzers.words import share_text, time_text
 
 THREADS = 2  # rules at a time; each may hold some columns of a large recording
 
@@ -46,47 +33,6 @@ NO_TIMELINE = (
 )
 
 LOG = logging.getLogger(__name__)
-
-HEALTHY_BELOW = 0.10  # of the time in use; a reader would not act on a smaller loss
-
-# What each cause needs to be answered from a timeline. Divergence, and bandwidth inside kernels,
-# need hardware counters of Nsight Compute.
-_NEEDS_CALLS = (Cause.LAUNCH, Cause.SYNC, Cause.HOST, Cause.MEMORY, Cause.DEPENDENCY)
-
-_TITLES = {
-    Cause.LAUNCH: "Launch-bound",
-    Cause.SYNC: "Sync-bound",
-    Cause.BANDWIDTH: "Bandwidth-bound",
-    Cause.DIVERGENCE: "Divergence-bound",
-    Cause.HOST: "Host-bound",
-    Cause.COMMUNICATION: "Communication-bound",
-    Cause.MEMORY: "Held up by memory management and set-up",
-    Cause.DEPENDENCY: "Held up by dependencies",
-    Cause.PARALLELISM: "Too little parallel work",
-    Cause.COMPUTE: "Compute-bound on a slow unit",
-}
-_LOSSES = {
-    Cause.LAUNCH: "the GPU is idle while work is being launched",
-    Cause.SYNC: "the GPU is idle because the host had been waiting for it",
-    Cause.BANDWIDTH: "only copies and memsets run",
-    Cause.DIVERGENCE: "lanes of running warps are idle",
-    Cause.HOST: "the GPU is idle while the host is busy outside CUDA",
-    Cause.COMMUNICATION: "only collectives run",
-    Cause.MEMORY: "the GPU is idle while memory is allocated or modules and graphs are set up",
-    Cause.DEPENDENCY: "submitted work waits for another stream, an event or the queue",
-}
-_NOUNS = {
-    Cause.LAUNCH: "launching",
-    Cause.SYNC: "synchronisation",
-    Cause.BANDWIDTH: "exposed copies",
-    Cause.DIVERGENCE: "divergence",
-    Cause.HOST: "the host",
-    Cause.COMMUNICATION: "exposed communication",
-    Cause.MEMORY: "memory management and set-up",
-    Cause.DEPENDENCY: "dependencies",
-    Cause.PARALLELISM: "too little parallel work",
-    Cause.COMPUTE: "arithmetic on slow units",
-}
 
 
 def all_rules() -> list[ModuleType]:
@@ -159,156 +105,3 @@ def rank(outcomes: Iterable[Outcome], ledger: Ledger) -> tuple[Finding, ...]:
         left[finding.row] -= claimed
         findings.append(dataclasses.replace(finding, lost_ns=claimed))
     return tuple(findings)
-
-
-def booked_by_cause(ledger: Ledger) -> dict[Cause, int]:
-    """Return the nanoseconds that each cause costs, over all devices."""
-    booked = dict.fromkeys(_NOUNS, 0)
-    for row, cause in CAUSE_OF_ROW.items():
-        booked[cause] += ledger.total_ns(row)
-    booked[Cause.HOST] -= ledger.duration_ns - ledger.in_use_ns
-    return booked
-
-
-def examined_causes(facts: Facts, ledger: Ledger) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:
-    """Return the causes that the recording could answer, and the others."""
-    if facts.counters_only:
-        inside = examined_by_counters(ledger)
-        return tuple(c for c in _NOUNS if c in inside), tuple(c for c in _NOUNS if c not in inside)
-    examined: list[Cause] = []
-    if len(facts.launches):
-        examined += [Cause.BANDWIDTH, Cause.COMMUNICATION]
-        if len(facts.api):
-            examined += _NEEDS_CALLS
-        if not why_unknown(facts):
-            examined.append(Cause.PARALLELISM)
-        if ledger.examined is not None and ledger.examined.covered_share >= MOST_OF_THE_TIME:
-            examined += examined_by_counters(ledger)
-    return tuple(c for c in _NOUNS if c in examined), tuple(c for c in _NOUNS if c not in examined)
-
-
-def give_verdict(
-    facts: Facts,
-    ledger: Ledger,
-    quality: tuple[QualityNote, ...],
-    findings: tuple[Finding, ...],
-    iterations: tuple[Iteration, ...] = (),
-) -> Verdict:
-    """Return the sentence that matters."""
-    examined, not_examined = examined_causes(facts, ledger)
-    parts: dict[str, Any] = {"examined": examined, "not_examined": not_examined}
-    blocker = next((n for n in quality if n.level == "error"), None)
-    if blocker:
-        sentence = f"Could not tell: {blocker.message}"
-        return Verdict(cause="unknown", share=0.0, sentence=sentence, **parts)
-    if facts.counters_only:
-        return verdict_of_counters(facts, ledger, findings, examined, not_examined)
-    booked = booked_by_cause(ledger)
-    cause = max(booked, key=lambda c: booked[c])
-    share = booked[cause] / max(ledger.in_use_ns, 1)
-    unexplained = ledger.total_ns(Row.UNEXPLAINED)
-    if unexplained >= max(HEALTHY_BELOW * ledger.in_use_ns, booked[cause]):
-        return _cannot_tell(ledger, quality, unexplained, parts)
-    kernels = _inside_kernels(facts, ledger)
-    worst = _largest_inside(ledger, findings)
-    if share >= HEALTHY_BELOW:
-        sentence = _what_costs(cause, booked[cause], ledger, findings, iterations)
-        if worst is not None and worst.lost_ns > booked[cause]:
-            sentence += f" There is more to gain inside kernels: {worst.title}."
-        sentence = f"{sentence} {kernels}".strip()
-        return Verdict(cause=cause.value, share=share, sentence=sentence, **parts)
-    limit = share_text(HEALTHY_BELOW, 1)
-    if worst is not None:
-        sentence = (
-            f"{_TITLES[worst.cause]} inside kernels: {worst.title}. Up to "
-            f"{time_text(worst.lost_ns)}, {ledger.share(worst.lost_ns)}, can be won back there; "
-            f"outside kernels, no cause costs {limit} or more."
-        )
-        share = worst.lost_ns / max(ledger.in_use_ns, 1)
-        return Verdict(cause=worst.cause.value, share=share, sentence=sentence.strip(), **parts)
-    largest = share_text(booked[cause], ledger.in_use_ns)
-    most = f"; the largest is {_NOUNS[cause]}, at {largest}" if booked[cause] else ""
-    saw_inside = examined_by_counters(ledger) and not kernels
-    where = "on the timeline and inside kernels" if saw_inside else "on the timeline"
-    sentence = f"Healthy {where}: no cause costs {limit} or more of {ledger.whole}{most}. {kernels}"
-    return Verdict(cause="healthy", share=share, sentence=sentence.strip(), **parts)
-
-
-def _what_costs(
-    cause: Cause,
-    ns: int,
-    ledger: Ledger,
-    findings: tuple[Finding, ...],
-    iterations: tuple[Iteration, ...],
-) -> str:
-    """Say what the cause of the verdict costs; inside kernels, also where and how often."""
-    row = ROW_INSIDE.get(cause)
-    if row is None or 2 * ledger.total_ns(row) < ns:
-        named = (f for f in findings if f.cause is cause and 2 * f.lost_ns >= ns)
-        culprit = next((f", {f.culprit}" for f in named if f.culprit), "")
-        return f"{_TITLES[cause]}: for {ledger.share(ns)}, {_loss(cause, ledger)}{culprit}."
-    inside_ns = ledger.total_ns(row)
-    sentences = [f"{_TITLES[cause]}: {ledger.share(inside_ns)} {LOSSES_INSIDE[cause]}."]
-    if ns > inside_ns:
-        sentences.append(
-            f"For another {share_text(ns - inside_ns, ledger.in_use_ns)}, only copies run."
-        )
-    first = next((f for f in findings if f.cause is cause and f.row is row), None)
-    sentences += [f"{first.title}."] if first is not None else []
-    each = per_iteration(ledger, iterations, cause)
-    return " ".join([*sentences, each] if each else sentences)
-
-
-def _cannot_tell(
-    ledger: Ledger, quality: tuple[QualityNote, ...], unexplained: int, parts: dict[str, Any]
-) -> Verdict:
-    why = next((n.message for n in quality if n.code == "unexplained"), "")
-    share = unexplained / max(ledger.in_use_ns, 1)
-    sentence = f"Could not tell: {why}" if why else "Could not tell why the GPU was idle."
-    return Verdict(cause="unknown", share=share, sentence=sentence, **parts)
-
-
-def _loss(cause: Cause, ledger: Ledger) -> str:
-    several = len(ledger.devices) > 1
-    return (
-        _LOSSES[cause].replace("the GPU is idle", "the GPUs are idle")
-        if several
-        else _LOSSES[cause]
-    )
-
-
-def _largest_inside(ledger: Ledger, findings: tuple[Finding, ...]) -> Finding | None:
-    """Return the largest finding about kernels themselves, if it is worth a verdict."""
-    inside = (f for f in findings if f.row is Row.KERNEL and f.cause is not Cause.COMPUTE)
-    largest = max(inside, key=lambda f: f.lost_ns, default=None)
-    if largest is None or largest.lost_ns < HEALTHY_BELOW * ledger.in_use_ns:
-        return None
-    return largest
-
-
-def _inside_kernels(facts: Facts, ledger: Ledger) -> str:
-    """Say how much of the time is inside kernels, where nobody has looked."""
-    examined = ledger.examined
-    ns = ledger.kernel_ns if examined is None else examined.kernel_ns - examined.covered_ns
-    kinds = set(facts.launches["kind"].to_numpy()[facts.inside(*ledger.window.span)].tolist())
-    if not ns or not kinds & {KERNEL, GRAPH}:
-        return ""
-    share = share_text(ns, ledger.in_use_ns)
-    if ns < HEALTHY_BELOW * ledger.in_use_ns:
-        kernels = "kernels that" if ledger.inside is not None else "kernels, which"
-        return f"{share} of the time is spent in {kernels} were not examined."
-    if ledger.inside is not None:
-        return (
-            f"{share} of the time is spent in kernels that the counters do not cover (listed "
-            "under capture quality)."
-        )
-    if KERNEL not in kinds:
-        return (
-            f"{share} of the time is spent in CUDA graphs that were recorded as a whole, so "
-            "nothing is known about their kernels: record with --cuda-graph-trace=node."
-        )
-    graphs = " and in whole CUDA graphs" if GRAPH in kinds else ""
-    return (
-        f"{share} of the time is spent in kernels{graphs} that were not examined: run "
-        f'{recorder_of(facts.trace).counters} (the command is under "Could not tell").'
-    )

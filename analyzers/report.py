@@ -49,6 +49,23 @@ class QualityNote:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KernelShare:
+    """What one kernel takes of a window.
+
+    Attributes:
+        name: Its full name.
+        count: Launches that ran in the window.
+        total_ns: Their summed time in it.
+        share: Part of the summed time of all kernels, 0 to 1.
+    """
+
+    name: str
+    count: int
+    total_ns: int
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything the analysis says about one window of one recording.
 
@@ -66,6 +83,7 @@ class Report:
         totals: Counts and summed durations of the whole recording; see ``analyzers.facts.totals``.
         iterations: Repetitions that were found; empty when none were.
         iterations_note: How iterations were found, or why not.
+        top_kernels: The kernels with most time in the window, the largest first.
         counters: What was joined to the timeline, as ``analyzers.counters.joining`` says it; empty
             without counters.
     """
@@ -84,6 +102,7 @@ class Report:
     iterations: tuple[Iteration, ...] = ()
     iterations_note: str = ""
     counters: dict[str, Any] = dataclasses.field(default_factory=dict)
+    top_kernels: tuple[KernelShare, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of ``whyslow diagnose --json``."""
