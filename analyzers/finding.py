@@ -106,6 +106,7 @@ class Finding:
         evidence: Observations, the most telling first.
         low_ns: The least it may cost, where the loss is an estimate with a range; else -1.
         high_ns: The most it may cost, by the same estimate.
+        gain_ns: The most that the advice can win, where that is less than what is lost; else -1.
         formula: How the estimate was made, in words; empty where the loss was measured.
         culprit: What most of the loss came with, to end the verdict's sentence; empty for nothing
             in particular.
@@ -122,6 +123,7 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     low_ns: int = -1
     high_ns: int = -1
+    gain_ns: int = -1
     formula: str = ""
     culprit: str = ""
     id: str = ""

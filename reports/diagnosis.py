@@ -22,6 +22,7 @@ from reports.document import (
 )
 from reports.ledger import ledger, ledger_summary
 from reports.numbers import format_value
+from reports.top_kernels import kernels_summary
 
 if TYPE_CHECKING:
     from collectors.trace import Trace
@@ -77,6 +78,7 @@ def diagnosis_summary(report: Report) -> Document:
     sections = [
         *_opening(report),
         Section(title="Where the time went", blocks=tuple(ledger_summary(report))),
+        Section(title="Kernels with most time", blocks=tuple(kernels_summary(report))),
         _changes(report),
         *_limits(report, is_brief=True),
     ]
@@ -148,6 +150,12 @@ def _loss(finding: Finding, in_use_ns: int, devices: int) -> str:
     share = share_text(finding.lost_ns, in_use_ns, exact=True)
     lost = time_text(finding.lost_ns)
     how = f"{finding.id}, cause {finding.cause.value}, {finding.confidence.value}"
+    if finding.gain_ns >= 0:
+        gain = time_text(finding.gain_ns)
+        return (
+            f"This costs {lost}{over}, {share} of the time in use; overlap saves at most {gain} "
+            f"of it ({how})."
+        )
     if finding.low_ns < 0:
         return f"Fixing this saves at most {lost}{over}, {share} of the time in use ({how})."
     low, high = time_text(finding.low_ns), time_text(finding.high_ns)

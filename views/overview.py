@@ -9,11 +9,13 @@ from analyzers.report import QualityNote, Report
 from analyzers.words import (
     by_reason,
     count_text,
+    name_text,
     share_text,
     size_text,
     split_sentence,
     time_text,
 )
+from reports.top_kernels import kernels_hold_most
 from views.charts.ledger import ledger_figure, legend_entries
 from views.shared.devices import device_labels
 from views.shared.markdown import Escaped, md_escape, md_prose
@@ -45,6 +47,7 @@ def page() -> None:
     else:
         _draw_ledger(session)
         _draw_findings(session)
+        _draw_kernels(session)
     _draw_quality(session)
     _draw_undetermined(report.skipped, report.failed)
 
@@ -113,6 +116,24 @@ def _draw_ledger(session: Session) -> None:
     )
 
 
+def _draw_kernels(session: Session) -> None:
+    """Show the kernels with most time, where kernels hold most of it."""
+    report = session.report
+    if not kernels_hold_most(report):
+        return
+    rows = [
+        {
+            "Kernel": name_text(visible(kernel.name)),
+            "Share": share_text(kernel.share, 1),
+            "Time": time_text(kernel.total_ns),
+            "Launches": f"{kernel.count:,}",
+        }
+        for kernel in report.top_kernels
+    ]
+    st.subheader("Kernels with most time", anchor=False)
+    st.dataframe(rows, hide_index=True, key="top_kernels")
+
+
 def _draw_findings(session: Session) -> None:
     report = session.report
     st.subheader("What to change, largest loss first", anchor=False)
@@ -139,8 +160,11 @@ def _draw_finding(session: Session, finding: Finding, accounted: int) -> None:
             )
     with right, st.container(gap="xxsmall"):
         share = share_text(finding.lost_ns, accounted, exact=True)
-        about = "about" if finding.low_ns >= 0 and finding.lost_ns < finding.high_ns else "up to"
-        st.markdown(f"**{about} {time_text(finding.lost_ns)}** · {share}")
+        if finding.gain_ns >= 0:
+            st.markdown(f"**costs {time_text(finding.lost_ns)}** · {share}")
+            st.caption(f"overlap saves at most {time_text(finding.gain_ns)}")
+        else:
+            _draw_saving(finding, share)
         over = f"over {devices} GPUs · " if devices > 1 else ""
         st.caption(f"{over}{finding.cause.value} · {finding.confidence.value}")
         places = finding_places(finding)
@@ -152,6 +176,11 @@ def _draw_finding(session: Session, finding: Finding, accounted: int) -> None:
                 else "Show on timeline",
                 query_params=_place_address(session, finding, places[0]),
             )
+
+
+def _draw_saving(finding: Finding, share: str) -> None:
+    about = "about" if finding.low_ns >= 0 and finding.lost_ns < finding.high_ns else "up to"
+    st.markdown(f"**{about} {time_text(finding.lost_ns)}** · {share}")
 
 
 def _condition(text: str) -> str:
