@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
 from analyzers.facts.spans import Iteration
+from analyzers.facts.windows import covers_all_work, recorded_ns
 from analyzers.finding import CAUSE_OF_ROW, Cause, Finding, Row
 from analyzers.kernels.top import kernels_sentence
 from analyzers.kernels.verdict import (
@@ -27,6 +28,7 @@ from analyzers.words import share_text, size_text, time_text
 
 HEALTHY_BELOW = 0.10  # of the time in use; a reader would not act on a smaller loss
 NOTABLE_FROM = 0.05  # a loss from here on is named before anything is called healthy
+RARELY_USED = 0.10  # of the recording; what matters then is what the program does without a GPU
 UNEVEN_FACTOR = 3  # a GPU that loses so many times what the others do is named
 
 # What each cause needs to be answered from a timeline. Divergence, and bandwidth inside kernels,
@@ -127,7 +129,20 @@ def give_verdict(basis: VerdictBasis) -> Verdict:
         return verdict_of_counters(facts, ledger, findings, examined, not_examined)
     else:
         answer = _answer(basis)
+        answer = answer._replace(sentence=_mostly_unused(basis) + answer.sentence)
     return Verdict(**answer._asdict(), examined=examined, not_examined=not_examined)
+
+
+def _mostly_unused(basis: VerdictBasis) -> str:
+    """Say first that the GPU had work in a small part of what was recorded; empty otherwise."""
+    window = basis.ledger.window
+    share = window.duration_ns / max(recorded_ns(basis.facts, window), 1)
+    if not covers_all_work(window) or share >= RARELY_USED:
+        return ""
+    return (
+        f"The GPU has work in {share_text(share, 1)} of the recording; around it is start-up, "
+        "tear-down or work of the host alone. Within that part: "
+    )
 
 
 class Judgement(NamedTuple):

@@ -76,6 +76,22 @@ def _whole(facts: Facts) -> Window:
     return Window(start_ns=int(start[0]), end_ns=int(end.max()), label=WHOLE)
 
 
+def recorded_ns(facts: Facts, window: Window) -> int:
+    """Return how long was recorded around a window, by the recorder's word or its first and last.
+
+    At least as long as the window itself.
+    """
+    moments = [window.start_ns, window.end_ns]
+    if len(facts.api):
+        moments += [int(facts.api["start_ns"].min()), int(facts.api["end_ns"].max())]
+    return max(facts.trace.source.duration_ns, max(moments) - min(moments))
+
+
+def covers_all_work(window: Window) -> bool:
+    """Tell whether nobody chose the window: it holds all GPU work that can be judged."""
+    return window.label in (WHOLE, SUBMITTED)
+
+
 def left_over(facts: Facts) -> int:
     """Return how many GPU operations at the beginning were submitted before the recording began.
 

@@ -49,15 +49,20 @@ def top_kernels(facts: Facts, window: Window) -> tuple[KernelShare, ...]:
 
 def kernels_sentence(top: tuple[KernelShare, ...]) -> str:
     """Name the kernels that hold half of the kernel time, or the first three, in a clause."""
+    short = [short_name(k.name) for k in top]
+    names = [
+        s if short.count(s) == 1 else name_text(k.name) for s, k in zip(short, top, strict=True)
+    ]
     if top[0].share >= NEARLY_ALL:
-        return f"nearly all of it in `{short_name(top[0].name)}`"
-    named: list[KernelShare] = []
-    for kernel in top[:MOST_NAMED]:
-        named.append(kernel)
-        if sum(k.share for k in named) >= ENOUGH_SHARE:
+        return f"nearly all of it in `{names[0]}`"
+    parts: list[str] = []
+    covered = 0.0
+    for kernel, name in zip(top[:MOST_NAMED], names, strict=False):
+        parts.append(f"{share_text(kernel.share, 1)} {'in' if parts else 'of it in'} `{name}`")
+        covered += kernel.share
+        if covered >= ENOUGH_SHARE:
             break
-    parts = [f"{share_text(k.share, 1)} of it in `{short_name(k.name)}`" for k in named]
-    return ", ".join([parts[0], *(p.replace(" of it in", " in") for p in parts[1:])])
+    return ", ".join(parts)
 
 
 def short_name(kernel: str) -> str:

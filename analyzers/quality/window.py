@@ -6,7 +6,7 @@ import numpy as np
 
 from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Iteration
-from analyzers.facts.windows import SUBMITTED, WHOLE, left_over
+from analyzers.facts.windows import SUBMITTED, covers_all_work, left_over, recorded_ns
 from analyzers.finding import Row
 from analyzers.intervals import Array, union
 from analyzers.ledger.booking import DETAILS, Detail
@@ -184,14 +184,9 @@ def window_is_small_part(
     facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]
 ) -> QualityNote | None:
     """Say that GPU work fills a small part of the recording only."""
-    if not len(facts.launches) or ledger.window.label not in (WHOLE, SUBMITTED):
+    if not len(facts.launches) or not covers_all_work(ledger.window):
         return None
-    capture = facts.trace.source.duration_ns
-    spans = [ledger.window.start_ns, ledger.window.end_ns]
-    if len(facts.api):
-        spans += [int(facts.api["start_ns"].min()), int(facts.api["end_ns"].max())]
-    around = max(spans) - min(spans)
-    longest = max(capture, around)
+    longest = recorded_ns(facts, ledger.window)
     if longest < SPARSE_SPAN_FACTOR * max(ledger.window.duration_ns, 1):
         return None
     return quality_note(
