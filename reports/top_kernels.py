@@ -24,17 +24,17 @@ def kernels_summary(report: Report) -> Iterator[Block]:
     yield DocumentTable(
         name="Most time first",
         columns=(
-            TableColumn(name="Kernel"),
             TableColumn(name="Share of kernel time", unit="pct", is_number=True),
             TableColumn(name="Time", unit="ns", is_number=True),
             TableColumn(name="Launches", unit="count", is_number=True),
+            TableColumn(name="Kernel"),  # last, so that a narrow terminal may wrap it
         ),
         rows=tuple(
             (
-                Cell(text=name_text(kernel.name)),
                 Cell(text=share_text(kernel.share, 1), value=100 * kernel.share),
                 Cell(text=time_text(kernel.total_ns), value=kernel.total_ns),
                 Cell(text=f"{kernel.count:,}", value=kernel.count),
+                Cell(text=name_text(kernel.name)),
             )
             for kernel in report.top_kernels
         ),

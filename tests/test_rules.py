@@ -9,6 +9,7 @@ import pytest
 from analyzers import analyze, diagnose
 from analyzers.analysis import investigate
 from analyzers.finding import CAUSE_OF_ROW, Cause, Confidence, Finding, Row, Skipped
+from analyzers.verdict import HEALTHY_BELOW
 from collectors import open_trace
 from collectors.schema import CopyKind, MemoryKind, MigrationCause
 from tests import scenarios
@@ -96,7 +97,7 @@ def test_evidence_points_into_the_recording(analysis, name):
 def test_the_verdict_is_the_planted_cause(analysis, cause):
     verdict = analysis(cause).report.verdict
     assert verdict.cause == cause
-    assert verdict.share >= diagnose.HEALTHY_BELOW
+    assert verdict.share >= HEALTHY_BELOW
     assert Cause(cause) in verdict.examined
 
 

@@ -159,12 +159,7 @@ def _draw_finding(session: Session, finding: Finding, accounted: int) -> None:
                 md_prose(_capital(f"does not apply {_condition(finding.does_not_apply_when)}"))
             )
     with right, st.container(gap="xxsmall"):
-        share = share_text(finding.lost_ns, accounted, exact=True)
-        if finding.gain_ns >= 0:
-            st.markdown(f"**costs {time_text(finding.lost_ns)}** · {share}")
-            st.caption(f"overlap saves at most {time_text(finding.gain_ns)}")
-        else:
-            _draw_saving(finding, share)
+        _draw_saving(finding, accounted)
         over = f"over {devices} GPUs · " if devices > 1 else ""
         st.caption(f"{over}{finding.cause.value} · {finding.confidence.value}")
         places = finding_places(finding)
@@ -178,7 +173,13 @@ def _draw_finding(session: Session, finding: Finding, accounted: int) -> None:
             )
 
 
-def _draw_saving(finding: Finding, share: str) -> None:
+def _draw_saving(finding: Finding, accounted: int) -> None:
+    """Show what a finding costs, and what of that can be saved where it is less."""
+    share = share_text(finding.lost_ns, accounted, exact=True)
+    if finding.gain_ns >= 0:
+        st.markdown(f"**costs {time_text(finding.lost_ns)}** · {share}")
+        st.caption(f"overlap saves at most {time_text(finding.gain_ns)}")
+        return
     about = "about" if finding.low_ns >= 0 and finding.lost_ns < finding.high_ns else "up to"
     st.markdown(f"**{about} {time_text(finding.lost_ns)}** · {share}")
 

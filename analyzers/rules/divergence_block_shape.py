@@ -68,7 +68,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     alone_ns = int(losses["alone_ns"].sum())
     return Finding(
         title=(
-            f"`{kernel}` ran in blocks of {count_text(size, 'thread')}, which leaves "
+            f"`{kernel}` ran in blocks of {size:,} thread{'s' if size > 1 else ''}, which leaves "
             f"{-size % THREADS_PER_WARP} of the 32 lanes of "
             f"{'the' if size < THREADS_PER_WARP else 'the last'} warp idle: {others}"
             f"{count_text(len(losses), 'launch')} that ran alone for {time_text(alone_ns)}, "

@@ -128,8 +128,9 @@ class NsysPlaces:
         if invalid:
             message = "facts about a GPU that are no plausible number; they count as not recorded"
             note("TARGET_INFO_GPU", ("gpu_info_invalid", REPAIRED, message), invalid)
-        # An export that maps nothing but lists one GPU leaves no other that they could share.
-        otherwise = 0 if not physical and ("only", 0) in facts else NOT_RECORDED
+        # An export without the map that lists one GPU leaves no other that they could share.
+        is_mapped = self._file.has("TARGET_INFO_CUDA_DEVICE")
+        otherwise = 0 if not is_mapped and ("only", 0) in facts else NOT_RECORDED
         rows = []
         for process, device in sorted(self.devices):
             fallback = otherwise if device == 0 else NOT_RECORDED
