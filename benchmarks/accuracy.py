@@ -207,6 +207,7 @@ def _defects(report: Report, recorder: Recorder | TorchRecorder, case: Case) -> 
         "MEMCPY": sum(c["count"] for c in report.totals["copies"].values()),
         "RUNTIME": report.totals["api_calls"]["count"],
     }
+    written["KERNEL"] -= case.impossible
     if written != read:
         yield f"wrote {written}, read {read}"
     yield from (f"finding {f.id}" for f in report.findings if f.id in case.never)

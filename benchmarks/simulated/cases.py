@@ -39,6 +39,7 @@ class Case:
         tweaks: Changes to the recording, such as leaving tables out.
         never: Findings that would be wrong.
         spoil: Damages the file.
+        impossible: Kernels whose times cannot be true, which a reader has to leave out.
     """
 
     program: Program
@@ -47,6 +48,7 @@ class Case:
     tweaks: tuple[Tweak, ...] = field(default=())
     never: tuple[str, ...] = ()
     spoil: Callable[[Path], None] | None = None
+    impossible: int = 0
 
 
 class Maker:

@@ -148,6 +148,38 @@ def confounder_memsets(make: Maker) -> Case:
     return Case(one_thread([*make.launches(3, ns), *loop(steps)]), HEALTHY)
 
 
+def confounder_early_kernel(make: Maker) -> Case:
+    """One kernel of a busy program seems to begin long before its launch."""
+    return Case(healthy_deep_queue(make).program, HEALTHY, tweaks=(_begin_one_early,))
+
+
+def confounder_endless_kernel(make: Maker) -> Case:
+    """One kernel of a busy program seems to run for an hour."""
+    return Case(healthy_deep_queue(make).program, HEALTHY, tweaks=(_never_end_one,))
+
+
+def confounder_starved_gpu(make: Maker) -> Case:
+    """Three GPUs are fed, and the fourth waits for its input; on average little is lost."""
+    ns, pause = make.between(100_000, 300_000), make.between(0.25, 0.35)
+    length = 4 * (ns + 8_000)
+    steps = round(60_000_000 / length)
+    threads = [
+        Thread(
+            loop([make.launches(4, ns, stream=Stream(7, device)) for _ in range(steps)]), device + 1
+        )
+        for device in range(3)
+    ]
+    idle = [
+        [
+            Work(make.about(length * pause)),
+            *make.launches(4, ns * (1 - pause), stream=Stream(7, 3)),
+            Wait("cudaStreamSynchronize", Stream(7, 3)),
+        ]
+        for _ in range(steps)
+    ]
+    return Case(Program([*threads, Thread(loop(idle), 4)], devices=4), "host", also_right=("sync",))
+
+
 # --- what cannot be told --------------------------------------------------------------------
 
 
@@ -180,6 +212,11 @@ def untold_truncated(make: Maker) -> Case:
     return Case(sync_every_kernel(make).program, UNKNOWN, spoil=_cut_in_half)
 
 
+def untold_unfinished(make: Maker) -> Case:
+    """The recording ended before the last third of what was submitted had run."""
+    return Case(healthy_deep_queue(make).program, UNKNOWN, tweaks=(_drop_last_kernels,))
+
+
 def _cut_in_half(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -201,6 +238,23 @@ def _migrate_inside_kernels(recorder: Recorder) -> None:
                 "dstKind": MANAGED,
             }
         )
+
+
+def _begin_one_early(recorder: Recorder) -> None:
+    kernel = recorder.rows(PREFIX + "KERNEL")[-5]
+    length = kernel["end"] - kernel["start"]
+    kernel["start"] = recorder.rows(PREFIX + "KERNEL")[0]["start"] - 900_000_000
+    kernel["end"] = kernel["start"] + length
+
+
+def _never_end_one(recorder: Recorder) -> None:
+    kernel = recorder.rows(PREFIX + "KERNEL")[-5]
+    kernel["end"] = kernel["start"] + 3_600_000_000_000
+
+
+def _drop_last_kernels(recorder: Recorder) -> None:
+    rows = recorder.rows(PREFIX + "KERNEL")
+    del rows[2 * len(rows) // 3 :]
 
 
 def _forget_first_calls(recorder: Recorder) -> None:

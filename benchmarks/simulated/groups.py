@@ -11,6 +11,8 @@ from benchmarks.simulated.cases import (
 from benchmarks.simulated.confounders import (
     confounder_call_stacks,
     confounder_copy_waits_for_kernel,
+    confounder_early_kernel,
+    confounder_endless_kernel,
     confounder_equal_ids,
     confounder_harmless_stream_wait,
     confounder_idle_waiter,
@@ -21,6 +23,7 @@ from benchmarks.simulated.confounders import (
     confounder_orphans,
     confounder_pinned_memcpy,
     confounder_single_queries,
+    confounder_starved_gpu,
     confounder_warm_up,
     confounder_whole_graphs,
     untold_lost_kernels,
@@ -28,6 +31,7 @@ from benchmarks.simulated.confounders import (
     untold_no_correlation,
     untold_no_gpu,
     untold_truncated,
+    untold_unfinished,
 )
 from benchmarks.simulated.families import (
     bandwidth_pageable,
@@ -91,6 +95,9 @@ CONFOUNDERS = (
     confounder_warm_up,
     confounder_whole_graphs,
     confounder_memsets,
+    confounder_early_kernel,
+    confounder_endless_kernel,
+    confounder_starved_gpu,
 )
 UNTOLD = (
     untold_no_gpu,
@@ -98,6 +105,7 @@ UNTOLD = (
     untold_no_correlation,
     untold_lost_kernels,
     untold_truncated,
+    untold_unfinished,
 )
 
 FAMILIES: tuple[Callable[[Maker], Case], ...] = (
