@@ -150,12 +150,12 @@ def confounder_memsets(make: Maker) -> Case:
 
 def confounder_early_kernel(make: Maker) -> Case:
     """One kernel of a busy program seems to begin long before its launch."""
-    return Case(healthy_deep_queue(make).program, HEALTHY, tweaks=(_begin_one_early,))
+    return Case(healthy_deep_queue(make).program, HEALTHY, tweaks=(_begin_one_early,), impossible=1)
 
 
 def confounder_endless_kernel(make: Maker) -> Case:
     """One kernel of a busy program seems to run for an hour."""
-    return Case(healthy_deep_queue(make).program, HEALTHY, tweaks=(_never_end_one,))
+    return Case(healthy_deep_queue(make).program, HEALTHY, tweaks=(_never_end_one,), impossible=1)
 
 
 def confounder_starved_gpu(make: Maker) -> Case:
