@@ -198,6 +198,29 @@ def test_samples_of_another_gpu_do_not_count(tmp_path):
     assert ask(bandwidth_dram_saturation, facts).lost_ns == 500_000
 
 
+@pytest.mark.parametrize(
+    ("large", "fast_us", "is_said"),
+    [(330, 10, True), (329, 10, False), (330, 11, False)],
+    ids=["ten times apart", "fewer blocks", "not so fast"],
+)
+def test_the_same_kernel_with_ten_times_the_blocks_in_a_tenth_of_the_time_is_said(
+    tmp_path, large, fast_us, is_said
+):
+    columns = kernels(grid_x=[33] * 9 + [large])
+    columns["duration_us"] = [100] * 9 + [fast_us]
+    title = ask(parallelism_small_grid, build(tmp_path, kernels=columns)).title
+    said = f"; the same kernel took 100 µs with 33 blocks and {fast_us} µs with {large}"
+    assert (said in title) == is_said
+
+
+@pytest.mark.parametrize(("others", "is_named"), [(4, True), (6, False)])
+def test_the_kernel_that_loses_half_is_named(tmp_path, others, is_named):
+    names = ["main(int)"] * (10 - others) + [f"other{i}(int)" for i in range(others)]
+    columns = kernels(grid_x=33, name=names)
+    title = ask(parallelism_small_grid, build(tmp_path, kernels=columns)).title
+    assert title.endswith(", mostly in `main`") == is_named
+
+
 def test_metrics_that_are_not_in_percent_are_not_misread(tmp_path):
     facts = build(tmp_path, kernels=kernels(), gpu_metrics=samples(2e9, 1e9))
     assert isinstance(ask(bandwidth_dram_saturation, facts), Skipped)

@@ -23,8 +23,9 @@ from analyzers.finding import Evidence
 from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.kernel_memory import held_by_memory, is_notable
+from analyzers.losses.ncu_command import base_name
 from analyzers.recorder import recorder_of
-from analyzers.words import name_text
+from analyzers.words import count_text, name_text, time_text
 
 SHORTEST_KERNEL_NS = 2_000  # a kernel takes about this long however little it does
 MAX_FULL_WAVES = 4  # after five, a last wave costs less than a fifth; Nsight Compute agrees
@@ -32,6 +33,7 @@ LOW_OCCUPANCY_PCT = 25.0  # below a quarter of the warps, waiting for memory is 
 ENOUGH_OCCUPANCY_PCT = 50.0  # from half of them on, more warps rarely help
 NOTABLE_IDLE_LANES = 0.1  # of the lanes of all warps of a block
 EVIDENCE_KERNELS = 3
+MANY_TIMES = 10  # so many times the blocks, and so many times as fast: worth a sentence
 
 # Kernels that keep tiles in registers and shared memory have few warps by design.
 _TILED = re.compile(r"gemm|cutlass|cudnn|conv|xmma|wgmma|nvjet|flash|fmha|attention", re.IGNORECASE)
@@ -257,6 +259,50 @@ def _swept_alone(start: Array, end: Array) -> Array:
 def mean_weighted(losses: pd.DataFrame, values: Array) -> float:
     """Return the mean of one value per launch configuration, weighted with the time lost."""
     return float(np.average(values[losses["shape"]], weights=losses["lost_ns"]))
+
+
+def main_kernel(facts: Facts, losses: pd.DataFrame) -> str:
+    """Return the kernel that loses at least half of the time, by its short name; else nothing.
+
+    Args:
+        facts: The recording.
+        losses: Columns ``launch`` and ``lost_ns``; not empty.
+    """
+    name_id = facts.launches["name_id"].to_numpy()[losses["launch"]]
+    lost = losses["lost_ns"].groupby(name_id).sum()
+    if 2 * int(lost.max()) < int(lost.sum()):
+        return ""
+    text = str(facts.trace.names(np.array([int(str(lost.idxmax()))]))[0])
+    return name_text(base_name(text) or text)
+
+
+def mostly_in(facts: Facts, losses: pd.DataFrame) -> str:
+    """Return ``, mostly in `kernel``` for the end of a sentence, where one loses half."""
+    kernel = main_kernel(facts, losses)
+    return f", mostly in `{kernel}`" if kernel else ""
+
+
+def larger_grid(facts: Facts, losses: pd.DataFrame) -> str:
+    """Say what the kernel that loses most took with ten times the blocks, if a tenth of the time.
+
+    Launches of one kernel may do different amounts of work, but hardly less with more blocks.
+    """
+    shapes = launch_shapes(facts)
+    worst = losses.iloc[int(losses["lost_ns"].to_numpy().argmax())]
+    launch, shape = int(worst["launch"]), int(worst["shape"])
+    blocks = shapes.table["grid_blocks"].to_numpy()[shapes.code]
+    name_id = facts.launches["name_id"].to_numpy()
+    duration = facts.duration_ns[shapes.rows]
+    few = int(shapes.table["grid_blocks"].iloc[shape])
+    better = (name_id[shapes.rows] == name_id[launch]) & (blocks >= MANY_TIMES * few)
+    better &= duration * MANY_TIMES <= int(facts.duration_ns[launch])
+    if not better.any():
+        return ""
+    place = np.flatnonzero(better)[int(blocks[better].argmax())]
+    return (
+        f"; the same kernel took {time_text(int(facts.duration_ns[launch]))} with "
+        f"{count_text(few, 'block')} and {time_text(int(duration[place]))} with {blocks[place]:,}"
+    )
 
 
 def largest_kernels(

@@ -38,6 +38,7 @@ from analyzers.losses.parallelism import (
     kernel_losses,
     largest_kernels,
     mean_weighted,
+    mostly_in,
     occupancy_is_known,
     why_unknown,
 )
@@ -75,7 +76,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         title=(
             f"{count_text(len(losses), 'launch')} can hold {occupancy:.0f} % of a "
             f"multiprocessor's warps (below {LOW_OCCUPANCY_PCT:.0f} % is low), limited by "
-            f"{limiter}, for {ledger.share(alone_ns)}"
+            f"{limiter}, for {ledger.share(alone_ns)}{mostly_in(facts, losses)}"
         ),
         row=Row.KERNEL,
         lost_ns=lost_ns,

@@ -35,8 +35,10 @@ from analyzers.losses.kernel_memory import is_notable
 from analyzers.losses.parallelism import (
     Parallelism,
     kernel_losses,
+    larger_grid,
     largest_kernels,
     mean_weighted,
+    mostly_in,
     multiprocessors,
     why_unknown,
 )
@@ -62,7 +64,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         title=(
             f"{count_text(len(losses), 'launch')} had fewer blocks than {possessive} GPU has "
             f"multiprocessors: on average {blocks:.0f} blocks for {sms:.0f} multiprocessors, for "
-            f"{time_text(alone_ns)}, {ledger.share(alone_ns)}"
+            f"{time_text(alone_ns)}, {ledger.share(alone_ns)}{mostly_in(facts, losses)}"
+            f"{larger_grid(facts, losses)}"
         ),
         row=Row.KERNEL,
         lost_ns=lost_ns,
