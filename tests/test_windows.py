@@ -5,9 +5,12 @@ import pytest
 
 from analyzers import analyze
 from analyzers.facts.facts import WindowError
+from analyzers.finding import Row
+from collectors import open_trace
 from tests.traces_in_memory import make_trace
+from traces.nsys_writer import Recording
 
-US = 1_000
+US, MS = 1_000, 1_000_000
 
 
 def loop(folder, steps=5, names=None, outer=None, deep=False):
@@ -232,3 +235,44 @@ def test_the_operations_of_a_window_are_those_that_ran_in_it(tmp_path):
     trace = loop(tmp_path)
     whole, one = analyze(trace).operations, analyze(trace, "iteration:2").operations
     assert 0 < one["kernels"] < whole["kernels"] == trace.count("kernels")
+
+
+@pytest.fixture(scope="module")
+def late_step(tmp_path_factory):
+    """A step of 382 ms: 210 ms of preprocessing, 150 ms of kernels, 14 ms of the host alone."""
+    made = Recording()
+    made.nvtx("ProfilerStep#6", 0, 382 * MS)
+    made.nvtx("preprocess", 2 * MS, 210 * MS)
+    made.nvtx("log", 368 * MS, 382 * MS)
+    for i in range(100):
+        begin = 218 * MS + i * 1_500 * US
+        made.api("cudaLaunchKernel_v7000", begin - 6 * US, begin - 2 * US, correlationId=i + 1)
+        made.kernel("gemm(float*)", begin, begin + 1_490 * US, correlationId=i + 1)
+    folder = tmp_path_factory.mktemp("late")
+    return open_trace(made.write(folder / "a.sqlite"), folder / "cache")
+
+
+def test_idle_time_at_the_begin_and_end_of_a_chosen_step_is_the_host_s(late_step):
+    report = analyze(late_step, window="nvtx:ProfilerStep#6")
+    (device,) = report.devices
+    assert (device.duration_ns, device.unused_ns) == (382 * MS, 0)
+    between = 99 * 10 * US
+    assert device.busy_ns == 149 * MS
+    assert device.rows[Row.HOST] + device.rows[Row.LAUNCH] == 382 * MS - 149 * MS
+    assert device.rows[Row.HOST] >= 218 * MS + 14 * MS - between
+    assert report.verdict.cause == "host"
+    assert "mostly during preprocess (208 ms)" in report.verdict.sentence
+
+
+def test_the_end_of_a_chosen_span_is_the_host_s_where_the_gpu_had_work(late_step):
+    end_of_work = 218 * MS + 99 * 1_500 * US + 1_490 * US
+    report = analyze(late_step, window=f"span:{end_of_work - 10 * MS}-{382 * MS}")
+    assert report.devices[0].unused_ns == 0
+    assert report.devices[0].rows[Row.HOST] >= 382 * MS - end_of_work
+
+
+def test_nobody_asked_for_the_time_around_all_gpu_work(late_step):
+    report = analyze(late_step)
+    assert report.window.start_ns == 218 * MS
+    assert not report.window.is_chosen
+    assert report.verdict.cause == "healthy"

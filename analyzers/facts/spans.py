@@ -10,11 +10,21 @@ PROFILED = "profiled launches, end to end"
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """The analysed time: ``[start_ns, end_ns)`` and how it was chosen."""
+    """The analysed time: ``[start_ns, end_ns)`` and how it was chosen.
+
+    Attributes:
+        start_ns: Begin.
+        end_ns: End.
+        label: How it was chosen, in words.
+        is_chosen: Whether somebody asked for this very stretch, such as a step: idle time at its
+            begin and its end is then time of the step, and not time in which nothing was asked of
+            the GPU.
+    """
 
     start_ns: int
     end_ns: int
     label: str = "whole recording"
+    is_chosen: bool = False
 
     @property
     def duration_ns(self) -> int:

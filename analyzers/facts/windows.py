@@ -57,13 +57,18 @@ def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...])
             choices = f"1 to {len(iterations)}" if iterations else "none; give nvtx:NAME#n or span:"
             raise WindowError(f"iteration:{rest}: the iterations of this recording are {choices}")
         chosen = iterations[int(rest) - 1]
-        return Window(start_ns=chosen.start_ns, end_ns=chosen.end_ns, label=f"iteration {rest}")
+        label = f"iteration {rest}"
+        return _chosen(chosen.start_ns, chosen.end_ns, label)
     span = re.fullmatch(r"(-?\d{1,19})-(-?\d{1,19})", rest) if kind == "span" else None
     if span and int(span[1]) < int(span[2]):
         return _span(facts, int(span[1]), int(span[2]))
     raise WindowError(
         f"{request[:80]!r} is not a window: use nvtx:NAME#n, iteration:n or span:START-END (ns)"
     )
+
+
+def _chosen(start_ns: int, end_ns: int, label: str) -> Window:
+    return Window(start_ns=start_ns, end_ns=end_ns, label=label, is_chosen=True)
 
 
 def _whole(facts: Facts) -> Window:
@@ -122,7 +127,7 @@ def _span(facts: Facts, start_ns: int, end_ns: int) -> Window:
             f"span:{start_ns}-{end_ns}: nothing was recorded there; CUDA work runs from "
             f"{min(starts)} to {max(ends)} ns"
         )
-    return Window(start_ns=start_ns, end_ns=end_ns, label="selected span")
+    return _chosen(start_ns, end_ns, "selected span")
 
 
 def _nvtx_window(facts: Facts, rest: str) -> Window:
@@ -136,7 +141,7 @@ def _nvtx_window(facts: Facts, rest: str) -> Window:
         raise WindowError(_no_such_range(facts, name, number, len(rows)))
     start, end = _where_work_ran(facts, rows.iloc[[int(number) - 1]])
     label = f"{recorder_of(facts.trace).ranges} {name} #{number}"
-    return Window(start_ns=int(start[0]), end_ns=int(end[0]), label=label)
+    return _chosen(int(start[0]), int(end[0]), label)
 
 
 def _no_such_range(facts: Facts, name: str, number: str, count: int) -> str:

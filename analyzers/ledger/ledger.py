@@ -245,7 +245,14 @@ def _device_segments(
     ended = Gaps(idle.start[ends], idle.end[ends], rows[ender[ends]], facts)
     device_gap_ns = ordinary_gap_ns(facts, rows, ended)
     unended = Spans(idle.start[~ends], idle.end[~ends])
-    pieces.append(as_one(unended, Row.HOST, Detail.NO_MORE_WORK))
+    is_used = len(rows) and bool(((end > window.start_ns) & (start < window.end_ns)).any())
+    if window.is_chosen and is_used:
+        # The end of a step belongs to the thread that submitted its last operation.
+        last = np.full(len(unended.start), rows[-1])
+        pieces.append(as_one(unended, Row.HOST, Detail.OUTSIDE_CUDA, last))
+        begun = min(begun, window.start_ns)
+    else:
+        pieces.append(as_one(unended, Row.HOST, Detail.NO_MORE_WORK))
     pieces.extend(_nobody_asked(p, begun) for p in book_gaps(facts, ended, device_gap_ns))
     return as_frame(pieces), device_gap_ns
 
