@@ -139,10 +139,7 @@ def _mostly_unused(basis: VerdictBasis) -> str:
     share = window.duration_ns / max(recorded_ns(basis.facts, window), 1)
     if not covers_all_work(window) or share >= RARELY_USED:
         return ""
-    return (
-        f"The GPU has work in {share_text(share, 1)} of the recording; around it is start-up, "
-        "tear-down or work of the host alone. Within that part: "
-    )
+    return f"The GPU is used in {share_text(share, 1)} of the recording; within that: "
 
 
 class Judgement(NamedTuple):

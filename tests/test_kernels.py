@@ -61,6 +61,7 @@ def test_times_too_long_to_pack_beside_the_name_are_sorted_all_the_same(tmp_path
             "duration_ns": [huge, 5, 7, 1],
             "name": ["a", "a", "b", "c"],
         },
+        api_calls={"start_ns": [0], "duration_ns": huge},  # somebody waited for it that long
     )
     table = kernel_table(facts).set_index("name")
     assert table.loc["a", "max_ns"] == huge

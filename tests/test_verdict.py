@@ -117,7 +117,9 @@ def test_work_in_a_small_part_of_the_recording_is_said_first(tmp_path):
         made.api("cudaLaunchKernel_v7000", i * MS - 6 * US, i * MS - 2 * US, **call)
         made.kernel("gemm(float*)", i * MS, (i + 1) * MS - 10 * US, **call)
     report = analyze(open_trace(made.write(tmp_path / "a.sqlite"), tmp_path / "cache"))
-    assert report.verdict.sentence.startswith("The GPU has work in 1.1 % of the recording; around")
+    assert report.verdict.sentence.startswith(
+        "The GPU is used in 1.1 % of the recording; within that: "
+    )
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="no shared cases")
