@@ -22,6 +22,7 @@ from analyzers.quality.note import (
 from analyzers.recorder import recorder_of
 from analyzers.report import QualityNote
 from analyzers.words import count_text, share_text, time_text
+from collectors.trace import DataNote
 
 NOTABLE_PROFILER_SHARE = 0.05  # of the window; the closest peer warns from the same share
 MAX_CLOCK_SKEW_SHARE = 0.001
@@ -94,7 +95,8 @@ def unfinished_launches(
     # Kernels without a call may be theirs, where ids were lost.
     kernels = np.isin(facts.launches["kind"].to_numpy(), (KERNEL, GRAPH))
     orphaned = int(np.count_nonzero(kernels & (facts.launches["api_row"].to_numpy() < 0)))
-    missing = at_end - orphaned - facts.impossible.left_out
+    unread = sum(note.count for note in _unread_operations(facts))
+    missing = at_end - orphaned - facts.impossible.left_out - unread
     if missing < MIN_ORPHAN_SHARE * len(launches):
         return None
     level = "error" if missing >= MAX_UNEXPLAINED_SHARE * len(launches) else "warning"
@@ -247,13 +249,18 @@ def shared_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     )
 
 
-def left_out(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
-    """Forbid a verdict when much of the GPU's work could not be read."""
-    notes = [
+def _unread_operations(facts: Facts) -> list[DataNote]:
+    """Return what the collector says of GPU operations that it could not use."""
+    return [
         note
         for note in facts.trace.notes
         if note.effect == EXCLUDED and note.code.startswith(GPU_WORK)
     ]
+
+
+def left_out(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Forbid a verdict when much of the GPU's work could not be read."""
+    notes = _unread_operations(facts)
     left = sum(note.count for note in notes)
     total = left + len(facts.launches)
     if not left or left < MAX_UNEXPLAINED_SHARE * total:
