@@ -159,7 +159,7 @@ def test_progress_is_told_while_the_first_report_is_made(tmp_path, monkeypatch):
     assert parts == sorted(parts)
     stages = list(dict.fromkeys(stage for _, stage in told))
     assert stages[0] == "nsys: program, run 1 of 2 (nvtx 9 records nothing)"
-    assert "its report is made" in stages[1]
+    assert "its report is being written" in stages[1]
     assert stages[2].startswith("opening ")
     of_second = [part for part, stage in told if stage.startswith("nsys: program, run 2")]
     assert len(set(of_second)) > 2  # it goes by the time that the first one took

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analyzers import analyze
+from analyzers.finding import Row
 from tests.traces_in_memory import make_trace
 
 
@@ -341,3 +342,47 @@ def test_graphs_that_ran_without_a_trace_forbid_a_verdict(tmp_path, silent):
         assert report.verdict.sentence.startswith(
             "Could not tell: 2 of 2 CUDA graph launches have no work in the recording"
         )
+
+
+def queued(folder, pauses_us, *more_calls):
+    """Kernels of 100 µs that were submitted long before, with these pauses between them."""
+    starts = 1_000 + np.concatenate(([0], np.cumsum(100 + np.array(pauses_us))))
+    count = len(starts)
+    return analyze(
+        make_trace(
+            folder,
+            kernels={
+                "start_us": starts,
+                "duration_us": 100,
+                "correlation_id": np.arange(1, count + 1),
+            },
+            api_calls={
+                "name": ["cudaLaunchKernel"] * count + [c[0] for c in more_calls],
+                "start_us": [*range(count), *(c[1] for c in more_calls)],
+                "duration_us": 0.5,
+                "correlation_id": np.arange(1, count + len(more_calls) + 1),
+            },
+        )
+    )
+
+
+def test_pauses_of_one_length_in_a_full_queue_point_to_another_process(tmp_path):
+    report = queued(tmp_path, [1, 2_670] * 6)
+    assert report.verdict.cause == "unknown"
+    assert "it was queued, and no wait was recorded" in report.verdict.sentence
+    assert "6 of 6 long pauses last 2.66 ms, as turns on a shared GPU do" in report.verdict.sentence
+    assert "Check nvidia-smi." in report.verdict.sentence
+    assert report.devices[0].rows[Row.DEPENDENCY] == 0
+
+
+def test_pauses_of_any_length_in_a_full_queue_are_not_called_turns(tmp_path):
+    message = queued(tmp_path, [1, 300, 1, 900, 1, 2_700, 1, 8_100, 1]).verdict.sentence
+    assert "long pauses last" not in message
+    assert "no calls about events" in message
+
+
+def test_a_recording_with_events_may_not_have_lost_waits(tmp_path):
+    pauses = [1, 300, 1, 900, 1, 2_700, 1, 8_100, 1]
+    message = queued(tmp_path, pauses, ("cudaEventRecord", 900)).verdict.sentence
+    assert "no calls about events" not in message
+    assert "Does another process use this GPU? Check nvidia-smi." in message

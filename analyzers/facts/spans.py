@@ -16,9 +16,9 @@ class Window:
         start_ns: Begin.
         end_ns: End.
         label: How it was chosen, in words.
-        is_chosen: Whether somebody asked for this very stretch, such as a step: idle time at its
-            begin and its end is then time of the step, and not time in which nothing was asked of
-            the GPU.
+        is_chosen: Whether the program marked this very stretch, as a step or a range: idle time at
+            its begin and its end is then time of the step, and not time in which nothing was asked
+            of the GPU.
     """
 
     start_ns: int

@@ -127,7 +127,7 @@ def _span(facts: Facts, start_ns: int, end_ns: int) -> Window:
             f"span:{start_ns}-{end_ns}: nothing was recorded there; CUDA work runs from "
             f"{min(starts)} to {max(ends)} ns"
         )
-    return _chosen(start_ns, end_ns, "selected span")
+    return Window(start_ns=start_ns, end_ns=end_ns, label="selected span")
 
 
 def _nvtx_window(facts: Facts, rest: str) -> Window:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyzers.facts.facts import COMMUNICATION, KERNEL, Facts
+from analyzers.facts.facts import KERNEL, Facts
 from analyzers.facts.spans import Window
 from analyzers.losses.ncu_command import base_name
 from analyzers.report import KernelShare
@@ -21,10 +21,10 @@ def top_kernels(facts: Facts, window: Window) -> tuple[KernelShare, ...]:
     """Return the kernels with most time in the window, at most five, the largest first.
 
     A launch that reaches beyond the window counts with what lies in it. Time in which several run
-    counts for each of them.
+    counts for each of them. Collectives have a row of their own in the ledger, and are left out.
     """
     rows = facts.inside(*window.span)
-    rows = rows[np.isin(facts.launches["kind"].to_numpy()[rows], (KERNEL, COMMUNICATION))]
+    rows = rows[facts.launches["kind"].to_numpy()[rows] == KERNEL]
     if not len(rows):
         return ()
     start = np.maximum(facts.launches["start_ns"].to_numpy()[rows], window.start_ns)

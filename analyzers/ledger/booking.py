@@ -43,6 +43,7 @@ class Detail(enum.IntEnum):
     MANAGED_MEMORY = 16
     NOT_YET_USED = 17
     UNNAMED_CALL = 18
+    NO_WAIT_RECORDED = 19
 
 
 DETAILS = (
@@ -65,6 +66,7 @@ DETAILS = (
     "unified-memory migrations have no API call",
     "nothing had been submitted to this GPU yet",
     "inside an API call whose name the recording has lost",
+    "it was queued, and no wait was recorded that would explain why it did not begin",
 )
 """Each ``Detail`` in words."""
 

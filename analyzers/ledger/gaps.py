@@ -15,11 +15,13 @@ from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, overlaps
 from analyzers.ledger.booking import NOTHING, Detail, Piece, as_one, by_doing
 from analyzers.ledger.host_timeline import Doing, HostTimeline, doing_in_calls, host_timeline
+from analyzers.ledger.queue_waits import with_evidence
 from collectors.schema import MANAGED_COPIES
 
 # The device itself needs a moment between two launches of one stream. It is measured on the
 # recording; ten microseconds is more than any measured, so a longer pause is something else.
 DEVICE_GAP_MAX_NS = 10_000
+LATENCY_MAX_NS = 50_000
 MIN_GAPS_TO_MEASURE = 8
 DEVICE_GAP_QUANTILE = 0.9  # most, not half, of the ordinary gaps should count as ordinary
 
@@ -77,6 +79,20 @@ def ordinary_gap_ns(facts: Facts, rows: Array, ended: Gaps) -> int:
     return int(np.quantile(length[queued], DEVICE_GAP_QUANTILE))
 
 
+def ordinary_latency_ns(ended: Gaps) -> int:
+    """Return how long an idle device takes from the return of a launch call to the begin.
+
+    It is measured where the call was made while the device was idle: most of them should count as
+    ordinary. Fifty microseconds is more than any driver needs.
+    """
+    called = ended.has_call & ~ended.was_submitted
+    latency = (ended.end - ended.call_end)[called]
+    if len(latency) < MIN_GAPS_TO_MEASURE:
+        return DEVICE_GAP_MAX_NS
+    usual = int(np.quantile(latency, DEVICE_GAP_QUANTILE))
+    return min(max(usual, DEVICE_GAP_MAX_NS), LATENCY_MAX_NS)
+
+
 def book_gaps(facts: Facts, ended: Gaps, device_gap_ns: int) -> list[Piece]:
     """Book every nanosecond of every gap.
 
@@ -85,11 +101,12 @@ def book_gaps(facts: Facts, ended: Gaps, device_gap_ns: int) -> list[Piece]:
         ended: Gaps of one device, in order.
         device_gap_ns: What this device needs between two launches.
     """
-    return [
+    pieces = [
         *_unexplained(facts, ended),
         *_queued_before(facts, ended, device_gap_ns),
         *_launched_inside(facts, ended),
     ]
+    return with_evidence(facts, pieces)
 
 
 def _unexplained(facts: Facts, ended: Gaps) -> list[Piece]:
@@ -286,5 +303,5 @@ def _by_doing(walk: pd.DataFrame, ended: Gaps) -> list[Piece]:
     after = Spans(start[submitted], end[submitted])
     return [
         by_doing(in_calls, doing[called], launch[called], wait[called]),
-        *_after_return(after, Doing.SUBMITTED, DEVICE_GAP_MAX_NS, launch[submitted]),
+        *_after_return(after, Doing.SUBMITTED, ordinary_latency_ns(ended), launch[submitted]),
     ]

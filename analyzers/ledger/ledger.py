@@ -102,7 +102,7 @@ class Ledger:
         """Return the segments of a row (and of these details, when given) with ``ns`` added."""
         chosen = (self.segments["row"] == ROW_CODE[row]).to_numpy()
         if details:
-            chosen &= np.isin(self.segments["detail"].to_numpy(), details)
+            chosen = chosen & np.isin(self.segments["detail"].to_numpy(), details)
         segments = self.segments[chosen]
         return segments.assign(ns=segments["end_ns"] - segments["start_ns"])
 

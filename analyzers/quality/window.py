@@ -20,6 +20,7 @@ NOTABLE_LEFT_OVER = 0.01  # of the window: from here on both figures are worth a
 WARM_UP_FACTOR = 1.5  # of the median: a first iteration this slow is not like the others
 NOTABLE_SETUP_SHARE = 0.02
 SPARSE_SPAN_FACTOR = 3  # capture this many times longer than the window: say so
+LONG_PAUSE_NS, MIN_PAUSES, ALIKE = 100_000, 4, 0.1  # alike: within a tenth of the middle one
 NOTABLE_UNUSED_SHARE = 0.02  # of the window, in which a GPU had no work
 
 
@@ -92,17 +93,38 @@ def unexplained(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Quali
         for reason, ns in device.unexplained.items():
             reasons[reason] = reasons.get(reason, 0) + ns
     main = max(reasons, key=lambda r: reasons[r])
-    advice = (
-        "The bandwidth findings show what the migrations cost."
-        if main == DETAILS[Detail.MANAGED_MEMORY]
-        else f"Record again with: {recorder_of(facts.trace).again}"
-    )
+    if main == DETAILS[Detail.MANAGED_MEMORY]:
+        advice = "The bandwidth findings show what the migrations cost."
+    elif main == DETAILS[Detail.NO_WAIT_RECORDED]:
+        advice = _about_queue(facts, ledger)
+    else:
+        advice = f"Record again with: {recorder_of(facts.trace).again}"
     return quality_note(
         "warning",
         "unexplained",
         f"{share_text(share, 1)} of {ledger.whole} is idle time that cannot be explained: "
         f"{main}. {advice}",
     )
+
+
+def _about_queue(facts: Facts, ledger: Ledger) -> str:
+    """Say what may hold a queue whose waits were not recorded, by how long the pauses are."""
+    pauses = ledger.of(Row.UNEXPLAINED, Detail.NO_WAIT_RECORDED)["ns"].to_numpy()
+    long = pauses[pauses >= LONG_PAUSE_NS]
+    if len(long) >= MIN_PAUSES:
+        slice_ns = float(np.median(long))
+        alike = np.count_nonzero(np.abs(long - slice_ns) <= ALIKE * slice_ns)
+        if 2 * alike >= len(long):
+            return (
+                f"{alike:,} of {len(long):,} long pauses last {time_text(slice_ns)}, as turns on a "
+                "shared GPU do: does another process use this GPU? Check nvidia-smi."
+            )
+    if not any("Event" in str(name) or "StreamWait" in str(name) for name in facts.functions):
+        return (
+            "The recording holds no calls about events, so waits between streams may be missing "
+            "from it; or another process uses this GPU (check nvidia-smi)."
+        )
+    return "Does another process use this GPU? Check nvidia-smi."
 
 
 def queued_before(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:

@@ -30,6 +30,7 @@ from benchmarks.simulated.confounders import (
     untold_no_calls,
     untold_no_correlation,
     untold_no_gpu,
+    untold_time_slices,
     untold_truncated,
     untold_unfinished,
 )
@@ -106,6 +107,7 @@ UNTOLD = (
     untold_lost_kernels,
     untold_truncated,
     untold_unfinished,
+    untold_time_slices,
 )
 
 FAMILIES: tuple[Callable[[Maker], Case], ...] = (
