@@ -311,7 +311,7 @@ def figures(results: Sequence[Result]) -> AccuracyFigures:
         single=macro(of["single"]),
         mixed=macro(of["mixed"]),
         false_alarms=sum(not r.is_right for r in fine),
-        abstained=_mean([float(r.verdict == UNKNOWN) for r in of["untold"]]),
+        abstained=_mean([float(r.is_right) for r in of["untold"]]),
         median_error=statistics.median(errors) if errors else 0.0,
         p95_error=sorted(errors)[int(0.95 * (len(errors) - 1))] if errors else 0.0,
         over_row=sum(r.over_row for r in results),

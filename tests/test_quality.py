@@ -326,6 +326,13 @@ def test_kernels_that_lost_their_calls_may_belong_to_the_last_launches(tmp_path)
     assert "launch_unfinished" not in notes(tmp_path, **tables)
 
 
+def test_kernels_that_share_a_call_may_belong_to_the_last_launches(tmp_path):
+    tables = lossy(set())
+    ids = list(tables["kernels"]["correlation_id"])
+    tables["kernels"]["correlation_id"] = [*ids[:-2], *ids[:2]]  # of another process, by its ids
+    assert "launch_unfinished" not in notes(tmp_path, **tables)
+
+
 @pytest.mark.parametrize("silent", [1, 2])
 def test_graphs_that_ran_without_a_trace_forbid_a_verdict(tmp_path, silent):
     tables = launched(20)

@@ -92,9 +92,11 @@ def unfinished_launches(
     if not len(facts.launches) or not len(launches):
         return None
     _lost, at_end = _without_kernel(facts, launches)
-    # Kernels without a call may be theirs, where ids were lost.
+    # Kernels without a launch call of their own may be theirs: ids are lost, or say too little.
     kernels = np.isin(facts.launches["kind"].to_numpy(), (KERNEL, GRAPH))
-    orphaned = int(np.count_nonzero(kernels & (facts.launches["api_row"].to_numpy() < 0)))
+    api_row = facts.launches["api_row"].to_numpy()[kernels]
+    api_row = api_row[~np.isin(api_row, _launch_calls(facts, of_graphs=True))]
+    orphaned = len(api_row) - len(np.intersect1d(api_row, launches))
     unread = sum(note.count for note in _unread_operations(facts))
     missing = at_end - orphaned - facts.impossible.left_out - unread
     if missing < MIN_ORPHAN_SHARE * len(launches):
