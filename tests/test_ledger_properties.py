@@ -228,8 +228,10 @@ def expected_gap(rows, begin, end, number):
                 saved += owed_before(rows, begin)
             saved += word == "wait"
         else:
-            # No call here makes a stream wait, so what was queued has no reason to be late.
-            word = "launch" if moment < returned or moment >= late else "unexplained"
+            # No call here makes a stream wait, so what was queued has no reason to be late; a
+            # moment more than usual is still the device's own.
+            is_own = moment < returned or moment >= late or late - max(returned, begin) < PAUSE_US
+            word = "launch" if is_own else "unexplained"
             row = word
         if word != "wait" and saved and called > begin:
             saved, row = saved - 1, "sync"

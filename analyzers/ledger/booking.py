@@ -18,6 +18,10 @@ NOTHING = -1  # no launch, no wait
 Piece = dict[str, Array]
 """Booked stretches as columns: begin, end, row, detail, launch that ended the gap, wait."""
 
+# The device itself needs a moment between two launches of one stream. It is measured on the
+# recording; ten microseconds is more than any measured, so a longer pause is something else.
+DEVICE_GAP_MAX_NS = 10_000
+
 COLUMNS = ("start_ns", "end_ns", "row", "detail", "launch", "wait")
 
 

@@ -13,14 +13,11 @@ from analyzers.cuda_names import Call
 from analyzers.facts.facts import COPY, Facts
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, overlaps
-from analyzers.ledger.booking import NOTHING, Detail, Piece, as_one, by_doing
+from analyzers.ledger.booking import DEVICE_GAP_MAX_NS, NOTHING, Detail, Piece, as_one, by_doing
 from analyzers.ledger.host_timeline import Doing, HostTimeline, doing_in_calls, host_timeline
 from analyzers.ledger.queue_waits import with_evidence
 from collectors.schema import MANAGED_COPIES
 
-# The device itself needs a moment between two launches of one stream. It is measured on the
-# recording; ten microseconds is more than any measured, so a longer pause is something else.
-DEVICE_GAP_MAX_NS = 10_000
 LATENCY_MAX_NS = 50_000
 MIN_GAPS_TO_MEASURE = 8
 DEVICE_GAP_QUANTILE = 0.9  # most, not half, of the ordinary gaps should count as ordinary

@@ -17,7 +17,7 @@ import pandas as pd
 from analyzers.facts.facts import Facts
 from analyzers.finding import Row
 from analyzers.intervals import Array
-from analyzers.ledger.booking import ROW_CODE, Detail, Piece
+from analyzers.ledger.booking import DEVICE_GAP_MAX_NS, ROW_CODE, Detail, Piece
 
 ENDS_JUST_BEFORE_NS = 20_000  # of the begin that it releases: two pauses of a device
 # Calls after which a stream waits: for an event, a value in memory, the host, or another API.
@@ -39,8 +39,11 @@ def _checked(facts: Facts, piece: Piece) -> Piece:
     dark[waits] = ~_is_explained(facts, piece["launch"][waits])
     cold = dark.copy()
     cold[dark] = _is_first_use(facts, piece["launch"][dark])
+    # A pause that is hardly longer than others is still the device's own.
+    brief = dark & (piece["end_ns"] - piece["start_ns"] < DEVICE_GAP_MAX_NS)
     row, detail = piece["row"].copy(), piece["detail"].copy()
     row[dark], detail[dark] = ROW_CODE[Row.UNEXPLAINED], Detail.NO_WAIT_RECORDED
+    row[brief], detail[brief] = ROW_CODE[Row.LAUNCH], Detail.DEVICE_GAP
     row[cold], detail[cold] = ROW_CODE[Row.SETUP], Detail.SETTING_UP
     return {**piece, "row": row, "detail": detail}
 

@@ -17,7 +17,7 @@ from analyzers.cuda_names import Call
 from analyzers.facts.facts import KERNEL, Facts
 from analyzers.finding import Evidence, Row
 from analyzers.intervals import Array, by_key
-from analyzers.ledger.gaps import DEVICE_GAP_MAX_NS
+from analyzers.ledger.booking import DEVICE_GAP_MAX_NS
 from analyzers.ledger.host_timeline import DISPATCH_MAX_NS
 from analyzers.ledger.ledger import Detail, Ledger
 from analyzers.losses.evidence import gpus, largest_gaps

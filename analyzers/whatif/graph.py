@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analyzers.ledger.gaps import DEVICE_GAP_MAX_NS
+from analyzers.ledger.booking import DEVICE_GAP_MAX_NS
 from analyzers.whatif.tables import (
     NONE,
     CallCosts,

@@ -9,7 +9,7 @@ import numpy as np
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import GRAPH
 from analyzers.intervals import Array
-from analyzers.ledger.gaps import DEVICE_GAP_MAX_NS
+from analyzers.ledger.booking import DEVICE_GAP_MAX_NS
 from analyzers.whatif.submissions import Submissions
 
 LATENCY_NS = 2_000  # used where no operation met an idle device; launches take 2 to 10 µs

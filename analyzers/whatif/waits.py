@@ -8,7 +8,7 @@ import numpy as np
 
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import Facts
-from analyzers.ledger.gaps import DEVICE_GAP_MAX_NS
+from analyzers.ledger.booking import DEVICE_GAP_MAX_NS
 from analyzers.whatif.columns import with_values
 from analyzers.whatif.full_queues import with_full_queues
 from analyzers.whatif.submissions import Submissions

@@ -11,7 +11,7 @@ from analyzers.facts.facts import GRAPH, Facts
 from analyzers.facts.windows import find_iterations
 from analyzers.finding import Cause
 from analyzers.intervals import Array
-from analyzers.ledger.gaps import DEVICE_GAP_MAX_NS
+from analyzers.ledger.booking import DEVICE_GAP_MAX_NS
 from analyzers.ledger.host_timeline import DISPATCH_MAX_NS, LAZY_LOADING_MIN_NS
 from analyzers.whatif.changes.change import Change, Reach, Result
 from analyzers.whatif.columns import functions_with
