@@ -390,6 +390,9 @@ def _prediction(
         for a, b in zip(lengths, other, strict=True)
     )  # fmt: skip
     low, high = bounds(least, most, unchanged.error, gain=1 - alike)
+    # A range is widened for what the replay does not know; what must still run it does know.
+    floor_ns = min(moments.floor_ns(change.best), unchanged.measured_ns)
+    low_ns = max(round(unchanged.measured_ns * low), floor_ns)
     more = () if len(base[0]) == 1 else (
         "Threads hand over to each other, or do not: the range holds both",
     )  # fmt: skip
@@ -398,8 +401,8 @@ def _prediction(
         cause=str(change.cause),
         title=change.title,
         measured_ns=unchanged.measured_ns,
-        low_ns=round(unchanged.measured_ns * low),
-        high_ns=round(unchanged.measured_ns * high),
+        low_ns=low_ns,
+        high_ns=max(round(unchanged.measured_ns * high), low_ns),
         assumptions=(*change.assumptions, *more),
         count=change.count,
     )
