@@ -70,6 +70,8 @@ _NOUNS = {
     Cause.COMPUTE: "arithmetic on slow units",
 }
 
+_PLURALS = (Cause.BANDWIDTH, Cause.MEMORY, Cause.DEPENDENCY)
+
 
 def booked_by_cause(ledger: Ledger) -> dict[Cause, int]:
     """Return the nanoseconds that each cause costs, over all devices."""
@@ -194,8 +196,9 @@ def _small_losses(cause: Cause, ns: int, ledger: Ledger, saw_inside: bool) -> st
     largest = share_text(ns, ledger.in_use_ns)
     limit = share_text(HEALTHY_BELOW, 1)
     if ns >= NOTABLE_FROM * ledger.in_use_ns:
+        verb = "cost" if cause in _PLURALS else "costs"
         return (
-            f"{_NOUNS[cause][:1].upper()}{_NOUNS[cause][1:]} costs {largest} of {ledger.whole}, "
+            f"{_NOUNS[cause][:1].upper()}{_NOUNS[cause][1:]} {verb} {largest} of {ledger.whole}, "
             f"the largest loss on the timeline; no cause costs {limit} or more."
         )
     most = f"; the largest is {_NOUNS[cause]}, at {largest}" if ns else ""

@@ -79,6 +79,21 @@ def test_a_loss_of_a_twentieth_is_named_before_anything_is_called_healthy(
     assert ("ealthy" in verdict.sentence) == (idle_ms == 0.4)
 
 
+def test_a_loss_by_copies_is_written_in_the_plural(tmp_path):
+    made = Recording()
+    for i in range(20):
+        launch, copy = {"correlationId": 2 * i + 1}, {"correlationId": 2 * i + 2}
+        begin = i * MS
+        made.api("cudaMemcpyAsync_v3020", i * 10 * US, i * 10 * US + 3 * US, **copy)
+        made.api("cudaLaunchKernel_v7000", i * 10 * US + 4 * US, i * 10 * US + 8 * US, **launch)
+        made.copy(1, 1_000_000, begin, begin + 70 * US, **copy)
+        made.kernel("gemm(float*)", begin + 71 * US, begin + MS - US, **launch)
+    report = analyze(open_trace(made.write(tmp_path / "a.sqlite"), tmp_path / "cache"))
+    assert report.verdict.sentence.startswith(
+        "Exposed copies cost 7.0 % of the window, the largest"
+    )
+
+
 def test_kernels_that_nobody_examined_are_named_with_their_share(tmp_path):
     report = gpus(tmp_path, 0.01)
     assert "spent in kernels, nearly all of it in `gemm`. They were not examined" in (
