@@ -52,17 +52,9 @@ def investigate(
     outcomes = run_rules(facts, ledger)
     findings = rank(outcomes, ledger)
     quality = check_quality(facts, ledger, iterations)
-    source = trace.source
     top = top_kernels(facts, ledger.window)
     report = Report(
-        source={
-            "name": source.name,
-            "format": source.format,
-            "tool_version": source.tool_version,
-            "schema_version": source.schema_version,
-            "sha256": source.sha256,
-            "gpus": sorted({n for n in facts.devices["name"] if n}),
-        },
+        source=_source(facts),
         window=ledger.window,
         devices=ledger.devices,
         verdict=give_verdict(
@@ -92,3 +84,16 @@ def investigate(
         top_kernels=top,
     )
     return Analysis(report, facts, ledger)
+
+
+def _source(facts: Facts) -> dict[str, object]:
+    """Return what is said of the recording: its file, the tool that wrote it, the GPUs."""
+    source = facts.trace.source
+    return {
+        "name": source.name,
+        "format": source.format,
+        "tool_version": source.tool_version,
+        "schema_version": source.schema_version,
+        "sha256": source.sha256,
+        "gpus": sorted({n for n in facts.devices["name"] if n}),
+    }

@@ -165,5 +165,6 @@ def test_what_was_left_out_forbids_a_verdict_that_it_could_change(tmp_path):
 def test_the_shared_cases_are_judged_by_what_can_be_true(tmp_path, name, cause, window_ms):
     report = analyze(open_trace(CASES / name, tmp_path))
     assert report.verdict.cause == cause
+    assert "of the recording" not in report.verdict.sentence  # the GPU was used all the time
     assert report.window.duration_ns / MS == pytest.approx(window_ms, rel=0.01)
     assert note_of(report).level == "warning"

@@ -89,7 +89,9 @@ def recorded_ns(facts: Facts, window: Window) -> int:
     moments = [window.start_ns, window.end_ns]
     if len(facts.api):
         moments += [int(facts.api["start_ns"].min()), int(facts.api["end_ns"].max())]
-    return max(facts.trace.source.duration_ns, max(moments) - min(moments))
+    around = max(moments) - min(moments)
+    # Where times are impossible, what the recorder gives as its length may come from them.
+    return around if facts.impossible.far else max(facts.trace.source.duration_ns, around)
 
 
 def covers_all_work(window: Window) -> bool:
