@@ -9,7 +9,7 @@ from analyzers.counters.joining import join
 from analyzers.diagnose import rank, run_rules
 from analyzers.facts.facts import Facts, build_facts
 from analyzers.facts.steps import step_breakdown
-from analyzers.facts.totals import operations, totals
+from analyzers.facts.totals import operations, origin, totals
 from analyzers.facts.windows import choose_window, find_iterations
 from analyzers.finding import Failed, Skipped
 from analyzers.kernels.counted import roofline_summary
@@ -54,7 +54,7 @@ def investigate(
     quality = check_quality(facts, ledger, iterations)
     top = top_kernels(facts, ledger.window)
     report = Report(
-        source=_source(facts),
+        source={**origin(facts), "gpus": sorted({n for n in facts.devices["name"] if n})},
         window=ledger.window,
         devices=ledger.devices,
         verdict=give_verdict(
@@ -84,16 +84,3 @@ def investigate(
         top_kernels=top,
     )
     return Analysis(report, facts, ledger)
-
-
-def _source(facts: Facts) -> dict[str, object]:
-    """Return what is said of the recording: its file, the tool that wrote it, the GPUs."""
-    source = facts.trace.source
-    return {
-        "name": source.name,
-        "format": source.format,
-        "tool_version": source.tool_version,
-        "schema_version": source.schema_version,
-        "sha256": source.sha256,
-        "gpus": sorted({n for n in facts.devices["name"] if n}),
-    }

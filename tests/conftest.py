@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from collectors.capture.tools import has_gpu
 from jobs import processes
+from library import cache
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -50,3 +51,21 @@ def fake_child(tmp_path, monkeypatch):
         monkeypatch.setattr(processes, "_COMMAND", ("/bin/sh", str(path)))
 
     return install
+
+
+@pytest.fixture
+def data_dir(tmp_path, monkeypatch):
+    """Return a data folder of the test's own."""
+    folder = tmp_path / "data"
+    monkeypatch.setenv(cache.DATA_DIR_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """Return a small recording that the test may change."""
+    from tests import scenarios
+
+    path = tmp_path / "run.sqlite"
+    path.write_bytes(scenarios.sync().read_bytes())
+    return path

@@ -17,19 +17,7 @@ from library import cache
 from tests import scenarios
 from tests.job_fakes import eventually, leftovers, processes_about, start_cli
 
-
-@pytest.fixture(autouse=True)
-def data_dir(tmp_path, monkeypatch):
-    folder = tmp_path / "data"
-    monkeypatch.setenv(cache.DATA_DIR_VARIABLE, str(folder))
-    return folder
-
-
-@pytest.fixture
-def recording(tmp_path):
-    path = tmp_path / "run.sqlite"
-    path.write_bytes(scenarios.sync().read_bytes())
-    return path
+pytestmark = pytest.mark.usefixtures("data_dir")
 
 
 DEATHS = [

@@ -25,18 +25,7 @@ from timeline.places import has_timeline
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def data_dir(tmp_path, monkeypatch):
-    folder = tmp_path / "data"
-    monkeypatch.setenv(cache.DATA_DIR_VARIABLE, str(folder))
-    return folder
-
-
-@pytest.fixture
-def recording(tmp_path):
-    path = tmp_path / "run.sqlite"
-    path.write_bytes(scenarios.sync().read_bytes())
-    return path
+pytestmark = pytest.mark.usefixtures("data_dir")
 
 
 def test_a_recording_is_read_and_analysed_in_a_child(recording, data_dir):

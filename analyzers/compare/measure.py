@@ -29,6 +29,7 @@ from analyzers.facts.facts import (
     WindowError,
 )
 from analyzers.facts.spans import Iteration, Window
+from analyzers.facts.totals import origin
 from analyzers.facts.windows import choose_window, find_iterations, plain_name, repetitions
 from analyzers.intervals import Spans
 from analyzers.ledger.ledger import Ledger, build_ledger
@@ -97,15 +98,8 @@ def measure(
 
 def _source_texts(facts: Facts) -> dict[str, str]:
     """Return where the recording came from, as texts."""
-    source = facts.trace.source
-    return {
-        "name": source.name,
-        "format": source.format,
-        "tool_version": source.tool_version,
-        "schema_version": source.schema_version,
-        "sha256": source.sha256,
-        "rank": str(source.rank) if source.rank >= 0 else "",
-    }
+    rank = facts.trace.source.rank
+    return {**origin(facts), "rank": str(rank) if rank >= 0 else ""}
 
 
 def _choose_iterations(

@@ -12,6 +12,18 @@ from analyzers.facts.spans import Window
 from collectors.schema import CopyKind
 
 
+def origin(facts: Facts) -> dict[str, str]:
+    """Return where the recording came from: its file, and the tool that wrote it."""
+    source = facts.trace.source
+    return {
+        "name": source.name,
+        "format": source.format,
+        "tool_version": source.tool_version,
+        "schema_version": source.schema_version,
+        "sha256": source.sha256,
+    }
+
+
 def totals(facts: Facts) -> dict[str, Any]:
     """Return counts and summed durations of the whole recording.
 
