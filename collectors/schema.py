@@ -195,6 +195,10 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("forward_thread", _I64, "number of the thread that ran the forward one, else 0"),
         Column("external_id", _I64, "the recorder's number of the operator"),
         Column("shapes_id", _I64, "shapes of its inputs, as text"),
+        Column("types_id", _I64, "types of its inputs, as text"),
+        Column("strides_id", _I64, "strides of its inputs, as text"),
+        Column("values_id", _I64, "values of its inputs that are numbers, as text"),
+        Column("options_id", _I64, "what a generated kernel was built with, such as XBLOCK=2"),
     ),
     "memory_events": (
         Column("time_ns", _I64, "moment"),

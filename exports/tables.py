@@ -50,7 +50,16 @@ _MOMENTS = ("start_ns", "end_ns", "time_ns")  # -1 ns is a time, elsewhere it is
 _TEXT_IDS = (
     *("name_id", "short_name_id", "domain_id", "category_id", "symbol_id"),
     *("text_id", "place_text_id"),
-    *("shapes_id", "type_id", "group_id", "range_id"),
+    *(
+        "shapes_id",
+        "types_id",
+        "strides_id",
+        "values_id",
+        "options_id",
+        "type_id",
+        "group_id",
+        "range_id",
+    ),
 )
 _FILE_NAMES = {"process_key": "process", "thread_key": "thread"}  # as in the recorded tables
 _LAUNCH_KINDS = ("kernel", "communication", "copy", "memset", "graph")

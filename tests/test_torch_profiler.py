@@ -77,6 +77,51 @@ def test_operators_keep_shapes_and_sequence_numbers(opened):
     )
 
 
+def inputs_of(trace):
+    """Return shapes, types, strides and values of the inputs of each operator."""
+    rows = trace.frame("operators")
+    columns = ("shapes_id", "types_id", "strides_id", "values_id")
+    return [tuple(trace.names(rows[c].to_numpy())[n] for c in columns) for n in range(len(rows))]
+
+
+def test_operators_keep_types_strides_and_numbers_of_their_inputs(opened):
+    inputs = {"Input Dims": [[2, 3], [], []], "Input type": ["float", "Scalar", "ScalarList"]}
+    inputs |= {"Input Strides": [[3, 1], [], []], "Concrete Inputs": ["", "-1.5e-06", "[1, 2]"]}
+    trace = opened([x("cpu_op", "aten::add", 0, 9, **inputs), *launches()])
+    kept = [[json.loads(text) for text in texts] for texts in inputs_of(trace)]
+    assert kept == [[inputs[name] for name in inputs]]
+
+
+def test_inputs_of_2021_are_read_under_their_old_name(opened):
+    inputs = {"Input dims": [[32, 64], []], "Input type": ["float", "Int"]}
+    trace = opened([x("Operator", "aten::add", 0, 9, **inputs), *launches()])
+    shapes, types, strides, values = inputs_of(trace)[0]
+    assert (json.loads(shapes), json.loads(types)) == ([[32, 64], []], ["float", "Int"])
+    assert (strides, values) == ("", "")
+
+
+def test_values_of_inputs_that_are_words_are_not_kept(opened):
+    inputs = {"Input Dims": [[2]], "Concrete Inputs": ["/home/me/secret", "True", 7]}
+    trace = opened([x("cpu_op", "custom::load", 0, 9, **inputs), *launches()])
+    assert json.loads(inputs_of(trace)[0][3]) == ["", "True", ""]
+    assert not any("secret" in text for text in trace.frame("strings")["value"])
+
+
+def test_long_lists_of_shapes_stay_whole(opened):
+    shapes = [[[4096, 4096]] * 600, []]
+    trace = opened(
+        [x("cpu_op", "aten::_foreach_add_", 0, 9, **{"Input Dims": shapes}), *launches()]
+    )
+    assert json.loads(inputs_of(trace)[0][0]) == shapes
+
+
+def test_options_of_generated_kernels_are_kept(opened):
+    options = {"kernel_kwargs": "XBLOCK=2,R0_BLOCK=2048"}
+    trace = opened([x("cpu_op", "triton_poi_fused_add_0", 0, 9, **options), *launches()])
+    ids = trace.frame("operators")["options_id"].to_numpy()
+    assert trace.names(ids).tolist() == ["XBLOCK=2,R0_BLOCK=2048"]
+
+
 def test_annotations_become_ranges_and_those_of_the_device_are_no_work(opened):
     twice = x("gpu_user_annotation", "step", 0, 900, pid=0, tid=7)
     trace = opened([x("user_annotation", "step", 0, 900), twice, *launches()])

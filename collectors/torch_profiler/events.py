@@ -38,6 +38,11 @@ _NAMES = {
     "sequence": "Sequence number",
     "forward_thread": "Fwd thread id",
     "shapes": "Input Dims",
+    "shapes_2021": "Input dims",
+    "types": "Input type",
+    "strides": "Input Strides",
+    "values": "Concrete Inputs",
+    "options": "kernel_kwargs",
     "sync_kind": "cuda_sync_kind",
     "device_type": "Device Type",
     "device_id": "Device Id",
@@ -71,6 +76,11 @@ class Arguments(msgspec.Struct, gc=False, rename=_NAMES):
     sequence: Any = None
     forward_thread: Any = None
     shapes: msgspec.Raw = _NOTHING
+    shapes_2021: msgspec.Raw = _NOTHING
+    types: msgspec.Raw = _NOTHING
+    strides: msgspec.Raw = _NOTHING
+    values: msgspec.Raw = _NOTHING
+    options: Any = None
     sync_kind: Any = None
     device_type: Any = None
     device_id: Any = None
@@ -113,6 +123,7 @@ NO_ARGUMENTS = Arguments()
 _DECODER = msgspec.json.Decoder(list[Event])
 _COUNTERS = msgspec.json.Decoder(list[CounterRange])
 _SLOW_DECODER = json.JSONDecoder(strict=False, parse_float=Decimal)
+_AS_WRITTEN = {f.name for f in msgspec.structs.fields(Arguments) if f.type is msgspec.Raw}
 _FIELDS = {field.encode_name: field.name for field in msgspec.structs.fields(Arguments)}
 
 
@@ -170,8 +181,8 @@ def decode_leniently(text: bytes) -> Event | None:
     arguments = None
     if isinstance(raw_arguments, dict):
         values = {_FIELDS[k]: v for k, v in raw_arguments.items() if k in _FIELDS}
-        if "shapes" in values:
-            values["shapes"] = msgspec.Raw(json.dumps(values["shapes"], default=str).encode())
+        for name in _AS_WRITTEN & values.keys():
+            values[name] = msgspec.Raw(json.dumps(values[name], default=str).encode())
         arguments = Arguments(**values)
     plain = {k: raw.get(k) for k in ("ph", "cat", "name", "pid", "tid", "id")}
     return Event(**plain, ts=_as_raw(raw.get("ts")), dur=_as_raw(raw.get("dur")), args=arguments)
@@ -201,7 +212,8 @@ def kept(event: Event) -> Event:
     """Return an event that may outlive its batch: its texts are parts of the batch otherwise."""
     arguments = event.args
     if arguments is not None:
-        arguments = msgspec.structs.replace(arguments, shapes=arguments.shapes.copy())
+        copies = {name: getattr(arguments, name).copy() for name in _AS_WRITTEN}
+        arguments = msgspec.structs.replace(arguments, **copies)
     return msgspec.structs.replace(event, ts=event.ts.copy(), dur=event.dur.copy(), args=arguments)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from collectors.schema import NOT_RECORDED, Array, OperatorKind, RangeKind
@@ -20,7 +23,9 @@ from collectors.torch_profiler.rows import (
 )
 from common.text import printable
 
-MAX_SHAPES = 1_000  # characters of the shapes of one operator's inputs
+MAX_INPUTS = 65_536  # characters of the shapes of one operator's inputs; an optimizer has 25,000
+_MAX_VALUE = 2_000  # characters of one value that was passed
+_NUMBERS = re.compile(r"(?:[\[\]0-9eE+\-., ]|True|False|None|inf|nan)*")
 _GRID_LIMITS = ((1 << 31) - 1, 1 << 16, 1 << 16)
 _BLOCK_LIMITS = (1 << 12, 1 << 12, 1 << 12)
 _MAX_REGISTERS, _MAX_SHARED_BYTES = 1 << 12, 1 << 26
@@ -164,19 +169,59 @@ def _write_operators(job: DistributedJob, rows: Rows, kind: OperatorKind) -> Non
         "kind": np.full(len(rows), kind, np.int8),
     }
     if kind is OperatorKind.FRAMEWORK:
-        shapes = [_shapes(bytes(raw)) for raw in rows.argument("shapes")]
+        shapes = [
+            new if len(bytes(new)) else old
+            for new, old in zip(rows.argument("shapes"), rows.argument("shapes_2021"), strict=True)
+        ]
         columns |= {
             "sequence": rows.number("sequence"),
             "forward_thread": rows.number("forward_thread"),
             "external_id": rows.number("external_id"),
-            "shapes_id": job.strings.optional(shapes),
+            "shapes_id": _text_ids(job, shapes, _list_text),
+            "types_id": _text_ids(job, rows.argument("types"), _list_text),
+            "strides_id": _text_ids(job, rows.argument("strides"), _list_text),
+            "values_id": _text_ids(job, rows.argument("values"), _numbers_text),
+            "options_id": job.strings.optional(rows.argument("options")),
         }
     job.write("operators", rows, columns)
 
 
-def _shapes(raw: bytes) -> str | None:
-    """Return the shapes of inputs as text; None when they were not recorded or there are none."""
-    return raw.decode("utf-8", "replace")[:MAX_SHAPES] if len(raw) > len("[]") else None
+def _text_ids(
+    job: DistributedJob, column: Iterable[Any], text_of: Callable[[bytes], str | None]
+) -> Array:
+    """Return the number of each text that ``text_of`` makes; each different one is made once."""
+    number_of: dict[bytes, int] = {}
+    ids = []
+    for raw in map(bytes, column):
+        if raw not in number_of:
+            text = text_of(raw)
+            number_of[raw] = NOT_RECORDED if text is None else job.strings.id(text)
+        ids.append(number_of[raw])
+    return np.array(ids, dtype=np.int64)
+
+
+def _list_text(raw: bytes) -> str | None:
+    """Return a list as text; None when it was not recorded or is empty."""
+    return raw.decode("utf-8", "replace")[:MAX_INPUTS] if len(raw) > len("[]") else None
+
+
+def _numbers_text(raw: bytes) -> str | None:
+    """Return the values of inputs as text, without what is no number: it may be private."""
+    if len(raw) <= len("[]"):
+        return None
+    try:
+        values = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if not isinstance(values, list):
+        return None
+    plain = [v if isinstance(v, str) and _is_number(v) else "" for v in values]
+    return msgspec.json.encode(plain).decode() if any(plain) else None
+
+
+def _is_number(value: str) -> bool:
+    """Tell whether a value is a number, a truth value, or a list of them."""
+    return len(value) <= _MAX_VALUE and _NUMBERS.fullmatch(value) is not None
 
 
 def _read_ranges(job: DistributedJob, events: list[Event]) -> None:

@@ -9,8 +9,8 @@ the recording's own; ``baseTimeNanoseconds`` tells when its zero was. What Kinet
 from its source (``output_json.cpp``, ``ActivityType.h``) and from recordings of 2021 to 2026 on
 CUDA, HIP and MTIA.
 
-Ignored on purpose: call stacks, module hierarchies, values of arguments and environment of the
-program (they may be private and nothing here uses them).
+Ignored on purpose: call stacks, module hierarchies, values of arguments that are no numbers, and
+environment of the program (they may be private and nothing here uses them).
 """
 
 from __future__ import annotations
