@@ -51,6 +51,24 @@ class MigrationCause(enum.IntEnum):
     ACCESS_COUNTERS = 5
 
 
+class RuleKind(enum.IntEnum):
+    """What a stored result of one of the profiler's own rules is, as its reports number it."""
+
+    NOTHING = 0
+    FINE = 1
+    WARNING = 2
+    ERROR = 3
+    OPTIMIZATION = 4
+
+
+class SpeedupScope(enum.IntEnum):
+    """What an estimated speed-up is a part of, as reports of Nsight Compute number it."""
+
+    UNKNOWN = 0
+    LOCAL = 1  # of what the rule looks at, as issue slots
+    GLOBAL = 2  # of the kernel's time
+
+
 class MemoryKind(enum.IntEnum):
     """Kind of memory at one end of a copy; collectors translate the tool's own numbers."""
 
@@ -279,6 +297,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("place", _I64, "what the part stands for: an address, a unit; -1 when text"),
         Column("place_text_id", _I64, "the same as text, else -1"),
         Column("value", _F64, "in base units"),
+    ),
+    "rule_results": (
+        Column("profiled", _I64, "row in `profiled_kernels`"),
+        Column("rule_id", _I64, "rule of the profiler, by its identifier"),
+        Column("kind", _I8, "RuleKind"),
+        Column("text_id", _I64, "what the rule says, in the profiler's own words"),
+        Column("scope", _I8, "SpeedupScope; -1 when the rule estimates none"),
+        Column("speedup_pct", _F64, "time that the rule estimates can be saved, else not-a-number"),
     ),
     "page_faults": (
         *_SPAN,

@@ -5,6 +5,8 @@ import math
 import random
 import re
 import shutil
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from collectors.errors import RefusedError
 from collectors.ncu import numbers, report_pb2
 from collectors.schema import ProfiledKind
 from tests.ncu_traces import DURATION, EXPORTED, LANES, REAL, metrics_of, notes, opened
-from traces.ncu_writer import Launch, report, write_report
+from traces.ncu_writer import Launch, Rule, report, write_report
 
 ROOT = Path(__file__).parents[1]
 
@@ -263,6 +265,51 @@ def test_names_of_metrics_are_numbered_over_all_blocks(tmp_path):
     assert metrics_of(trace) == [{DURATION: 500}, {"second": 5, DURATION: 7}]
 
 
+def test_a_block_may_name_metrics_that_only_a_later_block_adds(tmp_path):
+    first = block([field(7, b"k") + metric(1, 5) + metric(0, 7)])
+    trace = from_bytes(blocks(first, block([LAUNCH], ["late"])), tmp_path)
+    assert metrics_of(trace) == [{"late": 5, DURATION: 7}, {DURATION: 500}]
+    assert notes(trace) == {}
+
+
+def test_a_metric_whose_name_is_in_no_table_is_left_out_alone(tmp_path):
+    odd = field(7, b"k") + metric(0, 500) + metric(1, 5) + field(13, field(2, field(5, 9)))
+    trace = from_bytes(blocks(block([odd, LAUNCH])), tmp_path)
+    assert metrics_of(trace) == [{DURATION: 500}, {DURATION: 500}]
+    assert notes(trace) == {"metric_unnamed": 2}
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        block([field(7, b"k") + field(13, b"") * 6_000_000]),
+        block([field(7, b"k") + field(13, field(1, 0) + field(3, b"") * 6_000_000)]),
+        block([field(7, b"k") + field(19, field(3, field(1, b"") * 6_000_000))]),
+        block([LAUNCH], [""] * 6_000_000),
+    ],
+    ids=["metrics", "parts", "rules", "strings"],
+)
+def test_millions_of_empty_fields_never_fill_the_memory(hostile, tmp_path):
+    path = tmp_path / "hostile.ncu-rep"
+    path.write_bytes(blocks(block([LAUNCH]), hostile))
+    reading = "import resource, sys; from pathlib import Path; from collectors.ncu import report\n"
+    reading += "begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+    reading += "read = list(report.NcuReport(Path(sys.argv[1]), lambda *note: None))\n"
+    reading += "end = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+    reading += "print(len(read), (end - begin) // 1024)"
+    done = subprocess.run(
+        [sys.executable, "-c", reading, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    launches, mebibytes = map(int, done.stdout.split())
+    assert launches >= 1
+    assert mebibytes < 100
+
+
 @pytest.mark.parametrize("size", [1 << 20, 1 << 40, 1 << 62, 1 << 63, (1 << 64) - 1])
 @pytest.mark.parametrize("said", ["size", "results"])
 def test_a_report_that_promises_more_than_it_holds_is_read_and_told(said, size, tmp_path):
@@ -291,6 +338,73 @@ def test_a_metric_of_millions_of_parts_is_refused_before_it_fills_the_memory(tmp
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 60_000_000
+
+
+def test_a_grid_that_is_given_in_threads_becomes_blocks(tmp_path):
+    launches = [
+        Launch(grid=(156_160, 1, 1), block=(128, 1, 1), metrics={"launch__grid_size": 1_220}),
+        Launch(grid=(64, 32, 2), block=(16, 8, 1), metrics={"launch__grid_size": 32}),
+        Launch(grid=(1_220, 1, 1), block=(128, 1, 1), metrics={"launch__grid_size": 1_220}),
+        Launch(grid=(1_220, 1, 1), block=(128, 1, 1), metrics={}),
+    ]
+    trace = opened(write_report(tmp_path / "a.ncu-rep", launches), tmp_path)
+    grids = trace.frame("profiled_kernels")[["grid_x", "grid_y", "grid_z"]].to_numpy().tolist()
+    assert grids == [[1_220, 1, 1], [4, 4, 2], [1_220, 1, 1], [1_220, 1, 1]]
+    assert notes(trace)["grid_in_threads"] == 2
+
+
+RULES = (
+    Rule("SOLBottleneck", "Look at @section:LaunchStats:Launch Statistics@ for\n more."),
+    Rule("LaunchConfiguration", "See the @url:Hardware Model:https://a.b/c#d@.", 2),
+    Rule("IssueSlotUtilization", "every 29.5 cycles", 4, 1, 96.625),
+    Rule("UncoalescedGlobalAccess", "excessive sectors", 4, 2, 17.25),
+    Rule("Compute", ""),
+)
+SAID = [
+    ("SOLBottleneck", 4, "Look at Launch Statistics for more.", -1, None),
+    ("LaunchConfiguration", 2, "See the Hardware Model.", -1, None),
+    ("IssueSlotUtilization", 4, "every 29.5 cycles", 1, 96.625),
+    ("UncoalescedGlobalAccess", 4, "excessive sectors", 2, 17.25),
+]
+
+
+def said_by_rules(trace):
+    table = trace.frame("rule_results")
+    rules, texts = (trace.names(table[c].to_numpy()) for c in ("rule_id", "text_id"))
+    pct = [None if math.isnan(p) else p for p in table["speedup_pct"]]
+    return list(zip(rules, table["kind"], texts, table["scope"], pct, strict=True))
+
+
+def test_what_the_tools_own_rules_said_is_kept(tmp_path):
+    launches = [Launch(metrics={DURATION: 5.0}), Launch(metrics={DURATION: 5.0}, rules=RULES)]
+    trace = opened(write_report(tmp_path / "a.ncu-rep", launches), tmp_path)
+    assert said_by_rules(trace) == SAID
+    assert trace.frame("rule_results")["profiled"].tolist() == [1, 1, 1, 1]
+
+
+def test_a_damaged_rule_costs_the_rules_of_its_launch_alone(tmp_path):
+    launch = LAUNCH + field(19, b"\x0a\xff")
+    trace = from_bytes(blocks(block([launch, LAUNCH])), tmp_path)
+    assert metrics_of(trace) == [{DURATION: 500}, {DURATION: 500}]
+    assert notes(trace) == {"rule_damaged": 1}
+
+
+@needs_real
+@pytest.mark.parametrize("exported", EXPORTED, ids=lambda p: p.name[-20:])
+def test_the_rules_of_a_report_are_those_that_ncu_itself_prints(exported, tmp_path):
+    report_ = opened(REAL / "ncu_rep" / f"{exported.name}.ncu-rep", tmp_path)
+    page = opened(exported / "details.csv", tmp_path)
+    ours, theirs = (
+        sorted(
+            (launch, rule, kind)
+            for launch, (rule, kind, *_) in zip(
+                trace.frame("rule_results")["profiled"], said_by_rules(trace), strict=True
+            )
+        )
+        for trace in (report_, page)
+    )
+    assert ours == theirs
+    assert len(theirs) >= 4
 
 
 def test_without_a_duration_it_is_computed_from_cycles_and_said_so(tmp_path):

@@ -13,10 +13,33 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 Value = float | int | str
 FORMAT_VERSION = 7
 PID = 4_242
+_KINDS = {1: "INF", 2: "WRN", 3: "ERR", 4: "OPT"}
+_SCOPES = {0: "", 1: "local", 2: "global"}
+
+
+class Rule(NamedTuple):
+    """What one of the tool's own rules says about a launch.
+
+    Attributes:
+        name: Its identifier.
+        text: Its words.
+        kind: Number of the kind of message: 1 fine, 2 warning, 4 optimization.
+        scope: Number of what its estimate is a part of: 1 local, 2 global; 0 without an estimate.
+        speedup_pct: Time that it estimates can be saved.
+        section: Section that it belongs to.
+    """
+
+    name: str
+    text: str
+    kind: int = 4
+    scope: int = 0
+    speedup_pct: float = 0.0
+    section: str = "SpeedOfLight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +54,7 @@ class Launch:
         instances: What a metric is made of: pairs of what each part stands for, and its value.
         stream: CUDA stream number.
         is_range: Write it as the result of a range of launches.
+        rules: What the tool's own rules say about it.
     """
 
     name: str = "kernel(float *)"
@@ -40,6 +64,7 @@ class Launch:
     instances: Mapping[str, Sequence[tuple[Value, Value]]] = field(default_factory=dict)
     stream: int = 7
     is_range: bool = False
+    rules: Sequence[Rule] = ()
 
 
 def report(launches: Sequence[Launch], *, tool: str = "SYNTHETIC", pid: int = PID) -> bytes:
@@ -81,11 +106,19 @@ def details_page(launches: Sequence[Launch], units: Mapping[str, str] | None = N
     """Return ``ncu --csv --metrics …``: one row per metric, under its own name."""
     header = ["ID", "Process ID", "Process Name", "Host Name", "Kernel Name", "Context", "Stream"]
     header += ["Block Size", "Grid Size", "Device", "CC", "Section Name"]
-    rows = [[*header, "Metric Name", "Metric Unit", "Metric Value"]]
+    header += ["Metric Name", "Metric Unit", "Metric Value"]
+    if any(launch.rules for launch in launches):
+        header += ["Rule Name", "Rule Type", "Rule Description"]
+        header += ["Estimated Speedup Type", "Estimated Speedup"]
+    rows = [header]
     for number, launch in enumerate(launches):
         for name, value in launch.metrics.items():
             metric = ["Command line profiler metrics", name, (units or {}).get(name, "")]
             rows.append([*_described(number, launch), *metric, str(value)])
+        for rule in launch.rules:
+            words = [rule.section, "", "", "", rule.name, _KINDS[rule.kind], rule.text]
+            estimate = str(rule.speedup_pct) if rule.scope else ""
+            rows.append([*_described(number, launch), *words, _SCOPES[rule.scope], estimate])
     return _csv(rows)
 
 
@@ -109,7 +142,16 @@ def _result(launch: Launch, place: Mapping[str, int]) -> bytes:
     message += _bytes(7, launch.name.encode())
     message += _bytes(10, _axes(launch.grid)) + _bytes(11, _axes(launch.block))
     message += b"".join(_bytes(13, m) for m in metrics)
+    message += b"".join(_bytes(19, _rule(rule)) for rule in launch.rules)
     return message + _number(22, 1) + _number(23, launch.stream)
+
+
+def _rule(rule: Rule) -> bytes:
+    item = _bytes(1, _bytes(1, rule.text.encode()) + _number(2, rule.kind))
+    if rule.scope:
+        item += _bytes(10, _number(1, rule.scope) + _value(rule.speedup_pct, number_field=2))
+    body = _bytes(1, item)
+    return _bytes(1, rule.name.encode()) + _bytes(3, body) + _bytes(4, rule.section.encode())
 
 
 def _metric(launch: Launch, name: str, place: Mapping[str, int]) -> bytes:
@@ -125,12 +167,12 @@ def _axes(size: tuple[int, int, int]) -> bytes:
     return b"".join(_number(axis, n) for axis, n in enumerate(size, start=1))
 
 
-def _value(value: Value) -> bytes:
+def _value(value: Value, number_field: int = 3) -> bytes:
     if isinstance(value, str):
         return _bytes(1, value.encode())
     if isinstance(value, int):
         return _number(5, value)
-    return bytes([3 << 3 | 1]) + struct.pack("<d", value)
+    return bytes([number_field << 3 | 1]) + struct.pack("<d", value)
 
 
 def _number(field_number: int, value: int) -> bytes:

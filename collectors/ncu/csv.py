@@ -12,15 +12,16 @@ from __future__ import annotations
 import csv
 import functools
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from collectors.ncu.labels import metric_of
-from collectors.ncu.launches import MAX_TEXT, Profiled
+from collectors.ncu.launches import MAX_RULES, MAX_TEXT, Profiled, RuleResult
 from collectors.ncu.numbers import ABSENT, NumberMarks, is_impossible, marks, number, scale
-from collectors.schema import NOT_RECORDED
+from collectors.schema import NOT_RECORDED, RuleKind, SpeedupScope
 
 SNIFFED_BYTES = 1 << 20  # a program may have printed this much before the first row
 MAX_LINES = 200  # of one row; a rule's text has a few
@@ -53,6 +54,13 @@ _DESCRIBING = frozenset(
 )
 _NVTX = re.compile(r"(?:Push/Pop|Start/End)", re.IGNORECASE)
 _PERMISSION = "ERR_NVGPUCTRPERM"
+_KINDS = {
+    **dict.fromkeys(("OK", "INF", "INFO"), RuleKind.FINE),
+    **dict.fromkeys(("WRN", "WARNING"), RuleKind.WARNING),
+    **dict.fromkeys(("ERR", "ERROR"), RuleKind.ERROR),
+    "OPT": RuleKind.OPTIMIZATION,
+}
+_SCOPES = {"local": SpeedupScope.LOCAL, "global": SpeedupScope.GLOBAL}
 
 Note = Callable[[str, str, str], None]
 
@@ -194,10 +202,21 @@ class CsvTable:
             self.used += 1
             if label := row.get(_METRIC, "").strip():
                 self._add_labelled(launch, row, label)
-            elif row.get(_RULE):
-                message = "results of Nsight Compute's own rules, which are not repeated here"
-                self._note("rule_results", "noted", message)
+            elif row.get(_RULE) and len(launch.rules) < MAX_RULES:
+                launch.rules.append(self._rule(row))
         yield from launches.values()
+
+    def _rule(self, row: Mapping[str, str]) -> RuleResult:
+        """Return what a row says that one of the tool's own rules found."""
+        scope = _SCOPES.get(row.get("Estimated Speedup Type", "").strip().lower())
+        estimate = number(row.get("Estimated Speedup", ""), self._marks)
+        return RuleResult(
+            rule=row[_RULE][:MAX_TEXT],
+            kind=_KINDS.get(row.get("Rule Type", "").strip().upper(), RuleKind.NOTHING),
+            text=" ".join(row.get("Rule Description", "")[:MAX_TEXT].split()),
+            scope=scope,
+            speedup_pct=math.nan if scope is None or estimate is None else estimate,
+        )
 
     def _add_labelled(self, launch: Profiled, row: Mapping[str, str], label: str) -> None:
         section = row.get(_SECTION, "")

@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from collectors.schema import LAUNCH_SHAPE, NOT_RECORDED, ProfiledKind
+from collectors.schema import LAUNCH_SHAPE, NOT_RECORDED, ProfiledKind, RuleKind, SpeedupScope
 from collectors.trace import DataNote, RowCount, TraceWriter
 
 ROWS_AT_A_TIME = 65_536
 MAX_TEXT = 65_536  # characters of one name; template arguments fill pages
+MAX_RULES = 1_000  # results of the tool's own rules, of one launch; 30 were seen
 MAX_DEVICE = 1_023
 MAX_DURATION_NS = 1e17  # three years; a longer kernel is a damaged number
 MAX_WHOLE = 1 << 62  # what a 64-bit column can hold, with room for sums
@@ -29,6 +31,7 @@ _CYCLES = (  # a duration can be had from a count of cycles and their rate
     ("sm__cycles_elapsed.avg", "sm__cycles_elapsed.avg.per_second"),
     ("smsp__cycles_elapsed.avg", "smsp__cycles_elapsed.avg.per_second"),
 )
+_GRID_SIZE = "launch__grid_size"
 _SHAPE_METRICS = {
     "grid_x": "launch__grid_dim_x",
     "grid_y": "launch__grid_dim_y",
@@ -57,6 +60,24 @@ _BUS_BITS, _BUS_KHZ = f"{_ATTRIBUTE}fb_bus_width", f"{_ATTRIBUTE}max_mem_frequen
 _TRANSFERS_PER_CYCLE = 2  # double data rate: on both edges of the memory clock
 
 
+class RuleResult(NamedTuple):
+    """What one of the tool's own rules said about a launch.
+
+    Attributes:
+        rule: Its identifier.
+        kind: What it is.
+        text: Its words, without markup.
+        scope: What the estimated speed-up is a part of; None without an estimate.
+        speedup_pct: Time that it estimates can be saved; not-a-number without an estimate.
+    """
+
+    rule: str
+    kind: RuleKind
+    text: str
+    scope: SpeedupScope | None = None
+    speedup_pct: float = math.nan
+
+
 @dataclass
 class Profiled:
     """One launch that was profiled, or one range of launches.
@@ -74,6 +95,7 @@ class Profiled:
         numbers: Metrics in base units; not-a-number means that the tool wrote that.
         texts: Metrics that are no numbers.
         instances: What a metric is made of: pairs of what each part stands for, and its value.
+        rules: What the tool's own rules said about it.
     """
 
     name: str
@@ -88,6 +110,7 @@ class Profiled:
     numbers: dict[str, float] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     instances: dict[str, list[tuple[int | str, float]]] = field(default_factory=dict)
+    rules: list[RuleResult] = field(default_factory=list)
 
 
 class Launches:
@@ -99,6 +122,7 @@ class Launches:
         self._rows: list[dict[str, int]] = []
         self._counters: list[tuple[int, int, float, int]] = []
         self._instances: list[tuple[int, int, int, int, float]] = []
+        self._rules: list[tuple[int, int, int, int, int, float]] = []
         self._devices: dict[tuple[int, int], dict[str, int | str]] = {}
         self._processes: dict[int, str] = {}
         self._notes: dict[tuple[str, str, str, str], int] = {}
@@ -125,7 +149,7 @@ class Launches:
                 "duration_ns": self._duration_ns(launch),
                 "name_id": self._text(launch.name),
                 "short_name_id": self._text(short_name(launch.name)),
-                **_shape(launch),
+                **self._shape(launch),
             }
         )
         for name, value in launch.numbers.items():
@@ -136,8 +160,12 @@ class Launches:
             self._counters.append((self.count, self._text(name), math.nan, self._text(text)))
         for name, parts in launch.instances.items():
             self._add_instances(self._text(name), parts)
+        for result in launch.rules:
+            scope = NOT_RECORDED if result.scope is None else result.scope
+            ids = (self._text(result.rule), int(result.kind), self._text(result.text), int(scope))
+            self._rules.append((self.count, *ids, result.speedup_pct))
         self.count += 1
-        if len(self._counters) + len(self._instances) > ROWS_AT_A_TIME:
+        if len(self._counters) + len(self._instances) + len(self._rules) > ROWS_AT_A_TIME:
             self._flush()
 
     def note(self, code: str, effect: str, message: str, count: int = 1, table: str = "") -> None:
@@ -209,6 +237,14 @@ class Launches:
         self.note("profiled_no_duration", "noted", message)
         return NOT_RECORDED
 
+    def _shape(self, launch: Profiled) -> dict[str, int]:
+        shape = _shape(launch)
+        in_blocks = _grid_of_threads(shape, _whole(launch.numbers.get(_GRID_SIZE), MAX_WHOLE))
+        if in_blocks:
+            message = "launches whose grid is given in threads, as by ncu 2020; read as blocks"
+            self.note("grid_in_threads", "noted", message)
+        return shape | in_blocks
+
     def _describe_device(self, launch: Profiled, device: int) -> None:
         facts = self._devices.setdefault((launch.process, device), {})
         name = launch.texts.get(f"{_ATTRIBUTE}display_name", "")
@@ -249,7 +285,9 @@ class Launches:
         )
         names_of_parts = ("profiled", "name_id", "place", "place_text_id", "value")
         _write_tuples(self._writer, "counter_instances", names_of_parts, self._instances)
-        self._rows, self._counters, self._instances = [], [], []
+        names_of_rules = ("profiled", "rule_id", "kind", "text_id", "scope", "speedup_pct")
+        _write_tuples(self._writer, "rule_results", names_of_rules, self._rules)
+        self._rows, self._counters, self._instances, self._rules = [], [], [], []
 
 
 def short_name(name: str) -> str:
@@ -268,7 +306,7 @@ def _write_tuples(
     if not rows:
         return
     columns = list(zip(*rows, strict=True))
-    kinds = [np.float64 if n == "value" else np.int64 for n in names]
+    kinds = [np.float64 if n in ("value", "speedup_pct") else np.int64 for n in names]
     writer.write(
         table,
         {n: np.array(c, k) for n, c, k in zip(names, columns, kinds, strict=True)},
@@ -286,6 +324,25 @@ def _shape(launch: Profiled) -> dict[str, int]:
     if 0 in (shape[c] for c in LAUNCH_SHAPE[:6]):  # the tool writes zeros when it does not know
         shape |= dict.fromkeys(LAUNCH_SHAPE[:6], NOT_RECORDED)
     return shape
+
+
+def _grid_of_threads(shape: Mapping[str, int], blocks: int) -> dict[str, int]:
+    """Return the grid in blocks where a recording gives it in threads; empty where it does not.
+
+    ncu 2020 writes how many threads the grid has in each direction. How many blocks there are, a
+    metric tells.
+
+    Args:
+        shape: The launch configuration as it was read.
+        blocks: Blocks of the grid by ``launch__grid_size``, -1 where that was not collected.
+    """
+    grid, block = ([shape[f"{side}_{a}"] for a in "xyz"] for side in ("grid", "block"))
+    if blocks <= 0 or min(*grid, *block) <= 0 or math.prod(grid) == blocks:
+        return {}
+    sizes = [of_grid // of_block for of_grid, of_block in zip(grid, block, strict=True)]
+    if math.prod(grid) != blocks * math.prod(block) or math.prod(sizes) != blocks:
+        return {}
+    return dict(zip((f"grid_{a}" for a in "xyz"), sizes, strict=True))
 
 
 def _memory_bytes_per_s(numbers: Mapping[str, float]) -> int:

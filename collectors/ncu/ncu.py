@@ -4,8 +4,8 @@ What comes out is one row per profiled launch and one per metric of each, in bas
 metric's exact name. Nothing here knows what a metric means, but for a launch's duration, its
 configuration and its GPU.
 
-Ignored on purpose: the program's binaries and source code, stored results of the tool's own
-rules, host and user names, and the layout of sections.
+What the tool's own rules said about a launch is kept beside it. Ignored on purpose: the program's
+binaries and source code, host and user names, and the layout of sections.
 """
 
 from __future__ import annotations

@@ -3,14 +3,20 @@
 The container is documented (Nsight Compute, Customization Guide, "Report File Format"), and the
 message definitions are shipped with the tool. A file is four bytes of magic, a header, then
 blocks. Each block has a header, which tells how many results follow it, and adds to a table of
-strings that holds for the whole file; a metric names itself by its place in that table.
+strings that holds for the whole file; a metric names itself by its place in that table. A block
+may name metrics that only a later block adds, so all tables are read before the first result.
 
-Messages are decoded as ``report.proto`` says: sections, source code and stored rule results are
-stepped over. What leads out of a message ends the reading; what came before it is kept.
+Messages are decoded as ``report.proto`` says: sections and source code are stepped over. A metric
+whose name is in no table is left out alone. What leads out of a message ends the reading; what
+came before it is kept.
 """
 
 from __future__ import annotations
 
+import io
+import itertools
+import math
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,18 +25,27 @@ from typing import Any, BinaryIO, NamedTuple
 from google.protobuf.message import DecodeError
 
 from collectors.ncu import report_pb2 as messages
-from collectors.ncu.launches import Profiled
-from collectors.schema import NOT_RECORDED, ProfiledKind
+from collectors.ncu.launches import MAX_RULES, Profiled, RuleResult
+from collectors.schema import NOT_RECORDED, ProfiledKind, RuleKind, SpeedupScope
 
 MAGIC = b"NVR\0"
 MAX_HEADER_BYTES = 64 << 20  # strings and session details of one block; 0.2 MB were seen
-MAX_INSTANCES = 1 << 18  # of one metric of one launch; 13,000 were seen
+MAX_PARTS = 1 << 20  # of all metrics of one launch; 200,000 were seen
+MAX_STRINGS = 1 << 20  # of all tables; 3,000 were seen
+# A decoded field takes 16 bytes or more, however short it is written: a few megabytes of empty ones
+# would fill the memory. Shorter messages cannot, and are not counted through.
+MAX_FIELDS = 1 << 18  # of one message, the parts of a metric included; 2,500 were seen beside those
+UNCOUNTED_BYTES = 1 << 18
 MAX_TIME_S = 1 << 33  # the year 2242
 MAX_TEXT_BYTES = 1 << 20
 MAX_PLACE = 1 << 62
+MAX_VARINT_BITS = 70
 
 _SIZE = struct.Struct("<I")
 _TARGET = "Nsight Compute Target"
+_STRINGS, _SESSION, _BODY = 4, 3, 3  # fields that hold any number of fields themselves
+_FIXED_BYTES = {1: 8, 5: 4}  # by wire type
+_LINK = re.compile(r"@(?:section|source):[^:@]*:([^@]*)@|@url:([^:@]*):[^@]*@")
 
 Note = Callable[[str, str, str], None]
 View = memoryview  # of a block: nothing is copied
@@ -68,6 +83,7 @@ class NcuReport:
     def __init__(self, path: Path, note: Note) -> None:
         self._path, self._note = path, note
         self._strings: list[str] = []
+        self._parts = 0
         self.session = NcuSession()
         self.rows = self.used = 0
         self.done = 0.0
@@ -78,6 +94,7 @@ class NcuReport:
             try:
                 file.seek(len(MAGIC))
                 _header(file)
+                self._strings = list(itertools.islice(_all_strings(file, size), MAX_STRINGS))
                 while file.tell() < size:
                     block = self._block(file, size)
                     self.done = file.tell() / size
@@ -92,8 +109,7 @@ class NcuReport:
         self._note("report_damaged", "excluded", message)
 
     def _block(self, file: BinaryIO, file_bytes: int) -> _Block:
-        header = _parsed(messages.BlockHeader, _header(file))
-        self._strings += map(_text, header.strings.texts)
+        header = _block_header(file)
         self._read_session(header.session)
         # A block that was cut off still holds the entries that are whole. Nothing is reserved for
         # what a damaged size promises.
@@ -151,28 +167,87 @@ class NcuReport:
             launch.stream = _small(result, "stream")
             for side, axes in (("grid", result.grid), ("block", result.block)):
                 launch.shape |= {f"{side}_{axis.name}": size for axis, size in axes.ListFields()}
+            self._read_rules(launch, result.rules[:MAX_RULES])
+        self._parts = 0
         for metric in result.metrics:
             self._read_metric(launch, _parsed(messages.Metric, metric))
         return launch
 
+    def _read_rules(self, launch: Profiled, results: Sequence[bytes]) -> None:
+        try:
+            launch.rules = list(_rules(results))
+        except WireError:
+            message = "launches of which results of Nsight Compute's own rules are damaged"
+            self._note("rule_damaged", "excluded", message)
+
     def _read_metric(self, launch: Profiled, metric: Any) -> None:
-        name = self._metric_name(metric.name_place) if metric.HasField("name_place") else ""
+        name = self._metric_name(metric)
+        if not name:
+            message = "metrics whose name is in no table of the report"
+            self._note("metric_unnamed", "excluded", message)
+            return
         value = _value(metric.value)
-        if len(metric.parts) > MAX_INSTANCES:
-            raise WireError("a metric with too many parts")
         if name in launch.numbers or name in launch.texts:
             if value not in (launch.numbers.get(name), launch.texts.get(name)):
                 text = "metrics with two values for one launch; the first counts"
                 self._note("metric_ambiguous", "noted", text)
             return
         _store(launch, name, value)
+        self._parts += len(metric.parts)
+        if self._parts > MAX_PARTS:
+            raise WireError("a launch with too many parts")
         if parts := _parts(metric.parts):
             launch.instances[name] = parts
 
-    def _metric_name(self, place: int) -> str:
-        if place >= len(self._strings):
-            raise WireError("a metric without a name")
-        return self._strings[place]
+    def _metric_name(self, metric: Any) -> str:
+        """Return the name of a metric, empty when no block has it."""
+        place = metric.name_place if metric.HasField("name_place") else len(self._strings)
+        return self._strings[place] if place < len(self._strings) else ""
+
+
+def _all_strings(file: BinaryIO, file_bytes: int) -> Iterator[str]:
+    """Yield the names that all blocks of a report tell, and go back to where the file was."""
+    begin = file.tell()
+    try:
+        while file.tell() < file_bytes:
+            header = _block_header(file)
+            yield from map(_text, header.strings.texts)
+            file.seek(min(header.payload_bytes, file_bytes - file.tell()), io.SEEK_CUR)
+    except WireError:
+        pass  # the end of what can be read; it is told when the results before it were
+    finally:
+        file.seek(begin)
+
+
+def _block_header(file: BinaryIO) -> Any:
+    return _parsed(messages.BlockHeader, _header(file), nested=(_STRINGS, _SESSION))
+
+
+def _rules(results: Sequence[bytes]) -> Iterator[RuleResult]:
+    """Yield what the tool's own rules said about a launch; a rule without a word said nothing."""
+    for result in results:
+        rule = _parsed(messages.Rule, result, nested=(_BODY,))
+        for entry in rule.body.items:
+            item = _parsed(messages.RuleItem, entry)
+            text = " ".join(_LINK.sub(_link_words, _text(item.message.text)).split())
+            if not text:
+                continue
+            is_kind = item.message.kind in RuleKind.__members__.values()
+            has_speedup = item.HasField("speedup") and math.isfinite(item.speedup.pct)
+            scope = item.speedup.scope
+            yield RuleResult(
+                rule=_text(rule.name),
+                kind=RuleKind(item.message.kind) if is_kind else RuleKind.NOTHING,
+                text=text,
+                scope=(SpeedupScope(scope) if scope in (1, 2) else SpeedupScope.UNKNOWN)
+                if has_speedup
+                else None,
+                speedup_pct=item.speedup.pct if has_speedup else math.nan,
+            )
+
+
+def _link_words(link: re.Match[str]) -> str:
+    return str(link[1] or link[2] or "")
 
 
 def _store(launch: Profiled, name: str, value: float | int | str | None) -> None:
@@ -203,7 +278,56 @@ def _value(message: Any) -> float | int | str | None:
     return _text(value) if isinstance(value, bytes) else value
 
 
-def _parsed(kind: Any, message: View | bytes) -> Any:
+def _check_fields(message: View | bytes, nested: Sequence[int] = ()) -> None:
+    """Refuse a message of more fields than any report has, before they are decoded.
+
+    Args:
+        message: The message.
+        nested: Numbers of its fields whose own fields are counted, too.
+
+    Raises:
+        WireError: It has more, or cannot be counted through.
+    """
+    for number, value in _fields(memoryview(message)):
+        if number in nested:
+            _check_fields(value)
+
+
+def _fields(view: View) -> Iterator[tuple[int, View]]:
+    """Yield number and bytes of the fields of a message; those of numbers have no bytes.
+
+    Raises:
+        WireError: There are more than ``MAX_FIELDS``, or one leads out of the message.
+    """
+    place = count = 0
+    while place < len(view):
+        key, place = _varint(view, place)
+        kind, size = key & 7, _FIXED_BYTES.get(key & 7, 0)
+        if kind == 0:
+            _, place = _varint(view, place)
+        elif kind == 2:
+            size, place = _varint(view, place)
+        count += 1
+        if count > MAX_FIELDS or place + size > len(view) or kind not in (0, 1, 2, 5):
+            raise WireError("within a message" if count <= MAX_FIELDS else "too many fields")
+        yield key >> 3, view[place : place + size]
+        place += size
+
+
+def _varint(view: View, place: int) -> tuple[int, int]:
+    """Return a number that is written in pieces of seven bits, and where it ends."""
+    number = shift = 0
+    while place < len(view) and shift < MAX_VARINT_BITS:
+        byte = view[place]
+        place, number, shift = place + 1, number | (byte & 0x7F) << shift, shift + 7
+        if byte < 0x80:
+            return number, place
+    raise WireError("within a message")
+
+
+def _parsed(kind: Any, message: View | bytes, nested: Sequence[int] = ()) -> Any:
+    if len(message) > UNCOUNTED_BYTES:
+        _check_fields(message, nested)
     try:
         return kind.FromString(message)
     except DecodeError:
