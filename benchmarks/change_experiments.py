@@ -18,7 +18,8 @@ from typing import Any
 
 from analyzers.facts.facts import build_facts
 from analyzers.facts.windows import choose_window
-from analyzers.whatif.whatif import MIN_UNCERTAINTY, WhatIf, explore
+from analyzers.whatif.uncertainty import MIN_UNCERTAINTY
+from analyzers.whatif.whatif import WhatIf, explore
 from benchmarks.program_changes import (
     Rewrite,
     faster,
@@ -30,6 +31,7 @@ from benchmarks.program_changes import (
     without_pauses,
     without_waits,
 )
+from benchmarks.program_floors import floor_ns
 from benchmarks.simulated import families, simulator
 from benchmarks.simulated.cases import COLLECTIVE, Case, Maker, loop, one_thread
 from benchmarks.simulated.program import (
@@ -179,6 +181,8 @@ class ChangeOutcome:
         high_ns: Longest one.
         truth_ns: Time after the change, on another day.
         same_day_ns: The same in proportion to the unchanged program's time on that day.
+        floor_ns: What the changed program takes at least; see ``benchmarks.program_floors``.
+        below_floor: Predictions about this recording that are faster than what must still run.
         reason: Why nothing was predicted.
     """
 
@@ -191,6 +195,8 @@ class ChangeOutcome:
     high_ns: int
     truth_ns: int
     same_day_ns: int
+    floor_ns: int
+    below_floor: tuple[str, ...] = ()
     reason: str = ""
 
     @property
@@ -259,6 +265,7 @@ def _outcome(experiment: Experiment, seed: int) -> ChangeOutcome | None:
         "; ".join(w.reason for w in answer.withheld if w.change == experiment.change)
         or answer.replay.reason
     )
+    floor = floor_ns(program, changed)
     with machine(f"day {seed}", 1 + DAY):
         after = execute(_run_again(program, changed, f"second {seed}", _crowding(experiment, seed)))
         before = execute(
@@ -274,7 +281,26 @@ def _outcome(experiment: Experiment, seed: int) -> ChangeOutcome | None:
         high_ns=predictions[0].high_ns if predictions else -1,
         truth_ns=after,
         same_day_ns=round(measured * after / before),
+        floor_ns=floor,
+        below_floor=_below_floor(answer, program, {change: floor}),
         reason="" if predictions else reason,
+    )
+
+
+def _below_floor(answer: WhatIf, program: Program, floors: dict[str, int]) -> tuple[str, ...]:
+    """Return the predictions that are faster than what must still run.
+
+    Args:
+        answer: Every prediction.
+        program: As it was recorded.
+        floors: Of changes that were made; no other change but a faster kernel shortens kernels.
+    """
+    kernels = [[o for o in t.operations if isinstance(o, Kernel)] for t in program.threads]
+    in_any_case = floor_ns(program, kernels)
+    return tuple(
+        p.change
+        for p in answer.predictions
+        if p.low_ns < floors.get(p.change, 0 if p.change.startswith("kernel:") else in_any_case)
     )
 
 

@@ -14,7 +14,8 @@ from analyzers.facts.windows import choose_window, find_iterations
 from analyzers.whatif.build import build_graph
 from analyzers.whatif.changes import make_changes
 from analyzers.whatif.changes.change import Reach
-from analyzers.whatif.whatif import MIN_UNCERTAINTY, WhatIf, explore, what_if
+from analyzers.whatif.uncertainty import MIN_UNCERTAINTY
+from analyzers.whatif.whatif import WhatIf, explore, what_if
 from benchmarks import change_experiments, whatif
 from benchmarks.simulated import families
 from benchmarks.simulated.cases import COLLECTIVE, Maker, loop, one_thread

@@ -65,24 +65,6 @@ class Moments:
             ends[1] = int(stop.max())
         return ends[0], max(ends[1], ends[0] + self._busiest(start, stop))
 
-    def floor_ns(self, graph: Graph) -> int:
-        """Return what the window takes at least, whatever else a change wins.
-
-        Operations of one stream, and copies on one engine, run one after the other: the busiest of
-        them is never done sooner than all of its operations that lie in the window.
-
-        Args:
-            graph: The recording under a change.
-        """
-        operations = graph.operations
-        since = self.window.start_ns - graph.origin_ns
-        until = self.window.end_ns - graph.origin_ns
-        inside = (operations.start >= since) & (operations.stop <= until)
-        return max(
-            _longest_queue(operations, inside, operations.lane),
-            _longest_queue(operations, inside, operations.engine),
-        )
-
     def _busiest(self, start: Array, stop: Array) -> int:
         """Return how long the window's kernels take at least: those of a stream never overlap."""
         if not len(self._kernels):
@@ -106,19 +88,3 @@ def device_of(facts: Facts, operations: Operations) -> Array:
     """Return the device key of each operation."""
     keys: Array = facts.launches["device"].to_numpy()[operations.row].astype(np.int64)
     return keys
-
-
-def _longest_queue(operations: Operations, inside: Array, queue: Array) -> int:
-    """Return the most time that the operations of one queue take; what overlapped counts once."""
-    rows = np.flatnonzero(inside & (queue >= 0))
-    if not len(rows):
-        return 0
-    rows = rows[np.lexsort((operations.start[rows], queue[rows]))]
-    number, duration = queue[rows], operations.duration[rows]
-    same = number[1:] == number[:-1]
-    overlap = np.maximum(operations.stop[rows][:-1] - operations.start[rows][1:], 0)
-    once = duration.astype(np.int64)
-    once[1:] = np.maximum(once[1:] - np.where(same, overlap, 0), 0)
-    total = np.zeros(int(number.max()) + 1, np.int64)
-    np.add.at(total, number, once)
-    return int(total.max())

@@ -178,9 +178,11 @@ def _operations(facts: Facts, rows: Array, call: Array, api_row: Array) -> Opera
     lane = places.groupby(_LANE, sort=False).ngroup().to_numpy()
     group = places.groupby(["process_index", "device"], sort=False).ngroup().to_numpy()
     copies = np.flatnonzero(kind == COPY)
-    engine = np.full(len(rows), NONE, np.int64)
+    engine, direction = (np.full(len(rows), NONE, np.int64) for _ in range(2))
     if len(copies):
-        engine[copies] = _copy_engines(facts, rows[copies], start[copies], stop[copies])
+        key = _copy_directions(facts, rows[copies])
+        direction[copies] = np.where(key >= 0, np.unique(key, return_inverse=True)[1], NONE)
+        engine[copies] = _copy_engines(key, start[copies], stop[copies])
     return Operations(
         row=rows,
         kind=kind,
@@ -188,6 +190,7 @@ def _operations(facts: Facts, rows: Array, call: Array, api_row: Array) -> Opera
         lane=lane.astype(np.int64),
         group=group.astype(np.int64),
         engine=engine,
+        direction=direction,
         start=start,
         stop=stop,
         duration=stop - start,
@@ -195,20 +198,24 @@ def _operations(facts: Facts, rows: Array, call: Array, api_row: Array) -> Opera
     )
 
 
-def _copy_engines(facts: Facts, rows: Array, start: Array, stop: Array) -> Array:
+def _copy_directions(facts: Facts, rows: Array) -> Array:
+    """Return a number of each copy's device and direction, -1 where the direction is unknown."""
+    direction = facts.of_table("copies", ["kind"])["kind"].loc[rows].to_numpy().astype(np.int64)
+    device = facts.launches["device"].to_numpy()[rows].astype(np.int64)
+    return np.where(direction > 0, device * 64 + direction, NONE)
+
+
+def _copy_engines(key: Array, start: Array, stop: Array) -> Array:
     """Return the engine of each copy, else -1: copies of one direction follow each other.
 
     A device whose copies of one direction were seen to overlap has several engines for it.
     """
-    direction = facts.of_table("copies", ["kind"])["kind"].loc[rows].to_numpy()
-    device = facts.launches["device"].to_numpy()[rows]
-    key = device.astype(np.int64) * 64 + direction
     by_time = np.lexsort((start, key))
     same = key[by_time][1:] == key[by_time][:-1]
     crosses = same & (start[by_time][1:] < stop[by_time][:-1])
     several = np.unique(key[by_time][1:][crosses])
-    alone = ~np.isin(key, several) & (direction > 0)
-    engine = np.full(len(rows), NONE, np.int64)
+    alone = ~np.isin(key, several) & (key >= 0)
+    engine = np.full(len(key), NONE, np.int64)
     if alone.any():
         engine[alone] = np.unique(key[alone], return_inverse=True)[1]
     return engine

@@ -124,6 +124,7 @@ class Operations:
         lane: Number of its stream, from 0.
         group: Number of its process and device, from 0.
         engine: Copy engine that it needs alone, else -1.
+        direction: Number of a copy's device and direction, else -1.
         start: Measured begin.
         stop: Measured end.
         duration: How long it takes; as measured, unless a what-if changes it.
@@ -136,6 +137,7 @@ class Operations:
     lane: Array
     group: Array
     engine: Array
+    direction: Array
     start: Array
     stop: Array
     duration: Array

@@ -9,7 +9,6 @@ prediction is a range, and it is withheld where the unchanged replay does not hi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +19,17 @@ from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Window
 from analyzers.ledger.ledger import Ledger
 from analyzers.whatif.moments import Moments, busy_ns, device_of
+from analyzers.whatif.uncertainty import MIN_UNCERTAINTY, VARIES
 from analyzers.words import share_text
 
 if TYPE_CHECKING:
     from analyzers.whatif.changes.change import Change
     from analyzers.whatif.graph import Graph
+    from analyzers.whatif.ranges import Ranges
 
 MAX_ERROR = 0.10  # beyond, the recording lacks what decides when work runs
 MAX_UNLINKED = 0.10  # of the operations; when more have no call, nobody knows why they came
-VARIES = 0.25  # launch latency, device gap and wake-up differ so much from run to run
-MIN_UNCERTAINTY = 0.015  # of the time; two runs of one program differ by as much
 DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
-RUNS = 2  # replays at the same time; each needs about 100 bytes an operation
 CLOSE = 0.02  # a measured speed-up this near to a predicted range is within rounding of it
 
 
@@ -49,6 +47,8 @@ class Prediction:
         high_ns: Longest one.
         assumptions: What the range rests on, a sentence each.
         count: How many waits, launches, copies … the change touches.
+        floor_ns: What must still run takes as long, one after the other: a stream, the copies of
+            one direction, the kernels of a device, or a thread. No time predicted is below.
     """
 
     change: str
@@ -59,6 +59,14 @@ class Prediction:
     high_ns: int
     assumptions: tuple[str, ...]
     count: int = 0
+    floor_ns: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.floor_ns <= self.low_ns <= self.high_ns:
+            raise ValueError(
+                f"{self.change}: {self.low_ns} to {self.high_ns} ns is no range above the floor "
+                f"of {self.floor_ns} ns"
+            )
 
     @property
     def speedup(self) -> tuple[float, float]:
@@ -334,6 +342,7 @@ def _predicted(
     from analyzers.whatif.changes import make_changes
     from analyzers.whatif.changes.change import Reach
     from analyzers.whatif.changes.kernels import speed_up
+    from analyzers.whatif.ranges import Ranges
 
     window, calls, operations = unchanged.window, graph.calls, graph.operations
     low, high = (t - graph.origin_ns for t in window.span)
@@ -342,8 +351,7 @@ def _predicted(
         operations=(operations.start < high) & (operations.stop > low),
         length_ns=window.duration_ns,
     )
-    moments = Moments(graph, window)
-    base = _lengths([graph, graph.varied(1 - VARIES), graph.varied(1 + VARIES)], moments)
+    ranges = Ranges(graph, Moments(graph, window), unchanged.measured_ns, unchanged.error)
     results = make_changes(facts, graph, reach)
     results += [
         (f"kernel:{part}", speed_up(facts, graph, reach, part, times)) for part, times in speed_ups
@@ -353,76 +361,30 @@ def _predicted(
         if isinstance(result, str):
             withheld.append(Withheld(change=name, reason=result))
             continue
-        predictions += [_prediction(c, moments, base, unchanged) for c in result]
+        predictions += [_prediction(c, ranges, unchanged.measured_ns) for c in result]
     once = {p.change: p for p in predictions}
     ranked = sorted(once.values(), key=lambda p: -p.gain_ns)
     return WhatIf(replay=unchanged, predictions=tuple(ranked), withheld=tuple(withheld))
 
 
-def _lengths(graphs: Sequence[Graph], moments: Moments) -> list[list[int]]:
-    """Return the window's length in each graph, with threads that hand over and without."""
-    from analyzers.whatif.run import run
-
-    every = [(g, g.without_handovers()) if g.has_threads else (g,) for g in graphs]
-    with ThreadPoolExecutor(RUNS) as threads:  # compiled code without the interpreter's lock
-        spans = threads.map(lambda g: moments.span(run(g)), [g for both in every for g in both])
-        lengths = [max(high - low, 1) for low, high in spans]
-    return [[lengths.pop(0) for _ in both] for both in every]
-
-
-def _prediction(
-    change: Change, moments: Moments, base: Sequence[list[int]], unchanged: Replay
-) -> Prediction:
-    """Put a change's best and worst cases in proportion to the unchanged replay.
-
-    Each case stands beside the unchanged program as recorded, since that is what will be compared,
-    and beside the unchanged program on the same faster or slower machine: what the machine alone
-    would win is no gain.
-    """
-    cases = [change.best.varied(1 - VARIES)]
-    cases += [graph.varied(1 + VARIES) for graph in (change.worst, *change.also_worst)]
-    best, *worst = _lengths(cases, moments)
-    now, fast, slow = base
-    alike = min(a / b for a, b in zip(best, fast, strict=True))
-    least = min(alike, *(a / b for a, b in zip(best, now, strict=True)))
-    most = max(
-        a / b for lengths in worst for other in (now, slow)
-        for a, b in zip(lengths, other, strict=True)
-    )  # fmt: skip
-    low, high = bounds(least, most, unchanged.error, gain=1 - alike)
-    # A range is widened for what the replay does not know; what must still run it does know.
-    floor_ns = min(moments.floor_ns(change.best), unchanged.measured_ns)
-    low_ns = max(round(unchanged.measured_ns * low), floor_ns)
-    more = () if len(base[0]) == 1 else (
-        "Threads hand over to each other, or do not: the range holds both",
-    )  # fmt: skip
+def _prediction(change: Change, ranges: Ranges, measured_ns: int) -> Prediction:
+    time = ranges.of(change)
+    more = (
+        ("Threads hand over to each other, or do not: the range holds both",)
+        if ranges.has_threads
+        else ()
+    )
     return Prediction(
         change=change.id,
         cause=str(change.cause),
         title=change.title,
-        measured_ns=unchanged.measured_ns,
-        low_ns=low_ns,
-        high_ns=max(round(unchanged.measured_ns * high), low_ns),
+        measured_ns=measured_ns,
+        low_ns=time.low_ns,
+        high_ns=time.high_ns,
         assumptions=(*change.assumptions, *more),
         count=change.count,
+        floor_ns=time.floor_ns,
     )
-
-
-def bounds(best: float, worst: float, error: float, gain: float) -> tuple[float, float]:
-    """Widen a range by what the replay leaves open, as parts of the measured time.
-
-    What the replay sees no gain in has none to be unsure of: the margin at most doubles a gain,
-    and no change is predicted to make a program slower, since nobody has to make it.
-
-    Args:
-        best: Time in the best case.
-        worst: Time in the worst one.
-        error: Of the unchanged replay.
-        gain: What the change itself wins in the best case.
-    """
-    unsure = max(MIN_UNCERTAINTY, abs(error))
-    low = max(min(best, 1.0) * (1 - unsure), 1 - 2 * max(gain, 0.0))
-    return low, min(max(worst * (1 + unsure), low), 1.0)
 
 
 def times_text(speedup: float, like: float | None = None) -> str:

@@ -1,0 +1,98 @@
+"""Hard floors: what a window takes at least, since it must still run one after the other.
+
+A range is widened for what a replay does not know. It does know that the operations of a stream,
+the copies of one direction, the kernels of a device and the work of a host thread take their time,
+whatever else a change wins. What ran at the same time when it was recorded counts once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyzers.facts.facts import GRAPH, KERNEL
+from analyzers.facts.spans import Window
+from analyzers.intervals import Array, union
+from analyzers.whatif.graph import Graph
+from analyzers.whatif.tables import ReplayedTimes
+
+
+def device_floor_ns(graph: Graph, window: Window) -> int:
+    """Return what the operations in the window take at least, in ns.
+
+    Of each operation counts the part that lies in the window, as much longer or shorter as the
+    change makes the operation. The floor is the longest of: the operations of one stream, one
+    after the other; the copies of one direction on one device, and the kernels of one device,
+    together as they were recorded.
+
+    Args:
+        graph: The recording under a change.
+        window: The part that is predicted for.
+    """
+    operations = graph.operations
+    since, until = window.start_ns - graph.origin_ns, window.end_ns - graph.origin_ns
+    start = np.maximum(operations.start, since)
+    inside = np.maximum(np.minimum(operations.stop, until) - start, 0)
+    times = operations.duration / np.maximum(operations.stop - operations.start, 1)
+    stop = start + np.rint(inside * times).astype(np.int64)
+    kernels = np.isin(operations.kind, (KERNEL, GRAPH))
+    return max(
+        _longest_queue(operations.lane, start, stop, operations.stop),
+        _longest_union(operations.direction, start, stop),
+        _longest_union(np.where(kernels, operations.group, -1), start, stop),
+    )
+
+
+def thread_floor_ns(graph: Graph, times: ReplayedTimes, span: tuple[int, int]) -> int:
+    """Return what the busiest thread works within a replayed window, in ns.
+
+    Waiting is no work. Neither is the pause of a thread that another one may have handed over to.
+
+    Args:
+        graph: The recording under a change.
+        times: When everything happens in its replay.
+        span: Begin and end of the window in the replay.
+    """
+    calls, costs, pauses = graph.calls, graph.costs, graph.pauses
+    inside = (calls.thread >= 0) & (times.begin >= span[0]) & (times.end <= span[1])
+    pause = np.where(pauses.handover < 0, pauses.gap, 0)
+    pause = np.minimum(pause, times.begin - span[0])
+    work = (pause + costs.own + costs.tail)[inside]
+    total = np.zeros(graph.counts.threads, np.int64)
+    np.add.at(total, calls.thread[inside], work)
+    return int(total.max())
+
+
+def _longest_queue(queue: Array, start: Array, stop: Array, measured_stop: Array) -> int:
+    """Return the most time that one queue takes; what overlapped when recorded counts once.
+
+    Args:
+        queue: Number of each operation's queue.
+        start: Begin of each operation.
+        stop: End under the change; not after the begin for what does not count.
+        measured_stop: End as recorded, which tells what overlapped.
+    """
+    rows = np.flatnonzero(stop > start)
+    if not len(rows):
+        return 0
+    rows = rows[np.lexsort((start[rows], queue[rows]))]
+    number = queue[rows]
+    same = number[1:] == number[:-1]
+    overlap = np.maximum(measured_stop[rows][:-1] - start[rows][1:], 0)
+    once = (stop - start)[rows]
+    once[1:] = np.maximum(once[1:] - np.where(same, overlap, 0), 0)
+    total = np.zeros(int(number.max()) + 1, np.int64)
+    np.add.at(total, number, once)
+    return int(total.max())
+
+
+def _longest_union(key: Array, start: Array, stop: Array) -> int:
+    """Return the most time that the operations of one key cover together; -1 is no key."""
+    solid = (key >= 0) & (stop > start)
+    return max(
+        (
+            union(start[chosen], stop[chosen]).total
+            for one in np.unique(key[solid])
+            for chosen in [solid & (key == one)]
+        ),
+        default=0,
+    )
