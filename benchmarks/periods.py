@@ -40,6 +40,7 @@ class Program:
         duration_ns: How long each ran.
         pause_ns: Idle time before each.
         steps: Place where each true repetition begins; empty without a loop.
+        lane: Stream of each launch; empty when there is one.
     """
 
     name: list[int]
@@ -47,11 +48,12 @@ class Program:
     duration_ns: list[float]
     pause_ns: list[float]
     steps: list[int]
+    lane: list[int]
 
     @classmethod
     def empty(cls) -> Program:
         """Return a program that launches nothing."""
-        return cls([], [], [], [], [])
+        return cls([], [], [], [], [], [])
 
     def add(self, block: Block, rng: Generator, scale: float = 1.0, shape: int = 0) -> None:
         """Append a block of launches, with noise of 5 % on every duration."""
@@ -215,6 +217,66 @@ def paused(rng: Generator) -> Program:
     return program
 
 
+def growing(rng: Generator) -> Program:
+    """Steps of a decoder whose attention gets longer with every step, by a third in all."""
+    program, step = Program.empty(), _block(rng, int(rng.integers(20, 80)))
+    steps = _steps(rng)
+    for i in range(steps):
+        program.step()
+        program.add(step, rng, scale=1 + i / steps / 3)
+    return program
+
+
+def prefill(rng: Generator) -> Program:
+    """A long first phase of other kernels, then a loop."""
+    program, step = Program.empty(), _block(rng, int(rng.integers(20, 80)))
+    steps = int(rng.integers(10, 60))
+    program.add(_block(rng, int(len(step.name) * steps * rng.uniform(0.1, 0.5)), first=30), rng)
+    for _ in range(steps):
+        program.step()
+        program.add(step, rng)
+    return program
+
+
+def interleaved(rng: Generator) -> Program:
+    """Steps of two streams whose launches overtake each other."""
+    program, parts = (
+        Program.empty(),
+        [_block(rng, int(rng.integers(20, 60)), first=f) for f in (0, 30)],
+    )
+    total = sum(len(p.name) for p in parts)
+    for _ in range(_steps(rng)):
+        program.step()
+        lane = np.repeat([0, 1], [len(p.name) for p in parts])
+        planned = np.concatenate([np.linspace(0, total, len(p.name)) for p in parts])
+        lane = lane[np.argsort(planned + rng.normal(0, 3, total))]  # overtaking, but by little
+        place = np.where(lane == 0, np.cumsum(lane == 0), np.cumsum(lane)) - 1
+        whole = [(parts[k], int(i)) for k, i in zip(lane, place, strict=True)]
+        program.add(
+            Block(
+                [b.name[i] for b, i in whole],
+                [b.shape[i] for b, i in whole],
+                [b.duration_ns[i] for b, i in whole],
+            ),
+            rng,
+        )
+        program.lane += lane.tolist()
+    assert len(program.lane) == len(program.steps) * total
+    return program
+
+
+def chain(rng: Generator) -> Program:
+    """Kernels that often follow each other, without a loop around them."""
+    program, kernels = Program.empty(), int(rng.integers(8, 30))
+    likely = rng.dirichlet(np.full(kernels, 0.15), kernels)
+    name, names = 0, []
+    for _ in range(int(rng.integers(50, 1500))):
+        name = int(rng.choice(kernels, p=likely[name]))
+        names.append(name)
+    program.add(Block(names, [0] * len(names), rng.lognormal(9.5, 1, len(names)).tolist()), rng)
+    return program
+
+
 def levels(rng: Generator) -> Program:
     """The levels of one solve: the same kernels on ever smaller grids."""
     program, level = Program.empty(), _block(rng, int(rng.integers(2, 12)))
@@ -238,11 +300,12 @@ def set_up(rng: Generator) -> Program:
     return program
 
 
-WITH_LOOP = (
+Kind = Callable[[Generator], Program]
+WITH_LOOP: tuple[Kind, ...] = (
     *(plain, layers, accumulation, variable, validation, disturbed, warm_up, logging),
-    *(one_kernel, paused),
+    *(one_kernel, paused, growing, prefill, interleaved),
 )
-WITHOUT_LOOP = (levels, mixture, set_up)
+WITHOUT_LOOP: tuple[Kind, ...] = (levels, mixture, chain, set_up)
 
 
 def found_in(program: Program) -> Period | None:
@@ -251,7 +314,8 @@ def found_in(program: Program) -> Period | None:
     start = np.cumsum(np.array(program.pause_ns) + np.array(program.duration_ns))
     end = start.astype(np.int64)
     begin = (start - np.array(program.duration_ns)).astype(np.int64)
-    return find_period([name * 1_000_000 + shape, name], np.zeros(len(name), int), begin, end)
+    lane = np.array(program.lane or [0] * len(name))
+    return find_period([name * 1_000_000 + shape, name], lane, begin, end)
 
 
 def hits(program: Program, period: Period | None) -> tuple[int, int, int]:
@@ -277,7 +341,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 when a reach is missed")
     options = parser.parse_args(arguments)
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    kinds: tuple[Callable[[Generator], Program], ...] = (*WITH_LOOP, *WITHOUT_LOOP)
+    kinds = (*WITH_LOOP, *WITHOUT_LOOP)
     for kind in kinds:
         for seed in range(options.first_seed, options.first_seed + options.seeds):
             program = kind(np.random.default_rng([seed, len(kind.__name__)]))
@@ -288,8 +352,12 @@ def main(arguments: list[str] | None = None) -> int:
             row[2] += true
     for name, (right, found, true) in sums.items():
         print(f"{name:14s} right {right:6d} of {found:6d} found, {true:6d} true")
-    right, found, true = (sum(row[i] for row in sums.values()) for i in range(3))
-    precision, recall = right / max(found, 1), right / max(true, 1)
+    # Each kind counts the same, however many steps its programs have.
+    with_loop = [row for row in sums.values() if row[2]]
+    false = [row[1] / options.seeds for row in sums.values() if not row[2]]  # begins a program
+    recall = float(np.mean([right / true for right, _, true in with_loop]))
+    precisions = [right / max(found, 1) for right, found, _ in with_loop]
+    precision = float(np.mean(precisions + [1 - min(f, 1.0) for f in false]))
     seconds = _seconds() if options.time else 0.0
     print(f"precision {precision:.4f} recall {recall:.4f}")
     if options.time:

@@ -32,6 +32,8 @@ MIN_REGULAR_GAPS = 0.6  # of a marker's distances are close to the typical one
 GAP_TOLERANCE = 0.35  # of the typical distance
 MAX_LENGTH = 1.5  # times the typical length: what is longer holds something between repetitions
 MIN_LENGTH = 0.5
+FEW = 6  # repetitions; a few that differ in length may be chance
+MAX_LENGTH_SPREAD = 0.25  # of the typical length, longest to shortest, of a few
 MIN_LAST_LENGTH = 0.9
 SPLIT_TOLERANCE = 0.2  # of a typical length, for a distance that is a multiple of it
 NEGLIGIBLE_SHARE = 0.005  # what a finer loop may leave unexplained and still be the loop
@@ -43,10 +45,11 @@ MIN_PAUSE = 0.02  # of a repetition, for a pause that separates two
 PAUSE_RATIO = 5  # to the median pause
 RUNS = (1, 2, 4, 8)  # launches in a marker
 COUNT_STEP = 1.03  # counts this close are one proposal
-SAMPLED = 64  # repetitions that are looked at to judge a proposal
+GLANCED, JUDGED = 64, 2048  # repetitions that are looked at to judge a proposal
+TOGETHER = 256  # repetitions that are compared with the typical one among them
 PROPOSALS = 60  # the coarsest that are judged, for each alphabet
 ORDERED = 4  # launches in a row that must come in the same order
-ORDER_WEIGHT = 2.5  # a launch that is lost, inserted or overtaken breaks four such rows
+ORDER_WEIGHT = 1.4  # a launch that is lost, inserted or overtaken breaks four such rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,14 +90,30 @@ class _Sequence:
     end_ns: Array
 
     @functools.cached_property
-    def four(self) -> Array:
-        """Each launch and the next three of its lane, as one code; shorter at a lane's end."""
-        order = np.argsort(self.lane, kind="stable")
-        code = _codes_of_runs(self.letter[order], ORDERED)
-        tail = np.full(len(order) - len(code), int(code[-1]))
-        result = np.empty(len(order), np.int64)
-        result[order] = np.concatenate((code, tail))
+    def lanes(self) -> int:
+        return int(pd.unique(self.lane).size)
+
+    @functools.cached_property
+    def by_lane(self) -> Array:
+        order: Array = np.argsort(self.lane, kind="stable")
+        return order
+
+    def runs(self, run: int) -> Array:
+        """Number each launch with the next ones of its lane; fewer at a lane's end.
+
+        Args:
+            run: How many launches together, a power of two.
+        """
+        order = self.by_lane
+        code = _codes_of_runs(self.letter[order], run)
+        result = np.full(len(order), int(code[-1]))
+        result[order[: len(code)]] = code
         return result
+
+    @functools.cached_property
+    def in_order(self) -> Array:
+        """The runs whose likeness tells the order of launches."""
+        return self.runs(ORDERED)
 
     @functools.cached_property
     def busy_before_ns(self) -> Array:
@@ -117,28 +136,43 @@ class _Sequence:
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """A way to cut the sequence that was judged."""
+    """A way to cut the sequence that was judged.
+
+    Attributes:
+        first: Place where each repetition begins.
+        stop: Where it ends, exclusive.
+        alike: Similarity to the typical one of each that was looked at.
+        explained: Share that the typical one explains, of the launches and of how long these run
+            (columns): of each repetition by itself, and of all together (rows). Launches that
+            overtake each other at a border are missing in one and too many in the next, and so
+            explained only together; launches inserted at random are in none, but in each of ten
+            together.
+    """
 
     first: Array
     stop: Array
     alike: Array
     explained: Array
-    explained_ns: Array
 
     @property
     def length(self) -> int:
         return int(np.median(self.stop - self.first))
 
-    def shares(self, sequence: _Sequence, chosen: Array) -> tuple[float, float]:
-        """Return what share of launches, and of their time, chosen repetitions explain.
+    def shares(self, sequence: _Sequence, low: int, high: int) -> Array | None:
+        """Return ``explained``, of all that lies between repetitions in [low, high) too.
 
-        Of all that lies between the first and the last of them: what lies before and after says
-        nothing about how well they fit.
+        What lies before the first and after the last of them says nothing about how well they
+        fit. None when there are too few.
         """
-        low, high = int(self.first[chosen][0]), int(self.stop[chosen][-1])
-        all_ns = sequence.mean_ns_before[high] - sequence.mean_ns_before[low]
-        launches = self.explained[chosen].sum() / (high - low)
-        return float(launches), float(self.explained_ns[chosen].sum() / max(all_ns, 1))
+        inside = np.flatnonzero((self.first >= low) & (self.stop <= high))
+        if len(inside) < MIN_REPETITIONS:
+            return None
+        first, stop = self.first[inside], self.stop[inside]
+        time = sequence.mean_ns_before
+        launches = (stop - first).sum() / (stop[-1] - first[0])
+        of_time = (time[stop] - time[first]).sum() / max(time[stop[-1]] - time[first[0]], 1)
+        shares: Array = self.explained * np.array([launches, of_time])
+        return shares
 
 
 def find_period(
@@ -169,15 +203,13 @@ def find_period(
 
 def _judged(sequence: _Sequence) -> Iterator[_Cut]:
     """Yield the proposals that hold, the coarsest first."""
-    for markers in _proposals(sequence.letter)[:PROPOSALS]:
+    for markers in _proposals(sequence)[:PROPOSALS]:
         first, stop = _repetitions(markers, len(sequence.letter))
         if len(first) < MIN_REPETITIONS:
             continue
-        if len(first) > 2 * SAMPLED:  # at random: a regular choice may always hit the same layer
-            chosen = np.sort(np.random.default_rng(0).choice(len(first), SAMPLED, replace=False))
-            if _cut(sequence, first[chosen], stop[chosen]) is None:
-                continue
-        if (cut := _cut(sequence, first, stop)) is not None:
+        if len(first) > 2 * GLANCED and _cut(sequence, first, stop, GLANCED) is None:
+            continue
+        if (cut := _cut(sequence, first, stop, JUDGED)) is not None:
             yield cut
 
 
@@ -185,21 +217,22 @@ def _loop(sequence: _Sequence, cuts: list[_Cut]) -> _Cut:
     """Return the coarsest cut, or the finest that explains as much as those above it."""
     chosen = cuts[0]
     for finer in cuts[1:]:
-        inside = (finer.first >= chosen.first[0]) & (finer.stop <= chosen.stop[-1])
-        if inside.sum() < MIN_REPETITIONS:
+        span = int(chosen.first[0]), int(chosen.stop[-1])
+        coarse, fine = chosen.shares(sequence, *span), finer.shares(sequence, *span)
+        if coarse is None or fine is None:
             continue
-        launches, time = finer.shares(sequence, inside)
-        of_chosen = chosen.shares(sequence, np.ones(len(chosen.first), bool))
-        if launches > of_chosen[0] - NEGLIGIBLE_SHARE and time > of_chosen[1] - NEGLIGIBLE_SHARE:
+        if (fine > coarse - NEGLIGIBLE_SHARE).all(axis=1).any():
             chosen = finer
     return chosen
 
 
-def _proposals(letter: Array) -> list[Array]:
+def _proposals(sequence: _Sequence) -> list[Array]:
     """Return places of markers for each proposal, those with the fewest occurrences first."""
-    found = [row for run in RUNS for row in _markers_of_runs(letter, run)]
+    codes = [_codes_of_runs(sequence.letter, run) for run in RUNS]
+    if sequence.lanes > 1:  # launches of streams that overtake each other
+        codes += [sequence.runs(run) for run in RUNS[1:]]
     best: dict[int, tuple[float, int, Array]] = {}
-    for regular, places in found:
+    for regular, places in (row for code in codes for row in _markers(code)):
         key = round(np.log(len(places)) / np.log(COUNT_STEP))
         rank = (round(regular, 2), -int(places[0]))
         if key not in best or rank > best[key][:2]:
@@ -207,14 +240,15 @@ def _proposals(letter: Array) -> list[Array]:
     return [best[key][2] for key in sorted(best)]
 
 
-def _markers_of_runs(letter: Array, run: int) -> Iterator[tuple[float, Array]]:
-    """Yield runs of this many launches that come at regular distances, and how regular.
+def _markers(code: Array) -> Iterator[tuple[float, Array]]:
+    """Yield where a code comes at regular distances, and how regular, for every number of places.
 
-    Of runs that occur equally often only the first and the most regular are of use.
+    Of codes that occur equally often only the first of the most regular is of use.
     """
-    code = _codes_of_runs(letter, run)
     count = np.bincount(code)
-    order = np.argsort(code, kind="stable")
+    # Small numbers are sorted by their digits, in linear time.
+    narrow = code.astype(np.uint16) if len(count) <= np.iinfo(np.uint16).max else code
+    order = np.argsort(narrow, kind="stable")
     stop = np.cumsum(count)
     begin = stop - count
     reach = order[stop - 1] - order[begin]
@@ -257,48 +291,61 @@ def _regularity(order: Array, begin: Array, count: Array) -> Array:
     within = np.arange(len(owner)) - np.repeat(np.cumsum(gaps) - gaps, gaps)
     left = np.repeat(begin, gaps) + within
     gap = order[left + 1] - order[left]
-    by_size = np.lexsort((gap, owner))
-    middle = (np.cumsum(gaps) - gaps) + (gaps - 1) // 2
-    typical = gap[by_size][middle]
+    above = int(gap.max()) + 1
+    by_size = np.sort(owner * above + gap)
+    typical = by_size[(np.cumsum(gaps) - gaps) + (gaps - 1) // 2] % above
     close = np.abs(gap - typical[owner]) <= GAP_TOLERANCE * typical[owner]
     share: Array = np.bincount(owner, close, minlength=len(count)) / gaps
     return share
 
 
-def _cut(sequence: _Sequence, first: Array, stop: Array) -> _Cut | None:
+def _cut(sequence: _Sequence, first: Array, stop: Array, looked_at: int) -> _Cut | None:
     """Judge repetitions; None unless they do the same work in the same order.
 
     Args:
         sequence: The launches.
         first: Places where repetitions begin.
         stop: Where they end, exclusive.
+        looked_at: How many are compared, chosen at random: one in so many would always hit the
+            same layer.
     """
+    begin, end = first, stop
+    if len(first) > looked_at:
+        rows = np.sort(np.random.default_rng(0).choice(len(first), looked_at, replace=False))
+        begin, end = first[rows], stop[rows]
     parts = [
-        _compared(sequence, first[i : i + SAMPLED], stop[i : i + SAMPLED])
-        for i in range(0, len(first), SAMPLED)
+        _compared(sequence, begin[i : i + TOGETHER], end[i : i + TOGETHER])
+        for i in range(0, len(begin), TOGETHER)
     ]
-    alike, explained, explained_ns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    alike = np.concatenate([part[0] for part in parts])
     if np.mean(alike >= MIN_SIMILARITY) < MIN_ALIKE_SHARE:
         return None
-    busy = sequence.busy_before_ns
-    if not _similar_work(busy[stop] - busy[first]):
+    if len(first) < FEW and np.ptp(stop - first) > MAX_LENGTH_SPREAD * np.median(stop - first):
         return None
-    return _Cut(first=first, stop=stop, alike=alike, explained=explained, explained_ns=explained_ns)
+    busy = sequence.busy_before_ns
+    if not _similar_work(busy[end] - busy[begin]):
+        return None
+    time = sequence.mean_ns_before
+    whole = np.array([(end - begin).sum(), max((time[end] - time[begin]).sum(), 1)])
+    explained = np.sum([part[1] for part in parts], axis=0) / whole
+    return _Cut(first=first, stop=stop, alike=alike, explained=explained)
 
 
-def _compared(sequence: _Sequence, first: Array, stop: Array) -> tuple[Array, Array, Array]:
+def _compared(sequence: _Sequence, first: Array, stop: Array) -> tuple[Array, Array]:
     """Compare a few repetitions with their typical one.
 
     Returns:
         How similar each is (by its launches, or by rows of four launches times
-        ``ORDER_WEIGHT``, what is less), how many of its launches the typical one has too, and how
-        long these run.
+        ``ORDER_WEIGHT``, what is less), and what is explained as ``_Cut`` has it, in launches.
     """
     counts, letters = _counts(sequence.letter, first, stop)
-    alike, shared = _similarity(counts)
-    ordered, _ = _similarity(_counts(sequence.four, first, stop)[0])
-    alike = np.minimum(alike, ordered * ORDER_WEIGHT)
-    return alike, shared.sum(axis=1), shared @ sequence.mean_ns[letters]
+    typical = np.median(counts, axis=0)
+    ordered = _similarity(_counts(sequence.in_order, first, stop)[0])
+    alike = np.minimum(_similarity(counts), ordered * ORDER_WEIGHT)
+    each = np.minimum(counts, typical).sum(axis=0)
+    together = np.minimum(counts.sum(axis=0), typical * len(first))
+    mean_ns = sequence.mean_ns[letters]
+    return alike, np.array([[each.sum(), each @ mean_ns], [together.sum(), together @ mean_ns]])
 
 
 def _repetitions(markers: Array, launches: int) -> tuple[Array, Array]:
@@ -335,12 +382,12 @@ def _counts(codes: Array, first: Array, stop: Array) -> tuple[Array, Array]:
     return table.reshape(len(first), len(used)), used
 
 
-def _similarity(counts: Array) -> tuple[Array, Array]:
-    """Return each repetition's Jaccard similarity to the median one, and what they share."""
+def _similarity(counts: Array) -> Array:
+    """Return each repetition's Jaccard similarity to the median one."""
     typical = np.median(counts, axis=0)
-    shared = np.minimum(counts, typical)
-    alike: Array = shared.sum(axis=1) / np.maximum(np.maximum(counts, typical).sum(axis=1), 1)
-    return alike, shared
+    shared = np.minimum(counts, typical).sum(axis=1)
+    alike: Array = shared / np.maximum(np.maximum(counts, typical).sum(axis=1), 1)
+    return alike
 
 
 def _similar_work(busy_ns: Array) -> bool:
@@ -361,8 +408,10 @@ def _similar_work(busy_ns: Array) -> bool:
 def _period(sequence: _Sequence, loop: _Cut, alphabet: int) -> Period | None:
     """Begin a loop's repetitions where the device pauses; None if they cover too little."""
     first, stop = _repetitions(_begun_at_pause(sequence, loop), len(sequence.letter))
-    cut = _cut(sequence, first, stop) if len(first) >= MIN_REPETITIONS else None
-    cut = cut or loop
+    every = len(sequence.letter)
+    cut = _cut(sequence, first, stop, every) if len(first) >= MIN_REPETITIONS else None
+    if (cut := cut or _cut(sequence, loop.first, loop.stop, every)) is None:
+        return None
     alike = cut.alike >= MIN_SIMILARITY / 2
     first, stop = cut.first[alike], cut.stop[alike]
     if len(first) < MIN_REPETITIONS or (stop - first).sum() < MIN_LAUNCHES:
@@ -376,7 +425,7 @@ def _period(sequence: _Sequence, loop: _Cut, alphabet: int) -> Period | None:
         stop=stop,
         launches=cut.length,
         similarity=float(np.median(cut.alike[alike])),
-        explained=float(cut.explained[alike].sum()) / len(sequence.letter),
+        explained=float(cut.explained[0, 0]) * share,
         covered=covered,
         alphabet=alphabet,
     )
@@ -387,7 +436,7 @@ def _begun_at_pause(sequence: _Sequence, cut: _Cut) -> Array:
     first = cut.first
     reach = np.maximum.accumulate(sequence.end_ns)
     pause = np.maximum(sequence.start_ns - np.concatenate(([sequence.start_ns[0]], reach[:-1])), 0)
-    chosen = np.unique(np.linspace(1, len(first) - 1, min(SAMPLED, len(first) - 1)).astype(int))
+    chosen = np.unique(np.linspace(1, len(first) - 1, min(GLANCED, len(first) - 1)).astype(int))
     offsets = np.arange(-cut.length + 1, 1)
     places = first[chosen][:, None] + offsets[None, :]
     typical = np.median(np.where(places >= 0, pause[np.maximum(places, 0)], 0), axis=0)
@@ -396,8 +445,9 @@ def _begun_at_pause(sequence: _Sequence, cut: _Cut) -> Array:
     stands_out = typical[best] > max(MIN_PAUSE * step_ns, PAUSE_RATIO * np.median(typical))
     if not stands_out:
         return first
-    moved = first + offsets[best]
-    return moved[moved >= 0]
+    moved: Array = first + offsets[best]
+    begins: Array = moved[moved >= 0]
+    return begins
 
 
 def _covered_share(sequence: _Sequence, first: Array, stop: Array) -> float:
