@@ -299,19 +299,19 @@ def _regularity(order: Array, begin: Array, count: Array) -> Array:
     return share
 
 
-def _cut(sequence: _Sequence, first: Array, stop: Array, looked_at: int) -> _Cut | None:
+def _cut(sequence: _Sequence, first: Array, stop: Array, sample: int) -> _Cut | None:
     """Judge repetitions; None unless they do the same work in the same order.
 
     Args:
         sequence: The launches.
         first: Places where repetitions begin.
         stop: Where they end, exclusive.
-        looked_at: How many are compared, chosen at random: one in so many would always hit the
+        sample: How many are compared, chosen at random: one in so many would always hit the
             same layer.
     """
     begin, end = first, stop
-    if len(first) > looked_at:
-        rows = np.sort(np.random.default_rng(0).choice(len(first), looked_at, replace=False))
+    if len(first) > sample:
+        rows = np.sort(np.random.default_rng(0).choice(len(first), sample, replace=False))
         begin, end = first[rows], stop[rows]
     parts = [
         _compared(sequence, begin[i : i + TOGETHER], end[i : i + TOGETHER])

@@ -80,14 +80,14 @@ def _alphabets(facts: Facts, rows: Array) -> list[Array]:
     columns = {"name": name}
     place = np.full(len(facts.launches), -1)
     place[rows] = np.arange(len(rows))
-    for table, wanted in (
+    for table, measures in (
         ("kernels", _CONFIGURATION),
         ("copies", ("kind", "bytes")),
         ("memsets", ("bytes",)),
     ):
-        details = facts.of_table(table, wanted)
+        details = facts.of_table(table, measures)
         where = place[details.index.to_numpy()]
-        for column in wanted:
+        for column in measures:
             values = np.full(len(rows), -1, np.int64)
             values[where[where >= 0]] = details[column].to_numpy()[where >= 0]
             columns[f"{table}.{column}"] = values
