@@ -22,6 +22,8 @@ from benchmarks.simulated.program import (
     Work,
 )
 
+MIN_KERNELS = 5  # of a graph that is worth building
+
 Rewrite = Callable[[Sequence[Operation]], list[Operation]]
 
 
@@ -41,7 +43,7 @@ def _asynchronous(operation: Operation) -> Operation:
 
 
 def in_graphs(operations: Sequence[Operation]) -> list[Operation]:
-    """Launch all kernels between two waits or ranges as one graph."""
+    """Launch all kernels between two waits or ranges as one graph, if they are several."""
     result: list[Operation] = []
     run: list[Operation] = []
     for operation in [*operations, Range()]:
@@ -59,7 +61,7 @@ def in_graphs(operations: Sequence[Operation]) -> list[Operation]:
 
 def _as_graph(run: Sequence[Operation]) -> list[Operation]:
     kernels = [o for o in run if isinstance(o, Kernel)]
-    if len(kernels) < 2:
+    if len(kernels) < MIN_KERNELS:
         return list(run)
     before = run[: run.index(kernels[0])]
     after = run[run.index(kernels[-1]) + 1 :]

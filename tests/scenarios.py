@@ -6,7 +6,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from traces.machine import HOST_TO_DEVICE, Kernel, Machine
+from traces.machine import DEVICE_TO_HOST, HOST_TO_DEVICE, Kernel, Machine
 from traces.nsys_writer import Recording
 from traces.programs import PROGRAMS, record
 
@@ -119,6 +119,19 @@ def pinned_copies() -> Path:
             machine.launch(Kernel(name="consume(float *)", duration_ns=100_000))
             machine.synchronize()
     return recording.write(Path(_folder().name) / "pinned_copies.sqlite")
+
+
+def round_trips(steps: int = ITERATIONS) -> Path:
+    """Return a recording in which 64 MiB go down before each kernel and up behind it."""
+    recording = Recording()
+    machine = Machine(recording)
+    for _ in range(steps):
+        with machine.range("step"):
+            machine.copy(HOST_TO_DEVICE, 64 << 20, pageable=False)
+            machine.launch(Kernel(name="relax(float *)", duration_ns=100_000))
+            machine.copy(DEVICE_TO_HOST, 64 << 20, pageable=False)
+            machine.synchronize()
+    return recording.write(Path(_folder().name) / f"round_trips_{steps}.sqlite")
 
 
 def device_gaps() -> Path:

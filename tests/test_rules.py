@@ -125,6 +125,7 @@ def test_the_verdict_names_what_did_it(analysis, cause, culprit):
         ("memory", "sync.implicit"),
         ("dependency", "dependency.stream_waits"),
         ("pinned_copies", "bandwidth.transfer_bound"),
+        ("round_trips", "bandwidth.round_trips"),
         ("parallelism", "parallelism.small_grid"),
         ("dram", "bandwidth.dram_saturation"),
         ("device_gaps", "launch.device_gaps"),

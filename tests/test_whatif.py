@@ -81,7 +81,7 @@ def test_the_launches_of_a_step_are_captured_together(tmp_path):
         ("host", families.launch_small_kernels, "no thread that launches work paused"),
         ("memory", families.launch_small_kernels, "no thread that launches work allocates"),
         ("communication", families.launch_small_kernels, "no collective ran"),
-        ("graph", families.sync_every_kernel, "no two launches"),
+        ("graph", families.sync_every_kernel, "no 5 launches"),
     ],
 )
 def test_what_does_not_apply_says_why(change, program, reason, tmp_path):
@@ -188,10 +188,19 @@ def test_launches_that_never_recur_may_not_be_captured(tmp_path):
 
 @pytest.mark.parametrize("inside", [Manage("cudaMalloc", 50 * US), Copy(4, 2, pageable=True)])
 def test_no_graph_holds_what_cannot_be_captured(inside, tmp_path):
-    step = [Kernel(3 * US), Kernel(3 * US), inside, Kernel(3 * US), Kernel(3 * US)]
-    known = explored(tmp_path, one_thread(loop([step] * 10)))
+    half = [Kernel(3 * US)] * 5
+    known = explored(tmp_path, one_thread(loop([[*half, inside, *half]] * 10)))
     # Ten steps, each cut in two by what allocates or waits.
-    assert about(known, "graph").title == "capturing the 40 launches in 20 CUDA graph launches"
+    assert about(known, "graph").title == "capturing the 100 launches in 20 CUDA graph launches"
+
+
+@pytest.mark.parametrize(("launches", "is_worth_it"), [(4, False), (5, True)])
+def test_nobody_builds_graphs_of_a_few_launches(launches, is_worth_it, tmp_path):
+    steps = [[*[Kernel(3 * US)] * launches, Wait()] for _ in range(10)]
+    known = explored(tmp_path, one_thread(loop(steps)))
+    assert any(p.change == "graph" for p in known.predictions) is is_worth_it
+    if not is_worth_it:
+        assert why_not(known, "graph").startswith("no 5 launches stand between waits")
 
 
 def test_a_launch_that_loads_its_kernel_is_not_captured(tmp_path):

@@ -18,6 +18,7 @@ from analyzers.finding import Evidence, Row
 from analyzers.intervals import Array, Spans, covered, intersect, subtract, union
 from analyzers.ledger.ledger import Ledger, spans_of
 from analyzers.losses.evidence import EVIDENCE_GAPS
+from analyzers.losses.round_trips import returned_copies
 from analyzers.words import size_text
 from collectors.schema import MANAGED_COPIES, CopyKind, MemoryKind
 
@@ -32,6 +33,7 @@ class TransferPattern(enum.IntEnum):
     MANAGED = 1
     PAGEABLE = 2
     SMALL = 3
+    ROUND_TRIP = 4  # as much left the GPU before as comes back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,7 @@ def direction_text(kind: int) -> str:
 # Time in which several ran counts for the first: the larger operation is what takes the time.
 _TRANSFER_ORDER = (
     TransferPattern.MANAGED,
+    TransferPattern.ROUND_TRIP,
     TransferPattern.PAGEABLE,
     TransferPattern.OTHER,
     TransferPattern.SMALL,
@@ -98,7 +101,7 @@ _TRANSFER_ORDER = (
 def transfer_losses(facts: Facts, ledger: Ledger) -> dict[TransferPattern, TransferLoss]:
     """Return the row ``transfer`` by pattern; time shared by two patterns counts once."""
     operations = transfers(facts, ledger)
-    pattern = _transfer_patterns(operations)
+    pattern = _transfer_patterns(facts, operations)
     free = spans_of(ledger, Row.TRANSFER)
     losses = {}
     for each in _TRANSFER_ORDER:
@@ -137,7 +140,7 @@ def ran_in(spans: dict[int, Spans], operations: pd.DataFrame) -> TransferLoss:
     )
 
 
-def _transfer_patterns(copies: pd.DataFrame) -> Array:
+def _transfer_patterns(facts: Facts, copies: pd.DataFrame) -> Array:
     kind = copies["kind"].to_numpy()
     pattern = np.full(len(copies), TransferPattern.OTHER)
     with_host = np.isin(kind, (CopyKind.HOST_TO_DEVICE, CopyKind.DEVICE_TO_HOST))
@@ -149,6 +152,9 @@ def _transfer_patterns(copies: pd.DataFrame) -> Array:
     large = with_host & (size > SMALL_COPY_BYTES)
     pattern[large & (host_side == MemoryKind.PAGEABLE)] = TransferPattern.PAGEABLE
     pattern[np.isin(kind, MANAGED_COPIES)] = TransferPattern.MANAGED
+    large_rows = np.flatnonzero(large)
+    comes_back = returned_copies(facts, copies.iloc[large_rows])
+    pattern[large_rows[comes_back]] = TransferPattern.ROUND_TRIP
     return pattern
 
 

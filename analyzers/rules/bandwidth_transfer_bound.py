@@ -2,7 +2,7 @@
 
 What it looks for:
     Time in which only copies or memsets ran: those that are neither pageable, nor small, nor
-    unified-memory migrations, which have findings of their own.
+    round trips, nor unified-memory migrations, which have findings of their own.
 
 Why it is slow:
     A copy and a kernel can run at the same time; where they do not, the kernels wait for the
@@ -23,7 +23,8 @@ Shown by:
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+
 import pandas as pd
 
 from analyzers.facts.facts import Facts
@@ -41,18 +42,14 @@ from analyzers.words import count_text, share_text, size_text, time_text
 from collectors.schema import CopyKind
 
 CAUSE = Cause.BANDWIDTH
-MOST_SIZES = 1_000  # sizes of copies that are compared, the largest
 NEEDS = ()  # copies or memsets: a recording with either can answer
 ADVICE = "Copy the next part on a stream of its own while the current one is being computed."
 ADVICE_TO_MOVE_LESS = (
-    "Move less: keep on the GPU what is copied again, send a smaller type, such as 16 bits for 32, "
-    "or compress. Overlapping copies with kernels saves at most {gain}, because the kernels are "
-    "that short."
+    "Move less: {again}send half the bytes, such as 16 bits for 32 (saves {half}), or compress. "
+    "Overlapping copies with kernels saves at most {gain}, because the kernels are that short."
 )
-ADVICE_TO_STAY = (
-    "Keep the data on the GPU between kernels: {size} in copies of {each} go there and come back. "
-    "Overlapping copies with kernels saves at most {gain}."
-)
+SENT_AGAIN = "keep on the GPU what is sent again ({copies} of {size}), "
+MIN_AGAIN = 3  # copies of one size before it looks like the same data
 ADVICE_FOR_MEMSETS = "Drop every memset of memory that is overwritten before it is read."
 
 
@@ -64,7 +61,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     kind = loss.main_kind
     main = loss.of_kind(kind)
     sets = kind == MEMSET_KIND
-    gain_ns = _overlap_ns(loss, ledger)
+    gains = _overlaps_ns(loss, ledger)
+    gain_ns = sum(gains.values())
     return Finding(
         title=(
             f"{_what(loss)} ran alone for {time_text(loss.ns)}, {ledger.share(loss.ns)}: "
@@ -76,7 +74,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         lost_ns=loss.ns,
         confidence=Confidence.MEASURED,
         gain_ns=gain_ns if not sets and gain_ns < loss.ns else -1,
-        advice=ADVICE_FOR_MEMSETS if sets else _advice(loss, gain_ns),
+        advice=ADVICE_FOR_MEMSETS if sets else _advice(loss, gains),
         does_not_apply_when="the window is only the loading phase of the program.",
         evidence=(
             Evidence(name="achieved rate", value=main.bytes_per_s, unit="bytes_per_s"),
@@ -85,39 +83,40 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     )
 
 
-def _overlap_ns(loss: TransferLoss, ledger: Ledger) -> int:
+def _overlaps_ns(loss: TransferLoss, ledger: Ledger) -> dict[int, int]:
     """Return what running copies beside kernels can win: on each GPU the shorter of the two."""
     kernel_ns = {d.key: d.rows.get(Row.KERNEL, 0) for d in ledger.devices}
-    return sum(min(spans.total, kernel_ns.get(key, 0)) for key, spans in loss.spans.items())
+    return {key: min(spans.total, kernel_ns.get(key, 0)) for key, spans in loss.spans.items()}
 
 
-def _advice(loss: TransferLoss, gain_ns: int) -> str:
-    if 2 * gain_ns >= loss.ns:
+def _advice(loss: TransferLoss, gains: dict[int, int]) -> str:
+    if 2 * sum(gains.values()) >= loss.ns:
         return ADVICE
-    gain = time_text(gain_ns)
-    total, each = _round_trips(loss.operations)
-    if total:
-        return ADVICE_TO_STAY.format(size=size_text(total), each=size_text(each), gain=gain)
-    return ADVICE_TO_MOVE_LESS.format(gain=gain)
-
-
-def _round_trips(operations: pd.DataFrame) -> tuple[int, int]:
-    """Return the bytes that go to the GPU and come back, if most do, and the main copy's size."""
-    size, kind = operations["bytes"].to_numpy(), operations["kind"].to_numpy()
-    sizes = np.unique(size[size > 0])
-    there = kind == CopyKind.HOST_TO_DEVICE
-    back = kind == CopyKind.DEVICE_TO_HOST
-    pairs = np.array(
-        [
-            min(np.count_nonzero(there & (size == s)), np.count_nonzero(back & (size == s)))
-            for s in sizes[-MOST_SIZES:]
-        ],
-        np.int64,
+    return ADVICE_TO_MOVE_LESS.format(
+        again=_sent_again(loss.operations),
+        half=_on_each({key: spans.total / 2 for key, spans in loss.spans.items()}),
+        gain=_on_each(gains),
     )
-    returned = 2 * pairs * sizes[-MOST_SIZES:]
-    if not len(returned) or 2 * returned.sum() < size[size > 0].sum() or pairs.max() < 2:
-        return 0, 0
-    return int(returned.sum()), int(sizes[-MOST_SIZES:][returned.argmax()])
+
+
+def _on_each(gains: Mapping[int, float]) -> str:
+    """Write what the time of the window shrinks by: GPUs that save together save once."""
+    largest = time_text(max(gains.values()))
+    several = sum(1 for ns in gains.values() if ns) > 1
+    return f"{largest} on each GPU" if several else largest
+
+
+def _sent_again(operations: pd.DataFrame) -> str:
+    """Name the size whose copies to the device move most bytes, where it comes several times."""
+    size = operations["bytes"][operations["kind"] == CopyKind.HOST_TO_DEVICE]
+    size = size[size > 0]
+    if not len(size):
+        return ""
+    moved, count = size.groupby(size).sum(), size.value_counts()
+    most = int(str(moved.idxmax()))
+    if count[most] < MIN_AGAIN:
+        return ""
+    return SENT_AGAIN.format(copies=count_text(int(count[most]), "copy"), size=size_text(most))
 
 
 def _what(loss: TransferLoss) -> str:
