@@ -221,7 +221,8 @@ def test_steps_are_divided_as_the_reference_divides_them(report_of, part):
 def test_a_slow_data_loader_is_told_from_a_fast_one(report_of):
     slow, fast = report_of("num_workers_0"), report_of("num_workers_4")
     assert slow.verdict.cause == "host"
-    assert "enumerate(DataLoader)" in slow.findings[0].title
+    assert "loaded its batches itself (DataLoader with num_workers=0)" in slow.findings[0].title
+    assert "num_workers=4, pin_memory=True" in slow.findings[0].advice
     assert fast.verdict.cause != "host"
     assert fast.devices[0].rows["host"] < 0.05 * fast.devices[0].duration_ns
 

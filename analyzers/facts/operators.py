@@ -13,16 +13,12 @@ import numpy as np
 import pandas as pd
 
 from analyzers.cuda_names import Call
-from analyzers.facts.facts import UNKNOWN, Facts
-from analyzers.facts.nesting import innermost
+from analyzers.facts.facts import Facts
 from analyzers.facts.trace_table import trace_table
-from analyzers.finding import Evidence
 from analyzers.intervals import Array, Spans, empty, union
 from analyzers.words import MAX_NAME
 from collectors.schema import OperatorKind
 
-NAMED = 3  # operators in the evidence
-MIN_TITLE_SHARE = 0.10  # of the launches; an operator with fewer does not explain them
 _COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id", "kind")
 _SUBMITS = (Call.LAUNCH, Call.ENQUEUE, Call.COPY)
 
@@ -62,49 +58,6 @@ def submitting(facts: Facts, thread_index: int, calls: Array) -> Spans:
     return Spans(outer.start[inside], outer.end[inside])
 
 
-def calls_by_operator(facts: Facts, launches: Array) -> list[tuple[str, int]]:
-    """Return the operators that submitted ``launches``, and how many calls; most first.
-
-    The innermost operator around a call counts. What no operator submitted is left out.
-    """
-    if not facts.trace.count("operators"):
-        return []
-    api_row = np.unique(facts.launches["api_row"].to_numpy()[launches])
-    api_row = api_row[api_row >= 0]
-    thread = facts.api["thread_index"].to_numpy()[api_row]
-    called = facts.api["start_ns"].to_numpy()[api_row]
-    name_ids = np.full(len(api_row), UNKNOWN, np.int64)
-    for place in np.unique(thread):
-        operators = on_thread(facts, int(place))
-        operators = operators[(operators["kind"] == OperatorKind.FRAMEWORK).to_numpy()]
-        of_thread = thread == place
-        inside = innermost(
-            operators["start_ns"].to_numpy(), operators["end_ns"].to_numpy(), called[of_thread]
-        )
-        names = np.append(operators["name_id"].to_numpy(), UNKNOWN)
-        name_ids[of_thread] = names[inside]
-    ids, counts = np.unique(name_ids[name_ids != UNKNOWN], return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    texts = facts.trace.names(ids[order])
-    return [(operator_text(str(t)), int(n)) for t, n in zip(texts, counts[order], strict=True)]
-
-
 def operator_text(name: str) -> str:
     """Shorten an operator's name; unlike a kernel's, its first part belongs to it."""
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
-
-
-def mostly_in(facts: Facts, launches: Array) -> tuple[str, tuple[Evidence, ...]]:
-    """Say which operators submitted ``launches``: the end of a title, and evidence.
-
-    Both are empty when the recording has no operators.
-    """
-    counted = calls_by_operator(facts, launches)
-    evidence = tuple(
-        Evidence(name=f"calls in {name}", value=count, unit="count")
-        for name, count in counted[:NAMED]
-    )
-    if not counted or counted[0][1] < MIN_TITLE_SHARE * sum(n for _, n in counted):
-        return "", evidence
-    name, count = counted[0]
-    return f"; most often in {name}, {count:,} call{'s' if count > 1 else ''}", evidence

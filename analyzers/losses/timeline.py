@@ -20,8 +20,10 @@ from analyzers.intervals import Array, by_key
 from analyzers.ledger.booking import DEVICE_GAP_MAX_NS
 from analyzers.ledger.host_timeline import DISPATCH_MAX_NS
 from analyzers.ledger.ledger import Detail, Ledger
+from analyzers.losses.culprits import Culprits, of_waits
 from analyzers.losses.evidence import gpus, largest_gaps
-from analyzers.words import time_text
+from analyzers.losses.tensor_reads import TensorReads, main_read, tensor_reads
+from analyzers.words import count_text, time_text
 from collectors.schema import CopyKind
 
 SEQUENCE_LAUNCHES = 8  # this many equal names in a row are no coincidence
@@ -156,6 +158,8 @@ class WaitLoss:
         count: Blocking calls concerned.
         functions: Their names, for a sentence.
         evidence: What to look at.
+        culprits: What the waits came with.
+        reads: Kinds of reads of tensors among them.
     """
 
     lost_ns: int
@@ -163,6 +167,25 @@ class WaitLoss:
     count: int
     functions: str
     evidence: tuple[Evidence, ...]
+    culprits: Culprits
+    reads: tuple[TensorReads, ...]
+
+    @property
+    def source(self) -> str:
+        """The same after a word that says "mostly" already."""
+        return self.words.replace(", mostly ", ", ", 1)
+
+    @property
+    def words(self) -> str:
+        """The end of a title: what made the program wait, and where; with a comma before."""
+        read = main_read(self.reads, self.lost_ns)
+        origin = self.culprits.origin
+        if read is None:
+            return f", {origin}" if origin else ""
+        operator = self.culprits.main(self.culprits.operators)
+        by = f", mostly by {read.kind.noun}" + (f" ({operator})" if operator else "")
+        elsewhere = origin.removeprefix(f"mostly in {operator}" if operator else "mostly ")
+        return by + (elsewhere if not elsewhere or elsewhere[0] == "," else f", {elsewhere}")
 
 
 def left_idle(loss: WaitLoss, ledger: Ledger, whom: str = "") -> str:
@@ -188,10 +211,13 @@ def wait_losses(facts: Facts, ledger: Ledger, pattern: WaitPattern) -> WaitLoss:
     lost_ns = int(segments["ns"].sum())
     refill = segments["detail"] == Detail.REFILL
     refill_ns = int(segments["ns"][refill].sum())
+    culprits, reads = of_waits(facts, ledger, segments), tensor_reads(facts, segments)
     evidence = (
         Evidence(name="calls affected", value=len(waits), unit="count"),
         Evidence(name="idle inside the calls", value=lost_ns - refill_ns, unit="ns"),
         Evidence(name="idle after the calls, before the next work", value=refill_ns, unit="ns"),
+        *_kinds_of_reads(reads),
+        *culprits.evidence(),
         *largest_gaps(facts, segments, "idle before"),
     )
     return WaitLoss(
@@ -200,6 +226,15 @@ def wait_losses(facts: Facts, ledger: Ledger, pattern: WaitPattern) -> WaitLoss:
         count=len(waits),
         functions=facts.call_names(waits),
         evidence=evidence,
+        culprits=culprits,
+        reads=reads,
+    )
+
+
+def _kinds_of_reads(reads: tuple[TensorReads, ...]) -> tuple[Evidence, ...]:
+    return tuple(
+        Evidence(name=f"{count_text(r.count, 'wait')} by {r.kind.noun}", value=r.ns, unit="ns")
+        for r in reads
     )
 
 

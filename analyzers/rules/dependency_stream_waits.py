@@ -23,6 +23,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.culprits import of_launches
 from analyzers.losses.evidence import gpus, largest_gaps
 from analyzers.words import count_text, time_text
 
@@ -37,18 +38,22 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     if not ledger.is_notable(lost_ns):
         return Clear()
     count = int(segments["launch"].nunique())
+    culprits = of_launches(facts, ledger, segments)
     return Finding(
         title=(
             f"{count_text(count, 'operation')} had been submitted but could not begin: the "
             f"{gpus(ledger)} idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}"
+            f"{culprits.words()}"
         ),
         row=Row.DEPENDENCY,
         lost_ns=lost_ns,
         confidence=Confidence.INFERRED,
         advice="Find what the stream waits for, and record that event earlier or drop the wait.",
         does_not_apply_when="it waits for another GPU or node; look at that one's recording.",
+        culprit=culprits.words().removeprefix(", "),
         evidence=(
             Evidence(name="operations affected", value=count, unit="count"),
+            *culprits.evidence(),
             *largest_gaps(facts, segments, "idle before"),
         ),
     )

@@ -3,7 +3,8 @@
 What it looks for:
     Idle time in which the submitting thread was outside CUDA for longer than dispatching takes:
     reading input, holding or waiting for locks, collecting garbage, running other code.
-    Operating-system calls, ranges and operators that cover the time are named. Time before a
+    Operating-system calls, ranges, operators, lines of Python and sampled functions that cover
+    the time are named. Time before a
     GPU's first and after its last operation is not counted.
 
 Why it is slow:
@@ -22,14 +23,13 @@ Shown by:
 
 from __future__ import annotations
 
-import numpy as np
-
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
-from analyzers.ledger.booking import UNUSED
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.culprits import Named
 from analyzers.losses.evidence import gpus, largest_gaps
-from analyzers.losses.host_activity import Named, host_activity, mostly
+from analyzers.losses.host_activity import host_activity, mostly
+from analyzers.losses.host_losses import HostPattern, host_losses
 from analyzers.words import count_text, share_text, time_text
 
 CAUSE = Cause.HOST
@@ -40,38 +40,52 @@ MIN_TITLE_SHARE = 0.10  # of the loss; what covers less of it does not explain i
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report idle time in which the host did something else."""
-    segments = ledger.of(Row.HOST)
-    segments = segments[~np.isin(segments["detail"], UNUSED)]
+    segments = host_losses(facts, ledger, HostPattern.OTHER)
     lost_ns = int(segments["ns"].sum())
     if not ledger.is_notable(lost_ns):
         return Clear()
-    calls, ranges, operators = host_activity(facts, segments)
+    activity = host_activity(facts, ledger, segments)
     gaps = int(segments["launch"].nunique())
-    largest = [*calls[:1], *ranges[:1], *operators[:1]]
     return Finding(
         title=(
             f"The {gpus(ledger)} idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, in "
             f"{count_text(gaps, 'place')} where the host was outside CUDA"
-            f"{_during(largest, lost_ns)}"
+            f"{_during(activity.largest, lost_ns)}"
         ),
         row=Row.HOST,
         lost_ns=lost_ns,
         confidence=Confidence.MEASURED,
-        advice=(
-            "Keep the submitting thread free: do that work elsewhere or ahead of time, for example "
-            "by running the input pipeline in worker processes."
-        ),
-        culprit=mostly(largest, lost_ns),
+        advice=_advice(activity.largest, lost_ns),
+        culprit=mostly(activity.largest, lost_ns),
         does_not_apply_when="the idle time lies between phases that you do not want to speed up.",
         evidence=(
-            *(Evidence(name=f"in {n}", value=float(ns), unit="ns") for n, ns in calls[:NAMED]),
-            *(
-                Evidence(name=f"in range {n}", value=float(ns), unit="ns")
-                for n, ns in ranges[:NAMED]
-            ),
-            *(Evidence(name=f"in {n}", value=float(ns), unit="ns") for n, ns in operators[:NAMED]),
+            *_in(activity.calls),
+            *_in(activity.ranges, "range "),
+            *_in(activity.operators),
+            *_in(activity.lines),
+            *_in(activity.functions),
             *largest_gaps(facts, segments, "idle before"),
         ),
+    )
+
+
+def _advice(named: Named, lost_ns: int) -> str:
+    """Say what to move off the thread, by name if something covers half of the loss."""
+    names = [name for name, ns in named if 2 * ns >= lost_ns]
+    if not names:
+        return (
+            "Keep the submitting thread free: do that work elsewhere or ahead of time, for example "
+            "by running the input pipeline in worker processes."
+        )
+    return (
+        f"Keep the submitting thread free of {names[-1]}: do that work in another thread or "
+        "process, ahead of time, or less often."
+    )
+
+
+def _in(named: Named, kind: str = "") -> tuple[Evidence, ...]:
+    return tuple(
+        Evidence(name=f"in {kind}{name}", value=float(ns), unit="ns") for name, ns in named[:NAMED]
     )
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.culprits import of_launches
 from analyzers.losses.evidence import gpus, largest_gaps
 from analyzers.losses.timeline import LaunchPattern, launch_losses
 from analyzers.words import count_text, time_text
@@ -45,12 +46,13 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     pause = float(np.median(pauses["waited_ns"]))
     how_many = "all" if in_graphs == len(pauses) else f"{in_graphs:,}"
     in_graphs_text = f", {how_many} of them inside CUDA graphs" if in_graphs else ""
+    culprits = of_launches(facts, ledger, segments)
     mostly_graphs = 2 * in_graphs > len(pauses)
     return Finding(
         title=(
             f"The {gpus(ledger)} paused {count_text(len(pauses), 'time')} between operations that "
             f"were already queued{in_graphs_text}: {time_text(pause)} each (median), "
-            f"{time_text(lost_ns)} in total, {ledger.share(lost_ns)}"
+            f"{time_text(lost_ns)} in total, {ledger.share(lost_ns)}{culprits.words()}"
         ),
         row=Row.LAUNCH,
         lost_ns=lost_ns,
@@ -65,6 +67,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             Evidence(name="pauses", value=len(pauses), unit="count"),
             Evidence(name="pauses inside CUDA graphs", value=in_graphs, unit="count"),
             Evidence(name="median pause", value=pause, unit="ns"),
+            *culprits.evidence(),
             *largest_gaps(facts, segments, "pause before"),
         ),
     )

@@ -22,9 +22,9 @@ Shown by:
 from __future__ import annotations
 
 from analyzers.facts.facts import Facts
-from analyzers.facts.operators import mostly_in
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.culprits import of_launches
 from analyzers.losses.evidence import gpus, largest_gaps
 from analyzers.losses.timeline import LaunchPattern, launch_losses
 from analyzers.words import count_text, time_text
@@ -41,21 +41,22 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         return Clear()
     # One call may have submitted several: all nodes of a CUDA graph.
     calls = facts.launches["api_row"].loc[segments["launch"]].nunique()
-    where, operators = mostly_in(facts, segments["launch"].to_numpy())
+    culprits = of_launches(facts, ledger, segments)
     return Finding(
         title=(
             f"The host submitted {count_text(calls, 'operation')} only after the "
             f"{gpus(ledger)} had run dry: {time_text(lost_ns)} of dispatching and launching, "
-            f"{ledger.share(lost_ns)}{where}"
+            f"{ledger.share(lost_ns)}{culprits.words()}"
         ),
         row=Row.LAUNCH,
         lost_ns=lost_ns,
         confidence=Confidence.MEASURED,
         advice="Submit work earlier, and move host work off the submitting thread.",
         does_not_apply_when="the program has so little work that it never fills the queue.",
+        culprit=culprits.origin,
         evidence=(
             Evidence(name="operations affected", value=calls, unit="count"),
-            *operators,
+            *culprits.evidence(),
             *largest_gaps(facts, segments, "launch of"),
         ),
     )

@@ -26,9 +26,9 @@ from __future__ import annotations
 import numpy as np
 
 from analyzers.facts.facts import Facts
-from analyzers.facts.operators import mostly_in
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.culprits import of_launches
 from analyzers.losses.evidence import gpus, largest_gaps
 from analyzers.losses.timeline import LaunchPattern, launch_losses
 from analyzers.words import count_text, time_text
@@ -47,12 +47,12 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     period = int(np.median(launches["period"]))
     idle = float(np.median(launches["waited_ns"]))
     belong = "belongs" if len(launches) == 1 else "belong"
-    where, operators = mostly_in(facts, segments["launch"].to_numpy())
+    culprits = of_launches(facts, ledger, segments)
     return Finding(
         title=(
             f"{count_text(len(launches), 'launch')} {belong} to a sequence of about {period:,} "
             f"kernels that repeats, each launched on its own while the {gpus(ledger)} idled for "
-            f"{time_text(idle)} (median): {ledger.share(lost_ns)}{where}"
+            f"{time_text(idle)} (median): {ledger.share(lost_ns)}{culprits.words()}"
         ),
         row=Row.LAUNCH,
         lost_ns=lost_ns,
@@ -61,11 +61,12 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         does_not_apply_when=(
             "shapes or control flow change between repetitions, or a synchronisation sits inside."
         ),
+        culprit=culprits.origin,
         evidence=(
             Evidence(name="launches affected", value=len(launches), unit="count"),
             Evidence(name="kernels in one repetition", value=period, unit="count"),
             Evidence(name="median idle time for the launch", value=idle, unit="ns"),
-            *operators,
+            *culprits.evidence(),
             *largest_gaps(facts, segments, "launch of"),
         ),
     )

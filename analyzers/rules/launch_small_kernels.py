@@ -24,9 +24,9 @@ from __future__ import annotations
 import numpy as np
 
 from analyzers.facts.facts import Facts
-from analyzers.facts.operators import mostly_in
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.culprits import of_launches
 from analyzers.losses.evidence import gpus, largest_gaps
 from analyzers.losses.timeline import LaunchPattern, launch_losses
 from analyzers.words import count_text, time_text
@@ -44,14 +44,14 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     launches = segments.drop_duplicates("launch")
     duration = float(np.median(facts.duration_ns[launches["launch"]]))
     idle = float(np.median(launches["waited_ns"]))
-    where, operators = mostly_in(facts, segments["launch"].to_numpy())
+    culprits = of_launches(facts, ledger, segments)
     return Finding(
         title=(
             f"{count_text(len(launches), 'launch')} ran for less time than the {gpus(ledger)} "
             "had been idle "
             f"before {'it' if len(launches) == 1 else 'them'}: median {time_text(duration)} of "
             f"work after {time_text(idle)} of waiting for the launch, "
-            f"{ledger.share(lost_ns)}{where}"
+            f"{ledger.share(lost_ns)}{culprits.words()}"
         ),
         row=Row.LAUNCH,
         lost_ns=lost_ns,
@@ -61,11 +61,12 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             "CUDA graph."
         ),
         does_not_apply_when="the window is dominated by warm-up; choose a later iteration then.",
+        culprit=culprits.origin,
         evidence=(
             Evidence(name="launches affected", value=len(launches), unit="count"),
             Evidence(name="median duration", value=duration, unit="ns"),
             Evidence(name="median idle time for the launch", value=idle, unit="ns"),
-            *operators,
+            *culprits.evidence(),
             *largest_gaps(facts, segments, "launch of"),
         ),
     )

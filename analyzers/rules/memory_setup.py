@@ -24,6 +24,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.culprits import of_host
 from analyzers.losses.evidence import gpus, largest_gaps
 from analyzers.losses.host_activity import calls_during, mostly
 from analyzers.words import count_text, time_text
@@ -42,7 +43,10 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     gaps = int(segments["launch"].nunique())
     places = count_text(gaps, "place")
     calls = calls_during(facts, segments)
-    culprit = mostly(calls[:1], lost_ns, "in")
+    around = of_host(facts, ledger, segments)
+    culprit = "".join(
+        (mostly(calls[:1], lost_ns, "in"), around.words("").replace("mostly in", "mostly for"))
+    ).removeprefix(", ")
     return Finding(
         title=(
             f"The {gpus(ledger)} idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, while "
@@ -57,6 +61,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         culprit=culprit,
         evidence=(
             *(Evidence(name=f"in {n}", value=float(ns), unit="ns") for n, ns in calls[:NAMED]),
+            *around.evidence(),
             Evidence(name="places", value=gaps, unit="count"),
             *largest_gaps(facts, segments, "idle before"),
         ),

@@ -24,6 +24,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.tensor_reads import read_advice
 from analyzers.losses.timeline import WaitPattern, left_idle, wait_losses
 from analyzers.words import count_text
 
@@ -39,12 +40,16 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return Finding(
         title=(
             f"{count_text(loss.count, 'copy')} with {loss.functions} kept the host waiting and "
-            f"{left_idle(loss, ledger)}"
+            f"{left_idle(loss, ledger)}{loss.words}"
         ),
         row=Row.SYNC,
         lost_ns=loss.lost_ns,
         confidence=Confidence.MEASURED,
-        advice="Copy asynchronously from pinned memory, on a stream of its own.",
+        advice=read_advice(
+            loss.reads,
+            loss.lost_ns,
+            "Copy asynchronously from pinned memory, on a stream of its own.",
+        ),
         does_not_apply_when="the copy happens once, or the host needs the data immediately.",
         evidence=loss.evidence,
     )

@@ -24,6 +24,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.tensor_reads import read_advice
 from analyzers.losses.timeline import WaitPattern, left_idle, wait_losses
 from analyzers.words import count_text
 
@@ -37,12 +38,19 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     if not ledger.is_notable(loss.lost_ns):
         return Clear()
     return Finding(
-        title=f"{count_text(loss.count, 'wait')} in {loss.functions} {left_idle(loss, ledger)}",
+        title=(
+            f"{count_text(loss.count, 'wait')} in {loss.functions} {left_idle(loss, ledger)}"
+            f"{loss.words}"
+        ),
         row=Row.SYNC,
         lost_ns=loss.lost_ns,
         confidence=Confidence.MEASURED,
-        advice="Remove the synchronise call, or wait later, when the result is needed.",
+        advice=read_advice(
+            loss.reads,
+            loss.lost_ns,
+            "Remove the synchronise call, or wait later, when the result is needed.",
+        ),
         does_not_apply_when="the host must see the result before it can decide what to run next.",
-        culprit=f"mostly after {count_text(loss.count, 'call')} to {loss.functions}",
+        culprit=f"mostly after {count_text(loss.count, 'call')} to {loss.functions}{loss.source}",
         evidence=loss.evidence,
     )

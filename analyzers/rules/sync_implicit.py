@@ -40,7 +40,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return Finding(
         title=(
             f"{count_text(loss.count, 'call')} to {loss.functions} waited for the "
-            f"{gpus(ledger)} and {left_idle(loss, ledger, it)}"
+            f"{gpus(ledger)} and {left_idle(loss, ledger, it)}{loss.words}"
         ),
         row=Row.SYNC,
         lost_ns=loss.lost_ns,

@@ -24,6 +24,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.tensor_reads import read_advice
 from analyzers.losses.timeline import WaitPattern, left_idle, wait_losses
 from analyzers.words import count_text
 
@@ -39,12 +40,17 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return Finding(
         title=(
             f"{count_text(loss.count, 'read-back')} of a few bytes ({loss.functions}) "
-            f"{left_idle(loss, ledger)}"
+            f"{left_idle(loss, ledger)}{loss.words}"
         ),
         row=Row.SYNC,
         lost_ns=loss.lost_ns,
         confidence=Confidence.MEASURED,
-        advice="Keep the value on the GPU, and read it back once in a while instead of every step.",
+        advice=read_advice(
+            loss.reads,
+            loss.lost_ns,
+            "Keep the value on the GPU, and read it back once in a while instead of every step.",
+        ),
+        culprit=f"mostly after {count_text(loss.count, 'read-back')} of a few bytes{loss.source}",
         does_not_apply_when="the value decides what runs next.",
         evidence=loss.evidence,
     )

@@ -1,0 +1,137 @@
+"""What was around a moment of a thread: operators, ranges and lines of Python.
+
+Operators come from the torch profiler, or from ranges that PyTorch wrote with ``emit_nvtx``, which
+are called like operators. Of Python frames only those are kept that a user can change.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyzers.facts.facts import UNKNOWN, Facts
+from analyzers.facts.nesting import innermost
+from analyzers.facts.python_frames import Owner, frame_owners
+from analyzers.facts.trace_table import trace_table
+from analyzers.intervals import Array, Spans, by_key
+from collectors.schema import OperatorKind
+
+_COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id")
+_OPERATOR = re.compile(r"^(?:aten|autograd|c10d?|nccl|prims|quantized|torch\w*)::\w")
+_PRINTS = r"^torch[/\\]_tensor_str\.py\("
+_DETAILS = re.compile(r", ?(?:op_id|seq|sizes|input_op_ids) ?=.*", re.DOTALL)
+
+
+@dataclass(frozen=True, eq=False)
+class NamedSpans:
+    """Intervals of threads with names.
+
+    Attributes:
+        spans: Begins and ends, in any order.
+        thread: Place in ``Facts.thread_keys`` of each.
+        name: Place in ``texts`` of each one's name.
+        texts: The names.
+    """
+
+    spans: Spans
+    thread: Array
+    name: Array
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    def of_names(self, pattern: str) -> NamedSpans:
+        """Return those whose name has ``pattern``, a regular expression, somewhere."""
+        expression = re.compile(pattern)
+        chosen = np.array([expression.search(t) is not None for t in self.texts], dtype=bool)
+        return self.where(chosen[self.name]) if len(self) else self
+
+    def where(self, mask: Array) -> NamedSpans:
+        """Return those for which ``mask`` is true."""
+        spans = Spans(self.spans.start[mask], self.spans.end[mask])
+        return NamedSpans(spans, self.thread[mask], self.name[mask], self.texts)
+
+    def on_thread(self, thread: int) -> NamedSpans:
+        """Return those of one thread, by its place in ``Facts.thread_keys``."""
+        return self.where(self.thread == thread)
+
+    def around(self, threads: Array, moments: Array) -> Array:
+        """Return the row of the innermost interval around each moment of its thread, else -1."""
+        rows = np.full(len(moments), UNKNOWN, np.int64)
+        if not len(self):
+            return rows
+        own = dict(by_key(self.thread, np.arange(len(self))))
+        for thread, asking in by_key(threads, np.arange(len(moments))):
+            here = own.get(thread)
+            if here is None:
+                continue
+            inside = innermost(self.spans.start[here], self.spans.end[here], moments[asking])
+            rows[asking] = np.where(inside >= 0, here[inside], UNKNOWN)
+        return rows
+
+    def names_around(self, threads: Array, moments: Array) -> Array:
+        """Return the same as places in ``texts``."""
+        rows = self.around(threads, moments)
+        return np.where(rows >= 0, self.name[rows], UNKNOWN) if len(self) else rows
+
+
+@functools.lru_cache(maxsize=2)
+def operators_of(facts: Facts) -> NamedSpans:
+    """Return the operators of the framework, without Python's functions."""
+    return _operators_and_ranges(facts)[0]
+
+
+@functools.lru_cache(maxsize=2)
+def ranges_of(facts: Facts) -> NamedSpans:
+    """Return what the program, or a library on its behalf, marked as ranges."""
+    return _operators_and_ranges(facts)[1]
+
+
+@functools.lru_cache(maxsize=2)
+def frames_of(facts: Facts) -> tuple[NamedSpans, NamedSpans, NamedSpans]:
+    """Return the functions on Python's stacks: the user's, libraries', and PyTorch's that print."""
+    rows = trace_table(facts.trace, "operators", (*_COLUMNS, "kind"))
+    rows = rows[(rows["kind"] == OperatorKind.PYTHON).to_numpy()]
+    every = _named(facts, rows, lambda name: name)
+    owner = frame_owners(np.array(every.texts, dtype=object))
+    of_row = owner[every.name] if len(every) else every.name
+    return (
+        every.where(of_row == Owner.USER),
+        every.where(of_row == Owner.LIBRARY),
+        every.of_names(_PRINTS),
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _operators_and_ranges(facts: Facts) -> tuple[NamedSpans, NamedSpans]:
+    rows = trace_table(facts.trace, "operators", (*_COLUMNS, "kind"))
+    rows = rows[(rows["kind"] == OperatorKind.FRAMEWORK).to_numpy()]
+    marked = facts.ranges
+    names, codes = np.unique(marked["name_id"].to_numpy(), return_inverse=True)
+    called_so = np.array(
+        [_OPERATOR.match(str(n)) is not None for n in facts.trace.names(names)], dtype=bool
+    )
+    is_operator = called_so[codes] if len(marked) else np.zeros(0, dtype=bool)
+    both = pd.concat([rows[list(_COLUMNS)], marked.loc[is_operator, list(_COLUMNS)]])
+    return (
+        _named(facts, both, lambda name: _DETAILS.sub("", name)),
+        _named(facts, marked[~is_operator], lambda name: name),
+    )
+
+
+def _named(facts: Facts, rows: pd.DataFrame, shorten: Callable[[str], str]) -> NamedSpans:
+    """Return the rows of threads that made calls, under their names in short."""
+    thread = pd.Index(facts.thread_keys).get_indexer(pd.Index(rows["thread_key"]))
+    rows, thread = rows[thread >= 0], thread[thread >= 0]
+    ids, codes = np.unique(rows["name_id"].to_numpy(), return_inverse=True)
+    texts = [shorten(str(n)) for n in facts.trace.names(ids)]
+    short, unique = pd.factorize(np.array(texts, dtype=object))
+    name = short[codes] if len(rows) else np.empty(0, np.int64)
+    spans = Spans(rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy())
+    return NamedSpans(spans, thread, name, tuple(unique))
