@@ -168,7 +168,12 @@ def test_a_recording_that_says_why_pages_moved_is_believed(tmp_path, cause, name
     # Neither has an API call, and the program prefetches now and then.
     trace = make_trace(
         tmp_path,
-        kernels={"start_us": [0, 1_100], "duration_us": 1_000, "correlation_id": [1, 2]},
+        kernels={
+            "start_us": [0, 1_100],
+            "duration_us": 1_000,
+            "name": ["first", "second"],
+            "correlation_id": [1, 2],
+        },
         copies={
             "start_us": 100 * np.arange(10),
             "duration_us": 80,

@@ -17,6 +17,7 @@ import pandas as pd
 from analyzers.cuda_names import Call, classify, is_communication
 from analyzers.facts.counters import COUNTER_TABLES, Counters
 from analyzers.facts.impossible import NOTHING_IMPOSSIBLE, Impossible, without_impossible
+from analyzers.facts.prefetches import calls_of_prefetches
 from analyzers.facts.trace_table import trace_columns, trace_table
 from analyzers.intervals import Array
 from collectors.schema import DEVICE_TABLES, NOT_RECORDED, CopyKind, MemoryKind
@@ -255,18 +256,17 @@ def build_facts(trace: Trace) -> Facts:
         if trace.count(table)
     ]
     launches = pd.concat(parts, ignore_index=True) if parts else _no_launches()
-    launches["api_row"] = _matching_calls(
-        launches,
-        trace,
-        np.searchsorted(process_keys, thread_process),
-        api["thread_index"].to_numpy(),
-    )
+    owner, names = np.searchsorted(process_keys, thread_process), trace.names(functions)
+    thread = api["thread_index"].to_numpy()
+    launches["api_row"] = _matching_calls(launches, trace, owner, thread)
     launches = launches.sort_values("start_ns", kind="stable", ignore_index=True)
     launches = launches.drop(columns="correlation_id")
-    names = trace.names(functions)
     calls = np.array([classify(n) for n in names], dtype=np.int8)
     of_graphs = np.array(["Graph" in str(name) for name in names], dtype=bool)
     launches, impossible = without_impossible(launches, api, of_graphs[api["name"].to_numpy()])
+    copies = launches["kind"].to_numpy() == COPY
+    asks = np.array(["MemPrefetch" in str(name) for name in names], bool)[api["name"].to_numpy()]
+    launches.loc[copies, "api_row"] = calls_of_prefetches(launches[copies], trace, api, asks, owner)
     return Facts(trace, devices, launches, api, process_keys, thread_keys, names, calls, impossible)
 
 

@@ -16,8 +16,7 @@ from analyzers.facts.facts import Facts
 from analyzers.finding import Row
 from analyzers.intervals import Spans, empty, intersect, subtract, union
 from analyzers.ledger.ledger import Ledger, spans_of
-from analyzers.losses.transfers import TransferLoss, ran_in, transfers
-from collectors.schema import CopyKind, MigrationCause
+from analyzers.losses.page_service import claims_pages, page_service
 
 NOTABLE_KERNEL_SHARE = 0.05  # of the time in use; an estimate inside kernels must be worth a look
 SATURATED_PCT = 80.0  # of the peak; where Nsight Compute, too, begins to speak of high throughput
@@ -33,43 +32,10 @@ def is_notable(ledger: Ledger, lost_ns: int) -> bool:
 
 
 @functools.lru_cache(maxsize=2)
-def migrating(facts: Facts, ledger: Ledger) -> TransferLoss:
-    """Return the kernel time in which pages came to the GPU that kernels touched.
-
-    Where the recording does not say why pages moved, those count that no API call asked for.
-    """
-    moves = transfers(facts, ledger)
-    if says_why(facts):
-        faulted = (moves["migration_cause"] == MigrationCause.PAGE_FAULT).to_numpy()
-    else:
-        faulted = facts.launches["api_row"].to_numpy()[moves.index] < 0
-    to_device = (moves["kind"] == CopyKind.MANAGED_HOST_TO_DEVICE).to_numpy()
-    return ran_in(spans_of(ledger, Row.KERNEL), moves[to_device & faulted])
-
-
-def says_why(facts: Facts) -> bool:
-    """Tell whether the recording knows why pages of unified memory moved."""
-    causes = facts.trace.columns("copies", ["migration_cause"])["migration_cause"]
-    return bool((causes > MigrationCause.UNKNOWN).any())
-
-
-def prefetches(facts: Facts) -> bool:
-    """Tell whether the program asks for pages and nothing tells which migrations that made."""
-    asks = any("MemPrefetch" in str(name) for name in facts.functions)
-    return asks and not says_why(facts)
-
-
-def claims_migrations(facts: Facts, ledger: Ledger) -> bool:
-    """Tell whether time with migrations is reported, and so is nobody else's."""
-    return ledger.is_notable(migrating(facts, ledger).ns) and not prefetches(facts)
-
-
-@functools.lru_cache(maxsize=2)
 def saturated(facts: Facts, ledger: Ledger) -> dict[int, Spans]:
     """Return the kernel time at the limit of device memory, by device; without unsampled ones."""
     samples = traffic(facts)
     kernel = spans_of(ledger, Row.KERNEL)
-    waiting = migrating(facts, ledger)
     result = {}
     for key in kernel:
         of_device = samples[samples["gpu"] == _number(samples, facts, key)]
@@ -78,8 +44,8 @@ def saturated(facts: Facts, ledger: Ledger) -> dict[int, Spans]:
         result[key] = intersect(
             subtract(kernel[key], _examined(facts, ledger, key)), _at_limit(of_device)
         )
-        if claims_migrations(facts, ledger):
-            result[key] = subtract(result[key], waiting.spans[key])
+        if claims_pages(facts, ledger):
+            result[key] = subtract(result[key], page_service(facts, ledger).spans[key])
     return result
 
 
@@ -104,8 +70,8 @@ def highest_pct(facts: Facts, ledger: Ledger) -> float:
 def held_by_memory(facts: Facts, ledger: Ledger, key: int) -> Spans:
     """Return the kernel time of a device that findings about memory claim."""
     claims = []
-    if claims_migrations(facts, ledger):
-        claims.append(migrating(facts, ledger).spans[key])
+    if claims_pages(facts, ledger):
+        claims.append(page_service(facts, ledger).spans[key])
     at_limit = saturated(facts, ledger)
     if key in at_limit and is_notable(ledger, sum(s.total for s in at_limit.values())):
         claims.append(at_limit[key])

@@ -1,17 +1,21 @@
-"""Kernels that wait for unified memory to arrive.
+"""Kernels that wait for pages of unified memory.
 
 What it looks for:
-    Migrations of managed memory to the GPU at the same time as a kernel, caused by page faults; or,
-    where the recording does not say why pages moved, those that no API call is known to have asked
-    for. Pages that go back to the host make no kernel wait.
+    Migrations of managed memory to the GPU while a kernel runs that the program did not ask for:
+    answers to page faults, and what the driver brings along with them. The short pauses between
+    them count, in which the driver works on the next faults, and groups of faults where they were
+    recorded. Where the same kernel also ran with its pages there, the difference counts instead.
+    Pages that go back to the host make no kernel wait, unless they make room.
 
 Why it is slow:
     Each fault stops the warps that touched the page until it has come over the link, in pieces of
-    64 KiB to 2 MiB.
+    4 KiB to 1 MiB; answering a fault takes longer than moving the page.
 
 What to try:
-    Prefetch with ``cudaMemPrefetchAsync`` before the kernel, advise with ``cudaMemAdvise``, or
-    use explicit copies.
+    Call ``cudaMemPrefetchAsync`` before the kernel, as soon as the host has written the data, or
+    use explicit copies. ``cudaMemAdvise`` with ``cudaMemAdviseSetReadMostly`` keeps a copy on both
+    sides of what nobody writes. Where the data does not fit into the GPU's memory, work on parts
+    that do.
 
 When it does not apply:
     When the pages were prefetched: a recording does not always say so, and then this rule gives
@@ -27,40 +31,137 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.evidence import gpus
-from analyzers.losses.kernel_memory import migrating, prefetches
+from analyzers.losses.page_service import PageService, page_service, unclear_ns
+from analyzers.losses.parallelism import largest_kernels, main_kernel
 from analyzers.losses.transfers import copy_evidence
 from analyzers.words import count_text, size_text, time_text
 
 CAUSE = Cause.BANDWIDTH
 NEEDS = ("copies", "kernels")
+ROUND_TRIP_SHARE = 0.5  # of what comes; from here on the host is said to take it back each time
+GAIN_OF_COPIES = (
+    "the migrations alone, or with the short pauses between them, less {copy} for the same pages "
+    "as whole copies at {rate}/s as far as nothing else hides those"
+)
+GAIN_OF_RESIDENT = (
+    "what launches took longer than others that found their pages on the GPU, less {copy} for the "
+    "pages as whole copies at {rate}/s as far as nothing else hides those"
+)
+GAIN_OF_PARTS = (
+    "at most the migrations with the short pauses between them, less {copy} at {rate}/s for the "
+    "pages that stayed; how many came twice is not recorded"
+)
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
-    """Report kernel time during which pages were moving to the GPU."""
-    loss = migrating(facts, ledger)
-    if not ledger.is_notable(loss.ns):
-        return Clear()
-    if prefetches(facts):
-        return Skipped(
-            "the program prefetches unified memory, and the recording does not say which "
-            "migrations were prefetches and which were page faults"
-        )
+    """Report kernel time during which pages were on their way to the GPU."""
+    service = page_service(facts, ledger)
+    if not ledger.is_notable(service.ns):
+        return _unclear(facts, ledger)
+    least, most = service.gain_ns
     return Finding(
-        title=(
-            f"{count_text(len(loss.operations), 'migration')} of unified memory "
-            f"({size_text(loss.size_bytes)}) moved to the {gpus(ledger)} during kernels, which may "
-            f"have waited for the pages: {time_text(loss.ns)}, {ledger.share(loss.ns)}"
-        ),
+        title=_title(facts, ledger, service),
         row=Row.KERNEL,
-        lost_ns=loss.ns,
+        lost_ns=most,
         confidence=Confidence.INFERRED,
-        advice="Prefetch the memory before the kernel that needs it, or copy it explicitly.",
+        advice=_advice(facts, service),
         does_not_apply_when=(
-            "the migrations are prefetches, or the kernel touches only a small part of the data."
+            "the kernels touch only a small part of the data."
+            if service.causes_are_known
+            else "the migrations are prefetches, or kernels touch only a small part of the data."
         ),
-        evidence=(
-            Evidence(name="bytes migrated during kernels", value=loss.size_bytes, unit="bytes"),
-            *copy_evidence(loss, "time alongside a kernel"),
+        evidence=_evidence(facts, service),
+        low_ns=least,
+        high_ns=most,
+        formula=_formula(service),
+    )
+
+
+def _unclear(facts: Facts, ledger: Ledger) -> Outcome:
+    """Say why nothing is known of migrations that may be the program's own, where they matter."""
+    if not ledger.is_notable(unclear_ns(facts, ledger)):
+        return Clear()
+    return Skipped(
+        "the program prefetches unified memory, and the recording does not say which "
+        "migrations were prefetches and which were page faults; record with "
+        "`nsys profile --cuda-um-gpu-page-faults=true`"
+    )
+
+
+def _title(facts: Facts, ledger: Ledger, service: PageService) -> str:
+    name = main_kernel(facts, service.kernels)
+    launches = service.kernels["launch"].to_numpy()
+    took = time_text(int(facts.duration_ns[launches].sum()))
+    what = f"{count_text(len(service.arrivals.operations), 'migration')} "
+    what += f"({size_text(service.arrivals.size_bytes)}) came meanwhile"
+    who = f"`{name}`" if name else "Kernels"
+    sentence = (
+        f"{who} {'waited' if service.is_measured else 'may have waited'} "
+        f"for pages of unified memory for {time_text(service.ns)} of the {took} that "
+        f"{count_text(len(launches), 'launch')} took, {ledger.share(service.ns)}: {what}"
+    )
+    if service.is_thrashing:
+        sentence += (
+            f", and {size_text(service.evicted_bytes)} had to leave for them: the data does not "
+            "fit into the GPU's memory"
+        )
+    if service.is_measured:
+        usual = time_text(service.resident_ns)
+        sentence += f"; {'it takes' if name else 'the slowest takes'} {usual} with its pages there"
+    return sentence
+
+
+def _advice(facts: Facts, service: PageService) -> str:
+    name = main_kernel(facts, service.kernels)
+    kernel = f"`{name}` touches" if name else "the kernels touch"
+    if service.is_thrashing:
+        return (
+            "Work through the data in parts that fit into the GPU's memory, and prefetch the next "
+            "part while one is computed; leave what is read once on the host (cudaMemAdvise with "
+            "cudaMemAdviseSetPreferredLocation for the CPU and cudaMemAdviseSetAccessedBy for the "
+            "GPU). Prefetching everything only drives other pages out."
+        )
+    size = size_text(service.arrivals.size_bytes)
+    rate = f"{size_text(service.bytes_per_ns * 1e9)}/s"
+    advice = (
+        f"Call cudaMemPrefetchAsync for the {size} that {kernel}, before the launch and as soon "
+        f"as the host has written them: as whole copies they take {time_text(service.copy_ns)} at "
+        f"{rate}, and kernels no longer stop for them."
+        if service.copy_ns
+        else f"Call cudaMemPrefetchAsync for the memory that {kernel}, before the first launch."
+    )
+    if service.program_prefetches:
+        advice += (
+            " The program prefetches already: these pages were not among what it asked for, or "
+            "had left the GPU again."
+        )
+    back = service.taken_back_bytes
+    if len(service.kernels) > 1 and back >= ROUND_TRIP_SHARE * service.arrivals.size_bytes > 0:
+        advice += (
+            f" The host takes {size_text(back)} back between launches: keep that work on the GPU, "
+            "or let both sides have a copy of what nobody writes (cudaMemAdviseSetReadMostly)."
+        )
+    return advice
+
+
+def _formula(service: PageService) -> str:
+    text = GAIN_OF_RESIDENT if service.is_measured else GAIN_OF_COPIES
+    text = GAIN_OF_PARTS if service.is_thrashing else text
+    rate = size_text(service.bytes_per_ns * 1e9)
+    return text.format(copy=time_text(service.copy_ns), rate=rate)
+
+
+def _evidence(facts: Facts, service: PageService) -> tuple[Evidence, ...]:
+    moved = [
+        ("bytes migrated during kernels", service.arrivals.size_bytes),
+        ("bytes that left for them", service.evicted_bytes),
+        ("bytes that the host took back during kernels", service.returned_bytes),
+    ]
+    return (
+        *(Evidence(name=n, value=v, unit="bytes") for n, v in moved if v),
+        Evidence(
+            name="time in which pages moved during kernels", value=service.moving_ns, unit="ns"
         ),
+        *largest_kernels(facts, service.kernels, "pages awaited in"),
+        *copy_evidence(service.arrivals, "time alongside a kernel")[:1],
     )
