@@ -20,6 +20,7 @@ MEMORY = (
 )
 DRAM = (f"gpu__dram_throughput{PEAK}", f"dram__throughput{PEAK}")
 L2 = (f"lts__throughput{PEAK}",)
+L1 = (f"l1tex__throughput{ACTIVE}",)
 # The stages of L1 that move data; taking instructions in is what the multiprocessor does.
 L1_STAGES = tuple(
     f"l1tex__{stage}{PEAK}"
@@ -28,6 +29,53 @@ L1_STAGES = tuple(
         *("m_xbar2l1tex_read_sectors", "m_l1tex2xbar_req_cycles_active"),
     )
 )
+# What the throughput of the multiprocessors is made of (``breakdown:sm__throughput``), by what
+# follows ``sm__`` and stands before the end of the name, and what a reader calls it.
+PIPE_WORDS = {
+    **dict.fromkeys(("inst_executed", "issue_active", "inst_issued"), "instruction issue"),
+    **dict.fromkeys(("pipe_alu", "inst_executed_pipe_alu"), "integer and logic pipe (ALU)"),
+    **dict.fromkeys(("pipe_fma", "pipe_fmaheavy", "inst_executed_pipe_fma"), "FMA pipe"),
+    **dict.fromkeys(("pipe_fp64", "inst_executed_pipe_fp64", "pipe_shared"), "64-bit pipe"),
+    **dict.fromkeys(("inst_executed_pipe_fp16", "pipe_fma_type_fp16"), "16-bit pipe"),
+    **dict.fromkeys(("pipe_tensor", "inst_executed_pipe_tensor"), "tensor pipe"),
+    **dict.fromkeys(
+        ("inst_executed_pipe_xu", "pipe_xu"), "special-function and conversion pipe (XU)"
+    ),
+    "inst_executed_pipe_uniform": "uniform pipe",
+    "inst_executed_pipe_adu": "address-divergence unit (ADU)",
+    "inst_executed_pipe_cbu": "control-flow unit (CBU)",
+    "inst_executed_pipe_cbu_pred_on_any": "control-flow unit (CBU)",
+}
+LOAD_STORE_WORDS = {
+    "inst_executed_pipe_lsu": "load/store pipe (LSU)",
+    "inst_executed_pipe_tex": "texture pipe",
+    **dict.fromkeys(
+        ("mio_inst_issued", "mio2rf_writeback_active", "mio_pq_read", "mio_pq_write"),
+        "memory-instruction queue (MIO)",
+    ),
+}
+# The same pipe, seen from L1: it takes an instruction in, and writes what it loaded back.
+LOAD_STORE_STAGES = tuple(
+    f"l1tex__{stage}{PEAK}"
+    for stage in ("lsuin_requests", "lsu_writeback_active", "tex_writeback_active")
+)
+SCHEDULERS = 4  # of a multiprocessor, each of which issues an instruction per cycle
+ISSUED_PER_CYCLE = (
+    "sm__inst_issued.avg.per_cycle_elapsed",
+    "sm__inst_executed.avg.per_cycle_elapsed",
+)
+ISSUE_PCT = (f"smsp__issue_active{ACTIVE}",)
+ATOMIC_OPS = ("atom", "red")
+ATOMIC_SECTORS = "lts__t_sectors_op_{}.sum"
+ATOMIC_UNIT_MAX = "lts__d_atomic_input_cycles_active.max.pct_of_peak_sustained_elapsed"
+L2_CLOCK = ("lts__cycles_elapsed.avg.per_second",)
+DURATION = ("gpu__time_duration.sum", "gpu__time_duration.avg")
+_STALL = "smsp__average_warps_issue_stalled_{}_per_issue_active.ratio"
+MEMORY_STALLS = tuple(
+    _STALL.format(reason)
+    for reason in ("long_scoreboard", "lg_throttle", "drain", "membar", "mio_throttle")
+)
+WARP_LATENCY = ("smsp__average_warp_latency_per_inst_issued.ratio",)
 ACTIVE_LANES = ("smsp__thread_inst_executed_per_inst_executed.ratio",)
 LIVE_LANES = ("smsp__thread_inst_executed_pred_on_per_inst_executed.ratio",)
 UNIFORM_PCT = ("smsp__sass_average_branch_targets_threads_uniform.pct",)
@@ -95,13 +143,15 @@ class Part(enum.IntEnum):
     DRAM = 3
     L2 = 4
     L1 = 5
-    SMALL_GRID = 6
-    TAIL = 7
-    IMBALANCE = 8
-    FP64 = 9
-    TENSOR = 10
-    OCCUPANCY = 11
-    LATENCY = 12
+    LOAD_STORE = 6
+    ATOMICS = 7
+    SMALL_GRID = 8
+    TAIL = 9
+    IMBALANCE = 10
+    FP64 = 11
+    TENSOR = 12
+    OCCUPANCY = 13
+    LATENCY = 14
 
 
 ROW_OF_PART = {
@@ -109,5 +159,6 @@ ROW_OF_PART = {
     **dict.fromkeys(
         (Part.UNCOALESCED, Part.BANK_CONFLICTS, Part.DRAM, Part.L2, Part.L1), Row.BANDWIDTH
     ),
+    **dict.fromkeys((Part.LOAD_STORE, Part.ATOMICS), Row.BANDWIDTH),
 }
 """The ledger row that a part splits off; the others stay inside the row ``kernel``."""

@@ -61,6 +61,16 @@ SHORT = {
     "fma": f"sm__pipe_fma_cycles_active{PEAK}",
     "fused": "smsp__sass_thread_inst_executed_op_ffma_pred_on.sum",
     "added": "smsp__sass_thread_inst_executed_op_fadd_pred_on.sum",
+    "loads": f"sm__inst_executed_pipe_lsu{PEAK}",
+    "loads_l1": f"l1tex__lsuin_requests{PEAK}",
+    "issue": f"sm__issue_active{PEAK}",
+    "l1_cache": "l1tex__throughput.avg.pct_of_peak_sustained_active",
+    "load_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum",
+    "store_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_st.sum",
+    "atomic_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_red.sum",
+    "atomic_sectors": "l1tex__t_sectors_pipe_lsu_mem_global_op_red.sum",
+    "l2_clock": "lts__cycles_elapsed.avg.per_second",
+    "atomic_unit": "lts__d_atomic_input_cycles_active.max.pct_of_peak_sustained_elapsed",
     "stalled": "smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio",
 }
 
@@ -133,6 +143,34 @@ def l2_bound() -> Path:
 def l1_bound() -> Path:
     """A data stage of L1 at its limit."""
     return written("l1_bound", launch("naive_gemm(float *)", compute=12, memory=97, l1=97))
+
+
+def load_store_bound() -> Path:
+    """A naive matrix product: the load/store pipe at 83 %, multiply-adds at 21 %."""
+    loads = {
+        "compute": 83,
+        "memory": 83,
+        "loads": 83,
+        "loads_l1": 83,
+        "l1": 42,
+        "l2": 12,
+    }
+    return written("load_store_bound", launch("matmul(float *)", fma=21, issue=24, dram=3, **loads))
+
+
+def atomics_on_one_address() -> Path:
+    """Each of a million threads adds to one counter: 31,250 warps, a whole millisecond at 1 GHz."""
+    waits = {"compute": 4, "memory": 9, "l2": 9, "l1": 2, "dram": 5, "stalled": 9.5, "fma": 1}
+    requests = {"load_requests": 31_250, "store_requests": 0, "atomic_requests": 31_250}
+    counted = {"atomic_sectors": 31_250, "l2_clock": 1e9}
+    return written("atomics_one", launch("count(int *)", **waits, **requests, **counted))
+
+
+def blocks_of_one_thread() -> Path:
+    """One thread a block, and nobody counted lanes."""
+    lanes = (SHORT["active"], SHORT["live"], SHORT["uniform"])
+    block = launch("one(float *)", block=(1, 1, 1), without=lanes, compute=25, memory=62, l2=62)
+    return written("blocks_of_one_thread", block)
 
 
 def few_blocks() -> Path:

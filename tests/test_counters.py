@@ -98,6 +98,9 @@ def test_launches_of_several_processes_are_accounted_apart(tmp_path):
         ("dram_bound", "bandwidth.dram_roof", "bandwidth"),
         ("l2_bound", "bandwidth.l2_roof", "bandwidth"),
         ("l1_bound", "bandwidth.l1_roof", "bandwidth"),
+        ("load_store_bound", "bandwidth.load_store", "bandwidth"),
+        ("atomics_on_one_address", "bandwidth.atomics", "bandwidth"),
+        ("blocks_of_one_thread", "divergence.idle_lanes", "divergence"),
         ("few_blocks", "parallelism.few_blocks", "parallelism"),
         ("tail", "parallelism.tail_effect", "parallelism"),
         ("imbalance", "parallelism.imbalance", "parallelism"),
@@ -149,7 +152,7 @@ def test_divergence_costs_idle_lanes_times_the_weight_of_compute(analysis):
     [
         ("idle_lanes", "threads of a warp take different branches"),
         ("predicated", "instructions are predicated off"),
-        ("partial_warps", "blocks do not fill their last warp"),
+        ("partial_warps", "blocks do not fill their warps (blocks of 16 threads)"),
         ("early_exit", "some threads exit early or have less work than others"),
     ],
 )
@@ -249,7 +252,8 @@ def test_a_tail_that_occupancy_does_not_show_is_none(tmp_path):
 
 def test_what_warps_wait_for_is_named(analysis):
     title = found(analysis("latency_bound"), "parallelism.latency_bound").title
-    assert "warps wait for long scoreboard 80 % of the time" in title
+    assert "warps wait for data from global, local or texture memory 80 % of the time" in title
+    assert "(long scoreboard)" in title
 
 
 def test_a_small_grid_is_not_called_imbalance_or_low_occupancy_as_well(tmp_path):

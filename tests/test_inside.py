@@ -200,9 +200,10 @@ def test_what_is_useful_stays(launches):
     found = inside(*launches)
     limits = found.limits
     compute, memory = np.nan_to_num(limits.compute), np.nan_to_num(limits.memory_at_least)
+    arithmetic = np.nan_to_num(limits.arithmetic)
     lanes = np.nan_to_num(limits.lanes, nan=THREADS_PER_WARP) / THREADS_PER_WARP
     split = found.booked_ns[list(ROW_OF_PART)].sum(axis=0)
-    assert (split <= (1 - compute * np.minimum(lanes, 1)) * NS + 1).all()
+    assert (split <= (1 - arithmetic * np.minimum(lanes, 1)) * NS + 1).all()
     waited = found.booked_ns[list(WAITING)].sum(axis=0)
     assert (waited <= (1 - np.maximum(compute, memory)) * NS + 1).all()
 

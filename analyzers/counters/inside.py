@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analyzers.counters.atomics import atomics
 from analyzers.counters.limits import SECTOR_BYTES, LaunchLimits, Range
 from analyzers.facts.counters import Counters
 from analyzers.finding import Row
@@ -157,8 +158,9 @@ def _rooms(limits: LaunchLimits) -> dict[_LossGroup, Array]:
     """
     compute, memory = np.nan_to_num(limits.compute), np.nan_to_num(limits.memory_at_least)
     lanes = np.nan_to_num(limits.lanes, nan=float(THREADS_PER_WARP))
+    arithmetic = np.nan_to_num(limits.arithmetic)
     return {
-        _LossGroup.LEDGER: 1 - compute * np.minimum(lanes / THREADS_PER_WARP, 1.0),
+        _LossGroup.LEDGER: 1 - arithmetic * np.minimum(lanes / THREADS_PER_WARP, 1.0),
         _LossGroup.WAITING: 1 - np.maximum(compute, memory),
     }
 
@@ -166,20 +168,23 @@ def _rooms(limits: LaunchLimits) -> dict[_LossGroup, Array]:
 def _shares(limits: LaunchLimits) -> dict[Part, Range]:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         small, tail = _small_grid(limits), _tail(limits)
+        serial = atomics(limits)
         # A small grid and a tail leave multiprocessors idle, too: that is counted there already.
         free = ~((small[1] > 0) | (tail[1] > 0))
+        waits_alone = ~(serial[1] > 0)  # warps that wait for atomics are counted there
         return {
             Part.IDLE_LANES: _idle_lanes(limits),
             Part.UNCOALESCED: _uncoalesced(limits),
             Part.BANK_CONFLICTS: _bank_conflicts(limits),
             **_roofs(limits),
+            Part.ATOMICS: serial,
             Part.SMALL_GRID: small,
             Part.TAIL: tail,
             Part.IMBALANCE: _where(free, _imbalance(limits)),
             Part.FP64: _fp64(limits),
             Part.TENSOR: _tensor(limits),
-            Part.OCCUPANCY: _where(free, _occupancy(limits)),
-            Part.LATENCY: _latency(limits),
+            Part.OCCUPANCY: _where(free & waits_alone, _occupancy(limits)),
+            Part.LATENCY: _where(waits_alone, _latency(limits)),
         }
 
 
@@ -210,18 +215,24 @@ def _capped(share: Range, *busy: Array) -> Range:
 def _idle_lanes(limits: LaunchLimits) -> Range:
     lanes = limits.lanes
     idle = np.where(lanes < FEW_LANES, 1 - lanes / THREADS_PER_WARP, lanes * 0)
+    low, high = _weighed(idle, limits.compute, limits.memory_at_least)
+    # Lanes that no thread of the block is for idle in every unit and in every wait alike.
+    empty = 1 - limits.filled_lanes / THREADS_PER_WARP
+    high = np.where((empty > 0) & ~np.isnan(high), np.fmax(high, np.fmin(idle, empty)), high)
     # Full warps move as many bytes, though in fewer instructions.
-    return _capped(_weighed(idle, limits.compute, limits.memory_at_least), limits.dram, limits.l2)
+    dram, l2, _, _ = limits.levels
+    return _capped((low, high), dram, l2)
 
 
 def _uncoalesced(limits: LaunchLimits) -> Range:
     near, far = limits.wasted_sectors
     least, most = _kept_dram_bytes(limits)
-    l2 = np.where(np.isnan(limits.l2), limits.memory_at_least, limits.l2)
+    dram, l2, _, _ = limits.levels
+    l2 = np.where(np.isnan(l2), limits.memory_at_least, l2)
     low, _ = _weighed(near, l2, limits.compute)
     _, high = _weighed(far, limits.memory, limits.compute)
-    low, _ = _capped((low, low), limits.compute, limits.dram * most)
-    _, high = _capped((high, high), limits.compute, limits.dram * least)
+    low, _ = _capped((low, low), limits.compute, dram * most)
+    _, high = _capped((high, high), limits.compute, dram * least)
     return low, high
 
 
@@ -244,28 +255,30 @@ def _bank_conflicts(limits: LaunchLimits) -> Range:
     busy = np.clip(limits.counters.metric(*SHARED_PCT) / 100, 0, 1)
     low = loss * np.where(np.isnan(busy), np.nan_to_num(limits.memory_at_least), busy)
     share = low, _weighed(loss, limits.memory, limits.compute)[1]
-    return _capped(share, limits.compute, limits.dram, limits.l2)
+    dram, l2, _, _ = limits.levels
+    return _capped(share, limits.compute, dram, l2)
 
 
 def _roofs(limits: LaunchLimits) -> dict[Part, Range]:
     """Return the time at the limit of a memory: what only moving fewer bytes wins back.
 
     At least nothing, for each byte may be needed; at most what the memory would be busy beyond
-    compute once accesses are coalesced.
+    compute once accesses are coalesced. It is booked to one level: the one that the reported
+    memory throughput is nearest to. Load and store instructions are part of what compute is busy
+    with: what counts is how busy they are beyond arithmetic.
     """
-    levels = {Part.DRAM: limits.dram, Part.L2: limits.l2, Part.L1: limits.l1}
-    stacked = np.stack([np.nan_to_num(level) for level in levels.values()])
-    first = stacked.argmax(axis=0)
-    kept = {
-        Part.DRAM: _kept_dram_bytes(limits)[1],
-        Part.L2: 1 - np.nan_to_num(limits.wasted_sectors[0]),
-        Part.L1: np.ones(len(limits.counters)),
-    }
+    parts = (Part.DRAM, Part.L2, Part.L1, Part.LOAD_STORE)
+    kept = np.ones((len(parts), len(limits.counters)))
+    kept[0] = _kept_dram_bytes(limits)[1]
+    kept[1] = 1 - np.nan_to_num(limits.wasted_sectors[0])
+    floors = (limits.compute, limits.compute, limits.compute, limits.arithmetic)
     roofs = {}
-    for place, (part, level) in enumerate(levels.items()):
-        at_roof = (level >= AT_ROOF) & (first == place)
-        beyond = np.maximum(level * kept[part] - np.nan_to_num(limits.compute), 0)
-        roofs[part] = (level * 0, np.where(at_roof, beyond, level * 0))
+    for place, (part, level) in enumerate(zip(parts, limits.levels, strict=True)):
+        at_roof = (level >= AT_ROOF) & (limits.nearest_level == place)
+        # What else compute does is known wherever compute is; without it, loads may be needed.
+        floor = floors[place] if part is Part.LOAD_STORE else np.nan_to_num(floors[place])
+        beyond = np.maximum(level * kept[place] - floor, 0)
+        roofs[part] = (level * 0, np.where(at_roof | np.isnan(beyond), beyond, level * 0))
     return roofs
 
 

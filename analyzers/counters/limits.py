@@ -15,17 +15,28 @@ from analyzers.metric_names import (
     ACTIVE_LANES,
     ALL_CONFLICTS,
     ALL_WAVEFRONTS,
+    ATOMIC_OPS,
     COMPUTE,
     CONFLICTS,
     DIVERGENT,
     DRAM,
+    DURATION,
     EXCESSIVE_SECTORS,
     IDEAL_SECTORS,
+    ISSUE_PCT,
+    ISSUED_PER_CYCLE,
+    L1,
     L1_STAGES,
     L2,
+    L2_CLOCK,
     LIVE_LANES,
+    LOAD_STORE_STAGES,
+    LOAD_STORE_WORDS,
     MEMORY,
+    PEAK,
     PER_SECTOR,
+    PIPE_WORDS,
+    SCHEDULERS,
     SECTORS,
     SM_COUNT,
     THEORETICAL_PCT,
@@ -34,8 +45,13 @@ from analyzers.metric_names import (
     WAVEFRONTS,
     WAVES,
 )
+from analyzers.words import enumerated
 
 LIMITS = ("registers", "shared_mem", "blocks", "warps", "barriers")
+LIMIT_WORDS = ("registers", "shared memory", "blocks", "block size", "barriers")
+SAME_THROUGHPUT = 0.0002  # of the peak; pages print two decimals of a percentage
+TELLING_PIPES = ("instruction issue", "FMA pipe")  # idle tensor cores alone tell of no arithmetic
+ROUNDED_WAVES = 0.005  # pages print two decimals
 
 NEAR_SECTORS, FAR_SECTORS = 4.0, 16.0  # that a warp needs, when each thread reads 4 or 16 bytes
 # Results per clock and multiprocessor, 32-bit over 64-bit (CUDA C++ Programming Guide, "Throughput
@@ -43,6 +59,7 @@ NEAR_SECTORS, FAR_SECTORS = 4.0, 16.0  # that a warp needs, when each thread rea
 FP64_RATIO = {(6, 0): 2, (7, 0): 2, (8, 0): 2, (9, 0): 2, (10, 0): 2, (7, 5): 32, (6, 1): 32}
 FEW_FP64_UNITS = 64
 SECTOR_BYTES = 32.0
+NS_PER_S = 1e9
 _PEAK_OPS = "sm__sass_thread_inst_executed_op_{}fma_pred_on.sum.peak_sustained"
 
 
@@ -64,6 +81,66 @@ class LaunchLimits:
     def compute(self) -> Array:
         """How busy the multiprocessors are, as a part of their peak, 0 to 1."""
         return _part(self.counters.metric(*COMPUTE))
+
+    @functools.cached_property
+    def _pipes(self) -> tuple[Array, Array]:
+        """What the throughput of the multiprocessors is made of: values, and words for each row."""
+        values, words = [], []
+        for name, word in {**PIPE_WORDS, **LOAD_STORE_WORDS}.items():
+            for ending in ("", "_cycles_active"):
+                metric = f"sm__{name}{ending}{PEAK}"
+                if metric in self.counters.names:
+                    values.append(_part(self.counters.metric(metric)))
+                    words.append(word)
+        if not values:
+            return np.full((1, len(self.counters)), np.nan), np.array([""], dtype=object)
+        return np.stack(values), np.array(words, dtype=object)
+
+    @functools.cached_property
+    def pipe(self) -> Array:
+        """Which part of the multiprocessors is the busiest, in words.
+
+        Empty where none was counted that explains how busy they are.
+        """
+        values, words = self._pipes
+        explains = _max(values) >= self.compute - SAME_THROUGHPUT
+        return np.where(explains, words[_first_max(values)], "")
+
+    @functools.cached_property
+    def arithmetic(self) -> Array:
+        """How busy arithmetic and the issue of instructions are, as a part of their peak.
+
+        The same as ``compute`` where load/store instructions are not what compute is busy with, or
+        where nothing else was counted.
+        """
+        values, words = self._pipes
+        is_other = ~np.isin(words, list(LOAD_STORE_WORDS.values()))
+        counted = np.fmax(_max(values[is_other]), self._issue)
+        tells = np.fmax(_max(values[np.isin(words, TELLING_PIPES)]), self._issue)
+        from_loads = (self.load_store >= self.compute - SAME_THROUGHPUT) & ~np.isnan(tells)
+        return np.where(from_loads, np.fmin(counted, self.compute), self.compute)
+
+    @property
+    def _issue(self) -> Array:
+        """The part of the cycles in which a scheduler issued an instruction."""
+        per_cycle = self.counters.metric(*ISSUED_PER_CYCLE) / SCHEDULERS
+        of_scheduler = self.counters.metric(*ISSUE_PCT) / 100
+        return np.clip(np.where(np.isnan(per_cycle), of_scheduler, per_cycle), 0, 1)
+
+    @functools.cached_property
+    def load_store(self) -> Array:
+        """How busy what takes in load and store instructions is, as a part of its peak.
+
+        Compute, memory and L1 share it: where all three report the same throughput, it is that.
+        """
+        values, words = self._pipes
+        of_pipes = _max(values[np.isin(words, list(LOAD_STORE_WORDS.values()))])
+        of_l1 = _max(np.stack([_part(self.counters.metric(n)) for n in LOAD_STORE_STAGES]))
+        reported = _part(self.counters.metric(*MEMORY))
+        is_same = np.abs(self.compute - reported) <= SAME_THROUGHPUT
+        is_same &= _part(self.counters.metric(*L1)) >= reported - SAME_THROUGHPUT
+        counted = np.fmax(of_pipes, of_l1)
+        return np.where(np.isnan(counted) & is_same & (reported < 1), reported, counted)
 
     @functools.cached_property
     def memory(self) -> Array:
@@ -99,9 +176,51 @@ class LaunchLimits:
         return _part(np.where(any_stage, np.nan_to_num(stages, nan=-1.0).max(axis=0), np.nan))
 
     @functools.cached_property
+    def levels(self) -> Array:
+        """Device memory, L2, L1 and load/store, none above the memory throughput that is reported.
+
+        A level's own throughput counts work, too, that is not the kernel's memory accesses.
+        Rows are the levels, in this order.
+        """
+        reported = _part(self.counters.metric(*MEMORY))
+        at_most = np.where(np.isnan(reported), 1.0, reported)
+        shared = np.fmax(at_most, np.nan_to_num(self.compute))
+        return np.stack(
+            [
+                *(np.minimum(level, at_most) for level in (self.dram, self.l2, self.l1)),
+                np.minimum(self.load_store, shared),
+            ]
+        )
+
+    @functools.cached_property
+    def nearest_level(self) -> Array:
+        """Which row of ``levels`` the reported memory throughput is: the nearest one.
+
+        Without it, the busiest. -1 where no level was counted.
+        """
+        own = np.stack([self.dram, self.l2, self.l1, self.load_store])
+        reported = _part(self.counters.metric(*MEMORY))
+        away = np.where(np.isnan(reported), -np.nan_to_num(own), np.abs(own - reported))
+        first = np.where(np.isnan(own), np.inf, away).argmin(axis=0)
+        return np.where(np.isnan(own).all(axis=0), -1, first)
+
+    @functools.cached_property
     def active_lanes(self) -> Array:
-        """Mean threads of a warp that an instruction is executed for."""
-        return self._lanes(self.counters.metric(*ACTIVE_LANES), "smsp__thread_inst_executed.sum")
+        """Mean threads of a warp that an instruction is executed for.
+
+        Where it was not counted and blocks do not fill their warps, what they fill: the most that
+        it can be.
+        """
+        counted = self._lanes(self.counters.metric(*ACTIVE_LANES), "smsp__thread_inst_executed.sum")
+        filled = self.filled_lanes
+        unfilled = np.where(filled < THREADS_PER_WARP, filled, np.nan)
+        return np.where(np.isnan(counted), unfilled, np.fmin(counted, filled))
+
+    @functools.cached_property
+    def filled_lanes(self) -> Array:
+        """Mean threads of a block's warps, of 32, by its size alone."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.block_threads / np.ceil(self.block_threads / THREADS_PER_WARP)
 
     @functools.cached_property
     def live_lanes(self) -> Array:
@@ -143,7 +262,8 @@ class LaunchLimits:
         """Blocks of the grid."""
         axes = [self.counters.profiled[f"grid_{a}"].to_numpy().astype(float) for a in "xyz"]
         counted = np.where(np.min(axes, axis=0) > 0, np.prod(axes, axis=0), np.nan)
-        return np.where(np.isnan(counted), self.counters.metric("launch__grid_size"), counted)
+        size = self.counters.metric("launch__grid_size")  # in blocks; the axes may be in threads
+        return np.where(size > 0, size, counted)
 
     @functools.cached_property
     def sm_count(self) -> Array:
@@ -152,17 +272,35 @@ class LaunchLimits:
 
     @functools.cached_property
     def waves(self) -> Array:
-        """How many times the blocks that fit on the GPU at once make up the grid."""
-        return self.counters.metric(*WAVES)
+        """How many times the blocks that fit on the GPU at once make up the grid.
+
+        Computed where the page rounded it, or where it was not collected.
+        """
+        waves = self.counters.metric(*WAVES)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            computed = self.blocks / (self.sm_count * self.resident_blocks)
+        is_close = np.isnan(waves) | (np.abs(computed - waves) <= ROUNDED_WAVES)
+        return np.where(np.isfinite(computed) & is_close, computed, waves)
+
+    @functools.cached_property
+    def resident_blocks(self) -> Array:
+        """Blocks that fit on one multiprocessor at a time."""
+        limits = [self.counters.metric(f"launch__occupancy_limit_{name}") for name in LIMITS]
+        resident: Array = np.fmin.reduce(limits)
+        return resident
 
     @functools.cached_property
     def blocks_per_sm(self) -> Array:
-        """Blocks of the grid for each multiprocessor; from waves where their number is silent."""
+        """Blocks of the grid for each multiprocessor; from waves where their number is silent.
+
+        Waves may be rounded: then it is the most that they allow.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             counted = self.blocks / self.sm_count
-        limits = [self.counters.metric(f"launch__occupancy_limit_{name}") for name in LIMITS]
-        resident = np.fmin.reduce(limits)
-        return np.where(np.isnan(counted), self.waves * resident, counted)
+        waves = self.counters.metric(*WAVES)
+        is_rounded = np.abs(100 * waves - np.round(100 * waves)) < 1e-9
+        at_most = np.where(is_rounded, waves + ROUNDED_WAVES, waves) * self.resident_blocks
+        return np.where(np.isnan(counted), at_most, counted)
 
     @functools.cached_property
     def achieved(self) -> Array:
@@ -172,20 +310,40 @@ class LaunchLimits:
     @functools.cached_property
     def theoretical(self) -> Array:
         """Warps that could be resident, as a part of those that a multiprocessor can hold."""
-        return _part(self.counters.metric(*THEORETICAL_PCT))
+        warps = np.ceil(self.block_threads / THREADS_PER_WARP)
+        most = self.counters.metric("device__attribute_max_warps_per_multiprocessor")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            computed = np.clip(self.resident_blocks * warps / most, 0, 1)
+        counted = _part(self.counters.metric(*THEORETICAL_PCT))
+        return np.where(np.isnan(counted), computed, counted)
 
     @functools.cached_property
     def limiter(self) -> Array:
-        """What limits the blocks on a multiprocessor first, in words.
+        """What limits the blocks on a multiprocessor first, in words; all that tie.
 
-        Empty when it is not known, and when every warp fits.
+        Shared memory limits no kernel that has none, whatever its limit says. Empty when it is not
+        known, and when every warp fits.
         """
         limits = [self.counters.metric(f"launch__occupancy_limit_{name}") for name in LIMITS]
-        values = np.stack(limits)
-        words = np.array(["registers", "shared memory", "blocks", "block size", "barriers"], object)
-        any_limit = ~np.isnan(values).all(axis=0)
-        first = np.nan_to_num(values, nan=np.inf).argmin(axis=0)
-        return np.where(any_limit & ~(self.theoretical >= 1), words[first], "")
+        values = np.nan_to_num(np.stack(limits), nan=np.inf)
+        values[1] = np.where(self._has_no_shared, np.inf, values[1])
+        is_first = (values == values.min(axis=0)) & np.isfinite(values)
+        is_first &= ~(self.theoretical >= 1)
+        return np.array(
+            [enumerated([LIMIT_WORDS[i] for i in np.flatnonzero(c)]) for c in is_first.T]
+        )
+
+    @property
+    def _has_no_shared(self) -> Array:
+        """Tell of each launch whether its blocks use no shared memory of their own."""
+        profiled, size = self.counters.profiled, len(self.counters)
+        recorded = np.zeros(size)
+        for kind in ("static", "dynamic"):
+            column = f"{kind}_shared_bytes"
+            values = profiled[column].to_numpy() if column in profiled else np.full(size, -1)
+            recorded = np.where((recorded < 0) | (values < 0), -1, recorded + values)
+        own: Array = recorded == 0
+        return own
 
     @functools.cached_property
     def sectors(self) -> tuple[Array, Array]:
@@ -224,6 +382,30 @@ class LaunchLimits:
         return np.clip(near, 0, 1), np.clip(far, 0, 1)
 
     @functools.cached_property
+    @np.errstate(divide="ignore", invalid="ignore")
+    def atomic_requests(self) -> tuple[Array, Array, Array]:
+        """Atomic requests of warps to global memory, their share of all, and sectors of each."""
+        requests = self.counters.total(*(ACCESS.format("requests", op) for op in ATOMIC_OPS))
+        others = self.counters.total(*(ACCESS.format("requests", op) for op in ("ld", "st")))
+        sectors = self.counters.total(*(ACCESS.format("sectors", op) for op in ATOMIC_OPS))
+        of_all = requests / (requests + np.nan_to_num(others))
+        return requests, np.where(requests > 0, of_all, 0.0), sectors / requests
+
+    @functools.cached_property
+    @np.errstate(divide="ignore", invalid="ignore")
+    def serial_atomics(self) -> Array:
+        """The part of a launch that its atomics take at one operation of a thread per clock.
+
+        More than 1 where they cannot all have been at one address.
+        """
+        counters = self.counters
+        lanes = np.nan_to_num(self.lanes, nan=float(THREADS_PER_WARP))
+        cycles = counters.metric(*L2_CLOCK) * counters.metric(*DURATION) / NS_PER_S
+        elapsed = np.where(np.isnan(cycles), counters.metric("gpc__cycles_elapsed.max"), cycles)
+        share: Array = self.atomic_requests[0] * lanes / elapsed
+        return share
+
+    @functools.cached_property
     @np.errstate(divide="ignore", invalid="ignore", over="ignore")
     def conflict_ratio(self) -> Array:
         """The part of shared-memory wavefronts that only bank conflicts made necessary."""
@@ -251,6 +433,19 @@ class LaunchLimits:
         listed = np.array([float(FP64_RATIO.get(key, FEW_FP64_UNITS)) for key in capabilities])
         ratio = np.where(np.isnan(measured), np.where(np.isnan(major), 2.0, listed), measured)
         return np.maximum(ratio, 1.0)
+
+
+def _max(values: Array) -> Array:
+    """Return the largest of each column; not-a-number where none was counted."""
+    if not len(values):
+        return np.full(values.shape[1:], np.nan)
+    largest: Array = np.fmax.reduce(values)
+    return largest
+
+
+def _first_max(values: Array) -> Array:
+    place: Array = np.nan_to_num(values, nan=-1.0).argmax(axis=0)
+    return place
 
 
 def _part(pct: Array) -> Array:

@@ -32,7 +32,7 @@ from analyzers.counters.by_kernel import ByKernel
 from analyzers.counters.inside import Inside
 from analyzers.facts.counters import Counters
 from analyzers.intervals import Array
-from analyzers.metric_names import SM_COUNT
+from analyzers.metric_names import DURATION, L2_CLOCK, SM_COUNT
 
 MEASURED = "measured"
 """A roof whose peak and clock are in the recording."""
@@ -44,7 +44,6 @@ PRECISIONS = {"fp16": "h", "fp32": "f", "fp64": "d"}
 TENSOR = "tensor"
 LEVELS = ("dram", "l2", "l1")
 NANO = 1e-9
-DURATION = ("gpu__time_duration.sum", "gpu__time_duration.avg")
 
 _OP = "sass_thread_inst_executed_op_{}{}_pred_on.sum"
 _RESULTS = {"h": 2, "f": 1, "d": 1}  # numbers that one instruction of a thread works on
@@ -55,7 +54,6 @@ SM_CLOCK = (
 )
 HIGHEST_CLOCK = "device__attribute_clock_rate"  # kHz
 DRAM_CLOCK = ("dram__cycles_elapsed.avg.per_second",)
-L2_CLOCK = ("lts__cycles_elapsed.avg.per_second",)
 L1_CLOCK = ("l1tex__cycles_elapsed.avg.per_second", *SM_CLOCK)
 _TENSOR_OPS = "sm__ops_path_tensor_src_"
 _TENSOR_DENSE = "sm__ops_path_tensor_op_"

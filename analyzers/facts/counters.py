@@ -52,6 +52,11 @@ class Counters:
             for name, (_, group) in zip(names, groups, strict=True)
         }
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Exact names of all metrics that any launch has as a number."""
+        return frozenset(self._values)
+
     def metric(self, *names: str) -> Array:
         """Return a metric of each launch: the first of ``names`` that the launch has."""
         return self._recorded(names)

@@ -29,6 +29,7 @@ CAUSE_OF_PART = {
     **dict.fromkeys(
         (Part.UNCOALESCED, Part.BANK_CONFLICTS, Part.DRAM, Part.L2, Part.L1), Cause.BANDWIDTH
     ),
+    **dict.fromkeys((Part.LOAD_STORE, Part.ATOMICS), Cause.BANDWIDTH),
     **dict.fromkeys(
         (Part.SMALL_GRID, Part.TAIL, Part.IMBALANCE, Part.OCCUPANCY, Part.LATENCY),
         Cause.PARALLELISM,
@@ -43,6 +44,8 @@ WORDS_OF_PART = {
     Part.DRAM: "device memory at its limit",
     Part.L2: "the L2 cache at its limit",
     Part.L1: "the L1 cache at its limit",
+    Part.LOAD_STORE: "load and store instructions at their limit",
+    Part.ATOMICS: "atomics that wait for each other",
     Part.SMALL_GRID: "fewer blocks than multiprocessors",
     Part.TAIL: "a partially filled last wave",
     Part.IMBALANCE: "unevenly loaded multiprocessors",
@@ -59,6 +62,8 @@ RULE_OF_PART = {
     Part.DRAM: "bandwidth.dram_roof",
     Part.L2: "bandwidth.l2_roof",
     Part.L1: "bandwidth.l1_roof",
+    Part.LOAD_STORE: "bandwidth.load_store",
+    Part.ATOMICS: "bandwidth.atomics",
     Part.SMALL_GRID: "parallelism.few_blocks",
     Part.TAIL: "parallelism.tail_effect",
     Part.IMBALANCE: "parallelism.imbalance",
@@ -68,6 +73,9 @@ RULE_OF_PART = {
     Part.LATENCY: "parallelism.latency_bound",
 }
 """The rule that tells more about a part, and what to try."""
+
+LEVEL_NAMES = ("device memory", "the L2 cache", "the L1 cache", "load and store instructions")
+"""What a reader calls the rows of ``LaunchLimits.levels``."""
 
 LOST = "lost_{}_ns"
 """Column of the loss that a kernel books to a part, by the part's name in small letters."""
@@ -81,7 +89,8 @@ def counted_kernels(inside: Inside | None) -> pd.DataFrame:
 
     Returns:
         ``name``, ``launches`` (profiled ones), ``ns`` (the time they stand for), ``share`` (of all
-        of these); ``compute``, ``memory``, ``dram``, ``l2``, ``l1`` (parts of their peak),
+        of these); ``compute``, ``arithmetic``, ``load_store``, ``memory``, ``dram``, ``l2``,
+        ``l1`` (parts of their peak), ``pipe``, ``level`` (what compute and memory are, in words),
         ``lanes`` (of 32), ``uniform_pct``, ``sectors_per_request`` and ``needed_per_request``,
         ``achieved`` and ``theoretical`` (parts of all warps), ``limiter``, ``waves``, each a mean
         over time; ``lost_ns`` and one column for each ``Part`` (``LOST``), which it is the sum of;
@@ -123,7 +132,10 @@ def roofline_summary(inside: Inside | None, facts: Facts, ledger: Ledger) -> dic
 
 
 def _limits(limits: LaunchLimits, groups: ByKernel) -> dict[str, Array]:
-    means = ("compute", "memory", "dram", "l2", "l1", "lanes", "uniform_pct", "waves")
+    means = (
+        *("compute", "arithmetic", "load_store", "memory", "dram", "l2", "l1"),
+        *("lanes", "uniform_pct", "waves"),
+    )
     columns: dict[str, Array] = {name: groups.mean(getattr(limits, name)) for name in means}
     per_request, needed = _sectors_per_request(limits)
     columns |= {
@@ -132,6 +144,8 @@ def _limits(limits: LaunchLimits, groups: ByKernel) -> dict[str, Array]:
         "achieved": groups.mean(limits.achieved),
         "theoretical": groups.mean(limits.theoretical),
         "limiter": groups.most(limits.limiter),
+        "pipe": groups.most(limits.pipe),
+        "level": groups.most(np.array([*LEVEL_NAMES, ""], dtype=object)[limits.nearest_level]),
     }
     return columns
 
@@ -163,21 +177,26 @@ def _losses(inside: Inside, groups: ByKernel) -> dict[str, Array]:
 
 
 def limiter_words(kernel: pd.Series) -> str:
-    """Say in a sentence what limits a row of ``counted_kernels``, as Nsight Compute judges it."""
+    """Say in a sentence what limits a row of ``counted_kernels``, as Nsight Compute judges it.
+
+    Load and store instructions count for both sides: what else compute does is said apart.
+    """
     compute, memory = float(kernel["compute"]), float(kernel["memory"])
     if np.isnan(compute) or np.isnan(memory):
         return "The counters do not show what limits it."
-    busy = f"compute at {compute:.0%}, memory at {memory:.0%} of their peak".replace("%", " %")
+    loads, other = float(kernel["load_store"]), float(kernel["arithmetic"])
+    from_loads = loads >= compute and (other < compute or loads >= memory)
+    what = f"compute at {compute:.0%}" + (f" ({kernel['pipe']})" if kernel["pipe"] else "")
+    if from_loads:
+        rest = f", arithmetic at {other:.0%}" if other < compute else ""
+        what = f"load/store instructions at {loads:.0%}{rest}"
+    busy = f"{what}, memory at {memory:.0%} of their peak".replace("%", " %")
     if max(compute, memory) < BUSY:
         return f"Limited by latency: {busy}; it spends most of its time waiting."
+    how = "Limited" if max(compute, memory) >= AT_ROOF else "Mostly limited"
+    if from_loads and memory - loads < CLEAR_LEAD:
+        return f"{how} by load and store instructions: {busy}."
     if abs(compute - memory) < CLEAR_LEAD:
         return f"Balanced: {busy}."
-    first = "compute" if compute > memory else _memory_words(kernel)
-    how = "Limited" if max(compute, memory) >= AT_ROOF else "Mostly limited"
+    first = "compute" if compute > memory else str(kernel["level"]) or "memory"
     return f"{how} by {first}: {busy}."
-
-
-def _memory_words(kernel: pd.Series) -> str:
-    names = {"dram": "device memory", "l2": "the L2 cache", "l1": "the L1 cache"}
-    levels = {level: float(kernel[level]) for level in names if np.isfinite(kernel[level])}
-    return names[max(levels, key=lambda level: levels[level])] if levels else "memory"

@@ -14,7 +14,7 @@ from analyzers.ledger.ledger import Ledger
 from analyzers.losses.ncu_command import MOST_OF_THE_TIME, base_name, why_missing
 from analyzers.metric_names import Part
 from analyzers.report import Verdict
-from analyzers.words import count_text, name_text, share_text, time_text
+from analyzers.words import count_text, enumerated, name_text, share_text, time_text
 
 BUSY_FROM = 0.60  # below, ncu's own rule calls a kernel bound by latency
 _LATENCY = ("SpeedOfLight", "SchedulerStats", "WarpStateStats", "Occupancy", "LaunchStats")
@@ -36,6 +36,10 @@ _TITLES = {
 LOSSES_INSIDE = {
     Cause.DIVERGENCE: "is lost to idle lanes in running warps",
     Cause.BANDWIDTH: "is lost to memory that is at its limit or moves bytes that are not needed",
+}
+_LOSSES_BY_RULE = {  # where one of these loses most of it
+    "bandwidth.load_store": "is lost to load and store instructions at their limit",
+    "bandwidth.atomics": "is lost to atomics that wait for each other",
 }
 ROW_INSIDE = {Cause.DIVERGENCE: Row.DIVERGENCE, Cause.BANDWIDTH: Row.BANDWIDTH}
 _TOGETHER = {Cause.DIVERGENCE: "Divergence", Cause.BANDWIDTH: "Memory"}
@@ -112,8 +116,11 @@ def _judge(
     share = booked[cause] / in_use
     worst = _largest_in_kernel_row(findings)
     if share >= HEALTHY_BELOW:
-        sentence = f"{_TITLES[cause]}: {ledger.share(booked[cause])} {LOSSES_INSIDE[cause]}."
         first = next((f for f in findings if f.cause is cause), None)
+        lost = LOSSES_INSIDE[cause]
+        if first is not None and 2 * first.lost_ns >= booked[cause]:
+            lost = _LOSSES_BY_RULE.get(first.id, lost)
+        sentence = f"{_TITLES[cause]}: {ledger.share(booked[cause])} {lost}."
         sentence += f" {first.title}." if first else ""
         if worst is not None and worst.lost_ns > booked[cause]:
             sentence += f" There may be more to gain: {worst.title}."
@@ -155,12 +162,20 @@ def _may_wait(ledger: Ledger) -> bool:
 
 
 def _busy(ledger: Ledger) -> dict[str, float]:
-    """Return how busy the kernels keep compute and memory, weighed with their time, as shares."""
+    """Return how busy the kernels keep compute and memory, weighed with their time, as shares.
+
+    Where compute is busy with load and store instructions, these and arithmetic stand apart.
+    """
     inside = ledger.inside
     if inside is None:
         return {}
+    limits = inside.limits
+    sides = {"compute": limits.compute, "memory": limits.memory}
+    if ((limits.arithmetic < limits.compute) & (inside.ns > 0)).any():
+        loads = {"load and store instructions": limits.load_store}
+        sides = {"arithmetic": limits.arithmetic, **loads, "memory": limits.memory}
     busy = {}
-    for what, values in (("compute", inside.limits.compute), ("memory", inside.limits.memory)):
+    for what, values in sides.items():
         measured = ~np.isnan(values) & (inside.ns > 0)
         if measured.any():
             busy[what] = float((values * inside.ns)[measured].sum() / inside.ns[measured].sum())
@@ -168,7 +183,7 @@ def _busy(ledger: Ledger) -> dict[str, float]:
 
 
 def _busy_text(ledger: Ledger) -> str:
-    return " and ".join(f"{what} {share_text(share, 1)}" for what, share in _busy(ledger).items())
+    return enumerated([f"{what} {share_text(share, 1)}" for what, share in _busy(ledger).items()])
 
 
 def _unexamined(facts: Facts, ledger: Ledger, examined: tuple[Cause, ...]) -> str:

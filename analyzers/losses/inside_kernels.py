@@ -7,6 +7,7 @@ of the window that is booked to launches like them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from analyzers.words import count_text, name_text, share_text, time_text
 
 EVIDENCE_KERNELS = 3
 NAMED_KERNELS = 1  # in a title; the evidence has more
+SYMBOLS = {"c": "compute throughput", "m": "memory throughput"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +166,8 @@ def finding(loss: ProfiledLoss, ledger: Ledger, what: str, *, formula: str, **mo
         loss: The launches.
         ledger: The account.
         what: What they do, in words that follow their names.
-        formula: How the loss was estimated.
+        formula: How the loss was estimated, in the letters of ``SYMBOLS`` and others that it
+            explains.
         more: ``advice``, ``does_not_apply_when`` and ``evidence`` of the finding.
     """
     inside, part = loss.inside, loss.part
@@ -186,6 +189,18 @@ def finding(loss: ProfiledLoss, ledger: Ledger, what: str, *, formula: str, **mo
         evidence=evidence,
         low_ns=low,
         high_ns=high,
-        formula=formula,
+        formula=explained(formula),
         **more,
     )
+
+
+def explained(formula: str) -> str:
+    """Return a formula with what its common letters stand for, unless it says so itself."""
+    letters = [
+        f"{letter}: {words}"
+        for letter, words in SYMBOLS.items()
+        if re.search(rf"\b{letter}\b(?!:)", formula) and f"{letter}: " not in formula
+    ]
+    if not letters:
+        return formula
+    return f"{formula}; {', '.join(letters)}, as part{'s' if letters[1:] else ''} of the peak"

@@ -13,7 +13,7 @@ import pandas as pd
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
 from analyzers.ledger.ledger import Ledger
 from analyzers.recorder import recorder_of
-from analyzers.words import count_text, share_text
+from analyzers.words import count_text, enumerated, share_text
 
 MOST_OF_THE_TIME = 0.80  # of kernel time; the next kernels add little and profiling is slow
 MAX_KERNELS = 8  # the command should stay one line
@@ -31,6 +31,8 @@ METRICS = (
     *("sm__cycles_active.avg", "sm__cycles_active.max", "sm__cycles_elapsed.max"),
     *("dram__bytes_read.sum", "dram__bytes_write.sum"),
 )
+
+DURATION_SECTION = "SpeedOfLight"  # how long a launch takes: without it nothing can be weighed
 
 _TEMPLATE = re.compile(r"<[^<>]*>")
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
@@ -108,12 +110,7 @@ def why_missing(
     by_name = () if by_section else names
     run = command(list(chosen.index), count, by_section, by_name, skip=skip)
     verb = "was" if len(names) == 1 else "were"
-    return f"{_enumerated(names)} {verb} not collected; run `{run}`"
-
-
-def _enumerated(names: list[str]) -> str:
-    """Write names for a sentence: ``a``, ``a and b``, ``a, b and c``."""
-    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), *names[-1:]])
+    return f"{enumerated(names)} {verb} not collected; run `{run}`"
 
 
 def command(
@@ -126,6 +123,9 @@ def command(
 ) -> str:
     """Return the command that collects sections and metrics of kernels of these names.
 
+    How long each launch takes, and how busy it keeps compute and memory, is always collected: a
+    recording of something else alone could not be judged.
+
     Args:
         names: Base names of the kernels; without any, of all kernels.
         launches: How many launches to profile.
@@ -134,7 +134,7 @@ def command(
         skip: How many launches to let pass first.
     """
     parts = ["ncu", "--clock-control", "none"]
-    for section in sections:
+    for section in dict.fromkeys((DURATION_SECTION, *sections)):
         parts += ["--section", section]
     if metric_list := ",".join(metrics):
         parts += ["--metrics", metric_list]

@@ -22,7 +22,9 @@ When it does not apply:
     branch keeps them busy for nothing, so compare the times of both versions.
 
 The loss is (1 - lanes / 32) × the launch's time × how much it is bound by compute, and never more
-than what device memory and L2 leave free.
+than what device memory and L2 leave free. Lanes that blocks of too few threads leave empty weigh
+up to the whole time: they take up slots for warps, and every wait, like full ones. Where lanes
+were not counted, the block size tells the most that can be active; that is computed, not measured.
 
 Shown by:
     traces/synthetic/synthetic_divergence.sqlite, tests/counter_scenarios.py, ``idle_lanes``
@@ -49,13 +51,14 @@ UNIFORM_PCT = 99.0  # branches that part so few warps are not what idles lanes
 
 BRANCHES = "threads of a warp take different branches"
 PREDICATED = "instructions are predicated off"
-PARTIAL_WARPS = "blocks do not fill their last warp"
+PARTIAL_WARPS = "blocks do not fill their warps"
 EARLY_EXIT = "some threads exit early or have less work than others"
 UNKNOWN = "of something that was not counted"
 ADVICE = {
     BRANCHES: "Let neighbouring threads take the same path: sort or bucket the work by kind.",
     PREDICATED: "Move work out of short conditionals, so that fewer lanes compute for nothing.",
-    PARTIAL_WARPS: "Choose a block size that is a multiple of 32.",
+    PARTIAL_WARPS: "Launch blocks of a multiple of 32 threads, 128 or 256 to begin with, that do "
+    "the work of several of these.",
     EARLY_EXIT: "Give every thread of a warp the same amount of work: compact what is left, or "
     "loop over it.",
     UNKNOWN: "Let neighbouring threads take the same path: sort or bucket the work by kind.",
@@ -72,12 +75,15 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     limits = loss.inside.limits
     why = loss.most(reasons(loss))
     lanes = loss.mean(limits.lanes)
+    blocks = _block_words(loss) if why == PARTIAL_WARPS else ""
     return finding(
         loss,
         ledger,
         f"keep {lanes:.1f} of a warp's {THREADS_PER_WARP} lanes busy (below "
-        f"{FEW_LANES:.0f} is few), because {why}",
-        formula="time * (1 - lanes / 32) * weight of compute, between c and c / max(c, m)",
+        f"{FEW_LANES:.0f} is few), because {why}{blocks}",
+        formula="time * (1 - lanes / 32) * weight, between c and c / max(c, m), and up to 1 for "
+        "lanes that blocks leave empty; at most 1 - d; c: compute throughput, m: memory "
+        "throughput, d: the larger of device memory and L2, each as a part of its peak",
         advice=ADVICE[why],
         does_not_apply_when=(
             "the kernel waits for memory anyway, or both sides of a branch would have to be "
@@ -87,16 +93,21 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     )
 
 
+def _block_words(loss: ProfiledLoss) -> str:
+    """Say how many threads most of the loss is lost in blocks of, and whether that is computed."""
+    limits = loss.inside.limits
+    threads = int(float(loss.most(limits.block_threads)))
+    size = f" (blocks of {threads:,} thread{'s' if threads > 1 else ''}"
+    counted = loss.mean(limits.counters.metric(*ACTIVE_LANES))
+    return f"{size}; computed, not measured)" if np.isnan(counted) else f"{size})"
+
+
 def reasons(launches: ProfiledLoss) -> Array:
     """Return why lanes of each launch idle: what explains most of them."""
     limits = launches.inside.limits
-    threads = limits.block_threads
-    warps = np.ceil(threads / THREADS_PER_WARP)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        filled = threads / warps  # lanes that a block of this size can use
     return np.select(
         [
-            filled < np.minimum(limits.active_lanes + SAME, FEW_LANES),
+            limits.filled_lanes < np.minimum(limits.active_lanes + SAME, FEW_LANES),
             (limits.active_lanes >= FEW_LANES) & (limits.live_lanes < FEW_LANES),
             limits.uniform_pct < UNIFORM_PCT,
             limits.uniform_pct >= UNIFORM_PCT,

@@ -37,6 +37,22 @@ NEEDS = ("counters",)
 
 METRICS = (COMPUTE[0], MEMORY[0])
 SECTIONS = ("SpeedOfLight", "WarpStateStats", "SchedulerStats")
+WAIT_WORDS = {  # what warps wait for, by the reason's name in the metric
+    "long_scoreboard": "for data from global, local or texture memory",
+    "short_scoreboard": "for data from shared memory or special functions",
+    "lg_throttle": "for room among the outstanding accesses to global and local memory",
+    "mio_throttle": "for room in the queue to shared memory and special functions",
+    "tex_throttle": "for room in the queue to texture units",
+    "math_pipe_throttle": "for a busy arithmetic pipe",
+    "barrier": "for the other warps of the block at a barrier",
+    "membar": "at a memory fence",
+    "drain": "for their last stores before they end",
+    "wait": "for the fixed latency of the instruction before",
+    "imc_miss": "for constants that miss the cache",
+    "no_instruction": "for instructions to be fetched",
+    "branch_resolving": "for a branch to be resolved",
+    "gmma": "for asynchronous matrix products",
+}
 STALLED = ("smsp__average_warps_issue_stalled_", "_per_issue_active.ratio")
 LATENCY = "smsp__average_warp_latency_per_inst_issued.ratio"
 MIN_STALL = 0.30  # of a warp's time between two instructions; NVIDIA's rule names it from there on
@@ -53,7 +69,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     limits = loss.inside.limits
     compute, memory = (100 * loss.mean(v) for v in (limits.compute, limits.memory))
     stall, part = main_stall(loss)
-    why = f"; warps wait for {stall.replace('_', ' ')} {100 * part:.0f} % of the time"
+    waits = f"{WAIT_WORDS[stall]} " if stall in WAIT_WORDS else ""
+    why = f"; warps wait {waits}{100 * part:.0f} % of the time ({stall.replace('_', ' ')})"
     return finding(
         loss,
         ledger,
