@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -56,7 +57,7 @@ def predicted(trace: Trace, question: Question) -> WhatIf:
         return kept
     from analyzers.facts.facts import build_facts
 
-    _keep_compiled()
+    keep_compiled()
     from analyzers.whatif.whatif import explore
 
     answer = explore(build_facts(trace), question.window, question.speed_ups)
@@ -129,10 +130,8 @@ def analysed_window(window: str) -> str:
     return "" if window.startswith("nvtx:") and "#" not in window else window
 
 
-def _keep_compiled() -> None:
+def keep_compiled() -> None:
     """Tell numba where it may keep compiled code; without a place it compiles every time."""
-    import numba
-
     folder = data_dir() / _COMPILED
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -140,8 +139,12 @@ def _keep_compiled() -> None:
         return
     status = folder.stat()
     # What lies there is run: it has to be ours alone.
-    if status.st_uid == os.getuid() and not status.st_mode & 0o022 and os.access(folder, os.W_OK):
-        numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+    if status.st_uid != os.getuid() or status.st_mode & 0o022 or not os.access(folder, os.W_OK):
+        return
+    if (numba := sys.modules.get("numba")) is None:  # loading it takes longer than short replays
+        os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    else:
+        numba.config.CACHE_DIR = str(folder)
 
 
 def parse_speed_up(text: str) -> tuple[str, float]:

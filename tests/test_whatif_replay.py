@@ -1,8 +1,10 @@
 """The unchanged replay tells the measured time, or why nothing is predicted from it."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 from analyzers.facts.facts import build_facts
 from analyzers.facts.spans import Window
 from analyzers.facts.windows import choose_window, find_iterations
+from analyzers.whatif.build import build_graph
+from analyzers.whatif.run import is_interpreted, run
 from analyzers.whatif.whatif import explore, replay
 from benchmarks.simulated import confounders, families, groups
 from benchmarks.simulated.cases import Maker, loop, one_thread
@@ -226,3 +230,28 @@ def test_real_recordings_are_replayed_or_the_reason_is_told(tmp_path):
         errors += [] if missed else [abs(told.error)]
     assert len(errors) >= 15
     assert sorted(errors)[len(errors) * 9 // 10] < 0.02
+
+
+@given(program=st.lists(OPERATIONS, min_size=2, max_size=20))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_compiled_and_interpreted_replays_are_one(program, tmp_path, monkeypatch):
+    graph = build_graph(facts_of(tmp_path, one_thread([Kernel(5 * US), *program])))
+    times = []
+    for interpreted in (True, False):
+        monkeypatch.setattr(
+            "analyzers.whatif.run.is_interpreted", lambda _, is_so=interpreted: is_so
+        )
+        times.append(run(graph))
+    for name in ("begin", "end", "start", "stop"):
+        assert np.array_equal(getattr(times[0], name), getattr(times[1], name))
+
+
+@pytest.mark.parametrize(("steps", "loads_numba"), [(2, True), (3, False)])
+def test_only_long_replays_are_compiled(steps, loads_numba, tmp_path, monkeypatch):
+    graph = build_graph(facts_of(tmp_path, one_thread([Kernel(US), Wait()])))
+    assert len(graph.calls) + len(graph.operations) == 3
+    monkeypatch.setattr("analyzers.whatif.run.INTERPRETED_STEPS", steps)
+    monkeypatch.delitem(sys.modules, "analyzers.whatif.compiled", raising=False)
+    assert is_interpreted(graph) is not loads_numba
+    run(graph)
+    assert ("analyzers.whatif.compiled" in sys.modules) is loads_numba
