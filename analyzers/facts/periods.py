@@ -26,13 +26,14 @@ from analyzers.intervals import Array
 
 MIN_REPETITIONS = 3  # two equal stretches may be coincidence
 MIN_LAUNCHES = 6  # in all repetitions together: three launches of one kernel are no loop
-MIN_COVERED_SHARE = 0.5  # of the time and of the launches: what is less is not the main loop
+MIN_COVERED_SHARE = 0.5  # of the work and of the launches: what is less is not the main loop
 MIN_SIMILARITY = 0.7  # of a repetition to the typical one, by what is launched
 MIN_REGULAR_GAPS = 0.6  # of a marker's distances are close to the typical one
 GAP_TOLERANCE = 0.35  # of the typical distance
 MAX_LENGTH = 1.5  # times the typical length: what is longer holds something between repetitions
 MIN_LENGTH = 0.5
 FEW = 6  # repetitions; a few that differ in length may be chance
+MIN_SIMILARITY_OF_FEW = 0.9
 MAX_LENGTH_SPREAD = 0.25  # of the typical length, longest to shortest, of a few
 MIN_LAST_LENGTH = 0.9
 SPLIT_TOLERANCE = 0.2  # of a typical length, for a distance that is a multiple of it
@@ -62,7 +63,7 @@ class Period:
         launches: Typical number of launches in one.
         similarity: Of the repetitions to the typical one, median: 1 when they launch the same.
         explained: Share of all launches that are one of a typical repetition's.
-        covered: Share of the time from the first launch to the last that repetitions hold.
+        covered: Share of the time in which something runs that repetitions hold.
         alphabet: Place, in what was given, of the alphabet in which they repeat.
     """
 
@@ -320,8 +321,10 @@ def _cut(sequence: _Sequence, first: Array, stop: Array, sample: int) -> _Cut | 
     alike = np.concatenate([part[0] for part in parts])
     if np.mean(alike >= MIN_SIMILARITY) < MIN_ALIKE_SHARE:
         return None
-    if len(first) < FEW and np.ptp(stop - first) > MAX_LENGTH_SPREAD * np.median(stop - first):
-        return None
+    if len(first) < FEW:
+        uneven = np.ptp(stop - first) > MAX_LENGTH_SPREAD * np.median(stop - first)
+        if uneven or np.median(alike) < MIN_SIMILARITY_OF_FEW:
+            return None
     busy = sequence.busy_before_ns
     if not _similar_work(busy[end] - busy[begin]):
         return None
@@ -416,7 +419,8 @@ def _period(sequence: _Sequence, loop: _Cut, alphabet: int) -> Period | None:
     first, stop = cut.first[alike], cut.stop[alike]
     if len(first) < MIN_REPETITIONS or (stop - first).sum() < MIN_LAUNCHES:
         return None
-    covered = _covered_share(sequence, first, stop)
+    busy = sequence.busy_before_ns
+    covered = float((busy[stop] - busy[first]).sum() / max(busy[-1], 1))
     share = float((stop - first).sum()) / len(sequence.letter)
     if covered < MIN_COVERED_SHARE or share < MIN_COVERED_SHARE:
         return None
@@ -448,14 +452,3 @@ def _begun_at_pause(sequence: _Sequence, cut: _Cut) -> Array:
     moved: Array = first + offsets[best]
     begins: Array = moved[moved >= 0]
     return begins
-
-
-def _covered_share(sequence: _Sequence, first: Array, stop: Array) -> float:
-    """Return the share of the time from first to last launch that lies in repetitions."""
-    begin = sequence.start_ns[first]
-    after = np.minimum(stop, len(sequence.letter) - 1)
-    reach = np.maximum.accumulate(sequence.end_ns)
-    end = np.where(stop < len(sequence.letter), sequence.start_ns[after], reach[-1])
-    ends = np.maximum(np.minimum(end, np.append(begin[1:], reach[-1])), begin)
-    whole = max(int(reach[-1] - sequence.start_ns[0]), 1)
-    return float(min((ends - begin).sum() / whole, 1.0))

@@ -116,7 +116,7 @@ def _loop(facts: Facts, rows: Array, period: Period) -> LaunchLoop:
     note = (
         f"{len(iterations)} iterations, found in what is launched: {many} that repeat "
         f"({_ALPHABETS[period.alphabet]}; alike to {period.similarity:.0%}, together "
-        f"{period.covered:.0%} of the time)."
+        f"{period.covered:.0%} of the GPU's work)."
     )
     return LaunchLoop(iterations=iterations, rows=rows, period=period, note=note)
 
