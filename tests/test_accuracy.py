@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analyzers import analyze
-from benchmarks import accuracy, mutations
+from benchmarks import accuracy, removed_rules
 from benchmarks.simulated.cases import HEALTHY
 from benchmarks.simulated.groups import FAMILIES
 from benchmarks.simulated.program import Copy, Kernel, Program, Thread, Wait, Work
@@ -123,16 +123,16 @@ def test_torch_traces_of_known_trouble_are_judged_right(family):
 # --- the proof would notice -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mutation", mutations.MUTATIONS, ids=lambda m: m.name)
+@pytest.mark.parametrize("mutation", removed_rules.MUTATIONS, ids=lambda m: m.name)
 def test_taking_a_rule_away_is_noticed(mutation):
     with mutation.applied():
         results = [accuracy.judge(f, s) for f, s in mutation.shown_by]
-    assert [r for r in results if not r.is_right or mutations.is_far_off(r)]
+    assert [r for r in results if not r.is_right or removed_rules.is_far_off(r)]
 
 
-@pytest.mark.parametrize("mutation", mutations.MUTATIONS, ids=lambda m: m.name)
+@pytest.mark.parametrize("mutation", removed_rules.MUTATIONS, ids=lambda m: m.name)
 def test_with_the_rule_the_same_cases_are_right(mutation):
     for family, seed in mutation.shown_by:
         result = accuracy.judge(family, seed)
         assert result.is_right
-        assert not mutations.is_far_off(result)
+        assert not removed_rules.is_far_off(result)

@@ -1,0 +1,1 @@
+"""Single changes to the code, and whether a test notices them."""
