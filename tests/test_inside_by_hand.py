@@ -254,7 +254,7 @@ LAUNCH = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(launch=LAUNCH, blocks=st.sampled_from([25, 59, 60, 61, 90, 8_000]))
 def test_every_part_of_a_launch_is_what_plain_arithmetic_says(launch, blocks):
     found = account(told(launch, blocks=blocks), _times(1))
