@@ -61,8 +61,8 @@ def coverage_of(store: Path, workers: int, *, only_stored: bool) -> CoverageMap:
     """Return which tests execute which lines, recording the test files that changed."""
     coverage = stored(store)
     hashes = hashes_of_tests(ROOT)
-    known = coverage.hashes if coverage else {}
-    stale = sorted(path for path, text in hashes.items() if known.get(path) != text)
+    recorded_hashes = coverage.hashes if coverage else {}
+    stale = sorted(path for path, text in hashes.items() if recorded_hashes.get(path) != text)
     if coverage and (only_stored or not stale):
         return coverage
     print(f"recording what {len(stale)} test files execute", file=sys.stderr)

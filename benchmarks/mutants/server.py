@@ -47,8 +47,8 @@ class Selection:
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         """Keep what is wanted."""
-        wanted = [item for item in items if item.nodeid in self.order]
-        items[:] = sorted(wanted, key=lambda item: self.order[item.nodeid])
+        chosen = [item for item in items if item.nodeid in self.order]
+        items[:] = sorted(chosen, key=lambda item: self.order[item.nodeid])
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Write which test failed."""
