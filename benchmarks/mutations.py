@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.mutants.changes import Change
+from benchmarks.mutants.changes import Mutant
 from benchmarks.mutants.coverage_map import (
     CoverageMap,
     hashes_of_tests,
@@ -74,10 +74,10 @@ def coverage_of(store: Path, workers: int, *, only_stored: bool) -> CoverageMap:
 
 
 def trials(
-    changes: list[Change], coverage: CoverageMap, results: Path, longest_s: float
+    changes: list[Mutant], coverage: CoverageMap, results: Path, longest_s: float
 ) -> dict[Key, Trial]:
     """Try changes, except those of which the result is known, and keep each result at once."""
-    tried = _known(results)
+    tried = _kept_results(results)
     missing = [change for change in changes if change.key not in tried]
     with (
         tempfile.TemporaryDirectory(prefix="whyslow-mutations-") as scratch,
@@ -97,7 +97,7 @@ def trials(
     return tried
 
 
-def _known(results: Path) -> dict[Key, Trial]:
+def _kept_results(results: Path) -> dict[Key, Trial]:
     if not results.exists():
         return {}
     rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
@@ -112,7 +112,7 @@ def without_survivors(results: Path) -> None:
         results.write_text("".join(kept), encoding="utf-8")
 
 
-def outcome_of(change: Change, trial: Trial, excuses: dict[Key, str]) -> str:
+def outcome_of(change: Mutant, trial: Trial, excuses: dict[Key, str]) -> str:
     """Return ``noticed``, ``equivalent``, ``harmless`` or ``survived``."""
     return NOTICED if trial.outcome == NOTICED else excuses.get(change.key, SURVIVED)
 
@@ -122,7 +122,7 @@ def _room(path: str) -> str:
     return "/".join(parts[:2]) if len(parts) > 2 or parts[0] == "reports" else parts[0]
 
 
-def print_table(changes: list[Change], tried: dict[Key, Trial], excuses: dict[Key, str]) -> float:
+def print_table(changes: list[Mutant], tried: dict[Key, Trial], excuses: dict[Key, str]) -> float:
     """Print what became of the changes, by folder; return the share noticed of what matters."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for change in changes:

@@ -69,7 +69,7 @@ COLUMN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 
 
 @dataclass(frozen=True)
-class Change:
+class Mutant:
     """One edit of a file.
 
     Attributes:
@@ -106,16 +106,16 @@ class Change:
         return text[: self.start] + self.new.encode() + text[self.end :]
 
 
-def changes_of(path: str, text: bytes) -> list[Change]:
+def changes_of(path: str, text: bytes) -> list[Mutant]:
     """Return every change of a file that is still Python, in the order of its text.
 
     Args:
         path: File, from the root of the checkout.
         text: What is in it.
     """
-    finder = _Finder(text)
+    finder = _MutantFinder(text)
     finder.visit(ast.parse(text))
-    made: dict[tuple[int, int, str], Change] = {}
+    made: dict[tuple[int, int, str], Mutant] = {}
     for function, kind, start, end, new in finder.edits:
         change = _change(path, function, kind, text, (start, end), new)
         if change.before != change.after:
@@ -134,7 +134,7 @@ def is_python(text: bytes) -> bool:
 
 def _change(
     path: str, function: str, kind: str, text: bytes, place: tuple[int, int], new: str
-) -> Change:
+) -> Mutant:
     start, end = place
     first = text.rfind(b"\n", 0, start) + 1
     last = text.find(b"\n", end)
@@ -143,7 +143,7 @@ def _change(
     after = _one_line(text[first:start] + new.encode() + text[end:last])
     line = text.count(b"\n", 0, start) + 1
     end_line = text.count(b"\n", 0, end) + 1
-    return Change(path, function, kind, line, end_line, start, end, new, before, after)
+    return Mutant(path, function, kind, line, end_line, start, end, new, before, after)
 
 
 def _one_line(text: bytes) -> str:
@@ -153,7 +153,7 @@ def _one_line(text: bytes) -> str:
 Edit = tuple[str, str, int, int, str]
 
 
-class _Finder(ast.NodeVisitor):
+class _MutantFinder(ast.NodeVisitor):
     """Collects the edits of a syntax tree."""
 
     def __init__(self, text: bytes) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.mutants.changes import Change, changes_of, is_python
+from benchmarks.mutants.changes import Mutant, changes_of, is_python
 
 # What turns a recording into an answer, and what goes over the texts of a report.
 FOLDERS = ("analyzers", "collectors")
@@ -27,7 +27,7 @@ def sources(root: Path) -> list[str]:
     return sorted(p for p in paths | set(FILES) if not p.startswith(LEFT_OUT))
 
 
-def sample(root: Path, seed: int, count: int) -> list[Change]:
+def sample(root: Path, seed: int, count: int) -> list[Mutant]:
     """Return changes, drawn so that every line that can be changed is as likely as any other.
 
     Of a line the kind is drawn first, then the change: otherwise constants, of which each can be
@@ -41,9 +41,9 @@ def sample(root: Path, seed: int, count: int) -> list[Change]:
     return list(islice(_drawn(root, random.Random(seed)), count))
 
 
-def _drawn(root: Path, rng: random.Random) -> Iterator[Change]:
+def _drawn(root: Path, rng: random.Random) -> Iterator[Mutant]:
     texts = {path: (root / path).read_bytes() for path in sources(root)}
-    by_line: defaultdict[tuple[str, int], list[Change]] = defaultdict(list)
+    by_line: defaultdict[tuple[str, int], list[Mutant]] = defaultdict(list)
     for path, text in texts.items():
         for change in changes_of(path, text):
             by_line[path, change.line].append(change)

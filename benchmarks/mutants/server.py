@@ -24,7 +24,7 @@ PASSED, NO_TESTS, BROKEN = 0, 5, 99
 QUIET = 0.02  # seconds between looks at the child
 
 
-class Selection:
+class TestSelection:
     """A plugin of pytest that keeps the tests wanted, in their order, and remembers a failure."""
 
     def __init__(self, tests: list[str], answer: Path) -> None:
@@ -72,7 +72,9 @@ def _child(job: dict[str, Any], answer: Path) -> int:
     options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=short"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     options.append(f"--basetemp={answer.parent / 'tests'}")
-    return int(pytest.main([*options, *job["files"]], plugins=[Selection(job["tests"], answer)]))
+    return int(
+        pytest.main([*options, *job["files"]], plugins=[TestSelection(job["tests"], answer)])
+    )
 
 
 def _waited(child: int, limit_s: float) -> int | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.mutants.changes import Change
+from benchmarks.mutants.changes import Mutant
 from benchmarks.mutants.coverage_map import CoverageMap, lines_of_names
 
 NOTICED, SURVIVED = "noticed", "survived"
@@ -92,7 +92,7 @@ class Laboratory:
         """Return the text of a file, unchanged."""
         return (self.copy / path).read_bytes()
 
-    def tests_of(self, change: Change) -> list[str]:
+    def tests_of(self, change: Mutant) -> list[str]:
         """Return the tests that execute what a change touches, the most promising first."""
         text = self.text(change.path).decode()
         lines = set(range(change.line, change.end_line + 1))
@@ -101,7 +101,7 @@ class Laboratory:
             tests = self._tests_of_names(change, text, lines)
         return self._ordered(change.path, tests)
 
-    def _tests_of_names(self, change: Change, text: str, lines: set[int]) -> list[str]:
+    def _tests_of_names(self, change: Mutant, text: str, lines: set[int]) -> list[str]:
         """Return the tests that use what is defined on lines that run while importing."""
         names = _names_defined(text, lines)
         tests = set()
@@ -129,7 +129,7 @@ class Laboratory:
             ranked.append(rank)
         return [test for *_, test in sorted(ranked)]
 
-    def tried(self, change: Change, longest_s: float) -> Trial:
+    def tried(self, change: Mutant, longest_s: float) -> Trial:
         """Make a change, run its tests until one fails, and take it back.
 
         Args:
@@ -144,7 +144,7 @@ class Laboratory:
         place.write_bytes(change.applied(before))
         try:
             for portion in self._portions(tests, longest_s):
-                answer = self._asked(portion)
+                answer = self._server_answer(portion)
                 if answer["outcome"] != "passed":
                     break
         finally:
@@ -172,7 +172,7 @@ class Laboratory:
         if portion:
             yield portion
 
-    def _asked(self, tests: list[str]) -> dict[str, Any]:
+    def _server_answer(self, tests: list[str]) -> dict[str, Any]:
         took = sum(self.coverage.time_s.get(test, 0.0) for test in tests)
         files = sorted({test.partition("::")[0] for test in tests})
         # By file, so that what the tests of a file share is made once.
