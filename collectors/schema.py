@@ -311,6 +311,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("process", _I64, "process key"),
         Column("device", _I32, "device that faulted, -1 for the host"),
         Column("count", _I64, "faults in the group"),
+        Column("name_id", _I64, "host function that touched the page, else -1"),
     ),
     "overheads": (
         *_ON_THREAD,

@@ -189,6 +189,50 @@ def managed_memory(migrations: int = 50) -> Path:
     return recording.write(Path(_folder().name) / f"managed_{migrations}.sqlite")
 
 
+def prefetched_memory(pieces: int = 40) -> Path:
+    """Return a kernel whose pages the program prefetches just before, 2 MiB at a time."""
+    recording = Recording()
+    recording.api("cudaMemPrefetchAsync_v8000", 1_000_000, 1_100_000, correlationId=1)
+    recording.api("cudaLaunchKernel_v7000", 1_101_000, 1_105_000, correlationId=2)
+    start = 1_050_000
+    for _ in range(pieces):
+        pages = {"srcKind": 4, "dstKind": 4, "streamId": 16, "migrationCause": 1}
+        recording.copy(11, 2_097_152, start, start + 85_000, **pages)
+        start += 86_000
+    recording.kernel("inc(int *, unsigned long)", start + 2_000, start + 400_000, correlationId=2)
+    recording.api("cudaDeviceSynchronize_v3020", 1_106_000, start + 404_000, correlationId=3)
+    return recording.write(Path(_folder().name) / f"prefetched_{pieces}.sqlite")
+
+
+def results_read_page_by_page(steps: int = 6, pages: int = 20) -> Path:
+    """Return steps of a kernel, a wait, and a host that takes results back as it touches them."""
+    recording = Recording()
+    function, module = recording.string("check_result"), recording.string("a.out")
+    now = 1_000_000
+    for number in range(1, 2 * steps, 2):
+        recording.api("cudaLaunchKernel_v7000", now, now + 5_000, correlationId=number)
+        recording.kernel(
+            "inc(int *, unsigned long)", now + 7_000, now + 307_000, correlationId=number
+        )
+        waited = (now + 6_000, now + 310_000)
+        recording.api("cudaDeviceSynchronize_v3020", *waited, correlationId=number + 1)
+        now += 310_000
+        for page in range(pages):
+            touched = {"globalPid": recording.pid, "address": 4_096 * page, "module": module}
+            recording.add(
+                "CUDA_UM_CPU_PAGE_FAULT_EVENTS",
+                start=now + 1_000,
+                CpuInstruction=function,
+                **touched,
+            )
+            back = {"srcKind": 4, "dstKind": 4, "streamId": 16, "migrationCause": 2}
+            recording.copy(12, 65_536, now + 30_000, now + 40_000, **back)
+            now += 60_000
+    recording.api("cudaLaunchKernel_v7000", now, now + 5_000, correlationId=99)
+    recording.kernel("last(int *)", now + 7_000, now + 107_000, correlationId=99)
+    return recording.write(Path(_folder().name) / f"read_back_{steps}_{pages}.sqlite")
+
+
 def two_processes_with_equal_ids() -> Path:
     """Return a recording of two processes that use the same correlation ids on two devices."""
     recording = Recording(pid=100)

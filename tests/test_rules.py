@@ -130,6 +130,8 @@ def test_the_verdict_names_what_did_it(analysis, cause, culprit):
         ("dram", "bandwidth.dram_saturation"),
         ("device_gaps", "launch.device_gaps"),
         ("managed_memory", "bandwidth.migrations_in_kernels"),
+        ("prefetched_memory", "bandwidth.managed_memory"),
+        ("results_read_page_by_page", "host.page_reads"),
     ],
 )
 def test_the_pattern_is_named(analysis, name, finding):

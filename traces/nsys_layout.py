@@ -95,6 +95,12 @@ _LAYOUT: dict[str, str] = {
         " floatValue:real jsonTextId>=2.9.1 jsonText:text>=2.9.1 binaryData:text>=3.25"
     ),
     "OSRT_API": "start! end! eventClass! globalTid nameId! returnValue! nestingLevel callchainId!",
+    "CUDA_UM_CPU_PAGE_FAULT_EVENTS": (
+        "start! globalPid! address! originalFaultPc CpuInstruction! module! unresolvedFaultPc"
+    ),
+    "CUDA_UM_GPU_PAGE_FAULT_EVENTS": (
+        "start! end! globalPid! deviceId! address! numberOfPageFaults! faultAccessType!"
+    ),
     "PROFILER_OVERHEAD": (
         "start! end! globalTid correlationId<2.9.1 nameId! returnValue!<3.25 overheadType!>=3.25"
     ),

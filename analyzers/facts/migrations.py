@@ -92,6 +92,40 @@ def process_of_calls(facts: Facts, rows: Array) -> Array:
     return result
 
 
+def page_outs(facts: Facts) -> Array:
+    """Return the rows of launches that are pages which the host took back by touching them."""
+    moves = migrations(facts)
+    touched = moves["is_answer"] & moves["to_host"] & (moves["cause"] != MigrationCause.EVICTION)
+    rows: Array = moves.index.to_numpy()[touched.to_numpy()]
+    return rows
+
+
+def host_thread(facts: Facts, rows: Array) -> Array:
+    """Return the place in ``Facts.thread_keys`` of the thread behind each launch, -1 unknown.
+
+    It is the thread that submitted the launch. A page that the host takes back has no call: of
+    the process's threads that submit work, the one that called last before is taken.
+    """
+    thread = facts.thread_index[rows].astype(np.int64)
+    without = np.flatnonzero((thread < 0) & np.isin(rows, page_outs(facts)))
+    submits = np.unique(facts.thread_index[facts.thread_index >= 0])
+    if not len(without) or not len(submits):
+        return thread
+    calls = np.flatnonzero(np.isin(facts.api["thread_index"].to_numpy(), submits))
+    begin = facts.api["start_ns"].to_numpy()[calls]
+    calls = calls[np.argsort(begin, kind="stable")]
+    process = process_of_calls(facts, calls)
+    touched = rows[without]
+    start = facts.launches["start_ns"].to_numpy()[touched]
+    owner = facts.launches["process_index"].to_numpy()[touched]
+    for place in np.unique(owner):
+        own, here = calls[process == place], owner == place
+        last = np.searchsorted(facts.api["start_ns"].to_numpy()[own], start[here], "right") - 1
+        caller = facts.api["thread_index"].to_numpy()[own[np.maximum(last, 0)]] if len(own) else -1
+        thread[without[here]] = np.where(last >= 0, caller, UNKNOWN)
+    return thread
+
+
 def fault_groups(facts: Facts) -> pd.DataFrame:
     """Return groups of page faults of GPUs: ``device`` (key), ``start_ns``, ``end_ns``, ``count``.
 

@@ -48,6 +48,7 @@ class Detail(enum.IntEnum):
     NOT_YET_USED = 17
     UNNAMED_CALL = 18
     NO_WAIT_RECORDED = 19
+    READING_PAGES = 20
 
 
 DETAILS = (
@@ -71,6 +72,7 @@ DETAILS = (
     "nothing had been submitted to this GPU yet",
     "inside an API call whose name the recording has lost",
     "it was queued, and no wait was recorded that would explain why it did not begin",
+    "the host reads what is in the GPU's memory, page by page",
 )
 """Each ``Detail`` in words."""
 

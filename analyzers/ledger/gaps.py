@@ -6,17 +6,19 @@ the host not been blocked, so of that work as much as the thread was blocked is 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from analyzers.cuda_names import Call
-from analyzers.facts.facts import COPY, Facts
+from analyzers.facts.facts import Facts
+from analyzers.facts.migrations import host_thread, is_managed, page_outs
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, overlaps
 from analyzers.ledger.booking import DEVICE_GAP_MAX_NS, NOTHING, Detail, Piece, as_one, by_doing
 from analyzers.ledger.host_timeline import Doing, HostTimeline, doing_in_calls, host_timeline
 from analyzers.ledger.queue_waits import with_evidence
-from collectors.schema import MANAGED_COPIES
 
 LATENCY_MAX_NS = 50_000
 MIN_GAPS_TO_MEASURE = 8
@@ -99,30 +101,65 @@ def book_gaps(facts: Facts, ended: Gaps, device_gap_ns: int) -> list[Piece]:
         device_gap_ns: What this device needs between two launches.
     """
     pieces = [
-        *_unexplained(facts, ended),
+        *_without_call(facts, ended),
         *_queued_before(facts, ended, device_gap_ns),
         *_launched_inside(facts, ended),
     ]
     return with_evidence(facts, pieces)
 
 
-def _unexplained(facts: Facts, ended: Gaps) -> list[Piece]:
+def _without_call(facts: Facts, ended: Gaps) -> list[Piece]:
+    """Book the gaps that an operation ends which no recorded call submitted."""
     without = np.flatnonzero(~ended.has_call)
     if not len(without):
         return []
     launch = ended.launch[without]
-    spans = Spans(ended.start[without], ended.end[without])
-    managed = np.zeros(len(without), dtype=bool)
-    copies = facts.launches["kind"].to_numpy()[launch] == COPY
-    if copies.any():
-        kind = facts.trace.columns("copies", ["kind"])["kind"]
-        source = facts.launches["source_row"].to_numpy()[launch[copies]]
-        managed[copies] = np.isin(kind[source], MANAGED_COPIES)
+    managed = is_managed(facts)[launch]
+    touched = managed & np.isin(launch, page_outs(facts))
     why = Detail.NO_API_CALL if len(facts.api) else Detail.NO_API_RECORDED
+    parts = ((managed & ~touched, Detail.MANAGED_MEMORY), (~managed, why))
     return [
-        as_one(Spans(spans.start[part], spans.end[part]), Row.UNEXPLAINED, detail, launch[part])
-        for part, detail in ((managed, Detail.MANAGED_MEMORY), (~managed, why))
+        *_read_by_host(facts, ended, without[touched]),
+        *(
+            as_one(_spans(ended, without[part]), Row.UNEXPLAINED, detail, launch[part])
+            for part, detail in parts
+        ),
     ]
+
+
+def _read_by_host(facts: Facts, ended: Gaps, chosen: Array) -> list[Piece]:
+    """Book the gaps that end when the host touches a page which is in the GPU's memory.
+
+    What its thread does in CUDA calls until then counts for those; the rest is the host at work.
+    """
+    pieces = []
+    for thread, gap in by_key(host_thread(facts, ended.launch[chosen]), chosen):
+        queries = _spans(ended, gap)
+        if thread < 0:
+            pieces.append(as_one(queries, Row.HOST, Detail.READING_PAGES, ended.launch[gap]))
+            continue
+        line = host_timeline(facts, thread, queries)
+        query, part, start, end = overlaps(queries, line.parts)
+        doing, launch = line.doing[part], ended.launch[gap[query]]
+        reads = np.isin(doing, (Doing.OUTSIDE, Doing.DISPATCHING, Doing.OTHER_CALL))
+        own, calls = Spans(start[reads], end[reads]), Spans(start[~reads], end[~reads])
+        pieces.append(as_one(own, Row.HOST, Detail.READING_PAGES, launch[reads]))
+        wait = _wait_rows(line, calls.start, doing[~reads])
+        pieces.append(by_doing(calls, doing[~reads], launch[~reads], wait))
+    return pieces
+
+
+def _wait_rows(line: HostTimeline, start: Array, doing: Array) -> Array:
+    """Return the row in ``Facts.api`` of the wait in which each stretch lies, else ``NOTHING``."""
+    wait = np.full(len(start), NOTHING, np.int64)
+    waiting = doing == Doing.WAITING
+    place = np.searchsorted(line.waits.start, start[waiting], side="right") - 1
+    wait[waiting] = line.wait_api_row[place]
+    return wait
+
+
+def _spans(ended: Gaps, chosen: Array) -> Spans:
+    return Spans(ended.start[chosen], ended.end[chosen])
 
 
 def _queued_before(facts: Facts, ended: Gaps, device_gap_ns: int) -> list[Piece]:
@@ -181,10 +218,12 @@ def _walk(facts: Facts, ended: Gaps, chosen: Array) -> pd.DataFrame:
     Columns: ``gap``, ``start_ns``, ``end_ns``, ``doing``, ``wait`` (row in ``api``, else -1) and
     ``blocked_ns``: how long the thread was kept from working by the wait this piece belongs to.
     """
-    parts = []
+    parts, read = [], facts.launches["end_ns"].to_numpy()[page_outs(facts)]
     for thread, of_thread in by_key(ended.thread_index[chosen], chosen):
         queries = Spans(ended.start[of_thread], ended.call_start[of_thread])
         line = host_timeline(facts, thread, queries)
+        # Whoever reads results needed the wait before: it kept nothing from being submitted.
+        line = replace(line, owed_ns=np.where(np.isin(queries.start, read), 0, line.owed_ns))
         parts.append(_pieces_of(line, queries, of_thread))
     called, returned = ended.call_start[chosen], ended.call_end[chosen]
     # A copy that keeps the host waiting also keeps it while it stages pageable memory.

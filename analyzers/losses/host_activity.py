@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import Facts
+from analyzers.facts.migrations import host_thread
 from analyzers.facts.nesting import innermost
 from analyzers.facts.operators import operator_text
 from analyzers.facts.python_frames import frame_text
@@ -60,7 +61,7 @@ def host_activity(facts: Facts, ledger: Ledger, segments: pd.DataFrame) -> HostA
         segments: Part of it, with ``launch``.
     """
     segments = segments[segments["launch"].to_numpy() >= 0]
-    thread = facts.thread_index[segments["launch"].to_numpy()]
+    thread = host_thread(facts, segments["launch"].to_numpy())
     lost_ns = int((segments["end_ns"] - segments["start_ns"]).sum())
     idle = [
         (int(place), device_spans(segments[thread == place], device))

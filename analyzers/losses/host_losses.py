@@ -1,7 +1,8 @@
 """The ledger's row ``host``, split into the patterns that the rules report.
 
-Time in which a thread was fetching its next batch belongs to the DataLoader, if there is enough of
-it; everything else is the program's own. Segments are cut where a fetch begins and ends, so that
+Time in which the host reads what is in the GPU's memory, page by page, is one. Time in which a
+thread was fetching its next batch belongs to the DataLoader, if there is enough of it; everything
+else is the program's own. Segments are cut where a fetch begins and ends, so that
 no nanosecond counts for both.
 """
 
@@ -17,7 +18,7 @@ from analyzers.facts.facts import Facts
 from analyzers.facts.surroundings import NamedSpans, ranges_of
 from analyzers.finding import Row
 from analyzers.intervals import Spans, gaps, overlaps, union
-from analyzers.ledger.booking import UNUSED
+from analyzers.ledger.booking import UNUSED, Detail
 from analyzers.ledger.ledger import Ledger
 
 SINGLE_PROCESS = r"_SingleProcessDataLoaderIter"
@@ -30,6 +31,7 @@ class HostPattern(enum.IntEnum):
 
     OTHER = 0
     DATA_LOADER = 1
+    READING_PAGES = 2
 
 
 def host_losses(facts: Facts, ledger: Ledger, pattern: HostPattern) -> pd.DataFrame:
@@ -37,6 +39,8 @@ def host_losses(facts: Facts, ledger: Ledger, pattern: HostPattern) -> pd.DataFr
 
     Time in which nobody wanted anything of a device is left out.
     """
+    if pattern == HostPattern.READING_PAGES:
+        return ledger.of(Row.HOST, Detail.READING_PAGES)
     other, fetching = _split(facts, ledger)
     return fetching if pattern == HostPattern.DATA_LOADER else other
 
@@ -49,7 +53,8 @@ def fetches(facts: Facts) -> NamedSpans:
 @functools.lru_cache(maxsize=2)
 def _split(facts: Facts, ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
     segments = ledger.of(Row.HOST)
-    segments = segments[~np.isin(segments["detail"], UNUSED)].reset_index(drop=True)
+    elsewhere = (*UNUSED, Detail.READING_PAGES)
+    segments = segments[~np.isin(segments["detail"], elsewhere)].reset_index(drop=True)
     fetching = fetches(facts)
     if not len(fetching):
         return segments, segments[:0]

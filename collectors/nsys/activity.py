@@ -230,7 +230,8 @@ def read_page_faults(ingest: NsysIngest) -> None:
             count=rows["numberOfPageFaults"],
             **rows.span(),
         )
-    for rows in ingest.stream("CUDA_UM_CPU_PAGE_FAULT_EVENTS", ("start", "globalPid")):
+    cpu = ("start", "globalPid", "CpuInstruction")  # the name of the function
+    for rows in ingest.stream("CUDA_UM_CPU_PAGE_FAULT_EVENTS", cpu):
         rows.drop_bad_times("fault")
         rows.write(
             "page_faults",
@@ -238,4 +239,5 @@ def read_page_faults(ingest: NsysIngest) -> None:
             end_ns=rows["start"],
             process=ingest.places.processes_of(rows["globalPid"]),
             count=np.ones(len(rows), np.int64),
+            name_id=ingest.names.use(rows["CpuInstruction"]),
         )
