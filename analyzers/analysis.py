@@ -13,6 +13,7 @@ from analyzers.facts.totals import operations, origin, totals
 from analyzers.facts.windows import choose_window, find_iterations
 from analyzers.finding import Failed, Skipped
 from analyzers.kernels.counted import roofline_summary
+from analyzers.kernels.tool_rules import tool_rules
 from analyzers.kernels.top import top_kernels
 from analyzers.ledger.ledger import Ledger, build_ledger
 from analyzers.quality.quality import check_quality
@@ -82,5 +83,6 @@ def investigate(
         iterations_note=iterations_note,
         counters=ledger.examined.to_dict(facts) if ledger.examined is not None else {},
         top_kernels=top,
+        tool_rules=tool_rules(ledger.inside),
     )
     return Analysis(report, facts, ledger)

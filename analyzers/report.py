@@ -10,7 +10,9 @@ from typing import Any
 from analyzers.facts.spans import Iteration, Window
 from analyzers.finding import Cause, Failed, Finding, Row, Skipped
 from analyzers.ledger.device import DeviceLedger
+from analyzers.words import share_text
 
+CLOSE_SHARES = 0.05  # of a time; estimates no further apart agree
 SCHEMA = 1  # of the JSON contract; keys may be added, never renamed
 
 
@@ -66,6 +68,56 @@ class KernelShare:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToolRule:
+    """What one of the profiler's own rules said about a kernel, and what is said here.
+
+    Attributes:
+        kernel: Its full name.
+        rule: Identifier of the rule.
+        text: The profiler's own words, about the kernel's longest launch.
+        launches: Launches that it was said of.
+        total_ns: Time that they stand for.
+        scope: Of what the profiler's estimate is a part: ``global`` (that time), ``local`` (what
+            the rule looks at), or empty without an estimate.
+        estimate: What it estimates can be saved, 0 to 1; -1 without an estimate.
+        ours: The rule here that explains most of the same, empty when none does.
+        low: The part of the time that is lost to the same at least, as it is judged here; -1 when
+            it was not, as no counter tells it.
+        booked: What is claimed of it.
+        high: What is lost at most.
+    """
+
+    kernel: str
+    rule: str
+    text: str
+    launches: int
+    total_ns: int
+    scope: str
+    estimate: float
+    ours: str
+    low: float
+    booked: float
+    high: float
+
+    @property
+    def comparison(self) -> str:
+        """Say, without a full stop, what is said here about the same, and whether it differs."""
+        if self.booked < 0:
+            return "whyslow does not judge that"
+        most = share_text(self.high, 1)
+        ours = "whyslow finds nothing to win there"
+        if self.ours:
+            ours = f"whyslow finds {share_text(self.booked, 1)} of its time, at most {most}"
+            ours += f" ({self.ours})"
+        if self.scope != "global":
+            return ours
+        if self.low - CLOSE_SHARES <= self.estimate <= self.high + CLOSE_SHARES:
+            return f"{ours}: both agree" if self.ours else ours
+        how = "more" if self.estimate > self.high else "less"
+        return f"{ours}: Nsight Compute says {how}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything the analysis says about one window of one recording.
 
@@ -84,6 +136,7 @@ class Report:
         iterations: Repetitions that were found; empty when none were.
         iterations_note: How iterations were found, or why not.
         top_kernels: The kernels with most time in the window, the largest first.
+        tool_rules: What the profiler's own rules said about kernels, those of most time first.
         counters: What was joined to the timeline, as ``analyzers.counters.joining`` says it; empty
             without counters.
     """
@@ -103,6 +156,7 @@ class Report:
     iterations_note: str = ""
     counters: dict[str, Any] = dataclasses.field(default_factory=dict)
     top_kernels: tuple[KernelShare, ...] = ()
+    tool_rules: tuple[ToolRule, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of ``whyslow diagnose --json``."""

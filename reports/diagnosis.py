@@ -22,12 +22,14 @@ from reports.document import (
 )
 from reports.ledger import ledger, ledger_summary
 from reports.numbers import format_value
+from reports.tool_rules import tool_rules
 from reports.top_kernels import kernels_summary
 
 if TYPE_CHECKING:
     from collectors.trace import Trace
     from library.analyses import StoredAnalysis
 
+TOOL_RULES = "Nsight Compute's own rules"
 OPERATIONS = {
     "kernels": "kernel launch",
     "graph_launches": "graph launch",
@@ -59,6 +61,7 @@ def diagnosis_report(
         Section(title="Where the time went", blocks=tuple(ledger(report, stored, where))),
         _changes(report, where),
         Section(title="Kernels", blocks=tuple(kernels(trace, stored, where))),
+        Section(title=TOOL_RULES, blocks=tuple(tool_rules(report, is_brief=False))),
         Section(title="Iterations", blocks=tuple(_iterations(report, where))),
         *_limits(report, is_brief=False),
         Section(title="About this report", blocks=about([("Recording", trace.source)], options)),
@@ -80,6 +83,7 @@ def diagnosis_summary(report: Report) -> Document:
         Section(title="Where the time went", blocks=tuple(ledger_summary(report))),
         Section(title="Kernels with most time", blocks=tuple(kernels_summary(report))),
         _changes(report),
+        Section(title=TOOL_RULES, blocks=tuple(tool_rules(report, is_brief=True))),
         *_limits(report, is_brief=True),
     ]
     return Document(

@@ -225,6 +225,8 @@ def test_labels_of_the_details_page_become_exact_names():
         metric_of("Memory Workload Analysis", "Memory Throughput") == "dram__bytes.sum.per_second"
     )
     assert metric_of("Command line profiler metrics", LANES) == LANES
+    own = "memory_l2_theoretical_sectors_global"
+    assert metric_of("Command line profiler metrics", own) == own
     assert metric_of("GPU Speed Of Light", "SOL SM").startswith("sm__throughput")
     assert metric_of(light, "No such label") == ""
 

@@ -14,6 +14,11 @@ RTX_3090 = H100 | {
     "max_shared_bytes_per_sm": 102_400,
 }
 
+TURING = H100 | {
+    **{"compute_major": 7, "compute_minor": 5, "max_warps_per_sm": 32, "max_blocks_per_sm": 16},
+    "max_shared_bytes_per_sm": 65_536,
+}
+
 
 def occupancy(threads, registers, shared_bytes, gpu=H100):
     columns = (np.array([v], np.int64) for v in (threads, registers, shared_bytes, 0))
@@ -32,6 +37,17 @@ def occupancy(threads, registers, shared_bytes, gpu=H100):
         (1024, 64, 0, H100, (50.0, "registers", 1)),
         # 32 blocks of one warp each.
         (32, 16, 0, H100, (50.0, "blocks", 32)),
+        # Registers and warps both end at one block of 32 warps.
+        (1024, 36, 0, RTX_3090, (32 / 48 * 100, "registers and block size", 1)),
+        (128, 107, 0, RTX_3090, (100 / 3, "registers", 4)),
+        # 11 blocks of 9 KiB, but 36 by registers and 16 by number.
+        (32, 56, 8_192, RTX_3090, (1_100 / 48, "shared memory", 11)),
+        # Blocks without shared memory of their own are not limited by it, whatever is kept.
+        (32, 46, 0, H100, (50.0, "blocks", 32)),
+        (1, 40, 0, TURING, (50.0, "blocks", 16)),
+        # 25 KiB each: shared memory and warps both end at four blocks of 12 warps.
+        (384, 16, 24_576, RTX_3090, (100.0, "", 4)),
+        (352, 16, 24_576, RTX_3090, (44 / 48 * 100, "shared memory and block size", 4)),
         # 48 warps hold one block of 32.
         (1024, 32, 0, RTX_3090, (32 / 48 * 100, "block size", 1)),
         # 48 KiB and 1 KiB of the system's: 4 of 49 KiB fit into 228 KiB.

@@ -18,7 +18,13 @@ from views.charts.kernels import (
     roofline_figure,
 )
 from views.charts.ledger import duration_histogram
-from views.parts.kernel_card import basis_words, covered_words, draw_computed, draw_counted
+from views.parts.kernel_card import (
+    basis_words,
+    covered_words,
+    draw_computed,
+    draw_counted,
+    draw_tool_rules,
+)
 from views.parts.kernel_table import (
     PICKED,
     SHOWN_NAME,
@@ -240,6 +246,7 @@ def _draw_card(session: Session, kernel: pd.Series) -> None:
     counted_kernel = counted[(counted["name"] == kernel["name"]).to_numpy()]
     if len(counted_kernel):
         draw_counted(counted_kernel.iloc[0], session.report)
+        draw_tool_rules(counted_kernel.iloc[0], session.report)
         if session.counters:
             st.caption(
                 md_prose(basis_words(counted_kernel.iloc[0], session.report, session.device))

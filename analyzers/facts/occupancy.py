@@ -23,6 +23,7 @@ import pandas as pd
 
 from analyzers.facts.facts import UNKNOWN, Facts
 from analyzers.intervals import Array
+from analyzers.words import enumerated
 from collectors.schema import LAUNCH_SHAPE
 
 THREADS_PER_WARP = 32
@@ -35,8 +36,13 @@ SYSTEM_SHARED_BYTES = 1_024  # per block
 SHARED_UNIT_BYTES, SHARED_UNIT_BYTES_BEFORE = 128, 256
 PLENTY = 1 << 40  # blocks: a resource that is not used does not limit
 
-LIMITERS = ("", "registers", "shared memory", "block size", "blocks")
-"""What limits occupancy; the first means nothing does, or that it is not known."""
+RESOURCES = ("registers", "shared memory", "block size", "blocks")
+LIMITERS = tuple(
+    enumerated([word for bit, word in enumerate(RESOURCES) if mask >> bit & 1])
+    for mask in range(1 << len(RESOURCES))
+)
+"""What limits occupancy, by a bit for each of ``RESOURCES``: several may end at the same number of
+blocks. The first means nothing does, or that it is not known."""
 
 
 class Occupancy(NamedTuple):
@@ -87,9 +93,11 @@ def theoretical_occupancy(
         complete &= of[column] > 0
     resident = blocks * safe_warps
     limited = complete & (resident < of["max_warps_per_sm"])
+    bits = 1 << np.arange(len(RESOURCES))[:, None]
+    mask = np.where(limits == blocks, bits, 0).sum(axis=0)
     return Occupancy(
         np.where(complete, 100.0 * resident / np.maximum(of["max_warps_per_sm"], 1), UNKNOWN),
-        np.where(limited, limits.argmin(axis=0) + 1, 0).astype(np.int8),
+        np.where(limited, mask, 0).astype(np.int8),
         np.where(complete, blocks, UNKNOWN),
     )
 
@@ -116,7 +124,8 @@ def _by_shared(shared_bytes: Array, major: Array, max_shared: Array) -> Array:
     unit = np.where(reserves, SHARED_UNIT_BYTES, SHARED_UNIT_BYTES_BEFORE)
     kept = np.where(reserves, SYSTEM_SHARED_BYTES, 0)
     per_block = _rounded_up(np.maximum(shared_bytes, 0) + kept, unit)
-    return np.where(per_block > 0, max_shared // np.maximum(per_block, 1), PLENTY)
+    # What the system keeps limits no block that has none of its own: there is room for all slots.
+    return np.where(shared_bytes > 0, max_shared // np.maximum(per_block, 1), PLENTY)
 
 
 def _rounded_up(values: Array, unit: Array | int) -> Array:

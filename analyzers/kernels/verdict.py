@@ -10,6 +10,7 @@ import pandas as pd
 from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Iteration
 from analyzers.finding import Cause, Finding, Row
+from analyzers.kernels.tool_rules import largest_estimate, rule_sentence, tool_rules
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.ncu_command import MOST_OF_THE_TIME, base_name, why_missing
 from analyzers.metric_names import Part
@@ -141,7 +142,15 @@ def _judge(
     how = "inside kernels" if set(ROW_INSIDE) <= set(examined) else "as far as the counters show"
     sentence = f"Healthy {how}: no cause costs {limit} or more of {ledger.whole}."
     busy = f" The kernels keep {text} busy." if (text := _busy_text(ledger)) else ""
-    return "healthy", share, f"{sentence}{busy}"
+    return "healthy", share, f"{sentence}{busy}{_other_opinion(ledger)}"
+
+
+def _other_opinion(ledger: Ledger) -> str:
+    """Say which of the profiler's own rules estimates a gain where none is found here."""
+    rule = largest_estimate(tool_rules(ledger.inside), ledger.in_use_ns)
+    if rule is None or rule.estimate * rule.total_ns < HEALTHY_BELOW * ledger.in_use_ns:
+        return ""
+    return f" {rule_sentence(rule)}"
 
 
 def _largest_in_kernel_row(findings: tuple[Finding, ...]) -> Finding | None:

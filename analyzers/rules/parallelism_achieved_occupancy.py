@@ -56,7 +56,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         loss,
         ledger,
         f"keep {achieved:.0f} % of a multiprocessor's warps resident{where}{by}",
-        formula="time * (1 - achieved / possible warps), at most 1 - max(c, m)",
+        formula="time * (1 - achieved / possible warps), or, below a quarter of the warps, "
+        "(1 - achieved / half of the warps), at most 1 - max(c, m)",
         advice=(
             "Make blocks take equally long, or launch more of them."
             if could

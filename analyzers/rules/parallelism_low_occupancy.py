@@ -27,6 +27,8 @@ Shown by:
 
 from __future__ import annotations
 
+import re
+
 from analyzers.facts.facts import Facts
 from analyzers.facts.occupancy import launch_shapes
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
@@ -81,7 +83,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         row=Row.KERNEL,
         lost_ns=lost_ns,
         confidence=Confidence.INFERRED,
-        advice=ADVICE[limiter],
+        advice=" ".join(ADVICE[resource] for resource in re.split(", | and ", limiter)),
         does_not_apply_when="each thread keeps several independent operations in flight.",
         evidence=(
             Evidence(name="launches affected", value=len(losses), unit="count"),

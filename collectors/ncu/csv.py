@@ -53,6 +53,7 @@ _DESCRIBING = frozenset(
     )
 )
 _NVTX = re.compile(r"(?:Push/Pop|Start/End)", re.IGNORECASE)
+_LINK = re.compile(r" ?\(https?://[^)\s]*\)")  # behind the words that it explains
 _PERMISSION = "ERR_NVGPUCTRPERM"
 _KINDS = {
     **dict.fromkeys(("OK", "INF", "INFO"), RuleKind.FINE),
@@ -213,7 +214,7 @@ class CsvTable:
         return RuleResult(
             rule=row[_RULE][:MAX_TEXT],
             kind=_KINDS.get(row.get("Rule Type", "").strip().upper(), RuleKind.NOTHING),
-            text=" ".join(row.get("Rule Description", "")[:MAX_TEXT].split()),
+            text=" ".join(_LINK.sub("", row.get("Rule Description", "")[:MAX_TEXT]).split()),
             scope=scope,
             speedup_pct=math.nan if scope is None or estimate is None else estimate,
         )

@@ -149,6 +149,7 @@ _ROOFLINE = {
     },
 }
 
+_OWN_NAMES = "Command line profiler metrics"
 _SECTIONS = {  # by a part of the section's title, which is shorter in older versions
     "Roofline": _ROOFLINE,
     "Speed Of Light": _SPEED_OF_LIGHT,
@@ -169,7 +170,7 @@ def metric_of(section: str, label: str) -> str:
 
     What was asked for with ``--metrics`` stands there under its own name.
     """
-    if "__" in label or "." in label.strip(". ")[3:]:
+    if section == _OWN_NAMES or "__" in label or "." in label.strip(". ")[3:]:
         return label
     table = next((t for title, t in _SECTIONS.items() if title in section), {})
     return table.get(label, "")

@@ -7,9 +7,11 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.kernels.counted import LOST, RULE_OF_PART, WORDS_OF_PART, limiter_words
+from analyzers.kernels.tool_rules import plain_name
 from analyzers.metric_names import THREADS_PER_WARP, Part
 from analyzers.report import Report
 from analyzers.words import share_text, time_text
+from reports.tool_rules import estimate_text
 from views.charts.kernels import LEVEL_WORDS
 from views.shared.markdown import md_prose
 from views.shared.session import draw_prose
@@ -19,6 +21,7 @@ MIN_SHOWN_SHARE = 0.02  # of the kernel's time
 SHOWN_LOSSES = 4
 NAME_ROOM = 60
 COLUMNS = ("", "is", "of")
+WORDS = 600  # characters of what a rule says
 
 
 def draw_counted(kernel: pd.Series, report: Report) -> None:
@@ -34,6 +37,24 @@ def draw_counted(kernel: pd.Series, report: Report) -> None:
             alt="Counters of the kernel",
         )
     _draw_losses(kernel, report)
+
+
+def draw_tool_rules(kernel: pd.Series, report: Report) -> None:
+    """Show what Nsight Compute's own rules said about a kernel, beside what is said here."""
+    rules = [rule for rule in report.tool_rules if rule.kernel == kernel["name"]]
+    if not rules:
+        return
+    st.markdown("**Nsight Compute's own rules**")
+    rows = [
+        (plain_name(rule.rule), estimate_text(rule), rule.comparison, visible(rule.text, WORDS))
+        for rule in rules
+    ]
+    st.dataframe(
+        pd.DataFrame(rows, columns=["rule", "estimate", "here", "it says"]),
+        hide_index=True,
+        key="tool_rules",
+        alt="What Nsight Compute's own rules said about the kernel",
+    )
 
 
 def covered_words(report: Report) -> str:
