@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from analyzers.counters.joining import join
 from analyzers.diagnose import rank, run_rules
 from analyzers.facts.facts import Facts, build_facts
+from analyzers.facts.loops import find_iterations
 from analyzers.facts.steps import step_breakdown
 from analyzers.facts.totals import operations, origin, totals
-from analyzers.facts.windows import choose_window, find_iterations
+from analyzers.facts.windows import choose_window
 from analyzers.finding import Failed, Skipped
 from analyzers.kernels.counted import roofline_summary
 from analyzers.kernels.tool_rules import tool_rules
@@ -45,9 +46,11 @@ def investigate(
     facts = facts or build_facts(trace)
     joined = join(facts, counters) if counters is not None else None
     with ThreadPoolExecutor(1) as thread:
-        # The ledger needs the iterations only to look one of them up.
+        # Whole steps are looked for among the same ranges; the ledger of another window needs the
+        # iterations only to look one of them up.
         pending = thread.submit(find_iterations, facts)
-        candidates = pending.result()[0] if window.startswith("iteration") else ()
+        needed = not window or window.startswith("iteration")
+        candidates = pending.result()[0] if needed else ()
         ledger = build_ledger(facts, choose_window(facts, window, candidates), joined)
         iterations, iterations_note = pending.result()
     outcomes = run_rules(facts, ledger)

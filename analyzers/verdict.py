@@ -141,6 +141,8 @@ def _mostly_unused(basis: VerdictBasis) -> str:
     share = window.duration_ns / max(recorded_ns(basis.facts, window), 1)
     if not covers_all_work(window) or share >= RARELY_USED:
         return ""
+    if window.steps:
+        return f"The steps are {share_text(share, 1)} of the recording; within them: "
     return f"The GPU is used in {share_text(share, 1)} of the recording; within that: "
 
 

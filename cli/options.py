@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "--window",
         default="",
         metavar="WINDOW",
-        help="part to analyse: nvtx:NAME#n, iteration:n or span:START_NS-END_NS",
+        help="part to analyse: all (GPU work), nvtx:NAME#n, iteration:n or span:START_NS-END_NS",
     )
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     for entry in COMMANDS:

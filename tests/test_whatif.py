@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analyzers.facts.facts import build_facts
-from analyzers.facts.windows import choose_window, find_iterations
+from analyzers.facts.loops import find_iterations
+from analyzers.facts.windows import choose_window
 from analyzers.whatif.build import build_graph
 from analyzers.whatif.changes import make_changes
 from analyzers.whatif.changes.change import Reach

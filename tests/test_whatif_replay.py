@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analyzers.facts.facts import build_facts
+from analyzers.facts.loops import find_iterations
 from analyzers.facts.spans import Window
-from analyzers.facts.windows import choose_window, find_iterations
+from analyzers.facts.windows import choose_window
 from analyzers.whatif.build import build_graph
 from analyzers.whatif.run import is_interpreted, run
 from analyzers.whatif.whatif import explore, replay

@@ -40,8 +40,13 @@ def loop(folder, steps=5, names=None, outer=None, deep=False):
     )
 
 
-def test_the_default_is_first_to_last_gpu_operation(tmp_path):
+def test_the_default_is_whole_steps(tmp_path):
     window = analyze(loop(tmp_path)).window
+    assert (window.start_ns, window.end_ns) == (0, 490 * US)
+
+
+def test_without_steps_the_default_is_first_to_last_gpu_operation(tmp_path):
+    window = analyze(loop(tmp_path, names=["a", "b", "c", "d", "e"])).window
     assert (window.start_ns, window.end_ns) == (20 * US, 450 * US)
 
 
@@ -264,8 +269,15 @@ def test_idle_time_at_the_begin_and_end_of_a_chosen_step_is_the_host_s(late_step
     assert "mostly during preprocess (208 ms)" in report.verdict.sentence
 
 
-def test_nobody_asked_for_the_time_around_all_gpu_work(late_step):
+def test_a_step_is_the_window_that_nobody_chose(late_step):
     report = analyze(late_step)
+    assert (report.window.start_ns, report.window.end_ns) == (0, 382 * MS)
+    assert report.devices == analyze(late_step, "nvtx:ProfilerStep#6").devices
+    assert report.verdict.cause == "host"
+
+
+def test_nobody_asked_for_the_time_around_all_gpu_work(late_step):
+    report = analyze(late_step, "all")
     assert report.window.start_ns == 218 * MS
     assert not report.window.is_chosen
     assert report.verdict.cause == "healthy"

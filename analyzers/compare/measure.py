@@ -28,9 +28,10 @@ from analyzers.facts.facts import (
     Facts,
     WindowError,
 )
+from analyzers.facts.loops import find_iterations, plain_name
 from analyzers.facts.spans import Iteration, Window
 from analyzers.facts.totals import origin
-from analyzers.facts.windows import choose_window, find_iterations, plain_name, repetitions
+from analyzers.facts.windows import choose_window, repetitions
 from analyzers.intervals import Spans
 from analyzers.ledger.ledger import Ledger, build_ledger
 from analyzers.quality.quality import check_quality

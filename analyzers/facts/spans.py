@@ -9,6 +9,25 @@ PROFILED = "profiled launches, end to end"
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepSpan:
+    """The steps of one process, which the program marked, as one stretch of time.
+
+    Attributes:
+        process_key: As the trace numbers the process.
+        name: What all steps are called, without a number.
+        count: How many there are.
+        start_ns: Begin of the first one.
+        end_ns: End of the last one, or of the GPU work that was submitted in it.
+    """
+
+    process_key: int
+    name: str
+    count: int
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Window:
     """The analysed time: ``[start_ns, end_ns)`` and how it was chosen.
 
@@ -19,12 +38,14 @@ class Window:
         is_chosen: Whether the program marked this very stretch, as a step or a range: idle time at
             its begin and its end is then time of the step, and not time in which nothing was asked
             of the GPU.
+        steps: Where each process had its steps, when the window is that of whole steps.
     """
 
     start_ns: int
     end_ns: int
     label: str = "whole recording"
     is_chosen: bool = False
+    steps: tuple[StepSpan, ...] = ()
 
     @property
     def duration_ns(self) -> int:

@@ -20,6 +20,7 @@ from analyzers.finding import BUSY_ROWS, KERNEL_ROWS, NOTABLE_SHARE, Row
 from analyzers.intervals import Array, Spans, clip, empty, gaps, subtract, union
 from analyzers.ledger.booking import (
     DETAILS,
+    NOTHING,
     ROW_CODE,
     ROWS,
     UNUSED,
@@ -30,6 +31,7 @@ from analyzers.ledger.booking import (
 )
 from analyzers.ledger.device import DeviceLedger
 from analyzers.ledger.gaps import Gaps, book_gaps, ordinary_gap_ns
+from analyzers.ledger.window_ends import book_end, submitter, use_of
 from analyzers.words import share_text
 
 __all__ = ["DETAILS", "ROWS", "ROW_CODE", "Detail", "Ledger", "build_ledger"]
@@ -237,23 +239,25 @@ def _device_segments(
     low, high = window.start_ns, window.end_ns
     if len(rows):
         low, high = min(low, int(start[0])), max(high, int(end.max()))
-    not_yet = clip(Spans(np.array([begun]), start[:1]), low, high) if len(rows) else empty()
+    use = use_of(facts, key, window, begun)
+    not_yet = empty()
+    if len(rows):
+        wanted = min(use.since_ns, int(start[0])) if use.is_marked else int(start[0])
+        unwanted = low if use.is_marked else begun
+        not_yet = clip(Spans(np.array([unwanted]), np.array([wanted])), low, high)
     pieces.append(as_one(not_yet, Row.HOST, Detail.NOT_YET_USED))
     idle = subtract(gaps(busy, low, high), not_yet)
     ender = np.searchsorted(start, idle.end, side="left")
     ends = ender < len(rows)
-    ended = Gaps(idle.start[ends], idle.end[ends], rows[ender[ends]], facts)
+    launch = rows[ender[ends]]
+    if use.is_marked:
+        launch = np.where(launch == rows[0], submitter(facts, rows), launch)
+    ended = Gaps(idle.start[ends], idle.end[ends], launch, facts)
     device_gap_ns = ordinary_gap_ns(facts, rows, ended)
     unended = Spans(idle.start[~ends], idle.end[~ends])
-    is_used = len(rows) and bool(((end > window.start_ns) & (start < window.end_ns)).any())
-    if window.is_chosen and is_used:
-        # The end of a step belongs to the thread that submitted its last operation.
-        last = np.full(len(unended.start), rows[-1])
-        pieces.append(as_one(unended, Row.HOST, Detail.OUTSIDE_CUDA, last))
-        begun = min(begun, window.start_ns)
-    else:
-        pieces.append(as_one(unended, Row.HOST, Detail.NO_MORE_WORK))
-    pieces.extend(_nobody_asked(p, begun) for p in book_gaps(facts, ended, device_gap_ns))
+    pieces += book_end(facts, unended, use, int(rows[-1]) if len(rows) else NOTHING)
+    early = low if use.is_marked else begun
+    pieces.extend(_nobody_asked(p, early) for p in book_gaps(facts, ended, device_gap_ns))
     return as_frame(pieces), device_gap_ns
 
 

@@ -18,10 +18,10 @@ import pandas as pd
 
 from analyzers.counters.joining import kernel_shares
 from analyzers.facts.facts import COMMUNICATION, COPY, MEMSET, UNKNOWN, Facts
+from analyzers.facts.loops import plain_name
 from analyzers.facts.nesting import innermost, nesting_depth
 from analyzers.facts.spans import Iteration
 from analyzers.facts.trace_table import trace_table
-from analyzers.facts.windows import plain_name
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, overlaps
 from analyzers.ledger.booking import NOTHING, ROW_CODE, ROWS

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import COMMUNICATION, KERNEL, UNKNOWN, Facts
+from analyzers.facts.loops import STEP, plain_name, whole_steps
 from analyzers.facts.operators import operator_text
 from analyzers.facts.python_frames import frame_text
 from analyzers.facts.surroundings import NamedSpans, frames_of, operators_of, ranges_of
@@ -30,7 +31,6 @@ HALF = 0.5  # of a loss; from here on "mostly" is true
 TITLE_SHARE = 0.1  # of a loss; what holds less does not explain it
 NAMED = 2  # of each kind, in the evidence
 WHOLE_WINDOW = 0.9  # of the window; a range around so much of it tells nothing about a part
-STEP = r"^ProfilerStep#\d"  # what the torch profiler calls each of its steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,11 +182,12 @@ def at_moments(facts: Facts, ledger: Ledger, losses: pd.DataFrame) -> Culprits:
 def parts_of_steps(facts: Facts, ledger: Ledger) -> NamedSpans:
     """Return the ranges that tell where in a step or a program something happened.
 
-    Those around nearly all of the window, by name, and the profiler's own steps tell nothing.
+    Those around nearly all of the window, by name, and steps themselves tell nothing.
     """
     ranges = of_parts(ranges_of(facts), ledger)
-    steps = np.unique(ranges.of_names(STEP).name)
-    return ranges.where(~np.isin(ranges.name, steps))
+    steps = {STEP, *(s.name for s in whole_steps(facts))}
+    is_step = np.array([plain_name(text) in steps for text in ranges.texts], dtype=bool)
+    return ranges.where(~is_step[ranges.name]) if len(ranges) else ranges
 
 
 def line_candidates(facts: Facts, ledger: Ledger) -> tuple[NamedSpans, ...]:

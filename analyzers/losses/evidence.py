@@ -57,20 +57,23 @@ def largest_gaps(facts: Facts, segments: pd.DataFrame, what: str) -> tuple[Evide
     ended = launch >= 0
     names = np.full(len(gaps), "the end of the window", dtype=object)
     names[ended] = launch_names(facts, launch[ended])
-    # The window to show reaches to the end of the operation that the gap was waiting for.
-    last = facts.launches["end_ns"].to_numpy()
-    ends = np.where(ended, last[np.maximum(launch, 0)], gaps["end_ns"])
+    # The window to show reaches to the end of the operation that the gap was waiting for; what
+    # follows a thread's last operation was waiting for none.
+    last = facts.launches["end_ns"].to_numpy()[np.maximum(launch, 0)]
+    is_tail = ended & (gaps["start_ns"].to_numpy() >= last)
+    ends = np.where(ended & ~is_tail, last, gaps["end_ns"])
+    words = np.where(is_tail, "idle after", what)
     return tuple(
         Evidence(
-            name=f"{what} {name}",
+            name=f"{word} {name}",
             value=float(ns),
             unit="ns",
             start_ns=int(start),
             end_ns=int(end),
             device=int(device),
         )
-        for name, ns, start, end, device in zip(
-            names, gaps["ns"], gaps["start_ns"], ends, gaps["device"], strict=True
+        for word, name, ns, start, end, device in zip(
+            words, names, gaps["ns"], gaps["start_ns"], ends, gaps["device"], strict=True
         )
     )
 

@@ -7,8 +7,8 @@ import pandas as pd
 
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
+from analyzers.facts.loops import left_over
 from analyzers.facts.spans import Iteration
-from analyzers.facts.windows import left_over
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, by_key, covered, empty, union
 from analyzers.ledger.ledger import Ledger

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from analyzers.facts.facts import Facts
+from analyzers.facts.loops import left_over, moved_by_driver
 from analyzers.facts.spans import Iteration
-from analyzers.facts.windows import SUBMITTED, covers_all_work, left_over, recorded_ns
+from analyzers.facts.windows import covers_all_work, recorded_ns
 from analyzers.finding import Row
 from analyzers.intervals import Array, union
 from analyzers.ledger.booking import DETAILS, Detail
@@ -14,7 +15,7 @@ from analyzers.ledger.ledger import Ledger
 from analyzers.quality.note import MAX_NAMED, MAX_UNEXPLAINED_SHARE, quality_note
 from analyzers.recorder import recorder_of
 from analyzers.report import QualityNote
-from analyzers.words import share_text, time_text
+from analyzers.words import count_text, share_text, time_text
 
 NOTABLE_LEFT_OVER = 0.01  # of the window: from here on both figures are worth a warning
 WARM_UP_FACTOR = 1.5  # of the median: a first iteration this slow is not like the others
@@ -130,7 +131,7 @@ def _about_queue(facts: Facts, ledger: Ledger) -> str:
 def queued_before(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     """Say what the window leaves out: work that was queued before the recording began."""
     left = left_over(facts)
-    if not left or ledger.window.label != SUBMITTED:
+    if not left or not covers_all_work(ledger.window):
         return None
     start, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
     whole = int(end.max() - start.min())
@@ -156,8 +157,12 @@ def _busy_text(busy_ns: int, whole_ns: int) -> str:
     )
 
 
-def _by_device(facts: Facts, start: Array, end: Array) -> list[tuple[Array, Array]]:
+def _by_device(
+    facts: Facts, start: Array, end: Array, chosen: Array | None = None
+) -> list[tuple[Array, Array]]:
     device = facts.launches["device"].to_numpy()
+    if chosen is not None:
+        device, start, end = device[chosen], start[chosen], end[chosen]
     return [(start[device == k], end[device == k]) for k in range(len(facts.devices))]
 
 
@@ -211,9 +216,55 @@ def window_is_small_part(
     longest = recorded_ns(facts, ledger.window)
     if longest < SPARSE_SPAN_FACTOR * max(ledger.window.duration_ns, 1):
         return None
+    parts = f"{time_text(ledger.window.duration_ns)} of {time_text(longest)}"
+    what, around = ("The steps are", "them") if ledger.window.steps else (
+        "GPU work was recorded for", "it"
+    )  # fmt: skip
     return quality_note(
         "info",
         "window_is_small_part",
-        f"GPU work was recorded for {time_text(ledger.window.duration_ns)} of "
-        f"{time_text(longest)}; start-up and tear-down around it are not part of the window.",
+        f"{what} {parts}; start-up and tear-down around {around} are not part of the window.",
+    )
+
+
+def outside_steps(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say what GPU work is in no step, where the window is whole steps."""
+    window = ledger.window
+    if not window.steps:
+        return None
+    start, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
+    outside = (end <= window.start_ns) | (start >= window.end_ns)
+    outside[: left_over(facts)] = False
+    outside &= ~moved_by_driver(facts)
+    if not outside.any():
+        return None
+    count = int(np.count_nonzero(outside))
+    names = dict.fromkeys(s.name for s in window.steps)
+    busy = sum(union(*spans).total for spans in _by_device(facts, start, end, outside))
+    verb = "is" if count == 1 else "are"
+    return quality_note(
+        "info",
+        "outside_steps",
+        f"The window is whole steps ({', '.join(names)}): {count_text(count, 'GPU operation')} "
+        f"before and after them, {time_text(busy)}, {verb} not part of it. Choose all GPU work "
+        "(--window all) to include what surrounds them.",
+    )
+
+
+def page_out(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say that pages of unified memory went home after the last operation of a GPU."""
+    if not len(facts.launches) or not covers_all_work(ledger.window):
+        return None
+    start, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
+    late = moved_by_driver(facts) & (end > ledger.window.end_ns)
+    if not late.any():
+        return None
+    count = int(np.count_nonzero(late))
+    begun = max(int(start[late].min()), ledger.window.end_ns)
+    return quality_note(
+        "info",
+        "page_out",
+        f"After the window, {count_text(count, 'migration')} of unified memory followed for "
+        f"{time_text(int(end[late].max()) - begun)}: the host touches results page by page. No GPU "
+        "waits for that, so it is not part of the window.",
     )

@@ -10,9 +10,10 @@ import streamlit as st
 
 from analyzers.facts.facts import holds_counters_only
 from analyzers.facts.spans import Iteration
+from analyzers.facts.windows import ALL
 from analyzers.recorder import recorder_of
 from analyzers.report import Report
-from analyzers.words import time_text
+from analyzers.words import count_text, time_text
 from collectors.trace import Trace
 from library import cache
 from views.shared.devices import device_labels
@@ -36,10 +37,20 @@ def window_choices(trace_id: str) -> dict[str, str]:
     """
     report = load(trace_id, "").report
     return {
-        "": WHOLE if report.devices else "All recorded",
+        **_default_choices(report),
         **_iteration_choices(report.iterations),
         **_range_choices(cache.get(trace_id)),
     }
+
+
+def _default_choices(report: Report) -> dict[str, str]:
+    """Return the window of a page that nobody chose, and all GPU work if that is another one."""
+    if not report.devices:
+        return {"": "All recorded"}
+    if not report.window.steps:
+        return {"": WHOLE}
+    count = sum(s.count for s in report.window.steps)
+    return {"": f"Whole steps · {count_text(count, 'step')}", ALL: WHOLE}
 
 
 def window_label(trace_id: str, window: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import GRAPH, Facts
-from analyzers.facts.windows import find_iterations
+from analyzers.facts.loops import find_iterations
 from analyzers.finding import Cause
 from analyzers.intervals import Array
 from analyzers.ledger.booking import DEVICE_GAP_MAX_NS
