@@ -94,10 +94,25 @@ def test_steps_hold_nine_tenths_of_the_gpu_work_or_are_a_part_of_the_program(
     work, calls = kernels([-50, *[b + 30 for b in begins]], [outside_ms, *[20] * 9])
     report = analyze(make_trace(tmp_path, kernels=work, api_calls=calls, ranges=steps_of(begins)))
     assert spans(report) == ((0, 900 * MS) if is_whole else (-50 * MS, 850 * MS))
-    notes = [n.message for n in report.quality if n.code == "outside_steps"]
+    notes = [n.message for n in report.quality if n.code == "whole_steps"]
     assert len(notes) == is_whole
     if is_whole:
-        assert "1 GPU operation before and after them, 20 ms, is not part of it" in notes[0]
+        assert notes == [
+            "The window is 9 whole steps (ProfilerStep): 900 ms, busy for 180 ms (80.0 % idle). "
+            "1 GPU operation before and after them is not part of it. From the first to the last "
+            "GPU operation (--window all): 900 ms, busy for 200 ms (77.8 % idle)."
+        ]
+
+
+@pytest.mark.parametrize(("first_ms", "is_told"), [(1, False), (2, True)])
+def test_both_lengths_are_told_when_they_differ_by_a_hundredth(tmp_path, first_ms, is_told):
+    work, calls = kernels([first_ms, 90], [10, 10])
+    trace = make_trace(tmp_path, kernels=work, api_calls=calls, ranges=steps_of([0]))
+    notes = [n.message for n in analyze(trace).quality if n.code == "whole_steps"]
+    assert len(notes) == is_told
+    if is_told:
+        assert "100 ms, busy for 20 ms (80.0 % idle)" in notes[0]
+        assert "98 ms, busy for 20 ms (79.6 % idle)" in notes[0]
 
 
 def test_all_gpu_work_can_still_be_asked_for(tmp_path):

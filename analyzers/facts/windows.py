@@ -43,9 +43,9 @@ def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...])
     if facts.counters_only:
         return _profiled(facts, request)
     if not request:
-        return _whole_steps(facts) or _all_work(facts)
+        return _whole_steps(facts) or all_work(facts)
     if request == ALL:
-        return _all_work(facts)
+        return all_work(facts)
     if kind == "nvtx" and rest:
         return _nvtx_window(facts, rest)
     if kind == "iteration" and rest.isdecimal():
@@ -80,25 +80,26 @@ def _whole_steps(facts: Facts) -> Window | None:
     )
 
 
-def _all_work(facts: Facts) -> Window:
+def all_work(facts: Facts) -> Window:
+    """Return the window from the first to the last GPU operation that can be judged."""
     if not len(facts.launches):
         return Window(start_ns=0, end_ns=0, label="no GPU work")
     start = facts.launches["start_ns"].to_numpy()
     first, label = left_over(facts), WHOLE
     if first:
         label = SUBMITTED
-    return Window(start_ns=int(start[first]), end_ns=_last_wanted_ns(facts), label=label)
+    return Window(start_ns=int(start[first]), end_ns=_last_work_ns(facts), label=label)
 
 
-def _last_wanted_ns(facts: Facts) -> int:
+def _last_work_ns(facts: Facts) -> int:
     """Return when the last work of a GPU ended.
 
     Pages of unified memory that go home after it move because the host touches them; no program
     waits for a GPU then.
     """
     end = facts.launches["end_ns"].to_numpy()
-    wanted = ~moved_by_driver(facts)
-    return int(end[wanted].max() if wanted.any() else end.max())
+    is_work = ~moved_by_driver(facts)
+    return int(end[is_work].max() if is_work.any() else end.max())
 
 
 def recorded_ns(facts: Facts, window: Window) -> int:

@@ -242,9 +242,9 @@ def _device_segments(
     use = use_of(facts, key, window, begun)
     not_yet = empty()
     if len(rows):
-        wanted = min(use.since_ns, int(start[0])) if use.is_marked else int(start[0])
-        unwanted = low if use.is_marked else begun
-        not_yet = clip(Spans(np.array([unwanted]), np.array([wanted])), low, high)
+        until = min(use.since_ns, int(start[0])) if use.is_marked else int(start[0])
+        since = low if use.is_marked else begun
+        not_yet = clip(Spans(np.array([since]), np.array([until])), low, high)
     pieces.append(as_one(not_yet, Row.HOST, Detail.NOT_YET_USED))
     idle = subtract(gaps(busy, low, high), not_yet)
     ender = np.searchsorted(start, idle.end, side="left")

@@ -7,9 +7,9 @@ import numpy as np
 from analyzers.facts.facts import Facts
 from analyzers.facts.loops import left_over, moved_by_driver
 from analyzers.facts.spans import Iteration
-from analyzers.facts.windows import covers_all_work, recorded_ns
+from analyzers.facts.windows import all_work, covers_all_work, recorded_ns
 from analyzers.finding import Row
-from analyzers.intervals import Array, union
+from analyzers.intervals import Array, clip, union
 from analyzers.ledger.booking import DETAILS, Detail
 from analyzers.ledger.ledger import Ledger
 from analyzers.quality.note import MAX_NAMED, MAX_UNEXPLAINED_SHARE, quality_note
@@ -18,6 +18,7 @@ from analyzers.report import QualityNote
 from analyzers.words import count_text, share_text, time_text
 
 NOTABLE_LEFT_OVER = 0.01  # of the window: from here on both figures are worth a warning
+NOTABLE_DIFFERENCE = 0.01  # of the window; two lengths this far apart are both told
 WARM_UP_FACTOR = 1.5  # of the median: a first iteration this slow is not like the others
 NOTABLE_SETUP_SHARE = 0.02
 SPARSE_SPAN_FACTOR = 3  # capture this many times longer than the window: say so
@@ -134,7 +135,7 @@ def queued_before(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     if not left or not covers_all_work(ledger.window):
         return None
     start, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
-    whole = int(end.max() - start.min())
+    whole = int(max(end.max(), ledger.window.end_ns) - start.min())
     left_ns = whole - ledger.window.duration_ns
     busy = sum(union(*spans).total for spans in _by_device(facts, start, end))
     busy_in = sum(d.busy_ns for d in ledger.devices)
@@ -227,27 +228,38 @@ def window_is_small_part(
     )
 
 
-def outside_steps(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
-    """Say what GPU work is in no step, where the window is whole steps."""
+def steps_as_window(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
+    """Say how the window of whole steps differs from that of all GPU work, where it does."""
     window = ledger.window
     if not window.steps:
         return None
+    work = all_work(facts)
     start, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
     outside = (end <= window.start_ns) | (start >= window.end_ns)
     outside[: left_over(facts)] = False
     outside &= ~moved_by_driver(facts)
-    if not outside.any():
+    differs = abs(work.duration_ns - window.duration_ns) > NOTABLE_DIFFERENCE * window.duration_ns
+    if not outside.any() and not differs:
         return None
-    count = int(np.count_nonzero(outside))
-    names = dict.fromkeys(s.name for s in window.steps)
-    busy = sum(union(*spans).total for spans in _by_device(facts, start, end, outside))
-    verb = "is" if count == 1 else "are"
+    devices = len(ledger.devices)
+    judged = np.arange(len(start)) >= left_over(facts)
+    busy = sum(
+        clip(union(*spans), *work.span).total for spans in _by_device(facts, start, end, judged)
+    )
+    steps = count_text(sum(s.count for s in window.steps), "whole step")
+    names = ", ".join(dict.fromkeys(s.name for s in window.steps))
+    part = ""
+    if outside.any():
+        verb = "is" if np.count_nonzero(outside) == 1 else "are"
+        count = count_text(int(np.count_nonzero(outside)), "GPU operation")
+        part = f" {count} before and after them {verb} not part of it."
     return quality_note(
         "info",
-        "outside_steps",
-        f"The window is whole steps ({', '.join(names)}): {count_text(count, 'GPU operation')} "
-        f"before and after them, {time_text(busy)}, {verb} not part of it. Choose all GPU work "
-        "(--window all) to include what surrounds them.",
+        "whole_steps",
+        f"The window is {steps} ({names}): "
+        f"{_busy_text(sum(d.busy_ns for d in ledger.devices), ledger.duration_ns)}.{part} From the "
+        f"first to the last GPU operation (--window all): "
+        f"{_busy_text(busy, work.duration_ns * devices)}.",
     )
 
 
