@@ -295,6 +295,8 @@ def _what_costs(basis: VerdictBasis, cause: Cause, ns: int) -> str:
         title = _TITLES[cause]
         if cause is Cause.BANDWIDTH:
             title = _transfer_title(basis.facts, ledger)
+        if cause is Cause.MEMORY and 2 * ledger.total_ns(Row.SETUP) >= ns:
+            title = "Held up by start-up"
         culprit = _culprit(basis, cause, ns)
         return f"{title}: for {ledger.share(ns)}, {_loss(cause, ledger)}{culprit}."
     inside_ns = ledger.total_ns(row)

@@ -190,3 +190,89 @@ def test_a_fetch_that_costs_next_to_nothing_stays_with_the_rest(answer):
     report = answer(events)
     assert "host.data_loader" not in ids(report)
     assert finding_of(report, "host.starvation").lost_ns == report.devices[0].rows["host"]
+
+
+# --- optimizers -------------------------------------------------------------------------------
+
+
+def training(fills=0, updates=0, optimizer="SGD", steps=10, method_us=20):
+    """Steps of a long kernel, then short launches of an optimizer that the GPU waits for."""
+    events, ts, number = [], 0, 0
+    for _ in range(steps):
+        number += 1
+        events += [call(ts, number), kernel(ts + 6, number, dur=500)]
+        ts += 600
+        for method, count in (("zero_grad", fills), ("step", updates)):
+            begin = ts
+            for _ in range(count):
+                number += 1
+                events += [x("cpu_op", "aten::fill_", ts, 10), call(ts + 2, number)]
+                events.append(kernel(ts + 8, number, dur=2, name="FillFunctor"))
+                ts += method_us
+            if count:
+                name = f"Optimizer.{method}#{optimizer}.{method}"
+                events.append(x("user_annotation", name, begin, ts - begin))
+    return events
+
+
+def test_fills_of_zero_grad_are_counted_and_have_their_fix(answer):
+    finding = finding_of(answer(training(fills=161)), "launch.zero_grad")
+    assert finding.title.startswith(
+        "zero_grad of SGD filled 161 tensors a step, one launch each: 1,610 launches in 10 steps, "
+        "before which the GPU idled for "
+    )
+    # 18 µs before each fill; before the first of a step 8 µs, because the host did other things.
+    assert finding.lost_ns == 10 * (160 * 18_000 + 8_000)
+    assert "zero_grad(set_to_none=True)" in finding.advice
+    assert "3.22 ms of kernels go with it" in finding.advice
+
+
+@pytest.mark.parametrize(("fills", "named"), [(9, False), (10, True)])
+def test_zero_grad_is_named_from_ten_fills_on(answer, fills, named):
+    assert ("launch.zero_grad" in ids(answer(training(fills=fills)))) is named
+
+
+@pytest.mark.parametrize(("updates", "named"), [(49, False), (50, True)])
+def test_an_optimizer_is_named_from_fifty_launches_a_step_on(answer, updates, named):
+    report = answer(training(updates=updates))
+    assert ("launch.optimizer" in ids(report)) is named
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "advice"),
+    [
+        ("AdamW", "torch.optim.AdamW(…, fused=True), or foreach=True"),
+        ("RMSprop", "torch.optim.RMSprop(…, foreach=True)"),
+        ("Shampoo", "torch._foreach operations or a fused optimizer"),
+    ],
+)
+def test_an_optimizer_gets_the_form_that_it_has(answer, optimizer, advice):
+    report = answer(training(updates=400, optimizer=optimizer))
+    finding = finding_of(report, "launch.optimizer")
+    assert finding.title.startswith(
+        f"The optimizer {optimizer} made 400 launches a step, 4,000 in 10 steps: the GPU idled "
+    )
+    assert finding.lost_ns == 10 * (399 * 18_000 + 8_000)
+    assert advice in finding.advice
+    assert f"mostly in the optimizer {optimizer}" in report.verdict.sentence
+
+
+def test_fills_and_updates_are_two_findings_that_share_nothing(answer):
+    report = answer(training(fills=100, updates=200))
+    fills, updates = (finding_of(report, f"launch.{p}") for p in ("zero_grad", "optimizer"))
+    rest = sum(f.lost_ns for f in report.findings if f.id.startswith("launch."))
+    assert fills.lost_ns + updates.lost_ns <= rest <= report.devices[0].rows["launch"]
+    assert (fills.lost_ns, updates.lost_ns) == (
+        10 * (99 * 18_000 + 8_000),
+        10 * 200 * 18_000,
+    )
+
+
+def test_an_optimizer_that_the_gpu_never_waits_for_is_not_named(answer):
+    events = training(updates=100, method_us=3)
+    for event in events:
+        if event["name"] == "void ns::gemm<float, 4>(int)":
+            event["dur"] = 590
+        elif event["name"] == "FillFunctor":
+            event["dur"] = 3  # one ends where the next begins
+    assert "launch.optimizer" not in ids(answer([e for e in events if e["cat"] != "cpu_op"]))

@@ -87,6 +87,11 @@ def operators_of(facts: Facts) -> NamedSpans:
     return _operators_and_ranges(facts)[0]
 
 
+def is_pytorch(facts: Facts) -> bool:
+    """Tell whether the recording shows operators of PyTorch, so that its functions can be named."""
+    return any(text.startswith("aten::") for text in operators_of(facts).texts)
+
+
 @functools.lru_cache(maxsize=2)
 def ranges_of(facts: Facts) -> NamedSpans:
     """Return what the program, or a library on its behalf, marked as ranges."""

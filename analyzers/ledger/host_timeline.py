@@ -10,6 +10,7 @@ import numpy as np
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import Facts
 from analyzers.facts.operators import submitting
+from analyzers.facts.start_up import is_start_up
 from analyzers.intervals import Array, Spans, clip, covered, empty, union
 
 # Between two CUDA calls of a thread that keeps submitting, frameworks spend 5 to 60 µs on an
@@ -133,6 +134,7 @@ def doing_in_calls(facts: Facts, rows: Array) -> Array:
     lazy = (facts.api_call[rows] == Call.LAUNCH) & (length >= LAZY_LOADING_MIN_NS)
     if lazy.any():
         doing[lazy & facts.is_first_use[rows]] = Doing.SETTING_UP
+    doing[is_start_up(facts)[rows]] = Doing.SETTING_UP
     return doing
 
 

@@ -46,6 +46,12 @@ class HostActivity:
     functions: Named
 
     @property
+    def of_program(self) -> Named:
+        """The first of each kind that the program's author wrote, for an advice."""
+        kinds = (self.calls, self.functions, self.ranges, self.lines)
+        return [item for kind in kinds for item in kind[:1]]
+
+    @property
     def largest(self) -> Named:
         """The first of each kind, for a title."""
         kinds = (self.calls, self.ranges, self.operators, self.lines, self.functions)

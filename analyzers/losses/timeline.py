@@ -22,6 +22,7 @@ from analyzers.ledger.host_timeline import DISPATCH_MAX_NS
 from analyzers.ledger.ledger import Detail, Ledger
 from analyzers.losses.culprits import Culprits, of_waits
 from analyzers.losses.evidence import gpus, largest_gaps
+from analyzers.losses.optimizer import MIN_LAUNCHES, UPDATE, ZERO_GRAD, optimizer_launches
 from analyzers.losses.tensor_reads import TensorReads, main_read, tensor_reads
 from analyzers.words import count_text, time_text
 from collectors.schema import CopyKind
@@ -42,6 +43,11 @@ class LaunchPattern(enum.IntEnum):
     SMALL_KERNEL = 1  # a small kernel ran shorter than the device had waited for its launch
     REPEATED_SEQUENCE = 2  # it ran shorter, and belongs to a sequence that repeats
     DEVICE_GAP = 3  # the host was in time: the device itself pauses between operations
+    ZERO_GRAD = 4  # PyTorch's optimizers fill gradients one by one
+    OPTIMIZER = 5  # they update tensors one by one
+
+
+_OF_OPTIMIZERS = {ZERO_GRAD: LaunchPattern.ZERO_GRAD, UPDATE: LaunchPattern.OPTIMIZER}
 
 
 class WaitPattern(enum.IntEnum):
@@ -85,6 +91,11 @@ def _launch_segments(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     pattern[short & (period >= MIN_PERIOD)] = LaunchPattern.REPEATED_SEQUENCE
     pattern[by_device] = LaunchPattern.DEVICE_GAP
     inside_graph = later_node[launch]
+    for method, of_method in _OF_OPTIMIZERS.items():
+        launched = optimizer_launches(facts, ledger, method)
+        own = launched.inside[launch] & ~graph[launch]
+        if launched.each_step >= MIN_LAUNCHES[method] and ledger.is_notable(int(ns[own].sum())):
+            pattern[own] = of_method
     return segments.assign(
         pattern=pattern, period=period, waited_ns=waited_ns, inside_graph=inside_graph
     )

@@ -55,7 +55,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         row=Row.HOST,
         lost_ns=lost_ns,
         confidence=Confidence.MEASURED,
-        advice=_advice(activity.largest, lost_ns),
+        advice=_advice(activity.of_program, lost_ns),
         culprit=mostly(activity.largest, lost_ns),
         does_not_apply_when="the idle time lies between phases that you do not want to speed up.",
         evidence=(

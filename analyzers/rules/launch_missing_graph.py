@@ -26,6 +26,7 @@ from __future__ import annotations
 import numpy as np
 
 from analyzers.facts.facts import Facts
+from analyzers.facts.surroundings import is_pytorch
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.culprits import of_launches
@@ -35,6 +36,7 @@ from analyzers.words import count_text, time_text
 
 CAUSE = Cause.LAUNCH
 NEEDS = ("api_calls",)
+IN_PYTORCH = ', with torch.compile(mode="reduce-overhead") or torch.cuda.graph'
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
@@ -57,7 +59,10 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         row=Row.LAUNCH,
         lost_ns=lost_ns,
         confidence=Confidence.MEASURED,
-        advice="Capture the sequence as a CUDA graph and launch it as one.",
+        advice=(
+            "Capture the sequence as a CUDA graph and launch it as one"
+            f"{IN_PYTORCH if is_pytorch(facts) else ''}."
+        ),
         does_not_apply_when=(
             "shapes or control flow change between repetitions, or a synchronisation sits inside."
         ),

@@ -24,6 +24,7 @@ from __future__ import annotations
 import numpy as np
 
 from analyzers.facts.facts import Facts
+from analyzers.facts.surroundings import is_pytorch
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.culprits import of_launches
@@ -33,6 +34,7 @@ from analyzers.words import count_text, time_text
 
 CAUSE = Cause.LAUNCH
 NEEDS = ("api_calls",)
+IN_PYTORCH = "; torch.compile does the first"
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
@@ -58,7 +60,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         confidence=Confidence.MEASURED,
         advice=(
             "Fuse neighbouring operations, give each kernel more work, or launch what repeats as a "
-            "CUDA graph."
+            f"CUDA graph{IN_PYTORCH if is_pytorch(facts) else ''}."
         ),
         does_not_apply_when="the window is dominated by warm-up; choose a later iteration then.",
         culprit=culprits.origin,

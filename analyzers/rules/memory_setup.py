@@ -2,7 +2,8 @@
 
 What it looks for:
     Idle time in which the submitting thread was loading modules, creating contexts or streams, or
-    instantiating graphs.
+    instantiating graphs. Calls that take or free memory count here when they create a context or
+    load a library: ``cudaFree`` before anything was allocated, or 50 ms in a first use.
 
 Why it is slow:
     Set-up takes milliseconds. It belongs to the start of a program, but lazy loading and just-in-
@@ -50,7 +51,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     return Finding(
         title=(
             f"The {gpus(ledger)} idled for {time_text(lost_ns)}, {ledger.share(lost_ns)}, while "
-            f"the host was loading modules, creating contexts or instantiating graphs, in {places}"
+            f"the host was loading modules, creating contexts or library handles, or "
+            f"instantiating graphs, in {places}"
             f"{', ' if culprit else ''}{culprit}"
         ),
         row=Row.SETUP,
