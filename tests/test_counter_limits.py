@@ -9,7 +9,9 @@ import pytest
 from analyzers.counters.inside import account
 from analyzers.finding import Row
 from analyzers.kernels.counted import counted_kernels, limiter_words
-from analyzers.metric_names import Part
+from analyzers.metric_names import MEMORY, Part
+from analyzers.words import enumerated
+from collectors.errors import RefusedError
 from tests.counter_answers import found, ids, of
 from tests.counter_scenarios import (
     DURATION_NS,
@@ -19,9 +21,16 @@ from tests.counter_scenarios import (
     load_store_bound,
     written,
 )
+from tests.ncu_traces import REAL
 from tests.test_inside import NS, inside, range_of, told
 from traces.ncu_writer import Launch
 
+REPORTED = {
+    "launch__waves_per_multiprocessor": "waves",
+    "sm__maximum_warps_per_active_cycle_pct": "theoretical",
+    "launch__grid_size": "blocks",
+    "smsp__thread_inst_executed_per_inst_executed.ratio": "active_lanes",
+}
 CASES = Path(__file__).parents[2] / "shared" / "cases" / "occupancy.tsv"
 LOADS = {"compute": 83, "memory": 83, "loads": 83, "loads_l1": 83, "fma": 21, "issue": 24}
 
@@ -198,6 +207,58 @@ def _of_case(row, blocks, multiprocessors):
     return Launch(name=f"of_{row['cc']}(int)", grid=grid, block=(threads, 1, 1), metrics=metrics)
 
 
+NAMED_LIMITS = {
+    "the number of required registers": "registers",
+    "the required amount of shared memory": "shared memory",
+    "the number of warps within each block": "block size",
+    "the number of blocks that can fit on the SM": "blocks",
+}
+REPORTS = sorted(p for of in ("ncu_rep", "ncu_csv") for p in (REAL / of).glob("*"))
+
+
+@pytest.mark.skipif(not REPORTS, reason="the real recordings are not here")
+def test_real_launches_are_limited_by_what_ncus_own_rule_names(tmp_path):
+    compared = 0
+    for path in REPORTS:
+        try:
+            limits = of(path, tmp_path).ledger.inside.limits
+        except RefusedError:
+            continue
+        trace = limits.counters.trace
+        if not trace.count("rule_results"):
+            continue
+        table = trace.frame("rule_results")
+        for row, text in zip(table["profiled"], trace.names(table["text_id"]), strict=True):
+            limited = [
+                ours for theirs, ours in NAMED_LIMITS.items() if f"limited by {theirs}" in text
+            ]
+            if limited and not np.isnan(limits.resident_blocks[row]):
+                assert limits.limiter[row] == enumerated(limited), path.name
+                compared += 1
+    assert compared >= 6
+
+
+@pytest.mark.skipif(not REPORTS, reason="the real recordings are not here")
+def test_real_launches_have_the_occupancy_waves_and_lanes_that_ncu_reports(tmp_path):
+    compared = 0
+    for path in REPORTS:
+        try:
+            limits = of(path, tmp_path).ledger.inside.limits
+        except RefusedError:
+            continue
+        counters = limits.counters
+        theirs = {name: counters.metric(name) for name in REPORTED}
+        for name, values in theirs.items():
+            ours = getattr(limits, REPORTED[name])
+            ours = 100 * ours if name.endswith("pct") else ours
+            known = ~np.isnan(values)
+            assert ours[known] == pytest.approx(values[known], abs=0.0051), (path.name, name)
+            compared += int(known.sum())
+        levels, reported = limits.levels, counters.metric(*MEMORY) / 100
+        assert not (levels[:3] > reported + 1e-9).any(), path.name
+    assert compared >= 20
+
+
 @pytest.mark.parametrize(
     ("waves", "share"), [(0.05, 1 - 0.22), (0.25, 0), (0.2471, 1 - 0.2471 * 4), (0.24, 1 - 0.98)]
 )
@@ -205,6 +266,25 @@ def test_rounded_waves_claim_no_more_few_blocks_than_they_allow(waves, share):
     unknown = {"launch__sm_count": None, "device__attribute_multiprocessor_count": None}
     found = inside(unknown | {"waves": waves, "compute": 2, "memory": 1})
     assert range_of(found, Part.SMALL_GRID)[2] == pytest.approx(share, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("waves", "multiprocessors"),
+    [((0.05, 18.52), 108), ((0.05,), None), ((0.05, 18.52, 19.52), None)],
+)
+def test_waves_and_grids_tell_how_many_multiprocessors_there_are(waves, multiprocessors):
+    """8,000 blocks are 18.52 waves of four on 108 multiprocessors alone."""
+    unknown = {"launch__sm_count": None, "device__attribute_multiprocessor_count": None}
+    grids = [8_000 if w > 1 else 20 for w in waves]
+    launches = [
+        unknown | {"waves": w, "launch__grid_size": g} for w, g in zip(waves, grids, strict=True)
+    ]
+    limits = inside(*launches).limits
+    if multiprocessors is None:
+        assert np.isnan(limits.sm_count).all()
+    else:
+        assert limits.sm_count.tolist() == [multiprocessors] * len(waves)
+        assert limits.blocks_per_sm[0] == pytest.approx(20 / 108)
 
 
 def test_waves_that_were_rounded_are_computed_where_all_is_known():

@@ -22,6 +22,7 @@ from analyzers.metric_names import (
     DRAM,
     DURATION,
     EXCESSIVE_SECTORS,
+    FEW_LANES,
     IDEAL_SECTORS,
     ISSUE_PCT,
     ISSUED_PER_CYCLE,
@@ -208,12 +209,12 @@ class LaunchLimits:
     def active_lanes(self) -> Array:
         """Mean threads of a warp that an instruction is executed for.
 
-        Where it was not counted and blocks do not fill their warps, what they fill: the most that
-        it can be.
+        Where it was not counted and blocks fill few of them, what they fill: the most that it can
+        be.
         """
         counted = self._lanes(self.counters.metric(*ACTIVE_LANES), "smsp__thread_inst_executed.sum")
         filled = self.filled_lanes
-        unfilled = np.where(filled < THREADS_PER_WARP, filled, np.nan)
+        unfilled = np.where(filled < FEW_LANES, filled, np.nan)
         return np.where(np.isnan(counted), unfilled, np.fmin(counted, filled))
 
     @functools.cached_property
@@ -267,8 +268,29 @@ class LaunchLimits:
 
     @functools.cached_property
     def sm_count(self) -> Array:
-        """Multiprocessors of the GPU."""
-        return self.counters.metric(*SM_COUNT)
+        """Multiprocessors of the GPU.
+
+        Where that was not collected, what grids and waves of the GPU's launches allow, if it is
+        one number alone: waves are printed with two decimals.
+        """
+        counted = self.counters.metric(*SM_COUNT)
+        if not np.isnan(counted).any():
+            return counted
+        waves = self.counters.metric(*WAVES)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            least = self.blocks / self.resident_blocks / (waves + ROUNDED_WAVES)
+            most = self.blocks / self.resident_blocks / (waves - ROUNDED_WAVES)
+        least, most = (np.where(waves > ROUNDED_WAVES, v, np.nan) for v in (least, most))
+        profiled = self.counters.profiled
+        device = profiled["device"].to_numpy() if "device" in profiled else np.zeros(len(counted))
+        for number in np.unique(device):
+            here = device == number
+            if np.isnan(least[here]).all():
+                continue
+            low, high = np.ceil(np.nanmax(least[here])), np.floor(np.nanmin(most[here]))
+            if low == high:
+                counted = np.where(here & np.isnan(counted), low, counted)
+        return counted
 
     @functools.cached_property
     def waves(self) -> Array:
