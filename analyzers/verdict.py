@@ -19,6 +19,7 @@ from analyzers.kernels.verdict import (
 )
 from analyzers.ledger.device import DeviceLedger
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.evidence import device_name
 from analyzers.losses.ncu_command import MOST_OF_THE_TIME
 from analyzers.losses.parallelism import why_unknown
 from analyzers.losses.transfers import direction_text, transfer_losses
@@ -270,12 +271,6 @@ def _concentrated(cause: Cause, ns: int, ledger: Ledger) -> str:
     if 2 * cost < ns or cost < UNEVEN_FACTOR * others:
         return ""
     return f"{share_text(cost, ns)} of that is on {device_name(most, ledger)}."
-
-
-def device_name(device: DeviceLedger, ledger: Ledger) -> str:
-    """Return what a sentence calls a GPU: its number, with the process where numbers repeat."""
-    repeated = sum(d.device == device.device for d in ledger.devices) > 1
-    return f"GPU {device.device}" + (f" of process {device.process}" if repeated else "")
 
 
 # --- words ----------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from analyzers.report import Report
 from benchmarks.simulated.cases import HEALTHY, UNKNOWN, Case, Maker
 from benchmarks.simulated.groups import CONFOUNDERS, FAMILIES, FINE, MIXED, SINGLE, TANGLED, UNTOLD
 from benchmarks.simulated.recorder import Recorder
-from benchmarks.simulated.simulator import CAUSES, execute, true_losses
+from benchmarks.simulated.simulator import CAUSES, collectives_ns, execute, true_losses
 from benchmarks.simulated.torch_recorder import TorchRecorder
 from collectors import open_trace
 from collectors.errors import RefusedError
@@ -157,6 +157,9 @@ def judge(family: str, seed: int, *, torch: bool = False) -> Result:
         except RefusedError:
             report = None
     truth = {c: ns * case.program.devices for c, ns in true_losses(case.program).items()}
+    if of_ranks := collectives_ns(case.program):
+        # Without collectives, nothing would hold ranks together: their own time is what they cost.
+        truth["communication"] = of_ranks
     return Result(
         family=family,
         seed=seed,
@@ -211,6 +214,10 @@ def _defects(report: Report, recorder: Recorder | TorchRecorder, case: Case) -> 
     if written != read:
         yield f"wrote {written}, read {read}"
     yield from (f"finding {f.id}" for f in report.findings if f.id in case.never)
+    titles = {f.id: f.title for f in report.findings}
+    yield from (
+        f"no {name}: {words}" for name, words in case.has if words not in titles.get(name, "")
+    )
 
 
 def _claims_more_than_a_row(report: Report) -> bool:

@@ -234,6 +234,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("type_id", _I64, "type of an element"),
         Column("group_id", _I64, "name of the group of processes"),
         Column("group_size", _I64, "processes in the group"),
+        Column("ranks_id", _I64, "ranks in the group, as text, else -1"),
+        Column("sequence", _I64, "number of the collective within its group, else -1"),
         Column("elements_in", _I64, "elements that each process gave"),
         Column("elements_out", _I64, "elements that each process got"),
     ),

@@ -157,8 +157,8 @@ def _loss(finding: Finding, in_use_ns: int, devices: int) -> str:
     if finding.gain_ns >= 0:
         gain = time_text(finding.gain_ns)
         return (
-            f"This costs {lost}{over}, {share} of the time in use; overlap saves at most {gain} "
-            f"of it ({how})."
+            f"This costs {lost}{over}, {share} of the time in use; the advice below saves at most "
+            f"{gain} of it ({how})."
         )
     if finding.low_ns < 0:
         return f"Fixing this saves at most {lost}{over}, {share} of the time in use ({how})."

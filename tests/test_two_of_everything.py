@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzers.facts.facts import WindowError
-from analyzers.facts.occupancy import combined, first_of_each, launch_shapes
 from analyzers.facts.loops import find_iterations
+from analyzers.facts.occupancy import combined, first_of_each, launch_shapes
 from analyzers.facts.windows import choose_window, repetitions
 from tests.traces_in_memory import build, forget
 

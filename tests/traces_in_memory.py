@@ -63,6 +63,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "bytes": 1_000_000,
     },
     "memsets": {**_ON_DEVICE, "bytes": 1_000_000, "memory_kind": MemoryKind.DEVICE},
+    "collectives": {**_ON_DEVICE, "name": "allreduce"},
     "graph_launches": {**_ON_DEVICE, "graph": 1, "graph_exec": 1},
     "api_calls": {**_ON_THREAD, "name": "cudaLaunchKernel", "status": 0},
     "syncs": _ON_DEVICE,

@@ -178,7 +178,7 @@ def _draw_saving(finding: Finding, accounted: int) -> None:
     share = share_text(finding.lost_ns, accounted, exact=True)
     if finding.gain_ns >= 0:
         st.markdown(f"**costs {time_text(finding.lost_ns)}** · {share}")
-        st.caption(f"overlap saves at most {time_text(finding.gain_ns)}")
+        st.caption(f"the advice saves at most {time_text(finding.gain_ns)} of it")
         return
     about = "about" if finding.low_ns >= 0 and finding.lost_ns < finding.high_ns else "up to"
     st.markdown(f"**{about} {time_text(finding.lost_ns)}** · {share}")

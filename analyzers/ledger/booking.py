@@ -49,6 +49,7 @@ class Detail(enum.IntEnum):
     UNNAMED_CALL = 18
     NO_WAIT_RECORDED = 19
     READING_PAGES = 20
+    WAITING_FOR_RANK = 21
 
 
 DETAILS = (
@@ -73,6 +74,7 @@ DETAILS = (
     "inside an API call whose name the recording has lost",
     "it was queued, and no wait was recorded that would explain why it did not begin",
     "the host reads what is in the GPU's memory, page by page",
+    "a collective waits for the rank that begins it last",
 )
 """Each ``Detail`` in words."""
 

@@ -14,10 +14,11 @@ import pandas as pd
 
 from analyzers.counters.inside import Inside, account_of
 from analyzers.counters.joining import Examined, Joined, examine
+from analyzers.facts.collectives import collectives_of
 from analyzers.facts.facts import COMMUNICATION, COPY, GRAPH, KERNEL, MEMSET, Facts
 from analyzers.facts.spans import PROFILED, Window
 from analyzers.finding import BUSY_ROWS, KERNEL_ROWS, NOTABLE_SHARE, Row
-from analyzers.intervals import Array, Spans, clip, empty, gaps, subtract, union
+from analyzers.intervals import Array, Spans, clip, empty, gaps, intersect, subtract, union
 from analyzers.ledger.booking import (
     DETAILS,
     NOTHING,
@@ -286,8 +287,22 @@ def _busy(facts: Facts, rows: Array) -> tuple[Spans, list[Piece]]:
     ):
         chosen = np.isin(kind, kinds)
         alone = subtract(union(start[chosen], end[chosen]), covered)
-        pieces.append(as_one(alone, row, Detail.NONE))
+        waits = _waits(facts, rows[chosen]) if row is Row.COMMUNICATION else empty()
+        pieces.append(as_one(subtract(alone, waits), row, Detail.NONE))
+        pieces.append(as_one(intersect(alone, waits), row, Detail.WAITING_FOR_RANK))
         covered = union(
             np.concatenate((covered.start, alone.start)), np.concatenate((covered.end, alone.end))
         )
     return covered, pieces
+
+
+def _waits(facts: Facts, rows: Array) -> Spans:
+    """Return when collectives of a device only wait: none of them has all of its ranks."""
+    if not len(rows):
+        return empty()
+    waits = collectives_of(facts).waits
+    waits = waits[waits["launch"].isin(rows).to_numpy()]
+    moves_from = facts.launches["start_ns"].to_numpy().copy()
+    moves_from[waits["launch"].to_numpy()] = waits["until_ns"].to_numpy()
+    moving = union(moves_from[rows], facts.launches["end_ns"].to_numpy()[rows])
+    return subtract(union(waits["start_ns"].to_numpy(), waits["until_ns"].to_numpy()), moving)

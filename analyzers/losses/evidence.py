@@ -8,6 +8,7 @@ import pandas as pd
 from analyzers.facts.facts import COPY, GRAPH, Facts
 from analyzers.finding import Evidence
 from analyzers.intervals import Array
+from analyzers.ledger.device import DeviceLedger
 from analyzers.ledger.ledger import Ledger
 from analyzers.words import name_text
 
@@ -17,6 +18,12 @@ EVIDENCE_GAPS = 3
 def gpus(ledger: Ledger) -> str:
     """Return the noun for what a ledger accounts for."""
     return "GPU" if len(ledger.devices) <= 1 else "GPUs"
+
+
+def device_name(device: DeviceLedger, ledger: Ledger) -> str:
+    """Return what a sentence calls a GPU: its number, with the process where numbers repeat."""
+    repeated = sum(d.device == device.device for d in ledger.devices) > 1
+    return f"GPU {device.device}" + (f" of process {device.process}" if repeated else "")
 
 
 def largest_launches(facts: Facts, rows: Array, ns: Array) -> tuple[Evidence, ...]:

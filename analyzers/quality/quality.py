@@ -27,6 +27,7 @@ from analyzers.quality.events import (
     untraced_graphs,
 )
 from analyzers.quality.note import Check, quality_note
+from analyzers.quality.ranks import rank_clocks
 from analyzers.quality.window import (
     idle_window,
     one_iteration,
@@ -91,6 +92,7 @@ CHECKS: tuple[Check, ...] = (
     steps_as_window,
     page_out,
     clock_skew,
+    rank_clocks,
     overlap_on_stream,
     joined_counters,
     clocks_of_counters,

@@ -24,6 +24,8 @@ COLLECTIVE = "ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevKernelArgsStorage<4
 SIDE = Stream(13)
 PAGEABLE_COPIES, MISSING_GRAPH = "bandwidth.pageable_copies", "launch.missing_graph"
 
+STRAGGLERS = "communication.stragglers"
+
 Tweak = Callable[[Recorder], None]
 
 
@@ -38,6 +40,7 @@ class Case:
         also_right: Other causes that an expert would accept as the verdict.
         tweaks: Changes to the recording, such as leaving tables out.
         never: Findings that would be wrong.
+        has: Findings that there must be, and words of their titles.
         spoil: Damages the file.
         impossible: Kernels whose times cannot be true, which a reader has to leave out.
     """
@@ -47,6 +50,7 @@ class Case:
     also_right: tuple[str, ...] = ()
     tweaks: tuple[Tweak, ...] = field(default=())
     never: tuple[str, ...] = ()
+    has: tuple[tuple[str, str], ...] = ()
     spoil: Callable[[Path], None] | None = None
     impossible: int = 0
 

@@ -56,6 +56,13 @@ from benchmarks.simulated.families import (
     sync_read_back,
     tangled_steps,
 )
+from benchmarks.simulated.ranks import (
+    communication_balanced,
+    communication_in_turn,
+    communication_straggler,
+    host_of_all_ranks,
+    host_of_one_rank,
+)
 
 SINGLE = (
     launch_small_kernels,
@@ -69,6 +76,10 @@ SINGLE = (
     host_input,
     host_pauses,
     communication_exposed,
+    communication_straggler,
+    communication_in_turn,
+    communication_balanced,
+    host_of_all_ranks,
     memory_in_the_loop,
     dependency_between_gpus,
 )
@@ -99,6 +110,7 @@ CONFOUNDERS = (
     confounder_early_kernel,
     confounder_endless_kernel,
     confounder_starved_gpu,
+    host_of_one_rank,
 )
 UNTOLD = (
     untold_no_gpu,

@@ -40,6 +40,29 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Collective:
+    """One rank's part in a collective: it waits on the device until every rank has begun.
+
+    Attributes:
+        ns: How long it takes from then on.
+        number: Which collective it is; parts of one number meet.
+        ranks: How many ranks take part, each on a thread of its own.
+        name: Of the kernel.
+        operation: What a framework calls it.
+        stream: Where it runs.
+        call_ns: Length of the launch call.
+    """
+
+    ns: int
+    number: int
+    ranks: int
+    name: str = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL(ncclDevKernelArgsStorage<4096ul>)"
+    operation: str = "allreduce"
+    stream: Stream = MAIN
+    call_ns: int = 4_000
+
+
+@dataclass(frozen=True)
 class Graph:
     """A CUDA graph of kernels, launched by one call."""
 
@@ -125,7 +148,18 @@ class Range:
 
 
 Operation = (
-    Work | Kernel | Graph | Copy | Memset | Wait | Poll | Record | StreamWait | Manage | Range
+    Work
+    | Kernel
+    | Collective
+    | Graph
+    | Copy
+    | Memset
+    | Wait
+    | Poll
+    | Record
+    | StreamWait
+    | Manage
+    | Range
 )
 
 

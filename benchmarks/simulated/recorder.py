@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from traces.nsys_writer import SYNTHETIC_H100, Recording, short_name
 
 if TYPE_CHECKING:
-    from benchmarks.simulated.program import Copy, Stream, Thread, Wait
+    from benchmarks.simulated.program import Collective, Copy, Stream, Thread, Wait
 
 Span = tuple[int, int]
 
@@ -47,6 +47,10 @@ class Recorder:
         shape |= {"registersPerThread": 32, "staticSharedMemory": 0, "dynamicSharedMemory": 0}
         graph = {"graphNodeId": node} if node else {}
         self._on_device("KERNEL", thread, stream, span, number, row | shape | graph)
+
+    def collective(self, thread: Thread, part: Collective, span: Span, number: int) -> None:
+        """Add one rank's part in a collective."""
+        self.kernel(thread, part.stream, part.name, span, number, 0)
 
     def graph(self, thread: Thread, stream: Stream, span: Span, number: int) -> None:
         """Add a graph that was recorded as a whole."""

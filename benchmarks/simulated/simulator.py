@@ -15,10 +15,12 @@ import dataclasses
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from benchmarks.simulated.program import (
     PEER,
     TO_DEVICE,
+    Collective,
     Copy,
     Graph,
     Kernel,
@@ -56,6 +58,15 @@ class _Lane:
     starts: deque[int] = field(default_factory=deque)
 
 
+class _Part(NamedTuple):
+    """A rank that has come to a collective."""
+
+    runner: _Runner
+    collective: Collective
+    start_ns: int
+    number: int
+
+
 class _Machine:
     """The state of every device while a program runs."""
 
@@ -66,6 +77,9 @@ class _Machine:
         self._streams: dict[tuple[int, Stream], _Lane] = {}
         self._engines: dict[tuple[int, int], int] = {}
         self._events: dict[tuple[int, int], int] = {}
+        self.collectives_ns = 0  # of all ranks, with waiting for those that came later
+        self.meetings: dict[int, list[_Part]] = {}
+        self.woken: list[_Runner] = []
 
     def lane(self, process: int, stream: Stream) -> _Lane:
         return self._streams.setdefault((process, stream), _Lane())
@@ -91,6 +105,7 @@ class _Runner:
         self.rules = machine.rules
         self.thread = thread
         self.now_ns = START_NS
+        self.is_parked = False  # until the other ranks of a collective have come to it
         self._next = iter(thread.operations)
         self._number = 1_000 * thread.number
         self._ranges: list[tuple[str, int]] = []
@@ -136,6 +151,36 @@ class _Runner:
         if kernel.is_collective and not self.rules.communication:
             return
         self._occupy(kernel.stream, arrival, kernel.ns, number, kernel.name)
+
+    def _collective(self, collective: Collective) -> None:
+        stream = collective.stream
+        number, arrival = self._submit("cudaLaunchKernelExC", collective.call_ns, stream)
+        if not self.rules.communication:
+            return
+        lane = self.machine.lane(self.thread.process, stream)
+        start = max(arrival, lane.free_ns + self._gap())
+        parts = self.machine.meetings.setdefault(collective.number, [])
+        parts.append(_Part(self, collective, start, number))
+        self.is_parked = True
+        if len(parts) == collective.ranks:
+            last = max(part.start_ns for part in parts)
+            end = last + collective.ns
+            self.machine.collectives_ns += sum(end - part.start_ns for part in parts)
+            for part in parts:
+                part.runner._meet(part, end)
+
+    def _meet(self, part: _Part, end: int) -> None:
+        """Run a part of a collective to its end, which all parts share."""
+        self.is_parked = False
+        self.machine.woken.append(self)
+        stream = part.collective.stream
+        lane = self.machine.lane(self.thread.process, stream)
+        lane.free_ns = end
+        lane.starts.append(part.start_ns)
+        self.machine.ran(part.start_ns, end)
+        if self.machine.recorder:
+            span = part.start_ns, end
+            self.machine.recorder.collective(self.thread, part.collective, span, part.number)
 
     def _graph(self, graph: Graph) -> None:
         number, arrival = self._submit("cudaGraphLaunch", graph.call_ns, graph.stream)
@@ -284,14 +329,27 @@ def execute(
         rules: What costs time; everything, unless given.
         recorder: Writes down what a profiler would have seen.
     """
-    machine = _Machine(rules or Rules(), recorder)
+    machine = _run(program, rules or Rules(), recorder)
+    return max(machine.last_ns - machine.first_ns, 0)
+
+
+def collectives_ns(program: Program) -> int:
+    """Return how long collectives of several ranks run on all GPUs, with waiting for late ranks."""
+    return _run(program, Rules(), None).collectives_ns
+
+
+def _run(program: Program, rules: Rules, recorder: Recorder | TorchRecorder | None) -> _Machine:
+    machine = _Machine(rules, recorder)
     runners = [_Runner(machine, thread) for thread in program.threads]
     ready = [(runner.now_ns, place) for place, runner in enumerate(runners)]
     while ready:  # the thread that is furthest behind goes on
         _, place = heapq.heappop(ready)
-        if runners[place].step():
-            heapq.heappush(ready, (runners[place].now_ns, place))
-    return max(machine.last_ns - machine.first_ns, 0)
+        if runners[place].step() and not runners[place].is_parked:
+            machine.woken.append(runners[place])
+        for runner in dict.fromkeys(machine.woken):
+            heapq.heappush(ready, (runner.now_ns, runners.index(runner)))
+        machine.woken.clear()
+    return machine
 
 
 def true_losses(program: Program) -> dict[str, int]:

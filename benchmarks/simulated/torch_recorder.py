@@ -11,7 +11,7 @@ from benchmarks.simulated.recorder import PAGEABLE, PINNED, Span
 from traces.nsys_writer import SYNTHETIC_H100
 
 if TYPE_CHECKING:
-    from benchmarks.simulated.program import Copy, Stream, Thread, Wait
+    from benchmarks.simulated.program import Collective, Copy, Stream, Thread, Wait
 
 FIRST_PID, FIRST_TID = 4_242, 5_000
 CATEGORIES = {"KERNEL": "kernel", "MEMCPY": "gpu_memcpy", "RUNTIME": "cuda_runtime"}
@@ -31,32 +31,41 @@ class TorchRecorder:
     def __init__(self, devices: int = 1) -> None:
         self._devices = devices
         self._events: list[dict[str, Any]] = []
+        self._processes: set[int] = set()
 
     def kernel(
-        self, _: Thread, stream: Stream, name: str, span: Span, number: int, node: int
+        self, thread: Thread, stream: Stream, name: str, span: Span, number: int, node: int
     ) -> None:
         """Add a kernel; ``node`` numbers it within a graph, 0 for none."""
         shape: dict[str, Any] = {"grid": [4_224, 1, 1], "block": [256, 1, 1]}
         shape |= {"registers per thread": 32, "shared memory": 0}
         graph = {"graph node id": node} if node else {}
-        self._on_device("kernel", name, stream, span, number, shape | graph)
+        self._on_device(thread, "kernel", name, stream, span, number, shape | graph)
 
-    def graph(self, _: Thread, stream: Stream, span: Span, number: int) -> None:
+    def collective(self, thread: Thread, part: Collective, span: Span, number: int) -> None:
+        """Add one rank's part in a collective, with what PyTorch says about it."""
+        size = part.ns * 10
+        about = {"Collective name": part.operation, "dtype": "BFloat16", "Group size": part.ranks}
+        about |= {"In msg nelems": size, "Out msg nelems": size, "Process Group Name": "0"}
+        shape = {"grid": [24, 1, 1], "block": [544, 1, 1], "registers per thread": 96}
+        self._on_device(thread, "kernel", part.name, part.stream, span, number, shape | about)
+
+    def graph(self, thread: Thread, stream: Stream, span: Span, number: int) -> None:
         """Add a graph as one kernel: the profiler has no row for a whole graph."""
-        self._on_device("kernel", "graph", stream, span, number, {})
+        self._on_device(thread, "kernel", "graph", stream, span, number, {})
 
-    def memset(self, _: Thread, stream: Stream, span: Span, number: int) -> None:
+    def memset(self, thread: Thread, stream: Stream, span: Span, number: int) -> None:
         """Add a memset."""
         size = {"bytes": (span[1] - span[0]) * 2_000}
-        self._on_device("gpu_memset", "Memset (Device)", stream, span, number, size)
+        self._on_device(thread, "gpu_memset", "Memset (Device)", stream, span, number, size)
 
-    def copy(self, _: Thread, copy: Copy, span: Span, number: int) -> None:
+    def copy(self, thread: Thread, copy: Copy, span: Span, number: int) -> None:
         """Add a copy."""
         host = HOST_MEMORY[PAGEABLE if copy.pageable else PINNED]
         short, ends = DIRECTIONS.get(copy.direction, ("PtoP", "Device -> Device"))
         name = f"Memcpy {short} ({ends.format(host=host)})"
         size = {"bytes": copy.size_bytes}
-        self._on_device("gpu_memcpy", name, copy.stream, span, number, size)
+        self._on_device(thread, "gpu_memcpy", name, copy.stream, span, number, size)
 
     def sync(self, thread: Thread, wait: Wait, span: Span, number: int) -> None:
         """Do nothing: the call itself is recorded."""
@@ -92,7 +101,7 @@ class TorchRecorder:
                 for n in range(self._devices)
             ],
             "displayTimeUnit": "ms",
-            "traceEvents": sorted(self._events, key=lambda e: float(e["ts"])),
+            "traceEvents": sorted(map(self._marked, self._events), key=lambda e: float(e["ts"])),
         }
         text = json.dumps(trace).encode()
         path.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
@@ -100,6 +109,7 @@ class TorchRecorder:
 
     def _on_device(
         self,
+        thread: Thread,
         category: str,
         name: str,
         stream: Stream,
@@ -107,7 +117,9 @@ class TorchRecorder:
         number: int,
         more: dict[str, Any],
     ) -> None:
-        place = {"pid": stream.device, "tid": stream.number}
+        self._processes.add(thread.process)
+        place: dict[str, Any] = {"pid": stream.device, "tid": stream.number}
+        place["_process"] = thread.process
         ids = {"device": stream.device, "context": stream.device + 1, "stream": stream.number}
         self._complete(category, name, span, place, ids | {"correlation": number} | more)
         arrow = {"ph": "f", "id": number, "cat": "ac2g", "name": "ac2g", "bp": "e"}
@@ -119,13 +131,21 @@ class TorchRecorder:
         self._complete(category, name, span, self._host(thread), more)
 
     def _complete(
-        self, category: str, name: str, span: Span, place: dict[str, int], more: dict[str, Any]
+        self, category: str, name: str, span: Span, place: dict[str, Any], more: dict[str, Any]
     ) -> None:
         times = {"ts": span[0] / 1e3, "dur": (span[1] - span[0]) / 1e3}
         self._events.append(
             {"ph": "X", "cat": category, "name": name, **place, **times, "args": more}
         )
 
-    def _host(self, thread: Thread) -> dict[str, int]:
+    def _host(self, thread: Thread) -> dict[str, Any]:
         pid = FIRST_PID + thread.process - 1
-        return {"pid": pid, "tid": FIRST_TID + 100 * thread.process + thread.number}
+        tid = FIRST_TID + 100 * thread.process + thread.number
+        return {"pid": pid, "tid": tid, "_process": thread.process}
+
+    def _marked(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Return an event as merging traces of several ranks marks it, if there are several."""
+        process, marked = event["_process"], {k: v for k, v in event.items() if k != "_process"}
+        if len(self._processes) > 1:
+            marked["pid"] = f"[TP{process - 1:02d}] {event['pid']}"
+        return marked

@@ -56,6 +56,8 @@ _NAMES = {
     "elements_out": "Out msg nelems",
     "group_size": "Group size",
     "group": "Process Group Name",
+    "group_ranks": "Process Group Ranks",
+    "group_sequence": "Seq",
 }
 
 
@@ -94,6 +96,8 @@ class Arguments(msgspec.Struct, gc=False, rename=_NAMES):
     elements_out: Any = None
     group_size: Any = None
     group: Any = None
+    group_ranks: Any = None
+    group_sequence: Any = None
     name: Any = None
     labels: Any = None
 

@@ -74,6 +74,8 @@ def _hold_collectives(job: DistributedJob, rows: Rows, place: dict[str, Array]) 
         "type_id": job.strings.optional(rows.argument("data_type")),
         "group_id": job.strings.optional(rows.argument("group")),
         "group_size": rows.number("group_size", 0),
+        "ranks_id": job.strings.optional(rows.argument("group_ranks")),
+        "sequence": rows.number("group_sequence", 0),
         "elements_in": rows.number("elements_in", 0),
         "elements_out": rows.number("elements_out", 0),
     }

@@ -1,0 +1,124 @@
+"""Families of programs on several GPUs, whose collectives wait for a rank or do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.simulated.cases import STRAGGLERS, Case, Maker, loop
+from benchmarks.simulated.program import Collective, Operation, Program, Stream, Thread, Work
+
+KERNELS = 6  # of a step, before its collective
+STEPS = 40
+
+
+def communication_straggler(make: Maker) -> Case:
+    """One rank computes longer in every step; the others wait for it in the all-reduce."""
+    ranks = make.random.randrange(2, 5)
+    late, ns = make.random.randrange(ranks), make.between(60_000, 200_000)
+    longer = make.between(1.4, 2.5)
+    program = _ranks(
+        make,
+        ranks,
+        lambda rank: make.launches(KERNELS, ns * (longer if rank == late else 1), stream=_of(rank)),
+        moving_ns=KERNELS * ns * make.between(0.1, 0.5),
+    )
+    words = f"waited for GPU {late}"
+    return Case(program, "communication", has=((STRAGGLERS, words), (STRAGGLERS, "kernels run")))
+
+
+def communication_in_turn(make: Maker) -> Case:
+    """Batches differ in length: now one rank is late and now another."""
+    ranks, ns = make.random.randrange(2, 5), make.between(60_000, 200_000)
+    program = _ranks(
+        make,
+        ranks,
+        lambda rank: make.launches(KERNELS, ns * make.between(0.5, 2.5), stream=_of(rank)),
+        moving_ns=KERNELS * ns * make.between(0.1, 0.5),
+    )
+    return Case(program, "communication", has=((STRAGGLERS, "now one came last and now another"),))
+
+
+def communication_balanced(make: Maker) -> Case:
+    """Ranks come together, and the all-reduce takes its time: the link is what costs."""
+    ranks, ns = make.random.randrange(2, 5), make.between(60_000, 200_000)
+    program = _ranks(
+        make,
+        ranks,
+        lambda rank: make.launches(KERNELS, ns, stream=_of(rank)),
+        moving_ns=KERNELS * ns * make.between(0.4, 1.5),
+        spread=0.01,
+    )
+    return Case(program, "communication", never=(STRAGGLERS,))
+
+
+def host_of_one_rank(make: Maker) -> Case:
+    """One rank's host pauses before it submits a step; the other ranks wait for it."""
+    ranks, ns = make.random.randrange(2, 5), make.between(60_000, 200_000)
+    late, pause = make.random.randrange(ranks), KERNELS * ns * make.between(0.5, 1.2)
+
+    def step(rank: int) -> list[Operation]:
+        # The queue is a step deep, and the pause outlasts it.
+        work = make.launches(KERNELS, ns, stream=_of(rank))
+        if rank != late:
+            return work
+        return [Work(make.about(KERNELS * ns * 1.1 + pause), "read"), *work]
+
+    program = _ranks(make, ranks, step, moving_ns=KERNELS * ns * make.between(0.1, 0.3))
+    words = f"waited for GPU {late}"
+    has = ((STRAGGLERS, words), (STRAGGLERS, f"GPU {late} idles"))
+    return Case(program, "communication", also_right=("host",), has=has)
+
+
+def host_of_all_ranks(make: Maker) -> Case:
+    """The hosts of all ranks pause alike: nobody waits for anybody."""
+    ranks, ns = make.random.randrange(2, 5), make.between(60_000, 200_000)
+    pause = KERNELS * ns * make.between(0.6, 2)
+    length = round(KERNELS * ns * 1.1 + pause)
+    program = _ranks(
+        make,
+        ranks,
+        lambda rank: [Work(length, "read"), *make.launches(KERNELS, ns, stream=_of(rank))],
+        moving_ns=KERNELS * ns * 0.1,
+        spread=0.01,
+    )
+    return Case(program, "host", never=(STRAGGLERS,))
+
+
+def _of(rank: int) -> Stream:
+    return Stream(7, rank)
+
+
+def _ranks(
+    make: Maker,
+    ranks: int,
+    step: Callable[[int], list[Operation]],
+    moving_ns: float,
+    spread: float = 0.1,
+) -> Program:
+    """Return a program of one process a GPU; each step ends in a collective of all of them.
+
+    Args:
+        make: Draws what is not given.
+        ranks: Processes.
+        step: What a rank does in a step before the collective.
+        moving_ns: How long a collective takes when every rank has come.
+        spread: By what part of their length collectives differ.
+    """
+    moving = [make.about(moving_ns, spread) for _ in range(STEPS)]
+    threads = [
+        Thread(
+            loop(
+                [
+                    [
+                        *step(rank),
+                        make.dispatch(),
+                        Collective(moving[n], n, ranks, stream=_of(rank)),
+                    ]
+                    for n in range(STEPS)
+                ]
+            ),
+            process=rank + 1,
+        )
+        for rank in range(ranks)
+    ]
+    return Program(threads, devices=ranks)
