@@ -20,6 +20,7 @@ from analyzers.ledger.ledger import Ledger, build_ledger
 from analyzers.quality.quality import check_quality
 from analyzers.report import Report
 from analyzers.verdict import VerdictBasis, give_verdict
+from analyzers.whatif.gains import with_predicted_gains
 from collectors.trace import Trace
 
 
@@ -54,7 +55,7 @@ def investigate(
         ledger = build_ledger(facts, choose_window(facts, window, candidates), joined)
         iterations, iterations_note = pending.result()
     outcomes = run_rules(facts, ledger)
-    findings = rank(outcomes, ledger)
+    findings = with_predicted_gains(facts, ledger.window, rank(outcomes, ledger))
     quality = check_quality(facts, ledger, iterations)
     top = top_kernels(facts, ledger.window)
     report = Report(

@@ -92,6 +92,35 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictedGain:
+    """What following an advice wins, by replaying the recording with that change.
+
+    Attributes:
+        change: Name of the what-if, as ``whyslow whatif --json`` has it.
+        title: The change in words: "removing the 100 waits".
+        low_ns: By how much shorter the window becomes at least.
+        high_ns: By how much at most; what must still run is left of it.
+        window_ns: Length of the window as recorded.
+    """
+
+    change: str
+    title: str
+    low_ns: int
+    high_ns: int
+    window_ns: int
+
+    @property
+    def wins(self) -> bool:
+        """Whether the program may become notably faster."""
+        return self.high_ns >= NOTABLE_SHARE * self.window_ns
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it becomes notably faster in any case."""
+        return self.low_ns >= NOTABLE_SHARE * self.window_ns
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """Something that costs time.
 
@@ -107,6 +136,7 @@ class Finding:
         low_ns: The least it may cost, where the loss is an estimate with a range; else -1.
         high_ns: The most it may cost, by the same estimate.
         gain_ns: The most that the advice can win, where that is less than what is lost; else -1.
+        predicted_gain: What the advice wins of the window's length, where it could be replayed.
         formula: How the estimate was made, in words; empty where the loss was measured.
         culprit: What most of the loss came with, to end the verdict's sentence; empty for nothing
             in particular.
@@ -124,6 +154,7 @@ class Finding:
     low_ns: int = -1
     high_ns: int = -1
     gain_ns: int = -1
+    predicted_gain: PredictedGain | None = None
     formula: str = ""
     culprit: str = ""
     id: str = ""

@@ -279,13 +279,24 @@ _SMALL_TABLES = ("findings", "evidence", "quality", "data_notes")
 def _small_tables(trace: Trace, stored: StoredAnalysis) -> dict[str, pa.RecordBatch]:
     """Return what the report says, as tables."""
     report = stored.report
-    findings = [asdict(f) for f in report.findings]
+    findings = [_flat(asdict(f)) for f in report.findings]
     evidence = [{"finding": f["id"], **seen} for f in findings for seen in f.pop("evidence")]
     return {
         "findings": _small(findings, ("id", "cause", "row", "title", "lost_ns", "confidence")),
         "evidence": _small(evidence, ("finding", "name", "value", "unit")),
         "quality": _small([asdict(q) for q in report.quality], ("level", "message", "code")),
         "data_notes": _small([asdict(n) for n in trace.notes], ("code", "severity", "count")),
+    }
+
+
+def _flat(finding: dict[str, Any]) -> dict[str, Any]:
+    """Return a finding with what its advice wins in columns of their own."""
+    gain = finding.pop("predicted_gain") or {"change": "", "low_ns": -1, "high_ns": -1}
+    return {
+        **finding,
+        "predicted_change": gain["change"],
+        "predicted_low_ns": gain["low_ns"],
+        "predicted_high_ns": gain["high_ns"],
     }
 
 

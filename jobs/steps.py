@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from library import analyses, cache, sidecars
+from library import analyses, cache, predictions, sidecars
 from timeline.places import has_timeline
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def analyse(
             make_indexes(trace, stored)
         return stored
     joined = cache.get(counters) if counters else None
+    predictions.keep_compiled()
     report(READING_SHARE, "analysing")
     facts = build_facts(trace)
     with ThreadPoolExecutor(1) as thread:  # whole columns at a time, so both cores work

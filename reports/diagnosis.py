@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -138,9 +138,10 @@ def _findings(report: Report, where: ReportedWindow | None) -> Iterator[Block]:
         yield Sentence(text="No rule found a loss worth your time.")
     whole = None if where is None else where.place(*report.window.span, mark=False)
     in_use_ns = sum(d.in_use_ns for d in report.devices)
+    same_as = earlier_with_the_same_change(report.findings)
     for number, finding in enumerate(report.findings, 1):
         yield Sentence(text=f"{number}. {finding.title}", place=whole, kind="lead")
-        loss = _loss(finding, in_use_ns, len(report.devices))
+        loss = _loss(finding, in_use_ns, len(report.devices), same_as[number - 1])
         yield Sentence(text=loss, place=whole)
         yield Sentence(text=f"Try: {finding.advice}")
         if finding.does_not_apply_when:
@@ -149,11 +150,14 @@ def _findings(report: Report, where: ReportedWindow | None) -> Iterator[Block]:
             yield _evidence(finding, where, whole)
 
 
-def _loss(finding: Finding, in_use_ns: int, devices: int) -> str:
+def _loss(finding: Finding, in_use_ns: int, devices: int, same_as: int = 0) -> str:
     over = f" over {devices} GPUs" if devices > 1 else ""
     share = share_text(finding.lost_ns, in_use_ns, exact=True)
     lost = time_text(finding.lost_ns)
     how = f"{finding.id}, cause {finding.cause.value}, {finding.confidence.value}"
+    if finding.predicted_gain is not None:
+        gain = gain_text(finding, same_as)
+        return f"This costs {lost}{over}, {share} of the time in use ({how}). {gain}."
     if finding.gain_ns >= 0:
         gain = time_text(finding.gain_ns)
         return (
@@ -167,6 +171,38 @@ def _loss(finding: Finding, in_use_ns: int, devices: int) -> str:
         f"Fixing this saves an estimated {lost}{over}, {low} to {high}, {share} of the time in use "
         f"({how}). Estimate: {finding.formula}."
     )
+
+
+def earlier_with_the_same_change(findings: Sequence[Finding]) -> list[int]:
+    """Return the number of the first finding with the same change, for each; 0 for none."""
+    first: dict[str, int] = {}
+    result = []
+    for number, finding in enumerate(findings, 1):
+        change = finding.predicted_gain.change if finding.predicted_gain else ""
+        result.append(first.get(change, 0) if change else 0)
+        first.setdefault(change, number)
+    return result
+
+
+def gain_text(finding: Finding, same_as: int = 0) -> str:
+    """Say what its advice wins: "Replayed, removing the 10 waits saves 3.1 ms to 4 ms of 9 ms".
+
+    Args:
+        finding: One with a predicted gain.
+        same_as: Number of an earlier finding with the same change, so that nobody adds both up.
+    """
+    gain = finding.predicted_gain
+    if gain is None:
+        return ""
+    low, high, whole = (time_text(ns) for ns in (gain.low_ns, gain.high_ns, gain.window_ns))
+    if not gain.wins:
+        text = f"Replayed, {gain.title} saves next to nothing of {whole}: other work takes as long"
+    else:
+        saved = f"up to {high}" if not gain.is_sure else low if low == high else f"{low} to {high}"
+        text = f"Replayed, {gain.title} saves {saved} of {whole}"
+        if gain.low_ns > finding.lost_ns:
+            text += ", more than this costs, since what follows comes earlier, too"
+    return f"{text} (the same change as for {same_as})" if same_as else text
 
 
 def _evidence(finding: Finding, where: ReportedWindow, whole: Place) -> DocumentTable:

@@ -86,7 +86,11 @@ BORDERS = (
     ("analyzers/quality", ANSWER, NUMBERS),
     ("analyzers/diagnose.py", ANSWER | {"analyzers.rules"}, NUMBERS),
     ("analyzers/verdict.py", ANSWER, NUMBERS),
-    ("analyzers/analysis.py", ANSWER | {"analyzers.diagnose", "analyzers.verdict"}, NUMBERS),
+    (
+        "analyzers/analysis.py",
+        ANSWER | {"analyzers.diagnose", "analyzers.verdict", "analyzers.whatif"},
+        NUMBERS,
+    ),
     ("analyzers/__init__.py", {"analyzers.analysis", "analyzers.report", *TRACE}, set()),
     ("analyzers", WORDS, NUMBERS),
     ("library/predictions.py", STORE, {"msgspec"}),

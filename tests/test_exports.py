@@ -262,7 +262,13 @@ def test_csv_and_parquet_hold_every_row_of_every_table(tmp_path):
     assert kernels["start_ns"].to_list() == trace.frame("kernels")["start_ns"].to_list()
     ids = trace.columns("kernels", ["name_id"])["name_id"]
     assert kernels["name"].to_list() == trace.names(ids).tolist()
-    assert len(read_csv(tmp_path / "csv" / "findings.csv")) == len(stored.report.findings)
+    findings = read_csv(tmp_path / "csv" / "findings.csv")
+    assert len(findings) == len(stored.report.findings)
+    for row, finding in zip(findings, stored.report.findings, strict=True):
+        gain = finding.predicted_gain
+        assert row["predicted_change"] == (gain.change if gain else "")
+        assert row["predicted_low_ns"] == (str(gain.low_ns) if gain else "")
+        assert row["predicted_high_ns"] == (str(gain.high_ns) if gain else "")
 
 
 def test_the_ledger_in_csv_sums_to_the_window_in_words(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from analyzers.words import share_text, time_text
 from library import analyses
+from reports.diagnosis import gain_text
 from tests.view_fakes import ROOT, draw, library, open_sample, words
 from timeline.colors import OPERATIONS, SEGMENTS
 from views.charts.ledger import (
@@ -109,7 +110,8 @@ def test_the_overview_shows_every_finding_with_its_loss_and_advice(pages, launch
     for finding in report.findings:
         assert finding.title.replace("`", "") in text
         assert finding.advice.replace("`", "") in text
-        assert f"up to {time_text(finding.lost_ns)}" in text
+        assert f"costs {time_text(finding.lost_ns)}" in text
+        assert gain_text(finding).replace("`", "") in text
 
 
 def test_the_overview_says_what_it_could_not_tell_and_why(pages, launch):
@@ -286,7 +288,7 @@ def test_the_share_beside_a_finding_is_the_one_in_its_title(pages, launch):
     accounted = sum(d.in_use_ns for d in report.devices)
     for finding in report.findings:
         share = share_text(finding.lost_ns, accounted, exact=True)
-        assert f"up to {time_text(finding.lost_ns)}** · {share}" in words(app)
+        assert f"costs {time_text(finding.lost_ns)}** · {share}" in words(app)
 
 
 def test_the_window_of_the_address_is_the_window_that_is_shown(pages, launch):

@@ -15,6 +15,7 @@ from analyzers.words import (
     split_sentence,
     time_text,
 )
+from reports.diagnosis import earlier_with_the_same_change, gain_text
 from reports.top_kernels import kernels_hold_most
 from views.charts.ledger import ledger_figure, legend_entries
 from views.shared.devices import device_labels
@@ -140,12 +141,13 @@ def _draw_findings(session: Session) -> None:
     if not report.findings:
         st.write("No rule found a loss worth your time.")
     accounted = sum(d.in_use_ns for d in report.devices)  # what the titles' shares are parts of
+    same_as = earlier_with_the_same_change(report.findings)
     for number, finding in enumerate(report.findings, start=1):
         with st.container(border=True, key=f"finding-{finding.row.value}-{number}", gap="xsmall"):
-            _draw_finding(session, finding, accounted)
+            _draw_finding(session, finding, accounted, same_as[number - 1])
 
 
-def _draw_finding(session: Session, finding: Finding, accounted: int) -> None:
+def _draw_finding(session: Session, finding: Finding, accounted: int, same_as: int) -> None:
     devices = len(session.report.devices)
     left, right = st.columns([7, 2], gap="medium")
     with left, st.container(gap="xxsmall"):
@@ -159,7 +161,7 @@ def _draw_finding(session: Session, finding: Finding, accounted: int) -> None:
                 md_prose(_capital(f"does not apply {_condition(finding.does_not_apply_when)}"))
             )
     with right, st.container(gap="xxsmall"):
-        _draw_saving(finding, accounted)
+        _draw_saving(finding, accounted, same_as)
         over = f"over {devices} GPUs · " if devices > 1 else ""
         st.caption(f"{over}{finding.cause.value} · {finding.confidence.value}")
         places = finding_places(finding)
@@ -173,9 +175,13 @@ def _draw_finding(session: Session, finding: Finding, accounted: int) -> None:
             )
 
 
-def _draw_saving(finding: Finding, accounted: int) -> None:
-    """Show what a finding costs, and what of that can be saved where it is less."""
+def _draw_saving(finding: Finding, accounted: int, same_as: int) -> None:
+    """Show what a finding costs, and what of that can be saved where it is known."""
     share = share_text(finding.lost_ns, accounted, exact=True)
+    if finding.predicted_gain is not None:
+        st.markdown(f"**costs {time_text(finding.lost_ns)}** · {share}")
+        st.caption(md_prose(gain_text(finding, same_as)))
+        return
     if finding.gain_ns >= 0:
         st.markdown(f"**costs {time_text(finding.lost_ns)}** · {share}")
         st.caption(f"the advice saves at most {time_text(finding.gain_ns)} of it")

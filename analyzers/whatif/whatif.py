@@ -200,13 +200,20 @@ class WhatIf:
         return msgspec.convert(data, cls)
 
 
-def explore(facts: Facts, window: Window, speed_ups: Sequence[tuple[str, float]] = ()) -> WhatIf:
+def explore(
+    facts: Facts,
+    window: Window,
+    speed_ups: Sequence[tuple[str, float]] = (),
+    only: frozenset[str] = frozenset(),
+) -> WhatIf:
     """Replay the recording as it is, then under every change.
 
     Args:
         facts: The recording.
         window: The part to predict for.
         speed_ups: Parts of kernel names, and how many times as fast those kernels become.
+        only: Names of the changes to predict, each as a whole; all, and their parts, where none
+            is named.
     """
     if reason := _unfit(facts, window):
         unchanged = Replay(
@@ -227,7 +234,7 @@ def explore(facts: Facts, window: Window, speed_ups: Sequence[tuple[str, float]]
     unchanged = _replayed(facts, graph, window)
     if not unchanged.is_trusted:
         return WhatIf(replay=unchanged)
-    return _predicted(facts, graph, unchanged, speed_ups)
+    return _predicted(facts, graph, unchanged, speed_ups, only)
 
 
 def replay(facts: Facts, window: Window) -> Replay:
@@ -337,7 +344,11 @@ def _replay_assumptions(graph: Graph) -> tuple[str, ...]:
 
 
 def _predicted(
-    facts: Facts, graph: Graph, unchanged: Replay, speed_ups: Sequence[tuple[str, float]]
+    facts: Facts,
+    graph: Graph,
+    unchanged: Replay,
+    speed_ups: Sequence[tuple[str, float]],
+    only: frozenset[str],
 ) -> WhatIf:
     from analyzers.whatif.changes import make_changes
     from analyzers.whatif.changes.change import Reach
@@ -352,7 +363,7 @@ def _predicted(
         length_ns=window.duration_ns,
     )
     ranges = Ranges(graph, Moments(graph, window), unchanged.measured_ns, unchanged.error)
-    results = make_changes(facts, graph, reach)
+    results = make_changes(facts, graph, reach, only)
     results += [
         (f"kernel:{part}", speed_up(facts, graph, reach, part, times)) for part, times in speed_ups
     ]
@@ -361,7 +372,8 @@ def _predicted(
         if isinstance(result, str):
             withheld.append(Withheld(change=name, reason=result))
             continue
-        predictions += [_prediction(c, ranges, unchanged.measured_ns) for c in result]
+        chosen = [c for c in result if not only or c.id in only]
+        predictions += [_prediction(c, ranges, unchanged.measured_ns) for c in chosen]
     once = {p.change: p for p in predictions}
     ranked = sorted(once.values(), key=lambda p: -p.gain_ns)
     return WhatIf(replay=unchanged, predictions=tuple(ranked), withheld=tuple(withheld))

@@ -30,6 +30,16 @@ def all_changes() -> list[ModuleType]:
     return sorted((m for m in modules if hasattr(m, "make")), key=lambda m: int(m.ORDER))
 
 
-def make_changes(facts: Facts, graph: Graph, reach: Reach) -> list[tuple[str, Result]]:
-    """Return every change that the recording can answer for, and why not for the others."""
-    return [(str(m.NAME), m.make(facts, graph, reach)) for m in all_changes()]
+def make_changes(
+    facts: Facts, graph: Graph, reach: Reach, only: frozenset[str] = frozenset()
+) -> list[tuple[str, Result]]:
+    """Return every change that the recording can answer for, and why not for the others.
+
+    Args:
+        facts: The recording.
+        graph: Its dependencies.
+        reach: The window.
+        only: Names of the changes to make; all of them where none is named.
+    """
+    modules = [m for m in all_changes() if not only or m.NAME in only]
+    return [(str(m.NAME), m.make(facts, graph, reach)) for m in modules]

@@ -1,0 +1,82 @@
+"""What following a finding's advice wins, by replaying the recording with that change."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable
+
+from analyzers.facts.facts import Facts
+from analyzers.facts.spans import Window
+from analyzers.finding import Finding, PredictedGain
+from analyzers.whatif.whatif import Prediction, explore
+
+MAX_STEPS = 200_000
+"""Calls and operations of a recording that is replayed for its findings. A longer one is replayed
+when somebody asks for it (``whyslow whatif``): building its graph takes seconds."""
+
+CHANGES = {
+    "launch.missing_graph": ("graph",),
+    "launch.small_kernels": ("graph",),
+    "launch.device_gaps": ("graph",),
+    "sync.host_waits": ("sync",),
+    "sync.small_readbacks": ("sync",),
+    "sync.blocking_copies": ("copies.overlapped", "copies.pinned"),
+    "sync.implicit": ("memory",),
+    "bandwidth.pageable_copies": ("copies.overlapped", "copies.pinned"),
+    "bandwidth.transfer_bound": ("copies.overlapped",),
+    "bandwidth.round_trips": ("copies.resident",),
+    "host.data_loader": ("host",),
+    "host.starvation": ("host",),
+    "memory.allocation": ("memory",),
+    "communication.exposed": ("communication",),
+}
+"""The what-if that is a finding's advice, by the rule's id; the first that can be made counts."""
+
+LOG = logging.getLogger(__name__)
+
+
+def with_predicted_gains(
+    facts: Facts, window: Window, findings: tuple[Finding, ...]
+) -> tuple[Finding, ...]:
+    """Return the findings, each with what its advice wins where that can be replayed.
+
+    A finding stays as it is where the recording is too long, where its replay cannot be trusted,
+    and where the advice is nothing that a replay can do.
+
+    Args:
+        facts: The recording.
+        window: What the findings are about.
+        findings: Ranked.
+    """
+    changes = frozenset(name for f in findings for name in CHANGES.get(f.id, ()))
+    if not changes or len(facts.launches) + len(facts.api) > MAX_STEPS:
+        return findings
+    try:
+        predictions = explore(facts, window, only=changes).predictions
+    except Exception:  # a defect in a prediction must not hide what was found
+        LOG.exception("gains were not predicted")
+        return findings
+    return tuple(_with_gain(f, predictions) for f in findings)
+
+
+def _with_gain(finding: Finding, predictions: Iterable[Prediction]) -> Finding:
+    by_change = {p.change: p for p in predictions}
+    for change in CHANGES.get(finding.id, ()):
+        if (prediction := by_change.get(change)) is not None:
+            return dataclasses.replace(finding, predicted_gain=_gain(prediction, finding.gain_ns))
+    return finding
+
+
+def _gain(prediction: Prediction, most_ns: int) -> PredictedGain:
+    """Return what a prediction wins, and no more than a rule knows it can; -1 where it does not."""
+    low, high = (prediction.measured_ns - ns for ns in (prediction.high_ns, prediction.low_ns))
+    if most_ns >= 0:
+        low, high = min(low, most_ns), min(high, most_ns)
+    return PredictedGain(
+        change=prediction.change,
+        title=prediction.title,
+        low_ns=low,
+        high_ns=high,
+        window_ns=prediction.measured_ns,
+    )
