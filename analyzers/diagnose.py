@@ -23,7 +23,7 @@ from analyzers.finding import (
 )
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.ncu_command import why_no_counters
-from analyzers.recorder import recorder_of
+from analyzers.recorder import Recorder, recorder_of
 
 THREADS = 2  # rules at a time; each may hold some columns of a large recording
 
@@ -65,11 +65,27 @@ def _ask(rule: ModuleType, facts: Facts, ledger: Ledger) -> Outcome:
     except Exception as error:  # a defect in one rule must not hide what the others found
         LOG.exception("rule %s failed", name)
         return Failed(f"{type(error).__name__} in this rule; the others are not affected", id=name)
+    recorder = recorder_of(facts.trace)
     if isinstance(outcome, Finding):
-        return dataclasses.replace(outcome, id=name, cause=Cause(name.partition(".")[0]))
-    if isinstance(outcome, Skipped | Failed):
-        return dataclasses.replace(outcome, id=name)
-    return outcome
+        named = dataclasses.replace(outcome, id=name, cause=Cause(name.partition(".")[0]))
+        return _in_words_of(recorder, named) if recorder.vocabulary else named
+    if isinstance(outcome, Skipped):
+        return dataclasses.replace(outcome, id=name, reason=recorder.wording(outcome.reason))
+    return dataclasses.replace(outcome, id=name) if isinstance(outcome, Failed) else outcome
+
+
+def _in_words_of(recorder: Recorder, finding: Finding) -> Finding:
+    """Return a finding whose sentences speak of the GPU as its maker does."""
+    wording = recorder.wording
+    return dataclasses.replace(
+        finding,
+        title=wording(finding.title),
+        advice=wording(finding.advice),
+        does_not_apply_when=wording(finding.does_not_apply_when),
+        formula=wording(finding.formula),
+        culprit=wording(finding.culprit),
+        evidence=tuple(dataclasses.replace(e, name=wording(e.name)) for e in finding.evidence),
+    )
 
 
 def _without_its_tables(rule: ModuleType, facts: Facts, ledger: Ledger) -> Outcome | None:

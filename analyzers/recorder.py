@@ -6,6 +6,7 @@ A note that tells the user of one profiler to run another is no way out.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 from collectors.trace import Trace
@@ -28,6 +29,7 @@ class Recorder:
         export: How to make the file anew, in the imperative.
         api: Whose API calls it records.
         counters: The program that reads hardware counters of the same GPU.
+        vocabulary: Regular expressions of CUDA's words, and what stands for them.
     """
 
     again: str
@@ -40,6 +42,16 @@ class Recorder:
     export: str
     api: str = "CUDA"
     counters: str = "ncu"
+    vocabulary: tuple[tuple[str, str], ...] = ()
+
+    def wording(self, text: str) -> str:
+        """Return a sentence about CUDA in the words of the GPU's own maker.
+
+        Names that were recorded stay: only phrases are replaced that no function is called.
+        """
+        for expression, word in self.vocabulary:
+            text = re.sub(expression, word, text)
+        return text
 
 
 _NSYS = Recorder(
@@ -62,11 +74,21 @@ _TORCH = Recorder(
     mark="Call the profiler's step() after each iteration",
     export="Export the trace again",
 )
+# HIP's names of functions differ from CUDA's in the first letters; PyTorch's keep "torch.cuda".
+_OF_AMD = (
+    (r"\bCUDA(?= (?:graph|API|call|stream|event|kernel|was|operation))", "HIP"),
+    (r"\boutside CUDA\b", "outside HIP"),
+    (r"\bcuda(?=[A-Z])", "hip"),
+    (r"\bmultiprocessor", "compute unit"),
+    (r"\bwarp(?=s?\b)", "wavefront"),
+    (r"\bNCCL\b", "RCCL"),
+)
 _TORCH_ON_AMD = dataclasses.replace(
     _TORCH,
     details="the torch profiler does not record it on AMD GPUs",
     metrics="examine kernels with `rocprof-compute profile -n counters -- PROGRAM`",
     api="HIP",
+    vocabulary=_OF_AMD,
     counters="rocprof-compute",
 )
 

@@ -132,7 +132,8 @@ def give_verdict(basis: VerdictBasis) -> Verdict:
         return verdict_of_counters(facts, ledger, findings, examined, not_examined)
     else:
         answer = _answer(basis)
-        answer = answer._replace(sentence=_mostly_unused(basis) + answer.sentence)
+        sentence = _mostly_unused(basis) + answer.sentence
+        answer = answer._replace(sentence=recorder_of(facts.trace).wording(sentence))
     return Verdict(**answer._asdict(), examined=examined, not_examined=not_examined)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from analyzers import analyze
+from analyzers.recorder import _TORCH_ON_AMD as HIP
 from tests.torch_traces import GPU, call, kernel, opener, x
 
 STEP_US = 2_000
@@ -276,3 +277,37 @@ def test_an_optimizer_that_the_gpu_never_waits_for_is_not_named(answer):
         elif event["name"] == "FillFunctor":
             event["dur"] = 3  # one ends where the next begins
     assert "launch.optimizer" not in ids(answer([e for e in events if e["cat"] != "cpu_op"]))
+
+
+# --- GPUs of other makers ---------------------------------------------------------------------
+
+
+def test_a_recording_of_hip_is_answered_in_the_words_of_hip(tmp_path):
+    device = {**GPU, "name": "AMD Instinct MI300X", "numSms": 304}
+    events = training(updates=20)
+    for event in events:
+        if event["cat"] == "cuda_runtime":
+            event["name"] = event["name"].replace("cuda", "hip")
+    report = analyze(
+        opener(tmp_path)(events, deviceProperties=[device], hip_runtime_version=60_443_480)
+    )
+    texts = [
+        report.verdict.sentence,
+        *(n.message for n in report.quality),
+        *(t for f in report.findings for t in (f.title, f.advice, f.does_not_apply_when)),
+        *(s.reason for s in report.skipped),
+    ]
+    assert [f for f in report.findings if "HIP graph" in f.advice]
+    assert any("compute units" in t for t in texts)
+    words = ("CUDA", "cudaM", "multiprocessor", "ncu", "nsys", "TF32")
+    assert not [t for t in texts for w in words if w in t]
+
+
+def test_names_that_were_recorded_are_no_words():
+    wording = HIP.wording
+    assert wording("mostly before `CUDAFunctor_add`") == "mostly before `CUDAFunctor_add`"
+    assert wording("launch it as one CUDA graph, torch.cuda.graph") == (
+        "launch it as one HIP graph, torch.cuda.graph"
+    )
+    assert wording("38 blocks for 104 multiprocessors") == "38 blocks for 104 compute units"
+    assert wording("softmax_warp_forward: few warps") == "softmax_warp_forward: few wavefronts"

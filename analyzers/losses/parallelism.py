@@ -122,6 +122,15 @@ def _all_losses(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     return losing
 
 
+@functools.lru_cache(maxsize=2)
+def claimed_ns(facts: Facts, ledger: Ledger) -> Array:
+    """Return how much of each launch's time alone findings about parallelism may claim."""
+    claimed = np.zeros(len(facts.launches), np.int64)
+    losses = _all_losses(facts, ledger)
+    claimed[losses["launch"].to_numpy()] = losses["lost_ns"].to_numpy()
+    return claimed
+
+
 def patterns(table: pd.DataFrame, facts: Facts) -> tuple[Array, Array]:
     """Return the pattern of each launch configuration, and the part of its time that it wastes."""
     sms = multiprocessors(table, facts).astype(np.float64)

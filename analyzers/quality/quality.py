@@ -6,6 +6,8 @@ turns the verdict into ``unknown``; a ``warning`` stays beside it.
 
 from __future__ import annotations
 
+import dataclasses
+
 from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Iteration
 from analyzers.ledger.ledger import Ledger
@@ -40,6 +42,7 @@ from analyzers.quality.window import (
     warm_up,
     window_is_small_part,
 )
+from analyzers.recorder import recorder_of
 from analyzers.report import QualityNote
 from analyzers.words import count_text
 
@@ -50,6 +53,8 @@ def check_quality(
     """Return every note about the capture, the worst first."""
     checks = COUNTER_CHECKS if facts.counters_only else CHECKS
     notes = [n for check in checks if (n := check(facts, ledger, iterations)) is not None]
+    wording = recorder_of(facts.trace).wording
+    notes = [dataclasses.replace(n, message=wording(n.message)) for n in notes]
     notes += _data_notes(facts)
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(notes, key=lambda n: order[n.level]))

@@ -23,13 +23,20 @@ Shown by:
 from __future__ import annotations
 
 from analyzers.facts.facts import Facts
+from analyzers.facts.surroundings import is_pytorch
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.culprits import of_operations
 from analyzers.losses.transfers import TransferPattern, copy_evidence, transfer_losses
 from analyzers.words import count_text, size_text, time_text
 
 CAUSE = Cause.BANDWIDTH
 NEEDS = ("copies",)
+ADVICE = "Pin the host memory and copy asynchronously while the previous batch is being computed."
+IN_PYTORCH = (
+    "Pin the host memory (DataLoader(pin_memory=True) or .pin_memory()) and copy with "
+    ".to(device, non_blocking=True) while the previous batch is being computed."
+)
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
@@ -37,20 +44,22 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     loss = transfer_losses(facts, ledger)[TransferPattern.PAGEABLE]
     if not ledger.is_notable(loss.ns):
         return Clear()
+    rows = loss.operations
+    culprits = of_operations(facts, ledger, rows.index.to_numpy(), rows["inside_ns"].to_numpy())
     return Finding(
         title=(
             f"{count_text(len(loss.operations), 'copy')} of pageable memory moved "
             f"{size_text(loss.size_bytes)} at {size_text(loss.bytes_per_s)}/s while no kernel "
-            f"ran: {time_text(loss.ns)}, {ledger.share(loss.ns)}"
+            f"ran: {time_text(loss.ns)}, {ledger.share(loss.ns)}{culprits.words('')}"
         ),
         row=Row.TRANSFER,
         lost_ns=loss.ns,
         confidence=Confidence.MEASURED,
-        advice="Pin the host memory and copy asynchronously while the previous batch is being "
-        "computed.",
+        advice=IN_PYTORCH if is_pytorch(facts) else ADVICE,
         does_not_apply_when="the data is copied once; pinning it would cost more.",
         evidence=(
             Evidence(name="achieved rate", value=loss.bytes_per_s, unit="bytes_per_s"),
+            *culprits.evidence(),
             *copy_evidence(loss),
         ),
     )
