@@ -127,6 +127,7 @@ TENSOR_INSTRUCTIONS = (
     "smsp__inst_executed_pipe_tensor.sum.per_cycle_elapsed",
 )
 
+SHORTEST_KERNEL_NS = 2_000  # a kernel takes about this long however little it does
 # Levels from which something is spoken of.
 FEW_LANES = 24.0  # of 32; the level below which Nsight Compute, too, speaks of divergence
 AT_ROOF = 0.80  # of the peak; from here on Nsight Compute calls a throughput high

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from analyzers.facts.spans import Iteration, Window
 from analyzers.finding import Cause, Failed, Finding, Row, Skipped
 from analyzers.ledger.device import DeviceLedger
-from analyzers.words import share_text
+from analyzers.words import name_text, share_text
 
 CLOSE_SHARES = 0.05  # of a time; estimates no further apart agree
 SCHEMA = 1  # of the JSON contract; keys may be added, never renamed
@@ -98,6 +99,11 @@ class ToolRule:
     low: float
     booked: float
     high: float
+
+    @property
+    def title(self) -> str:
+        """Return the identifier as words: ``UncoalescedGlobalAccess`` in three."""
+        return name_text(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.rule))
 
     @property
     def comparison(self) -> str:

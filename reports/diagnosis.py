@@ -21,6 +21,7 @@ from reports.document import (
     TableColumn,
 )
 from reports.ledger import ledger, ledger_summary
+from reports.ncu_commands import collected_by, together
 from reports.numbers import format_value
 from reports.tool_rules import tool_rules
 from reports.top_kernels import kernels_summary
@@ -255,7 +256,18 @@ def _not_examined(report: Report, *, is_brief: bool) -> Iterator[Block]:
         yield Sentence(text=f"The recording says nothing about: {causes}.")
     else:
         yield Sentence(text="The recording covers every cause.")
-    for reason, rules in by_reason((s.reason, s.id) for s in report.skipped).items():
+    missing = [(s.id, run) for s in report.skipped if (run := collected_by(s.reason))]
+    is_folded = is_brief and len(missing) > 1
+    if is_folded:
+        lines = [run for _, run in missing]
+        yield Sentence(
+            text=f"{count_text(len(missing), 'rule')} about the inside of kernels lack counters "
+            f"({', '.join(name for name, _ in missing)}); all are collected by `{together(lines)}`"
+        )
+    reasons = [(s.reason, s.id) for s in report.skipped]
+    for reason, rules in by_reason(reasons).items():
+        if is_folded and collected_by(reason):
+            continue
         names = ", ".join(rules)
         if is_brief and len(rules) > 1:
             names = f"{rules[0]} and {len(rules) - 1} more"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analyzers.kernels.tool_rules import plain_name
 from analyzers.report import Report, ToolRule
 from analyzers.words import name_text, share_text, split_sentence, time_text
 from reports.document import Block, Cell, DocumentTable, TableColumn
@@ -53,7 +52,7 @@ def _row(rule: ToolRule, *, is_brief: bool) -> tuple[Cell, ...]:
         Cell(text=time_text(rule.total_ns), value=rule.total_ns),
         Cell(text=estimate_text(rule), value=estimate),
         Cell(text=name_text(rule.kernel)),
-        Cell(text=plain_name(rule.rule)),
+        Cell(text=rule.title),
         Cell(text=words[:MAX_WORDS]),
         Cell(text=rule.comparison),
     )

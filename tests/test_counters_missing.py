@@ -20,6 +20,7 @@ from analyzers.metric_names import Part
 from analyzers.report import Report
 from collectors import open_trace
 from collectors.errors import TraceError
+from reports.ncu_commands import collected_by
 from tests import counter_scenarios as scenes
 from tests.counter_answers import INSIDE, SCENARIOS, SECTORS, UNCOALESCED, each_once, found, ids, of
 from tests.counter_scenarios import DURATION_NS, GOOD, SHORT, launch, written
@@ -83,6 +84,28 @@ def test_ncu_knows_each_section_and_metric_of_the_printed_commands(tmp_path):
 def _printed(*options):
     done = subprocess.run(["ncu", *options], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.splitlines()
+
+
+def test_one_command_collects_all_that_the_terminal_says_is_missing(tmp_path, capsys):
+    path = written("bare", Launch(metrics={"gpu__time_duration.sum": 5.0}, grid=(0, 0, 0)))
+    reasons = [s.reason for s in of(path, tmp_path).report.skipped]
+    commands = [run for reason in reasons if (run := collected_by(reason))]
+    assert len(commands) == len(INSIDE)
+    assert cli.main(["diagnose", str(path), "--data-dir", str(tmp_path / "data")]) == 0
+    (line,) = (li for li in capsys.readouterr().out.splitlines() if "all are collected by" in li)
+    assert f"{len(INSIDE)} rules about the inside of kernels lack counters" in line
+    words_of_it = shlex.split(line.split("`")[1])
+    for run in commands:
+        options = [o for o in itertools.pairwise(shlex.split(run)) if o[0].startswith("--")]
+        for option, value in options:
+            where = words_of_it.index(option) if option != "--section" else 0
+            if option == "--metrics":
+                assert set(value.split(",")) <= set(words_of_it[where + 1].split(","))
+            elif option == "--section":
+                assert (option, value) in itertools.pairwise(words_of_it)
+    assert words_of_it[-2:] == ["counters", "PROGRAM"]
+    sections = [v for o, v in itertools.pairwise(words_of_it) if o == "--section"]
+    assert len(sections) == len(set(sections))
 
 
 def test_what_one_short_launch_tells_is_not_told_of_all(tmp_path):

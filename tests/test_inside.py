@@ -74,6 +74,7 @@ def inside(*launches, ns=NS, blocks=8_000):
     return account(told(*launches, blocks=blocks), np.full(len(launches), ns, np.int64))
 
 
+IDLE = dict.fromkeys(("compute", "memory", "dram", "l2", "l1"), 1)
 STREAMING = {"compute": 20, "memory": 92, "dram": 92, "l2": 40, "fma": 10}
 STRIDED = {"compute": 12, "memory": 91, "dram": 91, "l2": 55, "ideal_sectors": 250}
 
@@ -155,6 +156,17 @@ def test_one_memory_that_is_idle_does_not_make_a_kernel_wait():
 @pytest.mark.parametrize(("possible", "limiter"), [(50, "registers"), (100, "")])
 def test_nothing_limits_the_warps_where_all_of_them_fit(possible, limiter):
     assert inside({"possible": possible}).limits.limiter.tolist() == [limiter]
+
+
+@pytest.mark.parametrize(
+    ("duration", "most"), [(2_000, 0), (2_001, 1 - 2_000 / 2_001), (4_000, 0.5), (None, 0.75)]
+)
+def test_no_launch_gets_shorter_than_the_two_microseconds_that_any_takes(duration, most):
+    few = {**IDLE, "launch__sm_count": 100, "duration": duration}
+    found = inside(few | {"waves": 0.05}, blocks=25)
+    booked = found.booked_ns[:, 0].sum() / NS
+    assert booked <= max(most, 1e-9) + 1e-6 if duration else booked >= most
+    assert range_of(found, Part.SMALL_GRID)[1:] == pytest.approx((min(most, 0.75),) * 2, abs=1e-5)
 
 
 # Whatever was counted.

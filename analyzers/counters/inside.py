@@ -44,6 +44,7 @@ from analyzers.metric_names import (
     OCCUPANCY_GAP,
     ROW_OF_PART,
     SHARED_PCT,
+    SHORTEST_KERNEL_NS,
     TENSOR_INSTRUCTIONS,
     TENSOR_PIPE,
     THREADS_PER_WARP,
@@ -131,9 +132,11 @@ def account(counters: Counters, ns: Array) -> Inside:
     counted = np.zeros(size, dtype=bool)
     left = ns.astype(np.int64)
     room = {group: _part_of(ns, share) for group, share in _rooms(limits).items()}
+    whole = dict(room)
     for part in Part:
         group = _GROUP.get(part)
         least, most = (_part_of(ns, share) for share in shares[part])
+        most = np.minimum(most, whole[group]) if group else most
         counted[part] = ~np.isnan(shares[part][1])
         at_most = np.minimum(most, np.minimum(left, room[group]) if group else left)
         low[part], high[part] = np.minimum(least, at_most), most
@@ -154,14 +157,18 @@ def _rooms(limits: LaunchLimits) -> dict[_LossGroup, Array]:
     """Return what the parts of a group win back together at most; unknown ones keep nothing busy.
 
     Memory that moves no bytes and full warps leave the instructions that do something useful.
-    Waiting that is hidden leaves what the busiest side of the GPU was busy for.
+    Waiting that is hidden leaves what the busiest side of the GPU was busy for. Neither makes a
+    launch shorter than any launch is.
     """
+    beyond = np.nan_to_num(1 - SHORTEST_KERNEL_NS / limits.duration_ns, nan=1.0).clip(0, 1)
     compute, memory = np.nan_to_num(limits.compute), np.nan_to_num(limits.memory_at_least)
     lanes = np.nan_to_num(limits.lanes, nan=float(THREADS_PER_WARP))
     arithmetic = np.nan_to_num(limits.arithmetic)
     return {
-        _LossGroup.LEDGER: 1 - arithmetic * np.minimum(lanes / THREADS_PER_WARP, 1.0),
-        _LossGroup.WAITING: 1 - np.maximum(compute, memory),
+        _LossGroup.LEDGER: np.minimum(
+            1 - arithmetic * np.minimum(lanes / THREADS_PER_WARP, 1.0), beyond
+        ),
+        _LossGroup.WAITING: np.minimum(1 - np.maximum(compute, memory), beyond),
     }
 
 

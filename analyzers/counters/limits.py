@@ -252,6 +252,15 @@ class LaunchLimits:
         return np.where(nothing, np.nan, uniform)
 
     @functools.cached_property
+    def duration_ns(self) -> Array:
+        """How long each launch itself ran under the profiler; not-a-number where unknown."""
+        counted, profiled = self.counters.metric(*DURATION), self.counters.profiled
+        if "duration_ns" in profiled:  # some recordings tell it by cycles and clock alone
+            recorded = profiled["duration_ns"].to_numpy().astype(float)
+            counted = np.where(np.isnan(counted), recorded, counted)
+        return np.where(counted > 0, counted, np.nan)
+
+    @functools.cached_property
     def block_threads(self) -> Array:
         """Threads of a block."""
         axes = [self.counters.profiled[f"block_{a}"].to_numpy().astype(float) for a in "xyz"]
@@ -422,7 +431,7 @@ class LaunchLimits:
         """
         counters = self.counters
         lanes = np.nan_to_num(self.lanes, nan=float(THREADS_PER_WARP))
-        cycles = counters.metric(*L2_CLOCK) * counters.metric(*DURATION) / NS_PER_S
+        cycles = counters.metric(*L2_CLOCK) * self.duration_ns / NS_PER_S
         elapsed = np.where(np.isnan(cycles), counters.metric("gpc__cycles_elapsed.max"), cycles)
         share: Array = self.atomic_requests[0] * lanes / elapsed
         return share

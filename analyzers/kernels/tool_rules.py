@@ -8,7 +8,6 @@ listed here by its identifier; what it advises is left to it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -128,11 +127,6 @@ def rule_sentence(rule: ToolRule) -> str:
     kernel = name_text(base_name(rule.kernel) or rule.kernel)
     saved = share_text(rule.estimate, 1)
     return (
-        f"Nsight Compute's own rule {plain_name(rule.rule)} estimates that {saved} of the time of "
+        f"Nsight Compute's own rule {rule.title} estimates that {saved} of the time of "
         f"{kernel} can be saved; {rule.comparison}."
     )
-
-
-def plain_name(rule: str) -> str:
-    """Return a rule's identifier as words: ``UncoalescedGlobalAccess`` in three."""
-    return name_text(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", rule))

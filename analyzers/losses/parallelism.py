@@ -24,10 +24,10 @@ from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.kernel_memory import held_by_memory, is_notable
 from analyzers.losses.ncu_command import base_name
+from analyzers.metric_names import SHORTEST_KERNEL_NS
 from analyzers.recorder import recorder_of
 from analyzers.words import count_text, name_text, time_text
 
-SHORTEST_KERNEL_NS = 2_000  # a kernel takes about this long however little it does
 MAX_FULL_WAVES = 4  # after five, a last wave costs less than a fifth; Nsight Compute agrees
 LOW_OCCUPANCY_PCT = 25.0  # below a quarter of the warps, waiting for memory is rarely hidden
 ENOUGH_OCCUPANCY_PCT = 50.0  # from half of them on, more warps rarely help

@@ -7,7 +7,6 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.kernels.counted import LOST, RULE_OF_PART, WORDS_OF_PART, limiter_words
-from analyzers.kernels.tool_rules import plain_name
 from analyzers.metric_names import THREADS_PER_WARP, Part
 from analyzers.report import Report
 from analyzers.words import share_text, time_text
@@ -46,7 +45,7 @@ def draw_tool_rules(kernel: pd.Series, report: Report) -> None:
         return
     st.markdown("**Nsight Compute's own rules**")
     rows = [
-        (plain_name(rule.rule), estimate_text(rule), rule.comparison, visible(rule.text, WORDS))
+        (rule.title, estimate_text(rule), rule.comparison, visible(rule.text, WORDS))
         for rule in rules
     ]
     st.dataframe(
