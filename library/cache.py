@@ -318,7 +318,7 @@ def fingerprint(*modules: str) -> str:
     Looked at once: what runs is what was loaded, whatever happens to the files.
 
     Args:
-        modules: Dotted names; a package stands for every file beneath it.
+        modules: Dotted names; a package stands for every file beneath it, tables of names included.
 
     Raises:
         ModuleNotFoundError: One of them does not exist. The digest of nothing would never change,
@@ -341,7 +341,7 @@ def _source_files(module: str) -> tuple[Path, list[Path]]:
         if rest and (file := place.with_suffix(".py")).is_file():
             return folder, [file]
         if files := sorted(place.rglob("*.py")):
-            return folder, files
+            return folder, files + sorted(place.rglob("*.tsv"))
     raise ModuleNotFoundError(f"no source text of the module {module!r}", name=module)
 
 

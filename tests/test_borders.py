@@ -36,6 +36,7 @@ READER = TRACE | {"collectors.input_file", "collectors.processes", "collectors.s
 FACTS = WORDS | TRACE | {"analyzers.facts"}
 COUNTERS = FACTS | {"analyzers.counters"}
 LEDGER = COUNTERS | {"analyzers.ledger"}
+WORK = LEDGER | {"analyzers.work"}
 LOSSES = LEDGER | {"analyzers.losses"}
 KERNELS = LOSSES | {"analyzers.kernels", "analyzers.report"}
 ANSWER = KERNELS | {"analyzers.quality", "analyzers.report"}
@@ -69,6 +70,7 @@ BORDERS = (
     ("analyzers/facts", FACTS, NUMBERS),
     ("analyzers/counters", COUNTERS, NUMBERS),
     ("analyzers/ledger", LEDGER, NUMBERS),
+    ("analyzers/work", WORK, {*NUMBERS, "msgspec"}),
     ("analyzers/losses", LOSSES, NUMBERS),
     # A rule knows nothing of other rules, nor of what becomes of its answer.
     ("analyzers/rules", (LOSSES - {"analyzers.counters"}) - TRACE | {"collectors.schema"}, NUMBERS),
@@ -85,10 +87,10 @@ BORDERS = (
     ("analyzers/report.py", LEDGER, {"msgspec"}),
     ("analyzers/quality", ANSWER, NUMBERS),
     ("analyzers/diagnose.py", ANSWER | {"analyzers.rules"}, NUMBERS),
-    ("analyzers/verdict.py", ANSWER, NUMBERS),
+    ("analyzers/verdict.py", ANSWER | WORK, NUMBERS),
     (
         "analyzers/analysis.py",
-        ANSWER | {"analyzers.diagnose", "analyzers.verdict", "analyzers.whatif"},
+        ANSWER | WORK | {"analyzers.diagnose", "analyzers.verdict", "analyzers.whatif"},
         NUMBERS,
     ),
     ("analyzers/__init__.py", {"analyzers.analysis", "analyzers.report", *TRACE}, set()),

@@ -2,10 +2,50 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from analyzers.facts.facts import UNKNOWN
 from analyzers.intervals import Array
+
+
+class Nest(NamedTuple):
+    """Intervals of one thread, by begin, the longest first.
+
+    Attributes:
+        order: Their places in the columns that they came from; empty ones are left out.
+        starts: Begins.
+        ends: Ends.
+        parent: Place, in this order, of the interval around each; -1 for the outermost.
+    """
+
+    order: Array
+    starts: Array
+    ends: Array
+    parent: Array
+
+
+def nest(starts: Array, ends: Array) -> Nest:
+    """Return how one thread's intervals lie in each other."""
+    order = np.lexsort((-ends, starts))
+    order = order[ends[order] > starts[order]]  # an empty interval is around no moment
+    return Nest(order, starts[order], ends[order], _parents(ends[order]))
+
+
+def around(intervals: Nest, moments: Array) -> Array:
+    """Return the place in ``intervals`` of the one around each moment that began last, else -1."""
+    starts, ends, parent = intervals.starts, intervals.ends, intervals.parent
+    if not len(starts):
+        return np.full(len(moments), UNKNOWN, np.int64)
+    place = np.searchsorted(starts, moments, side="right") - 1
+    # Climb from the last range that began to the first that has not ended: at most one step per
+    # nesting level, for all moments at once.
+    while True:
+        over = (place >= 0) & (ends[np.maximum(place, 0)] <= moments)
+        if not over.any():
+            return place
+        place[over] = parent[place[over]]
 
 
 def innermost(starts: Array, ends: Array, moments: Array) -> Array:
@@ -16,21 +56,11 @@ def innermost(starts: Array, ends: Array, moments: Array) -> Array:
         ends: Their ends.
         moments: Times to look at.
     """
-    order = np.lexsort((-ends, starts))
-    order = order[ends[order] > starts[order]]  # an empty interval is around no moment
-    if not len(order):
-        return np.full(len(moments), UNKNOWN, np.int64)
-    starts, ends = starts[order], ends[order]
-    parent = _parents(ends)
-    place = np.searchsorted(starts, moments, side="right") - 1
-    # Climb from the last range that began to the first that has not ended: at most one step per
-    # nesting level, for all moments at once.
-    while True:
-        over = (place >= 0) & (ends[np.maximum(place, 0)] <= moments)
-        if not over.any():
-            break
-        place[over] = parent[place[over]]
-    return np.where(place >= 0, order[np.maximum(place, 0)], UNKNOWN)
+    intervals = nest(starts, ends)
+    place = around(intervals, moments)
+    if not len(intervals.order):
+        return place
+    return np.where(place >= 0, intervals.order[np.maximum(place, 0)], UNKNOWN)
 
 
 def nesting_depth(starts: Array, ends: Array) -> Array:

@@ -1,0 +1,1 @@
+"""The account of the busy time: what kernels do, how much work that is, what the device allows."""

@@ -1,0 +1,320 @@
+"""The account of the busy time: every nanosecond in which kernels run, by class and by roof.
+
+Each device's kernel time is divided among its launches, as regions divide it: kernels that run at
+the same time share it. A launch's part is then *at the roof*, as long as its share of the least
+time that its call's work and the device allow; *below the roof*, the rest; or *not modelled*. It is
+a second account beneath the ledger's: it sums to the time in which kernels run, and adds no cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analyzers.counters.joining import kernel_shares
+from analyzers.facts.facts import Facts
+from analyzers.facts.spans import Iteration, Window
+from analyzers.intervals import Array
+from analyzers.work.calls import OperatorCalls, operator_calls
+from analyzers.work.classes import CLASSES, CODES, MODEL_CLASSES
+from analyzers.work.element_types import NO_TYPE, TYPES
+from analyzers.work.inputs import plain_list
+from analyzers.work.roofs import DeviceRoof, least_seconds, roof_of
+
+COMPUTE, MEMORY, NONE = "compute", "memory", "none"
+
+
+@dataclass(frozen=True, eq=False)
+class LaunchWork:
+    """What each launch of a window did, and how long that takes at least.
+
+    Attributes:
+        calls: Whose work it is, for all kernel launches of the recording.
+        launches: One row for each that books kernel time in the window: ``place`` (in
+            ``calls.launches``), ``launch`` (row of ``Facts.launches``), ``device`` (key),
+            ``class_code`` (place in ``CLASSES``), ``key`` (row of ``calls.keys``, -1 none),
+            ``call`` (-1 none), ``busy_ns`` (its part of the kernel time), ``least_ns`` (its part
+            of the least time of its call, NaN not modelled; may be more than it took), ``roof_ns``
+            (as much of ``busy_ns`` as that), ``is_modelled``, ``is_compute`` (operations bind, not
+            bytes), ``part`` (of its call that lies in the window, 0 to 1).
+        roofs: Limits of each device, by its key.
+    """
+
+    calls: OperatorCalls
+    launches: pd.DataFrame
+    roofs: tuple[DeviceRoof, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class WorkAccount:
+    """The account of a window's kernel time.
+
+    Attributes:
+        classes: One row for each device and class that has any time: ``device`` (key), ``class``,
+            ``launches``, ``busy_ns``, and its parts ``roof_ns``, ``below_roof_ns`` and
+            ``not_modelled_ns``; ``compute_ns`` (part of ``roof_ns`` that operations bind),
+            ``flop`` and ``bytes`` of what is modelled.
+        rows: One row for each device, class, operator and inputs, or kernel without an operator;
+            see ``work_rows``.
+        roofs: Limits of each device, by its key.
+    """
+
+    classes: pd.DataFrame
+    rows: pd.DataFrame
+    roofs: tuple[DeviceRoof, ...] = field(default=())
+
+
+def roofs_of(facts: Facts, user_peaks: Mapping[str, float] | None = None) -> tuple[DeviceRoof, ...]:
+    """Return the limits of each device of a recording, by its key."""
+    columns = (facts.devices["name"], facts.devices["memory_bytes_per_s"])
+    return tuple(
+        roof_of(str(name), int(rate), user_peaks) for name, rate in zip(*columns, strict=True)
+    )
+
+
+def work_of_launches(
+    facts: Facts, window: Window, user_peaks: Mapping[str, float] | None = None
+) -> LaunchWork:
+    """Return what each launch of a window did.
+
+    Args:
+        facts: The recording.
+        window: The analysed time.
+        user_peaks: Peaks that the user says, by type.
+    """
+    calls, roofs = operator_calls(facts), roofs_of(facts, user_peaks)
+    launch, busy_ns = kernel_shares(facts, window)
+    place = np.searchsorted(calls.launches, launch)
+    device = facts.launches["device"].to_numpy()[launch].astype(np.int64)
+    start = np.maximum(facts.launches["start_ns"].to_numpy()[launch], window.start_ns)
+    end = np.minimum(facts.launches["end_ns"].to_numpy()[launch], window.end_ns)
+    key = calls.key[place]
+    part = (end - start) / np.maximum(_call_ns(calls, facts.duration_ns), 1)[place]
+    counted_key = np.where(calls.is_modelled[place], key, -1)
+    seconds, is_compute = _least_seconds(calls, roofs, device, counted_key)
+    least_ns = seconds * 1e9 * part
+    is_modelled = np.isfinite(least_ns)
+    roof_ns = np.where(is_modelled, np.rint(np.nan_to_num(least_ns, posinf=0)), 0)
+    frame = pd.DataFrame(
+        {
+            "place": place,
+            "launch": launch,
+            "device": device,
+            "class_code": calls.class_code[place],
+            "key": key,
+            "call": calls.call[place],
+            "busy_ns": busy_ns,
+            "least_ns": least_ns,
+            "roof_ns": np.minimum(roof_ns, busy_ns).astype(np.int64),
+            "is_modelled": is_modelled,
+            "is_compute": is_compute,
+            "part": part,
+        }
+    )
+    return LaunchWork(calls, frame[busy_ns > 0].reset_index(drop=True), roofs)
+
+
+def _call_ns(calls: OperatorCalls, duration_ns: Array) -> Array:
+    """Return, for each launch, how long all launches of its call took together."""
+    ns = duration_ns[calls.launches]
+    if not len(calls.call):
+        return ns
+    total = np.bincount(np.maximum(calls.call, 0), np.where(calls.call >= 0, ns, 0))
+    result: Array = np.where(calls.call >= 0, total[np.maximum(calls.call, 0)], ns)
+    return result
+
+
+def _least_seconds(
+    calls: OperatorCalls, roofs: tuple[DeviceRoof, ...], device: Array, key: Array
+) -> tuple[Array, Array]:
+    """Return the least time of each launch's whole call, NaN where none is known."""
+    seconds, is_compute = np.full(len(key), np.nan), np.zeros(len(key), dtype=bool)
+    columns = ("needed_flop", "bytes", "type", "on_matrix_units")
+    flop, moved, types, on_units = (calls.keys[name].to_numpy() for name in columns)
+    for number, roof in enumerate(roofs):
+        rows = np.flatnonzero((device == number) & (key >= 0))
+        if not len(rows):
+            continue
+        least, binds = least_seconds(roof, flop, moved, types.astype(int), on_units.astype(bool))
+        seconds[rows], is_compute[rows] = least[key[rows]], binds[key[rows]]
+    return seconds, is_compute
+
+
+# --- sums -------------------------------------------------------------------------------------
+
+
+def account_of_work(facts: Facts, work: LaunchWork) -> WorkAccount:
+    """Return the account of what launches did."""
+    return WorkAccount(classes=_classes(work), rows=work_rows(facts, work), roofs=work.roofs)
+
+
+def _summed(group: Array, count: int, values: Array) -> Array:
+    """Return sums of whole numbers by group; they stay below 2^53."""
+    return np.bincount(group, values, minlength=count)[:count]
+
+
+def _sums(work: LaunchWork, group: Array, count: int) -> dict[str, Array]:
+    frame, keys = work.launches, work.calls.keys
+    busy, roof = frame["busy_ns"].to_numpy(), frame["roof_ns"].to_numpy()
+    modelled = frame["is_modelled"].to_numpy()
+    key = np.maximum(frame["key"].to_numpy(), 0)
+    part = np.where(modelled, frame["part"].to_numpy(), 0.0)
+    totals = {
+        "launches": np.bincount(group, minlength=count),
+        "busy_ns": _summed(group, count, busy),
+        "roof_ns": _summed(group, count, roof),
+        "below_roof_ns": _summed(group, count, np.where(modelled, busy - roof, 0)),
+        "not_modelled_ns": _summed(group, count, np.where(modelled, 0, busy)),
+        "compute_ns": _summed(group, count, np.where(frame["is_compute"], roof, 0)),
+    }
+    whole = {name: column.astype(np.int64) for name, column in totals.items()}
+    for name in ("flop", "bytes"):
+        each = np.nan_to_num(keys[name].to_numpy()) if len(keys) else np.zeros(1)
+        whole[name] = _summed(group, count, part * each[np.minimum(key, len(each) - 1)])
+    return whole
+
+
+def _classes(work: LaunchWork) -> pd.DataFrame:
+    frame = work.launches
+    code = frame["device"].to_numpy() * len(CLASSES) + frame["class_code"].to_numpy()
+    group, codes = pd.factorize(code, sort=True)
+    device, one = np.divmod(codes, len(CLASSES))
+    names = [CLASSES[c].value for c in one]
+    table = pd.DataFrame({"device": device, "class": names, **_sums(work, group, len(codes))})
+    order = np.lexsort((-table["busy_ns"].to_numpy(), table["device"].to_numpy()))
+    return table.iloc[order].reset_index(drop=True)
+
+
+def work_rows(facts: Facts, work: LaunchWork) -> pd.DataFrame:
+    """Return the work by operator and inputs, the longest first.
+
+    Columns: ``device`` (key), ``class``, ``operator`` (empty for a kernel without one), ``shapes``,
+    ``types`` (JSON lists as recorded), ``strides``, ``values``, ``kernel`` (its longest kernel's
+    short name), ``calls``, sums as in ``WorkAccount.classes``, ``least_ns`` (not cut to what it
+    took), ``flop_each`` and ``bytes_each`` (of one call, NaN unknown), ``type`` (of what it
+    computes in), ``bound``, ``is_above_roof`` (faster than the roof: a cache served it, or another
+    algorithm needs fewer operations).
+    """
+    frame, calls = work.launches, work.calls
+    if not len(frame):
+        return pd.DataFrame()
+    name_id = facts.launches["name_id"].to_numpy()[frame["launch"].to_numpy()]
+    kernel, kernel_ids = pd.factorize(name_id)
+    key = frame["key"].to_numpy()
+    subject = np.where(key >= 0, key, len(calls.keys) + kernel)
+    subjects = len(calls.keys) + len(kernel_ids)
+    owner = frame["device"].to_numpy() * len(CLASSES) + frame["class_code"].to_numpy()
+    group, codes = pd.factorize(owner * subjects + subject)
+    owner_code, subject_code = np.divmod(codes, subjects)
+    device, one = np.divmod(owner_code, len(CLASSES))
+    table = {"device": device, "class": [CLASSES[c].value for c in one]}
+    is_operator = subject_code < len(calls.keys)
+    texts = calls.keys.reindex(np.where(is_operator, subject_code, -1))
+    for name in ("operator", "shapes", "types", "strides", "values"):
+        table[name] = texts[name].fillna("").to_numpy()
+    for name in ("shapes", "types"):
+        table[name] = np.array([plain_list(text) for text in table[name]], dtype=object)
+    table["kernel"] = _longest_kernels(facts, frame, group, len(codes))
+    table["calls"] = _calls_by_group(frame, group, len(codes))
+    table |= _sums(work, group, len(codes))
+    least = np.bincount(group, np.nan_to_num(frame["least_ns"]), minlength=len(codes))
+    table["least_ns"] = np.rint(least).astype(np.int64)
+    table["flop_each"], table["bytes_each"] = (texts[n].to_numpy(float) for n in ("flop", "bytes"))
+    codes_of_types = texts["type"].fillna(NO_TYPE).to_numpy().astype(int)
+    names = np.array([*(kind.name for kind in TYPES), ""], dtype=object)
+    table["type"] = names[codes_of_types]
+    rows = pd.DataFrame(table)
+    compute = 2 * rows["compute_ns"] > rows["roof_ns"]
+    bound = np.where(compute, COMPUTE, MEMORY)
+    rows["bound"] = np.where(rows["roof_ns"] + rows["below_roof_ns"] > 0, bound, NONE)
+    rows["is_above_roof"] = rows["least_ns"] > rows["busy_ns"]
+    order = np.lexsort((-rows["busy_ns"].to_numpy(), rows["device"].to_numpy()))
+    return rows.iloc[order].reset_index(drop=True)
+
+
+def _longest_kernels(facts: Facts, frame: pd.DataFrame, group: Array, count: int) -> Array:
+    """Return the short name of the kernel with the longest launch of each group."""
+    order = np.argsort(frame["busy_ns"].to_numpy(), kind="stable")
+    longest = np.zeros(count, np.int64)
+    longest[group[order]] = frame["launch"].to_numpy()[order]
+    source = facts.launches["source_row"].to_numpy()[longest]
+    is_kernel = facts.launches["name_id"].to_numpy()[longest] >= 0
+    short = facts.trace.columns("kernels", ["short_name_id"])["short_name_id"]
+    if not len(short):
+        return np.full(count, "", object)
+    names = facts.trace.names(short[np.where(is_kernel, source, 0)])
+    result: Array = np.where(is_kernel, names, "")
+    return result
+
+
+def _calls_by_group(frame: pd.DataFrame, group: Array, count: int) -> Array:
+    """Return how many calls each group has; a kernel without a call counts as one."""
+    call = frame["call"].to_numpy()
+    alone = np.bincount(group[call < 0], minlength=count)
+    pairs = pd.DataFrame({"group": group[call >= 0], "call": call[call >= 0]}).drop_duplicates()
+    result: Array = alone + np.bincount(pairs["group"].to_numpy(np.int64), minlength=count)
+    return result
+
+
+# --- utilisation of the device by the model ----------------------------------------------------
+
+
+def utilisation(
+    facts: Facts, work: LaunchWork, window: Window, iterations: Iterable[Iteration]
+) -> dict[str, Any]:
+    """Return the share of the device's peak that the model's operations used.
+
+    Model operations are those of matrix products, convolutions, attention and mixtures of experts,
+    as far as they are known; what a backward pass computes again of the forward pass is counted
+    apart, and left out of the share. The peak is that of the type in which most of them are done.
+
+    Returns:
+        ``devices``: for each device with a known peak, ``device`` (key), ``type``,
+        ``peak_flop_per_s``, ``model_flop``, ``recomputed_flop``, ``share`` (of peak times window)
+        and ``iterations`` (the share of each iteration). Empty when nothing is known.
+    """
+    frame, keys = work.launches, work.calls.keys
+    classes = [CODES[one] for one in MODEL_CLASSES]
+    chosen = frame["is_modelled"] & frame["class_code"].isin(classes)
+    frame = frame[chosen.to_numpy()]
+    if not len(frame):
+        return {}
+    key = frame["key"].to_numpy()
+    flop = np.nan_to_num(keys["needed_flop"].to_numpy(float)[key]) * frame["part"].to_numpy()
+    kind = keys["type"].to_numpy()[key].astype(int)
+    again = work.calls.is_recomputed[frame["place"].to_numpy()]
+    start = facts.launches["start_ns"].to_numpy()[frame["launch"].to_numpy()]
+    device = frame["device"].to_numpy()
+    answers = []
+    for number, roof in enumerate(work.roofs):
+        of_device = device == number
+        by_type = np.bincount(kind[of_device & (kind >= 0)], flop[of_device & (kind >= 0)])
+        if not by_type.sum():
+            continue
+        name = TYPES[int(by_type.argmax())].name
+        peak = roof.peak(name, on_matrix_units=True)
+        if not np.isfinite(peak):
+            continue
+        first = of_device & ~again
+        each = [
+            float(flop[first & (start >= i.start_ns) & (start < i.end_ns)].sum())
+            / (peak * max(i.end_ns - i.start_ns, 1) * 1e-9)
+            for i in iterations
+        ]
+        model = float(flop[first].sum())
+        answers.append(
+            {
+                "device": number,
+                "type": name,
+                "peak_flop_per_s": peak,
+                "model_flop": model,
+                "recomputed_flop": float(flop[of_device & again].sum()),
+                "share": model / (peak * max(window.duration_ns, 1) * 1e-9),
+                "iterations": each,
+            }
+        )
+    return {"devices": answers} if answers else {}

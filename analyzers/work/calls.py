@@ -1,0 +1,382 @@
+"""Which operator call each kernel belongs to, and what that call had to do.
+
+A kernel belongs to the innermost operator around its launch that has a work model; operators that
+only pass their inputs on have the work of those inside them. Where a call contains another one that
+has launched and has a model, its own work is not counted again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyzers.facts.facts import GRAPH, KERNEL, UNKNOWN, Facts
+from analyzers.facts.nesting import around, nest
+from analyzers.facts.trace_table import trace_columns
+from analyzers.intervals import Array, by_key
+from analyzers.work.classes import (
+    CODES,
+    WorkClass,
+    kernel_class_codes,
+    kernel_type_codes,
+    operator_class,
+)
+from analyzers.work.element_types import CODE_OF, NO_TYPE
+from analyzers.work.inputs import input_list, read_inputs
+from analyzers.work.models.convolution import FORWARD, GRADIENTS, forward_to
+from analyzers.work.models.registry import CARRIED_OUT_BY, model_of
+from analyzers.work.models.work import Model
+from collectors.schema import OperatorKind
+
+NO_CLASS = -1
+_TEXT_NAMES = ("shapes", "types", "strides", "values")
+_TEXTS = ("shapes_id", "types_id", "strides_id", "values_id")
+_COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id", "kind", *_TEXTS)
+_BACKWARD = re.compile(r"autograd::engine::evaluate_function|Backward\d*$")
+_FORWARD_ONLY = re.compile(
+    r"aten::(linear|conv[123]d|convolution|_convolution|scaled_dot_product_attention|layer_norm"
+    r"|batch_norm|native_batch_norm|native_layer_norm)$"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class OperatorCalls:
+    """What is known about the work of each kernel launch.
+
+    Attributes:
+        launches: Rows of ``Facts.launches`` of kernels and whole graphs.
+        class_code: Place in ``CLASSES`` of each.
+        kernel_class_code: The same by the kernel's name alone.
+        call: Row in the trace's operators of the call that each belongs to, -1 for none; launches
+            with one number belong together.
+        key: Row in ``keys`` of what that call did, -1 for none.
+        is_modelled: Whether the work of that call is known, and counted here.
+        is_recomputed: Whether each repeats, in a backward pass, what a forward pass had computed.
+        keys: One row a different operator with inputs: ``operator``, ``shapes``, ``types``,
+            ``strides``, ``values`` (texts), ``flop``, ``needed_flop``, ``bytes`` (of one call, NaN
+            unknown), ``type`` (place in ``TYPES``), ``on_matrix_units``, ``is_modelled``.
+    """
+
+    launches: Array
+    class_code: Array
+    kernel_class_code: Array
+    call: Array
+    key: Array
+    is_modelled: Array
+    is_recomputed: Array
+    keys: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class _Operators:
+    """Operators of the framework around launches.
+
+    Attributes:
+        innermost: Row of the innermost one around each launch, -1 for none.
+        parent: Row of the one around each operator, -1 for none.
+        table: Their columns.
+    """
+
+    innermost: Array
+    parent: Array
+    table: dict[str, Array]
+
+
+def operator_calls(facts: Facts) -> OperatorCalls:
+    """Return the work of every kernel launch of a recording."""
+    kinds = facts.launches["kind"].to_numpy()
+    launches = np.flatnonzero(np.isin(kinds, (KERNEL, GRAPH)))
+    codes, ids = pd.factorize(facts.launches["name_id"].to_numpy()[launches])
+    names = facts.trace.names(ids) if len(ids) else ids
+    by_kernel = kernel_class_codes(names)[codes]
+    by_kernel = np.where(kinds[launches] == GRAPH, CODES[WorkClass.GRAPH], by_kernel)
+    operators = _operators_around(facts, launches)
+    if not (operators.innermost >= 0).any():
+        return _without_operators(launches, by_kernel)
+    chain = _ancestors(operators.innermost, operators.parent)
+    kernel_types = kernel_type_codes(names)[codes]
+    key_of, keys = _keys(facts, operators, chain, facts.duration_ns[launches], kernel_types)
+    modelled = keys["is_modelled"].to_numpy()[key_of] & (key_of >= 0)
+    call = _nearest(operators.innermost, operators.parent, modelled)
+    call = _known_by(call, operators.parent, modelled, _carries_out(keys)[key_of])
+    call = np.where(_is_counted_inside(call, operators.parent, key_of, keys), UNKNOWN, call)
+    is_modelled = call >= 0
+    call = np.where(is_modelled, call, operators.innermost)
+    return OperatorCalls(
+        launches=launches,
+        class_code=_classes(operators, key_of, keys, call, by_kernel),
+        kernel_class_code=by_kernel,
+        call=call,
+        key=np.where(call >= 0, key_of[call], UNKNOWN),
+        is_modelled=is_modelled,
+        is_recomputed=_is_recomputed(operators, key_of, keys),
+        keys=keys,
+    )
+
+
+def _without_operators(launches: Array, by_kernel: Array) -> OperatorCalls:
+    nothing = np.full(len(launches), UNKNOWN)
+    never = np.zeros(len(launches), dtype=bool)
+    texts = {name: np.empty(0, object) for name in ("operator", *_TEXT_NAMES)}
+    numbers = {name: np.empty(0) for name in ("flop", "needed_flop", "bytes", "type")}
+    flags = {name: np.empty(0, bool) for name in ("on_matrix_units", "is_modelled")}
+    keys = pd.DataFrame({**texts, **numbers, **flags})
+    return OperatorCalls(launches, by_kernel, by_kernel, nothing, nothing, never, never, keys)
+
+
+# --- operators around launches ---------------------------------------------------------------
+
+
+def _operators_around(facts: Facts, launches: Array) -> _Operators:
+    """Find the operators around the calls that launched; a graph's kernels are of none."""
+    innermost = np.full(len(launches), UNKNOWN, np.int64)
+    api_row = facts.launches["api_row"].to_numpy()[launches]
+    if not facts.trace.count("operators") or not (api_row >= 0).any():
+        return _Operators(innermost, np.empty(0, np.int64), {})
+    table = trace_columns(facts.trace, "operators", _COLUMNS)
+    is_operator = table["kind"] == OperatorKind.FRAMEWORK
+    rows_of = dict(by_key(table["thread_key"][is_operator], np.flatnonzero(is_operator)))
+    parent = np.full(len(is_operator), UNKNOWN, np.int64)
+    replays = np.array(["Graph" in str(name) for name in facts.functions], dtype=bool)
+    function = facts.api["name"].to_numpy()[api_row]
+    called = np.flatnonzero((api_row >= 0) & ~replays[function])
+    thread = facts.thread_keys[facts.thread_index[launches[called]]]
+    for key, places in by_key(thread, called):
+        rows = rows_of.get(key)
+        if rows is None:
+            continue
+        intervals = nest(table["start_ns"][rows], table["end_ns"][rows])
+        place = around(intervals, facts.api_start_ns[launches[places]])
+        ordered = rows[intervals.order]
+        inner = intervals.parent >= 0
+        parent[ordered[inner]] = ordered[intervals.parent[inner]]
+        inside = place >= 0
+        innermost[places[inside]] = ordered[place[inside]]
+    return _Operators(innermost, parent, table)
+
+
+def _ancestors(rows: Array, parent: Array) -> Array:
+    """Return every operator around a launch, at any distance."""
+    seen = np.zeros(len(parent), dtype=bool)
+    rows = np.unique(rows[rows >= 0])
+    while len(rows):
+        seen[rows] = True
+        rows = np.unique(parent[rows])
+        rows = rows[rows >= 0]
+        rows = rows[~seen[rows]]
+    return np.flatnonzero(seen)
+
+
+def _nearest(rows: Array, parent: Array, chosen: Array) -> Array:
+    """Return the nearest operator around each launch that is among the chosen ones, else -1."""
+    rows = rows.copy()
+    while True:
+        climbing = (rows >= 0) & ~chosen[np.maximum(rows, 0)]
+        if not climbing.any():
+            return rows
+        rows[climbing] = parent[rows[climbing]]
+
+
+def _carries_out(keys: pd.DataFrame) -> Array:
+    result: Array = keys["operator"].isin(CARRIED_OUT_BY).to_numpy()
+    return result
+
+
+def _known_by(calls: Array, parent: Array, modelled: Array, carries_out: Array) -> Array:
+    """Return the operators by whose name users know the calls: those that they carry out."""
+    calls = calls.copy()
+    while True:
+        outer = np.where(calls >= 0, parent[calls], UNKNOWN)
+        climbing = (calls >= 0) & carries_out[calls] & (outer >= 0) & modelled[outer]
+        if not climbing.any():
+            return calls
+        calls[climbing] = outer[climbing]
+
+
+def _is_counted_inside(calls: Array, parent: Array, key_of: Array, keys: pd.DataFrame) -> Array:
+    """Return for each launch whether the work of its call is that of calls inside it.
+
+    Products are counted where they are; what else goes on inside an operator that is one, such as
+    adding a bias or changing a layout, is no part of it.
+    """
+    on_units = keys["on_matrix_units"].to_numpy()[key_of] & (key_of >= 0)
+    around_any = _around_others(calls, parent)
+    around_products = _around_others(np.where(on_units[calls], calls, UNKNOWN), parent)
+    inside = np.where(on_units, around_products, around_any)
+    result: Array = (calls >= 0) & inside[calls]
+    return result
+
+
+def _around_others(calls: Array, parent: Array) -> Array:
+    """Return, for every operator, whether one of these calls lies inside it."""
+    is_around = np.zeros(len(parent), dtype=bool)
+    rows = np.unique(calls[calls >= 0])
+    while len(rows):
+        rows = np.unique(parent[rows])
+        rows = rows[rows >= 0]
+        rows = rows[~is_around[rows]]
+        is_around[rows] = True
+    return is_around
+
+
+# --- what the calls did ------------------------------------------------------------------------
+
+
+def _keys(
+    facts: Facts, operators: _Operators, chain: Array, duration_ns: Array, kernel_types: Array
+) -> tuple[Array, pd.DataFrame]:
+    """Return the row in the table of different calls of each operator in ``chain``, and the table.
+
+    Types that are not recorded, as those of lists, are taken from the longest kernel's name.
+    """
+    table = operators.table
+    code = np.zeros(len(chain), np.int64)
+    for name in ("name_id", *_TEXTS):
+        column, values = pd.factorize(table[name][chain])
+        code = pd.factorize(code * (len(values) + 1) + column)[0]
+    count = int(code.max()) + 1
+    first = np.full(count, -1)
+    first[code[::-1]] = np.arange(len(code))[::-1]
+    key_of = np.full(len(operators.parent), UNKNOWN, np.int64)
+    key_of[chain] = code
+    texts = {
+        name: facts.trace.names(table[column][chain[first]])
+        for name, column in zip(("operator", *_TEXT_NAMES), ("name_id", *_TEXTS), strict=True)
+    }
+    keys = pd.DataFrame(texts)
+    longest = _longest_type(operators, key_of, count, duration_ns, kernel_types)
+    return key_of, keys.assign(**_work_of(keys, longest))
+
+
+def _longest_type(
+    operators: _Operators, key_of: Array, count: int, duration_ns: Array, kernel_types: Array
+) -> Array:
+    """Return, for each kind of call, the type that its longest kernel's name tells."""
+    told_by = np.flatnonzero(kernel_types != NO_TYPE)
+    told_by = told_by[np.argsort(duration_ns[told_by], kind="stable")]
+    result = np.full(count, NO_TYPE)
+    longest = np.full(count, -1)
+    rows = operators.innermost[told_by]
+    while True:
+        inside = rows >= 0
+        if not inside.any():
+            return result
+        key, ns = key_of[rows[inside]], duration_ns[told_by[inside]]
+        best = np.full(count, -1)
+        best[key] = ns  # sorted: the last, and longest, stays
+        kind = np.full(count, NO_TYPE)
+        kind[key] = kernel_types[told_by[inside]]
+        longer = best > longest
+        longest, result = np.where(longer, best, longest), np.where(longer, kind, result)
+        rows = np.where(inside, operators.parent[rows], UNKNOWN)
+
+
+def _work_of(keys: pd.DataFrame, kernel_types: Array) -> dict[str, Array]:
+    """Return the columns of the work of each kind of call, model by model."""
+    numbers = {name: np.full(len(keys), np.nan) for name in ("flop", "needed_flop", "bytes")}
+    kind = np.full(len(keys), NO_TYPE)
+    on_matrix_units = np.zeros(len(keys), dtype=bool)
+    models: dict[Model, list[Array]] = {}
+    codes, names = pd.factorize(keys["operator"])
+    for name, rows in zip(names, _places(codes, len(names)), strict=True):
+        if (model := model_of(str(name))) is not None:
+            models.setdefault(model, []).append(rows)
+    for model, parts in models.items():
+        rows = np.concatenate(parts)
+        rows = rows[keys["shapes"].to_numpy()[rows] != ""]
+        if not len(rows):
+            continue
+        shapes, types, strides, values = (
+            keys[name].to_numpy()[rows].tolist() for name in _TEXT_NAMES
+        )
+        with np.errstate(all="ignore"):  # what is not recorded is NaN, and stays it
+            work = model(read_inputs(shapes, types, strides, values, kernel_types[rows]))
+        numbers["flop"][rows], numbers["needed_flop"][rows] = work.flop, work.least_flop
+        numbers["bytes"][rows] = work.bytes
+        kind[rows], on_matrix_units[rows] = work.type, work.on_matrix_units
+    _complete_convolutions(keys, numbers, kind, on_matrix_units, kernel_types)
+    is_tf32 = (kind == CODE_OF["fp32"]) & (kernel_types == CODE_OF["tf32"])
+    for column in numbers.values():
+        column[~np.isfinite(column) | (column < 0)] = np.nan
+    return {
+        **numbers,
+        "type": np.where(is_tf32, CODE_OF["tf32"], kind),
+        "on_matrix_units": on_matrix_units,
+        "is_modelled": np.isfinite(numbers["bytes"]),
+    }
+
+
+def _complete_convolutions(
+    keys: pd.DataFrame, numbers: dict[str, Array], kind: Array, on_units: Array, kernel_types: Array
+) -> None:
+    """Write the work of forward convolutions whose strides were not recorded, if it can be known.
+
+    The gradient of the output has its shape: it is that of a backward operator with the same input
+    and filter.
+    """
+    made = {}
+    for row in np.flatnonzero(keys["operator"].isin(GRADIENTS)):
+        shapes, places = input_list(keys["shapes"].iloc[row]), GRADIENTS[keys["operator"].iloc[row]]
+        if len(shapes) > max(places):
+            gradient, x, weight = (shapes[place] for place in places)
+            made[repr((x, weight))] = gradient
+    rows, shapes_of, types_of = [], [], []
+    lacking = keys["operator"].isin(FORWARD) & np.isnan(numbers["bytes"]) if made else ()
+    for row in np.flatnonzero(lacking):
+        shapes, types = (input_list(keys[name].iloc[row]) for name in ("shapes", "types"))
+        gradient = made.get(repr(tuple(shapes[:2])))
+        if gradient is not None and len(types) > 1:
+            rows.append(row)
+            shapes_of.append(json.dumps([*shapes[:2], gradient]))
+            types_of.append(json.dumps([*types[:2], types[0]]))
+    if not rows:
+        return
+    nothing = [""] * len(rows)
+    work = forward_to(read_inputs(shapes_of, types_of, nothing, nothing, kernel_types[rows]))
+    numbers["flop"][rows], numbers["needed_flop"][rows] = work.flop, work.flop
+    numbers["bytes"][rows], kind[rows], on_units[rows] = work.bytes, work.type, True
+
+
+def _places(codes: Array, count: int) -> list[Array]:
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.searchsorted(codes[order], np.arange(1, count)))
+
+
+def _classes(
+    operators: _Operators, key_of: Array, keys: pd.DataFrame, call: Array, by_kernel: Array
+) -> Array:
+    """Return the class of each launch: of its call, its kernel, or what is around its call."""
+    codes, names = pd.factorize(keys["operator"])
+    of_name = [operator_class(str(name)) for name in names]
+    of_key = np.array([NO_CLASS if c is None else CODES[c] for c in of_name], dtype=np.int8)[codes]
+    has_class = (key_of >= 0) & (of_key[key_of] != NO_CLASS)
+    own = np.where(call >= 0, of_key[key_of[call]], NO_CLASS)
+    own = np.where(own == NO_CLASS, by_kernel, own)
+    outer = _nearest(operators.innermost, operators.parent, has_class)
+    is_odd = (own == CODES[WorkClass.OTHER]) & (outer >= 0)
+    result: Array = np.where(is_odd, of_key[key_of[outer]], own).astype(np.int8)
+    return result
+
+
+def _is_recomputed(operators: _Operators, key_of: Array, keys: pd.DataFrame) -> Array:
+    """Return which launches a backward pass made of a forward operator.
+
+    Functions such as ``linear`` exist in forward passes only; inside the evaluation of a backward
+    function, they compute activations again.
+    """
+    names = keys["operator"].astype(str)
+    is_backward = names.str.contains(_BACKWARD, regex=True).to_numpy(dtype=bool)
+    is_forward = names.str.fullmatch(_FORWARD_ONLY).to_numpy(dtype=bool)
+    rows = operators.innermost.copy()
+    saw_forward = np.zeros(len(rows), dtype=bool)
+    recomputed = np.zeros(len(rows), dtype=bool)
+    while (rows >= 0).any():
+        key = np.where(rows >= 0, key_of[rows], UNKNOWN)
+        recomputed |= saw_forward & (key >= 0) & is_backward[key]
+        saw_forward |= (key >= 0) & is_forward[key]
+        rows = np.where(rows >= 0, operators.parent[rows], UNKNOWN)
+    return recomputed
