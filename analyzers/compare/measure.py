@@ -5,6 +5,8 @@ Which stretches are iterations is decided first; every quantity is then summed o
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from analyzers.compare.recording_analysis import RecordingAnalysis, cut_ledger
@@ -28,7 +30,7 @@ from analyzers.facts.facts import (
     Facts,
     WindowError,
 )
-from analyzers.facts.loops import find_iterations, plain_name
+from analyzers.facts.loops import find_iterations, plain_name, whole_steps
 from analyzers.facts.spans import Iteration, Window
 from analyzers.facts.totals import origin
 from analyzers.facts.windows import choose_window, repetitions
@@ -52,8 +54,7 @@ def measure(
     Raises:
         WindowError: The recording has no such window or device.
     """
-    spans, iterations, window = _choose_iterations(facts, request, device, analysis)
-    whole = Window(start_ns=int(spans.start.min()), end_ns=int(spans.end.max()))
+    spans, iterations, whole = _choose_iterations(facts, request, device, analysis)
     ledger = cut_ledger(analysis, facts, whole) if analysis else None
     ledger = ledger or build_ledger(facts, whole)
     if analysis and not request:
@@ -73,7 +74,7 @@ def measure(
         devices=device_names(ledger),
         device=device,
         request=request,
-        window=window,
+        window=whole.label,
         loop=plain_name(iterations[0].name) if iterations else "",
         start_ns=spans.start,
         end_ns=spans.end,
@@ -105,15 +106,18 @@ def _source_texts(facts: Facts) -> dict[str, str]:
 
 def _choose_iterations(
     facts: Facts, request: str, device: int, analysis: RecordingAnalysis | None
-) -> tuple[Spans, tuple[Iteration, ...], str]:
-    """Return the stretches to compare, the iterations that they are (if any), and their words."""
+) -> tuple[Spans, tuple[Iteration, ...], Window]:
+    """Return the stretches to compare, the iterations that they are (if any), and all of them.
+
+    How they were chosen, in words, is the label of the window of all.
+    """
     name = request.removeprefix("nvtx:") if request.startswith("nvtx:") else ""
     if name and not (name.rpartition("#")[0] and name.rpartition("#")[2].isdecimal()):
         repeated, note = repetitions(facts, name, _process_of(facts, device))
         spans, kept = periods(repeated, until_next=False)
         if len(kept) < len(repeated):
             note += f" {len(repeated) - len(kept):,} that overlap another one are left out."
-        return spans, tuple(repeated[i] for i in kept), note
+        return spans, tuple(repeated[i] for i in kept), _around(facts, spans, note)
     iterations: tuple[Iteration, ...] = ()
     note = ""
     if not request or request.startswith("iteration"):
@@ -122,12 +126,25 @@ def _choose_iterations(
         )
     if not request and len(iterations) > 1:
         spans, kept = periods(iterations, until_next=True)
-        return spans, tuple(iterations[i] for i in kept), note
+        return spans, tuple(iterations[i] for i in kept), _around(facts, spans, note)
     window = choose_window(facts, request, iterations)
     if window.end_ns <= window.start_ns:
-        return Spans(np.array([0]), np.array([1])), (), window.label
-    one = Spans(np.array([window.start_ns]), np.array([window.end_ns]))
-    return one, (), f"{window.label}. {note}".strip() if not request else window.label
+        window = dataclasses.replace(window, start_ns=0, end_ns=1)
+    elif not request:
+        window = dataclasses.replace(window, label=f"{window.label}. {note}".strip())
+    return Spans(np.array([window.start_ns]), np.array([window.end_ns])), (), window
+
+
+def _around(facts: Facts, spans: Spans, label: str) -> Window:
+    """Return the window of all iterations; their steps are those of the whole recording."""
+    steps = whole_steps(facts)
+    return Window(
+        start_ns=int(spans.start.min()),
+        end_ns=int(spans.end.max()),
+        label=label,
+        is_chosen=bool(steps),
+        steps=steps,
+    )
 
 
 def _process_of(facts: Facts, device: int) -> int | None:

@@ -58,6 +58,8 @@ def cut_ledger(analysis: RecordingAnalysis, facts: Facts, window: Window) -> Led
     """
     if window.end_ns <= analysis.window.start_ns or window.start_ns >= analysis.window.end_ns:
         return None
+    if not _has_same_ends(analysis, facts, window):
+        return None
     parts = [_clipped(analysis.segments, window)]
     if window.start_ns < analysis.window.start_ns:
         before = Window(start_ns=window.start_ns, end_ns=analysis.window.start_ns)
@@ -76,6 +78,28 @@ def cut_ledger(analysis: RecordingAnalysis, facts: Facts, window: Window) -> Led
     return Ledger(
         window, _summed(analysis, segments, window), segments, (0,) * len(analysis.devices)
     )
+
+
+def _has_same_ends(analysis: RecordingAnalysis, facts: Facts, window: Window) -> bool:
+    """Tell whether idle time around a device's work is booked as in the whole account.
+
+    In steps and ranges that the program marked it is the host's, else nobody's. It makes no
+    difference where ``window`` lies between a device's first and last operation.
+    """
+    launches = facts.launches
+    ends = launches.groupby("device").agg({"start_ns": "min", "end_ns": "max"})
+    inside = facts.inside(*window.span)
+    used = np.isin(ends.index.to_numpy(), launches["device"].to_numpy()[inside])
+    beyond = (window.start_ns < ends["start_ns"].to_numpy()) | (
+        window.end_ns > ends["end_ns"].to_numpy()
+    )
+    if not beyond.any():
+        return True
+    whole = analysis.window
+    if window.is_chosen != whole.is_chosen or window.steps != whole.steps:
+        return False
+    within = whole.start_ns <= window.start_ns and window.end_ns <= whole.end_ns
+    return not window.is_chosen or (within and bool(used[beyond].all()))
 
 
 def _rejoined(segments: pd.DataFrame, borders: tuple[int, int]) -> pd.DataFrame:
