@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from analyzers.facts.facts import build_facts
-from analyzers.facts.windows import choose_window
+from analyzers.facts.windows import ALL, choose_window
 from analyzers.whatif.uncertainty import MIN_UNCERTAINTY
 from analyzers.whatif.whatif import WhatIf, explore
 from benchmarks.program_changes import (
@@ -375,5 +375,5 @@ def recorded(program: Program, speed_ups: Sequence[tuple[str, float]] = ()) -> t
         execute(program, recorder=recorder)
         path = recorder.write(Path(folder) / "program.sqlite")
         facts = build_facts(open_trace(path, Path(folder) / "cache"))
-        window = choose_window(facts, "", ())
+        window = choose_window(facts, ALL, ())  # as the simulator measures its programs
         return explore(facts, window, speed_ups), window.duration_ns

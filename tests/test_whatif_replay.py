@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from analyzers.facts.facts import build_facts
 from analyzers.facts.loops import find_iterations
 from analyzers.facts.spans import Window
-from analyzers.facts.windows import choose_window
+from analyzers.facts.windows import ALL, choose_window
 from analyzers.whatif.build import build_graph
 from analyzers.whatif.run import is_interpreted, run
 from analyzers.whatif.whatif import explore, replay
@@ -256,3 +256,29 @@ def test_only_long_replays_are_compiled(steps, loads_numba, tmp_path, monkeypatc
     assert is_interpreted(graph) is not loads_numba
     run(graph)
     assert ("analyzers.whatif.compiled" in sys.modules) is loads_numba
+
+
+@pytest.mark.parametrize(
+    "family",
+    [families.host_input, families.sync_every_step, families.communication_exposed],
+    ids=lambda f: f.__name__,
+)
+def test_whole_steps_are_replayed_with_what_precedes_their_first_operation(family, tmp_path):
+    facts = facts_of(tmp_path, family(Maker(3)).program)
+    steps, work = choose_window(facts, "", ()), choose_window(facts, ALL, ())
+    assert steps.start_ns < work.start_ns
+    known = explore(facts, steps)
+    assert abs(known.replay.error) < 0.001
+    assert all(p.high_ns <= steps.duration_ns for p in known.predictions)
+
+
+def test_a_prediction_about_the_host_holds_the_begin_of_the_first_step(tmp_path):
+    facts = facts_of(tmp_path, families.host_input(Maker(3)).program)
+    steps, work = choose_window(facts, "", ()), choose_window(facts, ALL, ())
+    gains = [
+        next(p.gain_ns for p in explore(facts, w).predictions if p.change == "host")
+        for w in (steps, work)
+    ]
+    longer = steps.duration_ns - work.duration_ns
+    assert longer > 2_000_000
+    assert gains[0] - gains[1] == pytest.approx(longer, rel=0.05)

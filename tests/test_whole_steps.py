@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from analyzers import analyze
 from analyzers.analysis import investigate
+from analyzers.compare.measure import measure
+from analyzers.compare.recording_analysis import RecordingAnalysis
 from analyzers.finding import Row
-from analyzers.ledger.booking import Detail
+from analyzers.ledger.booking import ROWS, Detail
 from collectors.schema import CopyKind
 from tests.traces_in_memory import make_trace
 
@@ -364,3 +366,31 @@ def test_the_account_of_whole_steps_closes(tmp_path_factory, data):
         assert np.all(start[1:] == end[:-1])
         tail = (of_device["detail"] == Detail.OUTSIDE_CUDA).to_numpy()
         assert np.all(of_device["launch"].to_numpy()[tail] >= 0)
+
+
+@pytest.mark.parametrize("request_text", ["", "nvtx:ProfilerStep#6", "nvtx:ProfilerStep"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_comparison_books_the_ends_of_a_step_as_the_diagnosis_does(tmp_path, request_text, kept):
+    """218 ms before the first kernel; memory is freed for 10 ms after the last one."""
+    work, calls = kernels([218, 290], 70)
+    free = {"start_us": [362_000], "duration_us": 10_000, "correlation_id": 9, "name": "cudaFree"}
+    trace = make_trace(
+        tmp_path,
+        kernels=work,
+        api_calls=both({**calls, "name": "cudaLaunchKernel"}, free),
+        ranges=steps_of([0], 382, first=6),
+    )
+    analysis = investigate(trace)
+    report = analysis.report
+    stored = RecordingAnalysis(
+        window=report.window,
+        devices=report.devices,
+        segments=analysis.ledger.segments,
+        iterations=report.iterations,
+        iterations_note=report.iterations_note,
+        quality=report.quality,
+    )
+    side = measure(analysis.facts, request_text, analysis=stored if kept else None)
+    (device,) = report.devices
+    assert side.ledger_ns.tolist() == [[device.rows[row] for row in ROWS]]
+    assert device.rows[Row.MEMORY] == 10 * MS

@@ -44,7 +44,7 @@ def facts_of(folder, program, tweaks=()):
 
 
 def whole(facts):
-    return choose_window(facts, "", ())
+    return choose_window(facts, "all", ())
 
 
 def explored(folder, program, speed_ups=()):
