@@ -66,7 +66,7 @@ ISSUED_PER_CYCLE = (
 )
 ISSUE_PCT = (f"smsp__issue_active{ACTIVE}",)
 ATOMIC_OPS = ("atom", "red")
-ATOMIC_SECTORS = "lts__t_sectors_op_{}.sum"
+L2_SECTORS = "lts__t_sectors_op_{}.sum"
 ATOMIC_UNIT_MAX = "lts__d_atomic_input_cycles_active.max.pct_of_peak_sustained_elapsed"
 L2_CLOCK = ("lts__cycles_elapsed.avg.per_second",)
 DURATION = ("gpu__time_duration.sum", "gpu__time_duration.avg")

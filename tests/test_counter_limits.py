@@ -325,6 +325,8 @@ def test_empty_lanes_of_a_counted_kernel_weigh_more_than_those_of_branches():
 
 # Atomics.
 
+ATOM_REQUESTS = "l1tex__t_requests_pipe_lsu_mem_global_op_atom.sum"
+
 SERIAL = {
     **{"compute": 4, "memory": 9, "l2": 9, "l1": 2, "dram": 5, "stalled": 9.5, "fma": 1},
     **{"load_requests": 65_536, "store_requests": 0, "atomic_requests": 65_536},
@@ -368,6 +370,24 @@ def test_the_busiest_slice_of_l2_gives_the_low_estimate():
 )
 def test_atomics_cost_where_they_are_many_and_meet_and_nothing_is_busy(change, named):
     assert bool(inside(SERIAL | change).booked_ns[Part.ATOMICS][0]) == named
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({}, True),
+        ({"l2_clock": 1e9 * 31_250 * 32 / 1e6 / 2.0}, True),
+        ({"l2_clock": 1e9 * 31_250 * 32 / 1e6 / 2.1}, False),
+        ({"l2_clock": 1e9 * 31_250 * 32 / 1e6 / 2.1, "atomic_unit": 60}, True),
+        ({"lts__t_sectors_op_read.sum": 9 * 31_250 + 100}, False),
+    ],
+)
+def test_sectors_of_l2_stand_for_requests_that_were_not_counted(change, named):
+    uncounted = dict.fromkeys(("atomic_requests", "atomic_sectors", ATOM_REQUESTS))
+    in_l2 = {"lts__t_sectors_op_red.sum": 31_250, "lts__t_sectors_op_read.sum": 31_250}
+    clock = {"duration": 1_000_000, "l2_clock": 1e9}
+    found = inside(SERIAL | uncounted | in_l2 | clock | change)
+    assert bool(found.booked_ns[Part.ATOMICS][0]) == named
 
 
 def test_a_block_reduction_that_reads_as_fast_as_memory_delivers_loses_nothing_to_atomics():

@@ -1,5 +1,7 @@
 """What counters of profiled launches are made of: the account, the findings, the verdict."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,16 @@ def test_every_estimate_has_a_range_and_a_formula(analysis, name):
         assert finding.formula
         assert finding.advice.endswith(".")
         assert all(e.start_ns == -1 for e in finding.evidence), "there is no timeline to show"
+
+
+def test_each_letter_of_a_formula_is_explained(analysis):
+    formulas = {f.formula for name in SCENARIOS for f in analysis(name).report.findings}
+    assert len(formulas) >= len(INSIDE) - 1
+    for formula in formulas:
+        body = formula.partition(";")[0]
+        letters = set(re.findall(r"(?<![\w'])([a-z]\d?)(?!\w)", body)) - {"a"}
+        for letter in letters | ({"a"} if re.search(r"- a\b", body) else set()):
+            assert f"{letter}: " in formula, formula
 
 
 def test_segments_follow_each_other_without_hole_or_overlap(analysis):

@@ -30,6 +30,7 @@ from analyzers.metric_names import (
     L1_STAGES,
     L2,
     L2_CLOCK,
+    L2_SECTORS,
     LIVE_LANES,
     LOAD_STORE_STAGES,
     LOAD_STORE_WORDS,
@@ -415,12 +416,24 @@ class LaunchLimits:
     @functools.cached_property
     @np.errstate(divide="ignore", invalid="ignore")
     def atomic_requests(self) -> tuple[Array, Array, Array]:
-        """Atomic requests of warps to global memory, their share of all, and sectors of each."""
-        requests = self.counters.total(*(ACCESS.format("requests", op) for op in ATOMIC_OPS))
-        others = self.counters.total(*(ACCESS.format("requests", op) for op in ("ld", "st")))
-        sectors = self.counters.total(*(ACCESS.format("sectors", op) for op in ATOMIC_OPS))
+        """Atomic requests of warps to global memory, their share of all, and sectors of each.
+
+        Where requests were not counted, sectors that L2 was asked for stand for them, which are as
+        many if lanes meet; sectors of each are not known then.
+        """
+        total = self.counters.total
+        requests, sectors = (
+            total(*(ACCESS.format(of, op) for op in ATOMIC_OPS)) for of in ("requests", "sectors")
+        )
+        others = total(*(ACCESS.format("requests", op) for op in ("ld", "st")))
+        in_l2 = total(*(L2_SECTORS.format(op) for op in ATOMIC_OPS))
+        others_in_l2 = total(*(L2_SECTORS.format(op) for op in ("read", "write")))
+        unknown = np.isnan(requests)
+        requests = np.where(unknown, in_l2, requests)
+        others = np.where(unknown, others_in_l2, others)
         of_all = requests / (requests + np.nan_to_num(others))
-        return requests, np.where(requests > 0, of_all, 0.0), sectors / requests
+        each = np.where(unknown, np.nan, sectors / requests)
+        return requests, np.where(requests > 0, of_all, 0.0), each
 
     @functools.cached_property
     @np.errstate(divide="ignore", invalid="ignore")

@@ -28,6 +28,8 @@ Shown by:
 
 from __future__ import annotations
 
+import numpy as np
+
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Evidence, Outcome, Skipped
 from analyzers.ledger.ledger import Ledger
@@ -52,12 +54,13 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     _, of_all, sectors = (loss.mean(values) for values in limits.atomic_requests)
     compute, memory = (100 * loss.mean(v) for v in (limits.compute, limits.memory_at_least))
     serial = 100 * loss.mean(limits.serial_atomics)
+    each = f" ({sectors:.1f} sectors each)" if np.isfinite(sectors) else ""
     return finding(
         loss,
         ledger,
-        f"send {100 * of_all:.0f} % of their requests to global memory as atomics on few addresses "
-        f"({sectors:.1f} sectors each), and keep compute {compute:.0f} % and memory {memory:.0f} % "
-        "busy while these are served one after the other",
+        f"send {100 * of_all:.0f} % of their requests to global memory as atomics on few addresses"
+        f"{each}, and keep compute {compute:.0f} % and memory {memory:.0f} % busy while these are "
+        "served one after the other",
         formula="time * (1 - max(c, m)) * w / 2, from how busy the busiest slice of L2 was with "
         "atomics, beyond c and m, to all of it; w: the part of warps' time in which they wait for "
         "memory, 1 if not counted",
