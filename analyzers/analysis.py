@@ -11,6 +11,7 @@ from analyzers.facts.facts import Facts, build_facts
 from analyzers.facts.loops import find_iterations
 from analyzers.facts.steps import step_breakdown
 from analyzers.facts.totals import operations, origin, totals
+from analyzers.facts.unmarked import iterations_of
 from analyzers.facts.windows import choose_window
 from analyzers.finding import Failed, Skipped
 from analyzers.kernels.counted import roofline_summary
@@ -46,12 +47,11 @@ def investigate(
     """
     facts = facts or build_facts(trace)
     joined = join(facts, counters) if counters is not None else None
+    marked = find_iterations(facts)  # whole steps are looked for among the same ranges
     with ThreadPoolExecutor(1) as thread:
-        # Whole steps are looked for among the same ranges; the ledger of another window needs the
-        # iterations only to look one of them up.
-        pending = thread.submit(find_iterations, facts)
-        needed = not window or window.startswith("iteration")
-        candidates = pending.result()[0] if needed else ()
+        # The ledger needs the iterations only to look one of them up.
+        pending = thread.submit(iterations_of, facts, marked)
+        candidates = pending.result()[0] if window.startswith("iteration") else ()
         ledger = build_ledger(facts, choose_window(facts, window, candidates), joined)
         iterations, iterations_note = pending.result()
     outcomes = run_rules(facts, ledger)

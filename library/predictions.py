@@ -118,7 +118,8 @@ def compared_window(report: Report, window: str, warm_up: int) -> Window:
         window: As ``library.comparisons.compare_recordings`` takes it.
         warm_up: Iterations at the beginning that were left out.
     """
-    kept = () if analysed_window(window) else report.iterations[warm_up:]
+    marked = [i for i in report.iterations if i.is_marked]
+    kept = [] if analysed_window(window) else marked[warm_up:]
     if not kept:
         return report.window
     label = f"{len(kept)} iterations"

@@ -281,3 +281,39 @@ def test_nobody_asked_for_the_time_around_all_gpu_work(late_step):
     assert report.window.start_ns == 218 * MS
     assert not report.window.is_chosen
     assert report.verdict.cause == "healthy"
+
+
+def unmarked_loop(folder):
+    """Three kernels of 10 µs in turn, twelve times, and no range around any of them."""
+    return make_trace(
+        folder,
+        kernels={
+            "start_us": [100 * i + offset for i in range(12) for offset in (0, 20, 40)],
+            "duration_us": 10,
+            "name": ["a", "b", "c"] * 12,
+        },
+    )
+
+
+def test_iterations_that_are_not_marked_are_found_in_what_is_launched(tmp_path):
+    report = analyze(unmarked_loop(tmp_path))
+    assert len(report.iterations) == 12
+    assert not any(i.is_marked for i in report.iterations)
+    assert report.iterations_note == (
+        "12 iterations, found in what the program launches: the same 3 launches again and again "
+        "(100 % of the GPU's work)."
+    )
+
+
+def test_an_iteration_that_is_not_marked_holds_the_pause_before_it(tmp_path):
+    report = analyze(unmarked_loop(tmp_path), "iteration:3")
+    assert (report.window.start_ns, report.window.end_ns) == (150 * US, 250 * US)
+    assert report.devices[0].busy_ns == 30 * US
+
+
+def test_what_marks_and_launches_do_not_tell_is_said(tmp_path):
+    trace = make_trace(tmp_path, kernels={"start_us": [0, 50], "duration_us": 10})
+    assert analyze(trace).iterations_note == (
+        "No iterations: the recording has no NVTX ranges to mark them, and what is launched "
+        "repeats no pattern."
+    )

@@ -124,6 +124,9 @@ def _choose_iterations(
         iterations, note = (
             (analysis.iterations, analysis.iterations_note) if analysis else find_iterations(facts)
         )
+        if iterations and not iterations[0].is_marked and not request:
+            # Nothing tells that two programs repeat the same thing, a step or a layer.
+            iterations, note = (), "No iterations: the program marks none."
     if not request and len(iterations) > 1:
         spans, kept = periods(iterations, until_next=True)
         return spans, tuple(iterations[i] for i in kept), _around(facts, spans, note)

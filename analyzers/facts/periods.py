@@ -343,8 +343,11 @@ def _compared(sequence: _Sequence, first: Array, stop: Array) -> tuple[Array, Ar
     """
     counts, letters = _counts(sequence.letter, first, stop)
     typical = np.median(counts, axis=0)
-    ordered = _similarity(_counts(sequence.in_order, first, stop)[0])
-    alike = np.minimum(_similarity(counts), ordered * ORDER_WEIGHT)
+    alike = _similarity(counts)
+    whole = np.maximum(stop - ORDERED + 1, first)  # rows of launches that end in the repetition
+    if (whole > first).any():
+        ordered = _similarity(_counts(sequence.in_order, first, whole)[0])
+        alike = np.where(whole > first, np.minimum(alike, ordered * ORDER_WEIGHT), alike)
     each = np.minimum(counts, typical).sum(axis=0)
     together = np.minimum(counts.sum(axis=0), typical * len(first))
     mean_ns = sequence.mean_ns[letters]

@@ -60,8 +60,16 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Iteration:
-    """One repetition of the program's loop."""
+    """One repetition of the program's loop.
+
+    Attributes:
+        name: What the program calls it, or its number among what was found.
+        start_ns: When the device's work on it begins.
+        end_ns: When that is done.
+        is_marked: Whether the program marked it; else it was found in what is launched.
+    """
 
     name: str
     start_ns: int
     end_ns: int
+    is_marked: bool = True

@@ -11,11 +11,12 @@ from analyzers.facts.facts import COPY, MEMSET, Facts
 from analyzers.facts.periods import Period, find_period
 from analyzers.facts.spans import Iteration
 from analyzers.intervals import Array
+from analyzers.words import share_text
 
 MAX_WITHOUT_CALL = 0.05  # of the launches: with more, only the order on the device is known
 MAX_SEQUENCES = 8  # pairs of process and device that are looked at, the busiest first
 _CONFIGURATION = ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z")
-_ALPHABETS = ("launches", "launches, streams aside", "names of what is launched")
+_ALPHABETS = ("", "on changing streams, ", "in other launch configurations, ")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,26 @@ class LaunchLoop:
     rows: Array
     period: Period
     note: str
+
+
+def iterations_of(
+    facts: Facts, marked: tuple[tuple[Iteration, ...], str]
+) -> tuple[tuple[Iteration, ...], str]:
+    """Return the iterations that the program marks, else those that its launches show.
+
+    Args:
+        facts: The recording.
+        marked: What ``find_iterations`` returns for it.
+
+    Returns:
+        The iterations, and how they were found or why there are none, in words.
+    """
+    iterations, note = marked
+    if iterations or facts.counters_only or not len(facts.launches):
+        return iterations, note
+    if (loop := find_launch_loop(facts)) is None:
+        return (), f"{note.removesuffix('.')}, and what is launched repeats no pattern."
+    return loop.iterations, loop.note
 
 
 def find_launch_loop(facts: Facts) -> LaunchLoop | None:
@@ -109,14 +130,15 @@ def _codes(columns: dict[str, Array]) -> Array:
 def _loop(facts: Facts, rows: Array, period: Period) -> LaunchLoop:
     begin, end = _where_work_ran(facts, rows, period)
     iterations = tuple(
-        Iteration(name=f"repetition {i}", start_ns=int(b), end_ns=int(e))
+        Iteration(name=f"repetition {i}", start_ns=int(b), end_ns=int(e), is_marked=False)
         for i, (b, e) in enumerate(zip(begin, end, strict=True), start=1)
     )
-    many = f"{period.launches:,} launches" if period.launches > 1 else "1 launch"
+    work = share_text(period.covered, 1)
+    what = "launch" if period.launches == 1 else f"{period.launches:,} launches"
+    alike = "" if period.similarity == 1 else f"{share_text(period.similarity, 1)} alike, "
     note = (
-        f"{len(iterations)} iterations, found in what is launched: {many} that repeat "
-        f"({_ALPHABETS[period.alphabet]}; alike to {period.similarity:.0%}, together "
-        f"{period.covered:.0%} of the GPU's work)."
+        f"{len(iterations):,} iterations, found in what the program launches: the same {what} "
+        f"again and again ({_ALPHABETS[period.alphabet]}{alike}{work} of the GPU's work)."
     )
     return LaunchLoop(iterations=iterations, rows=rows, period=period, note=note)
 
