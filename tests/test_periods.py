@@ -20,18 +20,27 @@ def period_of(names: list[int], durations: list[int] | None = None) -> Period | 
     return find_period([np.array(names)], np.zeros(len(names), int), end - duration, end)
 
 
-@given(
-    word=st.lists(st.integers(0, 5), min_size=1, max_size=12),
-    repeats=st.integers(6, 40),
-)
+@given(length=st.integers(1, 12), repeats=st.integers(6, 40))
 @settings(max_examples=150, deadline=None)
-def test_a_repeated_word_is_cut_into_equal_pieces(word: list[int], repeats: int) -> None:
+def test_a_repeated_word_is_cut_into_equal_pieces(length: int, repeats: int) -> None:
+    word = list(range(length))
     period = period_of(word * repeats)
     assert period is not None
-    assert period.similarity == 1
-    pieces = {tuple((word * repeats)[a:b]) for a, b in zip(period.first, period.stop, strict=True)}
-    assert len(pieces) == 1
-    assert len(word) % period.launches == 0  # a word may itself repeat a shorter one
+    assert (period.similarity, period.launches) == (1, length)
+    assert period.first.tolist() == list(range(0, length * repeats, length))
+    assert period.stop.tolist() == list(range(length, length * repeats + 1, length))
+
+
+@given(words=st.lists(st.integers(0, 5), min_size=1, max_size=12), repeats=st.integers(3, 40))
+@settings(max_examples=150, deadline=None)
+def test_repetitions_lie_one_behind_the_other(words: list[int], repeats: int) -> None:
+    period = period_of(words * repeats)
+    if period is None:
+        return
+    assert (period.stop > period.first).all()
+    assert (period.first[1:] >= period.stop[:-1]).all()
+    assert 0 <= period.first[0]
+    assert period.stop[-1] <= len(words) * repeats
 
 
 def test_a_step_is_found_and_not_its_layers() -> None:
