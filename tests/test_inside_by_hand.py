@@ -25,6 +25,8 @@ SHARED_BUSY = "l1tex__data_pipe_lsu_wavefronts_mem_shared.avg.pct_of_peak_sustai
 PEAK_SINGLE, PEAK_DOUBLE = (
     f"sm__sass_thread_inst_executed_op_{kind}fma_pred_on.sum.peak_sustained" for kind in "fd"
 )
+LOAD_STORE = 0.20  # of its peak, as ``GOOD`` has it
+RESIDENT = 4  # blocks: registers of ``GOOD`` allow no more
 SPEED_OF_DOUBLES = {(6, 0): 2, (7, 0): 2, (8, 0): 2, (9, 0): 2, (10, 0): 2, (7, 5): 32, (6, 1): 32}
 
 
@@ -55,6 +57,7 @@ class OneLaunch:
         stages = (self.dram, self.l2, self.l1)
         self.memory = counted if known(counted) else max(stages) if all(map(known, stages)) else NAN
         self.memory_at_least = largest(self.memory, *stages)
+        self.levels, self.nearest = self.reported_levels(counted)
         lanes = [v for n in ("active", "live") if 0 < (v := self.number(n)) <= 32.01]
         self.lanes = min(lanes, default=NAN)
         self.achieved, self.possible = self.pct("achieved"), self.pct("possible")
@@ -68,6 +71,36 @@ class OneLaunch:
 
     def pct(self, name):
         return clipped(self.number(name) / 100)
+
+    def reported_levels(self, reported):
+        """Return device memory, L2, L1 and load/store, none above memory, and the nearest to it."""
+        own = [self.dram, self.l2, self.l1, LOAD_STORE]
+        at_most = reported if known(reported) else 1.0
+        limits = [at_most, at_most, at_most, max(at_most, or_nothing(self.compute))]
+        levels = [min(o, m) if known(o) else NAN for o, m in zip(own, limits, strict=True)]
+        away = {i: abs(o - reported) if known(reported) else -o for i, o in enumerate(own)}
+        return levels, min((i for i in away if known(away[i])), key=lambda i: away[i])
+
+    def arithmetic(self):
+        """Return how busy compute is without what only takes loads and stores in."""
+        others = [self.pct("fma"), self.pct("fp64"), clipped(self.number(TENSOR) / 100)]
+        if known(self.compute) and self.compute - 0.0002 <= LOAD_STORE:
+            return min(max(others), self.compute)
+        return self.compute
+
+    def multiprocessors(self):
+        """Return their number, or the only one that grid and waves of two decimals allow."""
+        counted, waves = self.number("launch__sm_count"), self.number("waves")
+        if not known(counted) and waves > 0.005:
+            low = math.ceil(self.blocks / RESIDENT / (waves + 0.005))
+            high = math.floor(self.blocks / RESIDENT / (waves - 0.005))
+            return low if low == high else NAN
+        return counted
+
+    def waves(self):
+        stated, exact = self.number("waves"), self.blocks / (self.multiprocessors() * RESIDENT)
+        is_rounded = known(exact) and abs(exact - stated) <= 0.005
+        return exact if is_rounded else stated
 
     def conflicts(self):
         read, written = self.number("conflicts"), 0.0
@@ -88,6 +121,7 @@ class OneLaunch:
             Part.UNCOALESCED: self.uncoalesced(),
             Part.BANK_CONFLICTS: self.bank_conflicts(),
             **self.roofs(),
+            Part.ATOMICS: (self.memory_at_least * self.compute * 0,) * 2,  # there are none
             Part.SMALL_GRID: (0.0, self.small_grid()),
             Part.TAIL: (0.0, self.tail()),
             Part.IMBALANCE: (0.0, self.imbalance()),
@@ -113,15 +147,16 @@ class OneLaunch:
     def idle_lanes(self):
         idle = 1 - self.lanes / 32 if self.lanes < 24 else self.lanes * 0
         weighed = self.weighed(idle, self.compute, self.memory_at_least)
-        return self.capped(weighed, self.dram, self.l2)
+        return self.capped(weighed, *self.levels[:2])
 
     def uncoalesced(self):
         least, most = self.kept_bytes()
-        cache = self.l2 if known(self.l2) else self.memory_at_least
+        dram, cache = self.levels[:2]
+        cache = cache if known(cache) else self.memory_at_least
         low, _ = self.weighed(self.wasted, cache, self.compute)
         _, high = self.weighed(self.wasted, self.memory, self.compute)
-        (low,) = self.capped((low,), self.compute, self.dram * most)
-        (high,) = self.capped((high,), self.compute, self.dram * least)
+        (low,) = self.capped((low,), self.compute, dram * most)
+        (high,) = self.capped((high,), self.compute, dram * least)
         return low, high
 
     def bank_conflicts(self):
@@ -129,30 +164,29 @@ class OneLaunch:
         stated = [self.pct(SHARED_BUSY), self.pct("l1")]
         busy = next((s for s in stated if known(s)), or_nothing(self.memory_at_least))
         share = loss * busy, self.weighed(loss, self.memory, self.compute)[1]
-        return self.capped(share, self.compute, self.dram, self.l2)
+        return self.capped(share, self.compute, *self.levels[:2])
 
     def roofs(self):
-        levels = {Part.DRAM: self.dram, Part.L2: self.l2, Part.L1: self.l1}
-        kept = {Part.DRAM: self.kept_bytes()[1], Part.L2: 1 - self.wasted, Part.L1: 1.0}
-        first = max(levels, key=lambda part: (or_nothing(levels[part]), -part))
-        return {
-            part: (
-                level * 0,
-                max(level * kept[part] - or_nothing(self.compute), 0)
-                if part is first and level >= 0.80
-                else level * 0,
-            )
-            for part, level in levels.items()
-        }
+        parts = (Part.DRAM, Part.L2, Part.L1, Part.LOAD_STORE)
+        kept = (self.kept_bytes()[1], 1 - self.wasted, 1.0, 1.0)
+        floors = (*(or_nothing(self.compute),) * 3, self.arithmetic())
+        roofs = {}
+        for place, part in enumerate(parts):
+            level = self.levels[place]
+            beyond = level * kept[place] - floors[place]
+            at_roof = level >= 0.80 and place == self.nearest
+            high = (max(beyond, 0.0) if at_roof else 0.0) if known(beyond) else NAN
+            roofs[part] = (level * 0, high)
+        return roofs
 
     def small_grid(self):
-        per_multiprocessor = self.blocks / self.number("launch__sm_count")
-        if not known(per_multiprocessor):  # four blocks are resident: registers allow no more
-            per_multiprocessor = 4 * self.number("waves")
+        per_multiprocessor = self.blocks / self.multiprocessors()
+        if not known(per_multiprocessor):  # the most that waves of two decimals allow
+            per_multiprocessor = RESIDENT * (self.number("waves") + 0.005)
         return 1 - per_multiprocessor if per_multiprocessor < 1 else per_multiprocessor * 0
 
     def tail(self):
-        waves, reached = self.number("waves"), NAN
+        waves, reached = self.waves(), NAN
         if known(self.possible) and known(self.achieved) and self.possible:
             reached = self.achieved / self.possible
         is_tail = 1 <= math.floor(waves) <= 4 and waves > math.floor(waves)
@@ -201,15 +235,16 @@ class OneLaunch:
     def rooms(self):
         lanes = min((self.lanes if known(self.lanes) else 32) / 32, 1)
         compute, memory = or_nothing(self.compute), or_nothing(self.memory_at_least)
-        return 1 - compute * lanes, 1 - max(compute, memory)
+        return 1 - or_nothing(self.arithmetic()) * lanes, 1 - max(compute, memory)
 
     def booked(self, ns):
         """Return low, booked and high ns of every part, served in order."""
         split, waiting = (int(ns * clipped(room)) for room in self.rooms())
-        left, answers = ns, {}
-        for part, share in self.shares().items():
+        whole, left, answers = (split, waiting), ns, {}
+        for part, share in sorted(self.shares().items()):
             low, high = (int(ns * clipped(or_nothing(s))) for s in share)
-            is_split, is_waiting = part <= Part.L1, part not in (Part.FP64, Part.TENSOR)
+            is_split, is_waiting = part <= Part.ATOMICS, part not in (Part.FP64, Part.TENSOR)
+            high = min(high, whole[not is_split]) if is_split or is_waiting else high
             at_most = min(high, left, split if is_split else waiting if is_waiting else left)
             low = min(low, at_most)
             booked = (low + at_most) // 2 if is_split else at_most
