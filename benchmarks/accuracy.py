@@ -215,9 +215,8 @@ def _defects(report: Report, recorder: Recorder | TorchRecorder, case: Case) -> 
         yield f"wrote {written}, read {read}"
     yield from (f"finding {f.id}" for f in report.findings if f.id in case.never)
     titles = {f.id: f.title for f in report.findings}
-    yield from (
-        f"no {name}: {words}" for name, words in case.has if words not in titles.get(name, "")
-    )
+    has = (*case.has, *(case.has_with_operators if isinstance(recorder, TorchRecorder) else ()))
+    yield from (f"no {name}: {words}" for name, words in has if words not in titles.get(name, ""))
 
 
 def _claims_more_than_a_row(report: Report) -> bool:

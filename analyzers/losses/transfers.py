@@ -17,6 +17,7 @@ from analyzers.facts.facts import UNKNOWN, Facts
 from analyzers.finding import Evidence, Row
 from analyzers.intervals import Array, Spans, covered, intersect, subtract, union
 from analyzers.ledger.ledger import Ledger, spans_of
+from analyzers.losses.culprits import Culprits, of_operations
 from analyzers.losses.evidence import EVIDENCE_GAPS
 from analyzers.losses.round_trips import returned_copies
 from analyzers.words import size_text
@@ -179,6 +180,12 @@ def copy_evidence(loss: TransferLoss, what: str = "time without a kernel") -> tu
             EVIDENCE_GAPS, "inside_ns"
         )[columns].itertuples(index=False)
     )
+
+
+def copy_culprits(facts: Facts, ledger: Ledger, loss: TransferLoss) -> Culprits:
+    """Return what submitted the operations of a loss, weighted with their time in it."""
+    rows, ns = loss.operations.index.to_numpy(), loss.operations["inside_ns"].to_numpy()
+    return of_operations(facts, ledger, rows, ns)
 
 
 def _noun(kind: int) -> str:

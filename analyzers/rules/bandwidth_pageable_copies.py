@@ -24,14 +24,16 @@ from __future__ import annotations
 
 from analyzers.facts.facts import Facts
 from analyzers.facts.surroundings import is_pytorch
-from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
+from analyzers.finding import Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.culprits import of_operations
-from analyzers.losses.transfers import TransferPattern, copy_evidence, transfer_losses
+from analyzers.losses.transfers import (
+    TransferPattern,
+    copy_culprits,
+    copy_evidence,
+    transfer_losses,
+)
 from analyzers.words import count_text, size_text, time_text
 
-CAUSE = Cause.BANDWIDTH
-NEEDS = ("copies",)
 ADVICE = "Pin the host memory and copy asynchronously while the previous batch is being computed."
 IN_PYTORCH = (
     "Pin the host memory (DataLoader(pin_memory=True) or .pin_memory()) and copy with "
@@ -44,8 +46,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     loss = transfer_losses(facts, ledger)[TransferPattern.PAGEABLE]
     if not ledger.is_notable(loss.ns):
         return Clear()
-    rows = loss.operations
-    culprits = of_operations(facts, ledger, rows.index.to_numpy(), rows["inside_ns"].to_numpy())
+    culprits = copy_culprits(facts, ledger, loss)
     return Finding(
         title=(
             f"{count_text(len(loss.operations), 'copy')} of pageable memory moved "

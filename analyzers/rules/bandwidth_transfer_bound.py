@@ -34,6 +34,7 @@ from analyzers.losses.transfers import (
     MEMSET_KIND,
     TransferLoss,
     TransferPattern,
+    copy_culprits,
     copy_evidence,
     direction_text,
     transfer_losses,
@@ -63,12 +64,13 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     sets = kind == MEMSET_KIND
     gains = _overlaps_ns(loss, ledger)
     gain_ns = sum(gains.values())
+    culprits = copy_culprits(facts, ledger, loss)
     return Finding(
         title=(
             f"{_what(loss)} ran alone for {time_text(loss.ns)}, {ledger.share(loss.ns)}: "
             f"{_part(loss, main, kind)}{size_text(main.size_bytes)} in "
             f"{count_text(len(main.operations), 'memset' if sets else 'copy')} at "
-            f"{size_text(main.bytes_per_s)}/s"
+            f"{size_text(main.bytes_per_s)}/s{culprits.words('')}"
         ),
         row=Row.TRANSFER,
         lost_ns=loss.ns,
@@ -78,6 +80,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         does_not_apply_when="the window is only the loading phase of the program.",
         evidence=(
             Evidence(name="achieved rate", value=main.bytes_per_s, unit="bytes_per_s"),
+            *culprits.evidence(),
             *copy_evidence(loss),
         ),
     )

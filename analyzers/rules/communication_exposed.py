@@ -28,6 +28,7 @@ from analyzers.facts.facts import COMMUNICATION, Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.intervals import Array, union
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.culprits import of_operations
 from analyzers.losses.evidence import largest_launches
 from analyzers.losses.stragglers import rank_waits
 from analyzers.words import count_text, share_text, time_text
@@ -47,12 +48,13 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     start, end = _inside_window(facts, ledger, rows)
     total_ns = _covered_ns(facts, rows, start, end)
     exposed = share_text(lost_ns, total_ns)
+    culprits = of_operations(facts, ledger, rows, end - start)
     besides = " besides waiting for late ranks" if waiting_ns else ""
     return Finding(
         title=(
             f"Communication ran alone for {time_text(lost_ns)}, {ledger.share(lost_ns)}{besides}: "
             f"nothing overlapped {exposed} of the time in which "
-            f"{count_text(_count(facts, rows), 'collective')} ran"
+            f"{count_text(_count(facts, rows), 'collective')} ran{culprits.words('in')}"
         ),
         row=Row.COMMUNICATION,
         lost_ns=lost_ns,
@@ -66,6 +68,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         evidence=(
             Evidence(name="collectives", value=_count(facts, rows), unit="count"),
             Evidence(name="time in collectives", value=total_ns, unit="ns"),
+            *culprits.evidence(),
             *largest_launches(facts, rows, end - start),
         ),
     )

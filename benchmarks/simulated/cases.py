@@ -41,6 +41,7 @@ class Case:
         tweaks: Changes to the recording, such as leaving tables out.
         never: Findings that would be wrong.
         has: Findings that there must be, and words of their titles.
+        has_with_operators: The same where the recording holds operators and Python's stack.
         spoil: Damages the file.
         impossible: Kernels whose times cannot be true, which a reader has to leave out.
     """
@@ -51,6 +52,7 @@ class Case:
     tweaks: tuple[Tweak, ...] = field(default=())
     never: tuple[str, ...] = ()
     has: tuple[tuple[str, str], ...] = ()
+    has_with_operators: tuple[tuple[str, str], ...] = ()
     spoil: Callable[[Path], None] | None = None
     impossible: int = 0
 

@@ -63,6 +63,17 @@ from benchmarks.simulated.ranks import (
     host_of_all_ranks,
     host_of_one_rank,
 )
+from benchmarks.simulated.torch_habits import (
+    habit_fills_of_gradients,
+    habit_gradients_to_none,
+    habit_loader_in_process,
+    habit_loader_in_time,
+    habit_loader_with_slow_workers,
+    habit_optimizer_behind_the_gpu,
+    habit_scalar_read,
+    habit_scalar_read_rarely,
+    habit_unfused_optimizer,
+)
 
 SINGLE = (
     launch_small_kernels,
@@ -82,6 +93,11 @@ SINGLE = (
     host_of_all_ranks,
     memory_in_the_loop,
     dependency_between_gpus,
+    habit_loader_in_process,
+    habit_loader_with_slow_workers,
+    habit_fills_of_gradients,
+    habit_unfused_optimizer,
+    habit_scalar_read,
 )
 MIXED = (mixed_phases,)
 TANGLED = (tangled_steps,)
@@ -111,6 +127,10 @@ CONFOUNDERS = (
     confounder_endless_kernel,
     confounder_starved_gpu,
     host_of_one_rank,
+    habit_loader_in_time,
+    habit_gradients_to_none,
+    habit_optimizer_behind_the_gpu,
+    habit_scalar_read_rarely,
 )
 UNTOLD = (
     untold_no_gpu,

@@ -142,9 +142,16 @@ class Manage:
 
 @dataclass(frozen=True)
 class Range:
-    """Begins an NVTX range, or ends the innermost one when it has no name."""
+    """Begins a range, or ends the innermost one when it has no name.
+
+    Attributes:
+        name: Its name.
+        kind: ``range`` for what a program marks; ``cpu_op`` for an operator of PyTorch and
+            ``python_function`` for a function on Python's stack, which only PyTorch records.
+    """
 
     name: str = ""
+    kind: str = "range"
 
 
 Operation = (

@@ -97,6 +97,9 @@ class Recorder:
         row = {"textId": self.recording.string(name), "eventType": PUSH_POP, "domainId": 0}
         self._on_host("NVTX_EVENTS", thread, (begin, end), row)
 
+    def operator(self, thread: Thread, kind: str, name: str, span: Span) -> None:
+        """Do nothing: Nsight Systems knows no operators."""
+
     def forget(self, table: str) -> None:
         """Leave a table out, as if it had not been recorded."""
         self._rows.pop(table, None)

@@ -108,7 +108,7 @@ class _Runner:
         self.is_parked = False  # until the other ranks of a collective have come to it
         self._next = iter(thread.operations)
         self._number = 1_000 * thread.number
-        self._ranges: list[tuple[str, int]] = []
+        self._ranges: list[tuple[Range, int]] = []
 
     def step(self) -> bool:
         """Do the next operation; False when there is none."""
@@ -129,11 +129,14 @@ class _Runner:
 
     def _range(self, mark: Range) -> None:
         if mark.name:
-            self._ranges.append((mark.name, self.now_ns))
+            self._ranges.append((mark, self.now_ns))
             return
-        name, begin = self._ranges.pop()
-        if self.machine.recorder:
-            self.machine.recorder.nvtx(self.thread, name, begin, self.now_ns)
+        mark, begin = self._ranges.pop()
+        recorder, span = self.machine.recorder, (begin, self.now_ns)
+        if recorder and mark.kind == "range":
+            recorder.nvtx(self.thread, mark.name, *span)
+        elif recorder:
+            recorder.operator(self.thread, mark.kind, mark.name, span)
 
     def _manage(self, call: Manage) -> None:
         if not self.rules.memory:

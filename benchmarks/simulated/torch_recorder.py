@@ -85,6 +85,10 @@ class TorchRecorder:
         """Add a user annotation."""
         self._on_host("user_annotation", thread, name, (begin, end), {})
 
+    def operator(self, thread: Thread, kind: str, name: str, span: Span) -> None:
+        """Add an operator, or a function on Python's stack."""
+        self._on_host(kind, thread, name, span, {})
+
     def count(self, kind: str) -> int:
         """Return how many events of a CUPTI activity a reader has to find."""
         return sum(e.get("cat") == CATEGORIES[kind] for e in self._events)
