@@ -95,13 +95,13 @@ class Culprits:
                 return f", {share_text(ns, self.lost_ns)} of it {how} {name}"
         return ""
 
-    def evidence(self) -> tuple[Evidence, ...]:
-        """Return the largest of each kind with their shares."""
+    def evidence(self, kernel: str = "before") -> tuple[Evidence, ...]:
+        """Return the largest of each kind with their shares; ``kernel`` as in ``words``."""
         kinds = (
             (self.operators, "in"),
             (self.lines, "called from"),
             (self.ranges, f"inside the {self.range_noun}"),
-            (self.kernels, "before"),
+            (self.kernels, kernel),
         )
         return tuple(
             Evidence(

@@ -68,7 +68,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         evidence=(
             Evidence(name="collectives", value=_count(facts, rows), unit="count"),
             Evidence(name="time in collectives", value=total_ns, unit="ns"),
-            *culprits.evidence(),
+            *culprits.evidence("in"),
             *largest_launches(facts, rows, end - start),
         ),
     )
