@@ -39,7 +39,7 @@ def test_repetitions_lie_one_behind_the_other(words: list[int], repeats: int) ->
         return
     assert (period.stop > period.first).all()
     assert (period.first[1:] >= period.stop[:-1]).all()
-    assert 0 <= period.first[0]
+    assert period.first[0] >= 0
     assert period.stop[-1] <= len(words) * repeats
 
 

@@ -218,7 +218,8 @@ def _loop(sequence: _Sequence, cuts: list[_Cut]) -> _Cut:
     """Return the coarsest cut, or the finest that explains as much as those above it."""
     chosen = cuts[0]
     for finer in cuts[1:]:
-        span = int(chosen.first[0]), int(chosen.stop[-1])
+        margin = finer.length  # they need not begin at the same launch of a repetition
+        span = int(chosen.first[0]) - margin, int(chosen.stop[-1]) + margin
         coarse, fine = chosen.shares(sequence, *span), finer.shares(sequence, *span)
         if coarse is None or fine is None:
             continue
