@@ -23,7 +23,7 @@ LOOPS = {
     "ns_resolution": (5, 1219, "ProfilerStep, 5"),
     "Falconsai": (12, 12, "layers of ViT-Base"),
     "Qwen1.5": (34, 49, "layers: 24 of one pass and 10 of the one before"),
-    "bert-small": (3, 12, "layers: 4, the last behind the last pause"),
+    "bert-small": (4, 12, "layers, 4"),
     "sglang_Qwen3-8B": (36, 15, "layers of Qwen3-8B"),
     "vllm_decode_full": (24, 17, "layers of the decoder, one attention each"),
     "resnet_act_checkpoint": (3, 895, "ProfilerStep, 3"),
