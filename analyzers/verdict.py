@@ -253,10 +253,10 @@ def _of_device(
     )
     idle = 1 - device.busy_ns / device.in_use_ns
     whole = f" It is idle for {share_text(idle, 1)} in all." if idle >= 1.1 * share else ""
+    name = f"{_title_on(cause, device)} on {device_name(device, basis.ledger)}"
     sentence = (
-        f"{_TITLES[cause]} on {device_name(device, basis.ledger)}: for {share_text(share, 1)} of "
-        f"the time it is in use, {_LOSSES[cause]}{_culprit(basis, cause, ns)}.{whole} {rest} "
-        f"{kernels}"
+        f"{name}: for {share_text(share, 1)} of the time it is in use, "
+        f"{_LOSSES[cause]}{_culprit(basis, cause, ns)}.{whole} {rest} {kernels}"
     )
     return Judgement(cause.value, share, sentence.strip())
 
@@ -307,11 +307,18 @@ def _what_costs(basis: VerdictBasis, cause: Cause, ns: int) -> str:
     return " ".join([*sentences, each] if each else sentences)
 
 
+def _title_on(cause: Cause, device: DeviceLedger) -> str:
+    """Say what holds up one GPU; copies there go by their own name, not by the cause's."""
+    if cause is Cause.BANDWIDTH and 2 * device.rows.get(Row.TRANSFER, 0) >= _costs(device)[cause]:
+        return "Transfer-bound"
+    return _TITLES[cause]
+
+
 def _transfer_title(facts: Facts, ledger: Ledger) -> str:
     """Say which way copies go, and how fast, where copies are what costs most."""
     loss = max(transfer_losses(facts, ledger).values(), key=lambda part: part.ns)
     if not loss.ns:
-        return _TITLES[Cause.BANDWIDTH]
+        return "Transfer-bound"
     main = loss.of_kind(loss.main_kind)
     return f"Transfer-bound ({direction_text(loss.main_kind)}, {size_text(main.bytes_per_s)}/s)"
 

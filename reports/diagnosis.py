@@ -155,7 +155,7 @@ def _loss(finding: Finding, in_use_ns: int, devices: int, same_as: int = 0) -> s
     over = f" over {devices} GPUs" if devices > 1 else ""
     share = share_text(finding.lost_ns, in_use_ns, exact=True)
     lost = time_text(finding.lost_ns)
-    how = f"{finding.id}, cause {finding.cause.value}, {finding.confidence.value}"
+    how = f"{finding.id}, row {finding.row.value}, {finding.confidence.value}"
     if finding.predicted_gain is not None:
         gain = gain_text(finding, same_as)
         return f"This costs {lost}{over}, {share} of the time in use ({how}). {gain}."

@@ -147,7 +147,8 @@ def measured_sentence(comparison: Comparison) -> str:
     measured = measured_speedup(comparison)
     if measured is None:
         return ""
-    from analyzers.whatif.whatif import TIMES, range_text, times_text
+    from analyzers.whatif.whatif import range_text, times_text
+    from analyzers.words import TIMES
 
     speedup, low, high = measured
     interval = "" if times_text(low) == times_text(high) else f" ({range_text(low, high)})"

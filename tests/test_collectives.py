@@ -12,7 +12,7 @@ from analyzers.finding import Clear, Row
 from analyzers.ledger.ledger import Detail
 from analyzers.losses.lateness import Reason, lateness
 from analyzers.losses.stragglers import NO_ONE, rank_waits
-from analyzers.quality.ranks import rank_clocks
+from analyzers.quality.ranks import rank_clocks, shared_gpus
 from analyzers.rules import communication_exposed, communication_stragglers
 from tests.traces_in_memory import account, build, forget, make_trace
 
@@ -357,3 +357,23 @@ def test_waiting_is_a_part_of_the_row_and_is_divided_whole(tmp_path_factory, row
     assert waits.ns <= ledger.total_ns(Row.COMMUNICATION)
     assert (waits.parts["gain_ns"] <= waits.parts["ns"]).all()
     forget(trace)
+
+
+# --- processes that share a GPU -------------------------------------------------------------
+
+
+def test_processes_that_share_a_gpu_are_named_with_their_parts(tmp_path):
+    rows = ((1, "gemm", 0, 60), (2, "gemm", 60, 100))
+    devices = {"process": [1, 2], "device": 0, "physical": [0, 0]}
+    processes = {"process": [1, 2], "pid": [4_242, 4_243], "name": ["server", ""]}
+    facts = build(tmp_path, kernels=kernels(*rows), devices=devices, processes=processes)
+    note = shared_gpus(facts, account(facts), ())
+    assert note.message == (
+        "2 processes share GPU 0: of the time of its operations, process 4242 (server) with 60 %, "
+        "process 4243 with 40 %. It counts as idle when none of them runs."
+    )
+
+
+def test_a_gpu_of_one_process_is_not_shared(tmp_path):
+    facts = build(tmp_path, kernels=kernels((1, "gemm", 0, 60), (2, "gemm", 60, 100)))
+    assert shared_gpus(facts, account(facts), ()) is None

@@ -62,58 +62,6 @@ def test_a_deep_queue_books_the_device_pause_and_nothing_else(tmp_path):
     assert ledger.device_gap_ns == (1_000,)
 
 
-def late_in_queue(folder, *more_calls, **tables):
-    """Twenty kernels of 10 µs with pauses of 1 µs, submitted before; the eleventh is 50 µs late."""
-    starts = np.arange(20) * 11 + 100
-    starts[10:] += 50
-    submitted = [("cudaLaunchKernel", n, n + 1, n) for n in range(1, 21)]
-    kernels = launched(starts, 10, **tables)
-    return build(folder, kernels=kernels, api_calls=calls(*submitted, *more_calls))
-
-
-@pytest.mark.parametrize(
-    "call", ["cudaStreamWaitEvent", "cuStreamWaitValue32", "cudaLaunchHostFunc"]
-)
-def test_queued_work_that_starts_late_waited_for_what_its_stream_was_told_to(tmp_path, call):
-    # Pauses of 1 µs are ordinary here; one of 51 µs is 1 µs of pause and 50 µs of dependency.
-    facts = late_in_queue(tmp_path, (call, 10.2, 10.8, 99))
-    assert booked(account(facts)) == {"kernel": 200, "launch": 19, "dependency": 50}
-
-
-@pytest.mark.parametrize("at_us", [9.2, 11.2], ids=["the launch before", "the launch after"])
-def test_a_wait_that_another_launch_of_the_stream_met_explains_nothing(tmp_path, at_us):
-    facts = late_in_queue(tmp_path, ("cudaStreamWaitEvent", at_us, at_us + 0.6, 99))
-    ledger = account(facts)
-    assert booked(ledger) == {"kernel": 200, "launch": 19, "unexplained": 50}
-    assert details(ledger)["NO_WAIT_RECORDED"] == 50
-
-
-def test_queued_work_that_starts_late_for_no_recorded_reason_is_unexplained(tmp_path):
-    ledger = account(late_in_queue(tmp_path))
-    assert booked(ledger) == {"kernel": 200, "launch": 19, "unexplained": 50}
-    assert details(ledger)["NO_WAIT_RECORDED"] == 50
-
-
-def test_queued_work_begins_late_where_its_kernel_is_loaded_first(tmp_path):
-    names = ["a"] * 10 + ["b"] * 10
-    assert booked(account(late_in_queue(tmp_path, name=names))) == {
-        "kernel": 200,
-        "launch": 19,
-        "setup": 50,
-    }
-
-
-@pytest.mark.parametrize(("ends_us", "row"), [(260, "dependency"), (239, "unexplained")])
-def test_work_of_another_gpu_that_ends_just_before_explains_a_late_begin(tmp_path, ends_us, row):
-    # The eleventh kernel begins at 260 µs; another GPU is done then, or more than 20 µs earlier.
-    starts = np.arange(20) * 11 + 100
-    starts[10:] += 50
-    kernels = launched([*starts, 100], [10] * 20 + [ends_us - 100], device=[0] * 20 + [1])
-    submitted = [("cudaLaunchKernel", n, n + 1, n) for n in range(1, 22)]
-    ledger = account(build(tmp_path, kernels=kernels, api_calls=calls(*submitted)))
-    assert booked(ledger)[row] == 50
-
-
 def test_without_enough_pauses_to_measure_ten_microseconds_are_ordinary(tmp_path):
     facts = build(
         tmp_path,

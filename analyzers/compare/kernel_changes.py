@@ -16,6 +16,7 @@ from analyzers.compare.types import (
     KernelMatch,
 )
 from analyzers.intervals import Array
+from analyzers.words import TIMES
 
 NAME = 0  # parts of the key of a kernel
 SHAPE = 1
@@ -110,7 +111,7 @@ def shape_text(shape: Sequence[int]) -> str:
     """Write grid and block; empty when not recorded."""
     if min(shape) < 0:
         return ""
-    grid, block = (" x ".join(f"{n:,}" for n in part) for part in (shape[:3], shape[3:]))
+    grid, block = (f" {TIMES} ".join(f"{n:,}" for n in part) for part in (shape[:3], shape[3:]))
     return f"{grid}, {block}"
 
 

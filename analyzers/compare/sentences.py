@@ -13,7 +13,7 @@ from analyzers.compare.types import (
     ComparisonVerdict,
     Delta,
 )
-from analyzers.words import count_text, share_text, signed_percent, time_text
+from analyzers.words import TIMES, count_text, share_text, signed_percent, time_text
 
 
 def verdict_sentence(
@@ -39,7 +39,8 @@ def verdict_sentence(
         )
     ratio = delta.base / delta.new if delta.change < 0 else delta.new / delta.base
     word, times = ("Improved", "faster") if delta.change < 0 else ("Regressed", "slower")
-    return f"{word}: {went}, {ratio:.2f} x {times} ({_percent(delta.change, delta)}, {interval})."
+    speed = f"{ratio:.2f} {TIMES} {times}"
+    return f"{word}: {went}, {speed} ({_percent(delta.change, delta)}, {interval})."
 
 
 def _percent(ns: float, delta: Delta) -> str:

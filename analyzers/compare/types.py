@@ -227,7 +227,8 @@ class KernelChange:
         name: Full name on the base side; of a new kernel that on the new side.
         new_name: Full name on the new side; differs only when ``kind`` is ``renamed``.
         short_name: Name without template arguments and parameters.
-        shape: Launch configuration on the base side, grid and block: ``32 x 1 x 1, 256 x 1 x 1``.
+        shape: Launch configuration on the base side, blocks of the grid and threads
+            of a block in each dimension.
         new_shape: The same on the new side.
         time: Summed duration per iteration.
         base_launches: Launches per iteration on the base side.

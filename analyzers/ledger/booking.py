@@ -50,6 +50,7 @@ class Detail(enum.IntEnum):
     NO_WAIT_RECORDED = 19
     READING_PAGES = 20
     WAITING_FOR_RANK = 21
+    BEFORE_RECORDING = 22
 
 
 DETAILS = (
@@ -75,6 +76,7 @@ DETAILS = (
     "it was queued, and no wait was recorded that would explain why it did not begin",
     "the host reads what is in the GPU's memory, page by page",
     "a collective waits for the rank that begins it last",
+    "what ended it was queued behind work that its stream got before the recording began",
 )
 """Each ``Detail`` in words."""
 

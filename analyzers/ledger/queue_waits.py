@@ -2,9 +2,11 @@
 
 A wait of a stream is believed only where something recorded explains it: a call that makes a
 stream wait, made after the call of the operation before on that stream; an operation of another
-GPU that ends when this one begins; or a graph, whose edges are not recorded. Another process may
-hold the GPU just as well, and advice to drop a wait that is not there helps nobody. Only the first
-launch of a kernel is known to wait for something else: its code is loaded then.
+GPU that ends when this one begins; or a graph, whose edges are not recorded. An event of the only
+GPU explains nothing: while that one is idle, whatever was recorded of it is done. Another process
+may hold the GPU just as well, and advice to drop a wait that is not there helps nobody. Two things
+are known otherwise: the code of a kernel is loaded at its first launch, and before the first
+operation of a stream there may be others that were submitted before the recording began.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ from analyzers.intervals import Array
 from analyzers.ledger.booking import DEVICE_GAP_MAX_NS, ROW_CODE, Detail, Piece
 
 ENDS_JUST_BEFORE_NS = 20_000  # of the begin that it releases: two pauses of a device
+SHORT_NS = 1_000_000  # a first operation that waits no longer needs no unrecorded work
 # Calls after which a stream waits: for an event, a value in memory, the host, or another API.
 _MAKES_STREAM_WAIT = re.compile(
     r"StreamWait|WaitExternal|LaunchHostFunc|StreamAddCallback|WaitValue"
 )
+# Calls that let something else than operations of this process release an event.
+_FROM_ELSEWHERE = re.compile(r"WaitExternal|LaunchHostFunc|StreamAddCallback|WaitValue|Ipc")
 
 
 def with_evidence(facts: Facts, pieces: list[Piece]) -> list[Piece]:
@@ -45,7 +50,17 @@ def _checked(facts: Facts, piece: Piece) -> Piece:
     row[dark], detail[dark] = ROW_CODE[Row.UNEXPLAINED], Detail.NO_WAIT_RECORDED
     row[brief], detail[brief] = ROW_CODE[Row.LAUNCH], Detail.DEVICE_GAP
     row[cold], detail[cold] = ROW_CODE[Row.SETUP], Detail.SETTING_UP
+    older = dark.copy()
+    older[dark] = _is_behind_older_work(facts, piece["launch"][dark])
+    row[older], detail[older] = ROW_CODE[Row.UNEXPLAINED], Detail.BEFORE_RECORDING
     return {**piece, "row": row, "detail": detail}
+
+
+def _is_behind_older_work(facts: Facts, launch: Array) -> Array:
+    """Return which launches waited long as the first of their stream that was recorded."""
+    first = _call_before(facts)[launch] == np.iinfo(np.int64).min
+    long: Array = first & (facts.idle_before_ns[launch] >= SHORT_NS)
+    return long
 
 
 def _is_first_use(facts: Facts, launch: Array) -> Array:
@@ -82,7 +97,10 @@ def _was_told_to_wait(facts: Facts, launch: Array) -> Array:
     called = facts.api_start_ns[launch]
     since = _call_before(facts)[launch]
     is_told: Array = np.searchsorted(made, called, side="right") > np.searchsorted(made, since)
-    return is_told
+    elsewhere = any(_FROM_ELSEWHERE.search(str(name)) is not None for name in facts.functions)
+    if elsewhere or len(np.unique(facts.launches["device"].to_numpy())) > 1:
+        return is_told
+    return is_told & (facts.idle_before_ns[launch] <= ENDS_JUST_BEFORE_NS)
 
 
 def _call_before(facts: Facts) -> Array:

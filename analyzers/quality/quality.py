@@ -29,7 +29,7 @@ from analyzers.quality.events import (
     untraced_graphs,
 )
 from analyzers.quality.note import Check, quality_note
-from analyzers.quality.ranks import rank_clocks
+from analyzers.quality.ranks import rank_clocks, shared_gpus
 from analyzers.quality.window import (
     idle_window,
     one_iteration,
@@ -98,6 +98,7 @@ CHECKS: tuple[Check, ...] = (
     page_out,
     clock_skew,
     rank_clocks,
+    shared_gpus,
     overlap_on_stream,
     joined_counters,
     clocks_of_counters,

@@ -97,6 +97,11 @@ def unexplained(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Quali
     main = max(reasons, key=lambda r: reasons[r])
     if main == DETAILS[Detail.MANAGED_MEMORY]:
         advice = "The bandwidth findings show what the migrations cost."
+    elif main == DETAILS[Detail.BEFORE_RECORDING]:
+        advice = (
+            "The GPU may have been busy with that. Let a step or more pass between the start of "
+            "the recording and what is to be examined."
+        )
     elif main == DETAILS[Detail.NO_WAIT_RECORDED]:
         advice = _about_queue(facts, ledger)
     else:

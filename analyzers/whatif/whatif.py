@@ -20,7 +20,7 @@ from analyzers.facts.spans import Window
 from analyzers.ledger.ledger import Ledger
 from analyzers.whatif.moments import Moments, busy_ns, device_of
 from analyzers.whatif.uncertainty import MIN_UNCERTAINTY, VARIES
-from analyzers.words import share_text
+from analyzers.words import TIMES, share_text
 
 if TYPE_CHECKING:
     from analyzers.whatif.changes.change import Change
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAX_ERROR = 0.10  # beyond, the recording lacks what decides when work runs
 MAX_UNLINKED = 0.10  # of the operations; when more have no call, nobody knows why they came
-DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+DASH = "\N{EN DASH}"
 CLOSE = 0.02  # a measured speed-up this near to a predicted range is within rounding of it
 
 

@@ -34,7 +34,6 @@ SHOWN_REGIONS = 20
 LESS, MORE = (14, 120, 190), (216, 107, 13)  # blue and orange: apart for every kind of eye
 GOOD, BAD = "rgba(40,159,104,0.30)", "rgba(216,107,13,0.30)"
 STRONGEST = 0.62  # opacity of the largest change; text must stay readable
-TIMES = "\N{MULTIPLICATION SIGN}"
 QUIET = "color: rgba(128,136,146,0.95)"
 REGION = "region"
 _CHANGE = ("baseline", "new", "change", "in %", "95 % interval", "p, adjusted")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analyzers.words import function_first, size_text, time_text
+from analyzers.words import TIMES, function_first, size_text, time_text
 from timeline.colors import FINDINGS, OPERATIONS, SEGMENTS
 from timeline.labels import operation_words, thread_labels
 from timeline.view import Timeline
@@ -74,8 +74,8 @@ def _operation_facts(recording: RecordingView, row: int) -> dict[str, str]:
         if (length_ns := launch["end_ns"] - launch["start_ns"]) > 0:
             facts["rate"] = f"{size_text(launch['bytes'] / length_ns * 1e9)}/s"
     if launch.get("grid_x", -1) > 0:
-        facts["grid"] = " x ".join(str(launch[f"grid_{a}"]) for a in "xyz")
-        facts["block"] = " x ".join(str(launch[f"block_{a}"]) for a in "xyz")
+        facts["grid"] = f" {TIMES} ".join(str(launch[f"grid_{a}"]) for a in "xyz")
+        facts["block"] = f" {TIMES} ".join(str(launch[f"block_{a}"]) for a in "xyz")
     if launch.get("registers_per_thread", -1) >= 0:
         facts["registers"] = str(launch["registers_per_thread"])
     return facts
