@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analyzers.metric_names import Part
+from analyzers.metric_names import ROW_OF_PART, Part
 from tests.test_inside import NAMES, NS, account, told
 from traces.counter_programs import GOOD
 
@@ -25,8 +25,6 @@ SHARED_BUSY = "l1tex__data_pipe_lsu_wavefronts_mem_shared.avg.pct_of_peak_sustai
 PEAK_SINGLE, PEAK_DOUBLE = (
     f"sm__sass_thread_inst_executed_op_{kind}fma_pred_on.sum.peak_sustained" for kind in "fd"
 )
-LOAD_STORE = 0.20  # of its peak, as ``GOOD`` has it
-RESIDENT = 4  # blocks: registers of ``GOOD`` allow no more
 SPEED_OF_DOUBLES = {(6, 0): 2, (7, 0): 2, (8, 0): 2, (9, 0): 2, (10, 0): 2, (7, 5): 32, (6, 1): 32}
 
 
@@ -54,10 +52,11 @@ class OneLaunch:
         self.blocks = blocks
         self.compute, counted = self.pct("compute"), self.pct("memory")
         self.dram, self.l2, self.l1 = (self.pct(name) for name in ("dram", "l2", "l1"))
-        stages = (self.dram, self.l2, self.l1)
+        self.reported, stages = counted, (self.dram, self.l2, self.l1)
         self.memory = counted if known(counted) else max(stages) if all(map(known, stages)) else NAN
         self.memory_at_least = largest(self.memory, *stages)
-        self.levels, self.nearest = self.reported_levels(counted)
+        self.load_store = largest(self.pct("loads"), self.pct("loads_l1"))
+        self.levels = self.own_levels()
         lanes = [v for n in ("active", "live") if 0 < (v := self.number(n)) <= 32.01]
         self.lanes = min(lanes, default=NAN)
         self.achieved, self.possible = self.pct("achieved"), self.pct("possible")
@@ -65,42 +64,42 @@ class OneLaunch:
         self.moved = self.number("sectors")
         self.wasted = clipped(1 - self.needed / self.moved) if self.moved > 0 else 0.0
 
+    def own_levels(self):
+        """Return each level of memory, none above what is reported of memory as a whole."""
+        at_most = self.reported if known(self.reported) else 1.0
+        own = {Part.DRAM: self.dram, Part.L2: self.l2, Part.L1: self.l1}
+        levels = {p: v if math.isnan(v) else min(v, at_most) for p, v in own.items()}
+        with_compute = max(at_most, or_nothing(self.compute))
+        loads = self.load_store
+        levels[Part.LOAD_STORE] = loads if math.isnan(loads) else min(loads, with_compute)
+        return levels
+
+    def arithmetic(self):
+        """Return compute without load and store instructions, where these are what it reports."""
+        telling = (self.pct("fma"), self.pct("issue"))
+        others = largest(*telling, self.pct("fp64"), self.pct(TENSOR))
+        is_loads = self.load_store >= self.compute - 0.0002 and any(map(known, telling))
+        return min(others, self.compute) if is_loads else self.compute
+
+    def multiprocessors(self):
+        """Return how many there are: as counted, or as grid and waves allow alone."""
+        counted, waves = self.number("launch__sm_count"), self.number("waves")
+        if known(counted):
+            return counted
+        each = self.blocks / 4  # four blocks are resident: registers allow no more
+        least, most = math.ceil(each / (waves + 0.005)), math.floor(each / (waves - 0.005))
+        return least if least == most else NAN
+
+    def waves(self):
+        waves, computed = self.number("waves"), self.blocks / (self.multiprocessors() * 4)
+        return computed if abs(computed - waves) <= 0.005 else waves
+
     def number(self, name):
         value = self.values.get(NAMES.get(name, name))
         return NAN if value is None else float(value)
 
     def pct(self, name):
         return clipped(self.number(name) / 100)
-
-    def reported_levels(self, reported):
-        """Return device memory, L2, L1 and load/store, none above memory, and the nearest to it."""
-        own = [self.dram, self.l2, self.l1, LOAD_STORE]
-        at_most = reported if known(reported) else 1.0
-        limits = [at_most, at_most, at_most, max(at_most, or_nothing(self.compute))]
-        levels = [min(o, m) if known(o) else NAN for o, m in zip(own, limits, strict=True)]
-        away = {i: abs(o - reported) if known(reported) else -o for i, o in enumerate(own)}
-        return levels, min((i for i in away if known(away[i])), key=lambda i: away[i])
-
-    def arithmetic(self):
-        """Return how busy compute is without what only takes loads and stores in."""
-        others = [self.pct("fma"), self.pct("fp64"), clipped(self.number(TENSOR) / 100)]
-        if known(self.compute) and self.compute - 0.0002 <= LOAD_STORE:
-            return min(max(others), self.compute)
-        return self.compute
-
-    def multiprocessors(self):
-        """Return their number, or the only one that grid and waves of two decimals allow."""
-        counted, waves = self.number("launch__sm_count"), self.number("waves")
-        if not known(counted) and waves > 0.005:
-            low = math.ceil(self.blocks / RESIDENT / (waves + 0.005))
-            high = math.floor(self.blocks / RESIDENT / (waves - 0.005))
-            return low if low == high else NAN
-        return counted
-
-    def waves(self):
-        stated, exact = self.number("waves"), self.blocks / (self.multiprocessors() * RESIDENT)
-        is_rounded = known(exact) and abs(exact - stated) <= 0.005
-        return exact if is_rounded else stated
 
     def conflicts(self):
         read, written = self.number("conflicts"), 0.0
@@ -121,7 +120,7 @@ class OneLaunch:
             Part.UNCOALESCED: self.uncoalesced(),
             Part.BANK_CONFLICTS: self.bank_conflicts(),
             **self.roofs(),
-            Part.ATOMICS: (self.memory_at_least * self.compute * 0,) * 2,  # there are none
+            Part.ATOMICS: (self.no_atomics(),) * 2,
             Part.SMALL_GRID: (0.0, self.small_grid()),
             Part.TAIL: (0.0, self.tail()),
             Part.IMBALANCE: (0.0, self.imbalance()),
@@ -135,6 +134,10 @@ class OneLaunch:
                 shares[part] = tuple(0.0 if known(s) else s for s in shares[part])
         return shares
 
+    def no_atomics(self):
+        """Return what is lost to none at all, where it is known that nothing is busy with them."""
+        return 0.0 if known(self.compute) and known(self.memory_at_least) else NAN
+
     def weighed(self, loss, own, other):
         busiest = largest(own, other)
         high = 1.0 if not known(busiest) or busiest <= 0 or not known(own) else own / busiest
@@ -147,12 +150,12 @@ class OneLaunch:
     def idle_lanes(self):
         idle = 1 - self.lanes / 32 if self.lanes < 24 else self.lanes * 0
         weighed = self.weighed(idle, self.compute, self.memory_at_least)
-        return self.capped(weighed, *self.levels[:2])
+        return self.capped(weighed, self.levels[Part.DRAM], self.levels[Part.L2])
 
     def uncoalesced(self):
         least, most = self.kept_bytes()
-        dram, cache = self.levels[:2]
-        cache = cache if known(cache) else self.memory_at_least
+        dram, l2 = self.levels[Part.DRAM], self.levels[Part.L2]
+        cache = l2 if known(l2) else self.memory_at_least
         low, _ = self.weighed(self.wasted, cache, self.compute)
         _, high = self.weighed(self.wasted, self.memory, self.compute)
         (low,) = self.capped((low,), self.compute, dram * most)
@@ -164,25 +167,31 @@ class OneLaunch:
         stated = [self.pct(SHARED_BUSY), self.pct("l1")]
         busy = next((s for s in stated if known(s)), or_nothing(self.memory_at_least))
         share = loss * busy, self.weighed(loss, self.memory, self.compute)[1]
-        return self.capped(share, self.compute, *self.levels[:2])
+        return self.capped(share, self.compute, self.levels[Part.DRAM], self.levels[Part.L2])
 
     def roofs(self):
-        parts = (Part.DRAM, Part.L2, Part.L1, Part.LOAD_STORE)
-        kept = (self.kept_bytes()[1], 1 - self.wasted, 1.0, 1.0)
-        floors = (*(or_nothing(self.compute),) * 3, self.arithmetic())
+        kept = {Part.DRAM: self.kept_bytes()[1], Part.L2: 1 - self.wasted}
+        own = {Part.DRAM: self.dram, Part.L2: self.l2, Part.L1: self.l1}
+        own[Part.LOAD_STORE] = self.load_store
+        nearest = min(own, key=lambda part: (self.distance(own[part]), part))
         roofs = {}
-        for place, part in enumerate(parts):
-            level = self.levels[place]
-            beyond = level * kept[place] - floors[place]
-            at_roof = level >= 0.80 and place == self.nearest
-            high = (max(beyond, 0.0) if at_roof else 0.0) if known(beyond) else NAN
+        for part, level in self.levels.items():
+            floor = self.arithmetic() if part is Part.LOAD_STORE else or_nothing(self.compute)
+            beyond = level * kept.get(part, 1.0) - floor
+            at_roof = part is nearest and level >= 0.80
+            high = beyond if math.isnan(beyond) else max(beyond, 0) if at_roof else level * 0
             roofs[part] = (level * 0, high)
         return roofs
 
+    def distance(self, level):
+        if math.isnan(level):
+            return math.inf
+        return abs(level - self.reported) if known(self.reported) else -level
+
     def small_grid(self):
         per_multiprocessor = self.blocks / self.multiprocessors()
-        if not known(per_multiprocessor):  # the most that waves of two decimals allow
-            per_multiprocessor = RESIDENT * (self.number("waves") + 0.005)
+        if not known(per_multiprocessor):  # the waves of a page are rounded
+            per_multiprocessor = 4 * (self.number("waves") + 0.005)
         return 1 - per_multiprocessor if per_multiprocessor < 1 else per_multiprocessor * 0
 
     def tail(self):
@@ -239,12 +248,15 @@ class OneLaunch:
 
     def booked(self, ns):
         """Return low, booked and high ns of every part, served in order."""
-        split, waiting = (int(ns * clipped(room)) for room in self.rooms())
-        whole, left, answers = (split, waiting), ns, {}
-        for part, share in sorted(self.shares().items()):
+        whole_split, whole_waiting = split, waiting = (
+            *(int(ns * clipped(room)) for room in self.rooms()),
+        )
+        left, answers = ns, {}
+        for part, share in self.shares().items():
             low, high = (int(ns * clipped(or_nothing(s))) for s in share)
-            is_split, is_waiting = part <= Part.ATOMICS, part not in (Part.FP64, Part.TENSOR)
-            high = min(high, whole[not is_split]) if is_split or is_waiting else high
+            is_split, is_waiting = part in ROW_OF_PART, part not in (Part.FP64, Part.TENSOR)
+            most = whole_split if is_split else whole_waiting if is_waiting else high
+            high = min(high, most)
             at_most = min(high, left, split if is_split else waiting if is_waiting else left)
             low = min(low, at_most)
             booked = (low + at_most) // 2 if is_split else at_most
@@ -267,6 +279,7 @@ LAUNCH = st.fixed_dictionaries(
     {},
     optional={
         **dict.fromkeys(("compute", "memory", "dram", "l2", "l1", SHARED_BUSY), BUSY),
+        **dict.fromkeys(("loads", "loads_l1", "issue"), BUSY),
         **dict.fromkeys(("achieved", "possible"), around(1, 10, 20, 25, 35, 40, 50)),
         **dict.fromkeys(("active", "live"), around(1, 12, 24, 31.5)),
         **dict.fromkeys(("fp64", "fma", TENSOR), around(0.5, 1, 15, 60, 80, step=0.25)),
