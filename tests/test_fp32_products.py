@@ -71,9 +71,9 @@ def outcome(tmp_path, names, durations_us, capability=(8, 0), **more):
 def test_half_of_the_time_is_estimated_between_nothing_and_what_the_units_allow(tmp_path):
     finding = outcome(tmp_path, ["ampere_sgemm_128x64_nn", "other"] * 5, [600, 400] * 5)
     assert finding.title == (
-        "5 matrix products ran in 32-bit arithmetic without tensor cores for 3 ms, 60 % of the "
-        "window, mostly in `ampere_sgemm_128x64_nn`; tensor cores multiply up to 8 times as fast "
-        "on this GPU"
+        "5 kernels of matrix products and convolutions computed with 32-bit numbers and without "
+        "tensor cores for 3 ms, 60 % of the window, mostly in `ampere_sgemm_128x64_nn`; tensor "
+        "cores multiply up to 8 times as fast on this GPU"
     )
     assert finding.row is Row.KERNEL
     assert (finding.low_ns, finding.lost_ns, finding.high_ns) == (0, 1_500_000, 2_625_000)

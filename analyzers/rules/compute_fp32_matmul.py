@@ -67,7 +67,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     ratio = tensor_ratio(*products.capability)
     return Finding(
         title=(
-            f"{count_text(len(launches), 'matrix product')} ran in 32-bit arithmetic without "
+            f"{count_text(len(launches), 'kernel')} of matrix products and convolutions computed "
+            "with 32-bit numbers and without "
             f"tensor cores for {time_text(spent_ns)}, {ledger.share(spent_ns)}"
             f"{mostly_in(facts, launches)}; tensor cores multiply up to {ratio} times as fast on "
             "this GPU"

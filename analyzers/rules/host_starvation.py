@@ -78,8 +78,8 @@ def _advice(named: Named, lost_ns: int) -> str:
             "by running the input pipeline in worker processes."
         )
     return (
-        f"Keep the submitting thread free of {names[-1]}: do that work in another thread or "
-        "process, ahead of time, or less often."
+        f"Keep the submitting thread free: look at what it does in {names[-1]} between launches, "
+        "and do that in another thread or process, ahead of time, or less often."
     )
 
 

@@ -15,6 +15,8 @@ FETCH = "enumerate(DataLoader)#{}DataLoaderIter.__next__"
 ZERO_GRAD, UPDATE = "launch.zero_grad", "launch.optimizer"
 DATA_LOADER, READ_BACK = "host.data_loader", "sync.small_readbacks"
 
+OPERATOR_NS = 400  # what PyTorch needs from one operator to the one that it calls
+
 READS = (
     ("`.item()`", ("aten::item", "aten::_local_scalar_dense")),
     ("an `if` on a tensor", ("aten::is_nonzero", "aten::item", "aten::_local_scalar_dense")),
@@ -120,7 +122,8 @@ def _read(operators: Sequence[str]) -> list[Operation]:
     """A copy of four bytes and the wait for it, inside operators around each other."""
     operations: list[Operation] = [Copy(4, TO_HOST, pageable=True), Wait()]
     for name in reversed(operators):
-        operations = _inside(name, operations, "cpu_op")
+        inside = [Work(OPERATOR_NS, is_dispatch=True), *operations]
+        operations = _inside(name, inside, "cpu_op")
     return operations
 
 
