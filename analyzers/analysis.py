@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -9,6 +11,7 @@ from analyzers.counters.joining import join
 from analyzers.diagnose import rank, run_rules
 from analyzers.facts.facts import Facts, build_facts
 from analyzers.facts.loops import find_iterations
+from analyzers.facts.spans import Iteration
 from analyzers.facts.steps import step_breakdown
 from analyzers.facts.totals import operations, origin, totals
 from analyzers.facts.unmarked import iterations_of
@@ -22,7 +25,10 @@ from analyzers.quality.quality import check_quality
 from analyzers.report import Report
 from analyzers.verdict import VerdictBasis, give_verdict
 from analyzers.whatif.gains import with_predicted_gains
+from analyzers.work.answer import WorkAnswer, answer_of_work
 from collectors.trace import Trace
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,11 @@ class Analysis:
 
 
 def investigate(
-    trace: Trace, window: str = "", facts: Facts | None = None, counters: Trace | None = None
+    trace: Trace,
+    window: str = "",
+    facts: Facts | None = None,
+    counters: Trace | None = None,
+    device_peaks: Mapping[str, float] | None = None,
 ) -> Analysis:
     """Like ``analyzers.analyze``, and keep the facts and the ledger for further questions.
 
@@ -44,6 +54,7 @@ def investigate(
         window: Part of it, as ``analyzers.analyze`` takes it.
         facts: What is known about the recording, if the caller has that already.
         counters: Counters of its kernels, as ``analyzers.analyze`` takes them.
+        device_peaks: What the user says about the GPUs; ``analyzers.work.roofs.parse_peaks``.
     """
     facts = facts or build_facts(trace)
     joined = join(facts, counters) if counters is not None else None
@@ -55,6 +66,7 @@ def investigate(
         ledger = build_ledger(facts, choose_window(facts, window, candidates), joined)
         iterations, iterations_note = pending.result()
     outcomes = run_rules(facts, ledger)
+    work, work_failures = _work(facts, ledger, iterations, device_peaks)
     findings = with_predicted_gains(facts, ledger.window, rank(outcomes, ledger))
     quality = check_quality(facts, ledger, iterations)
     top = top_kernels(facts, ledger.window)
@@ -70,11 +82,12 @@ def investigate(
                 findings=findings,
                 iterations=iterations,
                 top_kernels=top,
+                busy_time=work.sentence,
             )
         ),
         findings=findings,
         skipped=tuple(o for o in outcomes if isinstance(o, Skipped)),
-        failed=tuple(o for o in outcomes if isinstance(o, Failed)),
+        failed=(*(o for o in outcomes if isinstance(o, Failed)), *work_failures),
         quality=quality,
         counts=trace.counts,
         operations=operations(facts, ledger.window),
@@ -88,5 +101,23 @@ def investigate(
         counters=ledger.examined.to_dict(facts) if ledger.examined is not None else {},
         top_kernels=top,
         tool_rules=tool_rules(ledger.inside),
+        work=work.work,
+        classes=work.classes,
+        mfu=work.mfu,
     )
     return Analysis(report, facts, ledger)
+
+
+def _work(
+    facts: Facts,
+    ledger: Ledger,
+    iterations: Sequence[Iteration],
+    device_peaks: Mapping[str, float] | None,
+) -> tuple[WorkAnswer, tuple[Failed, ...]]:
+    """Return the account of the busy time; a defect in it must not hide what else is known."""
+    try:
+        return answer_of_work(facts, ledger, iterations, device_peaks), ()
+    except Exception as error:
+        LOG.exception("the account of the busy time failed")
+        text = f"{type(error).__name__} in the account of the busy time; the rest is not affected"
+        return WorkAnswer(), (Failed(text, id="work.account"),)

@@ -145,6 +145,9 @@ class Report:
         tool_rules: What the profiler's own rules said about kernels, those of most time first.
         counters: What was joined to the timeline, as ``analyzers.counters.joining`` says it; empty
             without counters.
+        work: What kernels did, one row for each operator with its inputs; see ``docs/work.md``.
+        classes: The kernel time by class of work, at the roof, below it, and not modelled.
+        mfu: Utilisation of each device's peak by the model; None when it is not known.
     """
 
     source: dict[str, Any]
@@ -163,6 +166,9 @@ class Report:
     counters: dict[str, Any] = dataclasses.field(default_factory=dict)
     top_kernels: tuple[KernelShare, ...] = ()
     tool_rules: tuple[ToolRule, ...] = ()
+    work: tuple[dict[str, Any], ...] = ()
+    classes: tuple[dict[str, Any], ...] = ()
+    mfu: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of ``whyslow diagnose --json``."""

@@ -111,6 +111,7 @@ class VerdictBasis:
         findings: Largest loss first.
         iterations: Repetitions that were found.
         top_kernels: The kernels with most time in the window.
+        busy_time: What they did and how close to the limits, as a sentence; empty when unknown.
     """
 
     facts: Facts
@@ -119,6 +120,7 @@ class VerdictBasis:
     findings: tuple[Finding, ...]
     iterations: tuple[Iteration, ...] = ()
     top_kernels: tuple[KernelShare, ...] = ()
+    busy_time: str = ""
 
 
 def give_verdict(basis: VerdictBasis) -> Verdict:
@@ -177,8 +179,8 @@ def _answer(basis: VerdictBasis) -> Judgement:
         return _of_kernels(ledger, worst, unexplained)
     if (starved := _starved_device(ledger)) is not None:
         return _of_device(basis, starved, kernels)
-    sentence = f"{_small_losses(cause, ns, ledger, not kernels)} {kernels}".strip()
-    return Judgement("healthy", share, sentence)
+    parts = (_small_losses(cause, ns, ledger, not kernels), basis.busy_time, kernels)
+    return Judgement("healthy", share, " ".join(part for part in parts if part))
 
 
 def _of_kernels(ledger: Ledger, worst: Finding, unexplained: int) -> Judgement:

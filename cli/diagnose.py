@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from cli.recordings import open_with_progress, stored_analysis
+from library.analyses import DEVICE_PEAK_VARIABLE
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -19,10 +21,17 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="REPORT.ncu-rep",
         help="Nsight Compute counters of the same program, joined to the kernels of PATH",
     )
+    command.add_argument(
+        "--device-peak",
+        metavar="bf16=989e12,hbm=3.35e12",
+        help="operations and bytes a second of the GPU, where whyslow does not know it",
+    )
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Print the diagnosis."""
+    if chosen.device_peak:
+        os.environ[DEVICE_PEAK_VARIABLE] = chosen.device_peak  # jobs inherit it
     counters = open_with_progress(chosen.counters).trace.id if chosen.counters else ""
     stored = stored_analysis(chosen.path, chosen.window, counters)
     if chosen.json:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -267,8 +268,14 @@ def analyzer_version() -> str:
     return fingerprint("analyzers", "collectors.schema", "collectors.trace", "library.analyses")
 
 
+DEVICE_PEAK_VARIABLE = "WHYSLOW_DEVICE_PEAK"
+"""What the user says about GPUs, as ``analyzers.work.roofs.parse_peaks`` reads it."""
+
+
 def _folder(trace_folder: Path, window: str, counters: str = "") -> Path:
     question = f"{analyzer_version()}\0{window}" + (f"\0{counters}" if counters else "")
+    if peaks := os.environ.get(DEVICE_PEAK_VARIABLE):
+        question += f"\0\0{peaks}"
     key = hashlib.sha256(question.encode("utf-8", "replace")).hexdigest()
     return trace_folder / "analysis" / key[:24]
 

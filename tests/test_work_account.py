@@ -25,6 +25,7 @@ PRODUCT = {"Input Dims": [[4096, 4096], [4096, 4096]], "Input type": ["c10::Half
 SUM = {"Input Dims": [[4096, 4096], [4096, 4096], []], "Input type": ["float", "float", "Scalar"]}
 PRODUCT_NS = 2 * 4096**3 / 989.4e12 * 1e9  # 138.9 µs
 SUM_NS = 3 * 4 * 4096**2 / 3.35e12 * 1e9  # 60.1 µs
+FULL_GRID = {"grid": [8_448, 1, 1], "block": [256, 1, 1], "shared memory": 0}
 GEMM, ADD = "ampere_h16816gemm_128x128", "void at::native::vectorized_elementwise_kernel<4, Add>"
 
 
@@ -35,7 +36,7 @@ def op(name, start, duration, inputs=(), tid=701):
 def launched(number, host, device, duration, name, tid=701, stream=7):
     return [
         call(host, number, dur=1, tid=tid),
-        kernel(device, number, dur=duration, name=name, stream=stream, tid=stream),
+        kernel(device, number, dur=duration, name=name, stream=stream, tid=stream, **FULL_GRID),
     ]
 
 

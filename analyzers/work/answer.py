@@ -1,0 +1,196 @@
+"""The account of the busy time as the report has it: rows for JSON, and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analyzers.facts.facts import Facts
+from analyzers.facts.spans import Iteration
+from analyzers.ledger.device import DeviceLedger
+from analyzers.ledger.ledger import Ledger
+from analyzers.words import share_text
+from analyzers.work.account import (
+    NONE,
+    WorkAccount,
+    account_of_work,
+    utilisation,
+    work_of_launches,
+)
+from analyzers.work.classes import TITLES, WorkClass
+from analyzers.work.inputs import input_list
+
+MAX_ROWS = 500  # of a report; what is left is summed up by class, so that rows still sum
+OTHERS = "(others)"
+NAMED_CLASSES = 3  # in the sentence
+NOTABLE_SHARE = 0.05  # of the time in use; classes with less are not named
+_NS = ("busy_ns", "roof_ns", "below_roof_ns", "not_modelled_ns")
+
+
+@dataclass(frozen=True, eq=False)
+class WorkAnswer:
+    """What the report says of the busy time.
+
+    Attributes:
+        work: ``work`` of the JSON: one row for each operator and inputs.
+        classes: ``classes``: one for each class.
+        mfu: ``mfu``: utilisation of each device by the model.
+        sentence: How the busy time is spent, and how close to the limits; empty without kernels.
+    """
+
+    work: tuple[dict[str, Any], ...] = ()
+    classes: tuple[dict[str, Any], ...] = ()
+    mfu: dict[str, Any] | None = None
+    sentence: str = ""
+
+
+def answer_of_work(
+    facts: Facts,
+    ledger: Ledger,
+    iterations: Sequence[Iteration] = (),
+    user_peaks: Mapping[str, float] | None = None,
+) -> WorkAnswer:
+    """Return what the report says; nothing for a recording without a timeline.
+
+    Args:
+        facts: The recording.
+        ledger: Its account.
+        iterations: Repetitions of the main loop.
+        user_peaks: Peaks that the user says, by type.
+    """
+    if facts.counters_only or not ledger.kernel_ns:
+        return WorkAnswer()
+    work = work_of_launches(facts, ledger.window, user_peaks)
+    account = account_of_work(facts, work)
+    by_key = {device.key: device for device in ledger.devices}
+    mfu = utilisation(facts, work, ledger.window, iterations)
+    for answer in mfu.get("devices", ()):
+        answer |= _device_fields(by_key, answer["device"])
+    return WorkAnswer(
+        work=tuple(_work_rows(account, by_key)),
+        classes=tuple(_class_rows(account, by_key)),
+        mfu=mfu or None,
+        sentence=busy_sentence(account, ledger.in_use_ns),
+    )
+
+
+def _device_fields(by_key: Mapping[int, DeviceLedger], key: int) -> dict[str, int]:
+    """Return which device a row is of: its number in the recording, and its key in the report."""
+    return {"device": by_key[key].device, "device_key": key}
+
+
+def _number(value: float) -> int | float | None:
+    """Return a number for JSON: whole where it is, None where it is unknown."""
+    if not np.isfinite(value):
+        return None
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def _class_rows(account: WorkAccount, by_key: Mapping[int, DeviceLedger]) -> list[dict[str, Any]]:
+    return [
+        {
+            **_device_fields(by_key, int(row["device"])),
+            "class": row["class"],
+            "title": TITLES[WorkClass(row["class"])],
+            **{name: int(row[name]) for name in ("launches", *_NS, "compute_ns")},
+            "flop": _number(row["flop"]),
+            "bytes": _number(row["bytes"]),
+        }
+        for row in account.classes.to_dict("records")
+    ]
+
+
+def _work_rows(account: WorkAccount, by_key: Mapping[int, DeviceLedger]) -> list[dict[str, Any]]:
+    table = account.rows
+    first = table.iloc[:MAX_ROWS].to_dict("records")
+    rows = [_work_row({str(k): v for k, v in row.items()}, by_key) for row in first]
+    left = table.iloc[MAX_ROWS:]
+    for (key, name), part in left.groupby(["device", "class"], sort=False) if len(left) else ():
+        sums = {column: int(part[column].sum()) for column in ("calls", "launches", *_NS)}
+        rows.append(
+            {
+                **_device_fields(by_key, int(str(key))),
+                "class": name,
+                "operator": OTHERS,
+                **dict.fromkeys(("shapes", "types", "kernel", "type"), ""),
+                **sums,
+                **dict.fromkeys(("flop", "bytes")),
+                "bound": NONE,
+                "is_above_roof": False,
+            }
+        )
+    return rows
+
+
+def _work_row(row: Mapping[str, Any], by_key: Mapping[int, DeviceLedger]) -> dict[str, Any]:
+    return {
+        **_device_fields(by_key, int(row["device"])),
+        "class": row["class"],
+        "operator": row["operator"],
+        "shapes": input_list(row["shapes"]),
+        "types": input_list(row["types"]),
+        "kernel": row["kernel"],
+        "type": row["type"],
+        **{name: int(row[name]) for name in ("calls", "launches", *_NS)},
+        "flop": _number(row["flop_each"]),
+        "bytes": _number(row["bytes_each"]),
+        "bound": row["bound"],
+        "is_above_roof": bool(row["is_above_roof"]),
+    }
+
+
+# --- in words ---------------------------------------------------------------------------------
+
+
+def busy_sentence(account: WorkAccount, in_use_ns: int) -> str:
+    """Say what most of the time is spent on, and how close to the hardware's limit.
+
+    Args:
+        account: The account of the busy time.
+        in_use_ns: The time that shares are parts of.
+    """
+    table = account.classes.groupby("class")[[*_NS, "compute_ns"]].sum()
+    table = table.sort_values("busy_ns", ascending=False)
+    named = table[table["busy_ns"] >= NOTABLE_SHARE * in_use_ns].iloc[:NAMED_CLASSES]
+    if not len(named):
+        return ""
+    if table.index[0] == WorkClass.OTHER:
+        return ""  # a program of its own: its kernels' names say more than classes
+    named = named[named.index != WorkClass.OTHER]
+    parts = [_class_text(str(name), row, in_use_ns) for name, row in named.iterrows()]
+    text = ", ".join(parts).replace(" %", " % of the time", 1)
+    unknown = table["not_modelled_ns"].sum()
+    if 2 * unknown <= table["busy_ns"].sum():
+        return f"{text} (estimated from the shapes of operators)."
+    why = _why(account)
+    return f"{text}; how far from the hardware's limit is not known: {why}." if why else f"{text}."
+
+
+def _class_text(name: str, row: pd.Series, in_use_ns: int) -> str:
+    share = f"{share_text(int(row['busy_ns']), in_use_ns)} in {TITLES[WorkClass(name)]}"
+    modelled = int(row["roof_ns"] + row["below_roof_ns"])
+    if 2 * modelled < row["busy_ns"]:
+        return share
+    limit = "the peak" if 2 * row["compute_ns"] > row["roof_ns"] else "the memory bandwidth"
+    return f"{share} at {share_text(int(row['roof_ns']), modelled)} of {limit}"
+
+
+def _why(account: WorkAccount) -> str:
+    """Say why most of the work has no roof, and what would give it one; empty without operators."""
+    rows = account.rows
+    busy_ns = rows["busy_ns"].to_numpy()
+    has_operator = (rows["operator"] != "").to_numpy()
+    has_shapes = (rows["shapes"] != "").to_numpy()
+    if not has_operator.any():
+        return ""
+    if 2 * busy_ns[has_operator].sum() < busy_ns.sum():
+        return "most kernels were launched outside of operators, as when CUDA graphs are replayed"
+    if 2 * busy_ns[has_shapes].sum() < busy_ns.sum():
+        return "the shapes of most operators were not recorded (record_shapes=True)"
+    if not any(roof.memory_bytes_per_s for roof in account.roofs):
+        return "this GPU is in no table here; give its peaks with --device-peak bf16=…,hbm=…"
+    return "there is no model of the work of most operators"
