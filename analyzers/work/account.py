@@ -8,7 +8,7 @@ a second account beneath the ledger's: it sums to the time in which kernels run,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from analyzers.work.element_types import NO_TYPE, TYPES
 from analyzers.work.inputs import plain_list
 from analyzers.work.roofs import DeviceRoof, least_seconds, roof_of
 
+MAX_ITERATIONS = 1_000  # whose utilisation is told; nobody reads more
 COMPUTE, MEMORY, NONE = "compute", "memory", "none"
 
 
@@ -264,7 +265,7 @@ def _calls_by_group(frame: pd.DataFrame, group: Array, count: int) -> Array:
 
 
 def utilisation(
-    facts: Facts, work: LaunchWork, window: Window, iterations: Iterable[Iteration]
+    facts: Facts, work: LaunchWork, window: Window, iterations: Sequence[Iteration]
 ) -> dict[str, Any]:
     """Return the share of the device's peak that the model's operations used.
 
@@ -275,7 +276,8 @@ def utilisation(
     Returns:
         ``devices``: for each device with a known peak, ``device`` (key), ``type``,
         ``peak_flop_per_s``, ``model_flop``, ``recomputed_flop``, ``share`` (of peak times window)
-        and ``iterations`` (the share of each iteration). Empty when nothing is known.
+        and ``iterations`` (the share of each of the first ``MAX_ITERATIONS``). Empty when nothing
+        is known.
     """
     frame, keys = work.launches, work.calls.keys
     classes = [CODES[one] for one in MODEL_CLASSES]
@@ -300,11 +302,7 @@ def utilisation(
         if not np.isfinite(peak):
             continue
         first = of_device & ~again
-        each = [
-            float(flop[first & (start >= i.start_ns) & (start < i.end_ns)].sum())
-            / (peak * max(i.end_ns - i.start_ns, 1) * 1e-9)
-            for i in iterations
-        ]
+        each = _of_iterations(start[first], flop[first], iterations) / peak
         model = float(flop[first].sum())
         answers.append(
             {
@@ -314,7 +312,18 @@ def utilisation(
                 "model_flop": model,
                 "recomputed_flop": float(flop[of_device & again].sum()),
                 "share": model / (peak * max(window.duration_ns, 1) * 1e-9),
-                "iterations": each,
+                "iterations": each.tolist(),
             }
         )
     return {"devices": answers} if answers else {}
+
+
+def _of_iterations(start: Array, flop: Array, iterations: Sequence[Iteration]) -> Array:
+    """Return operations a second of each iteration, by when launches begin."""
+    chosen = iterations[:MAX_ITERATIONS]
+    begins, ends = (np.array([getattr(i, n) for i in chosen]) for n in ("start_ns", "end_ns"))
+    order = np.argsort(start, kind="stable")
+    sums = np.append(0.0, np.cumsum(flop[order]))
+    last, first = (np.searchsorted(start[order], moments) for moments in (ends, begins))
+    result: Array = (sums[last] - sums[first]) / (np.maximum(ends - begins, 1) * 1e-9)
+    return result

@@ -161,14 +161,25 @@ def _operators_around(facts: Facts, launches: Array) -> _Operators:
 
 def _ancestors(rows: Array, parent: Array) -> Array:
     """Return every operator around a launch, at any distance."""
-    seen = np.zeros(len(parent), dtype=bool)
-    rows = np.unique(rows[rows >= 0])
+    return np.flatnonzero(_marked(rows, parent))
+
+
+def _marked(rows: Array, parent: Array) -> Array:
+    """Return, for every operator, whether it is one of these or around one of them."""
+    marked = np.zeros(len(parent), dtype=bool)
+    rows = rows[rows >= 0]
     while len(rows):
-        seen[rows] = True
-        rows = np.unique(parent[rows])
+        marked[rows] = True
+        rows = parent[rows]
         rows = rows[rows >= 0]
-        rows = rows[~seen[rows]]
-    return np.flatnonzero(seen)
+        rows = np.flatnonzero(_flags(rows, len(parent)) & ~marked)
+    return marked
+
+
+def _flags(rows: Array, count: int) -> Array:
+    flags = np.zeros(count, dtype=bool)
+    flags[rows] = True
+    return flags
 
 
 def _nearest(rows: Array, parent: Array, chosen: Array) -> Array:
@@ -213,14 +224,8 @@ def _is_counted_inside(calls: Array, parent: Array, key_of: Array, keys: pd.Data
 
 def _around_others(calls: Array, parent: Array) -> Array:
     """Return, for every operator, whether one of these calls lies inside it."""
-    is_around = np.zeros(len(parent), dtype=bool)
-    rows = np.unique(calls[calls >= 0])
-    while len(rows):
-        rows = np.unique(parent[rows])
-        rows = rows[rows >= 0]
-        rows = rows[~is_around[rows]]
-        is_around[rows] = True
-    return is_around
+    rows = parent[np.flatnonzero(_flags(calls[calls >= 0], len(parent)))]
+    return _marked(rows, parent)
 
 
 # --- what the calls did ------------------------------------------------------------------------
