@@ -80,6 +80,7 @@ def test_exposed_communication_counts_a_collective_of_two_ranks_once(tmp_path):
     assert "besides waiting for late ranks" in finding.title
     assert "in which 2 collectives ran" in finding.title
     assert finding.does_not_apply_when == "nothing is left to compute until the result is there."
+    assert finding.advice == communication_exposed.ADVICE
 
 
 def test_one_recorded_rank_says_nothing_about_others(tmp_path):
@@ -89,6 +90,7 @@ def test_one_recorded_rank_says_nothing_about_others(tmp_path):
     assert isinstance(communication_stragglers.check(facts, ledger), Clear)
     exposed = communication_exposed.check(facts, ledger)
     assert exposed.does_not_apply_when.endswith("look at that rank's recording.")
+    assert "record the other ranks, too" in exposed.advice
 
 
 def test_waiting_that_a_kernel_hides_costs_nothing(tmp_path):

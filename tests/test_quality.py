@@ -393,3 +393,15 @@ def test_a_recording_with_events_may_not_have_lost_waits(tmp_path):
     message = queued(tmp_path, pauses, ("cudaEventRecord", 900)).verdict.sentence
     assert "no calls about events" not in message
     assert "Does another process use this GPU? Check nvidia-smi." in message
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"), [(1, "1 of 4 kernels has no"), (2, "2 of 4 kernels have no")]
+)
+def test_one_kernel_without_a_call_is_written_of_in_the_singular(tmp_path, lost, words):
+    tables = launched()
+    calls = {
+        name: column[lost:] for name, column in tables["api_calls"].items() if name != "duration_us"
+    }
+    note = notes(tmp_path, **{**tables, "api_calls": {**calls, "duration_us": 3}})["orphan_kernels"]
+    assert words in note.message

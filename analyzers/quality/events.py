@@ -47,9 +47,10 @@ def orphans(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityN
     return quality_note(
         "warning",
         "orphan_kernels",
-        f"{count:,} of {total:,} kernels have no launch call in the recording: they were submitted "
-        "before it began, or their calls were dropped. They count as busy time; the idle time "
-        "before them stays unexplained. Start recording earlier.",
+        f"{count:,} of {total:,} kernels {'has' if count == 1 else 'have'} no launch call in the "
+        f"recording: {'it was' if count == 1 else 'they were'} submitted before that began, or "
+        f"the {'call was' if count == 1 else 'calls were'} dropped. Such time counts as busy; the "
+        "idle time before it stays unexplained. Start recording earlier.",
     )
 
 
@@ -319,8 +320,9 @@ def clock_skew(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Quali
     return quality_note(
         "warning",
         "clock_skew",
-        f"{count:,} of {total:,} GPU operations begin before the call that submitted them: the "
-        "clocks of host and device disagree, so short gaps may be booked to the wrong cause.",
+        f"{count:,} of {total:,} GPU operations {'begins' if count == 1 else 'begin'} before "
+        "the launch call does: the clocks of host and device disagree, so short gaps may be "
+        "booked to the wrong cause.",
     )
 
 

@@ -35,6 +35,11 @@ from analyzers.words import count_text, share_text, time_text
 
 CAUSE = Cause.COMMUNICATION
 NEEDS = ("kernels",)
+ADVICE = "Start collectives earlier, on a stream of their own, so that they overlap compute."
+ADVICE_FOR_ONE_RANK = (
+    "Before that, record the other ranks, too: in one file, moving data is told from waiting for "
+    "a late rank."
+)
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
@@ -59,7 +64,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         row=Row.COMMUNICATION,
         lost_ns=lost_ns,
         confidence=Confidence.MEASURED,
-        advice="Start collectives earlier, on a stream of their own, so that they overlap compute.",
+        advice=ADVICE if _all_ranks_recorded(facts) else f"{ADVICE} {ADVICE_FOR_ONE_RANK}",
         does_not_apply_when=(
             "nothing is left to compute until the result is there."
             if _all_ranks_recorded(facts)
