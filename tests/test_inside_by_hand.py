@@ -160,7 +160,9 @@ class OneLaunch:
         _, high = self.weighed(self.wasted, self.memory, self.compute)
         (low,) = self.capped((low,), self.compute, dram * most)
         (high,) = self.capped((high,), self.compute, dram * least)
-        return low, high
+        fixed = 3_000 / NS  # of any launch; what else is left reaches 85 % of the peak
+        reached = 1 - (fixed + (1 - fixed) * (1 - low) / 0.85)
+        return low if math.isnan(low) else max(reached, 0.0), high
 
     def bank_conflicts(self):
         loss = self.conflicts() if self.conflicts() >= 0.10 else 0.0

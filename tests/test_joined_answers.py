@@ -89,7 +89,9 @@ def test_memory_is_named_where_it_holds_kernels_up(sample):
     rows = report.devices[0].rows
     bandwidth, kernel_ns = rows[Row.BANDWIDTH], sum(rows[row] for row in KERNEL_ROWS)
     # Sectors in vain, and half of what device memory needs beyond compute without them.
-    share = 0.75 * (0.55 + 1) / 2 + (0.91 / 4 - 0.12) / 2
+    fixed = 3 / 350  # 3 µs of any launch; what else is left reaches 85 % of the peak
+    low = 1 - fixed - (1 - fixed) * (1 - 0.75 * 0.55) / 0.85
+    share = (low + 0.75) / 2 + (0.91 / 4 - 0.12) / 2
     assert bandwidth == pytest.approx(share * kernel_ns, rel=1e-6)
     assert sum(f.lost_ns for f in report.findings if f.row is Row.BANDWIDTH) == bandwidth
 

@@ -29,10 +29,11 @@ import numpy as np
 import pandas as pd
 
 from analyzers.counters.by_kernel import ByKernel
+from analyzers.counters.duration import launch_duration_ns
 from analyzers.counters.inside import Inside
 from analyzers.facts.counters import Counters
 from analyzers.intervals import Array
-from analyzers.metric_names import DURATION, L2_CLOCK, SM_COUNT
+from analyzers.metric_names import L2_CLOCK, SM_COUNT
 
 MEASURED = "measured"
 """A roof whose peak and clock are in the recording."""
@@ -249,10 +250,7 @@ def _all_that_was_counted(flop: Mapping[str, Array]) -> Array:
 
 def _seconds(counters: Counters) -> Array:
     """Return how long each profiled launch itself took; not-a-number where that is unknown."""
-    duration = counters.metric(*DURATION)
-    if "duration_ns" in counters.profiled:  # some recordings tell it by cycles and clock alone
-        recorded_ns = counters.profiled["duration_ns"].to_numpy().astype(float)
-        duration = np.where(np.isnan(duration), recorded_ns, duration)
+    duration = launch_duration_ns(counters)
     return np.where(duration > 0, duration * NANO, np.nan)
 
 

@@ -19,6 +19,8 @@ When it does not apply:
 
 The loss is (1 - ideal / actual sectors) × the launch's time × how much it is bound by memory, and
 never more than what compute and device memory leave free: what L2 serves twice was fetched once.
+The least loss allows for 3 µs that any launch takes, and for what is left to reach 85 % of the
+memory's peak, as kernels that only move data do.
 
 Shown by:
     tests/counter_scenarios.py, ``uncoalesced``
@@ -58,7 +60,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         f"move {wasted:.0f} % of their global-memory sectors needlessly, because neighbouring "
         "threads do not access neighbouring addresses",
         formula="time * (1 - ideal / actual sectors) * weight of memory, from L2's share to "
-        "m / max(c, m), at most 1 - max(c, share of device memory that is needed)",
+        "m / max(c, m), at most 1 - max(c, share of device memory that is needed), at least with "
+        "3 µs for any launch and 85 % of the peak for what is left",
         advice="Let neighbouring threads access neighbouring addresses, or go through shared "
         "memory.",
         does_not_apply_when="the accesses are look-ups in a table that stays in the caches.",
