@@ -27,6 +27,7 @@ from benchmarks.program_changes import (
     in_graphs,
     overlapped,
     pinned,
+    resident,
     without_allocation,
     without_pauses,
     without_waits,
@@ -146,6 +147,7 @@ EXPERIMENTS = (
         (families.bandwidth_pageable, families.bandwidth_pinned, copies_both_ways),
         overlapped,
     ),
+    Experiment("copies.resident", (families.bandwidth_round_trips,), resident),
     Experiment(
         "host",
         (

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.simulated.cases import SIDE
 from benchmarks.simulated.program import (
     TO_DEVICE,
+    TO_HOST,
     Copy,
     Graph,
     Kernel,
@@ -97,6 +98,15 @@ def overlapped(operations: Sequence[Operation]) -> list[Operation]:
         else:
             result.append(operation)
     return result
+
+
+def resident(operations: Sequence[Operation]) -> list[Operation]:
+    """Keep data on the device: only the first copy there and the last one back are made."""
+    copies = [o for o in operations if isinstance(o, Copy)]
+    there = [o for o in copies if o.direction == TO_DEVICE]
+    back = [o for o in copies if o.direction == TO_HOST]
+    kept = {id(o) for o in (*there[:1], *back[-1:])}
+    return [o for o in operations if not isinstance(o, Copy) or id(o) in kept]
 
 
 def without_pauses(operations: Sequence[Operation]) -> list[Operation]:

@@ -160,6 +160,25 @@ def confounder_endless_kernel(make: Maker) -> Case:
     return Case(healthy_deep_queue(make).program, HEALTHY, tweaks=(_never_end_one,), impossible=1)
 
 
+def confounder_shared_gpu(make: Maker) -> Case:
+    """Two processes take turns on one GPU: while one waits, the other computes."""
+    count, ns = 10, make.between(200_000, 500_000)
+
+    def process(number: int, first_ns: int) -> Thread:
+        step = [*make.launches(count, ns), Wait(), Work(round(0.25 * count * ns))]
+        lead = [Work(first_ns)] if first_ns else []
+        return Thread([*lead, *loop([step] * 20)], process=number, number=number)
+
+    return Case(Program([process(1, 0), process(2, round(0.6 * count * ns))]), HEALTHY)
+
+
+def confounder_small_blocks(make: Maker) -> Case:
+    """Blocks of one thread keep the GPU busy with one of 32 lanes."""
+    ns = make.between(80_000, 300_000)
+    steps = [make.launches(20, ns) for _ in range(40)]
+    return Case(one_thread(loop(steps)), "divergence", tweaks=(_one_thread_a_block,))
+
+
 def confounder_starved_gpu(make: Maker) -> Case:
     """Three GPUs are fed, and the fourth waits for its input; on average little is lost."""
     ns, pause = make.between(100_000, 300_000), make.between(0.25, 0.35)
@@ -267,6 +286,11 @@ def _share_the_gpu(recorder: Recorder) -> None:
         if row["start"] > (late // turn + 1) * 2 * turn:
             late += turn
         row["start"], row["end"] = row["start"] + late, row["end"] + late
+
+
+def _one_thread_a_block(recorder: Recorder) -> None:
+    for row in recorder.rows(PREFIX + "KERNEL"):
+        row["gridX"], row["blockX"] = row["gridX"] * row["blockX"], 1
 
 
 def _drop_last_kernels(recorder: Recorder) -> None:

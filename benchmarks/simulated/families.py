@@ -118,6 +118,24 @@ def bandwidth_pinned(make: Maker) -> Case:
     return Case(one_thread(loop(steps)), "bandwidth", never=(PAGEABLE_COPIES,))
 
 
+def bandwidth_round_trips(make: Maker) -> Case:
+    """The same bytes go down before the kernels of each step and up behind them."""
+    size, ns = round(make.between(20, 200) * MB), make.between(100_000, 300_000)
+    steps: list[list[Operation]] = [
+        [make.dispatch(), Copy(size), *make.launches(2, ns), Copy(size, TO_HOST), Wait()]
+        for _ in range(40)
+    ]
+    return Case(one_thread(loop(steps)), "bandwidth", never=(PAGEABLE_COPIES,))
+
+
+def launch_dispatch_latency(make: Maker) -> Case:
+    """The host is ahead, and the device still needs 15 to 25 µs to begin the next kernel."""
+    ns = make.between(20_000, 60_000)
+    steps = [make.launches(20, ns, 3_000) for _ in range(60)]
+    threads = one_thread(loop(steps)).threads
+    return Case(Program(threads, dispatch_ns=round(make.between(15_000, 25_000))), "launch")
+
+
 def host_input(make: Maker) -> Case:
     """The next batch is not ready: the loop waits for its loader."""
     ns, wait = make.between(50_000, 200_000), make.between(500_000, 8_000_000)
@@ -260,3 +278,25 @@ def healthy_two_streams(make: Maker) -> Case:
     ns = make.between(80_000, 300_000)
     step = [o for stream in (MAIN, SIDE) for o in make.launches(3, ns, stream=stream)]
     return Case(one_thread(loop([step] * 60)), HEALTHY)
+
+
+def healthy_streamed_chunks(make: Maker) -> Case:
+    """As many bytes go up as come down, of other data each time, and long kernels hide both."""
+    size, ns = round(make.between(4, 20) * MB), make.between(400_000, 800_000)
+    steps: list[list[Operation]] = [
+        [
+            make.dispatch(),
+            Copy(size, stream=SIDE),
+            *make.launches(3, ns),
+            Copy(size, TO_HOST, stream=Stream(21)),
+        ]
+        for _ in range(60)
+    ]
+    return Case(one_thread(loop(steps)), HEALTHY, never=("bandwidth.round_trips",))
+
+
+def healthy_dispatch_latency(make: Maker) -> Case:
+    """Each launch takes 15 to 25 µs to begin, before kernels so long that it does not matter."""
+    steps = [make.launches(20, make.between(600_000, 900_000), 3_000) for _ in range(30)]
+    threads = one_thread(loop(steps)).threads
+    return Case(Program(threads, dispatch_ns=round(make.between(15_000, 25_000))), HEALTHY)

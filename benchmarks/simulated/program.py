@@ -181,7 +181,14 @@ class Thread:
 
 @dataclass(frozen=True)
 class Program:
-    """Threads that run at the same time."""
+    """Threads that run at the same time.
+
+    Attributes:
+        threads: What each of them does.
+        devices: How many GPUs there are.
+        dispatch_ns: What the device needs between two operations of a stream beyond the usual.
+    """
 
     threads: Sequence[Thread]
     devices: int = 1
+    dispatch_ns: int = 0

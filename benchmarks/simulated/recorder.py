@@ -32,6 +32,7 @@ class Recorder:
         self.recording = Recording(
             generation=generation, gpus=[SYNTHETIC_H100] * devices, program="simulated"
         )
+        self._devices = devices
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._waits: list[tuple[str, Span, dict[str, Any]]] = []
         self._pids = {1: self.recording.pid}
@@ -154,6 +155,9 @@ class Recorder:
         if thread.process not in self._pids:
             pid = 4_242 + thread.process
             self._pids[thread.process] = self.recording.process(pid, "simulated")
+            for number in range(self._devices):
+                ids = {"gpuId": number, "cudaId": number, "pid": pid, "uuid": ""}
+                self.recording.add("TARGET_INFO_CUDA_DEVICE", **ids)
         return self._pids[thread.process]
 
     def _thread(self, thread: Thread) -> int:

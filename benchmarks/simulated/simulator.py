@@ -70,8 +70,11 @@ class _Part(NamedTuple):
 class _Machine:
     """The state of every device while a program runs."""
 
-    def __init__(self, rules: Rules, recorder: Recorder | TorchRecorder | None) -> None:
+    def __init__(
+        self, rules: Rules, recorder: Recorder | TorchRecorder | None, dispatch_ns: int
+    ) -> None:
         self.rules = rules
+        self.dispatch_ns = dispatch_ns
         self.recorder = recorder
         self.first_ns, self.last_ns = 1 << 62, 0
         self._streams: dict[tuple[int, Stream], _Lane] = {}
@@ -268,7 +271,7 @@ class _Runner:
         return LAUNCH_LATENCY_NS if self.rules.launch else 0
 
     def _gap(self) -> int:
-        return DEVICE_GAP_NS if self.rules.launch else 0
+        return DEVICE_GAP_NS + self.machine.dispatch_ns if self.rules.launch else 0
 
     # --- waits ----------------------------------------------------------------------------
 
@@ -342,7 +345,7 @@ def collectives_ns(program: Program) -> int:
 
 
 def _run(program: Program, rules: Rules, recorder: Recorder | TorchRecorder | None) -> _Machine:
-    machine = _Machine(rules, recorder)
+    machine = _Machine(rules, recorder, program.dispatch_ns)
     runners = [_Runner(machine, thread) for thread in program.threads]
     ready = [(runner.now_ns, place) for place, runner in enumerate(runners)]
     while ready:  # the thread that is furthest behind goes on
