@@ -193,6 +193,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("correlation_id", _I64, "links to what the call put on a device"),
         Column("name_id", _I64, "function, version suffix stripped"),
         Column("status", _I32, "value returned; 0 is success"),
+        Column("caller_id", _I64, "function of the program that made it, else -1"),
     ),
     "syncs": (*_ON_DEVICE, Column("sync_type", _I32, "raw number; its meaning varies by version")),
     "ranges": (

@@ -17,6 +17,7 @@ from analyzers.facts.loops import STEP, plain_name, whole_steps
 from analyzers.facts.operators import operator_text
 from analyzers.facts.python_frames import frame_text
 from analyzers.facts.surroundings import NamedSpans, frames_of, operators_of, ranges_of
+from analyzers.facts.trace_table import trace_columns
 from analyzers.finding import Evidence
 from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
@@ -125,6 +126,7 @@ def of_launches(facts: Facts, ledger: Ledger, segments: pd.DataFrame) -> Culprit
     kernels = np.isin(facts.launches["kind"].to_numpy()[launch], (KERNEL, COMMUNICATION))
     names = np.where(kernels, facts.launches["name_id"].to_numpy()[launch], UNKNOWN)
     called = {"thread": facts.thread_index[launch], "moment_ns": facts.api_start_ns[launch]}
+    called["call"] = facts.launches["api_row"].to_numpy()[launch]
     return at_moments(facts, ledger, pd.DataFrame({**called, "ns": ns, "kernel": names}))
 
 
@@ -132,6 +134,7 @@ def of_waits(facts: Facts, ledger: Ledger, segments: pd.DataFrame) -> Culprits:
     """Return what idle time came with, by the calls that it is booked to; with ``wait``."""
     calls = segments["wait"].to_numpy()
     called = {
+        "call": calls,
         "thread": facts.api["thread_index"].to_numpy()[calls],
         "moment_ns": facts.api["start_ns"].to_numpy()[calls],
     }
@@ -165,10 +168,13 @@ def at_moments(facts: Facts, ledger: Ledger, losses: pd.DataFrame) -> Culprits:
         facts: The recording.
         ledger: Its account.
         losses: Columns ``thread`` (place in ``Facts.thread_keys``, -1 for unknown), ``moment_ns``,
-            ``ns``, and ``kernel`` (id of the name of what was to run, -1 for none) if known.
+            ``ns``; and, if known, ``kernel`` (id of the name of what was to run, -1 for none) and
+            ``call`` (row of ``Facts.api``, -1 for none).
     """
     lost_ns = int(losses["ns"].sum())
-    lines = (_sums(frames, losses, frame_text) for frames in line_candidates(facts, ledger))
+    lines = [_sums(frames, losses, frame_text) for frames in line_candidates(facts, ledger)]
+    if "call" in losses:
+        lines.append(_callers(facts, losses))
     return Culprits(
         lost_ns=lost_ns,
         kernels=_kernels(facts, losses) if "kernel" in losses else [],
@@ -237,6 +243,16 @@ def _kernels(facts: Facts, losses: pd.DataFrame) -> Named:
     short = np.array([_short(str(t)) for t in facts.trace.names(ids)], dtype=object)
     sums = losses["ns"].groupby(short[codes]).sum().sort_values(ascending=False, kind="stable")
     return [(str(name), int(n)) for name, n in sums.items() if n > 0]
+
+
+def _callers(facts: Facts, losses: pd.DataFrame) -> Named:
+    """Return the time by the functions on the backtraces of calls."""
+    losses = losses[(losses["call"] >= 0).to_numpy()]
+    caller = trace_columns(facts.trace, "api_calls", ["caller_id"])["caller_id"]
+    ids = caller[losses["call"].to_numpy()]
+    sums = losses["ns"][ids >= 0].groupby(ids[ids >= 0]).sum().sort_values(ascending=False)
+    names = facts.trace.names(sums.index.to_numpy(np.int64))
+    return [(_short(str(name)), int(ns)) for name, ns in zip(names, sums, strict=True)]
 
 
 def _short(kernel: str) -> str:

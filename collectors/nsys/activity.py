@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from collectors.nsys import tables
+from collectors.nsys.callers import CallersOfCalls
 from collectors.nsys.ingest import NsysIngest
 from collectors.nsys.places import process_of
 from collectors.nsys.rows import NsysRows
@@ -24,7 +25,7 @@ _VERSION_SUFFIX = re.compile(r"(?:_v\d+)?(?:_(?:ptsz|ptds))?(?:_v\d+)?$")
 def read_api_calls(ingest: NsysIngest) -> None:
     """Read calls of the CUDA runtime and driver."""
     columns = ("start", "end", "globalTid", "correlationId", "nameId", "eventClass", "returnValue")
-    twins = _Twins(ingest.file)
+    twins, callers = _Twins(ingest.file), CallersOfCalls(ingest)
     for rows in ingest.stream(tables.RUNTIME, columns):
         rows.drop(
             twins.among(rows),
@@ -41,6 +42,7 @@ def read_api_calls(ingest: NsysIngest) -> None:
             correlation_id=rows["correlationId"],
             name_id=ingest.names.canonical(rows["nameId"], _plain_function),
             status=rows.small("returnValue"),
+            caller_id=callers.among(rows),
             **rows.span(),
             **rows.on_thread(),
         )
