@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from analyzers.facts.facts import Facts
 from analyzers.facts.surroundings import is_pytorch
-from analyzers.finding import Clear, Confidence, Evidence, Finding, Outcome, Row
+from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.transfers import (
     TransferPattern,
@@ -34,6 +34,8 @@ from analyzers.losses.transfers import (
 )
 from analyzers.words import count_text, size_text, time_text
 
+CAUSE = Cause.BANDWIDTH
+NEEDS = ("copies",)
 ADVICE = "Pin the host memory and copy asynchronously while the previous batch is being computed."
 IN_PYTORCH = (
     "Pin the host memory (DataLoader(pin_memory=True) or .pin_memory()) and copy with "
