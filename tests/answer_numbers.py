@@ -42,7 +42,7 @@ LONGEST_WORD = 40
 # What depends on the machine, says the same twice, or is no answer.
 LEFT_OUT = {
     *("source", "sha256", "counts", "skipped", "failed", "schema", "does_not_apply_when", "how"),
-    *("iterations_note", "command", "trace_id", "advice", "assumptions", "base_place", "new_place"),
+    *("iterations_note", "command", "trace_id", "base_place", "new_place"),
 }
 SEEDS = {"nsys": 1, "torch": 2, "whatif": 3}
 PREDICTED = (
