@@ -64,8 +64,8 @@ def test_a_healthy_verdict_goes_on_with_the_busy_time(opened):
     verdict = investigate(busy_program(opened)).report.verdict
     assert verdict.cause == "healthy"
     assert (
-        "67 % of the time in matrix multiplies at 69 % of the peak, 33 % in element-wise kernels "
-        "at 60 % of the memory bandwidth (estimated from the shapes of operators)."
+        "67 % of the time is spent in matrix multiplies at 69 % of the peak, 33 % in element-wise "
+        "kernels at 60 % of the memory bandwidth (estimated from the shapes of operators)."
     ) in verdict.sentence
 
 

@@ -162,7 +162,7 @@ def busy_sentence(account: WorkAccount, in_use_ns: int) -> str:
         return ""  # a program of its own: its kernels' names say more than classes
     named = named[named.index != WorkClass.OTHER]
     parts = [_class_text(str(name), row, in_use_ns) for name, row in named.iterrows()]
-    text = ", ".join(parts).replace(" %", " % of the time", 1)
+    text = ", ".join(parts).replace(" % in", " % of the time is spent in", 1)
     unknown = table["not_modelled_ns"].sum()
     if 2 * unknown <= table["busy_ns"].sum():
         return f"{text} (estimated from the shapes of operators)."
