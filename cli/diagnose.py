@@ -14,6 +14,9 @@ from library.analyses import DEVICE_PEAK_VARIABLE
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the recording, the form of the answer and the counters to join."""
     command.add_argument("path", type=Path, metavar="PATH")
+    command.add_argument(
+        "--verbose", action="store_true", help="give every reason for what could not be told"
+    )
     command.add_argument("--json", action="store_true", help="print the answer as JSON")
     command.add_argument(
         "--counters",
@@ -40,4 +43,4 @@ def run(chosen: argparse.Namespace) -> None:
     from reports.diagnosis import diagnosis_summary
     from reports.terminal import print_document
 
-    print_document(diagnosis_summary(stored.report))
+    print_document(diagnosis_summary(stored.report, is_verbose=chosen.verbose))

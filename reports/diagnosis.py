@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from analyzers.finding import Finding
 from analyzers.report import Report
-from analyzers.words import by_reason, count_text, share_text, time_text
+from analyzers.words import count_text, share_text, time_text
 from reports.about import ReportedWindow, ReportOptions, about, tool_words, without_private
 from reports.document import (
     Block,
@@ -21,15 +21,16 @@ from reports.document import (
     TableColumn,
 )
 from reports.ledger import ledger, ledger_summary
-from reports.ncu_commands import collected_by, together
 from reports.numbers import format_value
 from reports.tool_rules import tool_rules
 from reports.top_kernels import kernels_summary
+from reports.undetermined import undetermined
 
 if TYPE_CHECKING:
     from collectors.trace import Trace
     from library.analyses import StoredAnalysis
 
+REASONS = "Why rules could not tell"
 TOOL_RULES = "Nsight Compute's own rules"
 OPERATIONS = {
     "kernels": "kernel launch",
@@ -77,15 +78,20 @@ def diagnosis_report(
     return without_private(document, options.privacy, [trace.source.name])
 
 
-def diagnosis_summary(report: Report) -> Document:
-    """Return what the report alone says, without places and tables of evidence."""
+def diagnosis_summary(report: Report, *, is_verbose: bool = False) -> Document:
+    """Return what the report alone says, without places and tables of evidence.
+
+    Args:
+        report: The answer.
+        is_verbose: Whether every reason is given for what could not be told.
+    """
     sections = [
         *_opening(report),
         Section(title="Where the time went", blocks=tuple(ledger_summary(report))),
         Section(title="Kernels with most time", blocks=tuple(kernels_summary(report))),
         _changes(report),
         Section(title=TOOL_RULES, blocks=tuple(tool_rules(report, is_brief=True))),
-        *_limits(report, is_brief=True),
+        *_limits(report, is_brief=not is_verbose),
     ]
     return Document(
         kind="diagnosis",
@@ -108,9 +114,12 @@ def _changes(report: Report, where: ReportedWindow | None = None) -> Section:
 
 
 def _limits(report: Report, *, is_brief: bool) -> list[Section]:
+    reasons = tuple(_reasons(report, is_brief=is_brief))
+    brief, full = (reasons, ()) if is_brief else ((), reasons)
     return [
         Section(title="Capture quality", blocks=tuple(_quality(report))),
-        Section(title="Could not tell", blocks=tuple(_not_examined(report, is_brief=is_brief))),
+        Section(title="Could not tell", blocks=(*_not_examined(report), *brief)),
+        Section(title=REASONS, blocks=full, is_folded=True),
     ]
 
 
@@ -249,28 +258,22 @@ def _quality(report: Report) -> Iterator[Block]:
         yield Sentence(text="Nothing about this capture limits what it can answer.")
 
 
-def _not_examined(report: Report, *, is_brief: bool) -> Iterator[Block]:
-    """Say what nobody looked at; a brief answer names one rule for each reason."""
-    if report.verdict.not_examined:
-        causes = ", ".join(c.value for c in report.verdict.not_examined)
-        yield Sentence(text=f"The recording says nothing about: {causes}.")
-    else:
-        yield Sentence(text="The recording covers every cause.")
-    missing = [(s.id, run) for s in report.skipped if (run := collected_by(s.reason))]
-    is_folded = is_brief and len(missing) > 1
-    if is_folded:
-        lines = [run for _, run in missing]
-        yield Sentence(
-            text=f"{count_text(len(missing), 'rule')} about the inside of kernels lack counters "
-            f"({', '.join(name for name, _ in missing)}); all are collected by `{together(lines)}`"
-        )
-    reasons = [(s.reason, s.id) for s in report.skipped]
-    for reason, rules in by_reason(reasons).items():
-        if is_folded and collected_by(reason):
-            continue
-        names = ", ".join(rules)
-        if is_brief and len(rules) > 1:
-            names = f"{rules[0]} and {len(rules) - 1} more"
-        yield Sentence(text=f"{names}: {reason}")
+def _not_examined(report: Report) -> Iterator[Block]:
+    """Say what nobody looked at, and how to record most of it."""
+    open_ = undetermined(report)
+    yield Sentence(text=open_.sentence)
+    if open_.command:
+        yield Sentence(text=open_.command, kind="command")
     for failed in report.failed:
         yield Sentence(text=f"A bug in whyslow, {failed.id}: {failed.error}", kind="error")
+
+
+def _reasons(report: Report, *, is_brief: bool) -> Iterator[Block]:
+    """Say of each rule why it could not tell; a brief answer says where to read that."""
+    reasons = undetermined(report).reasons
+    if is_brief and reasons:
+        text = f"{count_text(len(reasons), 'reason')} in full: whyslow diagnose --verbose"
+        yield Sentence(text=text, kind="note")
+        return
+    for reason in reasons:
+        yield Sentence(text=reason)

@@ -147,10 +147,17 @@ Block = Sentence | DocumentTable | Figure
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A heading, or none above the answer itself, and what stands below it."""
+    """A heading, or none above the answer itself, and what stands below it.
+
+    Attributes:
+        title: The heading.
+        blocks: From top to bottom.
+        is_folded: Whether a form that can hides the blocks until someone asks for them.
+    """
 
     title: str
     blocks: tuple[Block, ...]
+    is_folded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,9 +27,13 @@ def to_markdown(document: Document, level: int = 1) -> str:
     places = document.places()
     parts = [f"{'#' * level} {escape(document.title)}"]
     for section in document.sections:
-        if section.title:
+        if section.is_folded:
+            # GitHub and GitLab fold it; others show a line and what it is about.
+            parts.append(f"<details><summary>{escape(section.title)}</summary>")
+        elif section.title:
             parts.append(f"{'#' * (level + 1)} {escape(section.title)}")
         parts += _blocks(section, places)
+        parts += ["</details>"] * section.is_folded
     parts.append(_windows(places, document.base_url, level + 1))
     return "\n\n".join(part for part in parts if part) + "\n"
 

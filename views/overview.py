@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analyzers.finding import Evidence, Failed, Finding, Skipped
+from analyzers.finding import Evidence, Finding, Skipped
 from analyzers.report import QualityNote, Report
 from analyzers.words import (
     by_reason,
@@ -17,6 +17,7 @@ from analyzers.words import (
 )
 from reports.diagnosis import earlier_with_the_same_change, gain_text
 from reports.top_kernels import kernels_hold_most
+from reports.undetermined import undetermined
 from views.charts.ledger import ledger_figure, legend_entries
 from views.shared.devices import device_labels
 from views.shared.markdown import Escaped, md_escape, md_prose
@@ -50,7 +51,7 @@ def page() -> None:
         _draw_findings(session)
         _draw_kernels(session)
     _draw_quality(session)
-    _draw_undetermined(report.skipped, report.failed)
+    _draw_undetermined(report)
 
 
 def _draw_verdict(session: Session) -> None:
@@ -254,21 +255,32 @@ def _draw_row_counts(session: Session) -> None:
             draw_prose(words.strip())
 
 
-def _draw_undetermined(skipped: tuple[Skipped, ...], failed: tuple[Failed, ...]) -> None:
-    if skipped:
+def _draw_undetermined(report: Report) -> None:
+    """Show what could not be judged in a line, the command that records it, and all reasons."""
+    if report.skipped:
         st.subheader("Could not tell", anchor=False)
-        for reason, ids in by_reason((s.reason, s.id) for s in skipped).items():
-            more = len(ids) - NAMED_RULES if len(ids) > NAMED_RULES + 1 else 0
-            named = ", ".join(f"`{i}`" for i in ids[: len(ids) - more])
-            st.markdown(
-                md_prose(f"{named}{f' and {more} more' if more else ''}: {reason}"),
-                help=md_prose(", ".join(ids)) if more else None,
-            )
+        open_ = undetermined(report)
+        st.markdown(md_prose(open_.sentence))
+        if open_.command:
+            st.code(open_.command, language=None, wrap_lines=True)
+        with st.expander(count_text(len(open_.reasons), "reason")):
+            _draw_reasons(report.skipped)
+    failed = report.failed
     if failed:
         st.subheader("Rules that failed", anchor=False)
         st.caption("These are defects in whyslow; the other answers are not affected.")
         for failure in failed:
             draw_prose(f"`{failure.id}` {failure.error}")
+
+
+def _draw_reasons(skipped: tuple[Skipped, ...]) -> None:
+    for reason, ids in by_reason((s.reason, s.id) for s in skipped).items():
+        more = len(ids) - NAMED_RULES if len(ids) > NAMED_RULES + 1 else 0
+        named = ", ".join(f"`{i}`" for i in ids[: len(ids) - more])
+        st.markdown(
+            md_prose(f"{named}{f' and {more} more' if more else ''}: {reason}"),
+            help=md_prose(", ".join(ids)) if more else None,
+        )
 
 
 page()

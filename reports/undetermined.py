@@ -1,0 +1,80 @@
+"""What an analysis could not judge: one line, the one command that records most of it, and why.
+
+Reasons are long, and mostly one of them stands behind many rules. A reader needs one command to
+copy; who wants every reason finds it in a section that is folded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from analyzers.report import Report
+from analyzers.words import by_reason, count_text
+from reports.ncu_commands import collected_by, together
+
+_COMMAND = re.compile(r"`((?:ncu|nsys) .*)`", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undetermined:
+    """What was not judged.
+
+    Attributes:
+        sentence: Names it in one line.
+        command: Records what most of the rules lack; empty where no command does.
+        reasons: Each reason with its rules, the commands in it too.
+    """
+
+    sentence: str
+    command: str = ""
+    reasons: tuple[str, ...] = ()
+
+
+def undetermined(report: Report) -> Undetermined:
+    """Return what the rules and the verdict of a report leave open."""
+    reasons = by_reason((s.reason, s.id) for s in report.skipped)
+    command, count = _main_command(reasons)
+    causes = [c.value for c in report.verdict.not_examined]
+    sentence = _sentence(causes, len(report.skipped), reasons)
+    if command:
+        part = "all of them need" if count == len(report.skipped) else f"{count:,} of them need"
+        one = "what it needs" if len(report.skipped) == 1 else f"what {part}"
+        sentence = f"{sentence} This records {one}:"
+    return Undetermined(
+        sentence=sentence,
+        command=command,
+        reasons=tuple(f"{', '.join(rules)}: {reason}" for reason, rules in reasons.items()),
+    )
+
+
+def _sentence(causes: list[str], skipped: int, reasons: dict[str, list[str]]) -> str:
+    *others, last = causes or [""]
+    named = f"{', '.join(others)} and {last}" if others else last
+    judged = "The recording covers every cause"
+    if causes:
+        judged = f"The recording says nothing about {named}"
+    if not skipped:
+        return f"{judged}."
+    lack = "has" if skipped == 1 else "have"
+    joint = "but" if not causes else "and"
+    text = f"{judged}, {joint} {count_text(skipped, 'rule')} {lack} nothing to go by."
+    if len(reasons) == 1 and not _COMMAND.search(next(iter(reasons))):
+        reason = next(iter(reasons)).rstrip(".")
+        text = f"{text[:-1]}: {reason}."
+    return text
+
+
+def _main_command(reasons: dict[str, list[str]]) -> tuple[str, int]:
+    """Return the command that serves most rules, and how many; empty and 0 for none."""
+    served: dict[str, int] = {}
+    missing = {reason: line for reason in reasons if (line := collected_by(reason))}
+    if missing:
+        served[together(list(missing.values()))] = sum(len(reasons[r]) for r in missing)
+    for reason, rules in reasons.items():
+        found = None if reason in missing else _COMMAND.search(reason)
+        if found is not None:
+            served[found[1]] = served.get(found[1], 0) + len(rules)
+    if not served:
+        return "", 0
+    return max(served.items(), key=lambda item: item[1])
