@@ -72,9 +72,9 @@ def _main_command(reasons: dict[str, list[str]]) -> tuple[str, int]:
     if missing:
         served[together(list(missing.values()))] = sum(len(reasons[r]) for r in missing)
     for reason, rules in reasons.items():
-        found = None if reason in missing else _COMMAND.search(reason)
-        if found is not None:
-            served[found[1]] = served.get(found[1], 0) + len(rules)
+        quoted = None if reason in missing else _COMMAND.search(reason)
+        if quoted is not None:
+            served[quoted[1]] = served.get(quoted[1], 0) + len(rules)
     if not served:
         return "", 0
     return max(served.items(), key=lambda item: item[1])
