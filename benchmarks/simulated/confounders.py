@@ -25,8 +25,10 @@ from benchmarks.simulated.program import (
     TO_HOST,
     Copy,
     Graph,
+    Kernel,
     Manage,
     Memset,
+    Operation,
     Poll,
     Program,
     Record,
@@ -40,7 +42,7 @@ from benchmarks.simulated.recorder import PREFIX, Recorder
 from benchmarks.simulated.simulator import execute, true_losses
 
 WEAK_BELOW = 0.05  # of the time: a GPU that idles for less is busy, whatever the reason
-UNIFIED_TO_DEVICE, MANAGED = 11, 3  # as CUPTI numbers unified memory
+UNIFIED_TO_DEVICE, UNIFIED_TO_HOST, MANAGED = 11, 12, 3  # as CUPTI numbers unified memory
 
 
 # --- what fools others ----------------------------------------------------------------------
@@ -121,6 +123,33 @@ def confounder_migrations(make: Maker) -> Case:
     """Pages of unified memory that move while a kernel runs: rows of copies without a call."""
     case = healthy_deep_queue(make)
     return Case(case.program, HEALTHY, tweaks=(_migrate_inside_kernels,))
+
+
+def confounder_late_first_operation(make: Maker) -> Case:
+    """A single step of the profiler's that prepares its input before it uses the GPU."""
+    kernels = make.launches(60, make.between(50_000, 200_000))
+    busy = sum(o.ns for o in kernels if isinstance(o, Kernel))
+    prepared = Work(make.about(busy * make.between(0.5, 2)), "read")
+    steps = [[prepared, *kernels, Wait()]]
+    return Case(one_thread(loop(steps, "ProfilerStep#6")), "host")
+
+
+def confounder_start_up(make: Maker) -> Case:
+    """A program that starts for long, uses the GPU a little, and then goes through full steps."""
+    ns = make.between(100_000, 300_000)
+    steps = [make.launches(30, ns) for _ in range(20)]
+    start: list[Operation] = [make.kernel(20_000), Work(make.about(make.between(1e9, 4e9)), "read")]
+    return Case(one_thread([*start, *loop([*steps[:-1], [*steps[-1], Wait()]])]), HEALTHY)
+
+
+def confounder_page_out(make: Maker) -> Case:
+    """The host touches results in unified memory for long after the last kernel."""
+    return Case(healthy_deep_queue(make).program, HEALTHY, tweaks=(_page_out_at_the_end,))
+
+
+def confounder_capture_phase(make: Maker) -> Case:
+    """Launches that are captured into a graph before the run have no kernels, and lack none."""
+    return Case(healthy_deep_queue(make).program, HEALTHY, tweaks=(_capture_at_the_begin,))
 
 
 def confounder_one_iteration(make: Maker) -> Case:
@@ -266,6 +295,29 @@ def _migrate_inside_kernels(recorder: Recorder) -> None:
                 "dstKind": MANAGED,
             }
         )
+
+
+def _page_out_at_the_end(recorder: Recorder) -> None:
+    kernels = recorder.rows(PREFIX + "KERNEL")
+    first, last = min(k["start"] for k in kernels), max(k["end"] for k in kernels)
+    place = {k: kernels[-1][k] for k in ("deviceId", "contextId", "globalPid")}
+    pages = {"correlationId": 0, "streamId": 0, "bytes": 65_536, "copyKind": UNIFIED_TO_HOST}
+    each = 5 * (last - first) // 200
+    for number in range(200):
+        begin = last + 10_000 + number * each
+        ends = {"start": begin, "end": begin + 8_000, "srcKind": MANAGED, "dstKind": MANAGED}
+        recorder.rows(PREFIX + "MEMCPY").append({**place, **pages, **ends})
+
+
+def _capture_at_the_begin(recorder: Recorder) -> None:
+    calls = recorder.rows(PREFIX + "RUNTIME")
+    begin, template = min(c["start"] for c in calls) - 6_000_000, dict(calls[0])
+    names = ["cudaStreamBeginCapture", *["cudaLaunchKernel"] * 400, "cudaStreamEndCapture"]
+    for number, name in enumerate(names):
+        start = begin + number * 10_000
+        name_id = recorder.recording.string(f"{name}_v10000")
+        row = {"start": start, "end": start + 4_000, "nameId": name_id}
+        calls.append(template | row | {"correlationId": 9_000_000 + number})
 
 
 def _begin_one_early(recorder: Recorder) -> None:
