@@ -296,8 +296,12 @@ def _below_floor(answer: WhatIf, program: Program, floors: dict[str, int]) -> tu
         answer: Every prediction.
         program: As it was recorded.
         floors: Of changes that were made; no other change but a faster kernel shortens kernels.
+            Collectives may run beside them.
     """
-    kernels = [[o for o in t.operations if isinstance(o, Kernel)] for t in program.threads]
+    kernels = [
+        [o for o in t.operations if isinstance(o, Kernel) and not o.is_collective]
+        for t in program.threads
+    ]
     in_any_case = floor_ns(program, kernels)
     return tuple(
         p.change
