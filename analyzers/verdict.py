@@ -188,10 +188,10 @@ def _of_kernels(ledger: Ledger, worst: Finding, unexplained: int) -> Judgement:
     outside = f"outside kernels, no cause costs {limit} or more."
     if unexplained >= HEALTHY_BELOW * ledger.in_use_ns:
         outside = f"another {share_text(unexplained, ledger.in_use_ns)} could not be explained."
+    won = worst.lost_ns if worst.gain_ns < 0 else min(worst.gain_ns, worst.lost_ns)
     sentence = (
         f"{_TITLES[worst.cause]} inside kernels: {worst.title}. Up to "
-        f"{time_text(worst.lost_ns)}, {ledger.share(worst.lost_ns)}, can be won back there; "
-        f"{outside}"
+        f"{time_text(won)}, {ledger.share(won)}, can be won back there; {outside}"
     )
     share = worst.lost_ns / max(ledger.in_use_ns, 1)
     return Judgement(worst.cause.value, share, sentence)

@@ -198,6 +198,8 @@ def _lost(report: Report) -> dict[str, int]:
     for finding in report.findings:
         if finding.row in CAUSE_OF_ROW:
             lost[CAUSE_OF_ROW[finding.row].value] += finding.lost_ns
+        elif finding.row is Row.KERNEL:  # what kernels wait for has no row of its own
+            lost[finding.cause.value] += finding.lost_ns
     return dict(lost)
 
 

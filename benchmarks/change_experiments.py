@@ -27,13 +27,14 @@ from benchmarks.program_changes import (
     in_graphs,
     overlapped,
     pinned,
+    prefetched,
     resident,
     without_allocation,
     without_pauses,
     without_waits,
 )
 from benchmarks.program_floors import floor_ns
-from benchmarks.simulated import families, simulator
+from benchmarks.simulated import families, managed_memory, simulator
 from benchmarks.simulated.cases import COLLECTIVE, Case, Maker, loop, one_thread
 from benchmarks.simulated.program import (
     TO_HOST,
@@ -115,13 +116,31 @@ def input_before_late_launches(make: Maker) -> Case:
     return Case(one_thread(loop(steps)))
 
 
+def faults_alone(make: Maker) -> Case:
+    """Nothing but kernels that fault, so that no other work hides a prefetch."""
+    size, ns = round(make.between(4, 40) * 1_000_000), make.between(40_000, 1_000_000)
+    steps: list[list[Operation]] = [
+        [make.dispatch(), make.kernel(ns, absent_bytes=size)] for _ in range(30)
+    ]
+    return Case(one_thread(loop(steps)))
+
+
 @dataclass(frozen=True)
 class Experiment:
-    """A change, the programs it is tried on, and how it is made to a program."""
+    """A change, the programs it is tried on, and how it is made to a program.
+
+    Attributes:
+        change: Its name.
+        programs: Families of programs.
+        rewrite: Makes it.
+        max_width: How wide the middle range may be, as ``ChangeOutcome.width``: a useless one is
+            no answer.
+    """
 
     change: str
     programs: Sequence[Callable[[Maker], Case]]
     rewrite: Rewrite
+    max_width: float = 0.1
 
 
 EXPERIMENTS = (
@@ -158,6 +177,12 @@ EXPERIMENTS = (
             families.mixed_phases,
         ),
         without_pauses,
+    ),
+    Experiment(
+        "prefetch",
+        (managed_memory.managed_page_faults, faults_alone),
+        prefetched,
+        max_width=0.4,  # what a kernel computes between two faults is not recorded
     ),
     Experiment("memory", (families.memory_in_the_loop,), without_allocation),
     Experiment(

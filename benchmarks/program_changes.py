@@ -15,6 +15,7 @@ from benchmarks.simulated.program import (
     Manage,
     Operation,
     Poll,
+    Prefetch,
     Range,
     Record,
     Stream,
@@ -146,3 +147,14 @@ def faster(times: float) -> Rewrite:
         ]
 
     return rewrite
+
+
+def prefetched(operations: Sequence[Operation]) -> list[Operation]:
+    """Prefetch what kernels would fault for, on their stream, right before each."""
+    result: list[Operation] = []
+    for operation in operations:
+        if isinstance(operation, Kernel) and operation.absent_bytes:
+            result.append(Prefetch(operation.absent_bytes, stream=operation.stream))
+            operation = dataclasses.replace(operation, absent_bytes=0)
+        result.append(operation)
+    return result

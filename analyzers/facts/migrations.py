@@ -61,6 +61,16 @@ def is_managed(facts: Facts) -> Array:
     return managed
 
 
+def moves_nobody_submitted(facts: Facts) -> Array:
+    """Return for each launch whether it is a move of unified memory without a call.
+
+    Something touched the page: such moves come with what a kernel or the host does, not in a
+    stream.
+    """
+    unsubmitted: Array = is_managed(facts) & (facts.launches["api_row"].to_numpy() < 0)
+    return unsubmitted
+
+
 def prefetching(facts: Facts) -> Array:
     """Return for each process, by ``process_index``, whether it asks for pages in advance."""
     asks = np.zeros(len(facts.process_keys), dtype=bool)

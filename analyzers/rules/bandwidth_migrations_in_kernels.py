@@ -39,18 +39,11 @@ from analyzers.words import count_text, size_text, time_text
 CAUSE = Cause.BANDWIDTH
 NEEDS = ("copies", "kernels")
 ROUND_TRIP_SHARE = 0.5  # of what comes; from here on the host is said to take it back each time
-GAIN_OF_COPIES = (
-    "the migrations alone, or with the short pauses between them, less {copy} for the same pages "
-    "as whole copies at {rate}/s as far as nothing else hides those"
+COST_OF_FAULTS = (
+    "migrations and the short pauses between them, in which faults are answered; at least 18 µs of "
+    "each pause"
 )
-GAIN_OF_RESIDENT = (
-    "what launches took longer than others that found their pages on the GPU, less {copy} for the "
-    "pages as whole copies at {rate}/s as far as nothing else hides those"
-)
-GAIN_OF_PARTS = (
-    "at most the migrations with the short pauses between them, less {copy} at {rate}/s for the "
-    "pages that stayed; how many came twice is not recorded"
-)
+COST_BESIDE_RESIDENT = "what launches took longer than others that found their pages on the GPU"
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
@@ -58,11 +51,11 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     service = page_service(facts, ledger)
     if not ledger.is_notable(service.ns):
         return _unclear(facts, ledger)
-    least, most = service.gain_ns
+    _, most = service.gain_ns
     return Finding(
         title=_title(facts, ledger, service),
         row=Row.KERNEL,
-        lost_ns=most,
+        lost_ns=service.ns,
         confidence=Confidence.INFERRED,
         advice=_advice(facts, service),
         does_not_apply_when=(
@@ -71,9 +64,10 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             else "the migrations are prefetches, or kernels touch only a small part of the data."
         ),
         evidence=_evidence(facts, service),
-        low_ns=least,
-        high_ns=most,
-        formula=_formula(service),
+        low_ns=service.least_ns,
+        high_ns=service.ns,
+        gain_ns=most if most < service.ns else -1,
+        formula=COST_BESIDE_RESIDENT if service.is_measured else COST_OF_FAULTS,
     )
 
 
@@ -142,13 +136,6 @@ def _advice(facts: Facts, service: PageService) -> str:
             "or let both sides have a copy of what nobody writes (cudaMemAdviseSetReadMostly)."
         )
     return advice
-
-
-def _formula(service: PageService) -> str:
-    text = GAIN_OF_RESIDENT if service.is_measured else GAIN_OF_COPIES
-    text = GAIN_OF_PARTS if service.is_thrashing else text
-    rate = size_text(service.bytes_per_ns * 1e9)
-    return text.format(copy=time_text(service.copy_ns), rate=rate)
 
 
 def _evidence(facts: Facts, service: PageService) -> tuple[Evidence, ...]:

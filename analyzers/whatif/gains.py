@@ -26,6 +26,7 @@ CHANGES = {
     "bandwidth.pageable_copies": ("copies.overlapped", "copies.pinned"),
     "bandwidth.transfer_bound": ("copies.overlapped",),
     "bandwidth.round_trips": ("copies.resident",),
+    "bandwidth.migrations_in_kernels": ("prefetch",),
     "host.data_loader": ("host",),
     "host.starvation": ("host",),
     "memory.allocation": ("memory",),

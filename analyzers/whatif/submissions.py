@@ -9,6 +9,7 @@ import pandas as pd
 
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import COPY, Facts
+from analyzers.facts.migrations import moves_nobody_submitted
 from analyzers.intervals import Array, Spans
 from analyzers.ledger.host_timeline import join_polls
 from analyzers.whatif.columns import places_of, previous_of
@@ -117,15 +118,17 @@ def _outermost_calls(facts: Facts) -> _OutermostCalls:
 def _calls_and_operations(facts: Facts) -> tuple[Calls, Operations]:
     """Put operations behind their calls; one without a call gets an entry of its own.
 
-    Times are the recording's.
+    Pages that came or went because something touched them are left out: they are part of the
+    kernel, or of the host's pause, in which they moved. Times are the recording's.
     """
+    replayed = np.flatnonzero(~moves_nobody_submitted(facts))
     outermost = _outermost_calls(facts)
     start = facts.launches["start_ns"].to_numpy()
     launch_row = facts.launches["api_row"].to_numpy()
     call = np.full(len(start), NONE, np.int64)
     linked = launch_row >= 0
     call[linked] = outermost.around[launch_row[linked]]
-    alone = np.flatnonzero(call < 0)
+    alone = replayed[call[replayed] < 0]
     count = len(outermost.begin)
     begin = np.concatenate((outermost.begin, start[alone]))
     if len(alone):
@@ -135,7 +138,7 @@ def _calls_and_operations(facts: Facts) -> tuple[Calls, Operations]:
     order = np.lexsort((np.arange(len(begin)) < count, begin))
     call[alone] = count + np.arange(len(alone))
     call = places_of(order)[call]
-    rows = np.lexsort((start, call))
+    rows = replayed[np.lexsort((start[replayed], call[replayed]))]
     api_row = np.concatenate((outermost.api_row, np.full(len(alone), NONE)))[order]
     calls = Calls(
         thread=_threads(facts, api_row),

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from analyzers.facts.facts import Facts
+from analyzers.facts.migrations import moves_nobody_submitted
 from analyzers.facts.spans import Window
 from analyzers.ledger.ledger import Ledger
 from analyzers.whatif.moments import Moments, busy_ns, device_of
@@ -258,6 +259,7 @@ def _unfit(facts: Facts, window: Window) -> str:
     if facts.counters_only:
         return "The recording holds counters of single launches and no timeline to replay."
     inside = facts.inside(*window.span)
+    inside = inside[~moves_nobody_submitted(facts)[inside]]
     if not len(inside):
         return "The window holds no GPU operation."
     if not len(facts.api):

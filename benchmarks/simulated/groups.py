@@ -66,6 +66,13 @@ from benchmarks.simulated.families import (
     sync_read_back,
     tangled_steps,
 )
+from benchmarks.simulated.managed_memory import (
+    healthy_prefetched,
+    healthy_resident,
+    managed_page_faults,
+    managed_page_reads,
+    managed_thrashing,
+)
 from benchmarks.simulated.ranks import (
     communication_balanced,
     communication_in_turn,
@@ -110,6 +117,9 @@ SINGLE = (
     habit_fills_of_gradients,
     habit_unfused_optimizer,
     habit_scalar_read,
+    managed_page_faults,
+    managed_thrashing,
+    managed_page_reads,
 )
 MIXED = (mixed_phases,)
 TANGLED = (tangled_steps,)
@@ -121,6 +131,8 @@ FINE = (
     healthy_two_streams,
     healthy_streamed_chunks,
     healthy_dispatch_latency,
+    healthy_prefetched,
+    healthy_resident,
 )
 CONFOUNDERS = (
     confounder_idle_waiter,

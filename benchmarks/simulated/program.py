@@ -37,6 +37,8 @@ class Kernel:
     stream: Stream = MAIN
     call_ns: int = 4_000
     is_collective: bool = False
+    absent_bytes: int = 0  # managed memory that it touches and that is not on the GPU
+    evicted_bytes: int = 0  # … that must leave for it
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,24 @@ class Memset:
     ns: int
     stream: Stream = MAIN
     call_ns: int = 3_500
+
+
+@dataclass(frozen=True)
+class Prefetch:
+    """Asks for managed memory before a kernel needs it, or before the host does."""
+
+    size_bytes: int
+    direction: int = TO_DEVICE
+    stream: Stream = MAIN
+    call_ns: int = 20_000
+
+
+@dataclass(frozen=True)
+class HostRead:
+    """Reads managed memory that the GPU wrote, a page at a time, and works on each page."""
+
+    size_bytes: int
+    ns: int
 
 
 @dataclass(frozen=True)
@@ -161,6 +181,8 @@ Operation = (
     | Graph
     | Copy
     | Memset
+    | Prefetch
+    | HostRead
     | Wait
     | Poll
     | Record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ Span = tuple[int, int]
 
 PREFIX = "CUPTI_ACTIVITY_KIND_"
 WAITS = PREFIX + "SYNCHRONIZATION"
-PAGEABLE, PINNED, DEVICE = 0, 1, 2
+PAGEABLE, PINNED, DEVICE, MANAGED = 0, 1, 2, 4
+UNIFIED = 10  # added to a direction: the same of unified memory
+UNIFIED_STREAM = 1_000  # a number that no stream of a program has
 RUNTIME_API, OS_RUNTIME, PUSH_POP, BACKTRACE = 0, 27, 59, 67
 WAIT_KINDS = {"cudaDeviceSynchronize": "device", "cudaEventSynchronize": "event"}
 
@@ -70,6 +73,16 @@ class Recorder:
         row = {"copyKind": copy.direction, "bytes": copy.size_bytes}
         row |= {"srcKind": ends[0], "dstKind": ends[1]}
         self._on_device("MEMCPY", thread, copy.stream, span, number, row)
+
+    def migration(
+        self, thread: Thread, place: Stream, span: Span, size_bytes: int, why: tuple[int, int]
+    ) -> None:
+        """Add a move of unified memory; ``why`` is its direction and cause, as CUPTI has them."""
+        direction, cause = why
+        row = {"copyKind": UNIFIED + direction, "bytes": size_bytes, "migrationCause": cause}
+        row |= {"srcKind": MANAGED, "dstKind": MANAGED}
+        lane = dataclasses.replace(place, number=UNIFIED_STREAM)
+        self._on_device("MEMCPY", thread, lane, span, 0, row)
 
     def sync(self, thread: Thread, wait: Wait, span: Span, number: int) -> None:
         """Add the record of a wait."""

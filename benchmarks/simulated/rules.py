@@ -23,6 +23,15 @@ STAGING_BYTES_PER_NS = 10  # the host copies pageable memory into pinned buffers
 BUS_BYTES_PER_NS = 24
 
 
+FAULT_NS = 25_000  # from a page that is not there to the begin of its migration
+
+
+FAULT_BYTES = 262_144  # what the driver brings for one fault: the page, and what lies around it
+
+
+PREFETCH_BYTES = 2_097_152  # what it brings at a time when it is asked in advance
+
+
 START_NS = 1_000_000_000  # a program imports and allocates first
 
 

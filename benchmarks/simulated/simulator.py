@@ -17,16 +17,28 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from benchmarks.simulated.page_traffic import (
+    BY_PROGRAM,
+    FAULT,
+    READ_BYTES,
+    PageTraffic,
+    pieces_of,
+    record_move,
+)
 from benchmarks.simulated.program import (
+    MAIN,
     PEER,
     TO_DEVICE,
+    TO_HOST,
     Collective,
     Copy,
     Graph,
+    HostRead,
     Kernel,
     Manage,
     Memset,
     Poll,
+    Prefetch,
     Program,
     Range,
     Record,
@@ -40,7 +52,9 @@ from benchmarks.simulated.recorder import Recorder
 from benchmarks.simulated.rules import (
     BUS_BYTES_PER_NS,
     DEVICE_GAP_NS,
+    FAULT_NS,
     LAUNCH_LATENCY_NS,
+    PREFETCH_BYTES,
     QUEUE_PLACES,
     STAGING_BYTES_PER_NS,
     START_NS,
@@ -156,7 +170,11 @@ class _Runner:
         number, arrival = self._submit("cudaLaunchKernel", kernel.call_ns, kernel.stream)
         if kernel.is_collective and not self.rules.communication:
             return
-        self._occupy(kernel.stream, arrival, kernel.ns, number, kernel.name)
+        pages = PageTraffic(self.thread, kernel, self.machine.recorder)
+        length = pages.service_ns if self.rules.bandwidth else kernel.ns
+        start, _ = self._occupy(kernel.stream, arrival, length, number, kernel.name)
+        if self.rules.bandwidth:
+            pages.record(start)
 
     def _collective(self, collective: Collective) -> None:
         stream = collective.stream
@@ -239,6 +257,37 @@ class _Runner:
             self.machine.ran(start, end)
             if self.machine.recorder:
                 self.machine.recorder.copy(self.thread, copy, (start, end), number)
+
+    def _prefetch(self, prefetch: Prefetch) -> None:
+        _, arrival = self._submit("cudaMemPrefetchAsync", prefetch.call_ns, prefetch.stream)
+        lane = self.machine.lane(self.thread.process, prefetch.stream)
+        engine = (prefetch.stream.device, prefetch.direction)
+        start = max(arrival, lane.free_ns + self._gap(), self.machine._engines.get(engine, 0))
+        if not self.rules.bandwidth:
+            return
+        for size in pieces_of(prefetch.size_bytes, PREFETCH_BYTES):
+            end = start + size // BUS_BYTES_PER_NS + 1_200
+            self.machine.ran(start, end)
+            if self.machine.recorder:
+                why = prefetch.direction, BY_PROGRAM
+                record_move(
+                    self.machine.recorder, self.thread, prefetch.stream, (start, end), size, why
+                )
+            start = end
+        lane.free_ns = self.machine._engines[engine] = start
+
+    def _hostread(self, read: HostRead) -> None:
+        sizes = list(pieces_of(read.size_bytes, READ_BYTES))
+        for size in sizes:
+            self.now_ns += FAULT_NS + read.ns // len(sizes) if self.rules.host else 0
+            length = size // BUS_BYTES_PER_NS + 1_200 if self.rules.bandwidth else 0
+            span = self.now_ns, self.now_ns + length
+            self.now_ns += length
+            if not length:
+                continue
+            self.machine.ran(*span)
+            if self.machine.recorder:
+                record_move(self.machine.recorder, self.thread, MAIN, span, size, (TO_HOST, FAULT))
 
     def _occupy(
         self, stream: Stream, arrival: int, length: int, number: int, name: str
