@@ -246,7 +246,8 @@ class OneLaunch:
     def rooms(self):
         lanes = min((self.lanes if known(self.lanes) else 32) / 32, 1)
         compute, memory = or_nothing(self.compute), or_nothing(self.memory_at_least)
-        return 1 - or_nothing(self.arithmetic()) * lanes, 1 - max(compute, memory)
+        rooms = 1 - or_nothing(self.arithmetic()) * lanes, 1 - max(compute, memory)
+        return tuple(min(room, 1 - 2_000 / NS) for room in rooms)  # no launch is below 2 µs
 
     def booked(self, ns):
         """Return low, booked and high ns of every part, served in order."""

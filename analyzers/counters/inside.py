@@ -31,7 +31,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyzers.counters.atomics import atomics
-from analyzers.counters.duration import launch_duration_ns
 from analyzers.counters.limits import SECTOR_BYTES, LaunchLimits, Range
 from analyzers.facts.counters import Counters
 from analyzers.finding import Row
@@ -258,7 +257,7 @@ def _as_reached(share: Array, limits: LaunchLimits) -> Array:
     Sectors in vain are saved, but what is left has to start, to fill and to drain the GPU once
     more, and reaches only a part of the peak that counters are percentages of.
     """
-    duration = launch_duration_ns(limits.counters)
+    duration = limits.duration_ns
     fixed = np.where(duration > 0, np.minimum(FIXED_NS / np.fmax(duration, 1), 1), 0.0)
     reached: Array = np.maximum(1 - fixed - (1 - fixed) * (1 - share) / REACHED, share * 0)
     return reached

@@ -29,8 +29,8 @@ import numpy as np
 import pandas as pd
 
 from analyzers.counters.by_kernel import ByKernel
-from analyzers.counters.duration import launch_duration_ns
 from analyzers.counters.inside import Inside
+from analyzers.counters.limits import LaunchLimits
 from analyzers.facts.counters import Counters
 from analyzers.intervals import Array
 from analyzers.metric_names import L2_CLOCK, SM_COUNT
@@ -250,8 +250,7 @@ def _all_that_was_counted(flop: Mapping[str, Array]) -> Array:
 
 def _seconds(counters: Counters) -> Array:
     """Return how long each profiled launch itself took; not-a-number where that is unknown."""
-    duration = launch_duration_ns(counters)
-    return np.where(duration > 0, duration * NANO, np.nan)
+    return LaunchLimits(counters).duration_ns * NANO
 
 
 def _rate(amount: Array, seconds: Array) -> Array:
