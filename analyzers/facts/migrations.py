@@ -142,7 +142,7 @@ def fault_groups(facts: Facts) -> pd.DataFrame:
     A group lasts from the first fault until the driver has answered it. Empty when not recorded.
     """
     rows = trace_table(
-        facts.trace, "page_faults", ["start_ns", "end_ns", "process", "device", "count"]
+        facts.trace, "page_faults", ["start_ns", "end_ns", "process_key", "device", "count"]
     )
     rows = rows[(rows["device"] >= 0).to_numpy()]
     key = np.full(len(rows), UNKNOWN, np.int64)

@@ -16,6 +16,7 @@ import pandas as pd
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import UNKNOWN, Facts
 from analyzers.facts.surroundings import NamedSpans, operators_of
+from analyzers.facts.trace_table import trace_columns
 from analyzers.intervals import Array
 
 FIRST_USE_MIN_NS = 1_000_000  # a call that takes less has created nothing
@@ -60,8 +61,8 @@ def _of_host_memory(facts: Facts) -> Array:
 
 def _process(facts: Facts) -> Array:
     """Return a number of the process of each call, from 0."""
-    table = facts.trace.columns("threads", ["thread", "process"])
-    of = dict(zip(table["thread"].tolist(), table["process"].tolist(), strict=True))
+    table = trace_columns(facts.trace, "threads", ["thread_key", "process_key"])
+    of = dict(zip(table["thread_key"].tolist(), table["process_key"].tolist(), strict=True))
     codes, _ = pd.factorize(np.array([of.get(t, UNKNOWN) for t in facts.thread_keys.tolist()]))
     process: Array = codes[facts.api["thread_index"].to_numpy()]
     return process
@@ -76,7 +77,7 @@ def _first_begin(facts: Facts, process: Array, chosen: Array) -> Array:
 
 def _first_of_name(facts: Facts, process: Array) -> Array:
     """Return the rows of the first call of each function in each process."""
-    calls = pd.DataFrame({"process": process, "name": facts.api["name"].to_numpy()})
+    calls = pd.DataFrame({"caller": process, "name": facts.api["name"].to_numpy()})
     order = np.argsort(facts.api["start_ns"].to_numpy(), kind="stable")
     calls = calls.iloc[order]
     rows: Array = order[~calls.duplicated().to_numpy()]

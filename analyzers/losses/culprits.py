@@ -125,7 +125,7 @@ def of_launches(facts: Facts, ledger: Ledger, segments: pd.DataFrame) -> Culprit
     launch, ns = segments["launch"].to_numpy(), segments["ns"].to_numpy()
     kernels = np.isin(facts.launches["kind"].to_numpy()[launch], (KERNEL, COMMUNICATION))
     names = np.where(kernels, facts.launches["name_id"].to_numpy()[launch], UNKNOWN)
-    called = {"thread": facts.thread_index[launch], "moment_ns": facts.api_start_ns[launch]}
+    called = {"thread_index": facts.thread_index[launch], "moment_ns": facts.api_start_ns[launch]}
     called["call"] = facts.launches["api_row"].to_numpy()[launch]
     return at_moments(facts, ledger, pd.DataFrame({**called, "ns": ns, "kernel": names}))
 
@@ -135,7 +135,7 @@ def of_waits(facts: Facts, ledger: Ledger, segments: pd.DataFrame) -> Culprits:
     calls = segments["wait"].to_numpy()
     called = {
         "call": calls,
-        "thread": facts.api["thread_index"].to_numpy()[calls],
+        "thread_index": facts.api["thread_index"].to_numpy()[calls],
         "moment_ns": facts.api["start_ns"].to_numpy()[calls],
     }
     return at_moments(facts, ledger, pd.DataFrame({**called, "ns": segments["ns"].to_numpy()}))
@@ -145,7 +145,7 @@ def of_host(facts: Facts, ledger: Ledger, segments: pd.DataFrame) -> Culprits:
     """Return what idle time came with, by what the threads did that ended it, as it began."""
     segments = segments[segments["launch"].to_numpy() >= 0]
     thread = facts.thread_index[segments["launch"].to_numpy()]
-    begun = {"thread": thread, "moment_ns": segments["start_ns"].to_numpy()}
+    begun = {"thread_index": thread, "moment_ns": segments["start_ns"].to_numpy()}
     return at_moments(facts, ledger, pd.DataFrame({**begun, "ns": segments["ns"].to_numpy()}))
 
 
@@ -167,8 +167,8 @@ def at_moments(facts: Facts, ledger: Ledger, losses: pd.DataFrame) -> Culprits:
     Args:
         facts: The recording.
         ledger: Its account.
-        losses: Columns ``thread`` (place in ``Facts.thread_keys``, -1 for unknown), ``moment_ns``,
-            ``ns``; and, if known, ``kernel`` (id of the name of what was to run, -1 for none) and
+        losses: Columns ``thread_index`` (place in ``Facts.thread_keys``, -1 for unknown),
+            ``moment_ns``, ``ns``; and, if known, ``kernel`` (id of the name of what was to run, -1 for none) and
             ``call`` (row of ``Facts.api``, -1 for none).
     """
     lost_ns = int(losses["ns"].sum())
@@ -229,7 +229,7 @@ def _sums(spans: NamedSpans, losses: pd.DataFrame, shorten: Callable[[str], str]
     """Return the time by what was around, the largest first; time without it is left out."""
     if not len(spans) or not len(losses):
         return []
-    names = spans.names_around(losses["thread"].to_numpy(), losses["moment_ns"].to_numpy())
+    names = spans.names_around(losses["thread_index"].to_numpy(), losses["moment_ns"].to_numpy())
     inside = names >= 0
     sums = np.bincount(names[inside], losses["ns"].to_numpy()[inside], len(spans.texts))
     order = np.argsort(-sums, kind="stable")

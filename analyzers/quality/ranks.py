@@ -38,7 +38,7 @@ def shared_gpus(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Quali
     return quality_note(
         "info",
         "shared_gpu",
-        f"{count_text(len(parts), 'process')} share {gpu}"
+        f"{len(parts)} processes share {gpu}"
         f"{others}"
         f": of the time of its operations, {', '.join(parts[:MOST_NAMED])}"
         f"{f' and {more} more' if more > 0 else ''}. It counts as idle when none of them runs.",
