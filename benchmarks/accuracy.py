@@ -245,7 +245,13 @@ def run(seeds: int, workers: int = WORKERS, *, torch: bool = False) -> list[Resu
 
 
 def _is_about_nsys(case: Case) -> bool:
-    return bool(case.tweaks) or case.spoil is not None
+    """Tell whether a torch trace would not show what the case is about.
+
+    It is of one process: in traces of several that were merged, equal numbers of GPUs may be
+    GPUs of different machines.
+    """
+    processes = {thread.process for thread in case.program.threads}
+    return bool(case.tweaks) or case.spoil is not None or len(processes) > case.program.devices
 
 
 def confusion(results: Iterable[Result]) -> list[str]:

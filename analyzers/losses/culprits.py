@@ -168,8 +168,8 @@ def at_moments(facts: Facts, ledger: Ledger, losses: pd.DataFrame) -> Culprits:
         facts: The recording.
         ledger: Its account.
         losses: Columns ``thread_index`` (place in ``Facts.thread_keys``, -1 for unknown),
-            ``moment_ns``, ``ns``; and, if known, ``kernel`` (id of the name of what was to run, -1 for none) and
-            ``call`` (row of ``Facts.api``, -1 for none).
+            ``moment_ns``, ``ns``; and, if known, ``kernel`` (id of the name of what was to run, -1
+            for none) and ``call`` (row of ``Facts.api``, -1 for none).
     """
     lost_ns = int(losses["ns"].sum())
     lines = [_sums(frames, losses, frame_text) for frames in line_candidates(facts, ledger)]
