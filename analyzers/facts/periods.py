@@ -9,8 +9,7 @@ that hold, the coarsest is the loop, unless a finer one explains everything that
 step holds layers, and what it launches besides tells it from a layer; a logged number every tenth
 step holds nothing but steps.
 
-The repetition of marked substrings for finding the steps of a training run from kernel names is
-an old idea; the weighted Jaccard similarity is Ruzicka's (1958).
+The weighted Jaccard similarity is Ruzicka's (1958).
 """
 
 from __future__ import annotations
@@ -62,7 +61,6 @@ class Period:
         stop: Place where it ends, exclusive.
         launches: Typical number of launches in one.
         similarity: Of the repetitions to the typical one, median: 1 when they launch the same.
-        explained: Share of all launches that are one of a typical repetition's.
         covered: Share of the time in which something runs that repetitions hold.
         alphabet: Place, in what was given, of the alphabet in which they repeat.
     """
@@ -71,14 +69,8 @@ class Period:
     stop: Array
     launches: int
     similarity: float
-    explained: float
     covered: float
     alphabet: int
-
-    @property
-    def confidence(self) -> float:
-        """How sure the repetitions are, 0 to 1: alike, complete, and not few."""
-        return self.similarity * self.covered * (1 - 1 / (1 + len(self.first)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -433,7 +425,6 @@ def _period(sequence: _Sequence, loop: _Cut, alphabet: int) -> Period | None:
         stop=stop,
         launches=cut.length,
         similarity=float(np.median(cut.alike[alike])),
-        explained=float(cut.explained[0, 0]) * share,
         covered=covered,
         alphabet=alphabet,
     )
