@@ -56,13 +56,18 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
         )
     loop = max(loops, key=lambda c: c.launches).ranges
     name = str(loop["loop"].iloc[0])
-    begins, ends = where_work_ran(facts, loop)
-    texts = facts.trace.names(loop["name_id"].to_numpy())
-    iterations = tuple(
+    iterations = iterations_of_ranges(facts, loop)
+    return iterations, f"{len(iterations)} iterations, from the repeated {noun} {name!r}."
+
+
+def iterations_of_ranges(facts: Facts, ranges: pd.DataFrame) -> tuple[Iteration, ...]:
+    """Return where the work of each range ran, under the range's name."""
+    begins, ends = where_work_ran(facts, ranges)
+    texts = facts.trace.names(ranges["name_id"].to_numpy())
+    return tuple(
         Iteration(name=str(t), start_ns=int(b), end_ns=int(e))
         for t, b, e in zip(texts, begins, ends, strict=True)
     )
-    return iterations, f"{len(iterations)} iterations, from the repeated {noun} {name!r}."
 
 
 class _Loop(NamedTuple):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analyzers.facts.facts import Facts, WindowError
 from analyzers.facts.loops import (
+    iterations_of_ranges,
     left_over,
     moved_by_driver,
     plain_name,
@@ -194,12 +195,7 @@ def repetitions(
     rows = of_process if len(of_process) else rows
     if not len(rows):
         raise WindowError(f"{noun} {name[:80]!r}: the recording has none")
-    begins, ends = where_work_ran(facts, rows)
-    texts = facts.trace.names(rows["name_id"].to_numpy())
-    iterations = tuple(
-        Iteration(name=str(t), start_ns=int(b), end_ns=int(e))
-        for t, b, e in zip(texts, begins, ends, strict=True)
-    )
+    iterations = iterations_of_ranges(facts, rows)
     return iterations, f"{len(iterations)} repetitions of the {noun} {name!r}."
 
 
