@@ -79,7 +79,8 @@ class Graph:
         costs, lag = self.costs, self.dependencies.lane_lag
         lead = np.where(self.calls.thread >= 0, np.maximum(costs.lead + latency, 0), costs.lead)
         tail = np.rint(costs.tail * times).astype(np.int64)
-        is_gap = (lag > 0) & (lag <= DEVICE_GAP_MAX_NS)
+        longest = max(DEVICE_GAP_MAX_NS, round(float(self.typical.gap.max())))
+        is_gap = (lag > 0) & (lag <= longest)
         lane_lag = np.where(is_gap, np.rint(lag * gap).astype(np.int64), lag)
         return replace(
             self,

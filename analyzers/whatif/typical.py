@@ -16,6 +16,7 @@ LATENCY_NS = 2_000  # used where no operation met an idle device; launches take 
 DEVICE_GAP_NS = 1_000  # used where no operation was queued behind another
 LEAST = 4  # values from which a typical one is taken
 WAKE_UP_NS = 5_000  # used where no wait blocked
+MANY = 100  # pauses; fewer long ones may each have a reason of their own
 MAX_LAG_NS = 50_000  # a longer latency or wake-up has a reason of its own
 
 
@@ -58,7 +59,8 @@ def typical_times(submissions: Submissions) -> TypicalTimes:
     met_idle = first & returns & idle & (latency < MAX_LAG_NS)
     met_idle &= operations.start >= calls.begin[call]
     queued = calls.end[call] + MAX_LAG_NS // 10 <= before
-    queued &= operations.linked & (pause >= 0) & (pause <= DEVICE_GAP_MAX_NS)
+    queued &= operations.linked & (pause >= 0) & (pause <= MAX_LAG_NS)
+    queued &= pause <= (MAX_LAG_NS if _is_dispatched_late(pause[queued]) else DEVICE_GAP_MAX_NS)
     inner = ~first & (pause >= 0) & (pause <= DEVICE_GAP_MAX_NS) & operations.linked
     kinds = operations.kind
     return TypicalTimes(
@@ -67,6 +69,14 @@ def typical_times(submissions: Submissions) -> TypicalTimes:
         gap_in_graph=typical_mean(pause[inner], DEVICE_GAP_NS),
         gap_is_known=int(np.count_nonzero(queued & first)) >= LEAST,
     )
+
+
+def _is_dispatched_late(pause: Array) -> bool:
+    """Tell whether a device needs longer than usual for every launch, and always as long."""
+    if len(pause) < MANY:
+        return False
+    low, middle, high = np.quantile(pause, (0.25, 0.5, 0.75))
+    return bool(middle > DEVICE_GAP_MAX_NS and high - low < middle / 2)
 
 
 def _by_kind(value: Array, chosen: Array, kind: Array, otherwise: float) -> Array:
