@@ -13,7 +13,7 @@ from analyzers.report import Report
 from analyzers.words import by_reason, count_text
 from reports.ncu_commands import collected_by, together
 
-_COMMAND = re.compile(r"`((?:ncu|nsys) .*)`", re.DOTALL)
+_COMMAND = re.compile(r"`((?:ncu|nsys|rocprof-compute) .*)`", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,3 +129,9 @@ def test_the_contract_keeps_every_reason(report):
     data = json.loads(report.to_json())
     assert len(data["skipped"]) == len(report.skipped) > 1
     assert all(s["reason"] for s in data["skipped"])
+
+
+def test_the_command_for_another_maker_s_gpu_is_shown_as_well(report):
+    run = "rocprof-compute profile -n counters -- PROGRAM"
+    skipped = skipping(report, [(f"the GPU's metrics were not sampled; run `{run}`", 2)])
+    assert undetermined(skipped).command == run
