@@ -65,12 +65,24 @@ def investigate(
         candidates = pending.result()[0] if window.startswith("iteration") else ()
         ledger = build_ledger(facts, choose_window(facts, window, candidates), joined)
         iterations, iterations_note = pending.result()
+    report = _report(facts, ledger, iterations, iterations_note, device_peaks)
+    return Analysis(report, facts, ledger)
+
+
+def _report(
+    facts: Facts,
+    ledger: Ledger,
+    iterations: tuple[Iteration, ...],
+    iterations_note: str,
+    device_peaks: Mapping[str, float] | None,
+) -> Report:
+    """Ask the rules, check the capture, give the verdict."""
     outcomes = run_rules(facts, ledger)
     work, work_failures = _work(facts, ledger, iterations, device_peaks)
     findings = with_predicted_gains(facts, ledger.window, rank(outcomes, ledger))
     quality = check_quality(facts, ledger, iterations)
     top = top_kernels(facts, ledger.window)
-    report = Report(
+    return Report(
         source={**origin(facts), "gpus": sorted({n for n in facts.devices["name"] if n})},
         window=ledger.window,
         devices=ledger.devices,
@@ -89,7 +101,7 @@ def investigate(
         skipped=tuple(o for o in outcomes if isinstance(o, Skipped)),
         failed=(*(o for o in outcomes if isinstance(o, Failed)), *work_failures),
         quality=quality,
-        counts=trace.counts,
+        counts=facts.trace.counts,
         operations=operations(facts, ledger.window),
         totals={
             **totals(facts),
@@ -105,7 +117,6 @@ def investigate(
         classes=work.classes,
         mfu=work.mfu,
     )
-    return Analysis(report, facts, ledger)
 
 
 def _work(

@@ -377,7 +377,11 @@ def _inside_kernels(basis: VerdictBasis) -> str:
         )
     graphs = " and in whole CUDA graphs" if GRAPH in kinds else ""
     names = f", {kernels_sentence(basis.top_kernels)}" if basis.top_kernels else ""
+    spent = f"{share} of the time is spent in kernels{graphs}{names}."
+    if basis.busy_time and names:  # which has said already how much time kernels take
+        by_kernel = names.removeprefix(", ").replace("of it in", "of the kernel time in", 1)
+        spent = f"By kernel: {by_kernel}."
     return (
-        f"{share} of the time is spent in kernels{graphs}{names}. They were not examined: run "
+        f"{spent} They were not examined: run "
         f'{recorder_of(facts.trace).counters} (the command is under "Could not tell").'
     )

@@ -96,7 +96,7 @@ def test_a_loss_by_copies_is_written_in_the_plural(tmp_path):
 
 def test_kernels_that_nobody_examined_are_named_with_their_share(tmp_path):
     report = gpus(tmp_path, 0.01)
-    assert "spent in kernels, nearly all of it in `gemm`. They were not examined" in (
+    assert "By kernel: nearly all of the kernel time in `gemm`. They were not examined" in (
         report.verdict.sentence
     )
     (kernel,) = report.top_kernels

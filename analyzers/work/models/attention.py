@@ -114,6 +114,7 @@ def attention(places: AttentionPlaces) -> Model:
     """Return the model of attention whose arguments stand at these places."""
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of calls of it."""
         sizes = _sizes(inputs, places)
         causal = _is_causal(inputs, places.causal)
         looked_at = sizes.batch * sizes.heads * _all_pairs(inputs, places, sizes, causal)
@@ -142,6 +143,7 @@ def by_rank(plain: AttentionPlaces, varying: AttentionPlaces) -> Model:
     of_one, of_many = attention(plain), attention(varying)
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of each call by the shape of its queries."""
         if not inputs.has(plain.query).any():
             return of_one(inputs)
         is_flat = inputs.rank[:, plain.query] == 3

@@ -88,6 +88,7 @@ def forward(places: ConvolutionPlaces) -> Model:
     """Return the model of a forward convolution."""
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of the output."""
         transposed = _transposed(inputs, places)
         filters = np.where(transposed, inputs.dim(places.weight, 1), inputs.dim(places.weight, 0))
         space = output_elements(inputs, places, transposed)
@@ -108,6 +109,7 @@ def backward(gradient: int, x: int, weight: int, mask: int = -1, transposed: int
     """
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of the gradients that were asked for."""
         turned = (
             inputs.flag(transposed, 0.0) == 1 if transposed >= 0 else np.zeros(len(inputs), bool)
         )
@@ -141,6 +143,7 @@ def one_gradient(gradient: int, other: int, sizes: int, *, of_weight: bool) -> M
     """
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of one gradient."""
         rank = inputs.rank[:, gradient].astype(np.int64)
         made = np.full(len(inputs), np.nan)
         per_filter = np.full(len(inputs), np.nan)

@@ -79,6 +79,7 @@ def elementwise(operands: int, result: str, *, in_place: bool) -> Model:
     """
 
     def work(inputs: Inputs) -> Work:
+        """Return one operation an element, and each input and output once."""
         places = range(operands)
         kind = inputs.promoted(places)
         if result == TRUTH:
@@ -124,6 +125,7 @@ def gated(x: int) -> Model:
     """
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of a gate over two halves."""
         elements = inputs.numel(x) / 2
         moved = inputs.bytes(x) + elements * inputs.item(x)
         return Work(_ACTIVATION_AND_PRODUCT * elements, moved, inputs.type(x))

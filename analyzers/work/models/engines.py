@@ -24,6 +24,7 @@ def experts(hidden: int, first: int, second: int, chosen: int) -> Model:
     """
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of the experts that tokens chose."""
         tokens, picks = inputs.dim(chosen, 0), inputs.dim(chosen, 1)
         count = inputs.dim(first, 0)
         up, down = (inputs.numel(place) / count for place in (first, second))
@@ -41,6 +42,7 @@ def rotary(query: int, key: int, positions: int) -> Model:
     """
 
     def work(inputs: Inputs) -> Work:
+        """Return the bytes of queries and keys, in and out."""
         moved = 2 * inputs.bytes(query, key) + inputs.bytes(positions)
         flop = 3 * (inputs.numel(query) + inputs.numel(key))
         return Work(flop, moved, inputs.type(query))
@@ -52,6 +54,7 @@ def cache_write(key: int, value: int, slots: int) -> Model:
     """Return the model of new keys and values that are written to their places in a cache."""
 
     def work(inputs: Inputs) -> Work:
+        """Return the bytes that go into the cache."""
         moved = 2 * inputs.bytes(key, value) + inputs.bytes(slots)
         return Work(np.zeros(len(inputs)), moved, inputs.type(key))
 

@@ -25,6 +25,7 @@ def fused_step(read: tuple[int, ...], changed: tuple[int, ...], flop_each: int) 
     """
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of a step over all tensors."""
         moved = inputs.bytes(*read) + inputs.bytes(*changed)
         return Work(flop_each * inputs.numel(0), moved, inputs.type(0))
 
@@ -42,6 +43,7 @@ def each(operands: int, flop_each: int = 1, *, writes: bool = True, reads: bool 
     """
 
     def work(inputs: Inputs) -> Work:
+        """Return the work over all tensors of the lists."""
         elements = inputs.numel(0)
         places = range(operands) if reads else range(1, operands)
         moved = inputs.bytes(*places) + (inputs.bytes(0) if writes else 0.0)

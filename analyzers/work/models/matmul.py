@@ -68,6 +68,7 @@ def product(places: ProductPlaces) -> Model:
     """Return the model of a product of two matrices, or of as many as the first dimension says."""
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of the products."""
         inner = inputs.dim(places.left, -1) * places.packed
         columns = inputs.dim(places.right, -2 if places.turned else -1)
         rows = inputs.numel(places.left) * places.packed / inner
@@ -111,6 +112,7 @@ def grouped_product(left: int, right: int, *, turned: bool | None = False) -> Mo
     """
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of all groups."""
         inner, last = inputs.dim(left, -1), inputs.dim(right, -1)
         is_turned = np.full(len(inputs), turned)
         if turned is None:
@@ -132,6 +134,7 @@ def matrix_vector(matrix: int, vector: int, added: int | None = None) -> Model:
     """Return the model of a matrix times a vector: 2 MK operations."""
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of a matrix times a vector."""
         rows, inner = inputs.dim(matrix, 0), inputs.dim(matrix, 1)
         moved = inputs.bytes(matrix, vector) + rows * inputs.item(matrix)
         flop = 2 * rows * inner

@@ -51,6 +51,7 @@ def reduction(result: str, axes: int = 1, *, with_index: bool = False) -> Model:
     """
 
     def work(inputs: Inputs) -> Work:
+        """Return one operation an element, and the bytes in and out."""
         kind = inputs.type(0)
         left = _kept_share(inputs, axes)
         item = SIZES[_result_type(kind, result)]
@@ -110,6 +111,7 @@ def gathered(table: int, index: int) -> Model:
     """
 
     def work(inputs: Inputs) -> Work:
+        """Return the bytes of the rows that are fetched."""
         width = inputs.numel(table) / inputs.dim(table, 0)
         rows = inputs.numel(index)
         read = np.minimum(rows, inputs.dim(table, 0)) * width
@@ -155,6 +157,7 @@ def pool_backward(index: int = -1) -> Model:
     """Return the model of a pool's gradient: ``(gradient, x, …)``, with places if there are any."""
 
     def work(inputs: Inputs) -> Work:
+        """Return the bytes of the gradients."""
         made = inputs.numel(1) * inputs.item(1)
         places = inputs.numel(0) * INDEX_BYTES if index >= 0 else 0.0
         return Work(inputs.numel(0), inputs.bytes(0) + places + made, inputs.type(0))
@@ -166,6 +169,7 @@ def pool(*, with_index: bool, stride: int, padding: int, window: int = 1) -> Mod
     """Return the model of a pool over space, ``torch.nn.MaxPool2d``; sizes are rounded down."""
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of all windows."""
         made = inputs.numel(0)
         for axis, at in ((-1, 1), (-2, 0)):
             size = inputs.dim(0, axis)

@@ -102,6 +102,7 @@ def group_norm(weight: int, bias: int) -> Model:
     """Return the model of a norm over groups of channels."""
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of groups."""
         elements, channels = inputs.numel(0), inputs.dim(0, 1)
         moved = inputs.bytes(0, weight, bias) + elements * inputs.item(0)
         return Work(_FORWARD * elements + _PER_CHANNEL * channels, moved, inputs.type(0))
@@ -153,6 +154,7 @@ def engine_rms_norm(out: int, x: int, weight: int, residual: int = -1) -> Model:
     """
 
     def work(inputs: Inputs) -> Work:
+        """Return the work of the norm, with what is added before it."""
         elements = inputs.numel(x)
         written = inputs.bytes(out) if out >= 0 else elements * inputs.item(x)
         moved = inputs.bytes(x, weight) + written + 2 * inputs.bytes(residual)
