@@ -96,8 +96,10 @@ def unfinished_launches(
     # Kernels without a launch call of their own may be theirs: ids are lost, or say too little.
     kernels = np.isin(facts.launches["kind"].to_numpy(), (KERNEL, GRAPH))
     api_row = facts.launches["api_row"].to_numpy()[kernels]
-    api_row = api_row[~np.isin(api_row, _launch_calls(facts, of_graphs=True))]
-    orphaned = len(api_row) - len(np.intersect1d(api_row, launches))
+    of_graph, has_kernel = np.zeros((2, len(facts.api) + 1), dtype=bool)  # the last: no call
+    of_graph[_launch_calls(facts, of_graphs=True)] = True
+    has_kernel[api_row] = True
+    orphaned = np.count_nonzero(~of_graph[api_row]) - np.count_nonzero(has_kernel[launches])
     unread = sum(note.count for note in _unread_operations(facts))
     missing = at_end - orphaned - facts.impossible.left_out - unread
     if missing < MIN_ORPHAN_SHARE * len(launches):
