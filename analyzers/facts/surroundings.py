@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import UNKNOWN, Facts
-from analyzers.facts.nesting import innermost
+from analyzers.facts.nesting import Nest, around, nest
 from analyzers.facts.python_frames import Owner, frame_owners
 from analyzers.facts.trace_table import trace_table
 from analyzers.intervals import Array, Spans, by_key
@@ -66,14 +66,22 @@ class NamedSpans:
         rows = np.full(len(moments), UNKNOWN, np.int64)
         if not len(self):
             return rows
-        own = dict(by_key(self.thread, np.arange(len(self))))
         for thread, asking in by_key(threads, np.arange(len(moments))):
-            here = own.get(thread)
-            if here is None:
+            own = self._nests.get(thread)
+            if own is None or not len(own.order):
                 continue
-            inside = innermost(self.spans.start[here], self.spans.end[here], moments[asking])
-            rows[asking] = np.where(inside >= 0, here[inside], UNKNOWN)
+            place = around(own, moments[asking])
+            rows[asking] = np.where(place >= 0, own.order[np.maximum(place, 0)], UNKNOWN)
         return rows
+
+    @functools.cached_property
+    def _nests(self) -> dict[int, Nest]:
+        """How the intervals of each thread lie in each other; ``order`` are rows of this."""
+        nests = {}
+        for thread, rows in by_key(self.thread, np.arange(len(self))):
+            own = nest(self.spans.start[rows], self.spans.end[rows])
+            nests[thread] = own._replace(order=rows[own.order])
+        return nests
 
     def names_around(self, threads: Array, moments: Array) -> Array:
         """Return the same as places in ``texts``."""

@@ -6,6 +6,7 @@ named in its title when one of a kind holds half of the time, and stands in its 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -185,6 +186,7 @@ def at_moments(facts: Facts, ledger: Ledger, losses: pd.DataFrame) -> Culprits:
     )
 
 
+@functools.lru_cache(maxsize=2)
 def parts_of_steps(facts: Facts, ledger: Ledger) -> NamedSpans:
     """Return the ranges that tell where in a step or a program something happened.
 
@@ -196,6 +198,7 @@ def parts_of_steps(facts: Facts, ledger: Ledger) -> NamedSpans:
     return ranges.where(~is_step[ranges.name]) if len(ranges) else ranges
 
 
+@functools.lru_cache(maxsize=2)
 def line_candidates(facts: Facts, ledger: Ledger) -> tuple[NamedSpans, ...]:
     """Return functions on Python's stacks in the order in which they are worth naming.
 
