@@ -126,7 +126,7 @@ def _operators_and_ranges(facts: Facts) -> tuple[NamedSpans, NamedSpans]:
     rows = trace_table(facts.trace, "operators", (*_COLUMNS, "kind"))
     rows = rows[(rows["kind"] == OperatorKind.FRAMEWORK).to_numpy()]
     marked = facts.ranges
-    names, codes = np.unique(marked["name_id"].to_numpy(), return_inverse=True)
+    codes, names = pd.factorize(marked["name_id"].to_numpy())
     called_so = np.array(
         [_OPERATOR.match(str(n)) is not None for n in facts.trace.names(names)], dtype=bool
     )
@@ -142,7 +142,7 @@ def _named(facts: Facts, rows: pd.DataFrame, shorten: Callable[[str], str]) -> N
     """Return the rows of threads that made calls, under their names in short."""
     thread = pd.Index(facts.thread_keys).get_indexer(pd.Index(rows["thread_key"]))
     rows, thread = rows[thread >= 0], thread[thread >= 0]
-    ids, codes = np.unique(rows["name_id"].to_numpy(), return_inverse=True)
+    codes, ids = pd.factorize(rows["name_id"].to_numpy())
     texts = [shorten(str(n)) for n in facts.trace.names(ids)]
     short, unique = pd.factorize(np.array(texts, dtype=object))
     name = short[codes] if len(rows) else np.empty(0, np.int64)

@@ -53,11 +53,13 @@ def optimizer_launches(facts: Facts, ledger: Ledger, method: str) -> OptimizerLa
     """Return what ``UPDATE`` or ``ZERO_GRAD`` launched in the window."""
     spans = ranges_of(facts).of_names(rf"^Optimizer\.{method}#")
     inside = np.zeros(len(facts.launches), dtype=bool)
+    if not len(spans):
+        return OptimizerLaunches("", 0, inside, 0)
     rows = facts.inside(*ledger.window.span)
     own = np.isin(facts.launches["kind"].to_numpy()[rows], (KERNEL, COPY, MEMSET))
     rows = rows[own & (facts.launches["api_row"].to_numpy()[rows] >= 0)]
     around = spans.around(facts.thread_index[rows], facts.api_start_ns[rows])
-    if not len(spans) or not (around >= 0).any():
+    if not (around >= 0).any():
         return OptimizerLaunches("", 0, inside, 0)
     rows, around = rows[around >= 0], around[around != UNKNOWN]
     inside[rows] = True
