@@ -136,12 +136,12 @@ def shares_of_union(start: Array, end: Array) -> Array:
     """
     if not len(start):
         return np.empty(0, np.int64)
-    # Most kernels run alone, one behind the other; only the others need to be cut into pieces.
-    apart = np.concatenate(([True], start[1:] >= np.maximum.accumulate(end)[:-1], [True]))
     if np.any(start[1:] < start[:-1]):
         return _shares_where_several_run(start, end)
+    # Most kernels run alone, one behind the other; only the others need to be cut into pieces.
+    is_border = np.concatenate(([True], start[1:] >= np.maximum.accumulate(end)[:-1], [True]))
     shares: Array = end - start
-    several = np.flatnonzero(~(apart[:-1] & apart[1:]))
+    several = np.flatnonzero(~(is_border[:-1] & is_border[1:]))
     if len(several):
         shares[several] = _shares_where_several_run(start[several], end[several])
     return shares
