@@ -152,8 +152,8 @@ def _predicted(path):
 
 def _side(number, count, change=None):
     rng = np.random.default_rng(number)
-    folder = Path(_folder().name) / f"compared_{number}"
-    (folder / "traces").mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=_folder().name))  # names in it count what was recorded
+    (folder / "traces").mkdir()
     return recorded(folder, np.exp(0.05 * rng.standard_normal(count)), change)
 
 
