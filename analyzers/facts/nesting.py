@@ -14,7 +14,8 @@ class Nest(NamedTuple):
     """Intervals of one thread, by begin, the longest first.
 
     Attributes:
-        order: Their places in the columns that they came from; empty ones are left out.
+        order: Their places in the columns that they came from, empty intervals left out; nothing
+            where the columns were in this order.
         starts: Begins.
         ends: Ends.
         parent: Place, in this order, of the interval around each; -1 for the outermost.
@@ -31,6 +32,11 @@ def nest(starts: Array, ends: Array) -> Nest:
     order = np.lexsort((-ends, starts))
     order = order[ends[order] > starts[order]]  # an empty interval is around no moment
     return Nest(order, starts[order], ends[order], _parents(ends[order]))
+
+
+def nest_of_sorted(starts: Array, ends: Array) -> Nest:
+    """Return the same of intervals that are in its order, none of them empty."""
+    return Nest(np.empty(0, np.int64), starts, ends, _parents(ends).astype(np.int32))
 
 
 def around(intervals: Nest, moments: Array) -> Array:

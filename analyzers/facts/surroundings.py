@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import UNKNOWN, Facts
-from analyzers.facts.nesting import Nest, around, nest
+from analyzers.facts.nesting import Nest, around, nest_of_sorted
 from analyzers.facts.python_frames import Owner, frame_owners
 from analyzers.facts.trace_table import trace_table
 from analyzers.intervals import Array, Spans, by_key
@@ -29,10 +29,10 @@ _DETAILS = re.compile(r", ?(?:op_id|seq|sizes|input_op_ids) ?=.*", re.DOTALL)
 
 @dataclass(frozen=True, eq=False)
 class NamedSpans:
-    """Intervals of threads with names.
+    """Intervals of threads with names, by thread and begin, the longest first; none is empty.
 
     Attributes:
-        spans: Begins and ends, in any order.
+        spans: Begins and ends.
         thread: Place in ``Facts.thread_keys`` of each.
         name: Place in ``texts`` of each one's name.
         texts: The names.
@@ -67,21 +67,22 @@ class NamedSpans:
         if not len(self):
             return rows
         for thread, asking in by_key(threads, np.arange(len(moments))):
-            own = self._nests.get(thread)
-            if own is None or not len(own.order):
+            if thread not in self._nests:
                 continue
+            low, own = self._nests[thread]
             place = around(own, moments[asking])
-            rows[asking] = np.where(place >= 0, own.order[np.maximum(place, 0)], UNKNOWN)
+            rows[asking] = np.where(place >= 0, low + place, UNKNOWN)
         return rows
 
     @functools.cached_property
-    def _nests(self) -> dict[int, Nest]:
-        """How the intervals of each thread lie in each other; ``order`` are rows of this."""
-        nests = {}
-        for thread, rows in by_key(self.thread, np.arange(len(self))):
-            own = nest(self.spans.start[rows], self.spans.end[rows])
-            nests[thread] = own._replace(order=rows[own.order])
-        return nests
+    def _nests(self) -> dict[int, tuple[int, Nest]]:
+        """The first row of each thread, and how its intervals lie in each other."""
+        threads, first = np.unique(self.thread, return_index=True)
+        borders = [*first.tolist(), len(self)]
+        return {
+            thread: (low, nest_of_sorted(self.spans.start[low:high], self.spans.end[low:high]))
+            for thread, low, high in zip(threads.tolist(), borders, borders[1:], strict=False)
+        }
 
     def names_around(self, threads: Array, moments: Array) -> Array:
         """Return the same as places in ``texts``."""
@@ -141,10 +142,13 @@ def _operators_and_ranges(facts: Facts) -> tuple[NamedSpans, NamedSpans]:
 def _named(facts: Facts, rows: pd.DataFrame, shorten: Callable[[str], str]) -> NamedSpans:
     """Return the rows of threads that made calls, under their names in short."""
     thread = pd.Index(facts.thread_keys).get_indexer(pd.Index(rows["thread_key"]))
-    rows, thread = rows[thread >= 0], thread[thread >= 0]
-    codes, ids = pd.factorize(rows["name_id"].to_numpy())
-    texts = [shorten(str(n)) for n in facts.trace.names(ids)]
-    short, unique = pd.factorize(np.array(texts, dtype=object))
-    name = short[codes] if len(rows) else np.empty(0, np.int64)
-    spans = Spans(rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy())
-    return NamedSpans(spans, thread, name, tuple(unique))
+    start, end = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
+    order = np.lexsort((-end, start, thread))
+    order = order[(thread[order] >= 0) & (end[order] > start[order])]
+    codes, ids = pd.factorize(rows["name_id"].to_numpy()[order])
+    short, unique = pd.factorize(
+        np.array([shorten(str(n)) for n in facts.trace.names(ids)], dtype=object)
+    )
+    name = short.astype(np.int32)[codes] if len(order) else np.empty(0, np.int32)
+    spans = Spans(start[order], end[order])
+    return NamedSpans(spans, thread[order].astype(np.int32), name, tuple(unique))
