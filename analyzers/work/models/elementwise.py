@@ -134,6 +134,9 @@ def gated(x: int) -> Model:
 
 
 _FORMS = _forms()
+COMPARISONS = frozenset(f"aten::{name}" for name, form in _FORMS.items() if form.result == TRUTH)
+"""Operators that write truth values, whatever they read."""
+
 _ACTIVATION_AND_PRODUCT = 5  # operations for an element: four of the activation, one product
 
 MODELS: dict[str, Model] = {
