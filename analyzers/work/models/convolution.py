@@ -179,7 +179,7 @@ _TURNED_MODULE = _conv(
 )
 _MIOPEN = _conv(bias=2, padding=3, stride=4, dilation=5)
 _CUDNN = _conv(padding=2, stride=3, dilation=4)
-_FUSED = _conv(bias=2, stride=3, padding=4)
+_FUSED = _conv(bias=2, padding=3, stride=4)  # of apex
 
 MODELS: dict[str, Model] = {
     "aten::convolution": _ATEN,

@@ -181,6 +181,7 @@ def _like_linear(**places: Any) -> Model:
 
 _ADDED_FIRST = _at(left=1, right=2, added=0)
 _SCALED = _at(added=4, counts_added=False, more=(2, 3), out_type=6)
+_SCALED_TRTLLM = _at(added=4, counts_added=False, more=(2, 3), out_type=5)
 _SCALED_SGL = _at(added=5, counts_added=False, more=(2, 3), out_type=4)
 _BY_SCALES = _like_linear(more=(2, 3))
 
@@ -205,7 +206,7 @@ MODELS: dict[str, Model] = {
     "aten::_scaled_grouped_mm": grouped_product(0, 1),
     "aten::_weight_int8pack_mm": _like_linear(more=(2,)),
     "aten::_weight_int4pack_mm": packed_int4,
-    "trtllm::cublas_scaled_mm": _SCALED,
+    "trtllm::cublas_scaled_mm": _SCALED_TRTLLM,
     "bitsandbytes::int8_linear_matmul": _like_linear(),
     "vllm::rocm_unquantized_gemm": _like_linear(added=2),
     "vllm::rocm_unquantized_gemm_impl": _like_linear(added=2),
