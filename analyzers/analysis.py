@@ -12,7 +12,9 @@ from analyzers.diagnose import rank, run_rules
 from analyzers.facts.facts import Facts, build_facts
 from analyzers.facts.loops import find_iterations
 from analyzers.facts.spans import Iteration
+from analyzers.facts.start_up import is_start_up
 from analyzers.facts.steps import step_breakdown
+from analyzers.facts.surroundings import ranges_of
 from analyzers.facts.totals import operations, origin, totals
 from analyzers.facts.unmarked import iterations_of
 from analyzers.facts.windows import choose_window
@@ -58,8 +60,9 @@ def investigate(
     """
     facts = facts or build_facts(trace)
     joined = join(facts, counters) if counters is not None else None
-    marked = find_iterations(facts)  # whole steps are looked for among the same ranges
     with ThreadPoolExecutor(1) as thread:
+        thread.submit(_prepare, facts)
+        marked = find_iterations(facts)  # whole steps are looked for among the same ranges
         # The ledger needs the iterations only to look one of them up.
         pending = thread.submit(iterations_of, facts, marked)
         candidates = pending.result()[0] if window.startswith("iteration") else ()
@@ -67,6 +70,19 @@ def investigate(
         iterations, iterations_note = pending.result()
     report = _report(facts, ledger, iterations, iterations_note, device_peaks)
     return Analysis(report, facts, ledger)
+
+
+def _prepare(facts: Facts) -> None:
+    """Make what ledger and rules ask for whatever the window is, on a core that is idle.
+
+    Whoever asks earlier makes it himself; nothing depends on this but time.
+    """
+    if facts.counters_only:
+        return
+    for name in ("call_order", "api_call", "is_first_use"):
+        getattr(facts, name)
+    is_start_up(facts)
+    ranges_of(facts)
 
 
 def _report(

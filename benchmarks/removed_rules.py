@@ -57,7 +57,7 @@ def is_far_off(result: Result) -> bool:
 
 
 def _join_without_process() -> Callable[..., Any]:
-    join = analyzers.facts.facts._matching_calls
+    join = analyzers.facts.facts.matching_calls
 
     def mutant(launches: Any, trace: Any, process_of_thread: Any, thread: Any) -> Any:
         return join(
@@ -97,7 +97,7 @@ def _pinned_is_pageable(_file: Any) -> Any:
 MUTATIONS = (
     Mutation(
         "the process in the correlation join",
-        "analyzers.facts.facts._matching_calls",
+        "analyzers.facts.facts.matching_calls",
         _join_without_process(),
         (("confounder_equal_ids", 1), ("confounder_equal_ids", 2)),
     ),

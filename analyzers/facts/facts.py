@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 
 from analyzers.cuda_names import Call, classify, is_communication
+from analyzers.facts.call_matches import matching_calls
 from analyzers.facts.counters import COUNTER_TABLES, Counters
 from analyzers.facts.impossible import NOTHING_IMPOSSIBLE, Impossible, without_impossible
 from analyzers.facts.prefetches import calls_of_prefetches
+from analyzers.facts.streams import stream_codes
 from analyzers.facts.trace_table import trace_columns, trace_table
 from analyzers.intervals import Array
 from collectors.schema import DEVICE_TABLES, NOT_RECORDED, CopyKind, MemoryKind
@@ -36,7 +38,6 @@ _HOST_SIDE = {
 }
 NO_HOST_SIDE = -2
 UNSTAGED_MAX_BYTES = 65_536  # pageable copies up to here travel with the command
-MAX_TABLE_SPREAD = 8  # a look-up table of ids may have this many places for each id
 
 
 class WindowError(ValueError):
@@ -127,6 +128,8 @@ class Facts:
         The second column has one place more than there are threads.
         """
         thread = self.api["thread_index"].to_numpy()
+        if len(self.thread_keys) < 1 << 16:
+            thread = thread.astype(np.uint16)  # which are sorted much faster
         order = (
             np.argsort(thread, kind="stable")
             if len(self.thread_keys) > 1
@@ -151,10 +154,18 @@ class Facts:
             & (self.launches["api_row"].to_numpy() >= 0)
         )
         rows = rows[np.argsort(self.api_start_ns[rows], kind="stable")]
-        launched = self.launches[["process_index", "device", "name_id"]].iloc[rows]
-        rows = rows[~launched.duplicated().to_numpy()]
+        code, names = pd.factorize(self.launches["name_id"].to_numpy()[rows])
+        device = self.launches["device"].to_numpy()[rows].astype(np.int64)
+        process = self.launches["process_index"].to_numpy()[rows]
+        key = (process * max(len(self.devices), 1) + device) * len(names) + code
+        rows = rows[~pd.Series(key).duplicated().to_numpy()]
         first[self.launches["api_row"].to_numpy()[rows]] = True
         return first
+
+    @functools.cached_property
+    def stream_codes(self) -> Array:
+        """A small number of the stream of each launch; streams of two devices are two."""
+        return stream_codes(self.launches)
 
     @functools.cached_property
     def api_start_ns(self) -> Array:
@@ -258,7 +269,7 @@ def build_facts(trace: Trace) -> Facts:
     launches = pd.concat(parts, ignore_index=True) if parts else _no_launches()
     owner, names = np.searchsorted(process_keys, thread_process), trace.names(functions)
     thread = api["thread_index"].to_numpy()
-    launches["api_row"] = _matching_calls(launches, trace, owner, thread)
+    launches["api_row"] = matching_calls(launches, trace, owner, thread)
     launches = launches.sort_values("start_ns", kind="stable", ignore_index=True)
     launches = launches.drop(columns="correlation_id")
     calls = np.array([classify(n) for n in names], dtype=np.int8)
@@ -431,60 +442,3 @@ def _api(trace: Trace) -> tuple[pd.DataFrame, Array, Array]:
         codes, values[kept] = pd.factorize(trace_columns(trace, "api_calls", [column])[column])
         columns[kept] = codes.astype(np.int32)
     return pd.DataFrame(columns, copy=False), values["thread_index"], values["name"]
-
-
-def _matching_calls(
-    launches: pd.DataFrame, trace: Trace, process_of_thread: Array, thread: Array
-) -> Array:
-    """Return the row in ``api`` of the call that submitted each launch, -1 for none.
-
-    When several calls of a process carry the same id, the first one recorded counts.
-
-    Args:
-        launches: As in ``Facts``, with ``correlation_id``.
-        trace: The recording.
-        process_of_thread: Place in ``process_keys`` of each thread that made calls.
-        thread: Place in ``thread_keys`` of the thread of each call.
-    """
-    result = np.full(len(launches), UNKNOWN, np.int32)
-    if not len(thread):
-        return result
-    api_id = trace.columns("api_calls", ["correlation_id"])["correlation_id"]
-    process_of_launch = launches["process_index"].to_numpy()
-    launch_id = launches["correlation_id"].to_numpy()
-    process = process_of_thread[thread] if len(np.unique(process_of_thread)) > 1 else None
-    for place in np.unique(process_of_thread):
-        of_process = np.flatnonzero(process_of_launch == place)
-        if process is None:
-            result[of_process] = _first_match(api_id, launch_id[of_process])
-            continue
-        rows = np.flatnonzero(process == place)
-        match = _first_match(api_id[rows], launch_id[of_process])
-        result[of_process] = np.where(match >= 0, rows[match], UNKNOWN)
-    return result
-
-
-def _first_match(ids: Array, queries: Array) -> Array:
-    """Return the place in ``ids`` of each wanted id, -1 for none or for an id not recorded."""
-    if not len(ids):
-        return np.full(len(queries), UNKNOWN, np.int64)
-    low, high = int(ids.min()), int(ids.max())
-    if high - low < MAX_TABLE_SPREAD * len(ids):
-        return _looked_up(ids, queries, low, high)
-    order = None
-    if np.any(ids[1:] < ids[:-1]):
-        order = np.argsort(ids, kind="stable")
-        ids = ids[order]
-    place = np.minimum(np.searchsorted(ids, queries, side="left"), len(ids) - 1)
-    hit = (ids[place] == queries) & (queries != NOT_RECORDED)
-    if order is not None:
-        place = order[place]
-    return np.where(hit, place, UNKNOWN)
-
-
-def _looked_up(ids: Array, queries: Array, low: int, high: int) -> Array:
-    """Do the same for ids that are dense between ``low`` and ``high``, as those of CUDA are."""
-    place_of = np.full(high - low + 1, UNKNOWN, np.int32)
-    place_of[(ids - low)[::-1]] = np.arange(len(ids) - 1, -1, -1, dtype=np.int32)  # first stays
-    in_range = (queries >= low) & (queries <= high) & (queries != NOT_RECORDED)
-    return np.where(in_range, place_of[np.where(in_range, queries - low, 0)], UNKNOWN)

@@ -22,11 +22,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyzers.facts.streams import stream_codes
 from analyzers.intervals import Array
 
 CLOCK_MATCH_NS = 1_000_000
 FAR_NS = 60_000_000_000
 FAR_FACTOR = 100  # times the length of everything else
+SCALE_ROWS = 100_000  # this many operations tell what everything else is
 OTHER_CLOCK_SHARE = 0.25  # of operations that begin too early: then it is the clocks
 
 
@@ -111,12 +113,14 @@ def without_impossible(
 def _far(start: Array, end: Array, early: Array, api: pd.DataFrame) -> Array:
     """Return which operations end or begin far from everything else that was recorded."""
     call_start, call_end = api["start_ns"].to_numpy(), api["end_ns"].to_numpy()
-    usual = ~early & (end - start < FAR_NS)
-    starts, ends = [start[usual], call_start], [end[usual], call_end]
-    if not sum(map(len, starts)):
+    usual = np.flatnonzero(~early & (end - start < FAR_NS))
+    if not len(usual) + len(call_start):
         return np.zeros(len(start), dtype=bool)
-    # A few strays must not hide each other: the middle of what is known sets the scale.
-    moments = np.concatenate([*starts, *ends])
+    # A few strays must not hide each other: the middle of what is known sets the scale. Each is
+    # sorted by begin, so that every n-th stands for the others.
+    step, call_step = (1 + n // SCALE_ROWS for n in (len(usual), len(call_start)))
+    few = usual[::step]
+    moments = np.concatenate((start[few], end[few], call_start[::call_step], call_end[::call_step]))
     low, high = (int(v) for v in np.quantile(moments, (0.05, 0.95), method="nearest"))
     reach = max(FAR_NS, FAR_FACTOR * (high - low))
     far: Array = (start < low - reach) | (end > high + reach)
@@ -130,12 +134,9 @@ def _latest_ends(launches: pd.DataFrame, rows: Array, graph: Array) -> Array:
     """Return the end of each of ``rows``, or the begin of its successor where it ends far later."""
     start = launches["start_ns"].to_numpy()[rows]
     end = launches["end_ns"].to_numpy()[rows]
-    stream = pd.factorize(launches["stream"].to_numpy()[rows])[0]
-    device = launches["device"].to_numpy()[rows].astype(np.int64)
-    process = launches["process_index"].to_numpy()[rows].astype(np.int64)
-    lane = (process * (device.max(initial=0) + 2) + device) * (stream.max(initial=0) + 1) + stream
-    order = np.argsort(lane, kind="stable")  # by begin within each
-    follows = np.append(lane[order][1:] == lane[order][:-1], False)
+    stream = stream_codes(launches)[rows]
+    order = np.argsort(stream, kind="stable")  # by begin within each
+    follows = np.append(stream[order][1:] == stream[order][:-1], False)
     after = np.append(order[1:], order[-1:]) if len(order) else order
     outlives = follows & (end[order] > end[after]) & (end[order] - start[after] > CLOCK_MATCH_NS)
     outlives &= ~graph[rows][order] & ~graph[rows][after] & (start[after] > start[order])

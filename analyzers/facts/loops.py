@@ -82,7 +82,7 @@ def _loops(facts: Facts) -> tuple[_Loop, ...]:
     """Return the main loop of every thread that has one."""
     ranges = facts.ranges[~_of_libraries(facts)]
     launched = {
-        int(key): np.sort(facts.api_start_ns[_launched_by(facts, int(key))])
+        int(key): facts.api_start_ns[_launched_by(facts, int(key))]
         for key in pd.unique(ranges["process_key"])
     }
     return tuple(
@@ -95,8 +95,8 @@ def _loops(facts: Facts) -> tuple[_Loop, ...]:
 
 def _of_libraries(facts: Facts) -> Array:
     """Return which ranges are calls of a library that the recorder traced, not marks of a loop."""
-    domain = facts.trace.columns("ranges", ["domain_id"])["domain_id"]
-    is_library: Array = np.isin(facts.trace.names(domain), LIBRARY_DOMAINS)
+    codes, domains = pd.factorize(facts.trace.columns("ranges", ["domain_id"])["domain_id"])
+    is_library: Array = np.isin(facts.trace.names(domains), LIBRARY_DOMAINS)[codes]
     return is_library
 
 
@@ -135,16 +135,16 @@ def _loop_on_thread(
     return _Loop(loop, int(best["sum"]))
 
 
+@functools.lru_cache(maxsize=64)  # together they are as many as there are launches
 def _launched_by(facts: Facts, process_key: int) -> Array:
-    """Return the launches of a process whose API call is known."""
+    """Return the launches of a process whose API call is known, by that call."""
     place = np.flatnonzero(facts.process_keys == process_key)
     has_call = facts.launches["api_row"].to_numpy() >= 0
     if not len(place):
         return np.empty(0, np.int64)
-    rows: Array = np.flatnonzero(
-        has_call & (facts.launches["process_index"].to_numpy() == place[0])
-    )
-    return rows
+    rows = np.flatnonzero(has_call & (facts.launches["process_index"].to_numpy() == place[0]))
+    ordered: Array = rows[np.argsort(facts.api_start_ns[rows], kind="stable")]
+    return ordered
 
 
 def _loop_name(text: str) -> str:
@@ -174,7 +174,6 @@ def where_work_ran(facts: Facts, ranges: pd.DataFrame) -> tuple[Array, Array]:
     for key in np.unique(ranges["process_key"]):
         places = np.flatnonzero((ranges["process_key"] == key).to_numpy())
         rows = _launched_by(facts, int(key))
-        rows = rows[np.argsort(facts.api_start_ns[rows], kind="stable")]
         rows = _on_main_stream(facts, rows, start[places], end[places])
         if not len(rows):
             continue
@@ -206,8 +205,9 @@ def _on_main_stream(facts: Facts, rows: Array, start: Array, end: Array) -> Arra
     inside = (place >= 0) & (called < end[order][np.maximum(place, 0)])
     if not inside.any():
         return rows[:0]
-    streams = facts.launches[["device", "stream"]].iloc[rows]
-    code = streams.groupby(["device", "stream"], sort=False).ngroup().to_numpy()
+    stream, streams = pd.factorize(facts.launches["stream"].to_numpy()[rows])
+    device = facts.launches["device"].to_numpy()[rows].astype(np.int64)
+    code = pd.factorize(device * len(streams) + stream)[0]
     pairs = np.unique(code[inside] * len(start) + place[inside])
     ranges = np.bincount(pairs // len(start), minlength=code.max() + 1)
     busy = np.bincount(code[inside], facts.duration_ns[rows[inside]], minlength=code.max() + 1)
@@ -291,12 +291,11 @@ def _span_of_steps(
         facts: The recording.
         process_key: Of the process.
         steps: Its steps.
-        rows: What it launched.
+        rows: What it launched, by call.
     """
     called = facts.api_start_ns[rows]
-    ordered = np.sort(called)
     start, end = steps["start_ns"].to_numpy(), steps["end_ns"].to_numpy()
-    used = np.searchsorted(ordered, start) < np.searchsorted(ordered, end)
+    used = np.searchsorted(called, start) < np.searchsorted(called, end)
     if not used.any():
         return None
     begins, _ = where_work_ran(facts, steps)

@@ -36,7 +36,7 @@ def nest(starts: Array, ends: Array) -> Nest:
 
 def nest_of_sorted(starts: Array, ends: Array) -> Nest:
     """Return the same of intervals that are in its order, none of them empty."""
-    return Nest(np.empty(0, np.int64), starts, ends, _parents(ends).astype(np.int32))
+    return Nest(np.empty(0, np.int64), starts, ends, _parents(ends))
 
 
 def around(intervals: Nest, moments: Array) -> Array:
@@ -82,9 +82,10 @@ def _parents(ends: Array) -> Array:
 
     Each round doubles the distance that is looked back, so the rounds are few at any depth.
     """
-    parent = np.arange(len(ends)) - 1
-    while True:
-        rows = np.flatnonzero((parent >= 0) & (ends[np.maximum(parent, 0)] <= ends))
-        if not len(rows):
-            return parent
+    parent = np.arange(-1, len(ends) - 1, dtype=np.int32)
+    rows = np.flatnonzero(ends[:-1] <= ends[1:]).astype(np.int32) + 1
+    while len(rows):
         parent[rows] = parent[parent[rows]]
+        above = parent[rows]
+        rows = rows[(above >= 0) & (ends[above] <= ends[rows])]
+    return parent

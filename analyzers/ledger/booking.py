@@ -129,5 +129,6 @@ def piece(
 def as_frame(pieces: list[Piece]) -> pd.DataFrame:
     """Return all pieces as one table, sorted by begin."""
     pieces = [as_one(empty(), Row.HOST, Detail.NONE), *pieces]
-    frame = pd.DataFrame({c: np.concatenate([p[c] for p in pieces]) for c in COLUMNS})
-    return frame.sort_values("start_ns", kind="stable", ignore_index=True)
+    columns = {c: np.concatenate([p[c] for p in pieces]) for c in COLUMNS}
+    order = np.argsort(columns["start_ns"], kind="stable")
+    return pd.DataFrame({c: column[order] for c, column in columns.items()})

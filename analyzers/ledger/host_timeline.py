@@ -113,7 +113,7 @@ def host_timeline(facts: Facts, thread_index: int, queries: Spans) -> HostTimeli
     rows, calls = rows[chosen], Spans(calls.start[chosen], calls.end[chosen])
     doing = doing_in_calls(facts, rows)
     doing[is_poll_alone[chosen]] = Doing.OTHER_CALL
-    spans = {int(d): _flat(calls, doing == d) for d in np.unique(doing)}
+    spans = {int(d): _flat(calls, doing == d) for d in np.flatnonzero(np.bincount(doing))}
     spans[int(Doing.PROFILED)] = _profiler_at_work(facts, thread_index)
     if facts.trace.count("operators"):
         spans[int(Doing.DISPATCHING)] = submitting(
@@ -145,13 +145,14 @@ def _around(calls: Spans, queries: Spans) -> Array:
     """
     if not len(calls.start):
         return np.empty(0, np.int64)
-    inside = np.flatnonzero(covered(calls, union(queries.start, queries.end)))
+    chosen = covered(calls, union(queries.start, queries.end)) > 0
     reach = np.maximum.accumulate(calls.end)
     holder = np.maximum.accumulate(np.where(calls.end == reach, np.arange(len(reach)), 0))
     before = np.searchsorted(calls.start, queries.start, side="left") - 1
     after = np.searchsorted(calls.start, queries.end, side="left")
-    around = (inside, holder[before[before >= 0]], after[after < len(reach)])
-    return np.unique(np.concatenate(around))
+    chosen[holder[before[before >= 0]]] = True
+    chosen[after[after < len(reach)]] = True
+    return np.flatnonzero(chosen)
 
 
 def join_polls(facts: Facts, rows: Array, calls: Spans) -> tuple[Spans, Array, Array]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import pandas as pd
 
 from analyzers.facts.facts import Facts
 from analyzers.finding import Row
@@ -105,14 +104,9 @@ def _was_told_to_wait(facts: Facts, launch: Array) -> Array:
 
 def _call_before(facts: Facts) -> Array:
     """Return when the operation before each on its stream was called; long ago for the first."""
-    launches = facts.launches
-    stream = pd.factorize(launches["stream"].to_numpy())[0]
-    device = launches["device"].to_numpy().astype(np.int64)
-    process = launches["process_index"].to_numpy().astype(np.int64)
-    lane = (process * (device.max(initial=0) + 2) + device) * (stream.max(initial=0) + 1) + stream
-    order = np.argsort(lane, kind="stable")
-    called = facts.api_start_ns[order]
-    first = np.concatenate(([True], lane[order][1:] != lane[order][:-1]))
+    order = np.argsort(facts.stream_codes, kind="stable")
+    called, stream = facts.api_start_ns[order], facts.stream_codes[order]
+    first = np.concatenate(([True], stream[1:] != stream[:-1]))
     before = np.full(len(order), np.iinfo(np.int64).min)
     before[order] = np.where(first, np.iinfo(np.int64).min, np.concatenate(([0], called[:-1])))
     return before

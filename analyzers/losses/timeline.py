@@ -87,7 +87,8 @@ def _launch_segments(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     kernel = (facts.launches["kind"].to_numpy() == KERNEL) & ~graph
     short = kernel[launch] & (facts.duration_ns[launch] < np.minimum(waited_ns, SMALL_KERNEL_NS))
     period = _periods(facts, kernel)[launch]
-    pattern = np.where(short, LaunchPattern.SMALL_KERNEL, LaunchPattern.LATE_HOST)
+    pattern = np.full(len(segments), LaunchPattern.LATE_HOST, np.int8)
+    pattern[short] = LaunchPattern.SMALL_KERNEL
     pattern[short & (period >= MIN_PERIOD)] = LaunchPattern.REPEATED_SEQUENCE
     pattern[by_device] = LaunchPattern.DEVICE_GAP
     inside_graph = later_node[launch]
@@ -125,34 +126,33 @@ def _periods(facts: Facts, kernels: Array) -> Array:
         facts: The recording.
         kernels: Which launches may belong to a sequence.
     """
-    period = np.zeros(len(facts.launches), np.int64)
+    period = np.zeros(len(facts.launches), np.int32)
     for key in range(len(facts.devices)):
         rows = np.flatnonzero(kernels & (facts.launches["device"] == key).to_numpy())
         if len(rows) >= SEQUENCE_LAUNCHES * MIN_REPETITIONS:
-            names = pd.factorize(facts.launches["name_id"].to_numpy()[rows])[0]
-            period[rows] = _sequence_periods(names)
+            period[rows] = _sequence_periods(facts.launches["name_id"].to_numpy()[rows])
     return period
 
 
 def _sequence_periods(names: Array) -> Array:
-    """Return the period at each place of a sequence of small numbers."""
+    """Return the period at each place of a sequence of numbers."""
     size = len(names) - SEQUENCE_LAUNCHES + 1
+    numbers = names.astype(np.uint64)
     window = np.zeros(size, np.uint64)
     for step in range(SEQUENCE_LAUNCHES):  # a polynomial hash; 64 bits of wrapping are meant
-        window = window * np.uint64(0x9E3779B97F4A7C15) + names[step : step + size].astype(
-            np.uint64
-        )
+        window *= np.uint64(0x9E3779B97F4A7C15)
+        window += numbers[step : step + size]
     codes, _ = pd.factorize(window)
     count = np.bincount(codes)[codes]
     order = np.argsort(codes, kind="stable")
-    distance = np.zeros(size, np.int64)
+    distance = np.zeros(size, np.int32)
     same = codes[order][1:] == codes[order][:-1]
     distance[order[1:][same]] = np.diff(order)[same]
     # The first occurrence has nothing before it: it takes its distance from the second.
     first = np.flatnonzero(np.concatenate(([True], ~same)) & np.concatenate((same, [False])))
     distance[order[first]] = distance[order[first + 1]]
     distance[count < MIN_REPETITIONS] = 0
-    period = np.zeros(len(names), np.int64)
+    period = np.zeros(len(names), np.int32)
     for step in range(SEQUENCE_LAUNCHES):
         part = period[step : step + size]
         np.maximum(part, distance, out=part)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
-import pandas as pd
 
 from analyzers.cuda_names import Call
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
@@ -73,7 +74,7 @@ def lost_kernels(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     launches = _launch_calls(facts, of_graphs=False)
     if not len(facts.launches) or not len(launches):
         return None
-    lost, _at_end = _without_kernel(facts, launches)
+    lost, _at_end = _without_kernel(facts)
     if lost < MIN_ORPHAN_SHARE * len(launches):
         return None
     level = "error" if lost >= MAX_UNEXPLAINED_SHARE * len(launches) else "warning"
@@ -92,7 +93,7 @@ def unfinished_launches(
     launches = _launch_calls(facts, of_graphs=False)
     if not len(facts.launches) or not len(launches):
         return None
-    _lost, at_end = _without_kernel(facts, launches)
+    _lost, at_end = _without_kernel(facts)
     # Kernels without a launch call of their own may be theirs: ids are lost, or say too little.
     kernels = np.isin(facts.launches["kind"].to_numpy(), (KERNEL, GRAPH))
     api_row = facts.launches["api_row"].to_numpy()[kernels]
@@ -149,12 +150,14 @@ def _has_work(facts: Facts) -> Array:
     return ran
 
 
-def _without_kernel(facts: Facts, launches: Array) -> tuple[int, int]:
+@functools.lru_cache(maxsize=2)
+def _without_kernel(facts: Facts) -> tuple[int, int]:
     """Return how many launch calls lack their kernel: before one of their thread that has, after.
 
     Calls at the end of a recording may still be queued. A call inside another is the same
     launch, and what is captured into a graph does not run.
     """
+    launches = _launch_calls(facts, of_graphs=False)
     ran = _has_work(facts)
     status = facts.trace.columns("api_calls", ["status"])["status"]
     start, end = facts.api["start_ns"].to_numpy(), facts.api["end_ns"].to_numpy()
@@ -240,6 +243,8 @@ def shared_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
     single = np.array(["Graph" not in str(name) for name in facts.functions], dtype=bool)
     single &= facts.calls == Call.LAUNCH
     # A cooperative launch may start one kernel on each of several devices.
+    if np.bincount(rows).max() < 2:
+        return None
     shared = kernels.duplicated(["api_row", "device"], keep=False).to_numpy()
     count = int(np.count_nonzero(shared & single[facts.api["name"].to_numpy()[rows]]))
     if count < MIN_ORPHAN_SHARE * len(rows):
@@ -335,10 +340,10 @@ def overlap_on_stream(
     rows = facts.launches[facts.launches["kind"].to_numpy() == KERNEL]
     if len(rows) < 2:
         return None
-    lane = _lanes(rows)
-    order = np.argsort(lane, kind="stable")  # launches are sorted by begin already
+    stream = facts.stream_codes[facts.launches["kind"].to_numpy() == KERNEL]
+    order = np.argsort(stream, kind="stable")  # launches are sorted by begin already
     start, end = rows["start_ns"].to_numpy()[order], rows["end_ns"].to_numpy()[order]
-    same = lane[order][1:] == lane[order][:-1]
+    same = stream[order][1:] == stream[order][:-1]
     count = int(np.count_nonzero(same & (start[1:] < end[:-1])))
     graphs = bool((facts.launches["kind"].to_numpy() == GRAPH).any())
     if not count or graphs or facts.trace.count("graph_nodes"):
@@ -349,13 +354,3 @@ def overlap_on_stream(
         f"{count_text(count, 'kernel')} began before the previous one on the same stream had ended "
         "(programmatic dependent launch, or branches of a graph); overlapping time counts once.",
     )
-
-
-def _lanes(launches: pd.DataFrame) -> Array:
-    """Return a small number for each combination of device, process and stream."""
-    stream = pd.factorize(launches["stream"].to_numpy())[0]
-    process = launches["process_index"].to_numpy()
-    place = process * (launches["device"].max() + 1) + launches["device"]
-    lane = pd.factorize(place.to_numpy() * (stream.max() + 1) + stream)[0]
-    narrow: Array = lane.astype(np.uint16) if lane.max() < 1 << 16 else lane  # sorts by radix
-    return narrow

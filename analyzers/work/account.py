@@ -89,6 +89,8 @@ def work_of_launches(
     """
     calls, roofs = operator_calls(facts), roofs_of(facts, user_peaks)
     launch, busy_ns = kernel_shares(facts, window)
+    if not busy_ns.all():
+        launch, busy_ns = launch[busy_ns > 0], busy_ns[busy_ns > 0]
     place = np.searchsorted(calls.launches, launch)
     device = facts.launches["device"].to_numpy()[launch].astype(np.int64)
     start = np.maximum(facts.launches["start_ns"].to_numpy()[launch], window.start_ns)
@@ -114,9 +116,10 @@ def work_of_launches(
             "is_modelled": is_modelled,
             "is_compute": is_compute,
             "part": part,
-        }
+        },
+        copy=False,
     )
-    return LaunchWork(calls, frame[busy_ns > 0].reset_index(drop=True), roofs)
+    return LaunchWork(calls, frame, roofs)
 
 
 def _call_ns(calls: OperatorCalls, duration_ns: Array) -> Array:
@@ -239,9 +242,11 @@ def work_rows(facts: Facts, work: LaunchWork) -> pd.DataFrame:
 
 def _longest_kernels(facts: Facts, frame: pd.DataFrame, group: Array, count: int) -> Array:
     """Return the short name of the kernel with the longest launch of each group."""
-    order = np.argsort(frame["busy_ns"].to_numpy(), kind="stable")
+    busy, most = frame["busy_ns"].to_numpy(), np.zeros(count, np.int64)
+    np.maximum.at(most, group, busy)
+    is_longest = busy == most[group]
     longest = np.zeros(count, np.int64)
-    longest[group[order]] = frame["launch"].to_numpy()[order]
+    longest[group[is_longest]] = frame["launch"].to_numpy()[is_longest]
     source = facts.launches["source_row"].to_numpy()[longest]
     is_kernel = facts.launches["name_id"].to_numpy()[longest] >= 0
     short = facts.trace.columns("kernels", ["short_name_id"])["short_name_id"]
