@@ -15,6 +15,7 @@ from unittest import mock
 
 import numpy as np
 
+import analyzers.facts.call_matches
 import analyzers.facts.facts
 import analyzers.ledger.gaps
 import analyzers.ledger.ledger
@@ -57,7 +58,7 @@ def is_far_off(result: Result) -> bool:
 
 
 def _join_without_process() -> Callable[..., Any]:
-    join = analyzers.facts.facts.matching_calls
+    join = analyzers.facts.call_matches.matching_calls
 
     def mutant(launches: Any, trace: Any, process_of_thread: Any, thread: Any) -> Any:
         return join(
