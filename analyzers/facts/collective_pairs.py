@@ -108,7 +108,7 @@ class Pairs:
         beyond = np.abs(late) > self.tolerance_ns
         impossible = ~self.overlaps
         is_apart = len(of_all) and np.mean(beyond) > MOST and len(set(np.sign(late))) == 1
-        if not is_apart and np.mean(impossible) <= 1 - MOST:
+        if not is_apart and np.mean(~impossible) >= MOST:
             return None
         count = int(np.count_nonzero(impossible)) or int(np.count_nonzero(beyond))
         return self._difference(late if len(late) else self.late_ns, count)
