@@ -27,6 +27,7 @@ from analyzers.quality.quality import check_quality
 from analyzers.report import Report
 from analyzers.verdict import VerdictBasis, give_verdict
 from analyzers.whatif.gains import with_predicted_gains
+from analyzers.work.account import WorkAccount
 from analyzers.work.answer import WorkAnswer, answer_of_work
 from collectors.trace import Trace
 
@@ -35,11 +36,12 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Analysis:
-    """A report and what it was made from."""
+    """A report and what it was made from; the account of the busy time if there is one."""
 
     report: Report
     facts: Facts
     ledger: Ledger
+    account: WorkAccount | None = None
 
 
 def investigate(
@@ -68,8 +70,9 @@ def investigate(
         candidates = pending.result()[0] if window.startswith("iteration") else ()
         ledger = build_ledger(facts, choose_window(facts, window, candidates), joined)
         iterations, iterations_note = pending.result()
-    report = _report(facts, ledger, iterations, iterations_note, device_peaks)
-    return Analysis(report, facts, ledger)
+    work, failures = _work(facts, ledger, iterations, device_peaks)
+    report = _report(facts, ledger, (iterations, iterations_note), (work, failures))
+    return Analysis(report, facts, ledger, work.account)
 
 
 def _prepare(facts: Facts) -> None:
@@ -88,13 +91,12 @@ def _prepare(facts: Facts) -> None:
 def _report(
     facts: Facts,
     ledger: Ledger,
-    iterations: tuple[Iteration, ...],
-    iterations_note: str,
-    device_peaks: Mapping[str, float] | None,
+    repetitions: tuple[tuple[Iteration, ...], str],
+    busy_time: tuple[WorkAnswer, tuple[Failed, ...]],
 ) -> Report:
     """Ask the rules, check the capture, give the verdict."""
+    (iterations, iterations_note), (work, work_failures) = repetitions, busy_time
     outcomes = run_rules(facts, ledger)
-    work, work_failures = _work(facts, ledger, iterations, device_peaks)
     findings = with_predicted_gains(facts, ledger.window, rank(outcomes, ledger))
     quality = check_quality(facts, ledger, iterations)
     top = top_kernels(facts, ledger.window)
@@ -132,6 +134,8 @@ def _report(
         work=work.work,
         classes=work.classes,
         mfu=work.mfu,
+        work_roofs=work.roofs,
+        busy_sentence=work.sentence,
     )
 
 

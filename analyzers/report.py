@@ -148,6 +148,9 @@ class Report:
         work: What kernels did, one row for each operator with its inputs; see ``docs/work.md``.
         classes: The kernel time by class of work, at the roof, below it, and not modelled.
         mfu: Utilisation of each device's peak by the model; None when it is not known.
+        work_roofs: What each device allows at most, as far as it is known: bytes a second, and
+            operations a second in the types that the work is in.
+        busy_sentence: How the kernel time is spent, and how close to those limits; may be empty.
     """
 
     source: dict[str, Any]
@@ -169,6 +172,8 @@ class Report:
     work: tuple[dict[str, Any], ...] = ()
     classes: tuple[dict[str, Any], ...] = ()
     mfu: dict[str, Any] | None = None
+    work_roofs: tuple[dict[str, Any], ...] = ()
+    busy_sentence: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of ``whyslow diagnose --json``."""

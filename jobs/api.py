@@ -15,7 +15,16 @@ from common.text import file_name_text
 from jobs.job import Job
 from jobs.limits import Limits
 from jobs.progress import Progress
-from jobs.tasks import Analyse, Analysed, Done, MakeTimeline, MeasureSide, OpenRecording, Predict
+from jobs.tasks import (
+    Analyse,
+    Analysed,
+    Done,
+    MakeProgramTrees,
+    MakeTimeline,
+    MeasureSide,
+    OpenRecording,
+    Predict,
+)
 from library import analyses, cache, sidecars
 from timeline.places import has_timeline
 
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
     from analyzers.compare.side import Side
     from analyzers.facts.spans import Window
     from analyzers.whatif.whatif import WhatIf
+    from analyzers.work.program_tree import ProgramTree
     from collectors.trace import Trace
     from library.analyses import StoredAnalysis
 
@@ -193,6 +203,33 @@ def measure(trace: Trace, window: str = "", device: int = -1) -> Side:
     if (side := comparisons.load_side(trace, window, device)) is None:
         raise _vanished(trace)
     return side
+
+
+def program_trees(
+    trace: Trace, stored: StoredAnalysis, window: str, counters: str = ""
+) -> tuple[ProgramTree, ...]:
+    """Return the kernel time of an analysed window by place in the program.
+
+    Args:
+        trace: The recording.
+        stored: The analysis of the window.
+        window: As ``analyzers.analyze`` takes it.
+        counters: Id of a recording of the library whose counters are joined; empty for none.
+
+    Raises:
+        TraceError: As ``open_recording``.
+    """
+    from library import program_trees as kept
+
+    if (trees := kept.load(stored)) is not None:
+        return trees
+    job: Job[Done] = Job(name=trace.source.name)
+    task = MakeProgramTrees(trace_id=trace.id, window=window, counters=counters)
+    job.begin(task, Limits())
+    job.wait()
+    if (trees := kept.load(stored)) is None:
+        raise _vanished(trace)
+    return trees
 
 
 def predict(

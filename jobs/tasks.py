@@ -181,6 +181,28 @@ class MeasureSide(LibraryTask, frozen=True, kw_only=True, tag=True):
         return Done()
 
 
+class MakeProgramTrees(LibraryTask, frozen=True, kw_only=True, tag=True):
+    """Divide the kernel time of a window by place in the program, and keep it.
+
+    Attributes:
+        window: As ``analyzers.analyze`` takes it.
+        counters: Id of a recording of the library whose counters are joined; empty for none.
+    """
+
+    window: str = ""
+    counters: str = ""
+
+    def run(self, report: ReportProgress) -> Done:
+        """Do it; raises what `OpenRecording.run` raises."""
+        from library import program_trees
+
+        trace = cache.get(self.trace_id)
+        stored = steps.analyse(trace, self.window, self.counters, report, timeline=False)
+        report(READING_SHARE, "looking for modules and ranges")
+        program_trees.made(trace, stored)
+        return Done()
+
+
 class Predict(LibraryTask, frozen=True, kw_only=True, tag=True):
     """Predict what changes to a program would gain, and keep it beside the recording.
 
@@ -199,7 +221,7 @@ class Predict(LibraryTask, frozen=True, kw_only=True, tag=True):
         return Done()
 
 
-AnyTask = OpenRecording | Analyse | MakeTimeline | MeasureSide | Predict
+AnyTask = OpenRecording | Analyse | MakeTimeline | MeasureSide | MakeProgramTrees | Predict
 AnyAnswer = Analysed | Done | Failure
 
 

@@ -96,6 +96,14 @@ class StoredAnalysis:
         """Return the ledger by region of the program; see ``analyzers.ledger.regions``."""
         return self._frame("regions")
 
+    def work(self) -> pd.DataFrame:
+        """Return the kernel time by operator and inputs; see ``analyzers.work.account``."""
+        return self._frame("work")
+
+    def work_kernels(self) -> pd.DataFrame:
+        """Return what each kernel has of each row of ``work``; see ``WorkAccount.kernels``."""
+        return self._frame("work_kernels")
+
     def launches(self) -> pd.DataFrame:
         """Return one row per GPU operation, with everything that is known about it.
 
@@ -216,13 +224,17 @@ def save(
     from analyzers.kernels.counted import counted_kernels
     from analyzers.kernels.table import kernel_table
     from analyzers.ledger.regions import region_matrix
+    from analyzers.work.account import NO_ACCOUNT
 
+    account = analysis.account or NO_ACCOUNT
     tables = {
         "segments": analysis.ledger.segments,
         "kernels": kernel_table(analysis.facts),
         "counted": counted_kernels(analysis.ledger.inside),
         "regions": region_matrix(analysis.facts, analysis.ledger, analysis.report.iterations),
         "launches": _narrow_launches(analysis.facts),
+        "work": account.rows,
+        "work_kernels": account.kernels,
     }
     target = _folder(trace.folder, window, counters)
     with replacing_folder(target, _is_intact) as draft, ThreadPoolExecutor(1) as thread:

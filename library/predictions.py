@@ -6,7 +6,6 @@ data folder, so that only its first use pays for compiling.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from analyzers.facts.spans import Window
-from common.files import write_file
+from library import kept_answers
 from library.cache import data_dir, fingerprint
 
 if TYPE_CHECKING:
@@ -77,16 +76,9 @@ def place_of(trace: Trace, question: Question) -> Path:
 
 def load(trace: Trace, question: Question) -> WhatIf | None:
     """Return the answer that was kept, or None when it has to be made."""
-    path = place_of(trace, question)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        kept = json.loads(path.read_bytes())
-        if kept["sha256"] == _checksum(kept["answer"]):
-            from analyzers.whatif.whatif import WhatIf
+    from analyzers.whatif.whatif import WhatIf
 
-            return WhatIf.from_dict(json.loads(kept["answer"]))
-    with contextlib.suppress(OSError):  # not there, or damaged: made anew
-        path.unlink()
-    return None
+    return kept_answers.load(place_of(trace, question), WhatIf.from_dict)
 
 
 def save(answer: WhatIf, trace: Trace, question: Question) -> Path:
@@ -96,18 +88,8 @@ def save(answer: WhatIf, trace: Trace, question: Question) -> Path:
         OSError: The disk is full or cannot be written.
     """
     path = place_of(trace, question)
-    path.parent.mkdir(exist_ok=True)
-    text = json.dumps(answer.to_dict())
-    write_file(path, json.dumps({"sha256": _checksum(text), "answer": text}))
-    with contextlib.suppress(FileNotFoundError):  # another process deletes the same ones
-        others = path.parent.glob("*.json")
-        for old in sorted(others, key=lambda p: p.stat().st_mtime_ns, reverse=True)[MAX_KEPT:]:
-            old.unlink(missing_ok=True)
+    kept_answers.save(path, answer.to_dict(), MAX_KEPT)
     return path
-
-
-def _checksum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def compared_window(report: Report, window: str, warm_up: int) -> Window:

@@ -17,6 +17,7 @@ TASKS = [
     tasks.Analyse(trace_id="a-1", window="span:1-2", counters="b-2"),
     tasks.MakeTimeline(trace_id="a-1"),
     tasks.MeasureSide(trace_id="a-1", window="nvtx:step", device=3),
+    tasks.MakeProgramTrees(trace_id="a-1", window="iteration:2", counters="b-2"),
     tasks.Predict(
         trace_id="a-1", question=Question(window=WINDOW, speed_ups=(("gemm", 2.0), ("ü", 1.5)))
     ),

@@ -76,6 +76,11 @@ def region_matrix(
     return pd.concat(parts, ignore_index=True)
 
 
+def range_text(name: str) -> str:
+    """Return a range's name without what ``emit_nvtx`` adds to it, different for each call."""
+    return _OPERATOR_NUMBER.sub("", name)
+
+
 def stretches_by_region(
     facts: Facts, ledger: Ledger, iterations: Iterable[Iteration] = ()
 ) -> tuple[pd.DataFrame, tuple[tuple[str, Array, list[str]], ...]]:
@@ -259,10 +264,7 @@ def _plain(facts: Facts, name_ids: Array, loop: str = "") -> tuple[Array, list[s
     ``loop`` are one in any case.
     """
     code, ids = pd.factorize(name_ids)
-    texts = [
-        _OPERATOR_NUMBER.sub("", text) if i != UNKNOWN else OUTSIDE
-        for i, text in _texts(facts, ids)
-    ]
+    texts = [range_text(text) if i != UNKNOWN else OUTSIDE for i, text in _texts(facts, ids)]
     alike = collections.Counter(plain_name(text) for text in texts)
     texts = [
         plain if (plain := plain_name(t)) == loop or alike[plain] > MAX_NUMBERED else t

@@ -27,6 +27,8 @@ from analyzers.work.roofs import DeviceRoof, least_seconds, roof_of
 
 MAX_ITERATIONS = 1_000  # whose utilisation is told; nobody reads more
 COMPUTE, MEMORY, NONE = "compute", "memory", "none"
+TIMES_NS = ("busy_ns", "roof_ns", "below_roof_ns", "not_modelled_ns")
+"""Kernel time, and its three parts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +63,19 @@ class WorkAccount:
             ``flop`` and ``bytes`` of what is modelled.
         rows: One row for each device, class, operator and inputs, or kernel without an operator;
             see ``work_rows``.
+        kernels: What each kernel has of a row of ``rows``: ``row`` (its place), ``kernel`` (short
+            name), ``launches``, the sums in ns, and ``start_ns`` and ``end_ns`` of its longest
+            launch.
         roofs: Limits of each device, by its key.
     """
 
     classes: pd.DataFrame
     rows: pd.DataFrame
+    kernels: pd.DataFrame
     roofs: tuple[DeviceRoof, ...] = field(default=())
+
+
+NO_ACCOUNT = WorkAccount(classes=pd.DataFrame(), rows=pd.DataFrame(), kernels=pd.DataFrame())
 
 
 def roofs_of(facts: Facts, user_peaks: Mapping[str, float] | None = None) -> tuple[DeviceRoof, ...]:
@@ -153,7 +162,9 @@ def _least_seconds(
 
 def account_of_work(facts: Facts, work: LaunchWork) -> WorkAccount:
     """Return the account of what launches did."""
-    return WorkAccount(classes=_classes(work), rows=work_rows(facts, work), roofs=work.roofs)
+    rows, row_of_launch = work_rows(facts, work)
+    kernels = _kernels_of_rows(facts, work, row_of_launch)
+    return WorkAccount(classes=_classes(work), rows=rows, kernels=kernels, roofs=work.roofs)
 
 
 def _summed(group: Array, count: int, values: Array) -> Array:
@@ -193,21 +204,21 @@ def _classes(work: LaunchWork) -> pd.DataFrame:
     return table.iloc[order].reset_index(drop=True)
 
 
-def work_rows(facts: Facts, work: LaunchWork) -> pd.DataFrame:
-    """Return the work by operator and inputs, the longest first.
+def work_rows(facts: Facts, work: LaunchWork) -> tuple[pd.DataFrame, Array]:
+    """Return the work by operator and inputs, the longest first, and each launch's row of it.
 
     Columns: ``device`` (key), ``class``, ``operator`` (empty for a kernel without one), ``shapes``,
-    ``types`` (JSON lists as recorded), ``strides``, ``values``, ``kernel`` (its longest kernel's
-    short name), ``calls``, sums as in ``WorkAccount.classes``, ``least_ns`` (not cut to what it
-    took), ``flop_each`` and ``bytes_each`` (of one call, NaN unknown), ``type`` (of what it
-    computes in), ``bound``, ``is_above_roof`` (faster than the roof: a cache served it, or another
-    algorithm needs fewer operations).
+    ``types`` (JSON lists as recorded), ``strides``, ``values``, ``kernel`` (short name of its
+    longest launch), ``start_ns`` and ``end_ns`` of that launch, ``calls``, sums as in
+    ``WorkAccount.classes``, ``least_ns`` (not cut to what it took), ``flop_each`` and
+    ``bytes_each`` (of one call, NaN unknown), ``type`` (of what it computes in),
+    ``on_matrix_units`` (whether those can do it), ``bound``, ``is_above_roof`` (faster than the
+    roof: a cache served it, or another algorithm needs fewer operations).
     """
     frame, calls = work.launches, work.calls
     if not len(frame):
-        return pd.DataFrame()
-    name_id = facts.launches["name_id"].to_numpy()[frame["launch"].to_numpy()]
-    kernel, kernel_ids = pd.factorize(name_id)
+        return pd.DataFrame(), np.empty(0, np.int64)
+    kernel, kernel_ids = pd.factorize(_name_ids(facts, frame))
     key = frame["key"].to_numpy()
     subject = np.where(key >= 0, key, len(calls.keys) + kernel)
     subjects = len(calls.keys) + len(kernel_ids)
@@ -222,7 +233,7 @@ def work_rows(facts: Facts, work: LaunchWork) -> pd.DataFrame:
         table[name] = texts[name].fillna("").to_numpy()
     for name in ("shapes", "types"):
         table[name] = np.array([plain_list(text) for text in table[name]], dtype=object)
-    table["kernel"] = _longest_kernels(facts, frame, group, len(codes))
+    table |= _longest_launches(facts, frame, group, len(codes))
     table["calls"] = _calls_by_group(frame, group, len(codes))
     table |= _sums(work, group, len(codes))
     least = np.bincount(group, np.nan_to_num(frame["least_ns"]), minlength=len(codes))
@@ -231,30 +242,55 @@ def work_rows(facts: Facts, work: LaunchWork) -> pd.DataFrame:
     codes_of_types = texts["type"].fillna(NO_TYPE).to_numpy().astype(int)
     names = np.array([*(kind.name for kind in TYPES), ""], dtype=object)
     table["type"] = names[codes_of_types]
+    table["on_matrix_units"] = texts["on_matrix_units"].eq(True).to_numpy()
     rows = pd.DataFrame(table)
     compute = 2 * rows["compute_ns"] > rows["roof_ns"]
     bound = np.where(compute, COMPUTE, MEMORY)
     rows["bound"] = np.where(rows["roof_ns"] + rows["below_roof_ns"] > 0, bound, NONE)
     rows["is_above_roof"] = rows["least_ns"] > rows["busy_ns"]
     order = np.lexsort((-rows["busy_ns"].to_numpy(), rows["device"].to_numpy()))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return rows.iloc[order].reset_index(drop=True), place[group]
+
+
+def _name_ids(facts: Facts, frame: pd.DataFrame) -> Array:
+    ids: Array = facts.launches["name_id"].to_numpy()[frame["launch"].to_numpy()]
+    return ids
+
+
+def _kernels_of_rows(facts: Facts, work: LaunchWork, row_of_launch: Array) -> pd.DataFrame:
+    """Return what each kernel has of each row, the longest first."""
+    frame = work.launches
+    kernel, kernel_ids = pd.factorize(_name_ids(facts, frame))
+    group, codes = pd.factorize(row_of_launch * max(len(kernel_ids), 1) + kernel)
+    sums = _sums(work, group, len(codes))
+    table = {
+        "row": codes // max(len(kernel_ids), 1),
+        **_longest_launches(facts, frame, group, len(codes)),
+        **{name: sums[name] for name in ("launches", *TIMES_NS)},
+    }
+    rows = pd.DataFrame(table)
+    order = np.lexsort((-rows["busy_ns"].to_numpy(), rows["row"].to_numpy()))
     return rows.iloc[order].reset_index(drop=True)
 
 
-def _longest_kernels(facts: Facts, frame: pd.DataFrame, group: Array, count: int) -> Array:
-    """Return the short name of the kernel with the longest launch of each group."""
+def _longest_launches(
+    facts: Facts, frame: pd.DataFrame, group: Array, count: int
+) -> dict[str, Array]:
+    """Return ``kernel``, ``start_ns`` and ``end_ns`` of the longest launch of each group."""
     busy, most = frame["busy_ns"].to_numpy(), np.zeros(count, np.int64)
     np.maximum.at(most, group, busy)
     is_longest = busy == most[group]
     longest = np.zeros(count, np.int64)
     longest[group[is_longest]] = frame["launch"].to_numpy()[is_longest]
-    source = facts.launches["source_row"].to_numpy()[longest]
-    is_kernel = facts.launches["name_id"].to_numpy()[longest] >= 0
+    columns = ("source_row", "name_id", "start_ns", "end_ns")
+    source, name_id, start, end = (facts.launches[c].to_numpy()[longest] for c in columns)
     short = facts.trace.columns("kernels", ["short_name_id"])["short_name_id"]
-    if not len(short):
-        return np.full(count, "", object)
-    names = facts.trace.names(short[np.where(is_kernel, source, 0)])
-    result: Array = np.where(is_kernel, names, "")
-    return result
+    names = np.full(count, "", object)
+    if len(short):
+        names = facts.trace.names(short[np.where(name_id >= 0, source, 0)])
+    return {"kernel": np.where(name_id >= 0, names, ""), "start_ns": start, "end_ns": end}
 
 
 def _calls_by_group(frame: pd.DataFrame, group: Array, count: int) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from analyzers.ledger.ledger import Ledger
 from analyzers.words import share_text
 from analyzers.work.account import (
     NONE,
+    TIMES_NS,
     WorkAccount,
     account_of_work,
     utilisation,
@@ -28,7 +29,6 @@ MAX_ROWS = 500  # of a report; what is left is summed up by class, so that rows 
 OTHERS = "(others)"
 NAMED_CLASSES = 3  # in the sentence
 NOTABLE_SHARE = 0.05  # of the time in use; classes with less are not named
-_NS = ("busy_ns", "roof_ns", "below_roof_ns", "not_modelled_ns")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +39,17 @@ class WorkAnswer:
         work: ``work`` of the JSON: one row for each operator and inputs.
         classes: ``classes``: one for each class.
         mfu: ``mfu``: utilisation of each device by the model.
+        roofs: ``work_roofs``: the limits of each device, as far as they are known.
         sentence: How the busy time is spent, and how close to the limits; empty without kernels.
+        account: What all of it was made of; None without kernels.
     """
 
     work: tuple[dict[str, Any], ...] = ()
     classes: tuple[dict[str, Any], ...] = ()
     mfu: dict[str, Any] | None = None
+    roofs: tuple[dict[str, Any], ...] = ()
     sentence: str = ""
+    account: WorkAccount | None = None
 
 
 def answer_of_work(
@@ -74,8 +78,32 @@ def answer_of_work(
         work=tuple(_work_rows(account, by_key)),
         classes=tuple(_class_rows(account, by_key)),
         mfu=mfu or None,
+        roofs=tuple(_roofs(account, by_key)),
         sentence=busy_sentence(account, ledger.in_use_ns),
+        account=account,
     )
+
+
+def _roofs(account: WorkAccount, by_key: Mapping[int, DeviceLedger]) -> Iterator[dict[str, Any]]:
+    """Yield the limits of each device: its memory, and its peaks in the types that work is in."""
+    rows = account.rows
+    for key, roof in enumerate(account.roofs):
+        if key not in by_key or not roof.memory_bytes_per_s:
+            continue
+        here = rows[(rows["device"] == key).to_numpy() & (rows["bound"] != NONE).to_numpy()]
+        kinds = set(zip(here["type"], here["on_matrix_units"], strict=True))
+        peaks = [
+            {"type": kind, "on_matrix_units": bool(on_units), "flop_per_s": peak}
+            for kind, on_units in sorted(kinds)
+            if kind and np.isfinite(peak := roof.peak(kind, on_matrix_units=bool(on_units)))
+        ]
+        yield {
+            **_device_fields(by_key, key),
+            "name": roof.device,
+            "memory_bytes_per_s": roof.memory_bytes_per_s,
+            "peaks": peaks,
+            "source": roof.source,
+        }
 
 
 def _device_fields(by_key: Mapping[int, DeviceLedger], key: int) -> dict[str, int]:
@@ -96,7 +124,7 @@ def _class_rows(account: WorkAccount, by_key: Mapping[int, DeviceLedger]) -> lis
             **_device_fields(by_key, int(row["device"])),
             "class": row["class"],
             "title": TITLES[WorkClass(row["class"])],
-            **{name: int(row[name]) for name in ("launches", *_NS, "compute_ns")},
+            **{name: int(row[name]) for name in ("launches", *TIMES_NS, "compute_ns")},
             "flop": _number(row["flop"]),
             "bytes": _number(row["bytes"]),
         }
@@ -110,7 +138,7 @@ def _work_rows(account: WorkAccount, by_key: Mapping[int, DeviceLedger]) -> list
     rows = [_work_row({str(k): v for k, v in row.items()}, by_key) for row in first]
     left = table.iloc[MAX_ROWS:]
     for (key, name), part in left.groupby(["device", "class"], sort=False) if len(left) else ():
-        sums = {column: int(part[column].sum()) for column in ("calls", "launches", *_NS)}
+        sums = {column: int(part[column].sum()) for column in ("calls", "launches", *TIMES_NS)}
         rows.append(
             {
                 **_device_fields(by_key, int(str(key))),
@@ -120,7 +148,10 @@ def _work_rows(account: WorkAccount, by_key: Mapping[int, DeviceLedger]) -> list
                 **sums,
                 **dict.fromkeys(("flop", "bytes")),
                 "bound": NONE,
+                "on_matrix_units": False,
                 "is_above_roof": False,
+                "start_ns": int(part["start_ns"].iloc[0]),
+                "end_ns": int(part["end_ns"].iloc[0]),
             }
         )
     return rows
@@ -135,11 +166,14 @@ def _work_row(row: Mapping[str, Any], by_key: Mapping[int, DeviceLedger]) -> dic
         "types": input_list(row["types"]),
         "kernel": row["kernel"],
         "type": row["type"],
-        **{name: int(row[name]) for name in ("calls", "launches", *_NS)},
+        **{name: int(row[name]) for name in ("calls", "launches", *TIMES_NS)},
         "flop": _number(row["flop_each"]),
         "bytes": _number(row["bytes_each"]),
         "bound": row["bound"],
+        "on_matrix_units": bool(row["on_matrix_units"]),
         "is_above_roof": bool(row["is_above_roof"]),
+        "start_ns": int(row["start_ns"]),
+        "end_ns": int(row["end_ns"]),
     }
 
 
@@ -153,7 +187,7 @@ def busy_sentence(account: WorkAccount, in_use_ns: int) -> str:
         account: The account of the busy time.
         in_use_ns: The time that shares are parts of.
     """
-    table = account.classes.groupby("class")[[*_NS, "compute_ns"]].sum()
+    table = account.classes.groupby("class")[[*TIMES_NS, "compute_ns"]].sum()
     table = table.sort_values("busy_ns", ascending=False)
     named = table[table["busy_ns"] >= NOTABLE_SHARE * in_use_ns].iloc[:NAMED_CLASSES]
     if not len(named):
