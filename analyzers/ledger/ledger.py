@@ -240,7 +240,7 @@ def _device_segments(
     low, high = window.start_ns, window.end_ns
     if len(rows):
         low, high = min(low, int(start[0])), max(high, int(end.max()))
-    use = use_of(facts, key, window, begun)
+    use = use_of(facts, key, rows, window, begun)
     not_yet = empty()
     if len(rows):
         until = min(use.since_ns, int(start[0])) if use.is_marked else int(start[0])

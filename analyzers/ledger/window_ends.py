@@ -36,16 +36,16 @@ class Use(NamedTuple):
     is_marked: bool
 
 
-def use_of(facts: Facts, key: int, window: Window, begun: int) -> Use:
+def use_of(facts: Facts, key: int, rows: Array, window: Window, begun: int) -> Use:
     """Return when a device is wanted in a window.
 
     Args:
         facts: The recording.
         key: The device.
+        rows: What was launched on it.
         window: The analysed time.
         begun: Begin of the first operation on any device.
     """
-    rows = np.flatnonzero((facts.launches["device"] == key).to_numpy())
     start = facts.launches["start_ns"].to_numpy()[rows]
     end = facts.launches["end_ns"].to_numpy()[rows]
     if not window.is_chosen or not np.any((end > window.start_ns) & (start < window.end_ns)):
