@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analyzers.counters.joining import join
 from analyzers.diagnose import rank, run_rules
@@ -18,14 +18,16 @@ from analyzers.facts.surroundings import ranges_of
 from analyzers.facts.totals import operations, origin, totals
 from analyzers.facts.unmarked import iterations_of
 from analyzers.facts.windows import choose_window
-from analyzers.finding import Failed, Skipped
+from analyzers.finding import Cause, Confidence, Failed, Finding, Skipped
 from analyzers.kernels.counted import roofline_summary
 from analyzers.kernels.tool_rules import tool_rules
 from analyzers.kernels.top import top_kernels
 from analyzers.ledger.ledger import Ledger, build_ledger
+from analyzers.losses.kernel_work import CHANGES_IN_WORDS, work_losses
 from analyzers.quality.quality import check_quality
 from analyzers.report import Report
 from analyzers.verdict import VerdictBasis, give_verdict
+from analyzers.whatif.changes.shorter import Shortening
 from analyzers.whatif.gains import with_predicted_gains
 from analyzers.work.account import WorkAccount
 from analyzers.work.answer import WorkAnswer, answer_of_work
@@ -69,8 +71,9 @@ def investigate(
         pending = thread.submit(iterations_of, facts, marked)
         candidates = pending.result()[0] if window.startswith("iteration") else ()
         ledger = build_ledger(facts, choose_window(facts, window, candidates), joined)
+        ledger = replace(ledger, device_peaks=device_peaks or {})
         iterations, iterations_note = pending.result()
-    work, failures = _work(facts, ledger, iterations, device_peaks)
+    work, failures = _work(facts, ledger, iterations)  # rules ask for it, too
     report = _report(facts, ledger, (iterations, iterations_note), (work, failures))
     return Analysis(report, facts, ledger, work.account)
 
@@ -97,7 +100,9 @@ def _report(
     """Ask the rules, check the capture, give the verdict."""
     (iterations, iterations_note), (work, work_failures) = repetitions, busy_time
     outcomes = run_rules(facts, ledger)
-    findings = with_predicted_gains(facts, ledger.window, rank(outcomes, ledger))
+    findings = rank(outcomes, ledger)
+    shortenings = _shortenings(facts, ledger, findings)
+    findings = with_predicted_gains(facts, ledger.window, findings, shortenings)
     quality = check_quality(facts, ledger, iterations)
     top = top_kernels(facts, ledger.window)
     return Report(
@@ -113,6 +118,7 @@ def _report(
                 iterations=iterations,
                 top_kernels=top,
                 busy_time=work.sentence,
+                knows_work=work.knows_work,
             )
         ),
         findings=findings,
@@ -139,15 +145,32 @@ def _report(
     )
 
 
+def _shortenings(facts: Facts, ledger: Ledger, findings: Sequence[Finding]) -> list[Shortening]:
+    """Return what findings from the account of the busy time would win of each launch."""
+    if not any(f.confidence is Confidence.ESTIMATED for f in findings):
+        return []
+    return [
+        Shortening(
+            name=pattern.value,
+            cause=Cause(pattern.value.partition(".")[0]),
+            title=CHANGES_IN_WORDS[pattern],
+            launches=loss.launches["launch"].to_numpy(),
+            low_ns=loss.launches["low_ns"].to_numpy(),
+            high_ns=loss.launches["high_ns"].to_numpy(),
+            is_absorbed=loss.launches["is_absorbed"].to_numpy(),
+        )
+        for pattern, loss in work_losses(facts, ledger).items()
+    ]
+
+
 def _work(
     facts: Facts,
     ledger: Ledger,
     iterations: Sequence[Iteration],
-    device_peaks: Mapping[str, float] | None,
 ) -> tuple[WorkAnswer, tuple[Failed, ...]]:
     """Return the account of the busy time; a defect in it must not hide what else is known."""
     try:
-        return answer_of_work(facts, ledger, iterations, device_peaks), ()
+        return answer_of_work(facts, ledger, iterations), ()
     except Exception as error:
         LOG.exception("the account of the busy time failed")
         text = f"{type(error).__name__} in the account of the busy time; the rest is not affected"

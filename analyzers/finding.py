@@ -68,6 +68,7 @@ class Confidence(enum.StrEnum):
 
     MEASURED = "measured"
     INFERRED = "inferred"
+    ESTIMATED = "estimated"  # computed from the shapes of operators and what the device can do
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,8 @@ class PredictedGain:
     """What following an advice wins, by replaying the recording with that change.
 
     Attributes:
-        change: Name of the what-if, as ``whyslow whatif --json`` has it.
+        change: Name of the what-if, as ``whyslow whatif --json`` has it; the finding's own id where
+            the replay makes kernels shorter by what the finding estimates.
         title: The change in words: "removing the 100 waits".
         low_ns: By how much shorter the window becomes at least.
         high_ns: By how much at most; what must still run is left of it.
@@ -115,6 +117,12 @@ class PredictedGain:
         return self.high_ns >= NOTABLE_SHARE * self.window_ns
 
     @property
+    def share_range(self) -> tuple[float, float]:
+        """The least and the most that is won, as parts of the window."""
+        whole = max(self.window_ns, 1)
+        return max(self.low_ns, 0) / whole, self.high_ns / whole
+
+    @property
     def is_sure(self) -> bool:
         """Whether it becomes notably faster in any case."""
         return self.low_ns >= NOTABLE_SHARE * self.window_ns
@@ -129,7 +137,7 @@ class Finding:
         row: Ledger row that the loss is drawn from.
         lost_ns: Device time of its row that fixing it wins back at most, summed over devices: two
             GPUs that idle together for 1 ms lose 2 ms. Disjoint from every other finding.
-        confidence: Measured, or inferred.
+        confidence: Measured, inferred, or estimated.
         advice: The first thing to try, in the imperative.
         does_not_apply_when: When to ignore this finding.
         evidence: Observations, the most telling first.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
 from analyzers.facts.spans import Iteration
 from analyzers.facts.windows import covers_all_work, recorded_ns
-from analyzers.finding import CAUSE_OF_ROW, Cause, Finding, Row
+from analyzers.finding import CAUSE_OF_ROW, Cause, Confidence, Finding, Row
 from analyzers.kernels.top import kernels_sentence
 from analyzers.kernels.verdict import (
     LOSSES_INSIDE,
@@ -30,6 +30,8 @@ from analyzers.words import share_text, size_text, time_text
 HEALTHY_BELOW = 0.10  # of the time in use; a reader would not act on a smaller loss
 NOTABLE_FROM = 0.05  # a loss from here on is named before anything is called healthy
 RARELY_USED = 0.10  # of the recording; what matters then is what the program does without a GPU
+LEAST_NAMED = 0.02  # of the window; what would win less is not worth a sentence
+CHOICES = ("bandwidth.weight_bytes", "compute.recomputation")  # which decide no verdict
 UNEVEN_FACTOR = 3  # a GPU that loses so many times what the others do is named
 
 # What each cause needs to be answered from a timeline. Divergence, and bandwidth inside kernels,
@@ -47,6 +49,12 @@ _TITLES = {
     Cause.DEPENDENCY: "Held up by dependencies",
     Cause.PARALLELISM: "Too little parallel work",
     Cause.COMPUTE: "Compute-bound on a slow unit",
+}
+_TITLES_OF_WORK = {
+    Cause.BANDWIDTH: "Bandwidth-bound inside kernels",
+    Cause.COMPUTE: "Kernels far below the peak",
+    Cause.PARALLELISM: "Too little parallel work inside kernels",
+    Cause.COMMUNICATION: "Communication-bound",
 }
 _LOSSES = {
     Cause.LAUNCH: "the GPU is idle while work is being launched",
@@ -112,6 +120,7 @@ class VerdictBasis:
         iterations: Repetitions that were found.
         top_kernels: The kernels with most time in the window.
         busy_time: What they did and how close to the limits, as a sentence; empty when unknown.
+        knows_work: Whether the work of most of the kernel time is known.
     """
 
     facts: Facts
@@ -121,6 +130,7 @@ class VerdictBasis:
     iterations: tuple[Iteration, ...] = ()
     top_kernels: tuple[KernelShare, ...] = ()
     busy_time: str = ""
+    knows_work: bool = False
 
 
 def give_verdict(basis: VerdictBasis) -> Verdict:
@@ -176,29 +186,68 @@ def _answer(basis: VerdictBasis) -> Judgement:
             sentences.append(f"There is more to gain inside kernels: {worst.title}.")
         return Judgement(cause.value, share, " ".join(s for s in (*sentences, kernels) if s))
     if worst is not None:
-        return _of_kernels(ledger, worst, unexplained)
+        return _of_kernels(basis, worst, unexplained)
     if (starved := _starved_device(ledger)) is not None:
         return _of_device(basis, starved, kernels)
-    parts = (_small_losses(cause, ns, ledger, not kernels), basis.busy_time, kernels)
+    parts = (_small_losses(cause, ns, basis, not kernels), basis.busy_time, _wins(basis), kernels)
     return Judgement("healthy", share, " ".join(part for part in parts if part))
 
 
-def _of_kernels(ledger: Ledger, worst: Finding, unexplained: int) -> Judgement:
+def _of_kernels(basis: VerdictBasis, worst: Finding, unexplained: int) -> Judgement:
+    ledger = basis.ledger
     limit = share_text(HEALTHY_BELOW, 1)
     outside = f"outside kernels, no cause costs {limit} or more."
     if unexplained >= HEALTHY_BELOW * ledger.in_use_ns:
         outside = f"another {share_text(unexplained, ledger.in_use_ns)} could not be explained."
+    share = _won_share(ledger, worst)
+    if worst.confidence is Confidence.ESTIMATED:
+        sentence = f"{_TITLES_OF_WORK[worst.cause]} (estimated): {worst.title}."
+        wins = f"{_win_text(ledger, worst)}; {outside}"
+        parts = (sentence, basis.busy_time, wins[:1].upper() + wins[1:])
+        return Judgement(worst.cause.value, share, " ".join(part for part in parts if part))
     won = worst.lost_ns if worst.gain_ns < 0 else min(worst.gain_ns, worst.lost_ns)
     sentence = (
         f"{_TITLES[worst.cause]} inside kernels: {worst.title}. Up to "
         f"{time_text(won)}, {ledger.share(won)}, can be won back there; {outside}"
     )
-    share = worst.lost_ns / max(ledger.in_use_ns, 1)
     return Judgement(worst.cause.value, share, sentence)
 
 
-def _small_losses(cause: Cause, ns: int, ledger: Ledger, saw_inside: bool) -> str:
+def _won_share(ledger: Ledger, finding: Finding) -> float:
+    """Return the part of the time that following a finding wins: what it costs, or the replay's."""
+    costs = finding.lost_ns / max(ledger.in_use_ns, 1)
+    if finding.confidence is not Confidence.ESTIMATED or finding.predicted_gain is None:
+        return costs
+    return min(costs, sum(finding.predicted_gain.share_range) / 2)
+
+
+def _win_text(ledger: Ledger, finding: Finding) -> str:
+    """Say what an estimated finding wins of the window: ``fusing them would win 9 to 14 %``."""
+    gain = finding.predicted_gain
+    in_use_ns = max(ledger.in_use_ns, 1)
+    low, high = finding.low_ns / in_use_ns, finding.high_ns / in_use_ns
+    if gain is not None:
+        low, high = gain.share_range
+    ends = (share_text(low, 1), share_text(high, 1))
+    few, many = (f"{100 * end:.0f}" for end in (low, high))
+    text = f"up to {ends[1]}" if low < LEAST_NAMED else f"{few} to {many} %"
+    text = ends[1] if few == many else text
+    return f"{finding.culprit} would win an estimated {text} of {ledger.whole}"
+
+
+def _wins(basis: VerdictBasis) -> str:
+    """Say what the largest estimated finding would win; empty without one that wins anything."""
+    estimated = [f for f in basis.findings if f.confidence is Confidence.ESTIMATED]
+    best = max(estimated, key=lambda f: _won_share(basis.ledger, f), default=None)
+    if best is None or _won_share(basis.ledger, best) < LEAST_NAMED:
+        return ""
+    text = _win_text(basis.ledger, best)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _small_losses(cause: Cause, ns: int, basis: VerdictBasis, saw_inside: bool) -> str:
     """Say that no cause costs a tenth; what costs half of that is named before anything else."""
+    ledger = basis.ledger
     largest = share_text(ns, ledger.in_use_ns)
     limit = share_text(HEALTHY_BELOW, 1)
     if ns >= NOTABLE_FROM * ledger.in_use_ns:
@@ -209,7 +258,8 @@ def _small_losses(cause: Cause, ns: int, ledger: Ledger, saw_inside: bool) -> st
         )
     most = f"; the largest is {_NOUNS[cause]}, at {largest}" if ns else ""
     inside = examined_by_counters(ledger) and saw_inside
-    where = "on the timeline and inside kernels" if inside else "on the timeline"
+    estimated = " and, as estimated from shapes, inside kernels" if basis.knows_work else ""
+    where = "on the timeline" + (" and inside kernels" if inside else estimated)
     return f"Healthy {where}: no cause costs {limit} or more of {ledger.whole}{most}."
 
 
@@ -346,11 +396,22 @@ def _loss(cause: Cause, ledger: Ledger) -> str:
 
 def _largest_inside(ledger: Ledger, findings: tuple[Finding, ...]) -> Finding | None:
     """Return the largest finding about kernels themselves, if it is worth a verdict."""
-    inside = (f for f in findings if f.row is Row.KERNEL and f.cause is not Cause.COMPUTE)
-    largest = max(inside, key=lambda f: f.lost_ns, default=None)
-    if largest is None or largest.lost_ns < HEALTHY_BELOW * ledger.in_use_ns:
+    inside = (f for f in findings if f.row is Row.KERNEL and _decides(f))
+    largest = max(inside, key=lambda f: _won_share(ledger, f), default=None)
+    if largest is None or _won_share(ledger, largest) < HEALTHY_BELOW:
         return None
     return largest
+
+
+def _decides(finding: Finding) -> bool:
+    """Tell whether a finding about kernels may be the verdict: a loss, and no question of choice.
+
+    Other arithmetic, larger batches, smaller weights and less memory are choices, whose price only
+    the user knows.
+    """
+    if finding.confidence is Confidence.ESTIMATED:
+        return finding.id not in CHOICES
+    return finding.cause is not Cause.COMPUTE
 
 
 def _inside_kernels(basis: VerdictBasis) -> str:

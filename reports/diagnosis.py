@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from analyzers.finding import Finding
+from analyzers.finding import Confidence, Finding
 from analyzers.report import Report
 from analyzers.words import count_text, share_text, time_text
 from reports.about import ReportedWindow, ReportOptions, about, tool_words, without_private
@@ -165,7 +165,7 @@ def _loss(finding: Finding, in_use_ns: int, devices: int, same_as: int = 0) -> s
     share = share_text(finding.lost_ns, in_use_ns, exact=True)
     lost = time_text(finding.lost_ns)
     how = f"{finding.id}, row {finding.row.value}, {finding.confidence.value}"
-    if finding.predicted_gain is not None:
+    if finding.predicted_gain is not None and finding.confidence is not Confidence.ESTIMATED:
         gain = gain_text(finding, same_as)
         return f"This costs {lost}{over}, {share} of the time in use ({how}). {gain}."
     if finding.gain_ns >= 0:
@@ -177,9 +177,11 @@ def _loss(finding: Finding, in_use_ns: int, devices: int, same_as: int = 0) -> s
     if finding.low_ns < 0:
         return f"Fixing this saves at most {lost}{over}, {share} of the time in use ({how})."
     low, high = time_text(finding.low_ns), time_text(finding.high_ns)
+    gain = gain_text(finding, same_as)
+    replayed = f" {gain}." if gain else ""
     return (
         f"Fixing this saves an estimated {lost}{over}, {low} to {high}, {share} of the time in use "
-        f"({how}). Estimate: {finding.formula}."
+        f"({how}). Estimate: {finding.formula}.{replayed}"
     )
 
 

@@ -37,7 +37,8 @@ FACTS = WORDS | TRACE | {"analyzers.facts"}
 COUNTERS = FACTS | {"analyzers.counters"}
 LEDGER = COUNTERS | {"analyzers.ledger"}
 WORK = LEDGER | {"analyzers.work"}
-LOSSES = LEDGER | {"analyzers.losses"}
+LOSSES = WORK | {"analyzers.losses"}
+RULES = LOSSES - {"analyzers.counters", "analyzers.work"} - TRACE | {"collectors.schema"}
 KERNELS = LOSSES | {"analyzers.kernels", "analyzers.report"}
 ANSWER = KERNELS | {"analyzers.quality", "analyzers.report"}
 STORE = {"analyzers", "collectors", "common", "library"}
@@ -73,7 +74,7 @@ BORDERS = (
     ("analyzers/work", WORK, {*NUMBERS, "msgspec"}),
     ("analyzers/losses", LOSSES, NUMBERS),
     # A rule knows nothing of other rules, nor of what becomes of its answer.
-    ("analyzers/rules", (LOSSES - {"analyzers.counters"}) - TRACE | {"collectors.schema"}, NUMBERS),
+    ("analyzers/rules", RULES, NUMBERS),
     ("analyzers/kernels", KERNELS, NUMBERS),
     (
         "analyzers/compare/statistics.py",

@@ -89,7 +89,7 @@ def test_a_defect_in_the_account_costs_no_answer(opened, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(answer, "work_of_launches", fail)
+    monkeypatch.setattr(answer, "ledger_work", fail)
     report = investigate(busy_program(opened)).report
     assert [f.id for f in report.failed] == ["work.account"]
     assert report.verdict.cause == "healthy"

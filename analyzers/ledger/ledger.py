@@ -7,7 +7,8 @@ from the gap's begin to the launch call, and each stretch is booked to what the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -55,6 +56,7 @@ class Ledger:
         inside: What counters say about the time inside kernels; None without any that belong to
             kernels of the window.
         examined: How joined counters cover the kernel time; None without a join.
+        device_peaks: What the user says that the devices can do, by type and for their memory.
     """
 
     window: Window
@@ -63,6 +65,7 @@ class Ledger:
     device_gap_ns: tuple[int, ...]
     inside: Inside | None = None
     examined: Examined | None = None
+    device_peaks: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def duration_ns(self) -> int:

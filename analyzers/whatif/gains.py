@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Window
 from analyzers.finding import Finding, PredictedGain
+from analyzers.whatif.changes.shorter import Shortening
 from analyzers.whatif.whatif import Prediction, explore
 
 MAX_STEPS = 200_000
@@ -38,7 +39,10 @@ LOG = logging.getLogger(__name__)
 
 
 def with_predicted_gains(
-    facts: Facts, window: Window, findings: tuple[Finding, ...]
+    facts: Facts,
+    window: Window,
+    findings: tuple[Finding, ...],
+    shortenings: Sequence[Shortening] = (),
 ) -> tuple[Finding, ...]:
     """Return the findings, each with what its advice wins where that can be replayed.
 
@@ -49,12 +53,15 @@ def with_predicted_gains(
         facts: The recording.
         window: What the findings are about.
         findings: Ranked.
+        shortenings: By how much kernels become shorter, for findings of these names.
     """
+    shortenings = [s for s in shortenings if s.name in {f.id for f in findings}]
     changes = frozenset(name for f in findings for name in CHANGES.get(f.id, ()))
+    changes |= {s.name for s in shortenings}
     if not changes or len(facts.launches) + len(facts.api) > MAX_STEPS:
         return findings
     try:
-        predictions = explore(facts, window, only=changes).predictions
+        predictions = explore(facts, window, only=changes, shortenings=shortenings).predictions
     except Exception:  # a defect in a prediction must not hide what was found
         LOG.exception("gains were not predicted")
         return findings
@@ -63,7 +70,7 @@ def with_predicted_gains(
 
 def _with_gain(finding: Finding, predictions: Iterable[Prediction]) -> Finding:
     by_change = {p.change: p for p in predictions}
-    for change in CHANGES.get(finding.id, ()):
+    for change in (*CHANGES.get(finding.id, ()), finding.id):
         if (prediction := by_change.get(change)) is not None:
             return dataclasses.replace(finding, predicted_gain=_gain(prediction, finding.gain_ns))
     return finding

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from analyzers.words import TIMES, share_text
 
 if TYPE_CHECKING:
     from analyzers.whatif.changes.change import Change
+    from analyzers.whatif.changes.shorter import Shortening
     from analyzers.whatif.graph import Graph
     from analyzers.whatif.ranges import Ranges
 
@@ -201,11 +202,20 @@ class WhatIf:
         return msgspec.convert(data, cls)
 
 
+class _ChangeRequest(NamedTuple):
+    """Which changes are wanted, as ``explore`` takes them."""
+
+    speed_ups: Sequence[tuple[str, float]]
+    only: frozenset[str]
+    shortenings: Sequence[Shortening]
+
+
 def explore(
     facts: Facts,
     window: Window,
     speed_ups: Sequence[tuple[str, float]] = (),
     only: frozenset[str] = frozenset(),
+    shortenings: Sequence[Shortening] = (),
 ) -> WhatIf:
     """Replay the recording as it is, then under every change.
 
@@ -215,6 +225,7 @@ def explore(
         speed_ups: Parts of kernel names, and how many times as fast those kernels become.
         only: Names of the changes to predict, each as a whole; all, and their parts, where none
             is named.
+        shortenings: Kernels that become shorter, each set a change of its own.
     """
     if reason := _unfit(facts, window):
         unchanged = Replay(
@@ -235,7 +246,7 @@ def explore(
     unchanged = _replayed(facts, graph, window)
     if not unchanged.is_trusted:
         return WhatIf(replay=unchanged)
-    return _predicted(facts, graph, unchanged, speed_ups, only)
+    return _predicted(facts, graph, unchanged, _ChangeRequest(speed_ups, only, shortenings))
 
 
 def replay(facts: Facts, window: Window) -> Replay:
@@ -349,12 +360,12 @@ def _predicted(
     facts: Facts,
     graph: Graph,
     unchanged: Replay,
-    speed_ups: Sequence[tuple[str, float]],
-    only: frozenset[str],
+    request: _ChangeRequest,
 ) -> WhatIf:
     from analyzers.whatif.changes import make_changes
     from analyzers.whatif.changes.change import Reach
     from analyzers.whatif.changes.kernels import speed_up
+    from analyzers.whatif.changes.shorter import shorten
     from analyzers.whatif.ranges import Ranges
 
     window, calls, operations = unchanged.window, graph.calls, graph.operations
@@ -365,16 +376,18 @@ def _predicted(
         length_ns=window.duration_ns,
     )
     ranges = Ranges(graph, Moments(graph, window), unchanged.measured_ns, unchanged.error)
-    results = make_changes(facts, graph, reach, only)
+    results = make_changes(facts, graph, reach, request.only)
     results += [
-        (f"kernel:{part}", speed_up(facts, graph, reach, part, times)) for part, times in speed_ups
+        (f"kernel:{part}", speed_up(facts, graph, reach, part, times))
+        for part, times in request.speed_ups
     ]
+    results += [(s.name, shorten(graph, reach, s)) for s in request.shortenings]
     predictions, withheld = [], []
     for name, result in results:
         if isinstance(result, str):
             withheld.append(Withheld(change=name, reason=result))
             continue
-        chosen = [c for c in result if not only or c.id in only]
+        chosen = [c for c in result if not request.only or c.id in request.only]
         predictions += [_prediction(c, ranges, unchanged.measured_ns) for c in chosen]
     once = {p.change: p for p in predictions}
     ranked = sorted(once.values(), key=lambda p: -p.gain_ns)

@@ -8,6 +8,7 @@ a second account beneath the ledger's: it sums to the time in which kernels run,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from analyzers.counters.joining import kernel_shares
 from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Iteration, Window
 from analyzers.intervals import Array
+from analyzers.ledger.ledger import Ledger
 from analyzers.work.calls import OperatorCalls, operator_calls
 from analyzers.work.classes import CLASSES, CODES, MODEL_CLASSES
 from analyzers.work.element_types import NO_TYPE, TYPES
@@ -84,6 +86,12 @@ def roofs_of(facts: Facts, user_peaks: Mapping[str, float] | None = None) -> tup
     return tuple(
         roof_of(str(name), int(rate), user_peaks) for name, rate in zip(*columns, strict=True)
     )
+
+
+@functools.lru_cache(maxsize=2)  # the account, every rule about it and the replay ask
+def ledger_work(facts: Facts, ledger: Ledger) -> LaunchWork:
+    """Return what each launch of a ledger's window did."""
+    return work_of_launches(facts, ledger.window, ledger.device_peaks)
 
 
 def work_of_launches(

@@ -19,8 +19,8 @@ from analyzers.work.account import (
     TIMES_NS,
     WorkAccount,
     account_of_work,
+    ledger_work,
     utilisation,
-    work_of_launches,
 )
 from analyzers.work.classes import TITLES, WorkClass
 from analyzers.work.inputs import input_list
@@ -42,6 +42,7 @@ class WorkAnswer:
         roofs: ``work_roofs``: the limits of each device, as far as they are known.
         sentence: How the busy time is spent, and how close to the limits; empty without kernels.
         account: What all of it was made of; None without kernels.
+        knows_work: Whether at least half of the time has a roof.
     """
 
     work: tuple[dict[str, Any], ...] = ()
@@ -50,13 +51,13 @@ class WorkAnswer:
     roofs: tuple[dict[str, Any], ...] = ()
     sentence: str = ""
     account: WorkAccount | None = None
+    knows_work: bool = False
 
 
 def answer_of_work(
     facts: Facts,
     ledger: Ledger,
     iterations: Sequence[Iteration] = (),
-    user_peaks: Mapping[str, float] | None = None,
 ) -> WorkAnswer:
     """Return what the report says; nothing for a recording without a timeline.
 
@@ -64,11 +65,10 @@ def answer_of_work(
         facts: The recording.
         ledger: Its account.
         iterations: Repetitions of the main loop.
-        user_peaks: Peaks that the user says, by type.
     """
     if facts.counters_only or not ledger.kernel_ns:
         return WorkAnswer()
-    work = work_of_launches(facts, ledger.window, user_peaks)
+    work = ledger_work(facts, ledger)
     account = account_of_work(facts, work)
     by_key = {device.key: device for device in ledger.devices}
     mfu = utilisation(facts, work, ledger.window, iterations)
@@ -81,6 +81,7 @@ def answer_of_work(
         roofs=tuple(_roofs(account, by_key)),
         sentence=busy_sentence(account, ledger.in_use_ns),
         account=account,
+        knows_work=_knows_work(account.classes),
     )
 
 
@@ -197,11 +198,14 @@ def busy_sentence(account: WorkAccount, in_use_ns: int) -> str:
     named = named[named.index != WorkClass.OTHER]
     parts = [_class_text(str(name), row, in_use_ns) for name, row in named.iterrows()]
     text = ", ".join(parts).replace(" % in", " % of the time is spent in", 1)
-    unknown = table["not_modelled_ns"].sum()
-    if 2 * unknown <= table["busy_ns"].sum():
+    if _knows_work(table):
         return f"{text} (estimated from the shapes of operators)."
     why = _why(account)
     return f"{text}; how far from the hardware's limit is not known: {why}." if why else f"{text}."
+
+
+def _knows_work(classes: pd.DataFrame) -> bool:
+    return bool(2 * classes["not_modelled_ns"].sum() <= classes["busy_ns"].sum() > 0)
 
 
 def _class_text(name: str, row: pd.Series, in_use_ns: int) -> str:

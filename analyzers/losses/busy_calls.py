@@ -1,0 +1,136 @@
+"""Operator calls of a window in the order of their streams, with what of their time can be claimed.
+
+The estimates about the inside of kernels start here: a call is what an operator launched, with its
+work and its roof. Time that other findings claim, that runs beside other kernels, or that counters
+tell about is nobody's to claim again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyzers.facts.facts import KERNEL, Facts
+from analyzers.intervals import Array
+from analyzers.ledger.ledger import Ledger
+from analyzers.losses.fp32_products import fp32_products
+from analyzers.losses.parallelism import alone_ns, claimed_ns
+from analyzers.work.account import LaunchWork, ledger_work
+
+
+@dataclass(frozen=True, eq=False)
+class BusyCalls:
+    """Calls of a window by device, stream and begin.
+
+    Attributes:
+        work: What each launch did.
+        launches: One row for each launch, in that order: ``launch`` (row of ``Facts.launches``),
+            ``node`` (row of ``nodes``), ``free_ns`` (what can be claimed), and the columns of
+            ``LaunchWork.launches``.
+        nodes: One row for each call, or launch without one, in that order: ``device``, ``stream``,
+            ``first`` (row of ``launches``), ``class_code``, ``key``, ``part`` (of the call in the
+            window), ``busy_ns``, ``free_ns``, ``least_ns`` (NaN unknown), ``is_compute``,
+            ``is_modelled`` (its work is known, on whatever device), ``is_recomputed``; and for its
+            part, 0 where unknown, ``flop`` and ``bytes``.
+        operators: Name of the operator of each node; empty for a launch without one.
+    """
+
+    work: LaunchWork
+    launches: pd.DataFrame
+    nodes: pd.DataFrame
+    operators: Array
+
+    def bandwidth(self) -> Array:
+        """Return the memory bandwidth of each node's device in bytes a second, NaN unknown."""
+        rates = np.array([roof.memory_bytes_per_s or np.nan for roof in self.work.roofs])
+        result: Array = rates[self.nodes["device"].to_numpy()]
+        return result
+
+    def text(self, name: str) -> Array:
+        """Return a text of each node's key, such as ``shapes``; empty without one."""
+        key = self.nodes["key"].to_numpy()
+        texts = self.work.calls.keys[name].to_numpy()
+        if not len(texts):
+            return np.full(len(key), "", object)
+        result: Array = np.where(key >= 0, texts[key], "")
+        return result
+
+
+def busy_calls(facts: Facts, ledger: Ledger) -> BusyCalls:
+    """Return the calls of the ledger's window."""
+    work = ledger_work(facts, ledger)
+    frame = work.launches
+    launch = frame["launch"].to_numpy()
+    stream = facts.launches["stream"].to_numpy()[launch]
+    order = np.lexsort((facts.launches["start_ns"].to_numpy()[launch], stream, frame["device"]))
+    frame = frame.iloc[order].assign(free_ns=_free_ns(facts, ledger, frame)[order])
+    call, launch = frame["call"].to_numpy(), frame["launch"].to_numpy()
+    owner = np.where(call >= 0, call, call.max(initial=0) + 1 + np.arange(len(call)))
+    node = pd.factorize(owner)[0]
+    launches = frame.assign(node=node).reset_index(drop=True)
+    nodes = _nodes(work, launches)
+    nodes = nodes.assign(stream=stream[order][nodes["first"]])
+    key, names = nodes["key"].to_numpy(), work.calls.keys["operator"].to_numpy()
+    operators = np.full(len(key), "", object)
+    operators[key >= 0] = names[key[key >= 0]]
+    return BusyCalls(work, launches, nodes, operators)
+
+
+def _free_ns(facts: Facts, ledger: Ledger, frame: pd.DataFrame) -> Array:
+    """Return how much of each launch's time no finding claims yet."""
+    launch = frame["launch"].to_numpy()
+    free = np.minimum(frame["busy_ns"].to_numpy(), alone_ns(facts, ledger)[launch])
+    free = free - claimed_ns(facts, ledger)[launch]
+    products = fp32_products(facts, ledger)
+    if products is not None:
+        claimed = np.zeros(len(facts.launches), np.int64)
+        claimed[products.launches["launch"].to_numpy()] = products.launches["high_ns"].to_numpy()
+        free = free - claimed[launch]
+    free = np.where(facts.launches["kind"].to_numpy()[launch] == KERNEL, free, 0)
+    if ledger.examined is not None:  # counters tell about these
+        free = np.where(ledger.examined.joined.row[launch] < 0, free, 0)
+    return np.maximum(free, 0)
+
+
+def _nodes(work: LaunchWork, launches: pd.DataFrame) -> pd.DataFrame:
+    node = launches["node"].to_numpy()
+    count = int(node.max(initial=-1)) + 1
+    first = np.full(count, -1)
+    first[node[::-1]] = np.arange(len(node))[::-1]
+    head = launches.iloc[first]
+    key = head["key"].to_numpy()
+    columns = {name: head[name].to_numpy() for name in ("device", "class_code", "key")}
+    sums = {
+        name: np.bincount(node, launches[name], minlength=count)
+        for name in ("busy_ns", "free_ns", "least_ns", "part")
+    }
+    place = head["place"].to_numpy()
+    is_modelled = np.bincount(node, work.calls.is_modelled[launches["place"]], count) > 0
+    amounts = {
+        name: np.where(is_modelled, _of_keys(work, column, key) * sums["part"], 0.0)
+        for name, column in (
+            ("flop", "needed_flop"),
+            ("bytes", "bytes"),
+        )
+    }
+    return pd.DataFrame(
+        {
+            **columns,
+            **sums,
+            **amounts,
+            "first": first,
+            "is_compute": head["is_compute"].to_numpy(),
+            "is_modelled": is_modelled,
+            "is_recomputed": work.calls.is_recomputed[place],
+        }
+    )
+
+
+def _of_keys(work: LaunchWork, column: str, key: Array) -> Array:
+    values = work.calls.keys[column].to_numpy(np.float64)
+    if not len(values):
+        return np.zeros(len(key))
+    result: Array = np.nan_to_num(np.where(key >= 0, values[key], 0.0))
+    return result
