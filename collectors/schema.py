@@ -187,7 +187,11 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("graph", _I64, "CUDA graph number"),
         Column("graph_exec", _I64, "number of the instantiated graph"),
     ),
-    "graph_nodes": (*_ON_THREAD, Column("graph_node", _I64, "node that was created or cloned")),
+    "graph_nodes": (
+        *_ON_THREAD,
+        Column("graph_node", _I64, "node that was created or cloned"),
+        Column("original_node", _I64, "node that it is a clone of, else -1"),
+    ),
     "api_calls": (
         *_ON_THREAD,
         Column("correlation_id", _I64, "links to what the call put on a device"),

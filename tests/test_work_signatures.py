@@ -410,5 +410,23 @@ def test_attention_over_sequences_of_different_lengths(operator):
     assert work(operator, called(VARYING[operator], roles))[0] == 2 * 8 * pairs * widths
 
 
+PAGED = signatures("""
+    _C::paged_attention_v1  o q k v heads scale tables lengths page longest
+    _C::paged_attention_v2  o sums most t q k v heads scale tables lengths page longest
+""")
+
+
+@pytest.mark.parametrize("operator", PAGED)
+def test_decoding_over_pages_is_known_for_one_sequence(operator):
+    cache = ([99, 4, 8, 16, 8], BYTE)
+    roles = {"q": ([1, 32, 128], HALF), "k": cache, "v": cache, "heads": "4", "longest": "1000"}
+    moved = size(([2, 32, 128], HALF), ([2, 1000, 4, 128], BYTE))
+    answer = work(operator, called(PAGED[operator], roles))
+    assert answer[::2] == (4 * 32 * 1000 * 128, moved)
+    several = work(operator, called(PAGED[operator], roles | {"q": ([2, 32, 128], HALF)}))
+    assert all(map(np.isnan, several[:3]))  # how long the others are is in device memory
+
+
 def test_every_attention_is_tried():
-    assert set(attention.MODELS) == {*FORWARD_ATTENTION, *BACKWARD_ATTENTION, *VARYING}
+    tried = {*FORWARD_ATTENTION, *BACKWARD_ATTENTION, *VARYING, *PAGED}
+    assert set(attention.MODELS) == tried

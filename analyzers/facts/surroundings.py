@@ -17,14 +17,13 @@ import pandas as pd
 from analyzers.facts.facts import UNKNOWN, Facts
 from analyzers.facts.nesting import Nest, around, nest_of_sorted
 from analyzers.facts.python_frames import Owner, frame_owners
+from analyzers.facts.range_texts import range_name
 from analyzers.facts.trace_table import trace_table
 from analyzers.intervals import Array, Spans, by_key
 from collectors.schema import OperatorKind
 
 _COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id")
-_OPERATOR = re.compile(r"^(?:aten|autograd|c10d?|nccl|prims|quantized|torch\w*)::\w")
 _PRINTS = r"^torch[/\\]_tensor_str\.py\("
-_DETAILS = re.compile(r", ?(?:op_id|seq|sizes|input_op_ids) ?=.*", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,14 +127,12 @@ def _operators_and_ranges(facts: Facts) -> tuple[NamedSpans, NamedSpans]:
     rows = rows[(rows["kind"] == OperatorKind.FRAMEWORK).to_numpy()]
     marked = facts.ranges
     codes, names = pd.factorize(marked["name_id"].to_numpy())
-    called_so = np.array(
-        [_OPERATOR.match(str(n)) is not None for n in facts.trace.names(names)], dtype=bool
-    )
+    called_so = np.array([range_name(str(n))[1] for n in facts.trace.names(names)], dtype=bool)
     is_operator = called_so[codes] if len(marked) else np.zeros(0, dtype=bool)
     both = pd.concat([rows[list(_COLUMNS)], marked.loc[is_operator, list(_COLUMNS)]])
     return (
-        _named(facts, both, lambda name: _DETAILS.sub("", name)),
-        _named(facts, marked[~is_operator], lambda name: name),
+        _named(facts, both, lambda name: range_name(name)[0]),
+        _named(facts, marked[~is_operator], lambda name: range_name(name)[0]),
     )
 
 

@@ -10,7 +10,6 @@ row as well.
 from __future__ import annotations
 
 import collections
-import re
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -20,6 +19,7 @@ from analyzers.counters.joining import kernel_shares
 from analyzers.facts.facts import COMMUNICATION, COPY, MEMSET, UNKNOWN, Facts
 from analyzers.facts.loops import plain_name
 from analyzers.facts.nesting import innermost, nesting_depth
+from analyzers.facts.range_texts import range_name
 from analyzers.facts.spans import Iteration
 from analyzers.facts.trace_table import trace_table
 from analyzers.finding import Row
@@ -37,7 +37,6 @@ OUTSIDE = ""
 
 COLUMNS = ("level", "name", "device", "row", "ns", "start_ns", "end_ns")
 # What PyTorch's emit_nvtx adds to an operator's name, different for each call.
-_OPERATOR_NUMBER = re.compile(r", (?:op_id|seq|sizes|input_op_ids) ?=.*$", re.DOTALL)
 MAX_NUMBERED = 8  # names that differ in a number only; more are one region
 MAX_STRETCHES = 1_000_000  # of the ledger; more take seconds, and a window tells more
 DEFAULT_DEPTH = 1  # without iterations: what is inside the range around the whole program
@@ -74,11 +73,6 @@ def region_matrix(
     if not parts:
         return pd.DataFrame({c: [] for c in COLUMNS})
     return pd.concat(parts, ignore_index=True)
-
-
-def range_text(name: str) -> str:
-    """Return a range's name without what ``emit_nvtx`` adds to it, different for each call."""
-    return _OPERATOR_NUMBER.sub("", name)
 
 
 def stretches_by_region(
@@ -264,7 +258,7 @@ def _plain(facts: Facts, name_ids: Array, loop: str = "") -> tuple[Array, list[s
     ``loop`` are one in any case.
     """
     code, ids = pd.factorize(name_ids)
-    texts = [range_text(text) if i != UNKNOWN else OUTSIDE for i, text in _texts(facts, ids)]
+    texts = [range_name(text)[0] if i != UNKNOWN else OUTSIDE for i, text in _texts(facts, ids)]
     alike = collections.Counter(plain_name(text) for text in texts)
     texts = [
         plain if (plain := plain_name(t)) == loop or alike[plain] > MAX_NUMBERED else t

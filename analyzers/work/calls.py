@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import GRAPH, KERNEL, UNKNOWN, Facts
-from analyzers.facts.nesting import around, nest
-from analyzers.facts.trace_table import trace_columns
-from analyzers.intervals import Array, by_key
+from analyzers.intervals import Array
 from analyzers.work.classes import (
     CODES,
+    MIXED,
     WorkClass,
+    data_type_codes,
     kernel_class_codes,
     kernel_type_codes,
     operator_class,
@@ -30,12 +30,12 @@ from analyzers.work.inputs import input_list, read_inputs
 from analyzers.work.models.convolution import FORWARD, GRADIENTS, forward_to
 from analyzers.work.models.registry import CARRIED_OUT_BY, model_of
 from analyzers.work.models.work import Model
-from collectors.schema import OperatorKind
+from analyzers.work.surrounding import TEXT_COLUMNS, OperatorsAround, operators_around
 
 NO_CLASS = -1
 _TEXT_NAMES = ("shapes", "types", "strides", "values")
-_TEXTS = ("shapes_id", "types_id", "strides_id", "values_id")
-_COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id", "kind", *_TEXTS)
+_MODULE = "module::"
+_PARTS_OF_MODULES = (WorkClass.OTHER, WorkClass.QUANTISE, WorkClass.REDUCTION)
 _BACKWARD = re.compile(r"autograd::engine::evaluate_function|Backward\d*$")
 _FORWARD_ONLY = re.compile(
     r"aten::(linear|conv[123]d|convolution|_convolution|scaled_dot_product_attention|layer_norm"
@@ -52,7 +52,7 @@ class OperatorCalls:
         class_code: Place in ``CLASSES`` of each.
         kernel_class_code: The same by the kernel's name alone.
         call: Row in the trace's operators of the call that each belongs to, -1 for none; launches
-            with one number belong together.
+            with one number belong together. What ranges tell, and replays, have higher numbers.
         key: Row in ``keys`` of what that call did, -1 for none.
         is_modelled: Whether the work of that call is known, and counted here.
         is_recomputed: Whether each repeats, in a backward pass, what a forward pass had computed.
@@ -71,21 +71,6 @@ class OperatorCalls:
     keys: pd.DataFrame
 
 
-@dataclass(frozen=True, eq=False)
-class _Operators:
-    """Operators of the framework around launches.
-
-    Attributes:
-        innermost: Row of the innermost one around each launch, -1 for none.
-        parent: Row of the one around each operator, -1 for none.
-        table: Their columns.
-    """
-
-    innermost: Array
-    parent: Array
-    table: dict[str, Array]
-
-
 def operator_calls(facts: Facts) -> OperatorCalls:
     """Return the work of every kernel launch of a recording."""
     kinds = facts.launches["kind"].to_numpy()
@@ -94,24 +79,26 @@ def operator_calls(facts: Facts) -> OperatorCalls:
     names = facts.trace.names(ids) if len(ids) else ids
     by_kernel = kernel_class_codes(names)[codes]
     by_kernel = np.where(kinds[launches] == GRAPH, CODES[WorkClass.GRAPH], by_kernel)
-    operators = _operators_around(facts, launches)
+    operators = operators_around(facts, launches)
     if not (operators.innermost >= 0).any():
         return _without_operators(launches, by_kernel)
     chain = _ancestors(operators.innermost, operators.parent)
-    kernel_types = kernel_type_codes(names)[codes]
-    key_of, keys = _keys(facts, operators, chain, facts.duration_ns[launches], kernel_types)
+    types = kernel_type_codes(names)[codes], data_type_codes(names)[codes]
+    key_of, keys = _keys(facts, operators, chain, facts.duration_ns[launches], types)
+    operators = _without_guests(operators, key_of, keys, by_kernel)
     modelled = keys["is_modelled"].to_numpy()[key_of] & (key_of >= 0)
     call = _nearest(operators.innermost, operators.parent, modelled)
     call = _known_by(call, operators.parent, modelled, _carries_out(keys)[key_of])
     call = np.where(_is_counted_inside(call, operators.parent, key_of, keys), UNKNOWN, call)
     is_modelled = call >= 0
     call = np.where(is_modelled, call, operators.innermost)
+    key = np.where(call >= 0, key_of[call], UNKNOWN)
     return OperatorCalls(
         launches=launches,
         class_code=_classes(operators, key_of, keys, call, by_kernel),
         kernel_class_code=by_kernel,
-        call=call,
-        key=np.where(call >= 0, key_of[call], UNKNOWN),
+        call=_by_run(call, operators),
+        key=key,
         is_modelled=is_modelled,
         is_recomputed=_is_recomputed(operators, key_of, keys),
         keys=keys,
@@ -128,35 +115,38 @@ def _without_operators(launches: Array, by_kernel: Array) -> OperatorCalls:
     return OperatorCalls(launches, by_kernel, by_kernel, nothing, nothing, never, never, keys)
 
 
+def _by_run(call: Array, operators: OperatorsAround) -> Array:
+    """Return the calls with a number of its own for each replay of what was captured once."""
+    again = (operators.run > 0) & (call >= 0)
+    if not again.any():
+        return call
+    count = len(operators.parent)
+    code = pd.factorize(operators.run[again] * count + call[again])[0]
+    call = call.copy()
+    call[again] = count + code
+    return call
+
+
 # --- operators around launches ---------------------------------------------------------------
 
 
-def _operators_around(facts: Facts, launches: Array) -> _Operators:
-    """Find the operators around the calls that launched; a graph's kernels are of none."""
-    innermost = np.full(len(launches), UNKNOWN, np.int64)
-    api_row = facts.launches["api_row"].to_numpy()[launches]
-    if not facts.trace.count("operators") or not (api_row >= 0).any():
-        return _Operators(innermost, np.empty(0, np.int64), {})
-    table = trace_columns(facts.trace, "operators", _COLUMNS)
-    is_operator = table["kind"] == OperatorKind.FRAMEWORK
-    rows_of = dict(by_key(table["thread_key"][is_operator], np.flatnonzero(is_operator)))
-    parent = np.full(len(is_operator), UNKNOWN, np.int64)
-    replays = np.array(["Graph" in str(name) for name in facts.functions], dtype=bool)
-    function = facts.api["name"].to_numpy()[api_row]
-    called = np.flatnonzero((api_row >= 0) & ~replays[function])
-    thread = facts.thread_keys[facts.thread_index[launches[called]]]
-    for key, places in by_key(thread, called):
-        rows = rows_of.get(key)
-        if rows is None:
-            continue
-        intervals = nest(table["start_ns"][rows], table["end_ns"][rows])
-        place = around(intervals, facts.api_start_ns[launches[places]])
-        ordered = rows[intervals.order]
-        inner = intervals.parent >= 0
-        parent[ordered[inner]] = ordered[intervals.parent[inner]]
-        inside = place >= 0
-        innermost[places[inside]] = ordered[place[inside]]
-    return _Operators(innermost, parent, table)
+def _without_guests(
+    operators: OperatorsAround, key_of: Array, keys: pd.DataFrame, by_kernel: Array
+) -> OperatorsAround:
+    """Take kernels of another kind out of modules whose shapes are known.
+
+    A linear layer quantises what it reads and multiplies; a collective in it is no part of that.
+    """
+    names = keys["operator"].astype(str)
+    is_module = names.str.startswith(_MODULE).to_numpy(bool)
+    if not is_module.any():
+        return operators
+    classes = [operator_class(n) if m else None for n, m in zip(names, is_module, strict=True)]
+    own = np.array([NO_CLASS if c is None else CODES[c] for c in classes])
+    key = key_of[operators.innermost]
+    inside = (operators.innermost >= 0) & is_module[key]
+    fits = (by_kernel == own[key]) | np.isin(by_kernel, [CODES[c] for c in _PARTS_OF_MODULES])
+    return replace(operators, innermost=np.where(inside & ~fits, UNKNOWN, operators.innermost))
 
 
 def _ancestors(rows: Array, parent: Array) -> Array:
@@ -232,15 +222,20 @@ def _around_others(calls: Array, parent: Array) -> Array:
 
 
 def _keys(
-    facts: Facts, operators: _Operators, chain: Array, duration_ns: Array, kernel_types: Array
+    facts: Facts,
+    operators: OperatorsAround,
+    chain: Array,
+    duration_ns: Array,
+    types: tuple[Array, Array],
 ) -> tuple[Array, pd.DataFrame]:
     """Return the row in the table of different calls of each operator in ``chain``, and the table.
 
-    Types that are not recorded, as those of lists, are taken from the longest kernel's name.
+    Types that are not recorded, as those of lists, are taken from the longest kernel's name: the
+    first of ``types``; for ranges, which tell no types at all, the second, more careful one.
     """
     table = operators.table
     code = np.zeros(len(chain), np.int64)
-    for name in ("name_id", *_TEXTS):
+    for name in ("name_id", *TEXT_COLUMNS):
         column, values = pd.factorize(table[name][chain])
         code = pd.factorize(code * (len(values) + 1) + column)[0]
     count = int(code.max()) + 1
@@ -249,16 +244,20 @@ def _keys(
     key_of = np.full(len(operators.parent), UNKNOWN, np.int64)
     key_of[chain] = code
     texts = {
-        name: facts.trace.names(table[column][chain[first]])
-        for name, column in zip(("operator", *_TEXT_NAMES), ("name_id", *_TEXTS), strict=True)
+        name: operators.names(facts, table[column][chain[first]])
+        for name, column in zip(("operator", *_TEXT_NAMES), ("name_id", *TEXT_COLUMNS), strict=True)
     }
     keys = pd.DataFrame(texts)
-    longest = _longest_type(operators, key_of, count, duration_ns, kernel_types)
+    longest = _longest_type(operators, key_of, count, duration_ns, types[0])
+    of_range = chain[first] >= operators.recorded
+    if of_range.any():
+        careful = _longest_type(operators, key_of, count, duration_ns, types[1])
+        longest = np.where(of_range, np.where(careful == MIXED, NO_TYPE, careful), longest)
     return key_of, keys.assign(**_work_of(keys, longest))
 
 
 def _longest_type(
-    operators: _Operators, key_of: Array, count: int, duration_ns: Array, kernel_types: Array
+    operators: OperatorsAround, key_of: Array, count: int, duration_ns: Array, kernel_types: Array
 ) -> Array:
     """Return, for each kind of call, the type that its longest kernel's name tells."""
     told_by = np.flatnonzero(kernel_types != NO_TYPE)
@@ -334,7 +333,8 @@ def _complete_convolutions(
     for row in np.flatnonzero(lacking):
         shapes, types = (input_list(keys[name].iloc[row]) for name in ("shapes", "types"))
         gradient = made.get(repr(tuple(shapes[:2])))
-        if gradient is not None and len(types) > 1:
+        if gradient is not None:
+            types += [""] * (2 - len(types))
             rows.append(row)
             shapes_of.append(json.dumps([*shapes[:2], gradient]))
             types_of.append(json.dumps([*types[:2], types[0]]))
@@ -352,7 +352,7 @@ def _places(codes: Array, count: int) -> list[Array]:
 
 
 def _classes(
-    operators: _Operators, key_of: Array, keys: pd.DataFrame, call: Array, by_kernel: Array
+    operators: OperatorsAround, key_of: Array, keys: pd.DataFrame, call: Array, by_kernel: Array
 ) -> Array:
     """Return the class of each launch: of its call, its kernel, or what is around its call."""
     codes, names = pd.factorize(keys["operator"])
@@ -367,7 +367,7 @@ def _classes(
     return result
 
 
-def _is_recomputed(operators: _Operators, key_of: Array, keys: pd.DataFrame) -> Array:
+def _is_recomputed(operators: OperatorsAround, key_of: Array, keys: pd.DataFrame) -> Array:
     """Return which launches a backward pass made of a forward operator.
 
     Functions such as ``linear`` exist in forward passes only; inside the evaluation of a backward

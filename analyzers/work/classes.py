@@ -195,6 +195,27 @@ def kernel_type_codes(names: Iterable[str]) -> Array:
     )
 
 
+# Data is converted on the way: a cast, or a softmax from 16 to 32 bits.
+_CONVERTS = re.compile(
+    r"WithCast|float\w*_copy_kernel"
+    r"|[Ss]oft[Mm]ax\w*<(?:\d+, )?(?:c10::)?(?:Half|BFloat16), float, float"
+)
+MIXED = -2
+"""Stands for the type of data where a kernel's name tells none, or several."""
+
+
+def data_type_codes(names: Iterable[str]) -> Array:
+    """Return the place in ``TYPES`` of the type that all of a kernel's data has, else ``MIXED``.
+
+    A whole number in a name may be that of indices.
+    """
+    kinds = [
+        "" if _CONVERTS.search(name[:MAX_NAME]) else kernel_type(name) for name in map(str, names)
+    ]
+    kinds = ["" if kind.startswith("int") and kind != "int8" else kind for kind in kinds]
+    return np.array([CODE_OF.get(kind, MIXED) for kind in kinds], dtype=np.int64)
+
+
 @functools.lru_cache(maxsize=65_536)
 def kernel_tile(name: str) -> tuple[int, ...]:
     """Return the tile of a matrix kernel as M, N and, when known, K; empty when not told."""

@@ -75,6 +75,7 @@ _NAMES = {
     "bfloat16": "bf16",
     "float": "fp32",
     "double": "fp64",
+    **{"float16": "fp16", "float32": "fp32", "float64": "fp64"},  # as torch.dtype is written
     "complex<float>": "complex64",
     "complex<double>": "complex128",
     "complex<half>": "fp32",  # as large as one

@@ -20,9 +20,9 @@ import pandas as pd
 from analyzers.facts.facts import UNKNOWN, Facts
 from analyzers.facts.loops import plain_name
 from analyzers.facts.nesting import around, nest
+from analyzers.facts.range_texts import range_name
 from analyzers.facts.trace_table import trace_columns
 from analyzers.intervals import Array, by_key
-from analyzers.ledger.regions import range_text
 from analyzers.work.account import TIMES_NS, LaunchWork
 from analyzers.work.classes import CLASSES
 from collectors.schema import OperatorKind
@@ -294,7 +294,7 @@ def _merged(
     for (outer, name), places in siblings.items():
         is_one = len(places) > MAX_NUMBERED or (kind == RANGES and outer == UNKNOWN)
         for rank, place in enumerate(places, 1):
-            numbered = f"{name} {rank}" if kind == MODULES else range_text(texts[place])
+            numbered = f"{name} {rank}" if kind == MODULES else range_name(texts[place])[0]
             label[place] = name if is_one or len(places) == 1 else numbered
     number_of: dict[tuple[int, str], int] = {}
     nodes: list[tuple[int, str, int]] = []
@@ -316,7 +316,7 @@ def _merged(
 def _plain(kind: str, text: str) -> str:
     """Return a name without the number that only counts."""
     if kind == RANGES:
-        return plain_name(range_text(text))
+        return plain_name(range_name(text)[0])
     match = MODULE_NAME.match(text)
     return match[1] if match else text
 

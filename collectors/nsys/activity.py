@@ -205,11 +205,16 @@ def read_graph_launches(ingest: NsysIngest) -> None:
 def read_graph_nodes(ingest: NsysIngest) -> None:
     """Read when and where the nodes of CUDA graphs were made."""
     for table in ("CUDA_GRAPH_EVENTS", "CUDA_GRAPH_NODE_EVENTS"):
-        for rows in ingest.stream(table, ("start", "end", "globalTid", "graphNodeId")):
+        columns = ("start", "end", "globalTid", "graphNodeId", "originalGraphNodeId")
+        for rows in ingest.stream(table, columns):
             rows.drop_bad_spans("graph_node")
             rows.drop_threadless("graph_node")
             rows.write(
-                "graph_nodes", graph_node=rows["graphNodeId"], **rows.span(), **rows.on_thread()
+                "graph_nodes",
+                graph_node=rows["graphNodeId"],
+                original_node=_positive(rows["originalGraphNodeId"]),
+                **rows.span(),
+                **rows.on_thread(),
             )
 
 

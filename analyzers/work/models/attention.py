@@ -158,6 +158,32 @@ def _at(**places: Any) -> Model:
     return attention(AttentionPlaces(**places))
 
 
+def paged_decode(query: int, key_heads: int, longest: int) -> Model:
+    """Return the model of decoding over a cache of pages (vLLM ``csrc/attention/``).
+
+    How long each sequence is lies in device memory, and only the longest is passed by value: the
+    work is known for a batch of one, and for no other. Twice ``H · N · 2 D`` operations; the
+    sequence's keys and values are read once.
+
+    Args:
+        query: Place of the queries ``[S, H, D]``; the caches of keys and values follow.
+        key_heads: Place of the number of heads of the cache.
+        longest: Place of the length of the longest sequence.
+    """
+
+    def work(inputs: Inputs) -> Work:
+        """Return the work for one sequence."""
+        is_alone = inputs.dim(query, 0) == 1
+        keys = np.where(is_alone, inputs.number(longest), np.nan)
+        heads, width = inputs.dim(query, 1), inputs.dim(query, 2)
+        read = 2 * keys * inputs.number(key_heads) * width * inputs.item(query + 1)
+        return matrix_work(
+            4 * heads * keys * width, 2 * inputs.bytes(query) + read, inputs.type(query)
+        )
+
+    return work
+
+
 _FLASH_ATTN = _at(layout=SEQUENCE_FIRST, causal=5)
 
 MODELS: dict[str, Model] = {
@@ -213,10 +239,12 @@ MODELS: dict[str, Model] = {
     "aiter::mha_bwd": _at(query=1, layout=SEQUENCE_FIRST, causal=8, backward=True),
     "aiter::fmha_v3_bwd": _at(query=1, layout=SEQUENCE_FIRST, causal=8, backward=True),
     "aiter::wrapper_fmha_v3_fwd": _at(query=1, layout=SEQUENCE_FIRST, causal=6),
+    "_C::paged_attention_v1": paged_decode(1, key_heads=4, longest=9),
+    "_C::paged_attention_v2": paged_decode(4, key_heads=7, longest=12),
     "aiter::wrapper_fmha_v3_bwd": _at(query=1, layout=SEQUENCE_FIRST, causal=9, backward=True),
 }
-"""Operators for attention. Those of inference engines whose keys lie in a cache of pages are not
-among them: how much of it is read is not recorded."""
+"""Operators for attention. Of those of inference engines whose keys lie in a cache of pages only
+two are among them: how much of the cache others read is not recorded."""
 
 CARRIED_OUT_BY = (
     *("aten::_flash_attention_forward", "aten::_flash_attention_backward"),

@@ -22,7 +22,7 @@ _WIDE_TYPE = {CODE_OF["fp8"]: CODE_OF["bf16"], CODE_OF["fp4"]: CODE_OF["bf16"]}
 _INT8, _INT32 = CODE_OF["int8"], CODE_OF["int32"]
 
 
-def _product_type(factor: Array, *, is_scaled: bool = False) -> Array:
+def product_type(factor: Array, *, is_scaled: bool = False) -> Array:
     """Return the type of a product where none was asked for: wide for 8 bits, else the factor's.
 
     Whole numbers that are scaled become real ones.
@@ -36,7 +36,7 @@ def _product_type(factor: Array, *, is_scaled: bool = False) -> Array:
 def _asked_type(inputs: Inputs, place: int, factor: Array, *, is_scaled: bool) -> Array:
     """Return the type that was asked for by number, else that of a product by itself."""
     chosen_type = np.array([code_of_number(n) for n in inputs.number(place)])
-    return np.where(chosen_type == NO_TYPE, _product_type(factor, is_scaled=is_scaled), chosen_type)
+    return np.where(chosen_type == NO_TYPE, product_type(factor, is_scaled=is_scaled), chosen_type)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def broadcast_product(inputs: Inputs) -> Work:
         sides = [np.nan_to_num(inputs.dim(place, -axis), nan=1.0) for place in (0, 1)]
         batches = batches * np.maximum(*sides)
     kind = inputs.type(0)
-    moved = inputs.bytes(0, 1) + batches * rows * columns * SIZES[_product_type(kind)]
+    moved = inputs.bytes(0, 1) + batches * rows * columns * SIZES[product_type(kind)]
     return matrix_work(2 * batches * rows * columns * inner, moved, kind)
 
 
@@ -124,7 +124,7 @@ def grouped_product(left: int, right: int, *, turned: bool | None = False) -> Mo
         both_flat = (inputs.rank[:, left] == 2) & (inputs.rank[:, right] == 2)
         ends = inputs.dim(2, 0)  # of the groups
         groups = np.where(both_flat, np.nan_to_num(ends, nan=1.0), groups)
-        written = groups * rows * columns * SIZES[_product_type(kind)]
+        written = groups * rows * columns * SIZES[product_type(kind)]
         return matrix_work(2 * rows * columns * inner, inputs.bytes(left, right) + written, kind)
 
     return work

@@ -20,20 +20,20 @@ _SOFTMAX, _SOFTMAX_BACKWARD = 5, 4
 _FP16_BYTES = 2
 
 
-def _length(inputs: Inputs, place: int) -> Array:
-    """Return the product of a list, such as the shape that layer norm goes over."""
+def _length(inputs: Inputs, place: int, weight: int) -> Array:
+    """Return the product of the shape that a norm goes over; else the elements of its weight."""
     total = np.full(len(inputs), np.nan)
     for length in range(1, 5):
         numbers = inputs.list(place, length)
         # A list of one would be repeated to any length, so that it is read first.
         fits = np.isnan(total) & ~np.isnan(numbers).any(axis=1)
         total = np.where(fits, numbers.prod(axis=1), total)
-    return total
+    return np.where(np.isnan(total) & inputs.has(weight), inputs.numel(weight), total)
 
 
 def layer_norm(inputs: Inputs) -> Work:
     """``layer_norm(x, shape, weight, bias, …)``; mean and deviation of each row are written."""
-    elements, channels = inputs.numel(0), _length(inputs, 1)
+    elements, channels = inputs.numel(0), _length(inputs, 1, 2)
     statistics = 2 * elements / channels * STATISTIC_BYTES
     moved = inputs.bytes(0, 2, 3) + elements * inputs.item(0) + statistics
     flop = _FORWARD * elements + _PER_CHANNEL * channels
@@ -124,7 +124,7 @@ def group_norm_backward(inputs: Inputs) -> Work:
 
 def rms_norm(inputs: Inputs) -> Work:
     """``rms_norm(x, shape, weight, eps)``: square, sum, root of each row, two products."""
-    elements, channels = inputs.numel(0), _length(inputs, 1)
+    elements, channels = inputs.numel(0), _length(inputs, 1, 2)
     flop = elements / channels * (2 * channels + 2) + 2 * elements
     moved = inputs.bytes(0, 2) + elements * inputs.item(0)
     return Work(flop, moved, inputs.type(0))
@@ -132,7 +132,7 @@ def rms_norm(inputs: Inputs) -> Work:
 
 def rms_norm_backward(inputs: Inputs) -> Work:
     """``_fused_rms_norm_backward(gradient, x, shape, deviation, weight, mask)``."""
-    elements, channels = inputs.numel(1), _length(inputs, 2)
+    elements, channels = inputs.numel(1), _length(inputs, 2, 4)
     of_each = np.nan_to_num(inputs.list(5, 2), nan=1.0)
     of_x, of_weight = of_each[:, 0], of_each[:, 1]
     several_rows = 1 + (elements / channels > 1)

@@ -9,6 +9,7 @@ from analyzers.work.models import (
     engines,
     lists,
     matmul,
+    modules,
     movement,
     normalisation,
 )
@@ -35,6 +36,7 @@ MODELS: dict[str, Model] = {
     **convolution.MODELS,
     **attention.MODELS,
     **matmul.MODELS,
+    **modules.MODELS,
 }
 
 
