@@ -27,7 +27,7 @@ def queued(tmp_path, pause_us):
     return account(facts, 2_000, float(begin[-1]) + 50)
 
 
-@pytest.mark.parametrize("pause_us", [9, 11, 20, 49])
+@pytest.mark.parametrize("pause_us", [9, 10, 11, 20, 49, 50])
 def test_a_constant_pause_is_the_device_s_own(pause_us, tmp_path):
     ledger = queued(tmp_path, [pause_us] * 100)
     assert ledger.device_gap_ns == (1_000 * pause_us,)
@@ -61,3 +61,48 @@ def test_a_slow_dispatch_costs_what_it_takes(seed):
     result = accuracy.judge("launch_dispatch_latency", seed)
     assert result.verdict == "launch"
     assert result.claims["launch"] == pytest.approx(result.truth["launch"], rel=0.05)
+
+
+def gap_by_hand(launches):
+    """Return the ordinary pause of a device in ns, gap by gap; launches are (call, stream, begin,
+    end) in µs, and every call takes 3 µs."""
+    pauses = []
+    for call, stream, begin, _ in launches:
+        earlier = [one for one in launches if one[2] < begin]
+        if not earlier:
+            continue
+        # Of those that end together, the one that began last was running.
+        last = max(earlier, key=lambda one: (one[3], one[2]))
+        length = begin - last[3]
+        if length > 0 and call + 3 <= last[3] and stream == last[1] and length <= 50:
+            pauses.append(length)
+    brief = [length for length in pauses if length <= 10]
+    middle = np.median(pauses) if pauses else 0
+    alike = [length for length in pauses if abs(length - middle) <= middle / 4]
+    if 2 * len(brief) < len(pauses) and len(pauses) >= 8 and len(alike) >= 0.9 * len(pauses):
+        return int(1_000 * np.quantile(pauses, 0.9))
+    return int(1_000 * np.quantile(brief, 0.9)) if len(brief) >= 8 else 10_000
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_ordinary_pause_is_that_of_each_stream_whatever_runs_beside_it(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    launches, at = [], 2_000
+    usual = int(rng.integers(2, 30))
+    for number in range(60):
+        stream = 7 if rng.random() < 0.7 else 8
+        # Many are queued long before, some in the last moment or while the device is idle.
+        begin = at + usual + int(rng.integers(-1, 2)) + 5 * int(rng.random() < 0.05)
+        call = [5 * number, begin - 4, at - 3, at - 2][int(rng.choice(4, p=(0.5, 0.2, 0.2, 0.1)))]
+        length = int(rng.integers(20, 60))
+        launches.append((call, stream, begin, begin + length))
+        # What begins before the end of this one runs beside it, and may end before it.
+        at = begin + (length if rng.random() < 0.7 else -usual + int(rng.integers(5, 15)))
+    call, stream, begin, end = (list(column) for column in zip(*launches, strict=True))
+    ids = numbers(len(launches))
+    facts = build(
+        tmp_path,
+        kernels={"start_us": begin, "end_us": end, "stream": stream, "correlation_id": ids},
+        api_calls={"start_us": call, "duration_us": 3, "correlation_id": ids},
+    )
+    assert account(facts).device_gap_ns == (gap_by_hand(launches),)

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from analyzers.metric_names import ROW_OF_PART, Part
@@ -305,7 +305,23 @@ LAUNCH = st.fixed_dictionaries(
 )
 
 
+IDLE_TENSOR = {TENSOR: 0, "fma": 60, "memory": 10, "dram": 10, "l2": 10, "l1": 10, "compute": 60}
+SINGLE = {**IDLE_TENSOR, "fused": 4_000, "added": 0, MULTIPLIED: 200, HALF_FUSED: 0}
+HALVES = {**IDLE_TENSOR, "fused": 0, "added": 200, HALF_FUSED: 4_000, HALF_ADDED: 200}
+UNEVEN = {"mean_cycles": 600_000, "longest": 1_000_000, "elapsed": 1_000_000, "waves": 1.0}
+
+
 @settings(max_examples=150)
+# A small grid and a tail leave multiprocessors idle by themselves; without either it is imbalance.
+@example(launch={**UNEVEN, "launch__sm_count": 100}, blocks=60)
+@example(launch={**UNEVEN, "launch__sm_count": 100}, blocks=90)
+@example(launch={**UNEVEN, "launch__sm_count": 60, "waves": 0.375}, blocks=90)
+@example(launch={**UNEVEN, "launch__sm_count": 60, "achieved": 20, "waves": 1.5}, blocks=360)
+# Tensor cores take 32-bit products from compute capability 8.0 on, 16-bit ones from 7.0 on.
+@example(launch={**SINGLE, MAJOR: 8, MINOR: 0}, blocks=8_000)
+@example(launch={**SINGLE, MAJOR: 7, MINOR: 5}, blocks=8_000)
+@example(launch={**HALVES, MAJOR: 7, MINOR: 0}, blocks=8_000)
+@example(launch={**HALVES, MAJOR: 6, MINOR: 1}, blocks=8_000)
 @given(launch=LAUNCH, blocks=st.sampled_from([25, 59, 60, 61, 90, 8_000]))
 def test_every_part_of_a_launch_is_what_plain_arithmetic_says(launch, blocks):
     found = account(told(launch, blocks=blocks), _times(1))

@@ -195,6 +195,15 @@ def check_accounts(facts, found, spans, device):
                 assert high - low == longest.get(row, 0)
 
 
+@pytest.mark.parametrize(("device", "compared"), [(0, 0), (1, 1), (-1, 1)])
+def test_the_device_that_is_asked_for_is_compared_else_the_busiest(tmp_path, device, compared):
+    two = {"start_us": [20, 30, 120, 130], "duration_us": [10, 20] * 2, "device": [0, 1] * 2}
+    ranges = {"start_us": [10, 110], "end_us": [110, 200], "name": ["a 1", "a 2"]}
+    found = measure(build(tmp_path, kernels=two, ranges=ranges), "nvtx:a", device)
+    assert found.device == compared
+    assert found.kernels.by_iteration.ns.tolist() == [[10 * US] * 2, [20 * US] * 2][compared]
+
+
 def test_what_beyond_the_largest_kernels_is_one_row(tmp_path, monkeypatch):
     facts, *_ = random_program(tmp_path, 1, 1)
     whole = measure(facts, "nvtx:part", 0).kernels
