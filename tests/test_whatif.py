@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from analyzers.facts.facts import build_facts
 from analyzers.facts.loops import find_iterations
+from analyzers.facts.spans import Window
 from analyzers.facts.windows import choose_window
 from analyzers.whatif.build import build_graph
 from analyzers.whatif.changes import make_changes
@@ -276,10 +277,11 @@ def test_a_change_leaves_the_recorded_graph_as_it_is(program, tmp_path):
     ]
     for column in columns:
         column.flags.writeable = False  # writing to one now raises
+    last = int(graph.operations.stop.max())
     reach = Reach(
         calls=graph.calls.thread >= 0,
         operations=np.ones(len(graph.operations), dtype=bool),
-        length_ns=int(graph.operations.stop.max()),
+        window=Window(start_ns=graph.origin_ns, end_ns=graph.origin_ns + last),
     )
     results = [result for _, result in make_changes(facts, graph, reach)]
     changes = [change for result in results if isinstance(result, list) for change in result]

@@ -373,7 +373,7 @@ def _predicted(
     reach = Reach(
         calls=(calls.begin < high) & (calls.end > low) & (calls.thread >= 0),
         operations=(operations.start < high) & (operations.stop > low),
-        length_ns=window.duration_ns,
+        window=window,
     )
     ranges = Ranges(graph, Moments(graph, window), unchanged.measured_ns, unchanged.error)
     results = make_changes(facts, graph, reach, request.only)

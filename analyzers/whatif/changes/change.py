@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyzers.facts.facts import COPY, Facts
+from analyzers.facts.spans import Window
 from analyzers.finding import Cause
 from analyzers.intervals import Array
 from analyzers.whatif.graph import Graph
@@ -51,12 +52,17 @@ class Reach:
     Attributes:
         calls: Whether each call does.
         operations: Whether each operation does.
-        length_ns: Length of the window.
+        window: The window.
     """
 
     calls: Array
     operations: Array
-    length_ns: int
+    window: Window
+
+    @property
+    def length_ns(self) -> int:
+        """Length of the window."""
+        return self.window.duration_ns
 
 
 Result = list[Change] | str

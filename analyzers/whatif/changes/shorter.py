@@ -50,9 +50,9 @@ def shorten(graph: Graph, reach: Reach, shortening: Shortening) -> Result:
     count = int(np.isin(rows[reach.operations], shortening.launches).sum())
     if not count:
         return "none of these kernels ran"
-    absorbed = np.isin(rows, shortening.launches[shortening.is_absorbed])
+    is_absorbed = np.isin(rows, shortening.launches[shortening.is_absorbed])
     best, worst = (
-        _absorbed(_shorter(graph, shortening.launches, ns), absorbed)
+        absorbed(_shorter(graph, shortening.launches, ns), is_absorbed)
         for ns in (shortening.high_ns, shortening.low_ns)
     )
     return [
@@ -79,7 +79,7 @@ def _shorter(graph: Graph, launches: Array, ns: Array) -> Graph:
     return replace(graph, operations=replace(operations, duration=duration))
 
 
-def _absorbed(graph: Graph, chosen: Array) -> Graph:
+def absorbed(graph: Graph, chosen: Array) -> Graph:
     """Return the graph in which operations are parts of those before: nobody launches them."""
     calls = np.zeros(len(graph.calls), dtype=bool)
     calls[graph.operations.call[chosen]] = True
