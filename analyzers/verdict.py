@@ -31,7 +31,7 @@ HEALTHY_BELOW = 0.10  # of the time in use; a reader would not act on a smaller 
 NOTABLE_FROM = 0.05  # a loss from here on is named before anything is called healthy
 RARELY_USED = 0.10  # of the recording; what matters then is what the program does without a GPU
 LEAST_NAMED = 0.02  # of the window; what would win less is not worth a sentence
-CHOICES = ("bandwidth.weight_bytes", "compute.recomputation")  # which decide no verdict
+CHOICES = ("bandwidth.weight_reads", "compute.recomputation")  # which decide no verdict
 UNEVEN_FACTOR = 3  # a GPU that loses so many times what the others do is named
 
 # What each cause needs to be answered from a timeline. Divergence, and bandwidth inside kernels,
@@ -228,11 +228,10 @@ def _win_text(ledger: Ledger, finding: Finding) -> str:
     low, high = finding.low_ns / in_use_ns, finding.high_ns / in_use_ns
     if gain is not None:
         low, high = gain.share_range
-    ends = (share_text(low, 1), share_text(high, 1))
     few, many = (f"{100 * end:.0f}" for end in (low, high))
-    text = f"up to {ends[1]}" if low < LEAST_NAMED else f"{few} to {many} %"
-    text = ends[1] if few == many else text
-    return f"{finding.culprit} would win an estimated {text} of {ledger.whole}"
+    text = f"an estimated {many} %" if few == many else f"an estimated {few} to {many} %"
+    text = f"up to an estimated {many} %" if low < LEAST_NAMED else text
+    return f"{finding.culprit} would win {text} of {ledger.whole}"
 
 
 def _wins(basis: VerdictBasis) -> str:

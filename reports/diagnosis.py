@@ -177,10 +177,11 @@ def _loss(finding: Finding, in_use_ns: int, devices: int, same_as: int = 0) -> s
     if finding.low_ns < 0:
         return f"Fixing this saves at most {lost}{over}, {share} of the time in use ({how})."
     low, high = time_text(finding.low_ns), time_text(finding.high_ns)
+    between = f"{low} to {high}" if finding.low_ns else f"at most {high}"
     gain = gain_text(finding, same_as)
     replayed = f" {gain}." if gain else ""
     return (
-        f"Fixing this saves an estimated {lost}{over}, {low} to {high}, {share} of the time in use "
+        f"Fixing this saves an estimated {lost}{over}, {between}, {share} of the time in use "
         f"({how}). Estimate: {finding.formula}.{replayed}"
     )
 

@@ -6,7 +6,7 @@ from analyzers.analysis import investigate
 from analyzers.finding import Confidence
 from analyzers.losses.kernel_work import WorkPattern, work_losses
 from reports.diagnosis import _loss
-from tests.test_work_account import ADD, FULL_GRID, GEMM, GPU, PRODUCT, launched, op
+from tests.test_work_account import ADD, FULL_GRID, GEMM, GPU, launched, op
 from tests.torch_traces import call, kernel, opener, x
 
 RULE = "bandwidth.unfused_chains"
@@ -23,11 +23,13 @@ def opened(tmp_path):
 def eager(opened, product_us, second=WHOLE, steps=10, late_us=0, devices=(GPU,)):
     """Steps of a product, and of a multiplication and a sum of 100 µs each."""
     events, length = [], product_us + 200 + late_us
+    rows = 4096 * product_us // 200  # at 69 % of the peak, however long
+    factors = {"Input Dims": [[rows, 4096], [4096, 4096]], "Input type": ["c10::Half"] * 2}
     for step in range(steps):
         at, begin = 30 * step, 1_000 + step * length
         if late_us:  # the host submits a step when it is through with something else
             at, begin = step * length, 40 + step * length
-        events += [op("aten::mm", at, 9, PRODUCT), op("aten::mul", at + 10, 9, WHOLE)]
+        events += [op("aten::mm", at, 9, factors), op("aten::mul", at + 10, 9, WHOLE)]
         events += [x("python_function", "train.py(7): block", at + 9.5, 20)]
         events += [op("aten::add", at + 20, 9, second)]
         events += launched(3 * step + 1, at + 1, begin, product_us, GEMM)

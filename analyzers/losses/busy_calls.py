@@ -18,6 +18,10 @@ from analyzers.ledger.ledger import Ledger
 from analyzers.losses.fp32_products import fp32_products
 from analyzers.losses.parallelism import alone_ns, claimed_ns
 from analyzers.work.account import LaunchWork, ledger_work
+from analyzers.work.classes import CODES, WorkClass
+
+CONVERTED = (WorkClass.MATMUL, WorkClass.CONVOLUTION)
+"""Classes whose calls launch kernels that only bring an operand into another layout or type."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,27 +29,38 @@ class BusyCalls:
     """Calls of a window by device, stream and begin.
 
     Attributes:
+        facts: The recording.
+        ledger: Its account.
         work: What each launch did.
         launches: One row for each launch, in that order: ``launch`` (row of ``Facts.launches``),
             ``node`` (row of ``nodes``), ``free_ns`` (what can be claimed), and the columns of
             ``LaunchWork.launches``.
-        nodes: One row for each call, or launch without one, in that order: ``device``, ``stream``,
-            ``first`` (row of ``launches``), ``class_code``, ``key``, ``part`` (of the call in the
-            window), ``busy_ns``, ``free_ns``, ``least_ns`` (NaN unknown), ``is_compute``,
-            ``is_modelled`` (its work is known, on whatever device), ``is_recomputed``; and for its
-            part, 0 where unknown, ``flop`` and ``bytes``.
+        nodes: One row for each call, or launch without one, in that order; what a product or
+            convolution launches to change layouts is a node of its own. ``device``, ``stream``,
+            ``first`` (row of ``launches``), ``class_code``, ``is_conversion`` (such a change),
+            ``key``, ``part`` (of the call in the window), ``busy_ns``, ``free_ns``, ``least_ns``
+            (NaN unknown), ``is_compute``, ``is_modelled`` (its work is known, on whatever device),
+            ``is_recomputed``; and for its part, 0 where unknown, ``flop`` and ``bytes``.
         operators: Name of the operator of each node; empty for a launch without one.
     """
 
+    facts: Facts
+    ledger: Ledger
     work: LaunchWork
     launches: pd.DataFrame
     nodes: pd.DataFrame
     operators: Array
 
-    def bandwidth(self) -> Array:
-        """Return the memory bandwidth of each node's device in bytes a second, NaN unknown."""
-        rates = np.array([roof.memory_bytes_per_s or np.nan for roof in self.work.roofs])
-        result: Array = rates[self.nodes["device"].to_numpy()]
+    @property
+    def stream(self) -> Array:
+        """Return a number for the stream of each node; streams of two devices differ."""
+        device, stream = (self.nodes[name].to_numpy(np.int64) for name in ("device", "stream"))
+        result: Array = device * (1 << 32) + stream
+        return result
+
+    def of_class(self, *classes: WorkClass) -> Array:
+        """Return which nodes are of one of these classes."""
+        result: Array = np.isin(self.nodes["class_code"], [CODES[one] for one in classes])
         return result
 
     def text(self, name: str) -> Array:
@@ -68,14 +83,18 @@ def busy_calls(facts: Facts, ledger: Ledger) -> BusyCalls:
     frame = frame.iloc[order].assign(free_ns=_free_ns(facts, ledger, frame)[order])
     call, launch = frame["call"].to_numpy(), frame["launch"].to_numpy()
     owner = np.where(call >= 0, call, call.max(initial=0) + 1 + np.arange(len(call)))
-    node = pd.factorize(owner)[0]
-    launches = frame.assign(node=node).reset_index(drop=True)
+    of_kernel = work.calls.kernel_class_code[frame["place"].to_numpy()]
+    is_conversion = (of_kernel == CODES[WorkClass.LAYOUT]) & np.isin(
+        frame["class_code"].to_numpy(), [CODES[one] for one in CONVERTED]
+    )
+    node = pd.factorize(2 * owner + is_conversion)[0]
+    launches = frame.assign(node=node, is_conversion=is_conversion).reset_index(drop=True)
     nodes = _nodes(work, launches)
     nodes = nodes.assign(stream=stream[order][nodes["first"]])
     key, names = nodes["key"].to_numpy(), work.calls.keys["operator"].to_numpy()
     operators = np.full(len(key), "", object)
     operators[key >= 0] = names[key[key >= 0]]
-    return BusyCalls(work, launches, nodes, operators)
+    return BusyCalls(facts, ledger, work, launches, nodes, operators)
 
 
 def _free_ns(facts: Facts, ledger: Ledger, frame: pd.DataFrame) -> Array:
@@ -101,7 +120,8 @@ def _nodes(work: LaunchWork, launches: pd.DataFrame) -> pd.DataFrame:
     first[node[::-1]] = np.arange(len(node))[::-1]
     head = launches.iloc[first]
     key = head["key"].to_numpy()
-    columns = {name: head[name].to_numpy() for name in ("device", "class_code", "key")}
+    names = ("device", "class_code", "is_conversion", "key")
+    columns = {name: head[name].to_numpy() for name in names}
     sums = {
         name: np.bincount(node, launches[name], minlength=count)
         for name in ("busy_ns", "free_ns", "least_ns", "part")

@@ -7,15 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analyzers.facts.facts import Facts
 from analyzers.intervals import Array
 from analyzers.losses.busy_calls import BusyCalls
-from analyzers.work.chains import fusible_chains
+from analyzers.losses.optimizer import UPDATE, optimizer_launches
+from analyzers.losses.products import product_shape
+from analyzers.work.chains import FUSIBLE, fusible_chains
+from analyzers.work.classes import WorkClass
+from analyzers.work.inputs import input_list
 
 _AFTER = ("after_high_ns", "after_low_ns")
 
+EAGER = "aten::"  # PyTorch's own operators; what others bring along has been fused by hand
 
-def chains(facts: Facts, calls: BusyCalls) -> pd.DataFrame:
+# Reads and writes of a whole set of tensors: what one fused update needs, and what the foreach form
+# of torch.optim makes, without and with weight decay (torch/optim/adam.py and sgd.py).
+_PASSES = {"Adam": (7, 18, 21), "AdamW": (7, 18, 20), "SGD": (5, 8, 11)}
+FUSED_OPTIMIZERS = tuple(_PASSES)
+"""Optimizers of ``torch.optim`` that have a fused form, and whose passes are counted here."""
+
+
+def chains(calls: BusyCalls) -> pd.DataFrame:
     """Return what calls of chains lose; see ``analyzers.work.chains``.
 
     Returns:
@@ -23,10 +34,10 @@ def chains(facts: Facts, calls: BusyCalls) -> pd.DataFrame:
         ``spared_bytes`` (at most), ``chain`` (number of the chains that are alike),
         ``is_absorbed`` (it becomes part of another call's kernel).
     """
-    node_of = np.full(len(facts.launches), -1)
+    node_of = np.full(len(calls.facts.launches), -1)
     node_of[calls.launches["launch"]] = calls.launches["node"]
     free = calls.nodes["free_ns"].to_numpy()
-    kinds = fusible_chains(facts, calls.work)
+    kinds = fusible_chains(calls.facts, calls.work)
     columns = (kinds[name] for name in ("launches", "busy_ns", *_AFTER, "spared_bytes_high"))
     parts = [
         _of_kind(node_of[launches], free, number, numbers)
@@ -59,3 +70,88 @@ def nothing_lost(**columns: Array) -> pd.DataFrame:
     """Return a table of losses without rows, with further columns of its pattern."""
     whole = {name: np.empty(0, np.int64) for name in ("node", "low_ns", "high_ns")}
     return pd.DataFrame({**whole, **columns, "is_absorbed": np.empty(0, dtype=bool)})
+
+
+# --- attention -----------------------------------------------------------------------------------
+
+
+def attention_in_pieces(calls: BusyCalls) -> pd.DataFrame:
+    """Return what stands between two products of matrices around a softmax of their scores.
+
+    One kernel of attention keeps the scores on the multiprocessors. At least half of the time
+    between both products is saved, since the softmax itself remains; at most all of it.
+    """
+    nodes = calls.nodes
+    place = np.arange(len(nodes))
+    fusible = calls.of_class(*FUSIBLE) & ~nodes["is_compute"].to_numpy()
+    before = np.maximum.accumulate(np.where(fusible, -1, place))
+    behind = np.minimum.accumulate(np.where(fusible, len(nodes), place)[::-1])[::-1]
+    softmax = np.flatnonzero(calls.of_class(WorkClass.SOFTMAX) & fusible)
+    softmax = softmax[(before[softmax] >= 0) & (behind[softmax] < len(nodes))]
+    stream = calls.stream
+    softmax = softmax[(stream[before[softmax]] == stream[softmax])]
+    softmax = softmax[(stream[behind[softmax]] == stream[softmax])]
+    columns = [nodes["key"].to_numpy()[at] for at in (before[softmax], softmax, behind[softmax])]
+    kinds, first = np.unique(np.stack(columns), axis=1, return_inverse=True)
+    fits = np.array([_is_attention(calls, *kind) for kind in kinds.T.tolist()], dtype=bool)
+    softmax = softmax[fits[first.reshape(-1)]] if len(softmax) else softmax
+    starts = np.zeros(len(nodes) + 1, np.int64)
+    np.add.at(starts, before[softmax] + 1, 1)
+    np.add.at(starts, behind[softmax], -1)
+    chosen = (np.cumsum(starts[:-1]) > 0) & (nodes["free_ns"] > 0).to_numpy() & fusible
+    chosen &= np.array([str(name).startswith(EAGER) for name in calls.operators], dtype=bool)
+    rows = np.flatnonzero(chosen)
+    free = nodes["free_ns"].to_numpy()[rows].astype(np.int64)
+    columns_of = {"node": rows, "low_ns": free // 2, "high_ns": free}
+    return pd.DataFrame({**columns_of, "is_absorbed": np.ones(len(rows), dtype=bool)})
+
+
+def _is_attention(calls: BusyCalls, before: int, softmax: int, behind: int) -> bool:
+    """Tell whether products of matrices stand around a softmax of scores, by their keys."""
+    if min(before, softmax, behind) < 0:
+        return False
+    keys = calls.work.calls.keys
+    scores = input_list(str(keys["shapes"].iloc[softmax]))
+    if not scores or not isinstance(scores[0], list) or len(scores[0]) < 3:
+        return False
+    elements = int(np.prod(scores[0]))
+    made = _product_elements(calls, before), _product_elements(calls, behind)
+    return None not in made and elements in (made[0], *_input_elements(calls, behind))
+
+
+def _product_elements(calls: BusyCalls, key: int) -> int | None:
+    """Return the elements of what a product of several pairs of matrices writes."""
+    row = calls.work.calls.keys.iloc[key]
+    shape = product_shape(str(row["operator"]), str(row["shapes"]))
+    return shape.batch * shape.rows * shape.columns if shape and shape.batch > 1 else None
+
+
+def _input_elements(calls: BusyCalls, key: int) -> list[int]:
+    shapes = input_list(str(calls.work.calls.keys["shapes"].iloc[key]))
+    return [int(np.prod(s)) for s in shapes if isinstance(s, list) and len(s) > 1]
+
+
+# --- optimizers ----------------------------------------------------------------------------------
+
+
+def optimizer_passes(calls: BusyCalls) -> pd.DataFrame:
+    """Return what an optimizer loses that goes over its tensors once for each operation."""
+    update = optimizer_launches(calls.facts, calls.ledger, UPDATE)
+    passes = _PASSES.get(update.name)
+    if passes is None:
+        return nothing_lost()
+    launch = calls.launches["launch"].to_numpy()[calls.nodes["first"]]
+    names = pd.Series(calls.operators.astype(str)).str
+    chosen = calls.of_class(WorkClass.OPTIMIZER, WorkClass.ELEMENTWISE) & update.inside[launch]
+    chosen &= names.startswith(EAGER).to_numpy() & ~names.contains("_fused_").to_numpy()
+    rows = np.flatnonzero(chosen & (calls.nodes["free_ns"] > 0).to_numpy())
+    free = calls.nodes["free_ns"].to_numpy()[rows]
+    fused, least, most = passes
+    return pd.DataFrame(
+        {
+            "node": rows,
+            "low_ns": (free * (1 - fused / least)).astype(np.int64),
+            "high_ns": (free * (1 - fused / most)).astype(np.int64),
+            "is_absorbed": np.ones(len(rows), dtype=bool),
+        }
+    )

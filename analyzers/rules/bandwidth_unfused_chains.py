@@ -28,16 +28,12 @@ Shown by:
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.culprits import of_operations
-from analyzers.losses.kernel_work import WorkLoss, WorkPattern, work_losses
-from analyzers.losses.parallelism import largest_kernels
+from analyzers.losses.kernel_work import WorkLoss, WorkPattern, estimate_of, work_losses
 from analyzers.words import TIMES, count_text, size_text, time_text
 
 CAUSE = Cause.BANDWIDTH
@@ -53,13 +49,12 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     low, high = loss.range_ns
     moved = float(loss.nodes["spared_bytes"].sum())
     launches = loss.launches
-    lost = (launches[column].to_numpy() for column in ("launch", "lost_ns"))
-    culprits = replace(of_operations(facts, ledger, *lost), operators=[])  # the chain names them
+    estimate = estimate_of(facts, ledger, loss)
     return Finding(
         title=(
             f"{count_text(len(launches), 'kernel')} of element-wise operations, norms and copies "
             f"pass up to {size_text(moved)} of intermediate results through device memory, most in "
-            f"chains such as {_main_chain(loss)}{culprits.words(kernel='')}; they take "
+            f"chains such as {_main_chain(loss)}{estimate.origin}; they take "
             f"{time_text(loss.spent_ns)}, {ledger.share(loss.spent_ns)}"
         ),
         row=Row.KERNEL,
@@ -77,8 +72,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             Evidence(name="kernels less", value=int(launches["is_absorbed"].sum()), unit="count"),
             Evidence(name="intermediate results, at most", value=moved, unit="bytes"),
             Evidence(name="time of these kernels", value=loss.spent_ns, unit="ns"),
-            *culprits.evidence(kernel=""),
-            *largest_kernels(facts, launches),
+            *estimate.evidence,
         ),
         culprit="fusing them",
         low_ns=low,
