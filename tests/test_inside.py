@@ -13,6 +13,7 @@ from analyzers.counters.inside import account
 from analyzers.facts.counters import Counters
 from analyzers.finding import Row
 from analyzers.metric_names import ROW_OF_PART, THREADS_PER_WARP, Part
+from analyzers.rules import parallelism_latency_bound
 from tests.counter_scenarios import SHORT
 from traces.counter_programs import GOOD
 
@@ -258,3 +259,28 @@ def test_two_measured_pairs_won_less_than_sectors_alone_promise(
 def test_a_launch_no_longer_than_starting_takes_wins_nothing_for_sure():
     assert least_won_ns(3_000, dram=10) == 0
     assert least_won_ns(300_000, dram=10) > 0
+
+
+@pytest.mark.parametrize(
+    ("stalls", "named"),
+    [
+        ({"long_scoreboard": 3.5, "barrier": 4.5, "wait": 2.0}, ("barrier", 0.45)),
+        ({"long_scoreboard": 4.5, "barrier": 3.5}, ("long_scoreboard", 0.45)),
+        ({"barrier": 3.0}, ("", None)),  # three tenths are not yet much
+        ({"barrier": 3.01}, ("barrier", 0.301)),
+        ({"selected": 8.0, "not_selected": 9.0}, ("", None)),  # warps that could go on
+    ],
+)
+def test_the_largest_stall_above_three_tenths_is_named(stalls, named):
+    prefix, suffix = parallelism_latency_bound.STALLED
+    counters = told(
+        {parallelism_latency_bound.LATENCY: 10.0}
+        | {f"{prefix}{name}{suffix}": value for name, value in stalls.items()}
+    )
+    loss = types.SimpleNamespace(
+        inside=types.SimpleNamespace(limits=types.SimpleNamespace(counters=counters)),
+        mean=lambda values: float(np.mean(values)),
+    )
+    name, part = parallelism_latency_bound.main_stall(loss)
+    assert name == named[0]
+    assert part == pytest.approx(named[1]) if name else np.isnan(part)

@@ -74,3 +74,50 @@ def test_parts_of_names_choose_kernels_in_any_case(tmp_path):
     assert one.low_ns <= one.measured_ns - 20 * 75 * US <= one.high_ns
     assert both.low_ns <= both.measured_ns - 20 * 75 * US <= both.high_ns
     assert why_not(known, "kernel:absent") == "no kernel of the window has 'absent' in its name"
+
+
+def steps_with_graphs(folder, *, wait_between=True, steps=20, graphs=1, node_pause_us=2):
+    """Ten launches that take their host 8 µs each, and graphs of three kernels, in every step."""
+    calls, kernels, at = [], [], 1_000
+    for _ in range(steps):
+        for n in range(10):
+            calls.append(("cudaLaunchKernel", at, at + 8, len(calls) + 1))
+            kernels.append((f"k{n}", at + 10, at + 13, len(calls)))
+            at += 8
+        if wait_between:
+            calls.append(("cudaStreamSynchronize", at, at + 8, 0))
+            at += 8
+        for _ in range(graphs):
+            calls.append(("cudaGraphLaunch", at, at + 20, len(calls) + 1))
+            for n in range(3):
+                begin = at + 25 + (10 + node_pause_us) * n
+                kernels.append((f"g{n}", begin, begin + 10, len(calls)))
+            at += 20
+        calls.append(("cudaStreamSynchronize", at, at + 60, 0))
+        at += 60
+    name, begin, end, ident = (list(column) for column in zip(*calls, strict=True))
+    api = {"name": name, "start_us": begin, "end_us": end, "correlation_id": ident}
+    name, begin, end, ident = (list(column) for column in zip(*kernels, strict=True))
+    work = {"name": name, "start_us": begin, "end_us": end, "correlation_id": ident}
+    return build(folder, api_calls=api, kernels=work)
+
+
+@pytest.mark.parametrize(("pause_us", "best_us"), [(0.4, 0.4), (2, 1.0)])
+def test_a_recording_s_own_graphs_tell_what_launching_one_costs(tmp_path, pause_us, best_us):
+    facts = steps_with_graphs(tmp_path, node_pause_us=pause_us)
+    graph = about(explore(facts, whole(facts)), "graph")
+    assert graph.count == 200
+    assert "capturing the 200 launches in 20 CUDA graph launches" in graph.title
+    assert graph.assumptions[2] == (
+        "Launching a graph costs 20.0 µs, as in this recording; kernels in it follow each other "
+        f"after {best_us} µs at best and 1.0 µs, as they do now, at worst"
+    )
+    assert "200 of the 200 launches" in graph.assumptions[1]
+
+
+@pytest.mark.parametrize("graphs", [1, 2])
+def test_launches_beside_a_graph_are_no_graph_of_their_own(tmp_path, graphs):
+    facts = steps_with_graphs(tmp_path, wait_between=False, graphs=graphs)
+    assert why_not(explore(facts, whole(facts)), "graph") == (
+        "no 5 launches stand between waits, pauses and steps, or all are in graphs already"
+    )
