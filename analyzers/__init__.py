@@ -18,7 +18,8 @@ def analyze(trace: Trace, window: str = "", counters: Trace | None = None) -> Re
 
     Args:
         trace: A recording.
-        window: What to analyse; ``analyzers.facts.windows.choose_window`` lists the forms.
+        window: What to analyse; ``analyzers.facts.windows.choose_window`` lists the forms,
+            ``analyzers.facts.window_request`` what may follow them.
         counters: A recording of Nsight Compute of the same program; what happens inside kernels
             is told where it fits their launches.
 

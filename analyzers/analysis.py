@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from analyzers.counters.joining import join
 from analyzers.diagnose import rank, run_rules
 from analyzers.facts.facts import Facts, build_facts
+from analyzers.facts.loop_choice import chosen_iterations
 from analyzers.facts.loops import find_iterations
 from analyzers.facts.spans import Iteration
 from analyzers.facts.start_up import is_start_up
 from analyzers.facts.steps import step_breakdown
 from analyzers.facts.surroundings import ranges_of
 from analyzers.facts.totals import operations, origin, totals
-from analyzers.facts.unmarked import iterations_of
+from analyzers.facts.window_request import parse_request
 from analyzers.facts.windows import choose_window
 from analyzers.finding import Cause, Confidence, Failed, Finding, Skipped
 from analyzers.kernels.counted import roofline_summary
@@ -63,14 +64,15 @@ def investigate(
         device_peaks: What the user says about the GPUs; ``analyzers.work.roofs.parse_peaks``.
     """
     facts = facts or build_facts(trace)
+    request = parse_request(window)
     joined = join(facts, counters) if counters is not None else None
     with ThreadPoolExecutor(1) as thread:
         thread.submit(_prepare, facts)
         marked = find_iterations(facts)  # whole steps are looked for among the same ranges
         # The ledger needs the iterations only to look one of them up.
-        pending = thread.submit(iterations_of, facts, marked)
-        candidates = pending.result()[0] if window.startswith("iteration") else ()
-        ledger = build_ledger(facts, choose_window(facts, window, candidates), joined)
+        pending = thread.submit(chosen_iterations, facts, request.iterations, marked)
+        candidates = pending.result()[0] if request.window.startswith("iteration") else ()
+        ledger = build_ledger(facts, choose_window(facts, request.window, candidates), joined)
         ledger = replace(ledger, device_peaks=device_peaks or {})
         iterations, iterations_note = pending.result()
     work, failures = _work(facts, ledger, iterations)  # rules ask for it, too

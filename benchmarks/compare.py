@@ -4,14 +4,18 @@
   program show how often a difference is called that is none (stated: at most 5 %); pairs of a
   baseline and a program without one of its causes, how often the true gain lies in the interval
   (stated: 95 %) and how often it is found. The truth is the difference of medians of long runs.
-  Iterations of whole recordings (``traces/``, and others with ``--recordings FOLDER``) are drawn
-  into pairs as well, which differ by nothing but the draw.
+  ``runs`` are levels of runs that differ by 3 %, ``drift`` is a clock that falls by as much. The
+  same programs without marks are compared as one window a side, stretch by stretch. Iterations of
+  whole recordings (``traces/``, and others with ``--recordings FOLDER``) are drawn into pairs as
+  well, which differ by nothing but the draw.
+* ``--power``: the smallest change that is found in four of five cases, for so many pairs of
+  launches, in these two runs and in general.
 * ``--time``: ``whyslow compare`` of two recordings of 1,000,000 kernels that were opened before,
   from the start of the process to the printed answer; first when what they bring has to be
   measured, then when that was kept. Beside it what Python takes to load the libraries alone.
 
-Run ``python -m benchmarks.compare [--rates] [--time] [--pairs 100] [--recordings FOLDER]
-[--check]``; without ``--rates`` and ``--time``, both are done.
+Run ``python -m benchmarks.compare [--rates] [--power] [--time] [--pairs 100] [--recordings FOLDER]
+[--check]``; without any of the three, all are done.
 """
 
 from __future__ import annotations
@@ -35,8 +39,10 @@ import numpy as np
 
 from analyzers.compare.compare import compare
 from analyzers.compare.measure import measure
+from analyzers.compare.paired import paired_change
+from analyzers.compare.run_to_run import in_general
 from analyzers.compare.side import Side, SparseTable
-from analyzers.compare.statistics import MIN_SAMPLES
+from analyzers.compare.statistics import LEVEL, MIN_SAMPLES, POWER, Columns
 from analyzers.compare.types import Comparison, ComparisonVerdict
 from analyzers.facts.facts import WindowError, build_facts
 from benchmarks.ingest_export import make_export
@@ -52,6 +58,10 @@ PAIRS = 100
 ITERATIONS = 40
 LONG_RUN = 1_500  # iterations from which the truth is taken
 MAX_FALSE_ALARMS = 0.05
+RUN_EFFECT = 0.03  # standard deviation of a run's level, as a comparison of two runs assumes it
+POWER_PAIRS = (8, 24, 96, 384)
+POWER_NOISE = 0.05  # of a launch's duration
+TRIALS = 400
 MAX_SECONDS = 3.0  # from the start of the process to the printed answer
 RUNS = 3
 BIG_SCALE = 0.5  # of benchmarks.ingest: 1,000,000 kernels
@@ -77,21 +87,38 @@ def _heavy_tailed(rng: np.random.Generator, count: int) -> Array:
     return 1 + 0.05 * np.abs(rng.standard_t(2, count))
 
 
+def _of_runs(rng: np.random.Generator, count: int) -> Array:
+    level = np.exp(RUN_EFFECT * rng.standard_normal())  # clocks, memory layout, neighbours
+    factors: Array = level * np.exp(0.01 * rng.standard_normal(count))
+    return factors
+
+
+def _drifting(rng: np.random.Generator, count: int) -> Array:
+    fall = RUN_EFFECT * abs(rng.standard_normal())  # the chip heats, and its clock falls
+    factors: Array = np.exp(0.01 * rng.standard_normal(count)) * np.linspace(1, 1 + fall, count)
+    return factors
+
+
 NOISES: dict[str, Noise] = {
+    "runs": _of_runs,
+    "drift": _drifting,
     "independent": _independent,
     "correlated": _correlated,
     "heavy-tailed": _heavy_tailed,
 }
 
 
-def program(factors: Array, *, host_ns: int = 300_000, waits: bool = True) -> Program:
+def program(
+    factors: Array, *, host_ns: int = 300_000, waits: bool = True, is_marked: bool = True
+) -> Program:
     """Return a loop whose kernels and host work vary by ``factors``, one an iteration."""
     operations: list[Operation] = []
     for factor in factors.tolist():
-        operations += [Range("step"), Work(round(host_ns * factor)), Copy(2_000_000)]
+        operations += [Range("step")] if is_marked else []
+        operations += [Work(round(host_ns * factor)), Copy(2_000_000)]
         operations += [Kernel(round(60_000 * factor), name=f"layer_{n}") for n in range(6)]
         operations += [Wait()] if waits else []
-        operations += [Range()]
+        operations += [Range()] if is_marked else []
     return Program((Thread(tuple(operations)),))
 
 
@@ -111,14 +138,16 @@ CHANGES = (
 )
 
 
-def recorded(folder: Path, factors: Array, change: _PlantedChange | None = None) -> Side:
-    """Simulate, record, open and measure one run."""
+def recorded(
+    folder: Path, factors: Array, change: _PlantedChange | None = None, *, is_marked: bool = True
+) -> Side:
+    """Simulate, record, open and measure one run; without marks as one window."""
     recorder = Recorder()
-    loop = program(factors, **(change.arguments if change else {}))
+    loop = program(factors, is_marked=is_marked, **(change.arguments if change else {}))
     execute(loop, change.rules if change else None, recorder)
     number = len(list(folder.glob("*.sqlite")))
     path = recorder.write(folder / f"{number}.sqlite")
-    return measure(build_facts(open_trace(path, folder / "traces")))
+    return measure(build_facts(open_trace(path, folder / "traces")), "" if is_marked else "all")
 
 
 def rates(pairs: int) -> dict[str, Any]:
@@ -130,6 +159,77 @@ def rates(pairs: int) -> dict[str, Any]:
             answers[name] = _rates(Path(folder), noise, pairs)
         print(f"{name}: {json.dumps(answers[name])}", flush=True)
     return answers
+
+
+def window_rates(pairs: int) -> dict[str, Any]:
+    """Return how often windows of simulated runs without marks are called different."""
+    answers: dict[str, Any] = {}
+    for name, noise in NOISES.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            (folder / "traces").mkdir()
+            rng = np.random.default_rng(len(name))
+            sides = [
+                recorded(folder, noise(rng, ITERATIONS), is_marked=False) for _ in range(2 * pairs)
+            ]
+            alarms = sum(
+                _compared(a, b).verdict in ALARMS
+                for a, b in zip(sides[::2], sides[1::2], strict=True)
+            )
+            answers[name] = {"pairs": pairs, "false_alarms": alarms}
+            few = sides[: max(pairs // 4, 1)]
+            for change in CHANGES:
+                new = (
+                    recorded(folder, noise(rng, ITERATIONS), change, is_marked=False) for _ in few
+                )
+                improved = sum(
+                    _compared(a, b).verdict is ComparisonVerdict.IMPROVED
+                    for a, b in zip(few, new, strict=True)
+                )
+                answers[name][change.name] = {"improved": round(improved / len(few), 3)}
+        print(f"{name}, one window a side: {json.dumps(answers[name])}", flush=True)
+    return answers
+
+
+def power(trials: int = TRIALS) -> dict[int, Any]:
+    """Return which change of a kernel is found in four of five cases, by number of pairs.
+
+    Launches vary by ``POWER_NOISE``, neighbours correlated by 0.6; runs differ by ``RUN_EFFECT``.
+    """
+    answers: dict[int, Any] = {}
+    for count in POWER_PAIRS:
+        smallest: dict[str, float | None] = {"in these runs": None, "in general": None}
+        for change in (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3):
+            hits = _hit_rates(count, change, trials)
+            if not change:
+                answers[count] = {"false alarms": hits}
+            for where, share in hits.items():
+                if smallest[where] is None and share >= POWER:
+                    smallest[where] = change
+        answers[count] |= {"smallest change found": smallest}
+        print(f"{count} pairs: {json.dumps(answers[count])}", flush=True)
+    return answers
+
+
+def _hit_rates(count: int, change: float, trials: int) -> dict[str, float]:
+    """Return how often a kernel that became this much slower is called slower or faster."""
+    rng = np.random.default_rng(count)
+    hits = {"in these runs": 0, "in general": 0}
+    for _ in range(trials):
+        noises = (POWER_NOISE / 0.05 * np.log(_correlated(rng, count)) for _ in range(2))
+        base, new = (1_000 * np.exp(noise) for noise in noises)
+        new = new * (1 + change)
+        paired = paired_change(base, new)
+        hits["in these runs"] += paired is not None and paired.p_value <= LEVEL
+        levels = np.exp(RUN_EFFECT * rng.standard_normal(2))
+        paired = paired_change(base * levels[0], new * levels[1])
+        if paired is not None:
+            sums = np.array([paired.base]), np.array([paired.new])
+            moved = sums[1] - sums[0]
+            parts = (moved, moved - paired.reach, moved + paired.reach)
+            within = Columns(*parts, np.array([paired.p_value]), np.array([0.0]))
+            hits["in general"] += bool(in_general(within, *sums).p_value[0] <= LEVEL)
+    return {where: round(count / trials, 3) for where, count in hits.items()}
 
 
 def _rates(folder: Path, noise: Noise, pairs: int) -> dict[str, Any]:
@@ -296,26 +396,36 @@ def main() -> int:
     """Measure, print, and with ``--check`` fail when a limit is not kept."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rates", action="store_true")
+    parser.add_argument("--power", action="store_true")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--recordings", type=Path, action="append", default=[ROOT / "traces"])
     parser.add_argument("--keep", type=Path, help="folder for the large recordings")
     parser.add_argument("--check", action="store_true")
     chosen = parser.parse_args()
-    both = not chosen.rates and not chosen.time
+    everything = not chosen.rates and not chosen.time and not chosen.power
     passed = True
-    if chosen.rates or both:
+    if chosen.rates or everything:
         by_noise = rates(chosen.pairs)
         alarms = sum(t["false_alarms"] for t in by_noise.values())
         pairs = sum(t["pairs"] for t in by_noise.values())
         print(f"false alarms: {alarms} of {pairs}, {alarms / pairs:.1%}")
         passed &= alarms <= MAX_FALSE_ALARMS * pairs
+        windows = window_rates(chosen.pairs)
+        alarms = sum(t["false_alarms"] for t in windows.values())
+        print(f"false alarms, one window a side: {alarms} of {len(windows) * chosen.pairs}")
+        passed &= alarms <= MAX_FALSE_ALARMS * len(windows) * chosen.pairs
         drawn_pairs = resampled_rates(chosen.recordings, chosen.pairs)
         alarms = sum(t["false_alarms"] for t in drawn_pairs.values())
         pairs = sum(t["pairs"] for t in drawn_pairs.values())
         print(f"false alarms, drawn from {len(drawn_pairs)} recordings: {alarms} of {pairs}")
         passed &= alarms <= MAX_FALSE_ALARMS * pairs
-    if chosen.time or both:
+    if chosen.power or everything:
+        answers = power()
+        rates_in_general = [a["false alarms"]["in general"] for a in answers.values()]
+        low, _ = _wilson(round(max(rates_in_general) * TRIALS), TRIALS)
+        passed &= low <= MAX_FALSE_ALARMS  # what so many trials can tell
+    if chosen.time or everything:
         seconds = timing(chosen.keep)
         print(json.dumps(seconds))
         passed &= seconds["best_measured_s"] <= MAX_SECONDS

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cli.iterations import add_iterations
 from cli.recordings import opened_trace
 from cli.terminal import progress_bar, writing_to
 from jobs.api import measure
@@ -49,6 +50,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="what an iteration is: nvtx:NAME (every range of that name); by default the "
         "iterations that are found. Or one stretch: nvtx:NAME#n, iteration:n, span:START_NS-END_NS",
     )
+    add_iterations(command)
     command.add_argument(
         "--device", default="", metavar="N", help="device to compare (default: the busiest)"
     )
@@ -70,6 +72,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
         default=None,
         metavar="PERCENT",
         help="exit 1 when an iteration takes this much longer, 4 when that cannot be determined",
+    )
+    command.add_argument(
+        "--require-repeats",
+        type=int,
+        default=1,
+        metavar="N",
+        help="exit 4 unless each side has this many recordings (with --fail-on-regression)",
     )
     command.add_argument("--json", action="store_true", help="print the answer as JSON")
     command.add_argument(
@@ -120,18 +129,21 @@ class Gate(NamedTuple):
     inconclusive: str = ""
 
 
-def gate(comparison: Comparison, allowed: float | None) -> Gate:
+def gate(comparison: Comparison, allowed: float | None, repeats: int = 1) -> Gate:
     """Decide whether a change may pass.
 
-    It fails when the time per iteration regressed, by more than ``allowed``. It passes when
-    the interval rules such a regression out. Anything else is inconclusive: a gate that lets
-    through what it cannot see is none.
+    It fails when the lower end of the interval in general lies above ``allowed``: two runs of one
+    program do not fail more often than stated. It passes when the upper end lies below it, with
+    one recording a side the upper end within these two runs. Between them it is inconclusive: a
+    gate that lets through what it cannot see is none.
 
     Args:
         comparison: The answer.
         allowed: Share of base's time; None when nobody asked for a gate: then the status is 0.
+        repeats: Recordings that each side must have at least to fail or pass.
     """
     from analyzers.compare.types import ComparisonVerdict
+    from analyzers.words import share_text
 
     verdict, delta = comparison.verdict, comparison.delta
     if allowed is None:
@@ -141,16 +153,24 @@ def gate(comparison: Comparison, allowed: float | None) -> Gate:
         return Gate(ANSWERED, failure, undecided)
     if delta is None or delta.low is None or delta.high is None:
         return Gate(INCONCLUSIVE, inconclusive=comparison.sentence)
+    fewest = min(len(side.recordings) for side in (comparison.base, comparison.new))
+    if fewest < repeats:
+        why = f"{repeats} recordings of each side are required, {fewest} given."
+        return Gate(INCONCLUSIVE, inconclusive=f"{why} {comparison.sentence}")
     limit_ns = allowed * delta.base
-    if verdict is ComparisonVerdict.REGRESSED and delta.change > limit_ns:
+    if verdict is ComparisonVerdict.REGRESSED and delta.low > limit_ns:
         return Gate(REGRESSED, failure=comparison.sentence)
-    if delta.high <= limit_ns or verdict in (
-        ComparisonVerdict.IMPROVED,
-        ComparisonVerdict.NO_DIFFERENCE,
-    ):
+    highest = delta.high if delta.high_in_runs is None else delta.high_in_runs
+    if highest <= limit_ns or verdict is ComparisonVerdict.IMPROVED:
         return Gate(ANSWERED)
-    why = f"A regression of more than {allowed:.1%} cannot be ruled out. {comparison.sentence}"
-    return Gate(INCONCLUSIVE, inconclusive=why)
+    detectable = share_text(
+        max(delta.detectable or 0.0, delta.high - delta.change) + limit_ns, delta.base
+    )
+    why = (
+        f"A regression of more than {allowed:.1%} can neither be shown nor ruled out; one of "
+        f"{detectable} would have been shown."
+    )
+    return Gate(INCONCLUSIVE, inconclusive=f"{why} {comparison.sentence}")
 
 
 def write_files(comparison: Comparison, chosen: argparse.Namespace, answer: Gate) -> None:
@@ -175,7 +195,7 @@ def write_files(comparison: Comparison, chosen: argparse.Namespace, answer: Gate
 def run(chosen: argparse.Namespace) -> int:
     """Print the comparison; return what the gate answers."""
     *_, comparison = compare_sides(chosen, smallest=chosen.smallest, anyway=chosen.anyway)
-    answer = gate(comparison, chosen.fail_on_regression)
+    answer = gate(comparison, chosen.fail_on_regression, chosen.require_repeats)
     with writing_to(chosen.markdown or chosen.junit or Path("stdout")):
         write_files(comparison, chosen, answer)
     if chosen.json:

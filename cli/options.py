@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from cli import capture, compare, diagnose, export, report, whatif
 from cli import open as open_command
+from cli.iterations import add_iterations, with_iterations
 
 
 class Command(NamedTuple):
@@ -41,7 +42,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         arguments, command = arguments[:place], arguments[place + 1 :]
     chosen = parser().parse_args(compare.with_separator(arguments))
     chosen.command = command
-    return chosen
+    return with_iterations(chosen)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="WINDOW",
         help="part to analyse: all (GPU work), nvtx:NAME#n, iteration:n or span:START_NS-END_NS",
     )
+    add_iterations(windowed)
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     for entry in COMMANDS:
         parents = [shared, windowed] if entry.has_window else [shared]

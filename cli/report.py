@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from analyzers.words import size_text
 from cli.compare import NEW_OPTION, compare_sides
+from cli.iterations import add_iterations
 from cli.recordings import open_with_progress, stored_analysis
 from cli.terminal import writing_to
 from common.text import printable
@@ -44,6 +45,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="WINDOW",
         help="as in diagnose; for two sides, as in compare",
     )
+    add_iterations(command)
     command.add_argument(
         "--counters", type=Path, metavar="REPORT.ncu-rep", help="as in diagnose; not for two sides"
     )
@@ -173,7 +175,7 @@ def run(chosen: argparse.Namespace) -> None:
     request = report_request(chosen)
     if len(chosen.recordings) > 1 or chosen.new:
         base, new, comparison = compare_sides(chosen)
-        what_if = _baseline_predictions(base[0], chosen.window, comparison)
+        what_if = _baseline_predictions(base[0], comparison)
         with writing_to(request.first):
             what = request.compare(base, new, comparison, what_if)
     else:
@@ -181,13 +183,14 @@ def run(chosen: argparse.Namespace) -> None:
     print(printable(what))
 
 
-def _baseline_predictions(baseline: Trace, window: str, comparison: Comparison) -> WhatIf | None:
+def _baseline_predictions(baseline: Trace, comparison: Comparison) -> WhatIf | None:
     """Return what a change of the baseline would win; None where nothing can stand beside it."""
     from analyzers.compare.types import ComparisonVerdict
 
     if comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
         return None
-    return predict_compared(baseline, window, comparison.base.recordings[0].warm_up)
+    recording = comparison.base.recordings[0]
+    return predict_compared(baseline, recording.request, recording.warm_up)
 
 
 def _write_diagnosis(chosen: argparse.Namespace, request: ReportRequest) -> str:

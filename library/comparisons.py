@@ -83,6 +83,7 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
         measured = _measure_all(take, [traces[p] for p in again], window, [keys[p] for p in again])
         for place, side in zip(again, measured, strict=True):
             sides[place] = side
+    sides = _without_other_loops(take, traces, window, sides, len(base))
     complete = [_with_sidecars(s, t) for s, t in zip(sides, traces, strict=True)]
     share = SMALLEST_SHARE if smallest is None else smallest
     return compare(complete[: len(base)], complete[len(base) :], smallest=share, anyway=anyway)
@@ -94,6 +95,26 @@ def _measure_all(
     pairs = list(zip(traces, keys, strict=True))
     with ThreadPoolExecutor(AT_A_TIME) as threads:
         return list(threads.map(lambda pair: _measure_named(take, pair[0], window, pair[1]), pairs))
+
+
+def _without_other_loops(
+    take: Measure, traces: Sequence[Trace], window: str, sides: list[Side], base: int
+) -> list[Side]:
+    """Return sides whose iterations, where they were only found, are the same on both sides.
+
+    Else those recordings are compared as a whole.
+    """
+    from analyzers.compare.same_work import repeat_the_same
+    from analyzers.facts.window_request import NONE, request_text
+
+    places = [place for place, side in enumerate(sides) if side.is_loop_found]
+    if not places or repeat_the_same(sides[:base], sides[base:]):
+        return sides
+    whole = request_text(window, NONE)
+    keys = [sides[place].device for place in places]
+    measured = _measure_all(take, [traces[place] for place in places], whole, keys)
+    by_place = dict(zip(places, measured, strict=True))
+    return [by_place.get(place, side) for place, side in enumerate(sides)]
 
 
 def _measure_named(take: Measure, trace: Trace, window: str, device: int) -> Side:
@@ -209,6 +230,7 @@ def _forget_old(folder: Path) -> None:
 
 
 _ARRAYS = ("start_ns", "end_ns", "ledger_ns", "row_places", "roles_ns")
+_OF_LAUNCHES = ("column", "ordinal", "start_ns", "ns", "cut", "ledger_before_ns")
 _OF_SPARSE = ("iteration", "column", "ns", "count")
 
 
@@ -220,6 +242,7 @@ def _encoded(side: Side) -> bytes:
     kernels, regions = side.kernels, side.regions
     arrays |= {f"kernels {n}": getattr(kernels, n) for n in ("shapes", "longest", "sequence")}
     arrays |= {"regions longest": regions.longest}
+    arrays |= {f"launches {n}": getattr(side.launch_times, n) for n in _OF_LAUNCHES}
     for label, table in (("kernels", kernels.by_iteration), ("regions", regions.by_iteration)):
         arrays |= {f"{label} by {n}": getattr(table, n) for n in _OF_SPARSE}
     words = {
@@ -236,7 +259,17 @@ def _encoded(side: Side) -> bytes:
 
 
 _WORDS = (
-    *("source", "gpus", "devices", "device", "request", "window", "loop", "warm_up"),
+    *(
+        "source",
+        "gpus",
+        "devices",
+        "device",
+        "request",
+        "window",
+        "loop",
+        "is_loop_found",
+        "warm_up",
+    ),
     *("warm_up_how", "typical", "peak_bytes", "sm_clock_mhz", "operations", "counters_only"),
     "quality",
 )
@@ -245,7 +278,7 @@ _WORDS = (
 def _decoded(path: Path) -> Side:
     import numpy as np
 
-    from analyzers.compare.side import Kernels, Regions, Side, SparseTable
+    from analyzers.compare.side import Kernels, LaunchTimes, Regions, Side, SparseTable
 
     # Read first: of a damaged file the library would keep the handle.
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
@@ -269,6 +302,7 @@ def _decoded(path: Path) -> Side:
             **{n: arrays[f"kernels {n}"] for n in ("shapes", "longest", "sequence")},
             by_iteration=sparse("kernels"),
         ),
+        launch_times=LaunchTimes(**{n: arrays[f"launches {n}"] for n in _OF_LAUNCHES}),
         regions=Regions(
             keys=tuple((a, b, c) for a, b, c in words["regions"]),
             longest=arrays["regions longest"],

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from analyzers.facts.spans import Window
+from analyzers.facts.window_request import parse_request, request_text
 from library import kept_answers
 from library.cache import data_dir, fingerprint
 
@@ -97,11 +98,11 @@ def compared_window(report: Report, window: str, warm_up: int) -> Window:
 
     Args:
         report: Of ``analysed_window(window)``.
-        window: As ``library.comparisons.compare_recordings`` takes it.
+        window: The request that the comparison measured it with.
         warm_up: Iterations at the beginning that were left out.
     """
-    marked = [i for i in report.iterations if i.is_marked]
-    kept = [] if analysed_window(window) else marked[warm_up:]
+    is_one_stretch = bool(parse_request(analysed_window(window)).window)
+    kept = [] if is_one_stretch else report.iterations[warm_up:]
     if not kept:
         return report.window
     label = f"{len(kept)} iterations"
@@ -110,7 +111,9 @@ def compared_window(report: Report, window: str, warm_up: int) -> Window:
 
 def analysed_window(window: str) -> str:
     """Return the one window that a comparison's is; empty when it is every repetition."""
-    return "" if window.startswith("nvtx:") and "#" not in window else window
+    stretch, choice = parse_request(window)
+    is_every_range = stretch.startswith("nvtx:") and "#" not in stretch
+    return request_text("" if is_every_range else stretch, choice)
 
 
 def keep_compiled() -> None:

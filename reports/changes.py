@@ -20,9 +20,11 @@ from reports.about import ReportedWindow
 from reports.comparison_words import (
     CHANGES,
     END_COLOR,
-    GROUPS,
     REMAINDER_MEANING,
+    each_text,
+    group_titles,
     interval_text,
+    match_text,
     p_text,
     ratio_text,
     row_color,
@@ -46,7 +48,7 @@ from reports.palette import ROW_MEANINGS
 MAX_KERNELS = 25
 MAX_REGIONS = 25
 MAX_SUMMARY_KERNELS = 8
-NOISE = "within the noise"
+NOISE, SMALL, NOT_TESTED = "within the noise", "small", "not tested"
 CHANGE_COLUMNS = (
     TableColumn(name="Baseline", is_number=True),
     TableColumn(name="New", is_number=True),
@@ -159,7 +161,7 @@ class ChangeTables:
                 (
                     _row_cell(row),
                     *self._row_change(row)[:-1],
-                    Cell(text="" if row.significant else NOISE),
+                    Cell(text=_certainty(row, comparison.smallest_ns)),
                 )
                 for row in rows
             ),
@@ -189,7 +191,8 @@ class ChangeTables:
         changes = ", ".join(
             f"{rows[n].row} {signed_text(rows[n].change_ns)}" for n in rows if n in drawn
         )
-        alt = f"From {time_text(delta.base)} to {time_text(delta.new)} per iteration: {changes}"
+        each = each_text(comparison)
+        alt = f"From {time_text(delta.base)} to {time_text(delta.new)} {each}: {changes}"
         return Figure(alt=alt, bars=tuple(bars), is_waterfall=True)
 
     def kernels(self) -> Iterator[Block]:
@@ -205,7 +208,7 @@ class ChangeTables:
         yield Sentence(text=f"{count_text(len(kernels), 'kernel')}: {counted}.", place=self.new)
         few = kernels[:MAX_KERNELS]
         yield DocumentTable(
-            name=f"{_some(few, kernels)}largest change first, per iteration",
+            name=f"{_some(few, kernels)}largest change first, {each_text(self.comparison)}",
             columns=(
                 TableColumn(name="Kernel"),
                 TableColumn(name="Match"),
@@ -238,15 +241,16 @@ class ChangeTables:
             place=self._of_new(kernel.new_place),
         )
         change = self.change(kernel.time, kernel.base_place, kernel.new_place)
-        return (Cell(text=name), Cell(text=CHANGES[kernel.kind]), launches, *change)
+        return (Cell(text=name), Cell(text=match_text(kernel)), launches, *change)
 
     def regions(self) -> Iterator[Block]:
         """Tell what each row of the ledger costs in each region of the program."""
         for level in dict.fromkeys(r.level for r in self.comparison.regions):
             regions = [r for r in self.comparison.regions if r.level == level]
             few = regions[:MAX_REGIONS]
+            each = each_text(self.comparison)
             yield DocumentTable(
-                name=f"{level}: {_some(few, regions)}largest change first, per iteration",
+                name=f"{level}: {_some(few, regions)}largest change first, {each}",
                 columns=(TableColumn(name="Region"), TableColumn(name="Row"), *CHANGE_COLUMNS),
                 rows=tuple(
                     (
@@ -260,7 +264,7 @@ class ChangeTables:
 
     def metrics(self) -> Iterator[Block]:
         """Tell every other quantity, by group."""
-        for group, words in GROUPS.items():
+        for group, words in group_titles(self.comparison).items():
             metrics = [m for m in self.comparison.metrics if m.group == group]
             if metrics:
                 yield DocumentTable(
@@ -298,6 +302,15 @@ class ChangeTables:
 
 def _repetition(metric: MetricChange) -> str:
     return "" if metric.value.low is not None else "measured once"
+
+
+def _certainty(row: WaterfallRow, smallest_ns: int) -> str:
+    """Return in a word why a row's change tells nothing; empty when it tells something."""
+    if row.low_ns is None:
+        return NOT_TESTED
+    if not row.significant:
+        return NOISE
+    return SMALL if abs(row.change_ns) < smallest_ns else ""
 
 
 def _row_cell(row: WaterfallRow) -> Cell:

@@ -16,7 +16,7 @@ from analyzers.compare.types import (
 from analyzers.words import count_text, time_text
 from reports.about import ReportOptions, about, without_private
 from reports.changes import CHANGE_COLUMNS, ChangeTables
-from reports.comparison_words import LEVELS, differences
+from reports.comparison_words import LEVELS, differences, each_text, sure_parts
 from reports.document import (
     Block,
     Cell,
@@ -142,9 +142,10 @@ def _item(text: str) -> Sentence:
 
 def _headline(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
     yield Sentence(text=comparison.sentence, place=tables.new, kind="lead")
+    yield from _nevertheless(comparison)
     if comparison.delta is not None:
         yield DocumentTable(
-            columns=(TableColumn(name="Time per iteration"), *CHANGE_COLUMNS[:-1]),
+            columns=(TableColumn(name=f"Time {each_text(comparison)}"), *CHANGE_COLUMNS[:-1]),
             rows=tuple(
                 (Cell(text=name), *tables.change(delta)[:-1])
                 for name, delta in (("median", comparison.delta), ("mean", comparison.mean_delta))
@@ -155,13 +156,14 @@ def _headline(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
 
 def _verdict(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
     yield Sentence(text=comparison.sentence, place=tables.new, kind="lead")
+    yield from _nevertheless(comparison)
     levels = {"blocking": "error", "warning": "warning"}
     for difference in differences(comparison):
         if difference.level.value in levels and difference.sentence:
             yield Sentence(text=difference.sentence, kind=levels[difference.level.value])
     if comparison.delta is not None:
         yield DocumentTable(
-            columns=(TableColumn(name="Time per iteration"), *CHANGE_COLUMNS),
+            columns=(TableColumn(name=f"Time {each_text(comparison)}"), *CHANGE_COLUMNS),
             rows=tuple(
                 (Cell(text=name), *tables.change(delta))
                 for name, delta in (("median", comparison.delta), ("mean", comparison.mean_delta))
@@ -171,7 +173,7 @@ def _verdict(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
         detectable = comparison.delta.detectable
         if detectable is not None:
             yield Sentence(
-                text=f"A change of {time_text(detectable)} per iteration would have been detected "
+                text=f"A change of {time_text(detectable)} would have been detected "
                 "in four of five cases.",
                 place=tables.base,
                 kind="note",
@@ -180,6 +182,12 @@ def _verdict(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
         yield Sentence(text=f"The ledger is for {comparison.device}.", kind="note")
     for sentence in comparison.how:
         yield Sentence(text=sentence, kind="note")
+
+
+def _nevertheless(comparison: Comparison) -> Iterator[Block]:
+    """Tell what is sure where the whole is not."""
+    for sentence in sure_parts(comparison):
+        yield Sentence(text=sentence, kind="item")
 
 
 def _comparability(comparison: Comparison) -> Iterator[Block]:
@@ -241,5 +249,9 @@ def _warm_up_text(recording: SideRecording) -> str:
 
 def _recordings(comparison: Comparison) -> Iterator[Block]:
     for words, side in (("Baseline", comparison.base), ("New", comparison.new)):
-        names = [f"{r.name} ({count_text(r.iterations, 'iteration')})" for r in side.recordings]
+        names = [f"{r.name} ({_samples_text(r.iterations)})" for r in side.recordings]
         yield _item(f"{words}: {', '.join(names)}")
+
+
+def _samples_text(iterations: int) -> str:
+    return count_text(iterations, "iteration") if iterations else "one window"

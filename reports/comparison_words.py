@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-from analyzers.compare.types import REMAINDER, Comparison, Delta, Difference, KernelMatch, Level
+from analyzers.compare.types import (
+    REMAINDER,
+    Comparison,
+    ComparisonVerdict,
+    Delta,
+    Difference,
+    KernelChange,
+    KernelMatch,
+    Level,
+    SubResult,
+)
 from analyzers.finding import Row
-from analyzers.words import signed_percent
-from reports.numbers import signed_text
+from analyzers.words import TIMES, signed_percent
+from reports.numbers import format_value, signed_text
 from reports.palette import ROW_COLORS
 
 GREY = "#8E959D"  # of a change that may be chance, drawn faintly
@@ -29,16 +40,69 @@ LEVELS = {
     Level.BLOCKING: "rules out a comparison",
     Level.UNKNOWN: "not recorded",
 }
-GROUPS = {
-    "iteration": "Per iteration",
-    "transfers": "Transfers, per iteration",
+_GROUPS = {
+    "iteration": "Counts and times, {each}",
+    "transfers": "Transfers, {each}",
     "memory": "Memory",
     "workload": "Measured by the program itself",
-    "roles": "What ran, per iteration",
+    "roles": "What ran, {each}",
 }
+_FLAT = re.compile(rf"( {TIMES} 1)+(?=, |$)")  # dimensions of a launch configuration that are 1
 TRACE_SHARE = 0.001  # of the time; a row that is less and did not change is not worth a line
+MAX_SURE_PARTS = 4
 NOT_KNOWN = "not known"
 _WORST_FIRST = (Level.BLOCKING, Level.WARNING, Level.UNKNOWN, Level.INFO, Level.SAME)
+
+
+def each_text(comparison: Comparison) -> str:
+    """Say what quantities are given for: an iteration, or the window where none were found."""
+    sides = comparison.base, comparison.new
+    has_loop = any(recording.iterations for side in sides for recording in side.recordings)
+    return "per iteration" if has_loop else "in the window"
+
+
+def sure_parts(comparison: Comparison) -> list[str]:
+    """Return a sentence for each part that is sure, where the whole is not."""
+    if comparison.verdict not in (ComparisonVerdict.INCONCLUSIVE, ComparisonVerdict.NO_DIFFERENCE):
+        return []
+    parts = [r for r in comparison.sub_results if _matters(r, comparison.smallest_ns)]
+    return [f"Sure nevertheless: {_part_text(part)}" for part in parts[:MAX_SURE_PARTS]]
+
+
+def _matters(result: SubResult, smallest_ns: int) -> bool:
+    return result.change.unit != "ns" or bool(abs(result.change.change) >= smallest_ns)
+
+
+def _part_text(result: SubResult) -> str:
+    change = result.change
+    share = f"{ratio_text(change)}, " if ratio_text(change) else ""
+    interval = interval_text(change.low, change.high, change.unit)
+    before, after = (format_value(v, change.unit) for v in (change.base, change.new))
+    noun = {"cause": "time", "kernel": "kernel"}.get(result.question, "")
+    name = f"{noun} {result.name}" if noun == "kernel" else f"{result.name} {noun}".rstrip()
+    return f"{name} {before} → {after} ({share}{interval})."
+
+
+def group_titles(comparison: Comparison) -> dict[str, str]:
+    """Return what each group of quantities is called."""
+    each = each_text(comparison)
+    return {group: words.format(each=each) for group, words in _GROUPS.items()}
+
+
+def match_text(kernel: KernelChange) -> str:
+    """Say how a kernel was found on the other side, and in how many launches it is faster."""
+    words = CHANGES[kernel.kind]
+    if kernel.kind is KernelMatch.RESHAPED and kernel.shape and kernel.new_shape:
+        words = f"{_launch_text(kernel.shape)} → {_launch_text(kernel.new_shape)}"
+    if not kernel.pairs:
+        return words
+    return f"{words}; faster in {kernel.faster:,} of {kernel.pairs:,}"
+
+
+def _launch_text(shape: str) -> str:
+    """Return a launch configuration without dimensions that are 1: ``grid 256, block 32``."""
+    grid, _, block = _FLAT.sub("", shape).partition(", ")
+    return f"grid {grid}, block {block}"
 
 
 def interval_text(low: float | None, high: float | None, unit: str = "ns") -> str:

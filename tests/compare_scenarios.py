@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from analyzers.compare.launch_times import no_launch_times
 from analyzers.compare.samples import warm_up
 from analyzers.compare.side import Kernels, Regions, Side, SparseTable
 from analyzers.facts.steps import ROLES
@@ -50,6 +51,7 @@ def side(
         "request": "",
         "window": "iterations",
         "loop": loop,
+        "is_loop_found": False,
         "start_ns": start,
         "end_ns": end,
         "warm_up": found.dropped if found else 0,
@@ -60,6 +62,7 @@ def side(
         "counts": {"kernel launches": np.full(len(durations), 6.0)},
         "roles_ns": np.empty((0, len(ROLES)), np.int64),
         "kernels": kernels_of(kernels, len(durations)),
+        "launch_times": no_launch_times(),
         "regions": no_regions(),
         "operators": {},
         "peak_bytes": {},

@@ -76,11 +76,15 @@ BORDERS = (
     # A rule knows nothing of other rules, nor of what becomes of its answer.
     ("analyzers/rules", RULES, NUMBERS),
     ("analyzers/kernels", KERNELS, NUMBERS),
-    (
-        "analyzers/compare/statistics.py",
-        {"analyzers.compare", "analyzers.intervals"},
-        {"numpy", "scipy"},
+    *(
+        (
+            f"analyzers/compare/{name}.py",
+            {"analyzers.compare", "analyzers.intervals"},
+            {"numpy", "scipy"},
+        )
+        for name in ("statistics", "paired", "run_to_run")
     ),
+    ("analyzers/compare/same_work.py", {"analyzers.compare", *WORDS}, {*NUMBERS, "scipy"}),
     ("analyzers/compare", ANSWER, {*NUMBERS, "msgspec"}),
     ("analyzers/whatif/compiled.py", {"analyzers.whatif"}, {"numba"}),
     ("analyzers/whatif", ANSWER, {*NUMBERS, "msgspec"}),

@@ -65,18 +65,27 @@ def test_the_same_recording_is_no_difference_whatever_it_is_called():
     assert not any(k.time.significant for k in answer.kernels)
 
 
-def test_few_iterations_of_one_recording_are_inconclusive():
-    answer = compare([side([100.0] * 4)], [side([50.0, 51.0, 52.0, 50.0], name="new")])
+def test_few_iterations_of_one_recording_tell_only_what_runs_never_differ_by():
+    answer = compare([side([100.0] * 4)], [side([80.0, 81.0, 82.0, 80.0], name="new")])
     assert answer.verdict is ComparisonVerdict.INCONCLUSIVE
-    assert answer.delta.low is None
-    assert "too few" in answer.how[0]
+    assert "Only 4 iterations" in answer.how[0]
+    halved = compare([side([100.0] * 4)], [side([50.0, 51.0, 52.0, 50.0], name="new")])
+    assert halved.verdict is ComparisonVerdict.IMPROVED
+    assert halved.in_these_runs is None
 
 
-def test_a_single_window_on_each_side_is_measured_once():
-    answer = compare([side([900.0], loop="")], [side([500.0], loop="", name="new")])
-    assert answer.verdict is ComparisonVerdict.INCONCLUSIVE
-    assert "measured once" in answer.how[0]
-    assert answer.sentence.startswith("Inconclusive: the whole window took")
+@pytest.mark.parametrize(
+    ("new_us", "verdict"),
+    # 1.96 x 10 % of 900 and of the new time, as the root of the sum of squares
+    [(500.0, ComparisonVerdict.IMPROVED), (690.0, ComparisonVerdict.INCONCLUSIVE)],
+)
+def test_a_single_window_on_each_side_is_measured_once(new_us, verdict):
+    answer = compare([side([900.0], loop="")], [side([new_us], loop="", name="new")])
+    reach = 1.959964 * 0.1 * np.hypot(900_000, new_us * 1_000)
+    assert answer.verdict is verdict
+    assert answer.delta.high == round(new_us * 1_000 - 900_000 + reach)
+    assert "how much it varies was not measured" in answer.how[0]
+    assert "the whole window took 900" in answer.sentence
     assert not answer.waterfall[0].significant
 
 

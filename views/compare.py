@@ -8,6 +8,7 @@ import streamlit as st
 
 from analyzers.compare.types import Comparison, ComparisonVerdict, Level
 from collectors.trace import Trace
+from reports.comparison_words import each_text
 from reports.numbers import signed_text
 from reports.whatif import assumptions, measured_sentence, no_gain_sentence, replay_sentence
 from views.charts.compare import (
@@ -120,7 +121,7 @@ def _draw_comparison(selection: ComparisonSelection) -> None:
 def _draw_waterfall(comparison: Comparison) -> None:
     if comparison.delta is None or not comparison.waterfall:
         return
-    st.subheader("Where the change comes from, per iteration", anchor=False)
+    st.subheader(f"Where the change comes from, {md_escape(each_text(comparison))}", anchor=False)
     event = st.plotly_chart(
         waterfall_figure(comparison),
         key="compare_waterfall",

@@ -27,6 +27,7 @@ from views.shared.choices import (
     WHOLE,
     counters_choices,
     device_choices,
+    requested_iterations,
     window_choices,
     window_label,
 )
@@ -125,6 +126,7 @@ def _draw_pickers(recordings: list[Trace], page: str) -> None:
     with contextlib.suppress(TraceError, WindowError, OSError):  # the page says what is wrong
         windows = dict(window_choices(selection.trace_id))
         if selection.window not in windows:
+            windows |= requested_iterations(selection.trace_id, selection.window)
             windows[selection.window] = window_label(selection.trace_id, selection.window)
         if page in WITH_DEVICE:
             devices = device_choices(load(selection.trace_id, "").report)
@@ -175,7 +177,8 @@ def _draw_window_picker(windows: dict[str, str], selection: Selection) -> None:
         key="pick_window",
         on_change=_picked_window,
         accept_new_options=True,
-        help="Type nvtx:NAME#3, iteration:12 or span:START-END (ns) for a window not listed.",
+        help="Type nvtx:NAME#3, iteration:12 or span:START-END (ns) for a window not listed; add "
+        ";iterations=kernel:NAME, period:N, nvtx:NAME or none to say what an iteration is.",
         label_visibility="collapsed",
     )
 

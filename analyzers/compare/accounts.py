@@ -78,6 +78,7 @@ def _recording(side: Side) -> SideRecording:
         trace_id=side.trace_id,
         window=side.window,
         iterations=len(side.start_ns) if side.loop else 0,
+        request=side.request,
         warm_up=side.warm_up,
         warm_up_how=side.warm_up_how,
         warm_up_ns=tuple(side.durations_ns[: side.warm_up].tolist()),

@@ -1,13 +1,19 @@
 """Whether a program got faster, where the time went, and whether that can be trusted.
 
-The quantity is the time of an iteration. What decides, in this order:
+The quantity is the time of an iteration, or of the window where none are found. What decides, in
+this order:
 
 1. A difference that blocks (``analyzers.compare.comparability``): ``not_comparable``, no number.
 2. The 95 % interval lies within the smallest change that matters: ``no_difference``. Not finding a
-   difference is not enough.
+   difference is not enough. With one recording a side it is the interval within the two runs.
 3. The interval is without 0, the test agrees (5 %), and both point the same way: ``improved`` or
-   ``regressed``.
-4. Else ``inconclusive``, with the change that would have been found.
+   ``regressed``. With one recording a side the interval holds what runs may differ by
+   (``analyzers.compare.run_to_run``), so that two runs of one program are called different in at
+   most 5 %, however many iterations each has.
+4. Else ``inconclusive``, with the change that would have been found, and with what is sure of the
+   two runs alone.
+
+docs/compare.md gives formulas, assumptions and measured error rates.
 """
 
 from __future__ import annotations
@@ -29,7 +35,9 @@ from analyzers.compare.deltas import deltas, moments
 from analyzers.compare.kernel_changes import kernel_changes
 from analyzers.compare.metric_changes import metric_changes
 from analyzers.compare.region_changes import region_changes
-from analyzers.compare.sentences import reader_notes, verdict_sentence
+from analyzers.compare.run_to_run import estimate_in_general
+from analyzers.compare.same_work import between_windows, launches_by_name
+from analyzers.compare.sentences import identity_sentence, reader_notes, verdict_sentence
 from analyzers.compare.side import Side, Sides
 from analyzers.compare.statistics import (
     LEVEL,
@@ -38,7 +46,9 @@ from analyzers.compare.statistics import (
     between_iterations,
     between_runs,
 )
+from analyzers.compare.sub_results import sub_results
 from analyzers.compare.types import (
+    Claim,
     Comparison,
     ComparisonVerdict,
     Delta,
@@ -85,23 +95,32 @@ def compare(
     delta = _delta(estimate, accounts)
     smallest_ns = round(smallest * accounts[0].median_ns)
     verdict = decide(delta, smallest_ns)
-    quantity = "an iteration" if any(side.loop for side in (*base, *new)) else "the whole window"
+    quantity = _quantity(base, new)
     regions = region_changes(base, new)
+    waterfall = waterfall_rows(base, new, accounts, regions, same=same)
+    kernels, metrics = kernel_changes(base, new), metric_changes(base, new)
+    if same:
+        sentence = identity_sentence(delta, quantity)
+    else:
+        sentence = verdict_sentence(verdict, delta, smallest_ns, quantity, estimate)
     return Comparison(
         verdict=verdict,
-        sentence=verdict_sentence(verdict, delta, smallest_ns, quantity, same=same),
+        sentence=sentence,
         how=estimate.how,
         base=side_summary(base, accounts[0]),
         new=side_summary(new, accounts[1]),
         comparability=differences,
         delta=delta,
         mean_delta=_mean_delta(base, new),
+        in_these_runs=claim_in_runs(delta, smallest_ns),
+        in_general=claim_in_general(delta, smallest_ns),
         smallest_ns=smallest_ns,
-        waterfall=waterfall_rows(base, new, accounts, regions, same=same),
-        kernels=kernel_changes(base, new),
+        waterfall=waterfall,
+        kernels=kernels,
         regions=regions,
-        metrics=metric_changes(base, new),
-        notes=tuple(reader_notes(base, new, delta)),
+        metrics=metrics,
+        sub_results=sub_results(waterfall, kernels, metrics),
+        notes=tuple(reader_notes(base, new)),
         device=device,
         devices=devices,
     )
@@ -114,13 +133,45 @@ def decide(delta: Delta, smallest_ns: float) -> ComparisonVerdict:
         delta: Change of the time per iteration.
         smallest_ns: The smallest change that matters.
     """
-    if delta.low is None or delta.high is None or delta.p_value is None:
+    in_runs, in_general = claim_in_runs(delta, smallest_ns), claim_in_general(delta, smallest_ns)
+    if in_general is None:
         return ComparisonVerdict.INCONCLUSIVE
-    if -smallest_ns <= delta.low and delta.high <= smallest_ns:
+    if in_runs is not None and in_runs.verdict is ComparisonVerdict.NO_DIFFERENCE:
         return ComparisonVerdict.NO_DIFFERENCE
-    if delta.p_value > LEVEL or delta.low <= 0 <= delta.high:
-        return ComparisonVerdict.INCONCLUSIVE
-    return ComparisonVerdict.IMPROVED if delta.change < 0 else ComparisonVerdict.REGRESSED
+    return in_general.verdict
+
+
+def claim_in_runs(delta: Delta, smallest_ns: float) -> Claim | None:
+    """Return what holds within two runs; None when that was not measured."""
+    return _claim(delta.low_in_runs, delta.high_in_runs, delta.p_in_runs, smallest_ns)
+
+
+def claim_in_general(delta: Delta, smallest_ns: float) -> Claim | None:
+    """Return what holds for further runs too; None without an interval."""
+    return _claim(delta.low, delta.high, delta.p_value, smallest_ns)
+
+
+def _claim(
+    low: float | None, high: float | None, p_value: float | None, smallest_ns: float
+) -> Claim | None:
+    if low is None or high is None or p_value is None:
+        return None
+    verdict = ComparisonVerdict.INCONCLUSIVE
+    if -smallest_ns <= low and high <= smallest_ns:
+        verdict = ComparisonVerdict.NO_DIFFERENCE
+    elif p_value <= LEVEL and not low <= 0 <= high:
+        verdict = ComparisonVerdict.IMPROVED if high < 0 else ComparisonVerdict.REGRESSED
+    return Claim(verdict=verdict, low_ns=low, high_ns=high)
+
+
+def _quantity(base: Sides, new: Sides) -> str:
+    """Return what takes the time that is compared, in words."""
+    if not any(side.loop for side in (*base, *new)):
+        return "the whole window"
+    if not any(side.is_loop_found for side in (*base, *new)):
+        return "an iteration"
+    launches = round(sum(launches_by_name(base[0]).values()))
+    return f"a repetition of {count_text(launches, 'kernel launch')}"
 
 
 def _devices(base: Sides, new: Sides) -> tuple[str, tuple[str, ...]]:
@@ -169,29 +220,35 @@ def _estimate(base: Sides, new: Sides) -> Estimate:
         return between_runs(median_durations(base), median_durations(new))
     samples = kept_durations(base[0]), kept_durations(new[0])
     if min(map(len, samples)) >= MIN_SAMPLES:
-        return between_iterations(*samples)
-    medians = [float(np.median(s)) for s in samples]
-    fewest = min(map(len, samples))
-    if fewest == 1 and not (base[0].loop and new[0].loop):
-        why = "The difference was measured once: a single window of one recording on each side."
-    else:
-        many = count_text(fewest, "iteration")
-        why = f"Only {many} of one recording: too few to tell noise from change."
-    way_out = "Record several iterations, or give several recordings of each side."
-    return Estimate(base=medians[0], new=medians[1], how=(why, way_out))
+        return estimate_in_general(between_iterations(*samples))
+    estimate = between_windows(base[0], new[0])
+    return estimate if estimate.is_assumed else estimate_in_general(estimate)
 
 
 def _delta(estimate: Estimate, accounts: list[Account]) -> Delta:
     base, new = (account.median_ns for account in accounts)
+    low, high, low_in_runs, high_in_runs, detectable = (
+        None if value is None else round(value)
+        for value in (
+            estimate.low,
+            estimate.high,
+            estimate.low_in_runs,
+            estimate.high_in_runs,
+            estimate.detectable,
+        )
+    )
     delta = Delta(
         base=base,
         new=new,
         change=new - base,
-        low=None if estimate.low is None else round(estimate.low),
-        high=None if estimate.high is None else round(estimate.high),
+        low=None if low is None else max(low, -base),  # nothing takes less than no time
+        high=high,
         p_value=estimate.p_value,
         p_adjusted=estimate.p_value,
-        detectable=None if estimate.detectable is None else round(estimate.detectable),
+        detectable=detectable,
+        low_in_runs=None if low_in_runs is None else max(low_in_runs, -base),
+        high_in_runs=high_in_runs,
+        p_in_runs=estimate.p_in_runs,
     )
     return replace(
         delta,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from analyzers.compare.run_to_run import in_general
 from analyzers.compare.side import Side, SparseTable
 from analyzers.compare.statistics import (
     LEVEL,
@@ -34,37 +37,73 @@ class RunMoments(NamedTuple):
     size: Array  # of independent iterations
 
 
-def deltas(base: Sequence[RunMoments], new: Sequence[RunMoments], unit: str) -> list[Delta]:
+def deltas(
+    base: Sequence[RunMoments],
+    new: Sequence[RunMoments],
+    unit: str,
+    paired: Columns | None = None,
+) -> list[Delta]:
     """Return the change of each quantity, adjusted for their number.
 
-    Several recordings on a side are the units then; of one each the iterations are.
+    Several recordings on a side are the units then; of one each the iterations are, and times
+    hold what runs may differ by.
+
+    Args:
+        base: Moments of each run before.
+        new: Of each run after.
+        unit: Of all quantities.
+        paired: What pairs say, used where iterations say nothing; None without pairs.
     """
-    columns = _compared(base, new)
+    within = _compared(base, new)
+    if paired is not None:
+        silent = ~np.isfinite(within.p_value)
+        within = Columns(*(np.where(silent, p, w) for p, w in zip(paired, within, strict=True)))
     means = [np.mean([run.mean for run in side], axis=0) for side in (base, new)]
+    is_one_each = len(base) == len(new) == 1 and unit == "ns"
+    columns = in_general(within, means[0], means[1]) if is_one_each else within
     p_adjusted = adjusted(columns.p_value)
-    rounded = [np.rint(m) if unit == "ns" else m for m in means]
-    rows = zip(*rounded, columns.low, columns.high, columns.p_value, p_adjusted, strict=True)
-    changes = []
-    for (b, n, low, high, p, q), detectable in zip(rows, columns.detectable, strict=True):
-        certain = bool(np.isfinite(p))
-        changes.append(
-            Delta(
-                base=float(b),
-                new=float(n),
-                change=float(n - b),
-                low=_rounded(low, unit) if certain else None,
-                high=_rounded(high, unit) if certain else None,
-                p_value=float(p) if certain else None,
-                p_adjusted=float(q) if certain else None,
-                detectable=_rounded(detectable, unit) if certain else None,
-                significant=bool(certain and q <= LEVEL and not low <= 0 <= high),
-                unit=unit,
-            )
+    values = np.rint(means) if unit == "ns" else np.array(means)
+    return [
+        _delta(
+            values[:, place],
+            columns.at(place),
+            float(p_adjusted[place]),
+            within.at(place) if is_one_each else None,
+            unit,
         )
-    return changes
+        for place in range(len(p_adjusted))
+    ]
 
 
-def _rounded(value: float, unit: str) -> float:
+def _delta(
+    values: Array, column: Columns, p_adjusted: float, within: Columns | None, unit: str
+) -> Delta:
+    """Return one change from one place of the columns."""
+    base, new = (float(v) for v in values)
+    plain = Delta(base=base, new=new, change=new - base, unit=unit)
+    if not np.isfinite(column.p_value):
+        return plain
+    low, high = (_rounded(v, unit) for v in (column.low, column.high))
+    least = -base if unit == "ns" else -math.inf  # nothing takes less than no time
+    if within is not None:
+        plain = dataclasses.replace(
+            plain,
+            low_in_runs=max(_rounded(within.low, unit), least),
+            high_in_runs=_rounded(within.high, unit),
+            p_in_runs=float(within.p_value),
+        )
+    return dataclasses.replace(
+        plain,
+        low=max(low, least),
+        high=high,
+        p_value=float(column.p_value),
+        p_adjusted=p_adjusted,
+        detectable=_rounded(column.detectable, unit),
+        significant=bool(p_adjusted <= LEVEL and not low <= 0 <= high),
+    )
+
+
+def _rounded(value: Array, unit: str) -> float:
     return float(np.rint(value)) if unit == "ns" else float(value)
 
 

@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analyzers.compare.deltas import MAX_ROWS, RunMoments, deltas, sparse_moments
+from analyzers.compare.paired import PairedChange
+from analyzers.compare.run_to_run import NORMAL, NORMAL_POWER
+from analyzers.compare.same_work import matched_launches, paired_kernel
 from analyzers.compare.side import OTHERS, Side, Sides, SparseTable
+from analyzers.compare.statistics import Columns
 from analyzers.compare.types import (
     Delta,
     EvidencePlace,
@@ -40,15 +44,54 @@ def kernel_changes(base: Sides, new: Sides) -> tuple[KernelChange, ...]:
         ]
         for quantity in ("ns", "count")
     )
-    changes = deltas(time[0], time[1], "ns")
+    evidence = _paired(base, new, numbered)
+    paired = _paired_columns(evidence, time[0][0].mean, time[1][0].mean) if evidence else None
+    changes = deltas(time[0], time[1], "ns", paired)
     counts = [np.mean([run.mean for run in of_side], axis=0) for of_side in launches]
     described = [_described(s, p, size) for s, p in zip(sides, numbered, strict=True)]
     rows = [
-        _kernel_change(change, [d[i] for d in described], [float(c[i]) for c in counts])
+        _kernel_change(
+            change, [d[i] for d in described], [float(c[i]) for c in counts], evidence.get(i)
+        )
         for i, change in enumerate(changes)
     ]
     rows.sort(key=lambda row: (-abs(row.time.change), row.name))
     return tuple(rows[:MAX_ROWS])
+
+
+def _paired(base: Sides, new: Sides, rows: list[list[Array]]) -> dict[int, PairedChange]:
+    """Return what launches that belong to each other say about each row of the table.
+
+    Args:
+        base: Runs before.
+        new: Runs after.
+        rows: Of each kernel of each run its row of the table.
+    """
+    if len(base) + len(new) > 2 or not min(len(s.launch_times.ns) for s in (base[0], new[0])):
+        return {}
+    pairs = matched_launches(base[0], new[0])
+    row_of_pair = [
+        of_side[0][side[0].launch_times.column[places]]
+        for of_side, side, places in zip(rows, (base, new), pairs, strict=True)
+    ]
+    same_row = row_of_pair[0] == row_of_pair[1]
+    changes = {
+        int(row): paired_kernel(base[0], new[0], pairs, np.flatnonzero(row_of_pair[0] == row))
+        for row in np.unique(row_of_pair[0]).tolist()
+        if same_row[row_of_pair[0] == row].all()
+    }
+    return {row: change for row, change in changes.items() if change is not None}
+
+
+def _paired_columns(evidence: dict[int, PairedChange], base: Array, new: Array) -> Columns:
+    """Return the uncertainty of each row's change within two runs, NaN without pairs."""
+    reach, p_value = (np.full(len(base), np.nan) for _ in range(2))
+    for row, pairs in evidence.items():  # kept launches stand for all
+        scale = np.hypot(base[row], new[row]) / np.hypot(pairs.base, pairs.new)
+        reach[row], p_value[row] = pairs.reach * scale, pairs.p_value
+    change = new - base
+    detectable = reach * (1 + NORMAL_POWER / NORMAL)
+    return Columns(change, change - reach, change + reach, p_value, detectable)
 
 
 def _kernel_keys(side: Side, keys: dict[Any, int]) -> Array:
@@ -115,7 +158,9 @@ def shape_text(shape: Sequence[int]) -> str:
     return f"{grid}, {block}"
 
 
-def _kernel_change(time: Delta, sides: list[_SideKernel], launches: list[float]) -> KernelChange:
+def _kernel_change(
+    time: Delta, sides: list[_SideKernel], launches: list[float], pairs: PairedChange | None
+) -> KernelChange:
     base, new = sides
     if not base.name:
         kind = KernelMatch.NEW
@@ -136,6 +181,8 @@ def _kernel_change(time: Delta, sides: list[_SideKernel], launches: list[float])
         time=time,
         base_launches=launches[0],
         new_launches=launches[1],
+        pairs=pairs.pairs if pairs else 0,
+        faster=pairs.faster if pairs else 0,
         base_place=base.place,
         new_place=new.place,
     )

@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+from analyzers.compare.launch_times import launch_times, no_launch_times
 from analyzers.compare.recording_analysis import RecordingAnalysis, cut_ledger
 from analyzers.compare.samples import periods, warm_up
 from analyzers.compare.side import Side
@@ -25,14 +26,17 @@ from analyzers.compare.side_tables import (
     kernels_by_iteration,
     regions_by_iteration,
 )
+from analyzers.compare.statistics import MIN_SAMPLES
 from analyzers.facts.facts import (
     UNKNOWN,
     Facts,
     WindowError,
 )
-from analyzers.facts.loops import find_iterations, plain_name, whole_steps
+from analyzers.facts.loop_choice import chosen_iterations
+from analyzers.facts.loops import plain_name, whole_steps
 from analyzers.facts.spans import Iteration, Window
 from analyzers.facts.totals import origin
+from analyzers.facts.window_request import parse_request
 from analyzers.facts.windows import choose_window, repetitions
 from analyzers.intervals import Spans
 from analyzers.ledger.ledger import Ledger, build_ledger
@@ -47,14 +51,16 @@ def measure(
     Args:
         facts: The recording.
         request: ``""`` (the iterations that are found, else the whole window), ``nvtx:NAME`` (every
-            range of that name), or one window as ``analyzers.analyze`` takes it.
+            range of that name), or one window as ``analyzers.analyze`` takes it; and what an
+            iteration is, as ``analyzers.facts.window_request`` has it.
         device: Key of the device to compare; -1 for the one that is busy longest.
         analysis: That of the whole recording, if there is one; None to compute everything anew.
 
     Raises:
         WindowError: The recording has no such window or device.
     """
-    spans, iterations, whole = _choose_iterations(facts, request, device, analysis)
+    window, choice = parse_request(request)
+    spans, iterations, whole = _choose_iterations(facts, window, choice, device, analysis)
     ledger = cut_ledger(analysis, facts, whole) if analysis else None
     ledger = ledger or build_ledger(facts, whole)
     if analysis and not request:
@@ -68,6 +74,11 @@ def measure(
     typical = skipped + int(np.argmin(np.abs(durations[skipped:] - np.median(durations[skipped:]))))
     in_use = launches_in_iterations(facts.launches, spans, device)
     table, places = iteration_accounts(ledger, spans, device, typical)
+    kernels, launched = kernels_by_iteration(facts, in_use, typical)
+    single_launches = no_launch_times()
+    if len(durations) - skipped < MIN_SAMPLES and len(launched.row):
+        kept = launched.of_iterations(skipped)
+        single_launches = launch_times(facts, kernels, kept, ledger, device)
     return Side(
         source=_source_texts(facts),
         gpus=tuple(sorted({str(n) for n in facts.devices["name"] if n})),
@@ -76,6 +87,7 @@ def measure(
         request=request,
         window=whole.label,
         loop=plain_name(iterations[0].name) if iterations else "",
+        is_loop_found=bool(iterations) and not iterations[0].is_marked and not choice,
         start_ns=spans.start,
         end_ns=spans.end,
         warm_up=skipped,
@@ -85,7 +97,8 @@ def measure(
         row_places=places,
         counts=iteration_counts(facts, spans, in_use, device),
         roles_ns=roles_by_iteration(facts, spans, iterations),
-        kernels=kernels_by_iteration(facts, in_use, typical),
+        kernels=kernels,
+        launch_times=single_launches,
         regions=regions_by_iteration(
             facts, ledger, spans, iterations, device, skipped=skipped, typical=typical
         ),
@@ -105,7 +118,7 @@ def _source_texts(facts: Facts) -> dict[str, str]:
 
 
 def _choose_iterations(
-    facts: Facts, request: str, device: int, analysis: RecordingAnalysis | None
+    facts: Facts, request: str, choice: str, device: int, analysis: RecordingAnalysis | None
 ) -> tuple[Spans, tuple[Iteration, ...], Window]:
     """Return the stretches to compare, the iterations that they are (if any), and all of them.
 
@@ -121,12 +134,10 @@ def _choose_iterations(
     iterations: tuple[Iteration, ...] = ()
     note = ""
     if not request or request.startswith("iteration"):
-        iterations, note = (
-            (analysis.iterations, analysis.iterations_note) if analysis else find_iterations(facts)
-        )
-        if iterations and not iterations[0].is_marked and not request:
-            # Nothing tells that two programs repeat the same thing, a step or a layer.
-            iterations, note = (), "No iterations: the program marks none."
+        if analysis and not choice:
+            iterations, note = analysis.iterations, analysis.iterations_note
+        else:
+            iterations, note = chosen_iterations(facts, choice)
     if not request and len(iterations) > 1:
         spans, kept = periods(iterations, until_next=True)
         return spans, tuple(iterations[i] for i in kept), _around(facts, spans, note)

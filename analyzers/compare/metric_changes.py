@@ -49,7 +49,8 @@ def _counted(base: Sides, new: Sides) -> list[MetricChange]:
             table = np.column_stack([side.counts.get(n, nothing) for n in names])[side.kept]
             of_side.append(moments(table, correlation_time(side.durations_ns[side.kept])))
         runs.append(of_side)
-    changes = deltas(runs[0], runs[1], "count")
+    plain, timed = (deltas(runs[0], runs[1], unit) for unit in ("count", "ns"))
+    changes = [t if n.endswith(" time") else p for n, p, t in zip(names, plain, timed, strict=True)]
     units = {"bytes": "bytes", "time": "ns"}
     return [
         MetricChange(

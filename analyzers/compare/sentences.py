@@ -7,40 +7,89 @@ import math
 import numpy as np
 
 from analyzers.compare.accounts import kept_durations
+from analyzers.compare.run_to_run import recordings_needed
 from analyzers.compare.samples import shift_within
 from analyzers.compare.side import Side, Sides
+from analyzers.compare.statistics import LEVEL, MIN_SAMPLES, Estimate
 from analyzers.compare.types import (
     ComparisonVerdict,
     Delta,
 )
 from analyzers.words import TIMES, count_text, share_text, signed_percent, time_text
 
+OUTLIER_SPREADS = 5  # robust standard deviations above the median
+OUTLIER_SHARE = 0.25  # of the median, at least
+NORMAL_SPREAD = 1.4826  # standard deviations in a median absolute deviation
+MAX_OUTLIERS = 0.2  # of the iterations; more are no outliers
+
+
+def identity_sentence(delta: Delta, quantity: str) -> str:
+    """Say that both sides are one measurement."""
+    took = f"{quantity} took {time_text(delta.base)}"
+    return f"No difference: both sides are the same measurement, {took}."
+
 
 def verdict_sentence(
-    verdict: ComparisonVerdict, delta: Delta, smallest_ns: int, quantity: str, *, same: bool
+    verdict: ComparisonVerdict,
+    delta: Delta,
+    smallest_ns: int,
+    quantity: str,
+    estimate: Estimate,
 ) -> str:
-    """Return the answer in words, with its number."""
-    base, new = time_text(delta.base), time_text(delta.new)
-    went = f"{quantity} took {base} and now takes {new}"
-    if same:
-        return f"No difference: both sides are the same measurement, {quantity} took {base}."
+    """Return the answer in words, with its number.
+
+    Args:
+        verdict: The answer.
+        delta: Change of the time.
+        smallest_ns: The smallest change that matters.
+        quantity: What took the time.
+        estimate: How the numbers were made.
+    """
+    went = f"{quantity} took {time_text(delta.base)} and now takes {time_text(delta.new)}"
     if delta.low is None or delta.high is None:
-        return f"Inconclusive: {went}, but its uncertainty is unknown, so it may be noise."
-    interval = f"{_percent(delta.low, delta)} to {_percent(delta.high, delta)}"
+        return f"Inconclusive: {went}. {estimate.how[0]}"
+    is_one_each = delta.low_in_runs is not None
+    interval = _interval(delta.low, delta.high, delta)
     if verdict is ComparisonVerdict.NO_DIFFERENCE:
         limit = share_text(smallest_ns, delta.base)
-        return f"No difference that matters: {went} ({interval}), within ± {limit}."
+        where = " in these two runs" if is_one_each else ""
+        if delta.low_in_runs is not None and delta.high_in_runs is not None:
+            interval = _interval(delta.low_in_runs, delta.high_in_runs, delta)
+        return f"No difference that matters{where}: {went} ({interval}), within ± {limit}."
     if verdict is ComparisonVerdict.INCONCLUSIVE:
-        detectable = share_text(delta.detectable or 0.0, delta.base)
-        return (
-            f"Inconclusive: {went} ({_percent(delta.change, delta)}, but anything from "
-            f"{interval} is possible); "
-            f"a change of {detectable} would have been detected."
-        )
+        return _inconclusive(delta, went, interval)
     ratio = delta.base / delta.new if delta.change < 0 else delta.new / delta.base
     word, times = ("Improved", "faster") if delta.change < 0 else ("Regressed", "slower")
+    if is_one_each:
+        word += ", measured in one run each"
+    elif estimate.is_assumed:
+        word += ", measured once"
     speed = f"{ratio:.2f} {TIMES} {times}"
     return f"{word}: {went}, {speed} ({_percent(delta.change, delta)}, {interval})."
+
+
+def _inconclusive(delta: Delta, went: str, interval: str) -> str:
+    """Say what cannot be told, and what is sure of the two runs alone."""
+    low, high, p_value = delta.low_in_runs, delta.high_in_runs, delta.p_in_runs
+    change = _percent(delta.change, delta)
+    is_sure = p_value is not None and p_value <= LEVEL
+    if low is None or high is None or not is_sure or low <= 0 <= high:
+        detectable = share_text(delta.detectable or 0.0, delta.base)
+        return (
+            f"Inconclusive: {went} ({change}, but anything from {interval} is possible); "
+            f"a change of {detectable} would have been detected."
+        )
+    direction = "faster" if delta.change < 0 else "slower"
+    needed = recordings_needed(delta.base, delta.new)
+    return (
+        f"Inconclusive in general, {direction} in these two runs: {went} ({change}, "
+        f"{_interval(low, high, delta)} in these runs). Two runs of one program may differ as much "
+        f"({interval} in general); {needed} recordings of each side would tell."
+    )
+
+
+def _interval(low: float, high: float, delta: Delta) -> str:
+    return f"{_percent(low, delta)} to {_percent(high, delta)}"
 
 
 def _percent(ns: float, delta: Delta) -> str:
@@ -66,21 +115,36 @@ def _shift_note(side: Side) -> str:
     )
 
 
-def reader_notes(base: Sides, new: Sides, delta: Delta) -> list[str]:
+def _outlier_note(side: Side) -> str:
+    """Name iterations that are far longer than the others, and what they weigh in the mean."""
+    samples = kept_durations(side)
+    median = float(np.median(samples))
+    spread = float(np.median(np.abs(samples - median)))
+    far = samples > median + max(OUTLIER_SPREADS * NORMAL_SPREAD * spread, OUTLIER_SHARE * median)
+    if len(samples) < MIN_SAMPLES or not far.any() or far.mean() > MAX_OUTLIERS:
+        return ""
+    places = side.warm_up + 1 + np.flatnonzero(far)
+    longest = time_text(float(samples[far].max()))
+    if len(places) == 1:
+        which = f"iteration {places[0]:,} of {len(side.start_ns):,} took {longest}"
+    else:
+        which = f"{len(places):,} of {len(side.start_ns):,} iterations took up to {longest}"
+    return (
+        f"{side.source['name']}: {which}, the median is {time_text(median)}; the mean is "
+        f"{time_text(float(samples.mean()))}, without "
+        f"{'it' if len(places) == 1 else 'them'} {time_text(float(samples[~far].mean()))}."
+    )
+
+
+def reader_notes(base: Sides, new: Sides) -> list[str]:
     """Return what limits this comparison: warm-up, shifts, and what was not recorded."""
     notes = []
     for side in (*base, *new):
         if side.warm_up:
             omission = f"{count_text(side.warm_up, 'iteration')} at the beginning left out"
             notes.append(f"{side.source['name']}: {omission}: {side.warm_up_how}.")
-        if side.loop and (note := _shift_note(side)):
-            notes.append(note)
-    if delta.low is not None and len(base) == len(new) == 1:
-        notes.append(
-            "One recording on each side: the interval does not include what varies from run to run "
-            "(clocks, memory layout, other jobs on the machine). Record each side several times to "
-            "include it."
-        )
+        if side.loop:
+            notes += [note for note in (_shift_note(side), _outlier_note(side)) if note]
     if any(not side.regions.keys for side in (*base, *new)):
         notes.append(
             "Regions are not compared: a recording has no ranges and no operators, or too many "

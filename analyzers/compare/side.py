@@ -65,6 +65,27 @@ class Kernels:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class LaunchTimes:
+    """Single launches of a run with few iterations, to be paired with those of another run.
+
+    Attributes:
+        column: Number of the kernel.
+        ordinal: Number of the launch among those of the same name, from 0, warm-up left out.
+        start_ns: Begin.
+        ns: Duration.
+        cut: Places among these launches at whose begin the ledger was cut.
+        ledger_before_ns: What each row of the ledger holds up to there, one column a row.
+    """
+
+    column: Array
+    ordinal: Array
+    start_ns: Array
+    ns: Array
+    cut: Array
+    ledger_before_ns: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Regions:
     """The ledger by region of the program.
 
@@ -93,6 +114,8 @@ class Side:
         request: The window that was asked for.
         window: How the iterations, or the one window, were chosen, in words.
         loop: Name that all iterations share; empty when the window is one sample.
+        is_loop_found: Whether iterations are a pattern in what is launched, which nobody marked
+            or asked for.
         start_ns: Begins.
         end_ns: Ends.
         warm_up: Iterations at the beginning that differ from the others.
@@ -104,6 +127,7 @@ class Side:
         roles_ns: What ran, one column for each of ``analyzers.facts.steps.ROLES``; without rows
             when that was not recorded.
         kernels: By name and launch configuration.
+        launch_times: Launches to pair; none where there are iterations enough.
         regions: By region.
         operators: How often each operator ran with inputs of each shape, per iteration.
         peak_bytes: Most memory in use, by name.
@@ -123,6 +147,7 @@ class Side:
     request: str
     window: str
     loop: str
+    is_loop_found: bool
     start_ns: Array
     end_ns: Array
     warm_up: int
@@ -133,6 +158,7 @@ class Side:
     counts: dict[str, Array]
     roles_ns: Array
     kernels: Kernels
+    launch_times: LaunchTimes
     regions: Regions
     operators: dict[tuple[str, str], float]
     peak_bytes: dict[str, int]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
@@ -26,6 +28,19 @@ NO_SHAPE = (-1, -1, -1, -1, -1, -1)
 _SHAPE = ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z")
 
 
+class LaunchedKernels(NamedTuple):
+    """Launches that are kernels: row of ``Facts.launches``, iteration, and number of the kernel."""
+
+    row: Array
+    iteration: Array
+    column: Array
+
+    def of_iterations(self, first: int) -> LaunchedKernels:
+        """Return the launches from this iteration on."""
+        kept = self.iteration >= first
+        return LaunchedKernels(*(part[kept] for part in self))
+
+
 def iteration_accounts(
     ledger: Ledger, spans: Spans, device: int, typical: int
 ) -> tuple[Array, Array]:
@@ -46,7 +61,9 @@ def iteration_accounts(
     return table, places
 
 
-def kernels_by_iteration(facts: Facts, in_use: tuple[Array, Array], typical: int) -> Kernels:
+def kernels_by_iteration(
+    facts: Facts, in_use: tuple[Array, Array], typical: int
+) -> tuple[Kernels, LaunchedKernels]:
     """Return kernels by name and launch configuration, from launches and the iteration of each."""
     rows, iteration = in_use
     kind = facts.launches["kind"].to_numpy()[rows]
@@ -74,7 +91,7 @@ def kernels_by_iteration(facts: Facts, in_use: tuple[Array, Array], typical: int
     begin, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
     ran = rows[by_length]
     longest[code[by_length]] = np.column_stack((begin[ran], end[ran]))
-    return Kernels(
+    kernels = Kernels(
         names=names,
         short_names=short,
         shapes=shapes,
@@ -82,6 +99,7 @@ def kernels_by_iteration(facts: Facts, in_use: tuple[Array, Array], typical: int
         sequence=code[in_typical[:MAX_SEQUENCE]].astype(np.int32),
         by_iteration=_sparse(iteration, code, duration, len(names)),
     )
+    return kernels, LaunchedKernels(rows, iteration, code)
 
 
 def _texts(facts: Facts, ids: Array) -> tuple[str, ...]:

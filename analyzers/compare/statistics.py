@@ -59,6 +59,11 @@ class Estimate:
         high: Upper end.
         p_value: Of the test that ``how`` names.
         detectable: The smallest change found in four of five cases.
+        low_in_runs: Lower end of the interval within two runs, one a side; ``low`` then holds
+            what runs may differ by as well. ``None`` for repeated runs.
+        high_in_runs: Upper end.
+        p_in_runs: Of the test within the two runs.
+        is_assumed: Whether nothing measured stands behind the interval.
         how: Units, interval and test in words, one sentence each.
     """
 
@@ -68,6 +73,10 @@ class Estimate:
     high: float | None = None
     p_value: float | None = None
     detectable: float | None = None
+    low_in_runs: float | None = None
+    high_in_runs: float | None = None
+    p_in_runs: float | None = None
+    is_assumed: bool = False
     how: tuple[str, ...] = ()
 
     @property
@@ -84,6 +93,10 @@ class Columns(NamedTuple):
     high: Array
     p_value: Array
     detectable: Array
+
+    def at(self, place: int) -> Columns:
+        """Return one quantity."""
+        return Columns(*(part[place] for part in self))
 
 
 def correlation_time(samples: Array) -> float:

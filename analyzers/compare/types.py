@@ -78,6 +78,7 @@ class SideRecording:
         trace_id: Id in the library, for links; empty when it is not in a library.
         window: What was analysed, in words.
         iterations: Repetitions that were found; 0 when the whole window is one sample.
+        request: Window and choice of iterations that it was measured with.
         warm_up: Iterations at the beginning that were left out.
         warm_up_how: How it was decided how many, in words.
         warm_up_ns: Duration of each of them; they take no part in any other number.
@@ -93,6 +94,7 @@ class SideRecording:
     warm_up_how: str
     median_ns: int
     warm_up_ns: tuple[int, ...] = ()
+    request: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +165,10 @@ class Delta:
             cases (minimum detectable effect).
         significant: Whether the change is above the noise: interval without 0, and ``p_adjusted``
             at most 5 %. What is not significant is not to be coloured.
+        low_in_runs: Lower end of the 95 % interval within the two runs, one recording a side;
+            ``low`` and ``high`` then also hold what runs may differ by. ``None`` otherwise.
+        high_in_runs: Upper end.
+        p_in_runs: Of the test within the two runs.
         unit: ``ns``, ``bytes``, ``count`` …; for the workload's metrics its own.
     """
 
@@ -175,12 +181,30 @@ class Delta:
     p_adjusted: float | None = None
     detectable: float | None = None
     significant: bool = False
+    low_in_runs: float | None = None
+    high_in_runs: float | None = None
+    p_in_runs: float | None = None
     unit: str = "ns"
 
     @property
     def ratio(self) -> float | None:
         """``change`` as a part of ``base``; None when there was nothing before."""
         return self.change / self.base if self.base else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What may be said, and how far it reaches.
+
+    Attributes:
+        verdict: The answer.
+        low_ns: Lower end of the 95 % interval of the change.
+        high_ns: Upper end.
+    """
+
+    verdict: ComparisonVerdict
+    low_ns: float
+    high_ns: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +257,8 @@ class KernelChange:
         time: Summed duration per iteration.
         base_launches: Launches per iteration on the base side.
         new_launches: On the new side.
+        pairs: Launches that were paired with one of the new side; 0 when none were.
+        faster: Pairs in which the new side took less time.
         base_place: Its longest launch in a typical iteration of the base side.
         new_place: The same for the new side.
     """
@@ -246,6 +272,8 @@ class KernelChange:
     time: Delta
     base_launches: float
     new_launches: float
+    pairs: int = 0
+    faster: int = 0
     base_place: EvidencePlace | None = None
     new_place: EvidencePlace | None = None
 
@@ -298,6 +326,21 @@ class MetricChange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SubResult:
+    """A part of the change that is above the noise, whatever the whole is.
+
+    Attributes:
+        question: What it answers: ``cause`` (a row of the ledger), ``kernel`` or ``metric``.
+        name: The row, the kernel or the quantity.
+        change: Its change.
+    """
+
+    question: str
+    name: str
+    change: Delta
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Everything a comparison says.
 
@@ -311,6 +354,10 @@ class Comparison:
         delta: Change of the time per iteration; ``None`` when not comparable.
         mean_delta: Change of the mean, which also sees rare slow iterations; ``None`` when not
             comparable.
+        in_these_runs: What holds for these two runs, one recording a side; None when runs were
+            repeated, or the time was measured once.
+        in_general: What holds for further runs too, by repeated recordings or by what runs are
+            assumed to differ by; None without an interval.
         smallest_ns: The smallest change that matters; ``no_difference`` means that the interval
             lies within plus and minus this.
         waterfall: Rows of the ledger in its order, then ``remainder``; sums to ``delta.change``.
@@ -318,6 +365,7 @@ class Comparison:
         kernels: Largest change first.
         regions: Largest change first, by level.
         metrics: Launches, transfers, memory, the workload's own numbers.
+        sub_results: What is above the noise, by question: causes, kernels, metrics.
         notes: What the reader must know besides; what could not be told, and why.
         device: Name of the device whose ledger is compared.
         devices: Names of the devices that both sides have, to choose from.
@@ -331,11 +379,14 @@ class Comparison:
     comparability: tuple[Difference, ...]
     delta: Delta | None = None
     mean_delta: Delta | None = None
+    in_these_runs: Claim | None = None
+    in_general: Claim | None = None
     smallest_ns: int = 0
     waterfall: tuple[WaterfallRow, ...] = ()
     kernels: tuple[KernelChange, ...] = ()
     regions: tuple[RegionChange, ...] = ()
     metrics: tuple[MetricChange, ...] = ()
+    sub_results: tuple[SubResult, ...] = ()
     notes: tuple[str, ...] = ()
     device: str = ""
     devices: tuple[str, ...] = ()

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from analyzers.compare.accounts import Account, kept_durations
+from analyzers.compare.run_to_run import in_general
+from analyzers.compare.same_work import row_columns
 from analyzers.compare.side import Side, Sides
 from analyzers.compare.statistics import (
     LEVEL,
@@ -68,9 +70,13 @@ def _row_columns(base: Sides, new: Sides, accounts: list[Account], *, same: bool
     if len(base) + len(new) > 2:
         return welch(accounts[0].parts, accounts[1].parts)
     sides = [(kept_durations(s), s.ledger_ns[s.kept].astype(float)) for s in (base[0], new[0])]
-    if min(len(samples) for samples, _ in sides) < MIN_SAMPLES:
-        return None
-    return between_accounts(sides[0], sides[1])
+    levels = [np.append(a.rows_ns, abs(a.remainder_ns)).astype(float) for a in accounts]
+    if min(len(samples) for samples, _ in sides) >= MIN_SAMPLES:
+        return in_general(between_accounts(sides[0], sides[1]), levels[0], levels[1])
+    remainders = [account.remainder_ns for account in accounts]
+    change = np.append(accounts[1].rows_ns - accounts[0].rows_ns, remainders[1] - remainders[0])
+    within = row_columns(base[0], new[0], change.astype(float))
+    return None if within is None else in_general(within, levels[0], levels[1])
 
 
 def _with_interval(
@@ -79,7 +85,7 @@ def _with_interval(
     low, high = float(columns.low[place]), float(columns.high[place])
     return replace(
         row,
-        low_ns=round(low),
+        low_ns=round(low if row.row == REMAINDER else max(low, -row.base_ns)),
         high_ns=round(high),
         p_adjusted=float(p_adjusted[place]),
         significant=bool(p_adjusted[place] <= LEVEL and not low <= 0 <= high),

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from analyzers.compare.differences import stated_difference
+from analyzers.compare.same_work import launches_by_name, loop_likeness, repeat_the_same, work_match
 from analyzers.compare.side import Sides
 from analyzers.compare.types import Difference, Level
+from analyzers.words import share_text
 
 MAX_COUNT_RATIO = 1.5  # of iterations, before it is worth a warning
 
@@ -34,12 +36,27 @@ def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
         )
         return
     if all(has_loop):
+        yield from _found_loops(base, new)
         why = "Make sure that both are one iteration of the same work."
         yield stated_difference(
             "window", "The range that marks an iteration", loops, Level.WARNING, why
         )
         counts = [[len(side.start_ns) for side in sides] for sides in (base, new)]
         yield _counts(counts)
+        return
+    if len(base) == len(new) == 1 and (match := work_match(base[0], new[0])).is_same:
+        share = share_text(match.same_share, 1)
+        yield Difference(
+            what="window",
+            base=base[0].window,
+            new=new[0].window,
+            level=Level.INFO,
+            sentence=(
+                "No iterations were found on either side, so whole windows are compared. Both did "
+                f"the same work: {share} of the launches are of kernels that both launch equally "
+                "often."
+            ),
+        )
         return
     yield Difference(
         what="window",
@@ -49,6 +66,28 @@ def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
         sentence=(
             "No iterations were found on either side, so whole windows are compared: "
             "that is right only if both did the same work."
+        ),
+    )
+
+
+def _found_loops(base: Sides, new: Sides) -> Iterator[Difference]:
+    """Say what tells that both sides repeat the same, where no program marks it."""
+    if not any(side.is_loop_found for side in (*base, *new)):
+        return
+    likeness = share_text(loop_likeness(base[0], new[0]), 1)
+    launches = [f"{sum(launches_by_name(sides[0]).values()):,.0f}" for sides in (base, new)]
+    is_same = repeat_the_same(base, new)
+    what = f"{launches[0]} kernel launches on base, {launches[1]} on new, {likeness} of them alike"
+    yield Difference(
+        what="loop",
+        base=f"{launches[0]} launches",
+        new=f"{launches[1]} launches",
+        level=Level.INFO if is_same else Level.BLOCKING,
+        sentence=(
+            f"Iterations were found in what is launched: {what}."
+            if is_same
+            else f"What is launched repeats different things on both sides: {what}. Name what one "
+            "iteration is with --iterations."
         ),
     )
 

@@ -63,19 +63,19 @@ def find_launch_loop(facts: Facts) -> LaunchLoop | None:
     """
     best: LaunchLoop | None = None
     most = 0
-    for rows in _sequences(facts):
+    for rows in launch_sequences(facts):
         work = int(facts.duration_ns[rows].sum())
         if work <= most:
             continue
         start, end = (facts.launches[c].to_numpy()[rows] for c in ("start_ns", "end_ns"))
         stream = facts.launches["stream"].to_numpy()[rows]
-        period = find_period(_alphabets(facts, rows), stream, start, end)
+        period = find_period(launch_alphabets(facts, rows), stream, start, end)
         if period is not None:
             best, most = _loop(facts, rows, period), work
     return best
 
 
-def _sequences(facts: Facts) -> list[Array]:
+def launch_sequences(facts: Facts) -> list[Array]:
     """Return the launches of each process on each device in order, the busiest first."""
     launches = facts.launches
     groups = launches.groupby(["process_index", "device"], sort=False).indices.values()
@@ -93,7 +93,7 @@ def _in_order(facts: Facts, rows: Array) -> Array:
     return rows[np.lexsort((start, facts.api_start_ns[rows]))]
 
 
-def _alphabets(facts: Facts, rows: Array) -> list[Array]:
+def launch_alphabets(facts: Facts, rows: Array) -> list[Array]:
     """Return what is launched: with configuration and stream, without stream, by name alone."""
     launches = facts.launches.iloc[rows]
     kind = launches["kind"].to_numpy()
@@ -127,12 +127,23 @@ def _codes(columns: dict[str, Array]) -> Array:
     return code
 
 
-def _loop(facts: Facts, rows: Array, period: Period) -> LaunchLoop:
+def launch_iterations(facts: Facts, rows: Array, period: Period) -> tuple[Iteration, ...]:
+    """Return where the device works on each repetition of a sequence of launches.
+
+    Args:
+        facts: The recording.
+        rows: Rows of ``Facts.launches`` in the order of launching.
+        period: Where in ``rows`` each repetition begins and ends.
+    """
     begin, end = _where_work_ran(facts, rows, period)
-    iterations = tuple(
+    return tuple(
         Iteration(name=f"repetition {i}", start_ns=int(b), end_ns=int(e), is_marked=False)
         for i, (b, e) in enumerate(zip(begin, end, strict=True), start=1)
     )
+
+
+def _loop(facts: Facts, rows: Array, period: Period) -> LaunchLoop:
+    iterations = launch_iterations(facts, rows, period)
     work = share_text(period.covered, 1)
     what = "launch" if period.launches == 1 else f"{period.launches:,} launches"
     alike = "" if period.similarity == 1 else f"{share_text(period.similarity, 1)} alike, "

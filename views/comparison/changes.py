@@ -9,7 +9,7 @@ import streamlit as st
 from analyzers.compare.types import Comparison, KernelChange
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import count_text, time_text
-from reports.comparison_words import GROUPS
+from reports.comparison_words import group_titles
 from reports.numbers import signed_text
 from views.comparison.evidence import PickedChange
 from views.comparison.pickers import NAME_ROOM
@@ -32,7 +32,8 @@ def draw_tables(comparison: Comparison) -> None:
     """Draw a tab for each kind of thing that can change."""
     labels = {"Kernels": bool(comparison.kernels), "Regions": bool(comparison.regions)}
     labels |= {
-        words: any(m.group == group for m in comparison.metrics) for group, words in GROUPS.items()
+        words: any(m.group == group for m in comparison.metrics)
+        for group, words in group_titles(comparison).items()
     }
     titles = [label for label, has in labels.items() if has]
     if not titles:
@@ -126,7 +127,7 @@ def _draw_regions(comparison: Comparison) -> None:
 
 
 def _draw_metrics(comparison: Comparison, label: str) -> None:
-    group = next(g for g, words in GROUPS.items() if words == label)
+    group = next(g for g, words in group_titles(comparison).items() if words == label)
     st.dataframe(
         metrics_table([m for m in comparison.metrics if m.group == group]),
         hide_index=True,

@@ -234,7 +234,8 @@ def _forecast_job(
     selection: ComparisonSelection, comparison: Comparison
 ) -> tuple[Forecast, Future[WhatIf]]:
     jobs = _forecasts()
-    key = selection.base[0], selection.window, comparison.base.recordings[0].warm_up
+    recording = comparison.base.recordings[0]
+    key = selection.base[0], recording.request, recording.warm_up
     if key not in jobs:
         while len(jobs) >= KEPT:
             jobs.pop(next(iter(jobs)))

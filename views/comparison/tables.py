@@ -15,10 +15,10 @@ from analyzers.ledger.regions import OUTSIDE
 from analyzers.whatif.whatif import Prediction, agrees, range_text
 from analyzers.words import name_text
 from reports.comparison_words import (
-    CHANGES,
     LEVELS,
     differences,
     interval_text,
+    match_text,
     p_text,
     ratio_text,
 )
@@ -65,7 +65,7 @@ def kernels_table(kernels: Sequence[KernelChange]) -> Styler:
                 "change": k.time.change / 1e3,
                 "in %": ratio_text(k.time),
                 "kernel": _kernel_name(k),
-                "match": CHANGES[k.kind],
+                "match": match_text(k),
                 "launches": f"{_count(k.base_launches)} → {_count(k.new_launches)}",
                 "baseline": k.time.base / 1e3,
                 "new": k.time.new / 1e3,

@@ -7,7 +7,7 @@ import streamlit as st
 from analyzers.compare.types import Comparison, ComparisonVerdict, Level
 from analyzers.finding import Row
 from analyzers.words import count_text, split_sentence, time_text
-from reports.comparison_words import blocking, differences, tools
+from reports.comparison_words import blocking, differences, sure_parts, tools
 from views.comparison.pickers import NAME_ROOM
 from views.shared.markdown import md_escape, md_prose
 from views.shared.session import draw_prose
@@ -27,6 +27,8 @@ def draw_verdict(comparison: Comparison) -> None:
             draw_prose(rest)
         if comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
             return
+        for sentence in sure_parts(comparison):
+            draw_prose(sentence)
         if tool_names := tools(comparison):
             st.markdown(f":orange-badge[different tools] {md_prose(tool_names)}")
         for difference in differences(comparison):
@@ -41,7 +43,8 @@ def _facts(comparison: Comparison) -> list[str]:
         count = sum(len(samples) for samples in side.samples_ns)
         of = count_text(len(side.recordings), "recording")
         median = "" if side.median_ns is None else f", {time_text(side.median_ns)} each"
-        facts.append(f"{words}: {count_text(count, 'iteration')} of {of}{median}")
+        noun = "iteration" if any(r.iterations for r in side.recordings) else "window"
+        facts.append(f"{words}: {count_text(count, noun)} of {of}{median}")
     detectable = comparison.delta.detectable if comparison.delta else None
     if detectable is not None:
         facts.append(f"a change of {time_text(detectable)} would have been detected")

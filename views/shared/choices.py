@@ -10,6 +10,7 @@ import streamlit as st
 
 from analyzers.facts.facts import holds_counters_only
 from analyzers.facts.spans import Iteration
+from analyzers.facts.window_request import parse_request, request_text
 from analyzers.facts.windows import ALL
 from analyzers.recorder import recorder_of
 from analyzers.report import Report
@@ -69,9 +70,36 @@ def window_label(trace_id: str, window: str) -> str:
     return f"{begin} \N{EN DASH} {until} ({time_text(end - start)})"
 
 
-def _iteration_choices(iterations: tuple[Iteration, ...]) -> dict[str, str]:
+def requested_iterations(trace_id: str, window: str) -> dict[str, str]:
+    """Return a window for each iteration, where somebody says what an iteration is.
+
+    Args:
+        trace_id: The recording.
+        window: The window that is looked at, with that choice.
+
+    Raises:
+        TraceError: The recording is gone or damaged.
+        WindowError: It has no such iterations.
+    """
+    choice = parse_request(window).iterations
+    if not choice:
+        return {}
+    iterations = load(trace_id, request_text("", choice)).report.iterations
+    return _iteration_choices(iterations, choice)
+
+
+def _iteration_choices(iterations: tuple[Iteration, ...], choice: str = "") -> dict[str, str]:
+    """Return a window for each iteration, and what to call it.
+
+    Args:
+        iterations: Those that were found or chosen.
+        choice: How, where they were chosen; as ``analyzers.facts.window_request`` takes it.
+    """
+    count = len(iterations)
     return {
-        f"iteration:{n}": f"Iteration {n} of {len(iterations)} · {time_text(i.end_ns - i.start_ns)}"
+        request_text(f"iteration:{n}", choice): (
+            f"Iteration {n} of {count} · {time_text(i.end_ns - i.start_ns)}"
+        )
         for n, i in enumerate(iterations[:SHOWN_ITERATIONS], start=1)
     }
 

@@ -1,0 +1,136 @@
+"""Which repetitions are iterations: those that are found, or those that somebody names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analyzers.facts.facts import Facts, WindowError
+from analyzers.facts.loops import MIN_ITERATIONS, find_iterations
+from analyzers.facts.periods import MIN_SIMILARITY, Period
+from analyzers.facts.spans import Iteration
+from analyzers.facts.unmarked import (
+    iterations_of,
+    launch_alphabets,
+    launch_iterations,
+    launch_sequences,
+)
+from analyzers.facts.window_request import AUTO, FORMS, NONE
+from analyzers.facts.windows import SHOWN_NAMES, repetitions
+from analyzers.intervals import Array
+from analyzers.words import name_text
+
+Iterations = tuple[tuple[Iteration, ...], str]
+"""Iterations, and how they were found or why there are none, in words."""
+
+
+def chosen_iterations(facts: Facts, choice: str, marked: Iterations | None = None) -> Iterations:
+    """Return the iterations that were asked for.
+
+    Args:
+        facts: The recording.
+        choice: As in ``analyzers.facts.window_request``; empty for ``auto``.
+        marked: What ``find_iterations`` returns for the recording, if the caller has that.
+
+    Raises:
+        WindowError: It is no choice, or the recording has no such range, kernel or period.
+    """
+    kind, _, rest = choice.partition(":")
+    if choice in ("", AUTO):
+        return iterations_of(facts, marked if marked is not None else find_iterations(facts))
+    if choice == NONE:
+        return (), "No iterations, as requested."
+    if kind == "nvtx" and rest:
+        return repetitions(facts, rest)
+    if kind == "kernel" and rest:
+        return _begun_by_kernel(facts, rest)
+    if kind == "period" and rest.isdecimal() and int(rest):
+        return _every_launches(facts, int(rest))
+    raise WindowError(f"{choice[:80]!r} is no choice of iterations: use {FORMS}")
+
+
+def _begun_by_kernel(facts: Facts, name: str) -> Iterations:
+    """Return iterations that each begin with a launch of this kernel, on its busiest device."""
+    is_named = _is_called(facts, name)
+    if not is_named.any():
+        raise WindowError(_no_such_kernel(facts, name))
+    rows = max(launch_sequences(facts), key=lambda rows: int(np.count_nonzero(is_named[rows])))
+    first = np.flatnonzero(is_named[rows])
+    if len(first) < MIN_ITERATIONS:
+        times = "once" if len(first) == 1 else f"{len(first)} times"
+        raise WindowError(
+            f"kernel:{name[:80]}: launched {times}; iterations need {MIN_ITERATIONS} launches"
+        )
+    length = int(np.median(np.diff(first)))  # nothing begins after the last one
+    stop = np.append(first[1:], min(int(first[-1]) + length, len(rows)))
+    iterations = launch_iterations(facts, rows, _period(facts, rows, first, stop))
+    note = f"{len(first):,} iterations, each begun by a launch of {name_text(name)}, as requested."
+    return iterations, note
+
+
+def _is_called(facts: Facts, name: str) -> Array:
+    """Return which launches are of a kernel of this full or short name."""
+    ids = facts.launches["name_id"].to_numpy()
+    codes, unique = pd.factorize(ids)
+    matches = (facts.trace.names(unique) == name)[codes]
+    short = facts.of_table("kernels", ["short_name_id"])["short_name_id"]
+    codes, unique = pd.factorize(short.to_numpy())
+    matches[short.index.to_numpy()] |= (facts.trace.names(unique) == name)[codes]
+    matches &= ids >= 0
+    result: Array = matches
+    return result
+
+
+def _no_such_kernel(facts: Facts, name: str) -> str:
+    """Say that no kernel has this name, and which are launched most often."""
+    short = facts.of_table("kernels", ["short_name_id"])["short_name_id"]
+    most = short.value_counts().head(SHOWN_NAMES).index.to_numpy()
+    names = ", ".join(repr(str(n)[:80]) for n in facts.trace.names(most)) or "none"
+    return f"kernel:{name[:80]}: the recording has no such kernel; launched most often: {names}"
+
+
+def _every_launches(facts: Facts, length: int) -> Iterations:
+    """Return iterations of so many launches each, where launches that far apart are the same."""
+    for rows in launch_sequences(facts):
+        for alphabet in launch_alphabets(facts, rows):
+            first = _where_repeated(alphabet, length)
+            if len(first) >= MIN_ITERATIONS:
+                period = _period(facts, rows, first, first + length)
+                note = f"{len(first):,} iterations of {length:,} launches, as requested."
+                return launch_iterations(facts, rows, period), note
+    raise WindowError(
+        f"period:{length}: launches {length:,} apart are not the same {MIN_ITERATIONS} times in a "
+        "row"
+    )
+
+
+def _where_repeated(alphabet: Array, length: int) -> Array:
+    """Return where repetitions of ``length`` launches begin, one behind the other."""
+    if len(alphabet) < MIN_ITERATIONS * length:
+        return np.empty(0, np.int64)
+    same = alphabet[:-length] == alphabet[length:]
+    sums = np.concatenate(([0], np.cumsum(same)))
+    alike = (sums[length:] - sums[:-length]) / length  # of each stretch to the one behind it
+    begins = np.flatnonzero(alike >= MIN_SIMILARITY)
+    if not len(begins):
+        return np.empty(0, np.int64)
+    # Of a whole period the stretch that is most like the one behind it: no warm-up is in it.
+    best = int(begins[0]) + int(np.argmax(alike[begins[0] : begins[0] + length]))
+    first = np.arange(best, len(alphabet) - length + 1, length)
+    repeated = np.append(alike[first[:-1]] >= MIN_SIMILARITY, True)
+    stop = np.flatnonzero(~repeated)
+    result: Array = first[: int(stop[0]) + 1] if len(stop) else first
+    return result
+
+
+def _period(facts: Facts, rows: Array, first: Array, stop: Array) -> Period:
+    duration = facts.duration_ns[rows]
+    busy = np.concatenate(([0], np.cumsum(duration)))
+    return Period(
+        first=first,
+        stop=stop,
+        launches=int(np.median(stop - first)),
+        similarity=1.0,
+        covered=float((busy[stop] - busy[first]).sum() / max(int(busy[-1]), 1)),
+        alphabet=0,
+    )

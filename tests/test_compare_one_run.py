@@ -1,0 +1,230 @@
+"""One recording a side: what pairs inside the runs say, and what runs may differ by."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analyzers.compare.compare import compare
+from analyzers.compare.measure import measure
+from analyzers.compare.paired import paired_change
+from analyzers.compare.run_to_run import general_reach, recordings_needed
+from analyzers.compare.types import ComparisonVerdict
+from analyzers.facts.facts import build_facts
+from benchmarks.compare import recorded
+from cli.compare import ANSWERED, INCONCLUSIVE, REGRESSED, gate
+from collectors import open_trace
+from reports.comparison import comparison_summary
+from reports.terminal import terminal_text
+from tests.compare_scenarios import noisy, side
+
+PAIR = Path(os.environ.get("WHYSLOW_REAL", "/work/shared/real")) / "pairs"
+
+
+# --- pairs --------------------------------------------------------------------------------
+
+
+def test_eight_pairs_are_needed_and_seven_say_nothing():
+    base, new = np.full(8, 100.0), np.array([60.0, 61, 59, 60, 62, 60, 58, 60])
+    assert paired_change(base[:7], new[:7]) is None
+    change = paired_change(base, new)
+    assert (change.pairs, change.faster, change.slower) == (8, 8, 0)
+    assert (change.base, change.new) == (800, 480)
+    assert change.p_value < 0.05
+
+
+def test_work_that_shrinks_alike_on_both_sides_is_no_uncertainty():
+    rng = np.random.default_rng(1)
+    work = np.linspace(1_000, 10, 600)  # a solver's matrix, and a kernel that gains more when large
+    gain = np.linspace(0.4, 0.8, 600)
+    change = paired_change(work, work * gain * np.exp(0.02 * rng.standard_normal(600)))
+    truth = float((work * gain - work).sum())
+    assert change.new - change.base == pytest.approx(truth, rel=0.01)
+    assert change.reach < 0.02 * abs(truth)
+    assert change.faster == 600
+
+
+def test_pairs_of_the_same_program_are_called_different_no_more_often_than_stated():
+    rng = np.random.default_rng(2)
+    alarms = sum(
+        paired_change(noisy(rng, 96, correlation=0.6), noisy(rng, 96, correlation=0.6)).p_value
+        <= 0.05
+        for _ in range(100)
+    )
+    assert alarms <= 8  # of 100 at 5 %, more in 6 of 100 cases
+
+
+def test_one_slow_pair_decides_nothing():
+    rng = np.random.default_rng(3)
+    base = noisy(rng, 40)
+    new = noisy(rng, 40)
+    new[7] *= 100  # the driver loaded something
+    assert paired_change(base, new).p_value > 0.05
+
+
+# --- run to run ---------------------------------------------------------------------------
+
+
+def test_the_interval_in_general_holds_what_runs_differ_by():
+    reach = general_reach(np.array([4.0]), np.array([100.0]), np.array([80.0]), 0.03)
+    assert reach[0] == pytest.approx(np.sqrt(16 + (1.959964 * 0.03) ** 2 * (100**2 + 80**2)))
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "words"),
+    [
+        (1.002, ComparisonVerdict.NO_DIFFERENCE, "No difference that matters in these two runs"),
+        (1.05, ComparisonVerdict.INCONCLUSIVE, "Inconclusive in general, slower in these two runs"),
+        (1.12, ComparisonVerdict.REGRESSED, "Regressed, measured in one run each"),
+        (0.88, ComparisonVerdict.IMPROVED, "Improved, measured in one run each"),
+    ],
+)
+def test_how_far_a_claim_reaches_is_said(change, verdict, words):
+    rng = np.random.default_rng(4)
+    base = side(noisy(rng, 200, spread=0.002))
+    answer = compare([base], [side(noisy(rng, 200, 1_000 * change, 0.002), name="new")])
+    assert answer.verdict is verdict
+    assert answer.sentence.startswith(words)
+    assert answer.in_general.low_ns < answer.in_these_runs.low_ns
+    assert answer.in_these_runs.verdict is not ComparisonVerdict.INCONCLUSIVE
+
+
+def test_as_many_recordings_as_are_said_to_be_needed_tell_the_difference():
+    assert recordings_needed(1_000, 1_050) == 7
+    rng = np.random.default_rng(5)
+    verdicts = []
+    for _ in range(40):
+        levels = [t * np.exp(0.03 * rng.standard_normal(7)) for t in (1_000, 1_050)]
+        sides = [[side([t] * 5, name=f"{t}") for t in of_side] for of_side in levels]
+        verdicts.append(compare(*sides).verdict)
+    assert (
+        verdicts.count(ComparisonVerdict.REGRESSED) >= 28
+    )  # four of five, less what 40 draws vary by
+
+
+def test_runs_of_one_program_are_called_different_in_one_of_twenty_at_most():
+    rng = np.random.default_rng(6)
+    alarms = 0
+    for _ in range(60):
+        runs = [noisy(rng, 30, 1_000 * np.exp(0.03 * rng.standard_normal()), 0.01) for _ in "ab"]
+        verdict = compare([side(runs[0])], [side(runs[1], name="new")]).verdict
+        alarms += verdict in (ComparisonVerdict.IMPROVED, ComparisonVerdict.REGRESSED)
+    assert alarms <= 5
+
+
+# --- windows without iterations -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory):
+    """Windows of one program without marks: as it is, with a twin, slower, and with less work."""
+    folder = tmp_path_factory.mktemp("windows")
+    (folder / "traces").mkdir()
+    rng = np.random.default_rng(7)
+
+    def window(count, level):
+        factors = level * np.exp(0.01 * rng.standard_normal(count))
+        return recorded(folder, factors, is_marked=False)
+
+    sides = {"base": window(40, 1.0), "twin": window(40, 1.0), "doubled": window(40, 2.0)}
+    sides |= {"fewer": window(30, 1.0), "few": window(4, 1.0), "few_doubled": window(4, 2.0)}
+    return {
+        name: dataclasses.replace(s, source={**s.source, "sha256": name})
+        for name, s in sides.items()
+    }
+
+
+def test_a_window_is_compared_stretch_by_stretch(windows):
+    answer = compare([windows["base"]], [windows["doubled"]])
+    assert answer.verdict is ComparisonVerdict.REGRESSED
+    assert answer.in_these_runs.verdict is ComparisonVerdict.REGRESSED
+    assert answer.how[0].startswith("Stretches of the same work are the units: 39 pairs")
+    assert sum(row.change_ns for row in answer.waterfall) == answer.delta.change
+    rows = {row.row: row for row in answer.waterfall}
+    assert rows["kernel"].significant
+    assert rows["kernel"].low_ns < rows["kernel"].change_ns < rows["kernel"].high_ns
+    layers = [k for k in answer.kernels if k.name.startswith("layer")]
+    assert {(k.pairs, k.faster, k.time.significant) for k in layers} == {(40, 0, True)}
+
+
+def test_a_window_and_its_twin_do_not_differ(windows):
+    answer = compare([windows["base"]], [windows["twin"]])
+    assert answer.verdict is ComparisonVerdict.NO_DIFFERENCE
+    assert not any(k.time.significant for k in answer.kernels)
+
+
+def test_less_work_is_no_gain(windows):
+    answer = compare([windows["base"]], [windows["fewer"]])
+    assert answer.verdict is ComparisonVerdict.INCONCLUSIVE
+    assert "Not the same work: 240 kernel launches on base, 180 on new" in answer.sentence
+    assert "not tested" in terminal_text(comparison_summary(answer))
+    assert "within the noise" not in terminal_text(comparison_summary(answer))
+
+
+# --- parts that are sure -------------------------------------------------------------------
+
+
+def test_a_kernel_that_is_surely_faster_is_told_when_noise_decides_the_whole():
+    rng = np.random.default_rng(9)
+    loaded = [noisy(rng, 30, 1_000.0, 0.3) for _ in "ab"]  # a data loader decides
+    gemm = ("gemm", (64, 1, 1, 256, 1, 1))
+    kernels = [rng.normal(ns, 500, 30) for ns in (176_000, 85_000)]
+    sides = [
+        side(t, name=n, kernels={gemm: k})
+        for t, n, k in zip(loaded, ("base", "new"), kernels, strict=True)
+    ]
+    answer = compare([sides[0]], [sides[1]])
+    assert answer.verdict is ComparisonVerdict.INCONCLUSIVE
+    assert [r.name for r in answer.sub_results] == ["gemm"]
+    text = terminal_text(comparison_summary(answer))
+    assert "Sure nevertheless: kernel gemm 176 µs → 85" in text
+
+
+def test_an_iteration_that_takes_far_longer_is_named_with_its_weight():
+    base = side([100.0, 101, 99, 100, 102, 98, 100, 202])
+    answer = compare([base], [side([90.0, 91, 89, 90, 92, 88, 90, 91], name="new")])
+    (note,) = [n for n in answer.notes if "the median is" in n]
+    assert note == (
+        "run.sqlite: iteration 8 of 8 took 202 µs, the median is 100 µs; the mean is 113 µs, "
+        "without it 100 µs."
+    )
+
+
+# --- the gate -----------------------------------------------------------------------------
+
+
+def test_a_gate_fails_a_doubled_time_in_one_run_each_and_passes_a_twin(windows):
+    doubled = compare([windows["base"]], [windows["doubled"]])
+    assert gate(doubled, 0.03).status == REGRESSED
+    assert gate(doubled, 0.03, repeats=2).status == INCONCLUSIVE
+    assert gate(doubled, 2.0).status == ANSWERED
+    assert gate(compare([windows["base"]], [windows["twin"]]), 0.03).status == ANSWERED
+    few = compare([windows["few"]], [windows["few_doubled"]])
+    assert gate(few, 0.03).status == REGRESSED
+
+
+def test_a_gate_that_cannot_decide_says_what_it_would_have_shown():
+    rng = np.random.default_rng(8)
+    sides = [side(noisy(rng, 200, t, 0.002), name=f"{t}") for t in (1_000, 1_050)]
+    answer = gate(compare([sides[0]], [sides[1]]), 0.03)
+    assert answer.status == INCONCLUSIVE
+    assert "A regression of more than 3.0% can neither be shown nor ruled out" in (
+        answer.inconclusive
+    )
+
+
+# --- real recordings ----------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not PAIR.is_dir(), reason="the real recordings are not here")
+def test_a_solver_that_became_faster_in_every_launch_is_improved_in_one_run_each(tmp_path):
+    names = (f"rodinia_gaussian_{name}.sqlite" for name in ("baseline", "optimized"))
+    base, new = (measure(build_facts(open_trace(PAIR / n, tmp_path))) for n in names)
+    answer = compare([base], [new])
+    assert answer.verdict is ComparisonVerdict.IMPROVED
+    assert answer.sentence.startswith("Improved, measured in one run each: the whole window took")
+    fan2 = next(k for k in answer.kernels if k.short_name == "Fan2")
+    assert (fan2.pairs, fan2.faster) == (4_095, 4_095)
+    assert gate(compare([new], [base]), 0.03).status == REGRESSED
