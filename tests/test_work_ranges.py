@@ -3,12 +3,17 @@
 import json
 import time
 
+import numpy as np
 import pytest
 
 from analyzers.facts.facts import build_facts
 from analyzers.facts.range_texts import range_name
+from analyzers.facts.spans import Window
 from analyzers.facts.surroundings import operators_of, ranges_of
+from analyzers.work.answer import busy_sentence
+from analyzers.work.clocks import recorded_clocks
 from analyzers.work.range_texts import read_range_text
+from analyzers.work.roofs import parse_peaks
 from collectors import open_trace
 from tests.nsys_exports import change
 from tests.test_work_account import account
@@ -217,3 +222,37 @@ def test_a_replayed_kernel_belongs_to_what_captured_its_node(tmp_path, cloned):
     assert (row["operator"], row["calls"], row["launches"]) == ("aten::mm", 2, 2)
     assert row["roof_ns"] == 2 * round(2 * 4096**3 / 989.4e12 * 1e9)
     assert operators_of(facts).texts == ("aten::mm", "aten::gelu")
+
+
+def clocked(tmp_path, mhz, *, name="GPC Clock Frequency [MHz]", times=(10_050, 10_100, 10_250)):
+    """A product of 300 µs, with samples of the clock at these µs, and lower ones while idle."""
+    made = recorded((MM, BF16_GEMM, 300))
+    moments = [us * US for us in (5_000, 6_000, *times, *(t + 1 for t in times))]
+    values = np.array([[345], [345], *[[mhz]] * 2 * len(times)])
+    made.metrics([name], moments, values)
+    return facts_of(tmp_path, made)
+
+
+@pytest.mark.parametrize(("mhz", "share"), [(915, 0.5), (1_830, 1), (1_980, 1_980 / 1_830), (9, 1)])
+def test_the_roof_is_that_of_the_recorded_clock(tmp_path, mhz, share):
+    facts = clocked(tmp_path, mhz)
+    rows = account(facts).rows
+    assert rows["roof_ns"].iloc[0] == min(round(2 * 4096**3 / (share * 989.4e12) * 1e9), 300 * US)
+
+
+def test_a_clock_is_that_while_kernels_ran(tmp_path):
+    window = Window(start_ns=0, end_ns=20_000 * US)
+    assert recorded_clocks(clocked(tmp_path, 1_200), window) == {0: 1.2e9}
+    hertz = clocked(tmp_path, 1_200_000_000, name="GPC Clock Frequency")
+    assert recorded_clocks(hertz, window) == {0: 1.2e9}
+    assert recorded_clocks(clocked(tmp_path, 1_200, times=(10_050, 10_100)), window) == {}
+    assert recorded_clocks(clocked(tmp_path, 1_200, name="SYS Clock Frequency"), window) == {}
+
+
+def test_the_sentence_says_the_clock(tmp_path):
+    facts = clocked(tmp_path, 1_300)
+    sentence = busy_sentence(account(facts), 300 * US)
+    assert "peaks at the 1,300 MHz at which the GPU ran; its data sheet's are for 1,830" in sentence
+    assert "MHz" not in busy_sentence(account(clocked(tmp_path, 1_800)), 300 * US)
+    own = account(facts, peaks=parse_peaks("bf16=989.4e12"))
+    assert "MHz" not in busy_sentence(own, 300 * US)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
 from analyzers.work.calls import OperatorCalls, operator_calls
 from analyzers.work.classes import CLASSES, CODES, MODEL_CLASSES
+from analyzers.work.clocks import recorded_clocks
 from analyzers.work.element_types import NO_TYPE, TYPES
 from analyzers.work.inputs import plain_list
 from analyzers.work.roofs import DeviceRoof, least_seconds, roof_of
@@ -80,11 +81,15 @@ class WorkAccount:
 NO_ACCOUNT = WorkAccount(classes=pd.DataFrame(), rows=pd.DataFrame(), kernels=pd.DataFrame())
 
 
-def roofs_of(facts: Facts, user_peaks: Mapping[str, float] | None = None) -> tuple[DeviceRoof, ...]:
-    """Return the limits of each device of a recording, by its key."""
+def roofs_of(
+    facts: Facts, window: Window, user_peaks: Mapping[str, float] | None = None
+) -> tuple[DeviceRoof, ...]:
+    """Return the limits of each device of a recording, by its key, at the clocks of a window."""
+    clocks = recorded_clocks(facts, window)
     columns = (facts.devices["name"], facts.devices["memory_bytes_per_s"])
     return tuple(
-        roof_of(str(name), int(rate), user_peaks) for name, rate in zip(*columns, strict=True)
+        replace(roof_of(str(name), int(rate), user_peaks), recorded_clock_hz=clocks.get(key, 0.0))
+        for key, (name, rate) in enumerate(zip(*columns, strict=True))
     )
 
 
@@ -104,7 +109,7 @@ def work_of_launches(
         window: The analysed time.
         user_peaks: Peaks that the user says, by type.
     """
-    calls, roofs = operator_calls(facts), roofs_of(facts, user_peaks)
+    calls, roofs = operator_calls(facts), roofs_of(facts, window, user_peaks)
     launch, busy_ns = kernel_shares(facts, window)
     if not busy_ns.all():
         launch, busy_ns = launch[busy_ns > 0], busy_ns[busy_ns > 0]
@@ -347,7 +352,7 @@ def utilisation(
         if not by_type.sum():
             continue
         name = TYPES[int(by_type.argmax())].name
-        peak = roof.peak(name, on_matrix_units=True)
+        peak = roof.rated_peak(name, on_matrix_units=True)
         if not np.isfinite(peak):
             continue
         first = of_device & ~again

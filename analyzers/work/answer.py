@@ -28,6 +28,7 @@ from analyzers.work.inputs import input_list
 MAX_ROWS = 500  # of a report; what is left is summed up by class, so that rows still sum
 OTHERS = "(others)"
 NAMED_CLASSES = 3  # in the sentence
+NOTABLE_CLOCK_DIFFERENCE = 0.03  # of the data sheet's; GPUs step by less
 NOTABLE_SHARE = 0.05  # of the time in use; classes with less are not named
 
 
@@ -104,6 +105,8 @@ def _roofs(account: WorkAccount, by_key: Mapping[int, DeviceLedger]) -> Iterator
             "memory_bytes_per_s": roof.memory_bytes_per_s,
             "peaks": peaks,
             "source": roof.source,
+            "clock_hz": roof.clock_hz or None,
+            "recorded_clock_hz": roof.recorded_clock_hz or None,
         }
 
 
@@ -199,9 +202,21 @@ def busy_sentence(account: WorkAccount, in_use_ns: int) -> str:
     parts = [_class_text(str(name), row, in_use_ns) for name, row in named.iterrows()]
     text = ", ".join(parts).replace(" % in", " % of the time is spent in", 1)
     if _knows_work(table):
-        return f"{text} (estimated from the shapes of operators)."
+        return f"{text} (estimated from the shapes of operators{_clocks(account)})."
     why = _why(account)
     return f"{text}; how far from the hardware's limit is not known: {why}." if why else f"{text}."
+
+
+def _clocks(account: WorkAccount) -> str:
+    """Say for which clock peaks are, where a GPU ran at another one than its data sheet says."""
+    differ = [r for r in account.roofs if abs(r.clock_share - 1) >= NOTABLE_CLOCK_DIFFERENCE]
+    if not differ:
+        return ""
+    roof = min(differ, key=lambda r: r.clock_share)
+    return (
+        f", peaks at the {roof.recorded_clock_hz / 1e6:,.0f} MHz at which the GPU ran; its data "
+        f"sheet's are for {roof.clock_hz / 1e6:,.0f} MHz"
+    )
 
 
 def _knows_work(classes: pd.DataFrame) -> bool:

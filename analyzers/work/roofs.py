@@ -19,7 +19,8 @@ import numpy as np
 from analyzers.intervals import Array
 from analyzers.work.element_types import CODE_OF, FLOAT, NO_TYPE, TYPES
 
-_TERA, _GIGA = 1e12, 1e9
+_TERA, _GIGA, _MEGA = 1e12, 1e9, 1e6
+MIN_CLOCK_SHARE, MAX_CLOCK_SHARE = 0.1, 1.5  # beyond, it is not this device's clock
 _MEMORY = ("hbm", "memory", "bandwidth", "dram")
 _ON_UNITS = {"fp32": "fp32_matrix", "fp64": "fp64_matrix"}  # where units have their own peak
 
@@ -34,15 +35,30 @@ class DeviceRoof:
             for matrices where they differ from the others.
         memory_bytes_per_s: Of device memory; 0 when unknown.
         source: Where the figures are from.
+        clock_hz: Clock at which the multiprocessors reach the peak in 16 bits: the figure by their
+            number and what each of them does in a clock; 0 when unknown.
+        recorded_clock_hz: Clock at which they ran; 0 when unknown.
     """
 
     device: str = ""
     peaks: Mapping[str, float] = field(default_factory=dict)
     memory_bytes_per_s: float = 0.0
     source: str = ""
+    clock_hz: float = 0.0
+    recorded_clock_hz: float = 0.0
+
+    @property
+    def clock_share(self) -> float:
+        """Recorded clock as a part of the one that peaks are for; 1 where either is unknown."""
+        share = self.recorded_clock_hz / self.clock_hz if self.clock_hz else 0.0
+        return share if MIN_CLOCK_SHARE <= share <= MAX_CLOCK_SHARE else 1.0
 
     def peak(self, kind: str, *, on_matrix_units: bool) -> float:
-        """Return operations a second in a type, NaN when unknown."""
+        """Return operations a second in a type at the recorded clock, NaN when unknown."""
+        return self.clock_share * self.rated_peak(kind, on_matrix_units=on_matrix_units)
+
+    def rated_peak(self, kind: str, *, on_matrix_units: bool) -> float:
+        """Return operations a second in a type at the clock of the data sheet, NaN when unknown."""
         if on_matrix_units:
             of_units = self.peaks.get(_ON_UNITS.get(kind, kind), 0.0)
             fallback = self.peaks.get(kind, 0.0)
@@ -71,7 +87,7 @@ def _devices() -> tuple[tuple[re.Pattern[str], DeviceRoof], ...]:
     path = Path(__file__).parent / "devices.tsv"
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    named = ("device", "pattern", "memory_gb_s", "source")
+    named = ("device", "pattern", "memory_gb_s", "clock_mhz", "source")
     return tuple(
         (
             re.compile(row["pattern"]),
@@ -79,6 +95,7 @@ def _devices() -> tuple[tuple[re.Pattern[str], DeviceRoof], ...]:
                 device=row["device"],
                 peaks={k: float(v) * _TERA for k, v in row.items() if k not in named and v},
                 memory_bytes_per_s=float(row["memory_gb_s"] or 0) * _GIGA,
+                clock_hz=float(row["clock_mhz"] or 0) * _MEGA,
                 source=row["source"],
             ),
         )
@@ -104,6 +121,8 @@ def roof_of(
         peaks = {k: v for k, v in user_peaks.items() if k not in _MEMORY}
         memory = next((v for k, v in user_peaks.items() if k in _MEMORY), roof.memory_bytes_per_s)
         roof = replace(roof, peaks={**roof.peaks, **peaks}, memory_bytes_per_s=memory)
+        if peaks:
+            roof = replace(roof, clock_hz=0.0)  # what the user says is not corrected
     return roof
 
 
