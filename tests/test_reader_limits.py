@@ -264,3 +264,47 @@ def test_exports_that_state_no_length_keep_a_day_around_most_events(tmp_path, be
     )
     trace = open_trace(path, tmp_path / "cache")
     assert trace.count("kernels") == (38 if beyond else 40)
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        (0, 0),
+        (3, 3),
+        (2**31 - 1, 2**31 - 1),
+        (2**31, -1),
+        (-1, -1),
+        (True, -1),
+        ("3", -1),
+        (1.5, -1),
+    ],
+)
+def test_ranks_of_torch_traces_are_whole_numbers_of_31_bits(opened, given, stored):
+    source = opened([call(0, 1), kernel(10, 1)], distributedInfo={"rank": given}).source
+    assert (source.rank, source.world_size) == (stored, -1)
+    source = opened([call(0, 1), kernel(10, 1)], distributedInfo={"world_size": given}).source
+    assert (source.rank, source.world_size) == (-1, stored)
+
+
+@pytest.mark.parametrize(
+    ("head", "version"),
+    [
+        ({"cuda_runtime_version": 12040}, "CUDA 12.4"),
+        ({"cuda_runtime_version": 11080, "hip_runtime_version": 60_300_000}, "CUDA 11.8"),
+        ({"hip_runtime_version": 60_342_134}, "HIP 6.3"),
+        ({"cuda_runtime_version": 2**31 - 1}, "CUDA 2147483.64"),
+        ({"cuda_runtime_version": 2**31}, ""),
+        ({"cuda_runtime_version": 0}, ""),
+        ({}, ""),
+    ],
+)
+def test_toolkits_of_torch_traces_are_told_by_their_numbers(opened, head, version):
+    assert opened([call(0, 1), kernel(10, 1)], **head).source.tool_version == version
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"), [(0, 0), (2**62 - 1, 2**62 - 1), (2**62, -1), (-1, -1), (True, -1)]
+)
+def test_begins_of_torch_traces_count_from_1970(opened, given, stored):
+    source = opened([call(0, 1), kernel(10, 1)], baseTimeNanoseconds=given).source
+    assert source.start_utc_ns == stored

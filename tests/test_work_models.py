@@ -7,7 +7,7 @@ import pytest
 
 from analyzers.work.classes import operator_class
 from analyzers.work.element_types import CODE_OF, NO_TYPE, TYPES, promoted, type_code
-from analyzers.work.inputs import read_inputs
+from analyzers.work.inputs import read_inputs, shape_text
 from analyzers.work.models.registry import MODELS, model_of
 
 HALF, FULL = "c10::BFloat16", "float"
@@ -287,3 +287,28 @@ def test_types_are_known_under_the_names_of_old_and_new_traces():
 def test_both_halves_are_promoted_to_what_holds_both():
     codes = np.array([[CODE_OF["fp16"], CODE_OF["bf16"]]])
     assert promoted(codes, np.array([[1, 1]])).tolist() == [CODE_OF["fp32"]]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "text"),
+    [
+        ([[64, 559, 1024], [1024, 1024], []], "64x559x1024, 1024x1024"),
+        ([[[10], [2, 5]], [7]], "2 tensors, 7"),
+        ([[], []], ""),
+        ("[[64, 559", ""),
+    ],
+)
+def test_shapes_are_written_as_a_reader_does(shapes, text):
+    assert shape_text(shapes if isinstance(shapes, str) else json.dumps(shapes)) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("c10::Float4_e2m1fn_x2", "fp4"),
+        ("c10::Float8_e8m0fnu", "fp8"),
+        ("c10::complex<float>", "complex64"),
+    ],
+)
+def test_types_of_few_bits_and_of_two_parts_are_known(name, kind):
+    assert TYPES[type_code(name)].name == kind
