@@ -130,13 +130,21 @@ def test_trouble_is_found_by_its_rule_and_gives_the_verdict(analysis, name, rule
     assert report.verdict.cause == cause
 
 
-def test_idle_compute_alone_is_not_healthy(tmp_path):
+@pytest.mark.parametrize(
+    ("compute", "cause", "words"),
+    [
+        (9.0, "unknown", "keep compute 9.0 % busy, and information on what kernels wait for"),
+        (59.4, "unknown", "keep compute 59 % busy, and information on what kernels wait for"),
+        (60.0, "healthy", "The kernels keep compute 60 % busy."),
+    ],
+)
+def test_idle_compute_alone_is_not_healthy(tmp_path, compute, cause, words):
     """Memory at 8 % of one level and nothing about waiting: it may be bound by latency."""
     left_out = ("memory", "l1", "l2", "waves", "achieved", "possible", "stalled", "mean_cycles")
-    kernel = launch(compute=9.0, without=tuple(SHORT[key] for key in left_out))
+    kernel = launch(compute=compute, without=tuple(SHORT[key] for key in left_out))
     verdict = investigate(open_trace(written("idle_compute", kernel), tmp_path)).report.verdict
-    assert verdict.cause == "unknown"
-    assert "keep compute 9.0 % busy, and information on what kernels wait for" in verdict.sentence
+    assert verdict.cause == cause
+    assert words in verdict.sentence
 
 
 def test_a_good_kernel_has_no_findings_and_is_healthy(analysis):
