@@ -8,6 +8,7 @@ fast way can be taken without trusting the layout of the file.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -28,7 +29,6 @@ _CUTS_TRIED = 2
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\]]|"', re.DOTALL)
 _CUT = re.compile(rb"\}\s*,\s*(?=\{)")
 _SPACE = re.compile(rb"[\s,]*")
-_COLON = re.compile(rb"\s*:\s*")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SCALAR = re.compile(rb"[^\s,\]}]*")
 
@@ -97,9 +97,10 @@ class EventStream:
         Raises:
             RefusedError: The file is no JSON, nested too deeply, or holds something too large.
         """
-        self._more()
-        if self._text.startswith(b"\xef\xbb\xbf"):
-            self._at = 3
+        while len(self._text) < len(codecs.BOM_UTF8) and self._more():
+            pass
+        if self._text.startswith(codecs.BOM_UTF8):
+            self._at = len(codecs.BOM_UTF8)
         first = self._next()
         if first == b"[":
             self._at += 1
@@ -127,8 +128,8 @@ class EventStream:
                 break
             if len(self.keys) < 8:
                 self.keys.append(key[:40])
-            colon = _COLON.match(self._text, self._at)
-            self._at = colon.end() if colon else self._at
+            if self._next() == b":":  # which a later piece of the file may begin with
+                self._at += 1
             if key == "traceEvents" and self._next() == b"[":
                 self._at += 1
                 yield from self._events()
