@@ -18,16 +18,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from analyzers.facts.range_texts import range_name
+from analyzers.intervals import Array
 
 MAX_TEXT = 16_384  # characters that are looked at; the longest seen has 2,000
 MAX_NAME = 300
 
 _SIZES = ", sizes = "
+_NO_SIZES = "no sizes"
 _LIST_FIRST = frozenset(f"aten::{name}" for name in ("cat", "_cat", "stack", "hstack", "vstack"))
 # Which sizes belong to which list is not written, nor which dimension an index is of.
 _MANY_LISTS = re.compile(r"aten::(?:_foreach_|_fused_|_amp_foreach|_?index|_unsafe_index|einsum)")
@@ -78,20 +82,42 @@ class RangeText(NamedTuple):
     numbers: str = ""
 
 
+def read_range_texts(texts: Iterable[str]) -> tuple[Array, list[RangeText]]:
+    """Return what each text says as a place among the different answers, and those.
+
+    Nearly every text is another one, for the number of its operator; the answers are few.
+    """
+    places: dict[tuple[str, str], int] = {}
+    codes = [places.setdefault(_key(text), len(places)) for text in texts]
+    return np.array(codes, dtype=np.int64), [_read(*key) for key in places]
+
+
 def read_range_text(text: str) -> RangeText:
     """Return what the text of a range says; of one that no library wrote, the text."""
+    return _read(*_key(text))
+
+
+def _key(text: str) -> tuple[str, str]:
+    """Return what decides about an answer: name and sizes of an operator, else the text."""
     if text.startswith("{"):
-        return _of_dict(text) or RangeText(text)
+        return text, ""
     head = text[:MAX_TEXT]
     name, is_operator = range_name(head)
-    if not is_operator or len(name) > MAX_NAME:
-        return RangeText(name)
+    if not is_operator:
+        return name, ""
     place = head.find(_SIZES, len(name))
-    if place < 0 or _MANY_LISTS.match(name):
+    end = head.find("]]", place) if place >= 0 else -1
+    return name, head[place + len(_SIZES) : end + 2] if end >= 0 else _NO_SIZES
+
+
+def _read(name: str, sizes: str) -> RangeText:
+    if name.startswith("{"):
+        return _of_dict(name) or RangeText(name)
+    if not sizes or len(name) > MAX_NAME:
+        return RangeText(name)
+    if sizes == _NO_SIZES or _MANY_LISTS.match(name):
         return RangeText(name, name)
-    begin = place + len(_SIZES)
-    end = head.find("]]", begin)
-    return _sized(name, head[begin : end + 2]) if end >= 0 else RangeText(name, name)
+    return _sized(name, sizes)
 
 
 def _sized(name: str, sizes: str) -> RangeText:

@@ -12,7 +12,7 @@ from analyzers.facts.graph_nodes import node_makers
 from analyzers.facts.nesting import around, nest
 from analyzers.facts.trace_table import trace_columns
 from analyzers.intervals import Array, by_key
-from analyzers.work.range_texts import read_range_text
+from analyzers.work.range_texts import read_range_texts
 from collectors.schema import OperatorKind
 
 TEXT_COLUMNS = ("shapes_id", "types_id", "strides_id", "values_id")
@@ -103,12 +103,13 @@ def _operator_table(facts: Facts) -> tuple[dict[str, Array], int, Array]:
     if not len(marked):
         return _checked(table), recorded, np.empty(0, object)
     codes, ids = pd.factorize(marked["name_id"].to_numpy())
-    calls = [read_range_text(str(text)) for text in facts.trace.names(ids)]
+    answer, calls = read_range_texts(map(str, facts.trace.names(ids)))
+    answer = answer[codes]
     fields = np.array([(c.operator, c.shapes, c.types, "", c.numbers) for c in calls], dtype=object)
     is_operator = fields[:, 0] != ""
     code, texts = pd.factorize(fields.ravel())
-    text_ids = (_RANGE_TEXTS - code).reshape(fields.shape)[codes]
-    chosen = is_operator[codes]
+    text_ids = (_RANGE_TEXTS - code).reshape(fields.shape)[answer]
+    chosen = is_operator[answer]
     columns = {name: marked[name].to_numpy() for name in ("start_ns", "end_ns", "thread_key")}
     columns |= dict(zip(("name_id", *TEXT_COLUMNS), text_ids.T, strict=True))
     columns["kind"] = np.full(len(marked), OperatorKind.FRAMEWORK)
