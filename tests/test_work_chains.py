@@ -1,9 +1,10 @@
 """Chains that one kernel could carry out: what it would not move, and what is no chain."""
 
+import numpy as np
 import pytest
 
 from analyzers.work.chains import fusible_chains
-from tests.test_work_account import ADD, GEMM, PRODUCT, facts_of, launched, op, work_of
+from tests.test_work_account import ADD, GEMM, GPU, PRODUCT, facts_of, launched, op, work_of
 from tests.torch_traces import opener, x
 
 N = 4096 * 4096
@@ -122,6 +123,14 @@ def test_updates_of_tensors_one_after_the_other_are_no_chain(opened, around):
 def test_a_long_chain_is_cut(opened):
     table = chains_of(opened, *[SCALED] * 20)
     assert sorted(len(operators) for operators in table["operators"]) == [4, 16]
+
+
+def test_a_device_without_a_known_roof_has_chains_all_the_same(opened, monkeypatch):
+    monkeypatch.setitem(GPU, "name", "unheard of")
+    chain = chains_of(opened, ADDED, GELU).iloc[0]
+    assert (chain["busy_ns"], chain["spared_bytes_high"]) == (100_000, 4 * N)
+    assert np.isnan(chain["least_ns"])
+    assert np.isnan(chain["least_after_ns"])
 
 
 def test_nothing_without_operators(opened):

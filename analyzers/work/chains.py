@@ -117,10 +117,13 @@ def _members(facts: Facts, work: LaunchWork) -> tuple[pd.DataFrame, Array]:
         begin=("begin", "first"),
         launches=("begin", "size"),
         busy_ns=("busy_ns", "sum"),
-        least_ns=("least_ns", "sum"),
         part=("part", "sum"),
     )
-    return members.reset_index(drop=True), launch
+    # Not summed by pandas, to which what is unknown is nothing.
+    least_ns = (
+        np.add.reduceat(table["least_ns"].to_numpy(), np.flatnonzero(new)) if len(rows) else 0
+    )
+    return members.reset_index(drop=True).assign(least_ns=least_ns), launch
 
 
 def _in_chains(work: LaunchWork, members: pd.DataFrame) -> pd.DataFrame:
