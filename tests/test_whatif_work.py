@@ -2,10 +2,16 @@
 
 import pytest
 
+from analyzers.facts.facts import build_facts
 from analyzers.whatif.whatif import explore
+from analyzers.work.account import work_of_launches, work_rows
 from benchmarks.simulated.cases import Maker, one_thread
 from benchmarks.simulated.known_work import Call
 from benchmarks.simulated.program import Kernel, Work
+from benchmarks.simulated.recorder import Recorder
+from benchmarks.simulated.simulator import execute
+from benchmarks.simulated.torch_recorder import TorchRecorder
+from collectors import open_trace
 from tests.whatif_helpers import about, facts_of, whole, why_not
 
 US = 1_000
@@ -22,6 +28,20 @@ def predicted(tmp_path, *calls, times=30):
     ]
     facts = facts_of(tmp_path, one_thread(operations))
     return explore(facts, whole(facts))
+
+
+def test_both_profilers_record_the_same_work(tmp_path):
+    make = Maker(1)
+    operations = [*PRODUCT.operations(make, 0.5), *GELU.operations(make, 0.9)]
+    tables = []
+    for recorder, name in ((Recorder(), "a.sqlite"), (TorchRecorder(), "b.json.gz")):
+        execute(one_thread(operations), recorder=recorder)
+        facts = build_facts(open_trace(recorder.write(tmp_path / name), tmp_path / "cache"))
+        window = whole(facts)
+        rows = work_rows(facts, work_of_launches(facts, window))[0]
+        tables.append(rows[["operator", "shapes", "type", "flop_each", "bytes_each"]])
+    assert tables[0].equals(tables[1])
+    assert tables[0]["bytes_each"].tolist() == [PRODUCT.bytes, GELU.bytes]
 
 
 def test_kernels_come_to_eighty_percent_of_their_roof(tmp_path):

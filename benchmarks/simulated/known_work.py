@@ -1,4 +1,4 @@
-"""Programs of operators whose work is known, in ranges as PyTorch writes them with sizes.
+"""Programs of operators whose work is known, recorded with the shapes of what they read.
 
 Lengths follow from the data sheet of the simulated H100: what an operator computes or moves, by
 what the device does in a second, by the share of it that the kernel reaches.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
-import re
 from collections.abc import Callable, Sequence
 
 from benchmarks.simulated.cases import Case, Maker, loop, one_thread
@@ -23,10 +22,8 @@ PRODUCTS = {
     "tf32": "sm80_xmma_gemm_f32f32_tf32f32_f32_tn_n_tilesize128x128x16_cublas",
     "fp32": "ampere_sgemm_128x128_tn",
 }
-_LAMBDA = {"bf16": "c10::BFloat16", "tf32": "float", "fp32": "float"}
+TYPES = {"bf16": "c10::BFloat16", "tf32": "float", "fp32": "float"}
 _POINTWISE = "void at::native::vectorized_elementwise_kernel<4, at::native::{}<{}>>"
-_SIZES = re.compile(r"\[(\d+), (\d+)\]")
-_NAME = re.compile(r"aten::(\w+), op_id = \d+, sizes")
 OPERANDS = {"add": 2, "mul": 2, "gelu": 1, "silu": 1}
 HALF = 0.5  # how likely it is that nobody else reads what lies between
 GOAL = 0.8  # share of the roof that every kernel reaches after the change
@@ -69,34 +66,27 @@ class Call:
 
     def operations(self, make: Maker, share: float) -> list[Operation]:
         """Return the call, whose kernel reaches a share of what the device allows."""
+        sizes: tuple[tuple[int, int], ...]
         if self.inner:
-            sizes, kernel = (
-                [[self.rows, self.inner], [self.inner, self.columns]],
-                PRODUCTS[self.kind],
-            )
+            sizes = ((self.rows, self.inner), (self.inner, self.columns))
+            kernel = PRODUCTS[self.kind]
         else:
-            sizes = [[self.rows, self.columns]] * OPERANDS[self.name]
-            kernel = _POINTWISE.format(self.name, _LAMBDA[self.kind])
-        number = make.random.randrange(1, 1_000_000)
-        text = f"aten::{self.name}, op_id = {number}, sizes = {sizes}"
-        return [make.dispatch(), *ranged(text, make.kernel(self.least_ns / share, name=kernel))]
+            sizes = ((self.rows, self.columns),) * OPERANDS[self.name]
+            kernel = _POINTWISE.format(self.name, TYPES[self.kind])
+        mark = Range(f"aten::{self.name}", "cpu_op", sizes, (TYPES[self.kind],) * len(sizes))
+        return [make.dispatch(), mark, make.kernel(self.least_ns / share, name=kernel), Range()]
 
 
-def ranged(text: str, kernel: Kernel) -> list[Operation]:
-    """Return a kernel inside a range."""
-    return [Range(text), kernel, Range()]
-
-
-def read_call(text: str, kernel: Kernel) -> Call | None:
-    """Return the call that a range tells; None for another range."""
-    name = _NAME.match(text)
-    if name is None:
+def read_call(mark: Range, kernel: Kernel) -> Call | None:
+    """Return the call that a range with sizes is; None for another range."""
+    if not mark.sizes:
         return None
-    sizes = [(int(a), int(b)) for a, b in _SIZES.findall(text)]
+    rows, columns = mark.sizes[0]
     kind = next((k for k, n in PRODUCTS.items() if n == kernel.name), "")
     if kind:
-        return Call("mm", sizes[0][0], sizes[1][1], kind, sizes[0][1])
-    return Call(name[1], *sizes[0], "bf16" if "BFloat16" in kernel.name else "fp32")
+        return Call("mm", rows, mark.sizes[1][1], kind, columns)
+    kind = "bf16" if mark.types[0] == TYPES["bf16"] else "fp32"
+    return Call(mark.name.removeprefix("aten::"), rows, columns, kind)
 
 
 # --- programs -----------------------------------------------------------------------------------
@@ -172,7 +162,7 @@ def _each_kernel(
     result = list(operations)
     for place, (mark, kernel) in enumerate(itertools.pairwise(operations)):
         if isinstance(mark, Range) and isinstance(kernel, Kernel):
-            call = read_call(mark.name, kernel)
+            call = read_call(mark, kernel)
             if call is not None:
                 ns = int(length(call, kernel.ns))
                 result[place + 1] = dataclasses.replace(kernel, ns=ns)
@@ -219,7 +209,7 @@ def _call_of(group: Sequence[Operation]) -> Call | None:
     mark, kernel = group[1], group[2]
     if not (isinstance(mark, Range) and isinstance(kernel, Kernel)):
         return None
-    return read_call(mark.name, kernel)
+    return read_call(mark, kernel)
 
 
 def _one_kernel(chain: Sequence[tuple[Call, Kernel]]) -> Kernel:

@@ -168,10 +168,14 @@ class Range:
         name: Its name.
         kind: ``range`` for what a program marks; ``cpu_op`` for an operator of PyTorch and
             ``python_function`` for a function on Python's stack, which only PyTorch records.
+        sizes: Shapes of what an operator reads, which PyTorch writes into ranges, too.
+        types: Their types, which only its own profiler records.
     """
 
     name: str = ""
     kind: str = "range"
+    sizes: tuple[tuple[int, ...], ...] = ()
+    types: tuple[str, ...] = ()
 
 
 Operation = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from traces.nsys_writer import SYNTHETIC_H100, Recording, short_name
 
 if TYPE_CHECKING:
-    from benchmarks.simulated.program import Collective, Copy, Stream, Thread, Wait
+    from benchmarks.simulated.program import Collective, Copy, Range, Stream, Thread, Wait
 
 Span = tuple[int, int]
 
@@ -113,6 +113,12 @@ class Recorder:
 
     def operator(self, thread: Thread, kind: str, name: str, span: Span) -> None:
         """Do nothing: Nsight Systems knows no operators."""
+
+    def sized_operator(self, thread: Thread, mark: Range, span: Span) -> None:
+        """Add a range as PyTorch writes it with ``emit_nvtx(record_shapes=True)``."""
+        number = len(self.rows("NVTX_EVENTS")) + 1
+        sizes = [list(shape) for shape in mark.sizes]
+        self.nvtx(thread, f"{mark.name}, op_id = {number}, sizes = {sizes}", *span)
 
     def forget(self, table: str) -> None:
         """Leave a table out, as if it had not been recorded."""

@@ -150,7 +150,9 @@ class _Runner:
             return
         mark, begin = self._ranges.pop()
         recorder, span = self.machine.recorder, (begin, self.now_ns)
-        if recorder and mark.kind == "range":
+        if recorder and mark.types:
+            recorder.sized_operator(self.thread, mark, span)
+        elif recorder and mark.kind == "range":
             recorder.nvtx(self.thread, mark.name, *span)
         elif recorder:
             recorder.operator(self.thread, mark.kind, mark.name, span)

@@ -11,7 +11,7 @@ from benchmarks.simulated.recorder import PAGEABLE, PINNED, Span
 from traces.nsys_writer import SYNTHETIC_H100
 
 if TYPE_CHECKING:
-    from benchmarks.simulated.program import Collective, Copy, Stream, Thread, Wait
+    from benchmarks.simulated.program import Collective, Copy, Range, Stream, Thread, Wait
 
 FIRST_PID, FIRST_TID = 4_242, 5_000
 CATEGORIES = {"KERNEL": "kernel", "MEMCPY": "gpu_memcpy", "RUNTIME": "cuda_runtime"}
@@ -88,6 +88,11 @@ class TorchRecorder:
     def operator(self, thread: Thread, kind: str, name: str, span: Span) -> None:
         """Add an operator, or a function on Python's stack."""
         self._on_host(kind, thread, name, span, {})
+
+    def sized_operator(self, thread: Thread, mark: Range, span: Span) -> None:
+        """Add an operator with what ``record_shapes=True`` records of its inputs."""
+        inputs = {"Input Dims": [list(s) for s in mark.sizes], "Input type": list(mark.types)}
+        self._on_host("cpu_op", thread, mark.name, span, inputs)
 
     def count(self, kind: str) -> int:
         """Return how many events of a CUPTI activity a reader has to find."""
