@@ -7,18 +7,19 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from cli.gate import TIME, Gate, add_limits, decisions, limits_of, percent, status_of
 from cli.iterations import add_iterations
 from cli.recordings import opened_trace
 from cli.terminal import progress_bar, writing_to
+from common.text import printable
 from jobs.api import measure
 
 if TYPE_CHECKING:
     from analyzers.compare.types import Comparison
     from collectors.trace import Trace
 
-ANSWERED, REGRESSED, INCONCLUSIVE = 0, 1, 4
 SEPARATOR, NEW_OPTION = "--", "--new"
 
 
@@ -66,40 +67,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compare two programs that look different, because they do the same work",
     )
-    command.add_argument(
-        "--fail-on-regression",
-        type=percent,
-        default=None,
-        metavar="PERCENT",
-        help="exit 1 when an iteration takes this much longer, 4 when that cannot be determined",
-    )
-    command.add_argument(
-        "--require-repeats",
-        type=int,
-        default=1,
-        metavar="N",
-        help="exit 4 unless each side has this many recordings (with --fail-on-regression)",
-    )
+    add_limits(command)
     command.add_argument("--json", action="store_true", help="print the answer as JSON")
     command.add_argument(
         "--markdown", type=Path, metavar="FILE", help="write a summary for a pull request"
     )
     command.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
-
-
-def percent(text: str) -> float:
-    """Read ``3%`` or ``3`` as 0.03.
-
-    Raises:
-        argparse.ArgumentTypeError: It is no percentage of 0 or more.
-    """
-    try:
-        value = float(text.strip().removesuffix("%")) / 100
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage such as 3%")
-    return value
 
 
 def sides(chosen: argparse.Namespace) -> tuple[list[Path], list[Path]]:
@@ -121,59 +94,9 @@ def sides(chosen: argparse.Namespace) -> tuple[list[Path], list[Path]]:
     )
 
 
-class Gate(NamedTuple):
-    """What the caller is told: an exit status, and why it is not 0."""
-
-    status: int
-    failure: str = ""
-    inconclusive: str = ""
-
-
-def gate(comparison: Comparison, allowed: float | None, repeats: int = 1) -> Gate:
-    """Decide whether a change may pass.
-
-    It fails when the lower end of the interval in general lies above ``allowed``: two runs of one
-    program do not fail more often than stated. It passes when the upper end lies below it, with
-    one recording a side the upper end within these two runs. Between them it is inconclusive: a
-    gate that lets through what it cannot see is none.
-
-    Args:
-        comparison: The answer.
-        allowed: Share of base's time; None when nobody asked for a gate: then the status is 0.
-        repeats: Recordings that each side must have at least to fail or pass.
-    """
-    from analyzers.compare.types import ComparisonVerdict
-    from analyzers.words import share_text
-
-    verdict, delta = comparison.verdict, comparison.delta
-    if allowed is None:
-        failure = comparison.sentence if verdict is ComparisonVerdict.REGRESSED else ""
-        open_answers = (ComparisonVerdict.INCONCLUSIVE, ComparisonVerdict.NOT_COMPARABLE)
-        undecided = comparison.sentence if verdict in open_answers else ""
-        return Gate(ANSWERED, failure, undecided)
-    if delta is None or delta.low is None or delta.high is None:
-        return Gate(INCONCLUSIVE, inconclusive=comparison.sentence)
-    fewest = min(len(side.recordings) for side in (comparison.base, comparison.new))
-    if fewest < repeats:
-        why = f"{repeats} recordings of each side are required, {fewest} given."
-        return Gate(INCONCLUSIVE, inconclusive=f"{why} {comparison.sentence}")
-    limit_ns = allowed * delta.base
-    if verdict is ComparisonVerdict.REGRESSED and delta.low > limit_ns:
-        return Gate(REGRESSED, failure=comparison.sentence)
-    highest = delta.high if delta.high_in_runs is None else delta.high_in_runs
-    if highest <= limit_ns or verdict is ComparisonVerdict.IMPROVED:
-        return Gate(ANSWERED)
-    detectable = share_text(
-        max(delta.detectable or 0.0, delta.high - delta.change) + limit_ns, delta.base
-    )
-    why = (
-        f"A regression of more than {allowed:.1%} can neither be shown nor ruled out; one of "
-        f"{detectable} would have been shown."
-    )
-    return Gate(INCONCLUSIVE, inconclusive=f"{why} {comparison.sentence}")
-
-
-def write_files(comparison: Comparison, chosen: argparse.Namespace, answer: Gate) -> None:
+def write_files(
+    comparison: Comparison, chosen: argparse.Namespace, answers: dict[str, Gate]
+) -> None:
     """Write the files that the command line names.
 
     Raises:
@@ -188,24 +111,27 @@ def write_files(comparison: Comparison, chosen: argparse.Namespace, answer: Gate
     if chosen.junit:
         from reports.junit import to_junit
 
-        text = to_junit(comparison, failure=answer.failure, inconclusive=answer.inconclusive)
+        text = to_junit(comparison, {n: (g.failure, g.inconclusive) for n, g in answers.items()})
         chosen.junit.write_text(text, encoding="utf-8")
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Print the comparison; return what the gate answers."""
     *_, comparison = compare_sides(chosen, smallest=chosen.smallest, anyway=chosen.anyway)
-    answer = gate(comparison, chosen.fail_on_regression, chosen.require_repeats)
+    answers = decisions(comparison, limits_of(chosen))
     with writing_to(chosen.markdown or chosen.junit or Path("stdout")):
-        write_files(comparison, chosen, answer)
+        write_files(comparison, chosen, answers)
     if chosen.json:
         sys.stdout.write(f"{comparison.to_json()}\n")
-        return answer.status
+        return status_of(answers)
     from reports.comparison import comparison_summary
     from reports.terminal import print_document
 
     print_document(comparison_summary(comparison))
-    return answer.status
+    for name, answer in answers.items():
+        if answer.status and name != TIME:
+            print(printable(f"{name}: {answer.failure or answer.inconclusive}"))
+    return status_of(answers)
 
 
 def compare_sides(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 
 from analyzers.compare.types import Comparison
 from common.text import printable
@@ -10,16 +11,19 @@ from reports.comparison import comparison_summary
 from reports.terminal import terminal_text
 
 
-def to_junit(comparison: Comparison, *, failure: str, inconclusive: str) -> str:
-    """Return JUnit XML with one case for comparability and one for the time per iteration.
+def to_junit(comparison: Comparison, answers: Mapping[str, tuple[str, str]]) -> str:
+    """Return JUnit XML with one case for comparability and one for each question of the gate.
 
     Args:
         comparison: What to tell.
-        failure: Why the time is a regression; empty when it is none.
-        inconclusive: Why it cannot be told; empty when it can.
+        answers: By question, such as ``time per iteration``: why it failed, and why it cannot be
+            decided; both are empty when it passed.
     """
     blocking = [d.sentence for d in comparison.comparability if d.blocking]
-    cases = [("comparable", " ".join(blocking), ""), ("time per iteration", failure, inconclusive)]
+    cases = [
+        ("comparable", " ".join(blocking), ""),
+        *((name, failed, undecided) for name, (failed, undecided) in answers.items()),
+    ]
     suite = ET.Element(
         "testsuite",
         name="whyslow compare",

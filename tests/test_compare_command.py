@@ -16,6 +16,7 @@ from analyzers.compare.compare import compare
 from analyzers.compare.measure import measure
 from analyzers.facts.facts import WindowError, build_facts
 from cli import compare as compare_command
+from cli import gate as compare_gate
 from jobs import api
 from library import analyses, cache, comparisons
 from reports.comparison import comparison_summary
@@ -104,11 +105,11 @@ def test_what_cannot_be_compared_is_refused_in_one_line(capsys, arguments):
 @pytest.mark.parametrize("text", ["three", "-1%", "nan", ""])
 def test_a_gate_that_is_no_percentage_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError):
-        compare_command.percent(text)
+        compare_gate.percent(text)
 
 
 def test_a_percentage_is_read_with_and_without_its_sign():
-    assert compare_command.percent("3%") == compare_command.percent("3") == 0.03
+    assert compare_gate.percent("3%") == compare_gate.percent("3") == 0.03
 
 
 def test_options_may_follow_the_new_recordings():
@@ -152,16 +153,16 @@ def test_names_of_a_recording_are_no_markup():
     assert "@someone" not in markdown
     assert "\x1b" not in markdown
     assert "\x1b" not in terminal_text(summary)
-    assert ET.fromstring(to_junit(answer, failure="\x1b<", inconclusive="")) is not None
+    assert ET.fromstring(to_junit(answer, {"time": ("\x1b<", "")})) is not None
 
 
 def test_a_gate_passes_only_what_its_interval_rules_out():
     rng = np.random.default_rng(2)
     base = side(noisy(rng, 12, spread=0.05))
     noise = compare([base], [side(noisy(rng, 12, spread=0.05), name="new")])
-    assert compare_command.gate(noise, 0.001).status == compare_command.INCONCLUSIVE
-    assert compare_command.gate(noise, 0.5).status == compare_command.ANSWERED
-    assert compare_command.gate(noise, None).status == compare_command.ANSWERED
+    assert compare_gate.gate(noise, 0.001).status == compare_gate.INCONCLUSIVE
+    assert compare_gate.gate(noise, 0.5).status == compare_gate.ANSWERED
+    assert compare_gate.gate(noise, None).status == compare_gate.ANSWERED
 
 
 # --- what is kept -------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """One recording a side: what pairs inside the runs say, and what runs may differ by."""
 
+import argparse
 import dataclasses
 import os
 from pathlib import Path
@@ -14,7 +15,16 @@ from analyzers.compare.run_to_run import general_reach, recordings_needed
 from analyzers.compare.types import ComparisonVerdict
 from analyzers.facts.facts import build_facts
 from benchmarks.compare import recorded
-from cli.compare import ANSWERED, INCONCLUSIVE, REGRESSED, gate
+from cli.gate import (
+    ANSWERED,
+    INCONCLUSIVE,
+    REGRESSED,
+    GateLimits,
+    cause_limit,
+    decisions,
+    gate,
+    status_of,
+)
 from collectors import open_trace
 from reports.comparison import comparison_summary
 from reports.terminal import terminal_text
@@ -213,6 +223,32 @@ def test_a_gate_that_cannot_decide_says_what_it_would_have_shown():
     assert "A regression of more than 3.0% can neither be shown nor ruled out" in (
         answer.inconclusive
     )
+
+
+def test_a_gate_asks_for_memory_and_causes_too():
+    rng = np.random.default_rng(10)
+    peaks = ({"peak memory in use": 1_000}, {"peak memory in use": 1_101})
+    base = side(noisy(rng, 60, spread=0.01), kernel_share=0.5, peak_bytes=peaks[0])
+    new = side(noisy(rng, 60, 1_500, 0.01), kernel_share=1 / 3, name="new", peak_bytes=peaks[1])
+    answer = compare([base], [new])  # 500 µs more, all of it the host's
+    limits = GateLimits(memory=0.10, causes={"host": 0.3, "kernel": 0.1, "sync": 0.05})
+    status = {name: gate.status for name, gate in decisions(answer, limits).items()}
+    assert status == {
+        "time per iteration": ANSWERED,  # nobody asked
+        "peak memory": REGRESSED,
+        "time by host": REGRESSED,
+        "time by kernel": ANSWERED,
+        "time by sync": ANSWERED,
+    }
+    larger = decisions(answer, GateLimits(memory=0.102, causes={"host": 0.55}))
+    assert larger["peak memory"].status == ANSWERED
+    assert larger["time by host"].status == INCONCLUSIVE
+    assert status_of(larger) == INCONCLUSIVE
+    few = decisions(answer, GateLimits(memory=0.1, repeats=2))
+    assert few["peak memory"].status == INCONCLUSIVE
+    assert cause_limit("sync=5%") == ("sync", 0.05)
+    with pytest.raises(argparse.ArgumentTypeError, match="no cause; there are kernel"):
+        cause_limit("sink=5%")
 
 
 # --- real recordings ----------------------------------------------------------------------
