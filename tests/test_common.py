@@ -1,10 +1,14 @@
-"""Files appear whole or not at all; text is fit to be printed, and keeps what can be kept."""
+"""Files appear whole or not at all; text is fit to be printed; results are made once."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common import files, text
+from common.memo import memo
 
 
 def test_a_file_takes_the_place_of_another_and_nothing_is_left_beside_it(tmp_path):
@@ -60,3 +64,50 @@ def test_what_can_be_seen_stays_and_what_acts_is_replaced():
     assert text.visible("a\n\x1b\u202e") == "a⏎\\x1b\\u202e"
     assert text.one_line("a\nb\tc", 80) == "a b\ufffdc"
     assert text.short_path("/" + "x" * 200) == "…" + "x" * 119
+
+
+def test_two_threads_that_ask_at_once_get_one_result_made_once():
+    made, begun, go_on = [], threading.Event(), threading.Event()
+
+    @memo()
+    def slow(number):
+        made.append(number)
+        begun.set()
+        go_on.wait(10)
+        return [number]
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(slow, 7)
+        assert begun.wait(10)
+        second = threads.submit(slow, 7)
+        go_on.set()
+        assert first.result(10) is second.result(10)
+    assert made == [7]
+
+
+def test_a_result_that_failed_is_made_anew():
+    calls = []
+
+    @memo()
+    def fails_once(number):
+        calls.append(number)
+        if len(calls) == 1:
+            raise ValueError(number)
+        return number
+
+    with pytest.raises(ValueError, match="3"):
+        fails_once(3)
+    assert fails_once(3) == 3
+    assert calls == [3, 3]
+
+
+def test_only_the_last_results_are_kept():
+    calls = []
+
+    @memo(2)
+    def square(number):
+        calls.append(number)
+        return number * number
+
+    assert [square(n) for n in (1, 2, 3, 3, 2, 1)] == [1, 4, 9, 9, 4, 1]
+    assert calls == [1, 2, 3, 1]

@@ -24,7 +24,6 @@ accesses are coalesced, for sectors in vain are not won back twice. The middle i
 from __future__ import annotations
 
 import enum
-import functools
 import re
 from dataclasses import dataclass
 
@@ -51,6 +50,7 @@ from analyzers.metric_names import (
     THREADS_PER_WARP,
     Part,
 )
+from common.memo import memo
 
 MIN_CONFLICTS = 0.10  # of the accesses' wavefronts; fewer cost less than reading about them
 MAX_TAIL_WAVES = 4  # full waves; after more, the last one costs less than a fifth
@@ -390,7 +390,7 @@ def _latency(limits: LaunchLimits) -> Range:
     return high * 0, np.where(both_counted, high, np.nan)
 
 
-@functools.lru_cache(maxsize=4)
+@memo(4)
 def account_of(counters: Counters) -> Inside:
     """Return the account of a recording that holds counters only: each launch counts once."""
     return account(counters, np.maximum(counters.profiled["duration_ns"].to_numpy(), 0))

@@ -9,7 +9,6 @@ together, one by one; what is k-th of its group on every rank is one collective 
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from analyzers.facts.trace_table import trace_table
 from analyzers.intervals import Array
 from analyzers.recorder import TORCH_FORMAT
 from collectors.schema import NOT_RECORDED
+from common.memo import memo
 
 MOST_LANES = 256  # streams that are compared, those with most collectives
 SEND_RECV = "sendrecv"
@@ -60,7 +60,7 @@ class Collectives:
         return waiting
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def collectives_of(facts: Facts) -> Collectives:
     """Return the collectives of a recording, matched between its ranks."""
     rows = np.flatnonzero(facts.launches["kind"].to_numpy() == COMMUNICATION)

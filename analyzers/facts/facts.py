@@ -140,7 +140,7 @@ class Facts:
         if np.any((start[1:] < start[:-1]) & (ordered[1:] == ordered[:-1])):
             order = np.lexsort((self.api["start_ns"].to_numpy(), thread))
         bounds = np.searchsorted(thread[order], np.arange(len(self.thread_keys) + 1))
-        return order, bounds
+        return order.astype(np.int32), bounds
 
     @functools.cached_property
     def is_first_use(self) -> Array:

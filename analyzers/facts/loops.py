@@ -8,7 +8,6 @@ Ranges that follow each other so get windows that follow each other.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from analyzers.facts.spans import Iteration, StepSpan
 from analyzers.intervals import Array, by_key, union
 from analyzers.recorder import TORCH_FORMAT, recorder_of
 from collectors.schema import MANAGED_COPIES
+from common.memo import memo
 
 LIBRARY_DOMAINS = ("MPI", "UCX", "OpenACC", "OpenMP")
 MIN_ITERATIONS = 3  # two equal ranges may be coincidence
@@ -77,7 +77,7 @@ class _Loop(NamedTuple):
     launches: int
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def _loops(facts: Facts) -> tuple[_Loop, ...]:
     """Return the main loop of every thread that has one."""
     ranges = facts.ranges[~_of_libraries(facts)]
@@ -135,7 +135,7 @@ def _loop_on_thread(
     return _Loop(loop, int(best["sum"]))
 
 
-@functools.lru_cache(maxsize=64)  # together they are as many as there are launches
+@memo(64)  # together they are as many as there are launches
 def _launched_by(facts: Facts, process_key: int) -> Array:
     """Return the launches of a process whose API call is known, by that call."""
     place = np.flatnonzero(facts.process_keys == process_key)
@@ -143,7 +143,7 @@ def _launched_by(facts: Facts, process_key: int) -> Array:
     if not len(place):
         return np.empty(0, np.int64)
     rows = np.flatnonzero(has_call & (facts.launches["process_index"].to_numpy() == place[0]))
-    ordered: Array = rows[np.argsort(facts.api_start_ns[rows], kind="stable")]
+    ordered: Array = rows[np.argsort(facts.api_start_ns[rows], kind="stable")].astype(np.int32)
     return ordered
 
 
@@ -232,7 +232,7 @@ def left_over(facts: Facts) -> int:
 # --- whole steps ----------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def whole_steps(facts: Facts) -> tuple[StepSpan, ...]:
     """Return where each process had its steps; empty unless nearly all GPU work is in steps.
 

@@ -9,8 +9,6 @@ its own, and only where the recording calls none of them the program's.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pandas as pd
 
@@ -18,12 +16,13 @@ from analyzers.facts.facts import COPY, UNKNOWN, Facts
 from analyzers.facts.trace_table import trace_columns, trace_table
 from analyzers.intervals import Array
 from collectors.schema import MANAGED_COPIES, CopyKind, MigrationCause
+from common.memo import memo
 
 _TOUCHED = (MigrationCause.PAGE_FAULT, MigrationCause.ACCESS_COUNTERS, MigrationCause.EVICTION)
 _UNCLEAR = (MigrationCause.UNKNOWN, UNKNOWN)
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def migrations(facts: Facts) -> pd.DataFrame:
     """Return the moves of unified memory, by begin; the index is the row in ``Facts.launches``.
 

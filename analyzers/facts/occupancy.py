@@ -13,7 +13,6 @@ driver chooses when a kernel needs it: an upper bound.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from analyzers.facts.facts import UNKNOWN, Facts
 from analyzers.intervals import Array
 from analyzers.words import enumerated
 from collectors.schema import LAUNCH_SHAPE
+from common.memo import memo
 
 THREADS_PER_WARP = 32
 REGISTER_UNIT = 256  # registers are handed out to a warp in multiples of it
@@ -151,7 +151,7 @@ class Shapes:
     table: pd.DataFrame
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def launch_shapes(facts: Facts) -> Shapes:
     """Return the launch configuration of every kernel of the recording."""
     columns = facts.of_table("kernels", list(LAUNCH_SHAPE))

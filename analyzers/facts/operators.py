@@ -7,8 +7,6 @@ knows.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pandas as pd
 
@@ -18,6 +16,7 @@ from analyzers.facts.trace_table import trace_table
 from analyzers.intervals import Array, Spans, empty, union
 from analyzers.words import MAX_NAME
 from collectors.schema import OperatorKind
+from common.memo import memo
 
 _COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id", "kind")
 _SUBMITS = (Call.LAUNCH, Call.ENQUEUE, Call.COPY)
@@ -28,7 +27,7 @@ def on_thread(facts: Facts, thread_index: int) -> pd.DataFrame:
     return _by_thread(facts).get(int(facts.thread_keys[thread_index]), _nothing())
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def _by_thread(facts: Facts) -> dict[int, pd.DataFrame]:
     frame = trace_table(facts.trace, "operators", _COLUMNS)
     return {int(str(key)): rows for key, rows in frame.groupby("thread_key")}

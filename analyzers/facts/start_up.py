@@ -8,8 +8,6 @@ once would change nothing about such a call.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pandas as pd
 
@@ -18,6 +16,7 @@ from analyzers.facts.facts import UNKNOWN, Facts
 from analyzers.facts.surroundings import NamedSpans, operators_of
 from analyzers.facts.trace_table import trace_columns
 from analyzers.intervals import Array
+from common.memo import memo
 
 FIRST_USE_MIN_NS = 1_000_000  # a call that takes less has created nothing
 
@@ -28,7 +27,7 @@ CREATION_MIN_NS = 50_000_000
 _HOST_MEMORY = ("Host", "Managed")  # pinning gigabytes does take seconds
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def is_start_up(facts: Facts) -> Array:
     """Return whether each row of ``Facts.api`` took its time for something's first use.
 

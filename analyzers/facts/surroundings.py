@@ -21,6 +21,7 @@ from analyzers.facts.range_texts import range_name
 from analyzers.facts.trace_table import trace_table
 from analyzers.intervals import Array, Spans, by_key
 from collectors.schema import OperatorKind
+from common.memo import memo
 
 _COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id")
 _PRINTS = r"^torch[/\\]_tensor_str\.py\("
@@ -89,7 +90,7 @@ class NamedSpans:
         return np.where(rows >= 0, self.name[rows], UNKNOWN) if len(self) else rows
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def operators_of(facts: Facts) -> NamedSpans:
     """Return the operators of the framework, without Python's functions."""
     return _operators_and_ranges(facts)[0]
@@ -100,13 +101,13 @@ def is_pytorch(facts: Facts) -> bool:
     return any(text.startswith("aten::") for text in operators_of(facts).texts)
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def ranges_of(facts: Facts) -> NamedSpans:
     """Return what the program, or a library on its behalf, marked as ranges."""
     return _operators_and_ranges(facts)[1]
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def frames_of(facts: Facts) -> tuple[NamedSpans, NamedSpans, NamedSpans]:
     """Return the functions on Python's stacks: the user's, libraries', and PyTorch's that print."""
     rows = trace_table(facts.trace, "operators", (*_COLUMNS, "kind"))
@@ -121,7 +122,7 @@ def frames_of(facts: Facts) -> tuple[NamedSpans, NamedSpans, NamedSpans]:
     )
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def _operators_and_ranges(facts: Facts) -> tuple[NamedSpans, NamedSpans]:
     rows = trace_table(facts.trace, "operators", (*_COLUMNS, "kind"))
     rows = rows[(rows["kind"] == OperatorKind.FRAMEWORK).to_numpy()]

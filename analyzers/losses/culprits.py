@@ -6,7 +6,6 @@ named in its title when one of a kind holds half of the time, and stands in its 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from analyzers.ledger.ledger import Ledger
 from analyzers.losses.ncu_command import base_name
 from analyzers.recorder import recorder_of
 from analyzers.words import name_text, share_text
+from common.memo import memo
 
 Named = list[tuple[str, int]]
 """Names and nanoseconds, the largest first."""
@@ -186,7 +186,7 @@ def at_moments(facts: Facts, ledger: Ledger, losses: pd.DataFrame) -> Culprits:
     )
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def parts_of_steps(facts: Facts, ledger: Ledger) -> NamedSpans:
     """Return the ranges that tell where in a step or a program something happened.
 
@@ -198,7 +198,7 @@ def parts_of_steps(facts: Facts, ledger: Ledger) -> NamedSpans:
     return ranges.where(~is_step[ranges.name]) if len(ranges) else ranges
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def line_candidates(facts: Facts, ledger: Ledger) -> tuple[NamedSpans, ...]:
     """Return functions on Python's stacks in the order in which they are worth naming.
 

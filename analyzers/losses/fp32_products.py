@@ -7,7 +7,6 @@ Other names say nothing, and nothing is said about them.
 
 from __future__ import annotations
 
-import functools
 import re
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from analyzers.facts.facts import KERNEL, Facts
 from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.parallelism import alone_ns, claimed_ns
+from common.memo import memo
 
 # cuBLAS and CUTLASS, MAGMA, cuDNN from version 7 on.
 _SIMT = re.compile(
@@ -67,7 +67,7 @@ def tensor_ratio(major: int, minor: int) -> int:
     return _RATIOS.get((major, minor), _RATIOS_BY_MAJOR.get(major, SMALLEST_RATIO))
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def fp32_products(facts: Facts, ledger: Ledger) -> Fp32Products | None:
     """Return the products of the window that could run on tensor cores; None without any.
 

@@ -9,7 +9,6 @@ no nanosecond counts for both.
 from __future__ import annotations
 
 import enum
-import functools
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from analyzers.finding import Row
 from analyzers.intervals import Spans, gaps, overlaps, union
 from analyzers.ledger.booking import UNUSED, Detail
 from analyzers.ledger.ledger import Ledger
+from common.memo import memo
 
 SINGLE_PROCESS = r"_SingleProcessDataLoaderIter"
 FETCH = r"^enumerate\(DataLoader\)#"
@@ -50,7 +50,7 @@ def fetches(facts: Facts) -> NamedSpans:
     return ranges_of(facts).of_names(FETCH)
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def _split(facts: Facts, ledger: Ledger) -> tuple[pd.DataFrame, pd.DataFrame]:
     segments = ledger.of(Row.HOST)
     elsewhere = (*UNUSED, Detail.READING_PAGES)

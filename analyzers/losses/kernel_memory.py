@@ -6,7 +6,6 @@ then; the limit of device memory second. Rules about parallel work get what thes
 
 from __future__ import annotations
 
-import functools
 import re
 
 import numpy as np
@@ -17,6 +16,7 @@ from analyzers.finding import Row
 from analyzers.intervals import Spans, empty, intersect, subtract, union
 from analyzers.ledger.ledger import Ledger, spans_of
 from analyzers.losses.page_service import claims_pages, page_service
+from common.memo import memo
 
 NOTABLE_KERNEL_SHARE = 0.05  # of the time in use; an estimate inside kernels must be worth a look
 SATURATED_PCT = 80.0  # of the peak; where Nsight Compute, too, begins to speak of high throughput
@@ -31,7 +31,7 @@ def is_notable(ledger: Ledger, lost_ns: int) -> bool:
     return lost_ns > 0 and lost_ns >= NOTABLE_KERNEL_SHARE * ledger.in_use_ns
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def saturated(facts: Facts, ledger: Ledger) -> dict[int, Spans]:
     """Return the kernel time at the limit of device memory, by device; without unsampled ones."""
     samples = traffic(facts)
@@ -80,7 +80,7 @@ def held_by_memory(facts: Facts, ledger: Ledger, key: int) -> Spans:
     return union(np.concatenate([c.start for c in claims]), np.concatenate([c.end for c in claims]))
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def traffic(facts: Facts) -> pd.DataFrame:
     """Return ``gpu``, ``time_ns`` and ``pct``: reading and writing together, by time.
 

@@ -7,7 +7,6 @@ call has a least and a most that can be won, and what is claimed is the middle.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -27,6 +26,7 @@ from analyzers.losses.products import attention_below_roof, products_below_roof,
 from analyzers.losses.repeats import recomputed, slow_repeats
 from analyzers.losses.unfused import attention_in_pieces, chains, optimizer_passes
 from analyzers.words import share_text
+from common.memo import memo
 
 
 class WorkPattern(StrEnum):
@@ -129,7 +129,7 @@ def estimate_of(facts: Facts, ledger: Ledger, loss: WorkLoss) -> EstimateOrigin:
     return EstimateOrigin(origin, (*culprits.evidence(kernel=""), *kernels))
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def work_losses(facts: Facts, ledger: Ledger) -> dict[WorkPattern, WorkLoss]:
     """Return the patterns that are worth a finding."""
     if facts.counters_only or not ledger.kernel_ns:

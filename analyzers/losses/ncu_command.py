@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import shlex
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from analyzers.facts.facts import GRAPH, KERNEL, Facts
 from analyzers.ledger.ledger import Ledger
 from analyzers.recorder import recorder_of
 from analyzers.words import count_text, enumerated, share_text
+from common.memo import memo
 
 MOST_OF_THE_TIME = 0.80  # of kernel time; the next kernels add little and profiling is slow
 MAX_KERNELS = 8  # the command should stay one line
@@ -38,7 +38,7 @@ _TEMPLATE = re.compile(r"<[^<>]*>")
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][\w$]*", re.ASCII)
 
 
-@functools.lru_cache(maxsize=2)  # every rule about the inside of kernels asks
+@memo()  # every rule about the inside of kernels asks
 def why_no_counters(facts: Facts, ledger: Ledger) -> str:
     """Say why a timeline does not answer what happens inside kernels, and which command would."""
     if ledger.examined is not None:
@@ -173,7 +173,7 @@ def _before(facts: Facts, ledger: Ledger, chosen: pd.DataFrame) -> int:
     return int(np.array(is_chosen, dtype=bool)[code].sum())
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def _time_by_base_name(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     """Return the window's kernels by base name, most time first.
 

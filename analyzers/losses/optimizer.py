@@ -6,7 +6,6 @@ PyTorch puts a range around both (``torch/optim/optimizer.py``): ``Optimizer.ste
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from analyzers.facts.facts import COPY, KERNEL, MEMSET, UNKNOWN, Facts
 from analyzers.facts.surroundings import ranges_of
 from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
+from common.memo import memo
 
 UPDATE, ZERO_GRAD = "step", "zero_grad"
 MIN_LAUNCHES = {UPDATE: 50, ZERO_GRAD: 10}
@@ -48,7 +48,7 @@ class OptimizerLaunches:
         return round(self.count / self.steps) if self.steps else 0
 
 
-@functools.lru_cache(maxsize=4)
+@memo(4)
 def optimizer_launches(facts: Facts, ledger: Ledger, method: str) -> OptimizerLaunches:
     """Return what ``UPDATE`` or ``ZERO_GRAD`` launched in the window."""
     spans = ranges_of(facts).of_names(rf"^Optimizer\.{method}#")

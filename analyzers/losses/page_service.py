@@ -17,7 +17,6 @@ answering a fault takes at least, less a tenth for the kernel's own work.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +29,7 @@ from analyzers.intervals import Array, Spans, covered, empty, intersect, overlap
 from analyzers.ledger.ledger import Ledger, spans_of
 from analyzers.losses.transfers import TransferLoss, ran_in
 from collectors.schema import CopyKind, MemoryKind, MigrationCause
+from common.memo import memo
 
 LONGEST_PAUSE_NS = 100_000  # twice what answering a fault was measured to take
 SHORTEST_ANSWER_NS = 20_000
@@ -131,7 +131,7 @@ class PageService:
         return min(least, most), most
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def page_service(facts: Facts, ledger: Ledger) -> PageService:
     """Return the kernel time of the window in which kernels may have waited for pages."""
     kernel = spans_of(ledger, Row.KERNEL)
@@ -228,7 +228,7 @@ class ServiceParts:
         return self.frame[chosen]
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def service_by_kernel(facts: Facts) -> ServiceParts:
     """Return when launches of kernels may have waited for pages, in all of the recording."""
     held = _held(facts)

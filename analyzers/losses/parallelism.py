@@ -11,7 +11,6 @@ ledger.
 from __future__ import annotations
 
 import enum
-import functools
 import re
 
 import numpy as np
@@ -27,6 +26,7 @@ from analyzers.losses.ncu_command import base_name
 from analyzers.metric_names import SHORTEST_KERNEL_NS
 from analyzers.recorder import recorder_of
 from analyzers.words import count_text, name_text, time_text
+from common.memo import memo
 
 MAX_FULL_WAVES = 4  # after five, a last wave costs less than a fifth; Nsight Compute agrees
 LOW_OCCUPANCY_PCT = 25.0  # below a quarter of the warps, waiting for memory is rarely hidden
@@ -97,7 +97,7 @@ def kernel_losses(facts: Facts, ledger: Ledger, pattern: Parallelism) -> pd.Data
     return chosen
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def _all_losses(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     shapes = launch_shapes(facts)
     pattern, share = patterns(shapes.table, facts)
@@ -122,7 +122,7 @@ def _all_losses(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     return losing
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def claimed_ns(facts: Facts, ledger: Ledger) -> Array:
     """Return how much of each launch's time alone findings about parallelism may claim."""
     claimed = np.zeros(len(facts.launches), np.int64)
@@ -216,7 +216,7 @@ def is_tiled(names: Array) -> Array:
     return np.array([_TILED.search(str(n)) is not None for n in names], dtype=bool)
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def alone_ns(facts: Facts, ledger: Ledger) -> Array:
     """Return how long each launch was the only compute kernel on its device, in the window.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from analyzers.facts.facts import Facts
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, overlaps
 from analyzers.ledger.ledger import Detail, Ledger
+from common.memo import memo
 
 NO_ONE = -1
 MOST_OF_WAITING = 0.5  # by one rank, to call it the one that is late
@@ -89,7 +89,7 @@ class RankWaits:
         return int(self.parts.groupby("device")["gain_ns"].sum().max()) if len(self.parts) else 0
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def rank_waits(facts: Facts, ledger: Ledger) -> RankWaits:
     """Return the waiting for late ranks; its sum is that of the detail in the ledger."""
     segments = ledger.of(Row.COMMUNICATION, Detail.WAITING_FOR_RANK)

@@ -7,7 +7,6 @@ rule takes its part: launch gaps by what ended them, waits by the call that bloc
 from __future__ import annotations
 
 import enum
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +25,7 @@ from analyzers.losses.optimizer import MIN_LAUNCHES, UPDATE, ZERO_GRAD, optimize
 from analyzers.losses.tensor_reads import TensorReads, main_read, tensor_reads
 from analyzers.words import count_text, time_text
 from collectors.schema import CopyKind
+from common.memo import memo
 
 SEQUENCE_LAUNCHES = 8  # this many equal names in a row are no coincidence
 SMALL_KERNEL_NS = DISPATCH_MAX_NS  # what takes longer is not too small for any ordinary launch
@@ -71,7 +71,7 @@ def launch_losses(facts: Facts, ledger: Ledger, pattern: LaunchPattern) -> pd.Da
     return segments[segments["pattern"] == pattern]
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def _launch_segments(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     segments = ledger.of(Row.LAUNCH)
     launch, ns = segments["launch"].to_numpy(), segments["ns"].to_numpy()
@@ -249,7 +249,7 @@ def _kinds_of_reads(reads: tuple[TensorReads, ...]) -> tuple[Evidence, ...]:
     )
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def _wait_segments(facts: Facts, ledger: Ledger) -> pd.DataFrame:
     segments = ledger.of(Row.SYNC)
     waits, places = np.unique(segments["wait"].to_numpy(), return_inverse=True)

@@ -7,7 +7,6 @@ time in which operations of several patterns ran counts once.
 from __future__ import annotations
 
 import enum
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +21,7 @@ from analyzers.losses.evidence import EVIDENCE_GAPS
 from analyzers.losses.round_trips import returned_copies
 from analyzers.words import size_text
 from collectors.schema import MANAGED_COPIES, CopyKind, MemoryKind
+from common.memo import memo
 
 SMALL_COPY_BYTES = 65_536  # moved in about 3 µs at 25 GB/s: as long as the copy takes to start
 MEMSET_KIND = -2  # stands where a copy has its CopyKind, or -1 for an unknown one
@@ -98,7 +98,7 @@ _TRANSFER_ORDER = (
 )
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def transfer_losses(facts: Facts, ledger: Ledger) -> dict[TransferPattern, TransferLoss]:
     """Return the row ``transfer`` by pattern; time shared by two patterns counts once."""
     operations = transfers(facts, ledger)

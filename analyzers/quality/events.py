@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from analyzers.cuda_names import Call
@@ -24,6 +22,7 @@ from analyzers.recorder import recorder_of
 from analyzers.report import QualityNote
 from analyzers.words import count_text, share_text, time_text
 from collectors.trace import DataNote
+from common.memo import memo
 
 NOTABLE_PROFILER_SHARE = 0.05  # of the window; the closest peer warns from the same share
 MAX_CLOCK_SKEW_SHARE = 0.001
@@ -150,7 +149,7 @@ def _has_work(facts: Facts) -> Array:
     return ran
 
 
-@functools.lru_cache(maxsize=2)
+@memo()
 def _without_kernel(facts: Facts) -> tuple[int, int]:
     """Return how many launch calls lack their kernel: before one of their thread that has, after.
 

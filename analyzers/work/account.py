@@ -8,7 +8,6 @@ a second account beneath the ledger's: it sums to the time in which kernels run,
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +26,7 @@ from analyzers.work.clocks import recorded_clocks
 from analyzers.work.element_types import NO_TYPE, TYPES
 from analyzers.work.inputs import plain_list
 from analyzers.work.roofs import DeviceRoof, least_seconds, roof_of
+from common.memo import memo
 
 MAX_ITERATIONS = 1_000  # whose utilisation is told; nobody reads more
 COMPUTE, MEMORY, NONE = "compute", "memory", "none"
@@ -93,7 +93,7 @@ def roofs_of(
     )
 
 
-@functools.lru_cache(maxsize=2)  # the account, every rule about it and the replay ask
+@memo()  # the account, every rule about it and the replay ask
 def ledger_work(facts: Facts, ledger: Ledger) -> LaunchWork:
     """Return what each launch of a ledger's window did."""
     return work_of_launches(facts, ledger.window, ledger.device_peaks)
@@ -126,8 +126,8 @@ def work_of_launches(
     roof_ns = np.where(is_modelled, np.rint(np.nan_to_num(least_ns, posinf=0)), 0)
     frame = pd.DataFrame(
         {
-            "place": place,
-            "launch": launch,
+            "place": place.astype(np.int32),
+            "launch": launch.astype(np.int32),
             "device": device,
             "class_code": calls.class_code[place],
             "key": key,
