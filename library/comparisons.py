@@ -239,17 +239,22 @@ def _encoded(side: Side) -> bytes:
 
     arrays = {name: getattr(side, name) for name in _ARRAYS}
     arrays |= {f"count {name}": values for name, values in side.counts.items()}
-    kernels, regions = side.kernels, side.regions
+    kernels, regions, work = side.kernels, side.regions, side.work
     arrays |= {f"kernels {n}": getattr(kernels, n) for n in ("shapes", "longest", "sequence")}
-    arrays |= {"regions longest": regions.longest}
+    arrays |= {"regions longest": regions.longest, "work longest": work.longest}
     arrays |= {f"launches {n}": getattr(side.launch_times, n) for n in _OF_LAUNCHES}
-    for label, table in (("kernels", kernels.by_iteration), ("regions", regions.by_iteration)):
+    for label, table in (
+        ("kernels", kernels.by_iteration),
+        ("regions", regions.by_iteration),
+        ("work", work.by_iteration),
+    ):
         arrays |= {f"{label} by {n}": getattr(table, n) for n in _OF_SPARSE}
     words = {
         **{n: getattr(side, n) for n in _WORDS},
         "kernel_names": kernels.names,
         "kernel_short_names": kernels.short_names,
         "regions": regions.keys,
+        "work": work.keys,
         "operators": [[*key, calls] for key, calls in side.operators.items()],
     }
     text = np.frombuffer(json.dumps(words).encode(), dtype=np.uint8)
@@ -278,7 +283,15 @@ _WORDS = (
 def _decoded(path: Path) -> Side:
     import numpy as np
 
-    from analyzers.compare.side import Kernels, LaunchTimes, Regions, Side, SparseTable
+    from analyzers.compare.side import (
+        Kernels,
+        LaunchTimes,
+        Regions,
+        Side,
+        SideWork,
+        SparseTable,
+        WorkKey,
+    )
 
     # Read first: of a damaged file the library would keep the handle.
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
@@ -307,6 +320,11 @@ def _decoded(path: Path) -> Side:
             keys=tuple((a, b, c) for a, b, c in words["regions"]),
             longest=arrays["regions longest"],
             by_iteration=sparse("regions"),
+        ),
+        work=SideWork(
+            keys=tuple(WorkKey(*key) for key in words["work"]),
+            longest=arrays["work longest"],
+            by_iteration=sparse("work"),
         ),
         operators={(name, shape): calls for name, shape, calls in words["operators"]},
     )

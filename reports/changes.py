@@ -12,6 +12,7 @@ from analyzers.compare.types import (
     MetricChange,
     SideSummary,
     WaterfallRow,
+    WorkChange,
 )
 from analyzers.compare.types import EvidencePlace as Stretch
 from analyzers.finding import Row
@@ -44,6 +45,7 @@ from reports.document import (
 )
 from reports.numbers import format_value, signed_text
 from reports.palette import ROW_MEANINGS
+from reports.work_changes import change_reason, class_words, work_change_name, work_sentence
 
 MAX_KERNELS = 25
 MAX_REGIONS = 25
@@ -194,6 +196,39 @@ class ChangeTables:
         each = each_text(comparison)
         alt = f"From {time_text(delta.base)} to {time_text(delta.new)} {each}: {changes}"
         return Figure(alt=alt, bars=tuple(bars), is_waterfall=True)
+
+    def work(self, most: int) -> Iterator[Block]:
+        """Tell what kernel time is spent on, by class and shape: slower work from more work.
+
+        Args:
+            most: How many rows the table has.
+        """
+        changes = self.comparison.work
+        if sentence := work_sentence(changes):
+            yield Sentence(text=sentence, place=self.new)
+        few = [c for c in changes if c.time.change][:most]
+        if few:
+            yield DocumentTable(
+                name=f"{_some(few, changes)}largest change first, mean per iteration",
+                columns=(
+                    TableColumn(name="Class"),
+                    TableColumn(name="Why"),
+                    TableColumn(name="Calls", is_number=True),
+                    *CHANGE_COLUMNS[:3],
+                    TableColumn(name="Operator, shapes"),
+                ),
+                rows=tuple(self._work(change) for change in few),
+            )
+
+    def _work(self, work: WorkChange) -> tuple[Cell, ...]:
+        calls = Cell(
+            text=f"{_count(work.base_calls)} → {_count(work.new_calls)}",
+            value=work.new_calls,
+            place=self._of_new(work.new_place),
+        )
+        change = self.change(work.time, work.base_place, work.new_place)[:3]
+        name = Cell(text=work_change_name(work))
+        return (Cell(text=class_words(work)), Cell(text=change_reason(work)), calls, *change, name)
 
     def kernels(self) -> Iterator[Block]:
         """Tell the kernels of both sides, matched."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from analyzers.whatif.whatif import WhatIf
     from collectors.trace import Source, Trace
 
+WORK = "What the kernels do"
+MAX_WORK, MAX_SUMMARY_WORK = 20, 5  # rows
 MAX_WARM_UP = 5  # durations in words
 _SUMMARY_LEVELS = (Level.BLOCKING, Level.WARNING, Level.INFO)
 _TITLES = {
@@ -72,6 +74,7 @@ def comparison_report(comparison: Comparison, sides: Sides, options: ReportOptio
             title="Predicted and measured",
             blocks=tuple(compared_predictions(comparison, sides.what_if)),
         ),
+        Section(title=WORK, blocks=tuple(tables.work(MAX_WORK))),
         Section(title="Kernels", blocks=tuple(tables.kernels())),
         Section(title="Regions of the program", blocks=tuple(tables.regions())),
         Section(title="Other quantities", blocks=tuple(tables.metrics())),
@@ -98,6 +101,7 @@ def comparison_summary(comparison: Comparison) -> Document:
     sections = [
         Section(title="", blocks=tuple(_headline(comparison, tables))),
         Section(title="Where the change comes from", blocks=tuple(tables.waterfall_summary())),
+        Section(title=WORK, blocks=tuple(tables.work(MAX_SUMMARY_WORK))),
         Section(
             title="Kernels, largest significant change first",
             blocks=tuple(tables.kernels_summary()),

@@ -10,6 +10,7 @@ from analyzers.finding import Confidence, Finding
 from analyzers.report import Report
 from analyzers.words import count_text, share_text, time_text
 from reports.about import ReportedWindow, ReportOptions, about, tool_words, without_private
+from reports.busy_time import busy_time, busy_time_summary
 from reports.document import (
     Block,
     Cell,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collectors.trace import Trace
     from library.analyses import StoredAnalysis
 
+BUSY_TIME = "What the kernels do"
 REASONS = "Why rules could not tell"
 TOOL_RULES = "Nsight Compute's own rules"
 OPERATIONS = {
@@ -62,6 +64,7 @@ def diagnosis_report(
         *_opening(report, whole),
         Section(title="Where the time went", blocks=tuple(ledger(report, stored, where))),
         _changes(report, where),
+        Section(title=BUSY_TIME, blocks=tuple(busy_time(report, where))),
         Section(title="Kernels", blocks=tuple(kernels(trace, stored, where))),
         Section(title=TOOL_RULES, blocks=tuple(tool_rules(report, is_brief=False))),
         Section(title="Iterations", blocks=tuple(_iterations(report, where))),
@@ -88,6 +91,7 @@ def diagnosis_summary(report: Report, *, is_verbose: bool = False) -> Document:
     sections = [
         *_opening(report),
         Section(title="Where the time went", blocks=tuple(ledger_summary(report))),
+        Section(title=BUSY_TIME, blocks=tuple(busy_time_summary(report))),
         Section(title="Kernels with most time", blocks=tuple(kernels_summary(report))),
         _changes(report),
         Section(title=TOOL_RULES, blocks=tuple(tool_rules(report, is_brief=True))),

@@ -23,6 +23,14 @@ def format_value(value: float, unit: str) -> str:
     return number if unit in ("", "count") else f"{number} {visible(unit)}"
 
 
+def rate_text(per_s: float, unit: str) -> str:
+    """Return a rate with a decimal prefix: ``4.98 TFLOP/s``, ``598 GB/s``."""
+    for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(per_s) >= size * 0.9995:
+            return f"{float(f'{per_s / size:.3g}'):,g} {prefix}{unit}"
+    return f"{float(f'{per_s:.3g}'):,g} {unit}".strip()
+
+
 def signed_text(value: float, unit: str = "ns") -> str:
     """Return a change with its sign: ``+1.20 ms``, ``−3``; 0 has none."""
     if not value:

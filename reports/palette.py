@@ -39,6 +39,51 @@ ROW_MEANINGS: dict[Row, str] = {
     Row.UNEXPLAINED: "idle: the recording does not say why",
 }
 
+# How near to its roof work is: orange is far, blue is near, as in comparisons; apart for every kind
+# of eye, and readable on a light and on a dark page.
+EFFICIENCY_STEPS: tuple[tuple[float, str, str], ...] = (
+    (0.25, "#C2571A", "below 25 % of its roof"),
+    (0.50, "#E9A15F", "25 to 50 %"),
+    (0.75, "#86B9DD", "50 to 75 %"),
+    (float("inf"), "#1C6DB0", "75 % and more"),
+)
+CLASS_COLORS: dict[str, str] = {
+    "matmul": "#2F7FD1",
+    "attention": "#8A5BC4",
+    "convolution": "#128F8B",
+    "elementwise": "#E0A030",
+    "normalisation": "#4FA35A",
+    "layout": "#C25E2C",
+    "reduction": "#B04A78",
+    "optimizer": "#8C7A2E",
+    "softmax": "#6FBF8F",
+    "gather": "#7A93B8",
+    "moe": "#5B4FBF",
+    "quantise": "#A8743A",
+    "sort": "#9C6B9E",
+    "random": "#6E8B3D",
+    "recurrent": "#3F8FA8",
+    "fft": "#C98BB0",
+    "sparse": "#5C7F6B",
+    "collective": "#9C60C9",
+    "memory": "#289F68",
+    "graph": "#6B7C8F",
+    "other": "#8D959E",
+}
+"""Of each class of work; those that often stand side by side are furthest apart."""
+
+NOT_MODELLED_COLOR = "#8D959E"
+NOT_MODELLED_WORDS = "not modelled"
+
+
+def efficiency_color(busy_ns: int, roof_ns: int, not_modelled_ns: int) -> str:
+    """Return the colour of work by its part at the roof; grey where most has no model."""
+    modelled_ns = busy_ns - not_modelled_ns
+    if 2 * modelled_ns < busy_ns or not modelled_ns:
+        return NOT_MODELLED_COLOR
+    share = roof_ns / modelled_ns
+    return next(color for limit, color, _ in EFFICIENCY_STEPS if share < limit)
+
 
 def ink_on(color: str) -> str:
     """Return black or white, whichever reads better on ``color`` (``#RRGGBB``)."""

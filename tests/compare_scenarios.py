@@ -4,7 +4,7 @@ import numpy as np
 
 from analyzers.compare.launch_times import no_launch_times
 from analyzers.compare.samples import warm_up
-from analyzers.compare.side import Kernels, Regions, Side, SparseTable
+from analyzers.compare.side import Kernels, Regions, Side, SideWork, SparseTable
 from analyzers.facts.steps import ROLES
 from analyzers.finding import Row
 from analyzers.ledger.booking import ROW_CODE, ROWS
@@ -64,6 +64,7 @@ def side(
         "kernels": kernels_of(kernels, len(durations)),
         "launch_times": no_launch_times(),
         "regions": no_regions(),
+        "work": work_of({}, len(durations)),
         "operators": {},
         "peak_bytes": {},
         "sm_clock_mhz": None,
@@ -86,6 +87,22 @@ def kernels_of(by_kernel, iterations, sequence=None):
         sequence=np.arange(len(keys)) if sequence is None else np.array(sequence),
         by_iteration=SparseTable(
             iteration=iteration, column=column, ns=ns.ravel(), count=np.ones(ns.size, np.int64)
+        ),
+    )
+
+
+def work_of(by_key, iterations):
+    """Return work from pairs of kernel time and calls, which may be one for each iteration."""
+    keys = list(by_key)
+    pairs = [[np.broadcast_to(v, iterations) for v in by_key[k]] for k in keys]
+    ns = np.array([p[0] for p in pairs], dtype=np.int64).reshape(len(keys), iterations)
+    count = np.array([p[1] for p in pairs], dtype=np.int64).reshape(len(keys), iterations)
+    column, iteration = (a.ravel() for a in np.indices(ns.shape))
+    return SideWork(
+        keys=tuple(keys),
+        longest=np.full((len(keys), 2), -1, np.int64),
+        by_iteration=SparseTable(
+            iteration=iteration, column=column, ns=ns.ravel(), count=count.ravel()
         ),
     )
 

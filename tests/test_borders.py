@@ -85,7 +85,7 @@ BORDERS = (
         for name in ("statistics", "paired", "run_to_run")
     ),
     ("analyzers/compare/same_work.py", {"analyzers.compare", *WORDS}, {*NUMBERS, "scipy"}),
-    ("analyzers/compare", ANSWER, {*NUMBERS, "msgspec"}),
+    ("analyzers/compare", ANSWER | WORK, {*NUMBERS, "msgspec"}),
     ("analyzers/whatif/compiled.py", {"analyzers.whatif"}, {"numba"}),
     ("analyzers/whatif", ANSWER, {*NUMBERS, "msgspec"}),
     ("analyzers/recorder.py", TRACE, set()),

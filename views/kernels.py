@@ -9,6 +9,7 @@ import streamlit as st
 from analyzers.kernels.words import NOTABLE_SHARE, counted_sentence, timeline_sentence
 from analyzers.words import count_text, split_sentence, time_text
 from collectors.schema import Array
+from reports.busy_time import classes_are_telling, kernel_time_sentence, summed_classes
 from views.charts.kernels import (
     LEVEL_WORDS,
     cause_of,
@@ -35,7 +36,14 @@ from views.parts.kernel_table import (
     picked_kernel,
     selected_kernels,
 )
+from views.parts.program_tree import draw_program_tree
 from views.parts.regions import draw_regions
+from views.parts.work import (
+    device_work,
+    draw_work_charts,
+    draw_work_table,
+    operators_are_telling,
+)
 from views.shared.markdown import Escaped, md_prose
 from views.shared.session import Session, current, digest, draw_prose
 from views.shared.style import write_verdict_color
@@ -43,6 +51,8 @@ from views.shared.units import NOT_RECORDED_TEXT, visible
 
 INSIDE_RULE = "divergence.idle_lanes"  # says, as any rule about kernels would, how to look inside
 CODE_LINES = 90  # characters of a name that need no scrolling
+VIEW = "kernels_view"
+OPERATORS, KERNELS, PARTS = "Operators and shapes", "Kernels", "Parts of the program"
 SHOWN_KERNELS = 5_000  # a longer table helps nobody; filter it
 
 
@@ -56,12 +66,43 @@ def page() -> None:
         _draw_no_kernels(session)
         return
     counted = session.counted()
-    _draw_verdict(kernels, counted)
+    work = device_work(session)
+    classes = summed_classes(session.report, session.device)
+    _draw_verdict(kernels, counted, "" if len(counted) else kernel_time_sentence(classes))
     if covered := covered_words(session.report):
         st.caption(md_prose(covered))
     if len(counted):
         _draw_counted_charts(session, counted)
+    if len(work) and classes_are_telling(classes):
+        draw_work_charts(session, work)
+    _draw_view(session, kernels, work)
+    if session.report.operations.get("kernels") and not counted_only(session):
+        draw_regions(session)
+
+
+def _draw_view(session: Session, kernels: pd.DataFrame, work: pd.DataFrame) -> None:
+    """Draw the table that the reader asks for: operators, kernels, or parts of the program."""
+    has_operators = bool(len(work)) and operators_are_telling(work)
+    views = [OPERATORS, KERNELS] if has_operators else [KERNELS]
+    if len(work) and any(session.trace.count(table) for table in ("ranges", "operators")):
+        views.append(PARTS)
+    view = views[0] if not len(session.counted()) else KERNELS
+    if len(views) > 1:
+        st.session_state.setdefault(VIEW, view)
+        if st.session_state[VIEW] not in views:
+            st.session_state[VIEW] = view
+        view = st.segmented_control("Table", views, key=VIEW, label_visibility="collapsed") or view
+    if view == OPERATORS:
+        draw_work_table(session, work)
+    elif view == PARTS:
+        draw_program_tree(session)
     else:
+        _draw_kernels(session, kernels)
+
+
+def _draw_kernels(session: Session, kernels: pd.DataFrame) -> None:
+    """Draw the kernels by name, and the one that was picked."""
+    if not len(session.counted()):
         _draw_computed_chart(session, kernels)
     text = draw_filter()
     listed = matching(kernels, text).head(SHOWN_KERNELS)
@@ -70,8 +111,6 @@ def page() -> None:
         return
     draw_table(listed, session)
     _draw_kernel(session, picked_kernel(listed))
-    if session.report.operations.get("kernels") and not counted_only(session):
-        draw_regions(session)
 
 
 def counted_only(session: Session) -> bool:
@@ -79,8 +118,9 @@ def counted_only(session: Session) -> bool:
     return not session.trace.count("kernels") and session.trace.count("profiled_kernels") > 0
 
 
-def _draw_verdict(kernels: pd.DataFrame, counted: pd.DataFrame) -> None:
+def _draw_verdict(kernels: pd.DataFrame, counted: pd.DataFrame, of_classes: str) -> None:
     sentence = counted_sentence(counted) if len(counted) else timeline_sentence(kernels)
+    sentence = f"{of_classes} {sentence}".strip()
     worst = counted["lost_ns"].to_numpy().argmax() if len(counted) else -1
     cause = cause_of(int(counted["part"].iloc[worst])) if worst >= 0 else None
     write_verdict_color(cause.value if cause else "healthy")
@@ -176,6 +216,7 @@ def _pick_point(chart: str) -> None:
     points = st.session_state[chart]["selection"]["points"]
     if points:
         st.session_state[PICKED] = str(points[0]["customdata"][0])
+        st.session_state[VIEW] = KERNELS
 
 
 def _draw_no_kernels(session: Session) -> None:

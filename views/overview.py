@@ -15,10 +15,17 @@ from analyzers.words import (
     split_sentence,
     time_text,
 )
+from reports.busy_time import (
+    classes_are_telling,
+    kernel_time_sentence,
+    kernels_are_notable,
+    summed_classes,
+)
 from reports.diagnosis import earlier_with_the_same_change, gain_text
 from reports.top_kernels import kernels_hold_most
 from reports.undetermined import undetermined
 from views.charts.ledger import ledger_figure, legend_entries
+from views.charts.work import classes_figure
 from views.shared.devices import device_labels
 from views.shared.markdown import Escaped, md_escape, md_prose
 from views.shared.report_download import BESIDE_REPORT, draw_diagnosis_download
@@ -48,6 +55,7 @@ def page() -> None:
         _draw_no_gpu_work()
     else:
         _draw_ledger(session)
+        _draw_classes(session)
         _draw_findings(session)
         _draw_kernels(session)
     _draw_quality(session)
@@ -114,6 +122,36 @@ def _draw_ledger(session: Session) -> None:
             f"{labels[d.key]}: "
             + ", ".join(f"{r.value} {time_text(ns)}" for r, ns in d.rows.items() if ns)
             for d in devices
+        ),
+    )
+
+
+def _draw_classes(session: Session) -> None:
+    """Show beneath the ledger what the kernel time is spent on, and how near to the roof."""
+    report = session.report
+    classes = summed_classes(report)
+    if not classes_are_telling(classes) or not kernels_are_notable(report):
+        return
+    labels = device_labels(report.devices)
+    by_device = {
+        labels[d.key]: [row for row in report.classes if row["device_key"] == d.key]
+        for d in report.devices
+    }
+    by_device = {label: rows for label, rows in by_device.items() if rows}
+    is_said = report.busy_sentence and report.busy_sentence in report.verdict.sentence
+    sentence = "The kernel time by class." if is_said else kernel_time_sentence(classes)
+    unknown = any(row["not_modelled_ns"] for row in classes)
+    is_modelled = any(row["roof_ns"] for row in classes)
+    legend = " Full colour: the least time that its work needs; pale: what it takes beyond."
+    hatched = " Hatched: not modelled." if unknown else ""
+    st.caption(md_prose(f"{sentence}{legend if is_modelled else ''}{hatched}"))
+    st.plotly_chart(
+        classes_figure(by_device),
+        key="classes",
+        config={"displayModeBar": False},
+        alt="; ".join(
+            f"{label}: " + ", ".join(f"{r['title']} {time_text(r['busy_ns'])}" for r in rows)
+            for label, rows in by_device.items()
         ),
     )
 

@@ -54,6 +54,7 @@ from analyzers.compare.types import (
     Delta,
 )
 from analyzers.compare.waterfall import waterfall_rows
+from analyzers.compare.work_changes import work_changes
 from analyzers.words import count_text
 
 SMALLEST_SHARE = 0.01  # of base's time; smaller changes come and go with the room's temperature
@@ -119,6 +120,7 @@ def compare(
         kernels=kernels,
         regions=regions,
         metrics=metrics,
+        work=work_changes(base, new),
         sub_results=sub_results(waterfall, kernels, metrics),
         notes=tuple(reader_notes(base, new)),
         device=device,

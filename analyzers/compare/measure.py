@@ -26,6 +26,7 @@ from analyzers.compare.side_tables import (
     kernels_by_iteration,
     regions_by_iteration,
 )
+from analyzers.compare.side_work import work_by_iteration
 from analyzers.compare.statistics import MIN_SAMPLES
 from analyzers.facts.facts import (
     UNKNOWN,
@@ -102,6 +103,7 @@ def measure(
         regions=regions_by_iteration(
             facts, ledger, spans, iterations, device, skipped=skipped, typical=typical
         ),
+        work=work_by_iteration(facts, spans, device, typical),
         operators=operator_calls(facts, spans),
         peak_bytes=peak_bytes(facts, spans, device),
         sm_clock_mhz=sampled_clock_mhz(facts, spans),

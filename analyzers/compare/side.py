@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,6 +101,39 @@ class Regions:
     by_iteration: SparseTable
 
 
+class WorkKey(NamedTuple):
+    """What kernel time is spent on: equal on two sides when they do the same work.
+
+    Attributes:
+        work_class: A ``WorkClass``.
+        operator: Name; empty for a kernel without one.
+        shapes: Of its inputs, a JSON list; empty where not recorded.
+        types: Of its inputs, a JSON list.
+        kernel: Name of a kernel without an operator.
+    """
+
+    work_class: str
+    operator: str
+    shapes: str
+    types: str
+    kernel: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SideWork:
+    """The kernel time by what it is spent on, most time first.
+
+    Attributes:
+        keys: What.
+        longest: Begin and end of the longest launch in a typical iteration, -1 for none.
+        by_iteration: Kernel time, which launches at the same time share, and calls.
+    """
+
+    keys: tuple[WorkKey, ...]
+    longest: Array
+    by_iteration: SparseTable
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Side:
     """One recording, ready to be compared; all arrays have a place (or row) an iteration.
@@ -129,6 +162,7 @@ class Side:
         kernels: By name and launch configuration.
         launch_times: Launches to pair; none where there are iterations enough.
         regions: By region.
+        work: By class, operator and inputs.
         operators: How often each operator ran with inputs of each shape, per iteration.
         peak_bytes: Most memory in use, by name.
         sm_clock_mhz: Mean clock, ``None`` when not sampled.
@@ -160,6 +194,7 @@ class Side:
     kernels: Kernels
     launch_times: LaunchTimes
     regions: Regions
+    work: SideWork
     operators: dict[tuple[str, str], float]
     peak_bytes: dict[str, int]
     sm_clock_mhz: float | None

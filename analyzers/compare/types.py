@@ -301,6 +301,39 @@ class RegionChange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkChange:
+    """Kernel time of one kind of work on both sides, per iteration.
+
+    Attributes:
+        work_class: A ``WorkClass``.
+        operator: Name; empty for a kernel without one.
+        shapes: Of its inputs, a JSON list; empty where not recorded.
+        types: Of its inputs, a JSON list.
+        kernel: Name of a kernel without an operator.
+        time: Kernel time. All rows sum to the mean of the ledger's row ``kernel``.
+        base_calls: Calls per iteration on the base side.
+        new_calls: On the new side.
+        amount_ns: The part of the change that comes from more or fewer calls.
+        speed_ns: The rest: calls of the same work take longer or shorter.
+        base_place: Its longest launch in a typical iteration of the base side.
+        new_place: The same for the new side.
+    """
+
+    work_class: str
+    operator: str
+    shapes: str
+    types: str
+    kernel: str
+    time: Delta
+    base_calls: float
+    new_calls: float
+    amount_ns: int
+    speed_ns: int
+    base_place: EvidencePlace | None = None
+    new_place: EvidencePlace | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MetricChange:
     """Any other quantity on both sides.
 
@@ -365,6 +398,7 @@ class Comparison:
         kernels: Largest change first.
         regions: Largest change first, by level.
         metrics: Launches, transfers, memory, the workload's own numbers.
+        work: Kernel time by class, operator and shapes, largest change first.
         sub_results: What is above the noise, by question: causes, kernels, metrics.
         notes: What the reader must know besides; what could not be told, and why.
         device: Name of the device whose ledger is compared.
@@ -386,6 +420,7 @@ class Comparison:
     kernels: tuple[KernelChange, ...] = ()
     regions: tuple[RegionChange, ...] = ()
     metrics: tuple[MetricChange, ...] = ()
+    work: tuple[WorkChange, ...] = ()
     sub_results: tuple[SubResult, ...] = ()
     notes: tuple[str, ...] = ()
     device: str = ""

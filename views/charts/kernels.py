@@ -17,19 +17,23 @@ from analyzers.losses.parallelism import Parallelism
 from analyzers.metric_names import Part
 from analyzers.words import name_text, share_text, time_text
 from collectors.schema import Array
-from views.charts.ledger import PALETTE, ROW_COLORS, log_ticks
+from views.charts.ledger import PALETTE, ROW_COLORS
+from views.charts.rooflines import (
+    FAINT,
+    MARGIN,
+    ROOM_FOR_NAMES,
+    add_label,
+    add_line,
+    frame,
+    log_axis,
+)
 from views.shared.units import plotly_escape, rate_text, visible
 
 MAX_POINTS = 300  # the others have next to no time, and would only hide those that have
 SMALLEST_PX, LARGEST_PX = 9.0, 44.0
-CHART_HEIGHT_PX = 380
 NAMED_POINTS = 4
 NAME_ROOM = 24
 LINE = 0.07  # of the chart's height that a name takes
-GREY = "rgba(128,136,146,0.95)"  # of roofs; reads on a light and on a dark page
-FAINT = "rgba(128,136,146,0.55)"
-MARGIN = 3.0  # factor around the points, so that roofs show beside them
-ROOM_FOR_NAMES = 30.0  # the same to the right, where the names of roofs stand
 
 LEVEL_WORDS = {"dram": "device memory", "l2": "L2", "l1": "L1"}
 PRECISION_WORDS = {
@@ -128,9 +132,9 @@ def roofline_figure(
     _add_roofs(figure, span, chart_roofs, level, bottom)
     for trace in _by_cause(points, intensity, flop_per_s, _roofline_words(points, level, speed)):
         figure.add_trace(trace)
-    _log_axis(figure.layout.xaxis, span, f"FLOP per byte of {LEVEL_WORDS[level]}")
-    _log_axis(figure.layout.yaxis, (bottom, top), "FLOP/s")
-    _frame(figure)
+    log_axis(figure.layout.xaxis, span, f"FLOP per byte of {LEVEL_WORDS[level]}")
+    log_axis(figure.layout.yaxis, (bottom, top), "FLOP/s")
+    frame(figure, "loses most to  ")
     return figure
 
 
@@ -155,41 +159,16 @@ def _add_roofs(
         begin, end = max(low, bottom / per_s), min(high, roofs.top / per_s)
         if end <= begin:
             continue
-        _line(figure, (begin, end), (begin * per_s, end * per_s), strong=of == level)
+        add_line(figure, (begin, end), (begin * per_s, end * per_s), strong=of == level)
         third = begin ** (2 / 3) * end ** (1 / 3)
         if of == level:
-            _label(figure, roofs.words(of), (third, third * per_s), ("left", "top"))
+            add_label(figure, roofs.words(of), (third, third * per_s), ("left", "top"))
         else:
-            _label(figure, roofs.words(of), (end, end * per_s), ("right", "bottom"))
+            add_label(figure, roofs.words(of), (end, end * per_s), ("right", "bottom"))
     for of, per_s in roofs.compute.items():
         begin = max(per_s / roofs.memory[level], low) if level in roofs.memory else low
-        _line(figure, (begin, high), (per_s, per_s), strong=True)
-        _label(figure, roofs.words(of), (high, per_s), ("right", "bottom"))
-
-
-def _label(figure: go.Figure, words: str, at: tuple[float, float], anchor: tuple[str, str]) -> None:
-    figure.add_annotation(
-        x=np.log10(at[0]),
-        y=np.log10(at[1]),
-        text=words,
-        showarrow=False,
-        xanchor=anchor[0],
-        yanchor=anchor[1],
-        font={"size": 12, "color": GREY},
-    )
-
-
-def _line(
-    figure: go.Figure, x: tuple[float, float], y: tuple[float, float], *, strong: bool
-) -> None:
-    figure.add_scatter(
-        x=x,
-        y=y,
-        mode="lines",
-        line={"color": GREY if strong else FAINT, "width": 2 if strong else 1, "dash": "solid"},
-        hoverinfo="skip",
-        showlegend=False,
-    )
+        add_line(figure, (begin, high), (per_s, per_s), strong=True)
+        add_label(figure, roofs.words(of), (high, per_s), ("right", "bottom"))
 
 
 def _roofline_words(
@@ -310,7 +289,7 @@ def lost_figure(kernels: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(
         title={"text": "could be won back (ms)"}, range=[-highest * 0.06, highest], nticks=6
     )
-    _frame(figure)
+    frame(figure, "loses most to  ")
     return figure
 
 
@@ -318,34 +297,3 @@ def _short(name: str) -> str:
     words = name_text(name)
     plain = words.partition("<")[0].partition("(")[0] or words
     return visible(plain, NAME_ROOM)
-
-
-def _log_axis(axis: go.layout.XAxis, span: tuple[float, float], title: str) -> None:
-    ticks = log_ticks(*span)
-    axis.update(
-        type="log",
-        range=np.log10(span).tolist(),
-        title={"text": title},
-        tickvals=ticks,
-        ticktext=[rate_text(t, "") for t in ticks],
-        zeroline=False,
-    )
-
-
-def _frame(figure: go.Figure) -> None:
-    figure.update_layout(
-        height=CHART_HEIGHT_PX,
-        margin={"l": 0, "r": 4, "t": 8, "b": 0},
-        legend={
-            "orientation": "h",
-            "y": -0.2,
-            "x": 0,
-            "itemsizing": "constant",
-            "title": {"text": "loses most to  ", "side": "left"},
-        },
-        hoverlabel={"align": "left"},
-        clickmode="event+select",
-        dragmode=False,
-    )
-    figure.update_xaxes(fixedrange=True, automargin=True)
-    figure.update_yaxes(fixedrange=True, automargin=True)

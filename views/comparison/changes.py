@@ -11,6 +11,7 @@ from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import count_text, time_text
 from reports.comparison_words import group_titles
 from reports.numbers import signed_text
+from reports.work_changes import hidden_words, work_change_name, work_sentence
 from views.comparison.evidence import PickedChange
 from views.comparison.pickers import NAME_ROOM
 from views.comparison.picks import pick, selected
@@ -20,17 +21,21 @@ from views.comparison.tables import (
     metrics_table,
     region_matrix,
     region_table,
+    work_change_table,
 )
 from views.parts.regions import LEVEL_LABELS, OUTSIDE_WORDS
 from views.shared.markdown import md_escape
+from views.shared.session import draw_prose
 from views.shared.units import visible
 
 SHOWN_KERNELS = 200
+WORK = "Work"
 
 
 def draw_tables(comparison: Comparison) -> None:
     """Draw a tab for each kind of thing that can change."""
-    labels = {"Kernels": bool(comparison.kernels), "Regions": bool(comparison.regions)}
+    labels = {WORK: any(c.time.base or c.time.new for c in comparison.work)}
+    labels |= {"Kernels": bool(comparison.kernels), "Regions": bool(comparison.regions)}
     labels |= {
         words: any(m.group == group for m in comparison.metrics)
         for group, words in group_titles(comparison).items()
@@ -42,12 +47,53 @@ def draw_tables(comparison: Comparison) -> None:
     tabs = st.tabs([md_escape(label) for label in titles], key="compare_tabs")
     for label, tab in zip(titles, tabs, strict=True):
         with tab:
-            if label == "Kernels":
+            if label == WORK:
+                _draw_work(comparison)
+            elif label == "Kernels":
                 _draw_kernels(comparison.kernels)
             elif label == "Regions":
                 _draw_regions(comparison)
             else:
                 _draw_metrics(comparison, label)
+
+
+def _draw_work(comparison: Comparison) -> None:
+    """Draw the kernel time by class and shape: what is slower, and what is more."""
+    draw_prose(work_sentence(comparison.work))
+    changes = [c for c in comparison.work if c.time.change or c.time.base]
+    listed = changes[:SHOWN_KERNELS]
+    event = st.dataframe(
+        work_change_table(listed),
+        hide_index=True,
+        key="compare_work",
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config={
+            "operator": st.column_config.TextColumn("operator", width="medium"),
+            "shapes": st.column_config.TextColumn("shapes", width="medium"),
+            "from speed": st.column_config.NumberColumn(
+                "from speed", help="Calls of the same work take longer or shorter."
+            ),
+            "from amount": st.column_config.NumberColumn(
+                "from amount", help="More or fewer calls, at the baseline's time for each."
+            ),
+        },
+    )
+    st.caption(
+        "Microseconds, mean of an iteration; all rows sum to the kernel time of each side, and "
+        "both parts of a change to the change."
+        + md_escape(hidden_words(changes, SHOWN_KERNELS))
+        + " Click a row to see both recordings at its longest launch."
+    )
+    rows = selected(event, "rows")
+    if rows and rows[0] < len(listed):
+        change = listed[rows[0]]
+        before, now = time_text(change.time.base), time_text(change.time.new)
+        name = visible(work_change_name(change), NAME_ROOM)
+        words = f"{name}: {before} before, {now} now"
+        evidence = PickedChange(words=words, base=change.base_place, new=change.new_place)
+        if pick("work", evidence):
+            st.rerun(scope="fragment")  # the canvas stands above
 
 
 def _draw_kernels(kernels: Sequence[KernelChange]) -> None:

@@ -10,10 +10,18 @@ from collections.abc import Sequence
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from analyzers.compare.types import Comparison, Delta, KernelChange, MetricChange, RegionChange
+from analyzers.compare.types import (
+    Comparison,
+    Delta,
+    KernelChange,
+    MetricChange,
+    RegionChange,
+    WorkChange,
+)
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.whatif.whatif import Prediction, agrees, range_text
 from analyzers.words import name_text
+from reports.busy_time import shapes_text
 from reports.comparison_words import (
     LEVELS,
     differences,
@@ -24,6 +32,7 @@ from reports.comparison_words import (
 )
 from reports.numbers import signed_text
 from reports.whatif import measured_speedup
+from reports.work_changes import change_reason, class_words
 from views.charts.ledger import ROW_ORDER
 from views.parts.regions import OUTSIDE_WORDS
 from views.shared.units import format_value, visible
@@ -78,6 +87,34 @@ def kernels_table(kernels: Sequence[KernelChange]) -> Styler:
     styled = _styled(frame, [_direction(k.time) for k in kernels])
     plain = dict.fromkeys(("baseline", "new"), _us_text)
     return styled.format({**plain, "change": lambda cell: _us_text(cell, signed=True)})
+
+
+def work_change_table(changes: Sequence[WorkChange]) -> Styler:
+    """Return one row per class, operator and shape: what it took, and why that changed."""
+    frame = pd.DataFrame(
+        [
+            {
+                "change": c.time.change / 1e3,
+                "why": change_reason(c),
+                "class": class_words(c),
+                "operator": visible(c.operator or name_text(c.kernel), NAME_ROOM),
+                "shapes": visible(shapes_text(c.shapes), NAME_ROOM),
+                "calls": f"{_count(c.base_calls)} → {_count(c.new_calls)}",
+                "baseline": c.time.base / 1e3,
+                "new": c.time.new / 1e3,
+                "from speed": c.speed_ns / 1e3,
+                "from amount": c.amount_ns / 1e3,
+                "95 % interval": interval_text(c.time.low, c.time.high),
+            }
+            for c in changes
+        ]
+    )
+    styled = _styled(frame, [_direction(c.time) for c in changes])
+    plain = dict.fromkeys(("baseline", "new"), _us_text)
+    signed = dict.fromkeys(
+        ("change", "from speed", "from amount"), lambda cell: _us_text(cell, signed=True)
+    )
+    return styled.format({**plain, **signed})
 
 
 def metrics_table(metrics: Sequence[MetricChange]) -> Styler:
@@ -177,7 +214,7 @@ def _direction(delta: Delta) -> str:
 
 def _styled(frame: pd.DataFrame, colors: list[str]) -> Styler:
     shades = pd.DataFrame("", index=frame.index, columns=frame.columns)
-    for column in ("change", "in %"):
+    for column in shades.columns.intersection(["change", "in %"]):
         shades[column] = [color or QUIET for color in colors]
     return frame.style.apply(lambda _: shades.to_numpy(), axis=None)
 

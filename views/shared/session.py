@@ -96,6 +96,14 @@ class Session:
         """Return the ledger by region of the program, on all devices."""
         return _table(self.stored.folder, "regions")
 
+    def work(self) -> pd.DataFrame:
+        """Return the kernel time by operator and inputs, on all devices; may have no columns."""
+        return _table(self.stored.folder, "work")
+
+    def work_kernels(self) -> pd.DataFrame:
+        """Return what each kernel has of each row of ``work``."""
+        return _table(self.stored.folder, "work_kernels")
+
     def launches(self) -> pd.DataFrame:
         """Return one row per GPU operation, of the chosen device."""
         frame = _table(self.stored.folder, "launches")

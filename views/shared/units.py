@@ -15,20 +15,13 @@ from analyzers.words import MINUS
 from collectors.schema import Array
 from common.text import visible as visible
 from reports.numbers import format_value as format_value
+from reports.numbers import rate_text as rate_text
 
 NOT_RECORDED_TEXT = "not recorded"
 
 ROOM = 56  # characters of a name that the column shows
 HEAD, BEFORE = 36, 12  # of a name whose difference comes later: its begin, what precedes that
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
-
-
-def rate_text(per_s: float, unit: str) -> str:
-    """Return a rate with a decimal prefix: ``4.98 TFLOP/s``, ``598 GB/s``."""
-    for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(per_s) >= size * 0.9995:
-            return f"{float(f'{per_s / size:.3g}'):,g} {prefix}{unit}"
-    return f"{float(f'{per_s:.3g}'):,g} {unit}".strip()
 
 
 def moment_text(ns: int) -> str:
