@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyzers import analyze
+from analyzers.facts.windows import STEPS
 from analyzers.finding import CAUSE_OF_ROW, Row
 from analyzers.report import Report
 from benchmarks.simulated.cases import HEALTHY, UNKNOWN, Case, Maker
@@ -59,7 +60,7 @@ class Result:
         right: Every verdict that counts as right.
         verdict: What whyslow said.
         window_ns: Length of the window, times the devices.
-        claims: Nanoseconds that the ledger books to each cause.
+        claims: Nanoseconds that the ledger books to each cause, and findings inside kernels.
         lost: Nanoseconds that findings about each cause claim (``lost_ns``).
         truth: Nanoseconds that each cause costs.
         over_row: Whether a finding claims more than its row holds.
@@ -156,7 +157,10 @@ def judge(family: str, seed: int, *, torch: bool = False) -> Result:
             report: Report | None = analyze(open_trace(path, Path(temporary) / "cache"))
         except RefusedError:
             report = None
-    truth = {c: ns * case.program.devices for c, ns in true_losses(case.program).items()}
+    # What whyslow says is of the steps where the program marks them: so is the truth then.
+    of_steps = report is not None and report.window.label == STEPS
+    losses = true_losses(case.program, of_steps=of_steps)
+    truth = {c: ns * case.program.devices for c, ns in losses.items()}
     if of_ranks := collectives_ns(case.program):
         # Without collectives, nothing would hold ranks together: their own time is what they cost.
         truth["communication"] = of_ranks
@@ -164,7 +168,7 @@ def judge(family: str, seed: int, *, torch: bool = False) -> Result:
         family=family,
         seed=seed,
         expected=case.planted or max(truth, key=lambda c: truth[c]),
-        right=_right_verdicts(case, truth),
+        right=_right_verdicts(case, truth, execute(case.program, of_steps=of_steps)),
         verdict=report.verdict.cause if report else UNKNOWN,
         window_ns=sum(d.duration_ns for d in report.devices) if report else 0,
         claims=_claims(report) if report else {},
@@ -175,10 +179,10 @@ def judge(family: str, seed: int, *, torch: bool = False) -> Result:
     )
 
 
-def _right_verdicts(case: Case, truth: dict[str, int]) -> tuple[str, ...]:
+def _right_verdicts(case: Case, truth: dict[str, int], window_ns: int) -> tuple[str, ...]:
     if case.planted:
-        window_ns = execute(case.program) * case.program.devices
-        weak = case.planted in truth and truth[case.planted] < STRONG_FROM * window_ns
+        whole_ns = window_ns * case.program.devices
+        weak = case.planted in truth and truth[case.planted] < STRONG_FROM * whole_ns
         return (case.planted, *case.also_right, *((HEALTHY,) if weak else ()))
     largest = max(truth.values())
     return tuple(c for c, ns in truth.items() if ns >= CLOSE * largest)
@@ -190,6 +194,9 @@ def _claims(report: Report) -> dict[str, int]:
         for row, cause in CAUSE_OF_ROW.items():
             claims[cause.value] += device.rows[row]
         claims["host"] -= device.unused_ns
+    for finding in report.findings:
+        if finding.row is Row.KERNEL:  # what kernels wait for has no row of its own
+            claims[finding.cause.value] += finding.lost_ns
     return dict(claims)
 
 
@@ -228,20 +235,21 @@ def _claims_more_than_a_row(report: Report) -> bool:
     return any(ns > sum(d.rows[row] for d in report.devices) for row, ns in claimed.items())
 
 
-def run(seeds: int, workers: int = WORKERS, *, torch: bool = False) -> list[Result]:
-    """Judge ``seeds`` cases, going round the families.
+def run(seeds: int, workers: int = WORKERS, *, torch: bool = False, first: int = 0) -> list[Result]:
+    """Judge ``seeds`` cases from the seed ``first`` on, going round the families.
 
     With ``torch``, cases are left out that only differ in what Nsight Systems wrote down.
     """
-    chosen = [(FAMILIES[seed % len(FAMILIES)].__name__, seed) for seed in range(seeds)]
+    numbers = range(first, first + seeds)
+    chosen = [(FAMILIES[seed % len(FAMILIES)].__name__, seed) for seed in numbers]
     if torch:
         chosen = [c for c in chosen if not (_is_about_nsys(make_case(*c)))]
-    names, numbers = zip(*chosen, strict=True)
+    names, seeds_of = zip(*chosen, strict=True)
     ask = functools.partial(judge, torch=torch)
     if workers == 1:
-        return list(map(ask, names, numbers))
+        return list(map(ask, names, seeds_of))
     with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(ask, names, numbers, chunksize=4))
+        return list(pool.map(ask, names, seeds_of, chunksize=4))
 
 
 def _is_about_nsys(case: Case) -> bool:
@@ -444,6 +452,7 @@ def main() -> int:
     """Run, print and check; 1 when ``--check`` was given and a limit was not kept."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=500, help="cases to simulate")
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="where to begin")
     parser.add_argument("--check", action="store_true", help="exit 1 when a limit is not kept")
     parser.add_argument("--torch", action="store_true", help="as traces of the torch profiler")
     parser.add_argument("--case", nargs=2, metavar=("FAMILY", "SEED"), help="write one case")
@@ -466,7 +475,8 @@ def main() -> int:
         print("\n".join(lines))
         return int(bool(wrong))
     begin = time.perf_counter()
-    summary = print_results(run(options.seeds, torch=options.torch), time.perf_counter() - begin)
+    results = run(options.seeds, torch=options.torch, first=options.first)
+    summary = print_results(results, time.perf_counter() - begin)
     misses = summary.misses() if options.check else []
     for miss in misses:
         print(f"not kept: {miss}")

@@ -268,8 +268,19 @@ def in_turn(tmp_path, late_us):
     return build(tmp_path, kernels=kernels(*rows))
 
 
-@pytest.mark.parametrize(("late_us", "named"), [([75, -25], 1), ([74, -26], NO_ONE)])
-def test_of_two_ranks_one_is_late_with_three_quarters_of_the_waiting(tmp_path, late_us, named):
+@pytest.mark.parametrize(
+    ("late_us", "named"),
+    [
+        ([75, -25] * 23, 1),
+        ([74, -26] * 23, NO_ONE),  # less than three quarters
+        ([75, -25] * 22, NO_ONE),  # too few for that not to be chance
+        ([90, -10], 1),  # nearly all of it
+        ([89, -11], NO_ONE),
+        ([50] * 27 + [-50] * 9, 1),  # 27 of 36 are 3 standard deviations above 18
+        ([50] * 26 + [-50] * 9, NO_ONE),
+    ],
+)
+def test_one_of_two_ranks_is_late_when_it_is_beyond_chance(tmp_path, late_us, named):
     facts = in_turn(tmp_path, late_us)
     assert rank_waits(facts, account(facts)).last_device == named
 

@@ -21,7 +21,18 @@ from analyzers.whatif.whatif import WhatIf, explore, what_if
 from benchmarks import change_experiments, whatif
 from benchmarks.simulated import families
 from benchmarks.simulated.cases import COLLECTIVE, Maker, loop, one_thread
-from benchmarks.simulated.program import Copy, Kernel, Manage, Range, Wait, Work
+from benchmarks.simulated.program import (
+    Collective,
+    Copy,
+    Kernel,
+    Manage,
+    Program,
+    Range,
+    Stream,
+    Thread,
+    Wait,
+    Work,
+)
 from collectors import open_trace
 from tests.traces_in_memory import account
 from tests.whatif_helpers import MS, OPERATIONS, US, about, explored, facts_of, whole, why_not
@@ -251,6 +262,47 @@ def test_waiting_for_other_ranks_may_stay_exposed(tmp_path):
     # 10 times 900 µs of waiting at worst, and nothing but kernels at best.
     assert told.high_ns > 20 * MS + 9 * MS
     assert told.low_ns < 21 * MS
+
+
+def two_ranks(collectives):
+    """Return two processes on a GPU each; the second computes 300 µs longer in each of 5 steps.
+
+    Every collective is written as one of both ranks, or as a kernel without a partner.
+    """
+
+    def rank(index):
+        stream = Stream(7, index)
+        steps = [
+            [
+                Kernel((400 + 300 * index) * US, stream=stream),
+                Collective(100 * US, number, ranks=2, stream=stream),
+                *(
+                    Kernel(us * US, "ncclDevKernel_Other", is_collective=True, stream=stream)
+                    for us in collectives[number : number + 1]
+                    if index == 0
+                ),
+            ]
+            for number in range(5)
+        ]
+        return Thread(loop(steps), process=index + 1)
+
+    return Program([rank(0), rank(1)], devices=2)
+
+
+def test_measured_waiting_of_matched_ranks_is_named_and_no_guess(tmp_path):
+    told = about(explored(tmp_path, two_ranks([])), "communication")
+    waits = next(a for a in told.assumptions if "waiting" in a)
+    assert waits.startswith("Of their time, 1.50 ms is")
+    assert "measured waiting for ranks that come later" in waits
+    assert not any("not recorded" in a for a in told.assumptions)
+
+
+def test_collectives_without_partners_are_guessed_beside_measured_ones(tmp_path):
+    told = about(explored(tmp_path, two_ranks([100, 300])), "communication")
+    waits = next(a for a in told.assumptions if "waiting" in a)
+    assert waits.startswith("10 of them waited 1.10 ms for")
+    assert "How much of the other 2 is waiting is not recorded" in waits
+    assert "(200 µs in all)" in waits
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from common.memo import memo
 NO_ONE = -1
 MOST_OF_WAITING = 0.5  # by one rank, to call it the one that is late
 FACTOR = 1.5  # … and so many times its part if ranks came last by chance
+DEVIATIONS = 3  # … and so many standard deviations above it: 17 of 40 are chance among three
+NEARLY_ALL = 0.9  # … or this much, however few collectives there are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +54,22 @@ class RankWaits:
             return NO_ONE
         by_device = self.parts.groupby("last_device")["ns"].sum()
         share = by_device.max() / max(self.ns, 1)
-        by_chance = FACTOR / len(self.devices)
         most: int = by_device.index.tolist()[int(by_device.to_numpy().argmax())]
-        return most if share >= max(MOST_OF_WAITING, by_chance) else NO_ONE
+        return most if share >= self._least_share else NO_ONE
+
+    @property
+    def _least_share(self) -> float:
+        """The part of the waiting from which on one device is late not only by chance.
+
+        Collectives wait for different times, so that fewer than there are decide: as many as
+        Kish's effective size of a weighted sample says (Survey Sampling, 1965).
+        """
+        by_collective = self.parts.groupby("collective")["ns"].sum().to_numpy(dtype=float)
+        size = by_collective.sum() ** 2 / max(float((by_collective**2).sum()), 1.0)
+        by_chance = 1 / len(self.devices)
+        deviation = math.sqrt(by_chance * (1 - by_chance) / max(size, 1.0))
+        beyond_chance = max(FACTOR * by_chance, by_chance + DEVIATIONS * deviation)
+        return max(MOST_OF_WAITING, min(beyond_chance, NEARLY_ALL))
 
     @property
     def last_counts(self) -> dict[int, int]:

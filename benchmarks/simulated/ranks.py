@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.simulated.cases import STRAGGLERS, Case, Maker, loop
-from benchmarks.simulated.program import Collective, Operation, Program, Stream, Thread, Work
+from benchmarks.simulated.program import (
+    Collective,
+    Kernel,
+    Operation,
+    Program,
+    Stream,
+    Thread,
+    Work,
+)
 
 KERNELS = 6  # of a step, before its collective
 STEPS = 40
+JITTER = 0.02  # by what part launches of one kernel with the same work differ, at most
 
 
 def communication_straggler(make: Maker) -> Case:
@@ -39,12 +48,23 @@ def communication_in_turn(make: Maker) -> Case:
 
 
 def communication_balanced(make: Maker) -> Case:
-    """Ranks come together, and the all-reduce takes its time: the link is what costs."""
+    """Ranks come together, and the all-reduce takes its time: the link is what costs.
+
+    They launch the same kernels, whose times differ as those of one kernel on equal GPUs do.
+    """
     ranks, ns = make.random.randrange(2, 5), make.between(60_000, 200_000)
+    lengths = [make.about(ns) for _ in range(KERNELS)]
     program = _ranks(
         make,
         ranks,
-        lambda rank: make.launches(KERNELS, ns, stream=_of(rank)),
+        lambda rank: [
+            operation
+            for length in lengths
+            for operation in (
+                make.dispatch(),
+                Kernel(make.about(length, JITTER), call_ns=make.about(4_000), stream=_of(rank)),
+            )
+        ],
         moving_ns=KERNELS * ns * make.between(0.4, 1.5),
         spread=0.01,
     )

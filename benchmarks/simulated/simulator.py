@@ -91,6 +91,7 @@ class _Machine:
         self.dispatch_ns = dispatch_ns
         self.recorder = recorder
         self.first_ns, self.last_ns = 1 << 62, 0
+        self.steps_from_ns, self.steps_until_ns = 1 << 62, 0  # outermost ranges, on the host
         self._streams: dict[tuple[int, Stream], _Lane] = {}
         self._engines: dict[tuple[int, int], int] = {}
         self._events: dict[tuple[int, int], int] = {}
@@ -145,11 +146,16 @@ class _Runner:
             self.machine.recorder.os_call(self.thread, work.os_call, begin, self.now_ns)
 
     def _range(self, mark: Range) -> None:
+        machine = self.machine
         if mark.name:
+            if not self._ranges:
+                machine.steps_from_ns = min(machine.steps_from_ns, self.now_ns)
             self._ranges.append((mark, self.now_ns))
             return
         mark, begin = self._ranges.pop()
-        recorder, span = self.machine.recorder, (begin, self.now_ns)
+        if not self._ranges:
+            machine.steps_until_ns = max(machine.steps_until_ns, self.now_ns)
+        recorder, span = machine.recorder, (begin, self.now_ns)
         if recorder and mark.types:
             recorder.sized_operator(self.thread, mark, span)
         elif recorder and mark.kind == "range":
@@ -377,7 +383,11 @@ class _Runner:
 
 
 def execute(
-    program: Program, rules: Rules | None = None, recorder: Recorder | TorchRecorder | None = None
+    program: Program,
+    rules: Rules | None = None,
+    recorder: Recorder | TorchRecorder | None = None,
+    *,
+    of_steps: bool = False,
 ) -> int:
     """Run ``program`` and return the ns from its first to its last GPU operation.
 
@@ -385,8 +395,12 @@ def execute(
         program: What to run.
         rules: What costs time; everything, unless given.
         recorder: Writes down what a profiler would have seen.
+        of_steps: Count from where a host enters its first range instead, until all work is done
+            and all ranges are left: what was before the steps is no part of them.
     """
     machine = _run(program, rules or Rules(), recorder)
+    if of_steps:
+        return max(machine.last_ns, machine.steps_until_ns) - machine.steps_from_ns
     return max(machine.last_ns - machine.first_ns, 0)
 
 
@@ -409,7 +423,7 @@ def _run(program: Program, rules: Rules, recorder: Recorder | TorchRecorder | No
     return machine
 
 
-def true_losses(program: Program) -> dict[str, int]:
-    """Return how many ns shorter the program is without each cause."""
-    whole = execute(program)
-    return {c: whole - execute(program, Rules().without(c)) for c in CAUSES}
+def true_losses(program: Program, *, of_steps: bool = False) -> dict[str, int]:
+    """Return how many ns shorter the program is without each cause, counted as by ``execute``."""
+    whole = execute(program, of_steps=of_steps)
+    return {c: whole - execute(program, Rules().without(c), of_steps=of_steps) for c in CAUSES}

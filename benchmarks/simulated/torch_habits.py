@@ -27,7 +27,8 @@ READS = (
 
 def habit_loader_in_process(make: Maker) -> Case:
     """The training process loads each batch between two steps: num_workers is 0."""
-    ns, fetch = make.between(50_000, 200_000), make.between(600_000, 6_000_000)
+    ns = make.between(50_000, 200_000)
+    fetch = 6 * ns * make.between(1.1, 8)  # the GPU is done before the next batch is there
     name = FETCH.format("_SingleProcess")
     steps = [[*_inside(name, [Work(make.about(fetch))]), *make.launches(6, ns)] for _ in range(50)]
     has = ((DATA_LOADER, "loaded its batches itself (DataLoader with num_workers=0)"),)
@@ -36,7 +37,8 @@ def habit_loader_in_process(make: Maker) -> Case:
 
 def habit_loader_with_slow_workers(make: Maker) -> Case:
     """Workers load batches, but too slowly."""
-    ns, fetch = make.between(50_000, 200_000), make.between(600_000, 6_000_000)
+    ns = make.between(50_000, 200_000)
+    fetch = 6 * ns * make.between(1.1, 8)  # the GPU is done before the next batch is there
     name = FETCH.format("_MultiProcessing")
     steps = [[*_inside(name, [Work(make.about(fetch))]), *make.launches(6, ns)] for _ in range(50)]
     has = ((DATA_LOADER, "waited for the workers of its DataLoader"),)
@@ -91,7 +93,7 @@ def habit_optimizer_behind_the_gpu(make: Maker) -> Case:
 
 def habit_scalar_read(make: Maker) -> Case:
     """A value that is read in every step: for a progress bar, a condition or a mask."""
-    ns = make.between(10_000, 40_000)
+    ns = make.between(20_000, 60_000)  # kernels outlast their launches: only the read drains
     noun, operators = make.random.choice(READS)
     step = [
         *make.launches(4, ns),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analyzers.facts.collectives import collectives_of
 from analyzers.facts.facts import COMMUNICATION, Facts
 from analyzers.finding import Cause
 from analyzers.intervals import Array
@@ -29,9 +30,8 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
         return "no collective ran"
     graphs = [_hidden(graph, collectives, needed=needed) for needed in (False, True)]
     count = int(inside.sum())
-    waiting = _waiting_for_others(facts, graph, collectives)
-    late = with_values(operations.duration, collectives, waiting)
-    lost = int(waiting[inside].sum())
+    waits = _waiting_for_others(facts, graph, collectives)
+    late = with_values(operations.duration, collectives, waits.ns)
     return [
         Change(
             id="communication",
@@ -45,16 +45,65 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
                 "and take as long beside kernels as alone",
                 "At best no kernel waits for their result; at worst what follows the next "
                 "collective does",
-                f"How much of a collective is waiting for other ranks is not recorded: at worst "
-                f"what it takes longer than the fastest of its kind ({time_text(lost)} in all) "
-                "stays exposed",
+                _assumption(waits, inside),
             ),
             also_worst=(replace(graph, operations=replace(operations, duration=late)),),
         )
     ]
 
 
-def _waiting_for_others(facts: Facts, graph: Graph, collectives: Array) -> Array:
+@dataclass(frozen=True, kw_only=True)
+class _Waits:
+    """How long each collective waits for other ranks.
+
+    Attributes:
+        ns: Until all ranks had come, where that is known; else what it takes longer than the
+            fastest of its name and device.
+        is_measured: Whether all ranks of it are in the recording, so that it is known.
+    """
+
+    ns: Array
+    is_measured: Array
+
+
+def _waiting_for_others(facts: Facts, graph: Graph, collectives: Array) -> _Waits:
+    row = graph.operations.row[collectives]
+    matched = collectives_of(facts)
+    members = matched.members
+    measured = np.full(len(facts.launches), NONE, np.int64)
+    until = np.minimum(members["last_ns"].to_numpy(), members["end_ns"].to_numpy())
+    begun = members["start_ns"].to_numpy()
+    measured[members["launch"].to_numpy()] = np.maximum(until - begun, 0)
+    ns = measured[row]
+    # A rank that was not recorded may have come later than all that were.
+    is_measured = (ns != NONE) & (matched.missing_ranks == 0)
+    longer = _longer_than_fastest(facts, graph, collectives)
+    return _Waits(ns=np.where(is_measured, ns, np.maximum(ns, longer)), is_measured=is_measured)
+
+
+def _assumption(waits: _Waits, inside: Array) -> str:
+    """Say how much of the collectives in the window waits for other ranks, and how it is known."""
+    known, unknown = waits.is_measured & inside, ~waits.is_measured & inside
+    measured = time_text(int(waits.ns[known].sum()))
+    estimated = (
+        "at worst what it takes longer than the fastest of its kind "
+        f"({time_text(int(waits.ns[unknown].sum()))} in all) stays exposed"
+    )
+    if not unknown.any():
+        return (
+            f"Of their time, {measured} is measured waiting for ranks that come later: at worst "
+            "that stays exposed, and an earlier begin does not shorten it"
+        )
+    if not known.any():
+        return f"How much of a collective is waiting for other ranks is not recorded: {estimated}"
+    return (
+        f"{int(known.sum()):,} of them waited {measured} for ranks that came later, as "
+        f"measured: at worst that stays exposed. How much of the other "
+        f"{int(unknown.sum()):,} is waiting is not recorded: {estimated}"
+    )
+
+
+def _longer_than_fastest(facts: Facts, graph: Graph, collectives: Array) -> Array:
     """Return how much longer each collective took than fast ones of its name and device."""
     operations = graph.operations
     row, group = operations.row[collectives], operations.group[collectives]
@@ -65,8 +114,8 @@ def _waiting_for_others(facts: Facts, graph: Graph, collectives: Array) -> Array
     first = np.searchsorted(code[order], np.arange(int(code.max()) + 1))
     size = np.bincount(code)
     fast = duration[order][first + np.floor(FAST * (size - 1)).astype(np.int64)]
-    waiting: Array = np.maximum(duration - fast[code], 0)
-    return waiting
+    longer: Array = np.maximum(duration - fast[code], 0)
+    return longer
 
 
 def _hidden(graph: Graph, collectives: Array, *, needed: bool) -> Graph:
