@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyzers.facts.backward import backward_operators
 from analyzers.facts.facts import COMMUNICATION, KERNEL, UNKNOWN, Facts
 from analyzers.facts.loops import STEP, plain_name, whole_steps
 from analyzers.facts.operators import operator_text
@@ -43,7 +44,8 @@ class Culprits:
         lost_ns: The loss.
         kernels: What was to run, or ran.
         operators: Operators of the framework, the innermost.
-        lines: Functions of the program, as ``step (train.py:42)``.
+        lines: Functions of the program and how they led there: ``called from step (train.py:42)``,
+            or ``the backward of forward (model.py:7)`` where autograd called.
         ranges: What the program marked, the innermost.
         range_noun: What the recorder calls such a range.
     """
@@ -68,7 +70,7 @@ class Culprits:
         operator, line = self.main(self.operators), self.main(self.lines)
         text = f"mostly in {operator}" if operator else ""
         if line:
-            text = f"{text}, called from {line}" if text else f"mostly called from {line}"
+            text = f"{text}, {line}" if text else f"mostly {line}"
         mark = self.main(self.ranges)
         if mark:
             place = f"{self.range_noun} {mark}"
@@ -100,15 +102,13 @@ class Culprits:
     def evidence(self, kernel: str = "before") -> tuple[Evidence, ...]:
         """Return the largest of each kind with their shares; ``kernel`` as in ``words``."""
         kinds = (
-            (self.operators, "in"),
-            (self.lines, "called from"),
-            (self.ranges, f"inside the {self.range_noun}"),
-            (self.kernels, kernel),
+            (self.operators, "in "),
+            (self.lines, ""),
+            (self.ranges, f"inside the {self.range_noun} "),
+            (self.kernels, f"{kernel} "),
         )
         return tuple(
-            Evidence(
-                name=f"{how} {name}, {share_text(ns, self.lost_ns)} of it", value=ns, unit="ns"
-            )
+            Evidence(name=f"{how}{name}, {share_text(ns, self.lost_ns)} of it", value=ns, unit="ns")
             for named, how in kinds
             for name, ns in named[:NAMED]
         )
@@ -173,7 +173,7 @@ def at_moments(facts: Facts, ledger: Ledger, losses: pd.DataFrame) -> Culprits:
             for none) and ``call`` (row of ``Facts.api``, -1 for none).
     """
     lost_ns = int(losses["ns"].sum())
-    lines = [_sums(frames, losses, frame_text) for frames in line_candidates(facts, ledger)]
+    lines = [_lines(facts, frames, losses) for frames in line_candidates(facts, ledger)]
     if "call" in losses:
         lines.append(_callers(facts, losses))
     return Culprits(
@@ -239,6 +239,19 @@ def _sums(spans: NamedSpans, losses: pd.DataFrame, shorten: Callable[[str], str]
     return [(shorten(spans.texts[i]), int(sums[i])) for i in order.tolist() if sums[i] > 0]
 
 
+def _lines(facts: Facts, frames: NamedSpans, losses: pd.DataFrame) -> Named:
+    """Return the time by the function that called, or whose forward pass a backward one follows."""
+    called = _sums(frames, losses, lambda name: f"called from {frame_text(name)}")
+    if not len(frames) or not len(losses):
+        return called
+    threads, moments = losses["thread_index"].to_numpy(), losses["moment_ns"].to_numpy()
+    forward, begun = backward_operators(facts).forward_of(threads, moments)
+    moved = (forward >= 0) & (frames.around(threads, moments) < 0)
+    of_forward = losses.assign(thread_index=forward, moment_ns=begun)[moved]
+    back = _sums(frames, of_forward, lambda name: f"the backward of {frame_text(name)}")
+    return sorted([*called, *back], key=lambda line: -line[1])
+
+
 def _kernels(facts: Facts, losses: pd.DataFrame) -> Named:
     """Return the time by kernel, under short names."""
     losses = losses[(losses["kernel"] >= 0).to_numpy()]
@@ -255,7 +268,8 @@ def _callers(facts: Facts, losses: pd.DataFrame) -> Named:
     ids = caller[losses["call"].to_numpy()]
     sums = losses["ns"][ids >= 0].groupby(ids[ids >= 0]).sum().sort_values(ascending=False)
     names = facts.trace.names(sums.index.to_numpy(np.int64))
-    return [(_short(str(name)), int(ns)) for name, ns in zip(names, sums, strict=True)]
+    named = zip(names, sums, strict=True)
+    return [(f"called from {_short(str(name))}", int(ns)) for name, ns in named]
 
 
 def _short(kernel: str) -> str:

@@ -21,6 +21,7 @@ from analyzers.facts.occupancy import THREADS_PER_WARP, launch_shapes
 from analyzers.finding import Evidence
 from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.culprits import of_operations
 from analyzers.losses.kernel_memory import held_by_memory, is_notable
 from analyzers.losses.ncu_command import base_name
 from analyzers.metric_names import SHORTEST_KERNEL_NS
@@ -285,10 +286,19 @@ def main_kernel(facts: Facts, losses: pd.DataFrame) -> str:
     return name_text(base_name(text) or text)
 
 
-def mostly_in(facts: Facts, losses: pd.DataFrame) -> str:
+def in_kernel(facts: Facts, losses: pd.DataFrame) -> str:
     """Return ``, mostly in `kernel``` for the end of a sentence, where one loses half."""
     kernel = main_kernel(facts, losses)
     return f", mostly in `{kernel}`" if kernel else ""
+
+
+def mostly_in(facts: Facts, ledger: Ledger, losses: pd.DataFrame) -> str:
+    """Return ``, mostly in `kernel`, in aten::mm, called from …`` for the end of a sentence.
+
+    Kernel, operator, line and range are named where one of them loses half of the time.
+    """
+    launch, lost_ns = losses["launch"].to_numpy(), losses["lost_ns"].to_numpy()
+    return of_operations(facts, ledger, launch, lost_ns).words("in")
 
 
 def larger_grid(facts: Facts, losses: pd.DataFrame) -> str:

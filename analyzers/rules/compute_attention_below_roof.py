@@ -28,7 +28,7 @@ from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.kernel_work import WorkPattern, estimate_of, work_losses
-from analyzers.losses.parallelism import mostly_in
+from analyzers.losses.parallelism import in_kernel
 from analyzers.losses.products import work_text
 from analyzers.recorder import recorder_of
 from analyzers.words import count_text, share_text, time_text
@@ -60,7 +60,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             f"{count_text(len(loss.nodes), 'call')} of attention at "
             f"{share_text(loss.roof_ns, loss.busy_ns)} of the peak took "
             f"{time_text(loss.spent_ns)}, {ledger.share(loss.spent_ns)}, most in "
-            f"{work_text(loss.calls, worst)}{mostly_in(facts, loss.launches)}"
+            f"{work_text(loss.calls, worst)}{in_kernel(facts, loss.launches)}"
         ),
         row=Row.KERNEL,
         lost_ns=loss.lost_ns,

@@ -70,8 +70,8 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             f"{count_text(len(launches), 'kernel')} of matrix products and convolutions computed "
             "with 32-bit numbers and without "
             f"tensor cores for {time_text(spent_ns)}, {ledger.share(spent_ns)}"
-            f"{mostly_in(facts, launches)}; tensor cores multiply up to {ratio} times as fast on "
-            "this GPU"
+            f"{mostly_in(facts, ledger, launches)}; tensor cores multiply up to {ratio} times as "
+            "fast on this GPU"
         ),
         row=Row.KERNEL,
         lost_ns=lost_ns,

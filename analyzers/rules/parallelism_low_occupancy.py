@@ -78,7 +78,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         title=(
             f"{count_text(len(losses), 'launch')} can hold {occupancy:.0f} % of a "
             f"multiprocessor's warps (below {LOW_OCCUPANCY_PCT:.0f} % is low), limited by "
-            f"{limiter}, for {ledger.share(alone_ns)}{mostly_in(facts, losses)}"
+            f"{limiter}, for {ledger.share(alone_ns)}{mostly_in(facts, ledger, losses)}"
         ),
         row=Row.KERNEL,
         lost_ns=lost_ns,

@@ -64,7 +64,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         title=(
             f"{count_text(len(losses), 'launch')} had fewer blocks than {possessive} GPU has "
             f"multiprocessors: on average {blocks:.0f} blocks for {sms:.0f} multiprocessors, for "
-            f"{time_text(alone_ns)}, {ledger.share(alone_ns)}{mostly_in(facts, losses)}"
+            f"{time_text(alone_ns)}, {ledger.share(alone_ns)}{mostly_in(facts, ledger, losses)}"
             f"{larger_grid(facts, losses)}"
         ),
         row=Row.KERNEL,

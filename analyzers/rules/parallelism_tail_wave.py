@@ -76,7 +76,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             f"{count_text(len(losses), 'launch')} ended in a wave that leaves multiprocessors "
             f"idle: on average {blocks:.0f} blocks for {sms:.0f} after {waves:.1f} full waves, up "
             f"to {time_text(lost_ns)} of {time_text(alone_ns)}, {ledger.share(lost_ns)}"
-            f"{mostly_in(facts, losses)}"
+            f"{mostly_in(facts, ledger, losses)}"
         ),
         row=Row.KERNEL,
         lost_ns=lost_ns,

@@ -83,23 +83,23 @@ def _waiting_for_others(facts: Facts, graph: Graph, collectives: Array) -> _Wait
 
 def _assumption(waits: _Waits, inside: Array) -> str:
     """Say how much of the collectives in the window waits for other ranks, and how it is known."""
-    known, unknown = waits.is_measured & inside, ~waits.is_measured & inside
-    measured = time_text(int(waits.ns[known].sum()))
+    matched, alone = waits.is_measured & inside, ~waits.is_measured & inside
+    measured = time_text(int(waits.ns[matched].sum()))
     estimated = (
         "at worst what it takes longer than the fastest of its kind "
-        f"({time_text(int(waits.ns[unknown].sum()))} in all) stays exposed"
+        f"({time_text(int(waits.ns[alone].sum()))} in all) stays exposed"
     )
-    if not unknown.any():
+    if not alone.any():
         return (
             f"Of their time, {measured} is measured waiting for ranks that come later: at worst "
             "that stays exposed, and an earlier begin does not shorten it"
         )
-    if not known.any():
+    if not matched.any():
         return f"How much of a collective is waiting for other ranks is not recorded: {estimated}"
     return (
-        f"{int(known.sum()):,} of them waited {measured} for ranks that came later, as "
+        f"{int(matched.sum()):,} of them waited {measured} for ranks that came later, as "
         f"measured: at worst that stays exposed. How much of the other "
-        f"{int(unknown.sum()):,} is waiting is not recorded: {estimated}"
+        f"{int(alone.sum()):,} is waiting is not recorded: {estimated}"
     )
 
 
