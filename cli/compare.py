@@ -65,7 +65,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--anyway",
         action="store_true",
-        help="compare two programs that look different, because they do the same work",
+        help="compare although GPUs, tools, results or programs differ, because you know why",
     )
     add_limits(command)
     command.add_argument("--json", action="store_true", help="print the answer as JSON")

@@ -157,7 +157,7 @@ def gate(comparison: Comparison, allowed: float | None, repeats: int = 1) -> Gat
         return Gate(ANSWERED, failure, undecided)
     if delta is None or delta.low is None or delta.high is None:
         return Gate(INCONCLUSIVE, inconclusive=comparison.sentence)
-    if why := _missing_repeats(comparison, repeats):
+    if why := _missing_repeats(comparison, repeats) or _other_machine(comparison):
         return Gate(INCONCLUSIVE, inconclusive=f"{why} {comparison.sentence}")
     limit_ns = allowed * delta.base
     if verdict is ComparisonVerdict.REGRESSED and delta.low > limit_ns:
@@ -181,6 +181,15 @@ def _missing_repeats(comparison: Comparison, repeats: int) -> str:
     if fewest >= repeats:
         return ""
     return f"{repeats} recordings of each side are required, {fewest} given."
+
+
+def _other_machine(comparison: Comparison) -> str:
+    """Say that the sides ran on different GPUs; empty when they did not."""
+    from analyzers.compare.types import OTHER_MACHINE, Level
+
+    machines = [d for d in comparison.comparability if d.what == OTHER_MACHINE]
+    differ = any(d.level is Level.WARNING for d in machines)
+    return "The machines differ, so no change is charged to the program." if differ else ""
 
 
 def _memory_gate(comparison: Comparison, allowed: float) -> Gate:

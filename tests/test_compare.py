@@ -15,6 +15,7 @@ from analyzers.compare.types import ComparisonVerdict, Delta, KernelMatch, Level
 from analyzers.facts.facts import WindowError, build_facts
 from analyzers.words import TIMES
 from benchmarks.compare import CHANGES, LONG_RUN, recorded
+from cli.gate import INCONCLUSIVE, gate
 from collectors import open_trace
 from tests.compare_scenarios import GEMM, kernels_of, noisy, side
 from traces.generate import FOLDER
@@ -215,8 +216,30 @@ def test_who_knows_that_two_programs_do_the_same_work_may_compare_them():
     (told,) = [d for d in answer.comparability if d.what == "kernels"]
     assert told.level is Level.WARNING
     assert "as requested" in told.sentence
-    faster_gpu = side([50.0] * 9, name="new", gpu="B200")
-    assert compare([base], [faster_gpu], anyway=True).verdict is ComparisonVerdict.NOT_COMPARABLE
+
+
+def test_another_machine_is_an_answer_that_is_not_charged_to_the_program():
+    base, faster_gpu = side([100.0] * 9), side([50.0] * 9, name="new", gpu="B200")
+    refused = compare([base], [faster_gpu])
+    assert refused.verdict is ComparisonVerdict.NOT_COMPARABLE
+    assert refused.sentence.endswith("To compare them all the same: whyslow compare --anyway.")
+    answer = compare([base], [faster_gpu], anyway=True)
+    assert answer.sentence.startswith(
+        "Different machines, H100 and B200: the change is that of hardware and software together. "
+        "Improved, measured in one run each: an iteration took 100"
+    )
+    slower = compare([faster_gpu], [base], anyway=True)
+    assert gate(slower, 0.03).status == INCONCLUSIVE
+    assert "no change is charged to the program" in gate(slower, 0.03).inconclusive
+
+
+def test_what_has_no_meaning_is_refused_whoever_asks():
+    base = side([100.0] * 9)
+    for changes in ({"counters_only": True}, {"operations": 0}, {"loop": ""}):
+        other = side([50.0] * 9, name="new", **changes)
+        answer = compare([base], [other], anyway=True)
+        assert answer.verdict is ComparisonVerdict.NOT_COMPARABLE
+        assert "--anyway" not in answer.sentence
 
 
 def ranked(rank, name, level=100.0):

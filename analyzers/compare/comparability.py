@@ -13,13 +13,16 @@ from analyzers.compare.differences import source_texts
 from analyzers.compare.machines import clock_differences, hardware_differences, tool_differences
 from analyzers.compare.programs import kernel_differences, shape_differences
 from analyzers.compare.side import Sides
-from analyzers.compare.types import Difference, Level
+from analyzers.compare.types import OTHER_MACHINE, Difference, Level
 from analyzers.compare.workloads import rank_differences, window_differences, workload_differences
 
-GUESSED = (
-    "kernels",
-    "shapes",
-)  # what is told from appearances, so that whoever asks may know better
+NAMES_TO_LIFT = (
+    # What is told from appearances, so that whoever asks may know better …
+    *("kernels", "shapes", "loop"),
+    # … and what may be the question itself: another machine, tool, workload or precision.
+    *(OTHER_MACHINE, "tool", "workload", "result"),
+)
+WAY_OUT = " To compare them all the same: whyslow compare --anyway."
 Check = Callable[[Sides, Sides], Iterator[Difference]]
 
 
@@ -29,7 +32,7 @@ def comparability(base: Sides, new: Sides, *, anyway: bool = False) -> tuple[Dif
     Args:
         base: Recordings before the change.
         new: Recordings after it.
-        anyway: Whether two programs that look different are known to do the same work.
+        anyway: Whether to compare what differs in more than the change that is judged.
     """
     differences = [difference for check in _CHECKS for difference in check(base, new)]
     if anyway:
@@ -38,9 +41,14 @@ def comparability(base: Sides, new: Sides, *, anyway: bool = False) -> tuple[Dif
     return tuple(sorted(differences, key=lambda d: order.index(d.level)))
 
 
+def can_be_lifted(difference: Difference) -> bool:
+    """Tell whether a block is one that whoever asks may set aside."""
+    return difference.blocking and difference.what in NAMES_TO_LIFT
+
+
 def _lifted(difference: Difference) -> Difference:
-    """Turn a block that rests on appearances into a warning."""
-    if not difference.blocking or difference.what not in GUESSED:
+    """Turn a block into a warning, unless no number could have a meaning."""
+    if not can_be_lifted(difference):
         return difference
     sentence = f"{difference.sentence} They are compared anyway, as requested."
     return dataclasses.replace(difference, level=Level.WARNING, sentence=sentence)

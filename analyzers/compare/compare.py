@@ -30,14 +30,19 @@ from analyzers.compare.accounts import (
     side_summary,
     typical_account,
 )
-from analyzers.compare.comparability import comparability
+from analyzers.compare.comparability import WAY_OUT, can_be_lifted, comparability
 from analyzers.compare.deltas import deltas, moments
 from analyzers.compare.kernel_changes import kernel_changes
 from analyzers.compare.metric_changes import metric_changes
 from analyzers.compare.region_changes import region_changes
 from analyzers.compare.run_to_run import estimate_in_general
 from analyzers.compare.same_work import between_windows, launches_by_name
-from analyzers.compare.sentences import identity_sentence, reader_notes, verdict_sentence
+from analyzers.compare.sentences import (
+    identity_sentence,
+    reader_notes,
+    sentence_with_machines,
+    verdict_sentence,
+)
 from analyzers.compare.side import Side, Sides
 from analyzers.compare.statistics import (
     LEVEL,
@@ -52,6 +57,7 @@ from analyzers.compare.types import (
     Comparison,
     ComparisonVerdict,
     Delta,
+    Difference,
 )
 from analyzers.compare.waterfall import waterfall_rows
 from analyzers.compare.work_changes import work_changes
@@ -73,7 +79,7 @@ def compare(
         base: Recordings before, at least one.
         new: Recordings after, at least one.
         smallest: The smallest change that matters, as a share of base's time.
-        anyway: Whether two programs that look different are known to do the same work.
+        anyway: Whether to compare what differs in more than the change that is judged.
     """
     differences = comparability(base, new, anyway=anyway)
     device, devices = _devices(base, new)
@@ -82,7 +88,7 @@ def compare(
         summaries = [recordings_only(sides) for sides in (base, new)]
         return Comparison(
             verdict=ComparisonVerdict.NOT_COMPARABLE,
-            sentence=f"Not comparable: {blocking[0].sentence}",
+            sentence=f"Not comparable: {_with_way_out(blocking)}",
             how=(),
             base=summaries[0],
             new=summaries[1],
@@ -104,6 +110,7 @@ def compare(
         sentence = identity_sentence(delta, quantity)
     else:
         sentence = verdict_sentence(verdict, delta, smallest_ns, quantity, estimate)
+        sentence = sentence_with_machines(sentence, differences)
     return Comparison(
         verdict=verdict,
         sentence=sentence,
@@ -164,6 +171,13 @@ def _claim(
     elif p_value <= LEVEL and not low <= 0 <= high:
         verdict = ComparisonVerdict.IMPROVED if high < 0 else ComparisonVerdict.REGRESSED
     return Claim(verdict=verdict, low_ns=low, high_ns=high)
+
+
+def _with_way_out(blocking: list[Difference]) -> str:
+    """Return why two sides are not compared, and how they could be."""
+    sentence = blocking[0].sentence
+    can_be = all(can_be_lifted(difference) for difference in blocking)
+    return f"{sentence}{WAY_OUT}" if can_be and "--anyway" not in sentence else sentence
 
 
 def _quantity(base: Sides, new: Sides) -> str:

@@ -19,7 +19,7 @@ from analyzers.ledger.booking import ROWS
 from analyzers.ledger.ledger import Ledger
 
 MAX_OF_NAME = 4_096  # launches that are kept of each name; a few hundred would do
-MAX_LAUNCHES = 1 << 18  # that are kept in all, the names with most time first
+MAX_LAUNCHES = 1 << 16  # that are kept in all, the names with most time first
 MAX_CUTS_OF_NAME = 256  # places where the account is cut, which takes a row each
 MAX_CUT_NAMES = 32
 

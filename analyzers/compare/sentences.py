@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from analyzers.compare.samples import shift_within
 from analyzers.compare.side import Side, Sides
 from analyzers.compare.statistics import LEVEL, MIN_SAMPLES, Estimate
 from analyzers.compare.types import (
+    OTHER_MACHINE,
     ComparisonVerdict,
     Delta,
+    Difference,
 )
 from analyzers.words import TIMES, count_text, share_text, signed_percent, time_text
 
@@ -66,6 +69,17 @@ def verdict_sentence(
         word += ", measured once"
     speed = f"{ratio:.2f} {TIMES} {times}"
     return f"{word}: {went}, {speed} ({_percent(delta.change, delta)}, {interval})."
+
+
+def sentence_with_machines(sentence: str, differences: Sequence[Difference]) -> str:
+    """Return the answer with what stands before it: other machines, or mostly other kernels."""
+    machine = next((d for d in differences if d.what == OTHER_MACHINE and d.base != d.new), None)
+    if machine is not None and machine.base and machine.new:
+        sentence = (
+            f"Different machines, {machine.base} and {machine.new}: the change is that of hardware "
+            f"and software together. {sentence}"
+        )
+    return sentence
 
 
 def _inconclusive(delta: Delta, went: str, interval: str) -> str:

@@ -31,6 +31,10 @@ class ComparisonVerdict(enum.StrEnum):
     NOT_COMPARABLE = "not_comparable"
 
 
+OTHER_MACHINE = "gpu"
+"""What a ``Difference`` is called that makes hardware a part of the change."""
+
+
 class Level(enum.StrEnum):
     """How much a difference between two sides matters."""
 

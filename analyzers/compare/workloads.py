@@ -30,8 +30,7 @@ def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
             level=Level.BLOCKING,
             sentence=(
                 "Iterations were found in only some of the recordings; "
-                f"{missing.source['name']} has none. Name the range that is one iteration "
-                "on both sides with --window nvtx:NAME."
+                f"{missing.source['name']} has none. {_way_to_iterations(base, new)}"
             ),
         )
         return
@@ -67,6 +66,20 @@ def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
             "No iterations were found on either side, so whole windows are compared: "
             "that is right only if both did the same work."
         ),
+    )
+
+
+def _way_to_iterations(base: Sides, new: Sides) -> str:
+    """Say how to name what an iteration is: by a range that both sides have, if there is one."""
+    names = [
+        {name for side in sides for level, name, _ in side.regions.keys if level == "ranges"}
+        for sides in (base, new)
+    ]
+    if shared := sorted(n for n in names[0] & names[1] if n):
+        return f"Both sides have the range {shared[0][:80]!r}: --iterations nvtx:{shared[0][:80]}."
+    return (
+        "Name what one iteration is on both sides with --iterations nvtx:NAME or kernel:NAME, or "
+        "compare whole windows with --iterations none."
     )
 
 
