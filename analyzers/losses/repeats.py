@@ -41,21 +41,24 @@ def slow_repeats(calls: BusyCalls) -> pd.DataFrame:
         kind) and ``is_beside_others`` (a collective or a copy ran at the same time).
     """
     facts, nodes, launches = calls.facts, calls.nodes, calls.launches
-    first = nodes["first"].to_numpy()
-    launch = launches["launch"].to_numpy()[first]
-    name = facts.launches["name_id"].to_numpy()[launch]
+    keys = calls.work.calls.keys
+    launch = launches["launch"].to_numpy()[nodes["first"].to_numpy()]
     count = np.bincount(launches["node"], minlength=len(nodes))
-    shaped = (calls.text("shapes") != "") & (nodes["part"] > 1 - 1e-9).to_numpy()
-    shaped &= ~calls.of_class(*_DEPENDS_ON_VALUES)
-    rows = np.flatnonzero(shaped & (nodes["free_ns"] == nodes["busy_ns"]).to_numpy())
-    columns = [nodes["device"].to_numpy()[rows], nodes["key"].to_numpy()[rows]]
-    columns += [name[rows], count[rows], nodes["is_conversion"].to_numpy()[rows]]
-    kind = pd.factorize(pd.MultiIndex.from_arrays(columns))[0] if len(rows) else rows
-    busy = pd.Series(nodes["busy_ns"].to_numpy()[rows])
-    by_kind = busy.groupby(kind)
-    usual, repeats = by_kind.transform("median").to_numpy(), by_kind.transform("size").to_numpy()
-    over = busy.to_numpy() - usual
-    slow = (repeats >= MIN_REPEATS) & (busy.to_numpy() > SLOW * usual)
+    key = nodes["key"].to_numpy()
+    has_shapes = np.append((keys["shapes"] != "").to_numpy(), False)  # the last: no key
+    chosen = has_shapes[key] & (nodes["part"] > 1 - 1e-9).to_numpy()
+    chosen &= ~calls.of_class(*_DEPENDS_ON_VALUES)
+    rows = np.flatnonzero(chosen & (nodes["free_ns"] == nodes["busy_ns"]).to_numpy())
+    kind = np.zeros(len(rows), np.int64)
+    conversion = nodes["is_conversion"].to_numpy().astype(np.int64)
+    name = facts.launches["name_id"].to_numpy()[launch]
+    for column in (nodes["device"].to_numpy(), key, name, count, conversion):
+        codes, values = pd.factorize(column[rows])
+        kind = pd.factorize(kind * max(len(values), 1) + codes)[0]
+    busy = nodes["busy_ns"].to_numpy()[rows]
+    usual, repeats = _medians(kind, busy)
+    over = busy - usual
+    slow = (repeats >= MIN_REPEATS) & (busy > SLOW * usual)
     rows, usual, over = rows[slow], usual[slow], over[slow]
     return pd.DataFrame(
         {
@@ -67,6 +70,16 @@ def slow_repeats(calls: BusyCalls) -> pd.DataFrame:
             "is_absorbed": np.zeros(len(rows), dtype=bool),
         }
     )
+
+
+def _medians(group: Array, values: Array) -> tuple[Array, Array]:
+    """Return, for each value, the median of its group, the upper of two, and how many it has."""
+    order = np.lexsort((values, group))
+    size = np.bincount(group)
+    begin = np.cumsum(size) - size
+    median = values[order[begin + size // 2]] if len(size) else values
+    result: tuple[Array, Array] = (median[group], size[group])
+    return result
 
 
 def _beside_others(facts: Facts, launch: Array) -> Array:

@@ -101,29 +101,30 @@ def _members(facts: Facts, work: LaunchWork) -> tuple[pd.DataFrame, Array]:
     rows = np.flatnonzero(chosen)
     rows = rows[np.argsort(place[launch[rows]], kind="stable")]
     launch = launch[rows]
-    table = frame.iloc[rows].assign(
-        begin=np.arange(len(rows)), place=place[launch], stream=stream[launch]
-    )
+    table = frame.iloc[rows].assign(place=place[launch], stream=stream[launch])
     new = _differs(table["call"]) | _differs(table["device"]) | _differs(table["stream"])
     new |= np.diff(table["place"].to_numpy(), prepend=-2) != 1
-    grouped = table.groupby(np.cumsum(new), sort=False)
-    members = grouped.agg(
-        device=("device", "first"),
-        stream=("stream", "first"),
-        call=("call", "first"),
-        key=("key", "first"),
-        first=("place", "first"),
-        last=("place", "last"),
-        begin=("begin", "first"),
-        launches=("begin", "size"),
-        busy_ns=("busy_ns", "sum"),
-        part=("part", "sum"),
+    if not len(table):
+        return pd.DataFrame(), launch
+    begin = np.flatnonzero(new)
+    end = np.append(begin[1:], len(table))
+    firsts = {name: table[name].to_numpy()[begin] for name in ("device", "stream", "call", "key")}
+    sums = {
+        name: np.add.reduceat(table[name].to_numpy(), begin)
+        for name in ("busy_ns", "least_ns", "part")
+    }
+    places = table["place"].to_numpy()
+    members = pd.DataFrame(
+        {
+            **firsts,
+            **sums,
+            "first": places[begin],
+            "last": places[end - 1],
+            "begin": begin,
+            "launches": end - begin,
+        }
     )
-    # Not summed by pandas, to which what is unknown is nothing.
-    least_ns = (
-        np.add.reduceat(table["least_ns"].to_numpy(), np.flatnonzero(new)) if len(rows) else 0
-    )
-    return members.reset_index(drop=True).assign(least_ns=least_ns), launch
+    return members, launch
 
 
 def _in_chains(work: LaunchWork, members: pd.DataFrame) -> pd.DataFrame:
@@ -264,8 +265,10 @@ def _table(work: LaunchWork, members: pd.DataFrame, launches: Array) -> pd.DataF
 
 def _kinds(members: pd.DataFrame, begin: Array, length: Array) -> Array:
     """Return a number for each chain: the same for chains that are alike."""
-    columns = ("device", "stream", "key", "launches")
-    same, _ = pd.factorize(pd.MultiIndex.from_frame(members[list(columns)]))
+    same = np.zeros(len(members), np.int64)
+    for column in ("device", "stream", "key", "launches"):
+        codes, values = pd.factorize(members[column])
+        same = pd.factorize(same * max(len(values), 1) + codes)[0]
     kind: Array = length.copy()
     for place in range(int(length.max())):
         inside = place < length
