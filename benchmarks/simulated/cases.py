@@ -42,6 +42,11 @@ class Case:
         never: Findings that would be wrong.
         has: Findings that there must be, and words of their titles.
         has_with_operators: The same where the recording holds operators and Python's stack.
+        planted_with_operators: The cause where the recording holds operators and their shapes, if
+            those alone show it.
+        saves_with_operators: What following a finding wins of the kernels' time, in nanoseconds:
+            it has to lie within the finding's range.
+        has_shapes: Shapes of operators tell more than a recording without them.
         spoil: Damages the file.
         impossible: Kernels whose times cannot be true, which a reader has to leave out.
     """
@@ -53,6 +58,9 @@ class Case:
     never: tuple[str, ...] = ()
     has: tuple[tuple[str, str], ...] = ()
     has_with_operators: tuple[tuple[str, str], ...] = ()
+    planted_with_operators: str = ""
+    saves_with_operators: tuple[tuple[str, int], ...] = ()
+    has_shapes: bool = False
     spoil: Callable[[Path], None] | None = None
     impossible: int = 0
 

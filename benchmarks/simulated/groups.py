@@ -91,6 +91,14 @@ from benchmarks.simulated.torch_habits import (
     habit_scalar_read_rarely,
     habit_unfused_optimizer,
 )
+from benchmarks.simulated.torch_work import (
+    work_attention_in_pieces,
+    work_casts,
+    work_decoding,
+    work_near_the_roof,
+    work_slow_products,
+    work_unfused_chain,
+)
 
 SINGLE = (
     launch_small_kernels,
@@ -133,6 +141,14 @@ FINE = (
     healthy_dispatch_latency,
     healthy_prefetched,
     healthy_resident,
+    work_near_the_roof,
+    work_decoding,
+)
+WORK = (
+    work_unfused_chain,
+    work_slow_products,
+    work_attention_in_pieces,
+    work_casts,
 )
 CONFOUNDERS = (
     confounder_idle_waiter,
@@ -179,6 +195,7 @@ FAMILIES: tuple[Callable[[Maker], Case], ...] = (
     *MIXED * 4,
     *TANGLED,
     *FINE,
+    *WORK,
     *CONFOUNDERS,
     *UNTOLD,
 )
