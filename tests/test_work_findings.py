@@ -244,18 +244,32 @@ def test_operators_of_the_forward_pass_inside_backward_ones_are_recomputed(repor
 # --- optimizers -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("operator", "found"), [("_foreach_mul_", True), ("_fused_adamw_", False)])
-def test_an_optimizer_that_is_not_fused_passes_over_its_tensors(reported, operator, found):
+ADAM = ("lerp_", "mul_", "addcmul_", "sqrt", "div_", "add_", "addcdiv_")
+
+
+@pytest.mark.parametrize(
+    ("operators", "shares"),
+    [
+        ([f"_foreach_{name}" for name in ADAM], (1 - 7 / 18, 1 - 7 / 21)),
+        (ADAM, (1 - 7 / 18, 1 - 7 / 21)),
+        (["_fused_adamw_"], None),
+        (["add_"], None),  # one operation for each tensor is no more than a fused update makes
+    ],
+)
+def test_an_optimizer_that_is_not_fused_passes_over_its_tensors(reported, operators, shares):
     lists = {"Input Dims": [[[4096, 4096]] * 2, []], "Input type": ["TensorList", "Scalar"]}
-    update = (f"aten::{operator}", lists, [("multi_tensor_apply_kernel", 100)])
+    each = 140 / len(operators)
+    update = [(f"aten::{name}", lists, [("multi_tensor_apply_kernel", each)]) for name in operators]
+    length = 8 * (1 + len(update))
     steps = [
-        x("user_annotation", "Optimizer.step#AdamW.step", 8 * 2 * n + 7.5, 8.4) for n in range(12)
+        x("user_annotation", "Optimizer.step#AdamW.step", length * n + 7.5, length - 7.6)
+        for n in range(12)
     ]
-    finding = finding_of(reported([FILLER, update], more=steps), WorkPattern.OPTIMIZER)
-    assert (finding is not None) == found
+    finding = finding_of(reported([FILLER, *update], more=steps), WorkPattern.OPTIMIZER)
+    assert (finding is not None) == (shares is not None)
     if finding:
-        assert finding.low_ns == pytest.approx(1_200_000 * (1 - 7 / 18), abs=20)
-        assert finding.high_ns == pytest.approx(1_200_000 * (1 - 7 / 20), abs=20)
+        assert finding.low_ns == pytest.approx(12 * 140_000 * shares[0], abs=100)
+        assert finding.high_ns == pytest.approx(12 * 140_000 * shares[1], abs=100)
         assert finding.advice == "Construct it as torch.optim.AdamW(…, fused=True)."
 
 

@@ -19,11 +19,16 @@ _AFTER = ("after_high_ns", "after_low_ns")
 
 EAGER = "aten::"  # PyTorch's own operators; what others bring along has been fused by hand
 
-# Reads and writes of a whole set of tensors: what one fused update needs, and what the foreach form
-# of torch.optim makes, without and with weight decay (torch/optim/adam.py and sgd.py).
-_PASSES = {"Adam": (7, 18, 21), "AdamW": (7, 18, 20), "SGD": (5, 8, 11)}
-FUSED_OPTIMIZERS = tuple(_PASSES)
-"""Optimizers of ``torch.optim`` that have a fused form, and whose passes are counted here."""
+# Tensors that each operation of an update reads and writes, at least and at most: with a number or
+# another tensor. A fused update of Adam reads parameter, gradient and two moments, and writes all
+# but the gradient; one of SGD has one moment or none (torch/optim/adam.py and sgd.py).
+_PASSES = {
+    **dict.fromkeys(("add", "sub", "mul", "div"), (2, 3)),
+    **dict.fromkeys(("lerp", "addcmul", "maximum"), (3, 3)),
+    **dict.fromkeys(("sqrt", "neg", "reciprocal"), (2, 2)),
+    "addcdiv": (4, 4),
+}
+_FUSED_PASSES = {"Adam": 7, "AdamW": 7, "SGD": 5}
 
 
 def chains(calls: BusyCalls) -> pd.DataFrame:
@@ -137,21 +142,36 @@ def _input_elements(calls: BusyCalls, key: int) -> list[int]:
 def optimizer_passes(calls: BusyCalls) -> pd.DataFrame:
     """Return what an optimizer loses that goes over its tensors once for each operation."""
     update = optimizer_launches(calls.facts, calls.ledger, UPDATE)
-    passes = _PASSES.get(update.name)
-    if passes is None:
+    fused = _FUSED_PASSES.get(update.name)
+    if fused is None:
         return nothing_lost()
     launch = calls.launches["launch"].to_numpy()[calls.nodes["first"]]
     names = pd.Series(calls.operators.astype(str)).str
     chosen = calls.of_class(WorkClass.OPTIMIZER, WorkClass.ELEMENTWISE) & update.inside[launch]
     chosen &= names.startswith(EAGER).to_numpy() & ~names.contains("_fused_").to_numpy()
     rows = np.flatnonzero(chosen & (calls.nodes["free_ns"] > 0).to_numpy())
+    least, most = _passes(calls.operators[rows])
     free = calls.nodes["free_ns"].to_numpy()[rows]
-    fused, least, most = passes
     return pd.DataFrame(
         {
             "node": rows,
-            "low_ns": (free * (1 - fused / least)).astype(np.int64),
-            "high_ns": (free * (1 - fused / most)).astype(np.int64),
+            "low_ns": (free * max(1 - fused / least, 0.0)).astype(np.int64),
+            "high_ns": (free * max(1 - fused / most, 0.0)).astype(np.int64),
             "is_absorbed": np.ones(len(rows), dtype=bool),
         }
     )
+
+
+def _passes(operators: Array) -> tuple[float, float]:
+    """Return how often an update reads or writes each of its tensors, at least and at most.
+
+    The operation that is called least often is called once for each tensor, or list of tensors.
+    """
+    names = pd.Series(operators.astype(str)).str.removeprefix(EAGER)
+    counts = names.str.removeprefix("_foreach_").str.rstrip("_").value_counts()
+    counts = counts[counts.index.isin(_PASSES)]
+    if not len(counts):
+        return 1.0, 1.0
+    each = counts / counts.min()
+    least, most = (sum(n * _PASSES[str(op)][end] for op, n in each.items()) for end in (0, 1))
+    return float(least), float(most)

@@ -15,8 +15,8 @@ What to try:
 When it does not apply:
     When parameters are of a type or on a device for which there is no fused form.
 
-The loss is estimated: time × (1 - passes of the fused update / passes now), at least without and at
-most with weight decay.
+The loss is estimated: time × (1 - passes of the fused update / passes now), which the operations
+tell; at least when sums and products are with numbers, at most when they are of two tensors.
 
 Shown by:
     tests/test_work_findings.py
@@ -61,6 +61,6 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         culprit="fusing the update",
         low_ns=loss.range_ns[0],
         high_ns=loss.range_ns[1],
-        formula=f"time {TIMES} (1 - passes over the tensors that a fused update makes / passes "
-        "that its operations make), without and with weight decay",
+        formula=f"time {TIMES} (1 - passes over the tensors that a fused update makes / "
+        "passes that its operations make)",
     )
