@@ -24,17 +24,9 @@ from analyzers import analyze
 from analyzers.facts.windows import STEPS
 from analyzers.finding import CAUSE_OF_ROW, Row
 from analyzers.report import Report
+from benchmarks.simulated import groups
 from benchmarks.simulated.cases import HEALTHY, UNKNOWN, Case, Maker
-from benchmarks.simulated.groups import (
-    CONFOUNDERS,
-    FAMILIES,
-    FINE,
-    MIXED,
-    SINGLE,
-    TANGLED,
-    UNTOLD,
-    WORK,
-)
+from benchmarks.simulated.groups import FAMILIES
 from benchmarks.simulated.recorder import Recorder
 from benchmarks.simulated.simulator import CAUSES, collectives_ns, execute, true_losses
 from benchmarks.simulated.torch_recorder import TorchRecorder
@@ -49,13 +41,13 @@ CALIBRATED_FROM = 0.02  # of the window: a smaller loss is not worth a finding
 WORKERS = 2
 MIN_SINGLE, MIN_MIXED, MAX_MEDIAN_ERROR = 0.95, 0.85, 0.15
 GROUPS = {
-    "single": SINGLE,
-    "mixed": MIXED,
-    "tangled": TANGLED,  # shown, not scored: no single cause is to blame
-    "fine": FINE,
-    "work": WORK,  # healthy as far as a recording without shapes tells
-    "confounder": CONFOUNDERS,
-    "untold": UNTOLD,
+    "single": groups.SINGLE,
+    "mixed": groups.MIXED,
+    "tangled": groups.TANGLED,  # shown, not scored: no single cause is to blame
+    "fine": groups.FINE,
+    "work": groups.WORK,  # healthy as far as a recording without shapes tells
+    "confounder": groups.CONFOUNDERS,
+    "untold": groups.UNTOLD,
 }
 
 
