@@ -189,7 +189,7 @@ def judge(family: str, seed: int, *, torch: bool = False) -> Result:
 def _right_verdicts(case: Case, truth: dict[str, int], window_ns: int) -> tuple[str, ...]:
     if case.planted:
         whole_ns = window_ns * case.program.devices
-        weak = case.planted in truth and truth[case.planted] < STRONG_FROM * whole_ns
+        weak = truth.get(case.planted, whole_ns) < STRONG_FROM * whole_ns
         weak &= not case.planted_with_operators
         return (case.planted, *case.also_right, *((HEALTHY,) if weak else ()))
     largest = max(truth.values())
@@ -234,13 +234,8 @@ def _defects(report: Report, recorder: Recorder | TorchRecorder, case: Case) -> 
     titles = {f.id: f.title for f in report.findings}
     has = (*case.has, *(case.has_with_operators if isinstance(recorder, TorchRecorder) else ()))
     yield from (f"no {name}: {words}" for name, words in has if words not in titles.get(name, ""))
-    saves = case.saves_with_operators if isinstance(recorder, TorchRecorder) else ()
-    ranges = {f.id: (f.low_ns, f.high_ns) for f in report.findings}
-    yield from (
-        f"{name} wins {ns} ns, not {ranges[name]}"
-        for name, ns in saves
-        if name in ranges and not ranges[name][0] <= ns <= ranges[name][1]
-    )
+    if isinstance(recorder, TorchRecorder):
+        yield from case.misjudged({f.id: (f.low_ns, f.high_ns) for f in report.findings})
 
 
 def _claims_more_than_a_row(report: Report) -> bool:
@@ -478,12 +473,8 @@ def main() -> int:
     out = "where to: .sqlite as nsys exports, .json or .json.gz as the torch profiler writes"
     parser.add_argument("--out", type=Path, default=Path("case.sqlite"), help=out)
     parser.add_argument("--real", type=Path, metavar="DIR", help="score labelled recordings")
-    parser.add_argument(
-        "--labels",
-        type=Path,
-        default=Path(__file__).with_name("real_labels.json"),
-        help="of --real",
-    )
+    labels = Path(__file__).with_name("real_labels.json")
+    parser.add_argument("--labels", type=Path, default=labels, help="of --real")
     options = parser.parse_args()
     if options.case:
         family, seed = options.case[0], int(options.case[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,6 +63,13 @@ class Case:
     has_shapes: bool = False
     spoil: Callable[[Path], None] | None = None
     impossible: int = 0
+
+    def misjudged(self, ranges: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+        """Say which findings' ranges, in nanoseconds, do not hold what they really win."""
+        for name, ns in self.saves_with_operators:
+            low, high = ranges.get(name, (ns, ns))
+            if not low <= ns <= high:
+                yield f"{name} wins {ns} ns, not {low} to {high}"
 
 
 class Maker:
