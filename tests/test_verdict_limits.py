@@ -74,3 +74,43 @@ def test_one_gpu_of_two_is_named_from_a_tenth_of_its_own_time_on(tmp_path, busy_
     verdict = two_gpus(tmp_path, busy_ns, 10 * MS - 1)
     assert verdict.cause == cause
     assert words in verdict.sentence
+
+
+def held_up(folder, functions, pause_us):
+    """Kernels of 1 ms; before each, a call of one of these functions holds the host."""
+    calls, starts, at = [], [], 0
+    for number, function in enumerate(functions, 1):
+        calls.append((function, at, at + pause_us, 0))
+        calls.append(("cudaLaunchKernel", at + pause_us, at + pause_us + 5, number))
+        starts.append(at + pause_us + 6)
+        at = starts[-1] + 1_000
+    name, begin, end, ids = (list(column) for column in zip(*calls, strict=True))
+    trace = make_trace(
+        folder,
+        kernels={"start_us": starts, "duration_us": 1_000, "correlation_id": ids[1::2]},
+        api_calls={"name": name, "start_us": begin, "end_us": end, "correlation_id": ids},
+    )
+    return analyze(trace).verdict
+
+
+@pytest.mark.parametrize(
+    ("loads", "frees", "title"),
+    [
+        (8, 0, "Held up by start-up: for 24 % of the window"),
+        (4, 4, "Held up by start-up: for 24 % of the window"),
+        (3, 5, "Held up by memory management and set-up: for 24 % of the window"),
+        (0, 8, "Held up by memory management and set-up: for 24 % of the window"),
+    ],
+)
+def test_half_of_the_time_in_set_up_is_start_up(tmp_path, loads, frees, title):
+    # What holds up the first kernel lies before the window.
+    functions = ["cudaMalloc"] + ["cuModuleLoadData"] * loads + ["cudaFree"] * frees
+    verdict = held_up(tmp_path, functions, 350)
+    assert verdict.cause == "memory"
+    assert verdict.sentence.startswith(title)
+    assert verdict.share == pytest.approx(8 * 350 / (9 * 1_000 + 8 * 356))
+    longest = "cuModuleLoadData" if loads > frees else "cudaFree"
+    assert (
+        loads == frees
+        or f"mostly in {longest} ({350 * max(loads, frees) / 1_000:.2f} ms)" in verdict.sentence
+    )
