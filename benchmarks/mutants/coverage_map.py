@@ -32,7 +32,7 @@ class CoverageMap:
     Attributes:
         lines: A row for each test, file and line that it executes, with the columns ``test``,
             ``path`` and ``line``; line 0 stands for what runs when the file is imported.
-        time_s: By test, how long it took with its fixtures.
+        time_s: By test, how much processor time it took with its fixtures.
         texts: By file, its text when it was recorded.
         hashes: By test file, the hash of its text when it was recorded.
     """
@@ -125,7 +125,11 @@ def recorded(root: Path, test_files: list[str], workers: int, scratch: Path) -> 
     measured = {str(p) for p in lines["path"].unique()}
     return CoverageMap(
         lines=lines,
-        time_s=json.loads(times.read_text()),
+        time_s={
+            test: seconds
+            for part in sorted(scratch.glob(f"{times.name}*"))
+            for test, seconds in json.loads(part.read_text()).items()
+        },
         texts={path: (root / path).read_text(encoding="utf-8") for path in measured},
         hashes={p: h for p, h in hashes_of_tests(root).items() if p in test_files},
     )

@@ -24,6 +24,8 @@ NOTICED, SURVIVED = "noticed", "survived"
 
 # Tests run in portions, so that most changes end with the first: seconds of tests by portion.
 PORTIONS_S = (6.0, 30.0)
+SLOW_S = 1.0  # a slower test waits until all others have run
+MOST_DEFINITIONS = 4  # of one another, from a changed one to one that a function uses
 SLOWER = 4  # a test may take so many times what it took
 # What nearly every test imports.
 LIBRARIES = (
@@ -102,22 +104,35 @@ class Laboratory:
         return self._ordered(change.path, tests)
 
     def _tests_of_names(self, change: Mutant, text: str, lines: set[int]) -> list[str]:
-        """Return the tests that use what is defined on lines that run while importing."""
+        """Return the tests that use what is defined on lines that run while importing.
+
+        What only other definitions of the file use is looked for under their names.
+        """
         names = _names_defined(text, lines)
+        for _ in range(MOST_DEFINITIONS):
+            if not names:
+                break
+            if tests := self._tests_that_use(names, change.path):
+                return sorted(tests)
+            names = _names_defined(text, lines_of_names(text, names)) - names
+        return []
+
+    def _tests_that_use(self, names: set[str], defined_in: str) -> set[str]:
+        """Return the tests that execute lines on which a file's names stand."""
         tests = set()
-        for path in sorted({change.path, *self.coverage.texts} if names else ()):
+        for path in sorted({defined_in, *self.coverage.texts}):
             if not (self.copy / path).exists():
                 continue
             other = self.text(path).decode()
             mentioned = lines_of_names(other, names)
-            if mentioned and (path == change.path or _imports(other, change.path)):
+            if mentioned and (path == defined_in or _imports(other, defined_in)):
                 tests |= set(self.coverage.tests_of(path, mentioned, other))
-        return sorted(tests)
+        return tests
 
     def _ordered(self, path: str, tests: list[str]) -> list[str]:
         """Return tests that noticed something in the file first, then those named like it.
 
-        Of each test file the fast ones come first, and no file waits for another's slow ones.
+        Of each test file the fast ones come first, and none waits for the slow ones of another.
         """
         time_s = self.coverage.time_s
         spent: defaultdict[str, float] = defaultdict(float)
@@ -125,7 +140,8 @@ class Laboratory:
         for test in sorted(tests, key=lambda t: time_s.get(t, 0.0)):
             file = test.partition("::")[0]
             spent[file] += time_s.get(test, 0.0)
-            rank = -self._successes[path, test], -_likeness(path, file), spent[file], test
+            is_slow = time_s.get(test, 0.0) > SLOW_S
+            rank = -self._successes[path, test], is_slow, -_likeness(path, file), spent[file], test
             ranked.append(rank)
         return [test for *_, test in sorted(ranked)]
 
