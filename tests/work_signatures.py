@@ -9,7 +9,7 @@ from analyzers.work.inputs import read_inputs
 from analyzers.work.models.registry import model_of
 
 HALF, FULL, INT, BYTE = "c10::Half", "float", "int", "c10::Float8_e4m3fn"
-SIZES = {HALF: 2, FULL: 4, INT: 4, BYTE: 1, "signed char": 1, "unsigned char": 1}
+SIZES = {HALF: 2, FULL: 4, INT: 4, "long int": 8, BYTE: 1, "signed char": 1, "unsigned char": 1}
 
 
 def work(operator, arguments):
