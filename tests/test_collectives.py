@@ -390,3 +390,15 @@ def test_processes_that_share_a_gpu_are_named_with_their_parts(tmp_path):
 def test_a_gpu_of_one_process_is_not_shared(tmp_path):
     facts = build(tmp_path, kernels=kernels((1, "gemm", 0, 60), (2, "gemm", 60, 100)))
     assert shared_gpus(facts, account(facts), ()) is None
+
+
+def test_a_gpu_is_not_held_to_what_another_one_waits_for(tmp_path):
+    # GPU 0 waits from 0 to 80 µs. GPU 1 moves something of its own meanwhile.
+    rows = (
+        *((1, REDUCE, 0, 100), (2, "ncclDevKernel_Broadcast", 0, 60), (2, "gemm", 60, 80)),
+        (2, REDUCE, 80, 100),
+    )
+    facts = build(tmp_path, kernels=kernels(*rows, stream=[9, 8, 7, 9]))
+    ledger = account(facts)
+    assert waiting_us(ledger) == {0: 80}
+    assert [d.rows[Row.COMMUNICATION] for d in ledger.devices] == [100_000, 80_000]

@@ -421,3 +421,21 @@ def test_the_predicted_time_holds_the_published_one(tmp_path, name):
     facts = launched(tmp_path, streamed(name), PUBLISHED[name][0] / 1_000)
     answer, _ = prediction(facts)
     assert answer.low_ns <= sum(PREFETCHED[name]) <= answer.high_ns
+
+
+def test_what_waiting_cost_at_least_is_the_sum_of_all_gpus(tmp_path):
+    # On each GPU a kernel takes 1 ms with faults, and 400 µs where its pages are there.
+    facts = build(
+        tmp_path,
+        kernels={
+            "start_us": [0, 2_000] * 2,
+            "duration_us": [1_000, 400] * 2,
+            "device": [0, 0, 1, 1],
+            "name": "inc",
+        },
+        copies=pages([100, 300, 500, 700] * 2, device=[0] * 4 + [1] * 4, duration_us=150),
+    )
+    part = service(facts)
+    each = {key: spans.total for key, spans in part.least.items()}
+    assert each == {0: 600_000, 1: 600_000}
+    assert part.least_ns == 1_200_000

@@ -308,3 +308,28 @@ def test_toolkits_of_torch_traces_are_told_by_their_numbers(opened, head, versio
 def test_begins_of_torch_traces_count_from_1970(opened, given, stored):
     source = opened([call(0, 1), kernel(10, 1)], baseTimeNanoseconds=given).source
     assert source.start_utc_ns == stored
+
+
+SPANS = {
+    "kernel": lambda made, b, e: made.kernel("k", b, e),
+    "memcpy": lambda made, b, e: made.copy(CopyKind.HOST_TO_DEVICE, 10, b, e),
+    "memset": lambda made, b, e: made.memset(10, b, e),
+    "graph": lambda made, b, e: made.graph_launch(1, b, e),
+    "api": lambda made, b, e: made.api("cudaMalloc_v3020", b, e),
+    "sync": lambda made, b, e: made.sync("stream", b, e),
+    "os_call": lambda made, b, e: made.os_call("poll", b, e),
+    "overhead": lambda made, b, e: made.overhead("Flush", b, e),
+}
+
+
+@pytest.mark.parametrize("prefix", SPANS)
+def test_rows_of_every_table_without_usable_times_are_left_out(tmp_path, prefix):
+    made = recording()
+    for begin, end in ((100 * US, 110 * US), (120 * US, 119 * US), (0, 0), (130 * US, 130 * US)):
+        SPANS[prefix](made, begin, end)
+    trace = open_trace(made.write(tmp_path / "a.sqlite"), tmp_path / "cache")
+    told = codes(trace)
+    assert told[f"{prefix}_negative_duration"] == 1
+    assert told[f"{prefix}_no_time"] == 1
+    assert all(r.used + r.excluded == r.rows for r in trace.row_counts)
+    assert sum(r.excluded for r in trace.row_counts) == 2

@@ -157,3 +157,10 @@ def test_a_slower_host_takes_longer_for_its_own_work_and_waits_as_long(tmp_path)
     assert (slower.costs.lead - graph.costs.lead).tolist() == (own - graph.costs.own).tolist()
     assert slower.pauses.gap.tolist() == np.rint(graph.pauses.gap * 1.25).tolist()
     assert slower.costs.tail.tolist() == graph.costs.tail.tolist()
+
+
+def test_hand_overs_take_longer_on_a_slower_host(tmp_path):
+    graph = graph_of(tmp_path, program(1))
+    assert (graph.pauses.handover_lag > 0).any()
+    slower = _slower_host(graph).pauses.handover_lag
+    assert slower.tolist() == np.rint(graph.pauses.handover_lag * 1.25).tolist()

@@ -1,6 +1,7 @@
 """Time in which only copies and memsets run, by pattern."""
 
 import numpy as np
+import pytest
 
 from analyzers.finding import Clear
 from analyzers.rules import (
@@ -141,3 +142,38 @@ def test_a_copy_of_unknown_size_is_no_small_read_back(tmp_path):
         },
     )
     assert sync_small_readbacks.check(facts, account(facts)) == Clear()
+
+
+def test_copies_and_memsets_that_run_alone_are_both_named(tmp_path):
+    facts = build(
+        tmp_path,
+        kernels={"start_us": [0], "duration_us": 500},
+        copies={"start_us": [500], "duration_us": 300, "bytes": 3_000_000},
+        memsets={"start_us": [800], "duration_us": 200, "bytes": 1_000_000},
+    )
+    title = bandwidth_transfer_bound.check(facts, account(facts)).title
+    assert title.startswith("Copies and memsets ran alone for 500 µs, 50 % of the window: mostly")
+
+
+@pytest.mark.parametrize(("size", "is_small"), [(0, True), (1_024, True), (1_025, False)])
+def test_up_to_a_kilobyte_is_a_few_numbers_to_look_at(tmp_path, size, is_small):
+    begin = 100 * np.arange(10)
+    facts = build(
+        tmp_path,
+        kernels={"start_us": begin, "duration_us": 20, "correlation_id": numbers(10)},
+        copies={
+            "start_us": begin + 20,
+            "duration_us": 5,
+            "kind": CopyKind.DEVICE_TO_HOST,
+            "bytes": size,
+            "correlation_id": numbers(10, 101),
+        },
+        api_calls={
+            "start_us": np.concatenate([begin - 9, begin + 1]),
+            "duration_us": np.concatenate([np.full(10, 4), np.full(10, 80)]),
+            "name": ["cudaLaunchKernel"] * 10 + ["cudaMemcpy"] * 10,
+            "correlation_id": [*numbers(10), *numbers(10, 101)],
+        },
+    )
+    found = sync_small_readbacks.check(facts, account(facts))
+    assert (found != Clear()) == is_small
