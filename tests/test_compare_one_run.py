@@ -11,7 +11,11 @@ import pytest
 from analyzers.compare.compare import compare
 from analyzers.compare.measure import measure
 from analyzers.compare.paired import paired_change
-from analyzers.compare.run_to_run import general_reach, recordings_needed
+from analyzers.compare.run_to_run import (
+    between_three_runs,
+    general_reach,
+    recordings_needed,
+)
 from analyzers.compare.types import ComparisonVerdict
 from analyzers.facts.facts import build_facts
 from benchmarks.compare import recorded
@@ -112,6 +116,27 @@ def test_as_many_recordings_as_are_said_to_be_needed_tell_the_difference():
     assert (
         verdicts.count(ComparisonVerdict.REGRESSED) >= 28
     )  # four of five, less what 40 draws vary by
+
+
+@pytest.mark.parametrize(("more_base", "more_new"), [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_a_further_recording_takes_no_sure_answer_away(more_base, more_new):
+    base = [side([t] * 9, name=f"b{t}") for t in (1_000.0, 1_010.0)[: 1 + more_base]]
+    new = [side([t] * 9, name=f"n{t}") for t in (800.0, 807.0)[: 1 + more_new]]
+    assert compare(base, new).verdict is ComparisonVerdict.IMPROVED
+
+
+def test_two_runs_that_differ_much_are_believed_more_than_the_assumption():
+    sides = [[side([t] * 9, name=f"{t}") for t in of] for of in ((900.0, 1_100.0), (800.0,))]
+    answer = compare(*sides)
+    assert answer.verdict is ComparisonVerdict.INCONCLUSIVE
+    assert answer.how[1] == "The two of one side differ by more than the 3% that are assumed."
+
+
+def test_three_runs_of_one_program_are_called_different_in_one_of_twenty_at_most():
+    rng = np.random.default_rng(11)
+    levels = 1_000 * np.exp(0.03 * rng.standard_normal((2_000, 3)))
+    alarms = sum(between_three_runs(row[:2], row[2:]).p_value <= 0.05 for row in levels)
+    assert alarms <= 0.055 * len(levels)
 
 
 def test_runs_of_one_program_are_called_different_in_one_of_twenty_at_most():

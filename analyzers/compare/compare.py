@@ -35,7 +35,7 @@ from analyzers.compare.deltas import deltas, moments
 from analyzers.compare.kernel_changes import kernel_changes
 from analyzers.compare.metric_changes import metric_changes
 from analyzers.compare.region_changes import region_changes
-from analyzers.compare.run_to_run import estimate_in_general
+from analyzers.compare.run_to_run import between_three_runs, estimate_in_general
 from analyzers.compare.same_work import between_windows, launches_by_name
 from analyzers.compare.sentences import (
     identity_sentence,
@@ -232,6 +232,8 @@ def _exact(base: Sides) -> Estimate:
 
 
 def _estimate(base: Sides, new: Sides) -> Estimate:
+    if len(base) + len(new) == 3:
+        return between_three_runs(median_durations(base), median_durations(new))
     if len(base) + len(new) > 2:
         return between_runs(median_durations(base), median_durations(new))
     samples = kept_durations(base[0]), kept_durations(new[0])

@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from analyzers.compare.statistics import Columns, Estimate
+from analyzers.compare.statistics import LEVEL, POWER, Columns, Estimate
 from analyzers.intervals import Array
 
 RUN_TO_RUN = 0.03  # of a run's level: what clocks, heat and neighbours do to runs that are alike
@@ -25,6 +25,8 @@ ASSUMPTION = (
     "One recording a side: the interval in general assumes that the level of a run varies by "
     f"{RUN_TO_RUN:.0%} (standard deviation). A second recording of each side would measure that."
 )
+ASSUMED_RUNS = 4  # that the assumption counts like, beside two runs that measure it
+MAX_OF_ASSUMED = 1.96  # times the assumption; two runs that differ by more do not bear it out
 NORMAL, NORMAL_POWER = 1.959964, 0.841621  # quantiles of the normal distribution: 97.5 %, 80 %
 
 
@@ -98,3 +100,49 @@ def recordings_needed(base: float, new: float, share: float = RUN_TO_RUN) -> int
     count = ((NORMAL + NORMAL_POWER) * spread / max(abs(new - base), 1e-9)) ** 2
     # What Student's factor costs where the spread is estimated too (Guenther, 1981).
     return max(2, math.ceil(count + NORMAL**2 / 4))
+
+
+def between_three_runs(base: Array, new: Array) -> Estimate:
+    """Return the difference of one run on one side and two on the other.
+
+    Two runs alone hardly measure how much runs differ: Student's factor for them is 12.7, so that
+    a further recording would make an answer less sure than one of each side. So what is assumed of
+    runs counts like ``ASSUMED_RUNS`` further ones, unless the two differ by more than it allows.
+
+    Args:
+        base: One number for each recording.
+        new: The same; three in all.
+    """
+    from scipy.special import stdtr, stdtrit  # slow to load, and only comparisons need it
+
+    means = float(base.mean()), float(new.mean())
+    pair, level = (base, means[0]) if len(base) == 2 else (new, means[1])
+    measured = float(((pair - level) ** 2).sum()) / level**2
+    variance, freedom = (ASSUMED_RUNS * RUN_TO_RUN**2 + measured) / (ASSUMED_RUNS + 1), 1.0
+    is_assumed = measured <= MAX_OF_ASSUMED**2 * RUN_TO_RUN**2
+    if is_assumed:
+        freedom = ASSUMED_RUNS + 1.0
+    else:
+        variance = measured
+    error = math.sqrt(variance * (means[0] ** 2 / len(base) + means[1] ** 2 / len(new)))
+    change = means[1] - means[0]
+    reach = float(stdtrit(freedom, 1 - LEVEL / 2)) * error
+    assumption = (
+        f"Two of them alone hardly tell how much runs differ: assumed are {RUN_TO_RUN:.0%}, which "
+        f"count like {ASSUMED_RUNS} further runs."
+        if is_assumed
+        else f"The two of one side differ by more than the {RUN_TO_RUN:.0%} that are assumed."
+    )
+    return Estimate(
+        base=means[0],
+        new=means[1],
+        low=change - reach,
+        high=change + reach,
+        p_value=float(2 * stdtr(freedom, -abs(change) / error)) if error else float(not change),
+        detectable=reach + float(stdtrit(freedom, POWER)) * error,
+        how=(
+            f"Recordings are the units: {len(base)} and {len(new)}, each with its median.",
+            assumption,
+            "Interval and test: Student's, both sides are assumed to vary equally.",
+        ),
+    )
