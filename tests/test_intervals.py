@@ -155,6 +155,19 @@ def test_innermost_is_the_shortest_open_interval_of_a_nest(forest, random):
             assert ends[found] - starts[found] == min(around)
 
 
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 8)), max_size=12))
+def test_innermost_is_the_last_to_begin_when_intervals_cross(laid):
+    starts = np.array([start for start, _ in laid], np.int64)
+    ends = starts + np.array([length for _, length in laid], np.int64)
+    moments = np.arange(22)
+    for moment, found in zip(moments, innermost(starts, ends, moments), strict=True):
+        begins = [start for start, length in laid if start <= moment < start + length]
+        assert (found >= 0) == bool(begins)
+        if begins:
+            assert starts[found] == max(begins)
+            assert starts[found] <= moment < ends[found]
+
+
 @pytest.mark.parametrize("moment", [5, 7])
 def test_an_empty_range_does_not_hide_the_range_around_it(moment):
     starts, ends = spans([(0, 10), (5, 5)])

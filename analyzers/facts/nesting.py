@@ -31,12 +31,12 @@ def nest(starts: Array, ends: Array) -> Nest:
     """Return how one thread's intervals lie in each other."""
     order = np.lexsort((-ends, starts))
     order = order[ends[order] > starts[order]]  # an empty interval is around no moment
-    return Nest(order, starts[order], ends[order], _parents(ends[order]))
+    return Nest(order, starts[order], ends[order], _parents(starts[order], ends[order]))
 
 
 def nest_of_sorted(starts: Array, ends: Array) -> Nest:
     """Return the same of intervals that are in its order, none of them empty."""
-    return Nest(np.empty(0, np.int64), starts, ends, _parents(ends))
+    return Nest(np.empty(0, np.int64), starts, ends, _parents(starts, ends))
 
 
 def around(intervals: Nest, moments: Array) -> Array:
@@ -77,8 +77,27 @@ def nesting_depth(starts: Array, ends: Array) -> Array:
     return np.maximum(depth, 0)
 
 
-def _parents(ends: Array) -> Array:
-    """Return the nearest earlier interval that ends later; all between end before this one does.
+def _parents(starts: Array, ends: Array) -> Array:
+    """Return the interval around each one that began last, -1 for none; sorted, longest first."""
+    depth = nesting_depth(starts, ends)
+    parent = np.full(len(ends), UNKNOWN, np.int32)
+    if not depth.any():
+        return parent
+    levels = depth.astype(np.uint16) if int(depth.max()) < 1 << 16 else depth
+    order = np.argsort(levels, kind="stable").astype(np.int32)  # by begin on each level
+    bounds = np.searchsorted(levels[order], np.arange(int(depth.max()) + 2))
+    for level in range(1, len(bounds) - 1):
+        outer = order[bounds[level - 1] : bounds[level]]
+        rows = order[bounds[level] : bounds[level + 1]]
+        before = np.searchsorted(outer, rows) - 1
+        if len(rows) and (before[0] < 0 or np.any(ends[outer[before]] < ends[rows])):
+            return _parents_of_crossing(ends)
+        parent[rows] = outer[before]
+    return parent
+
+
+def _parents_of_crossing(ends: Array) -> Array:
+    """Return the nearest earlier interval that ends later, where some end inside others.
 
     Each round doubles the distance that is looked back, so the rounds are few at any depth.
     """

@@ -310,8 +310,8 @@ def _calls_by_group(frame: pd.DataFrame, group: Array, count: int) -> Array:
     """Return how many calls each group has; a kernel without a call counts as one."""
     call = frame["call"].to_numpy()
     alone = np.bincount(group[call < 0], minlength=count)
-    pairs = pd.DataFrame({"group": group[call >= 0], "call": call[call >= 0]}).drop_duplicates()
-    result: Array = alone + np.bincount(pairs["group"].to_numpy(np.int64), minlength=count)
+    pairs = pd.unique(call[call >= 0] * count + group[call >= 0])
+    result: Array = alone + np.bincount(pairs % max(count, 1), minlength=count)
     return result
 
 

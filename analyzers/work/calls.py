@@ -237,7 +237,8 @@ def _keys(
     code = np.zeros(len(chain), np.int64)
     for name in ("name_id", *TEXT_COLUMNS):
         column, values = pd.factorize(table[name][chain])
-        code = pd.factorize(code * (len(values) + 1) + column)[0]
+        if len(values) > 1:
+            code = pd.factorize(code * len(values) + column)[0]
     count = int(code.max()) + 1
     first = np.full(count, -1)
     first[code[::-1]] = np.arange(len(code))[::-1]
@@ -248,6 +249,8 @@ def _keys(
         for name, column in zip(("operator", *_TEXT_NAMES), ("name_id", *TEXT_COLUMNS), strict=True)
     }
     keys = pd.DataFrame(texts)
+    if (keys["shapes"] == "").all():  # nobody asks for types
+        return key_of, keys.assign(**_work_of(keys, np.full(count, NO_TYPE)))
     longest = _longest_type(operators, key_of, count, duration_ns, types[0])
     of_range = chain[first] >= operators.recorded
     if of_range.any():
