@@ -5,6 +5,7 @@ import pytest
 from analyzers.facts.facts import build_facts
 from analyzers.whatif.whatif import explore
 from analyzers.work.account import work_of_launches, work_rows
+from benchmarks.change_experiments import EXPERIMENTS, HELD_OUT, outcome
 from benchmarks.simulated.cases import Maker, one_thread
 from benchmarks.simulated.known_work import Call
 from benchmarks.simulated.program import Kernel, Work
@@ -125,3 +126,9 @@ def test_no_kernel_becomes_shorter_than_an_empty_one(tmp_path):
     precision = about(predicted(tmp_path, (product, product.least_ns / (5 * US))), "precision")
     assert precision.low_ns >= 30 * 1_600
     assert precision.speedup[0] < 1.01  # at 0.2 % of the roof something else holds it up
+
+
+def test_what_the_host_holds_up_afterwards_is_in_the_range():
+    """A faster machine would have been held up before: there the change wins next to nothing."""
+    experiment = next(e for e in EXPERIMENTS if e.change == "kernels.roof")
+    assert outcome(experiment, HELD_OUT + 13).is_covered

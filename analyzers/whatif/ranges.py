@@ -82,6 +82,11 @@ class Ranges:
             _ratio(a, b) for runs in worst for other in (now, slow)
             for a, b in zip(runs, other, strict=True)
         )  # fmt: skip
+        if (
+            2 * (1 - alike) < 1 - least
+        ):  # on a faster machine it wins less than where it was recorded
+            (as_recorded,) = self._runs([change.best])
+            alike = min(alike, *(_ratio(a, b) for a, b in zip(as_recorded, now, strict=True)))
         low, high = bounds(least, most, self._error, gain=1 - alike)
         # A range is widened for what the replay does not know; what must still run it does know.
         floor_ns = max(
