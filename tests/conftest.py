@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from collectors.capture.tools import has_gpu
 from jobs import processes
 from library import cache
+from tests import real_traces
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -21,9 +22,31 @@ settings.load_profile("whyslow")
 
 def pytest_configure(config):
     """Keep the reader's own cache out of the tests; child processes inherit the variable."""
+    os.environ["WHYSLOW_DATA_DIR"] = _folder_of_session(config)
+    if real_traces.FOLDER not in os.environ:  # workers share that of the process that starts them
+        os.environ[real_traces.FOLDER] = _folder_of_session(config)
+    # Tests cut no power: that a file is on the disk when it is said to be costs 5 ms, and a trace
+    # has seven of them. The children of jobs still wait for it.
+    os.fsync = lambda _handle: None
+
+
+def _folder_of_session(config):
     folder = tempfile.mkdtemp(prefix="whyslow-tests-")
-    os.environ["WHYSLOW_DATA_DIR"] = folder
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    return folder
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Let each worker go through a half of the tests in order: what a file shares is made once.
+
+    The default deals tests out by turns, so that every worker makes all that modules share.
+    """
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 def pytest_collection_modifyitems(items):

@@ -355,7 +355,7 @@ def steps(draw):
 
 
 @hypothesis.given(steps())
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=30, deadline=None)
 def test_waiting_is_a_part_of_the_row_and_is_divided_whole(tmp_path_factory, rows):
     plain = [row[:4] for row in rows]
     trace = make_trace(

@@ -152,7 +152,7 @@ def test_as_many_launches_on_other_devices_are_not_paired_in_order(tmp_path):
     assert joined.counters.metric(SHORT["live"]).tolist() == [8.0, 8.0]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     ours=st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([1, 2])), max_size=8),
     theirs=st.lists(
@@ -216,7 +216,7 @@ def test_what_runs_alone_is_counted_to_the_nanosecond_however_late():
     assert shares_of_union(start, end).tolist() == [15, 15, 50, 7]
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     launches=st.lists(
         st.tuples(

@@ -81,7 +81,7 @@ def facts_and_ledger(tables, window=None):
         return facts, build_ledger(facts, window) if window else account(facts)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(recordings())
 def test_the_rows_sum_to_the_window_and_the_segments_partition_it(recording):
     tables, window = recording
@@ -239,7 +239,7 @@ def expected_gap(rows, begin, end, number):
     return booked_us
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(programs())
 def test_each_microsecond_of_idle_time_is_booked_as_the_words_say(program):
     rows, launches = program

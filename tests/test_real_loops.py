@@ -9,6 +9,7 @@ import pytest
 from analyzers.facts.facts import build_facts
 from analyzers.facts.unmarked import find_launch_loop
 from collectors import open_trace
+from tests.real_traces import opened
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "real"
@@ -61,15 +62,15 @@ def recording(part: str) -> Path:
 
 
 @pytest.mark.parametrize("part", LOOPS, ids=str)
-def test_the_loop_of_a_real_program_is_found(part: str, tmp_path: Path) -> None:
-    loop = find_launch_loop(build_facts(open_trace(recording(part), tmp_path)))
+def test_the_loop_of_a_real_program_is_found(part: str) -> None:
+    loop = find_launch_loop(build_facts(opened(recording(part))))
     assert loop is not None, LOOPS[part][2]
     assert (len(loop.iterations), loop.period.launches) == LOOPS[part][:2], LOOPS[part][2]
 
 
 @pytest.mark.parametrize("part", NO_LOOPS, ids=str)
-def test_no_loop_is_invented_in_a_real_program(part: str, tmp_path: Path) -> None:
-    loop = find_launch_loop(build_facts(open_trace(recording(part), tmp_path)))
+def test_no_loop_is_invented_in_a_real_program(part: str) -> None:
+    loop = find_launch_loop(build_facts(opened(recording(part))))
     assert loop is None, NO_LOOPS[part]
 
 

@@ -11,6 +11,7 @@ from analyzers import analyze
 from analyzers.finding import BUSY_ROWS, Row
 from collectors import open_trace
 from collectors.errors import RefusedError
+from tests.real_traces import opened
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 NSYS = REAL / "nsys_sqlite"
@@ -31,13 +32,13 @@ def file_of(part):
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report():
     """Return a function that analyses a recording once, by a part of its name."""
-    root, known = tmp_path_factory.mktemp("cache"), {}
+    known = {}
 
     def get(part):
         if part not in known:
-            known[part] = analyze(open_trace(file_of(part), root))
+            known[part] = analyze(opened(file_of(part)))
         return known[part]
 
     return get
@@ -103,9 +104,9 @@ def test_calls_recorded_twice_count_once(report):
 
 
 @pytest.mark.parametrize("path", EXPORTS, ids=lambda p: p.name[-40:])
-def test_every_ledger_sums_to_the_window(path, tmp_path):
+def test_every_ledger_sums_to_the_window(path):
     try:
-        trace = open_trace(path, tmp_path)
+        trace = opened(path)
     except RefusedError:
         assert path.name.endswith("test.sqlite")
         return
@@ -175,8 +176,8 @@ def test_another_product_s_database_is_refused(tmp_path):
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def test_ranges_keep_domains_unicode_and_openness(tmp_path):
-    trace = open_trace(file_of("cpu_2023"), tmp_path)
+def test_ranges_keep_domains_unicode_and_openness():
+    trace = opened(file_of("cpu_2023"))
     ranges = trace.frame("ranges")
     texts = trace.names(ranges["name_id"].to_numpy())
     assert {"never_popped", "never_ended"} <= set(texts[~ranges["closed"].to_numpy()])
@@ -185,11 +186,11 @@ def test_ranges_keep_domains_unicode_and_openness(tmp_path):
     assert any(not text.isascii() for text in texts)
 
 
-def test_nothing_private_is_kept(tmp_path):
+def test_nothing_private_is_kept():
     """Environment, host and home were replaced by canaries in these recordings."""
     for path in EXPORTS:
         try:
-            trace = open_trace(path, tmp_path)
+            trace = opened(path)
         except RefusedError:
             continue
         for file in trace.folder.iterdir():

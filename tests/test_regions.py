@@ -109,7 +109,7 @@ def test_what_a_launch_loses_inside_belongs_to_its_region(tmp_path):
     assert (place["start_ns"], place["end_ns"]) == (105 * US, 125 * US)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     launches=st.lists(
         st.tuples(st.integers(0, 60), st.integers(1, 40), st.sampled_from("abc"), st.booleans()),
@@ -250,7 +250,7 @@ def test_regions_sum_to_the_ledger_of_every_program(recording, tmp_path):
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_regions_sum_to_the_ledger_of_any_mess(tmp_path_factory, seed):
     random = np.random.default_rng(seed)

@@ -22,6 +22,7 @@ from exports import perfetto
 from exports.tables import export_csv
 from jobs import api
 from library import analyses
+from tests import real_traces
 from tests.torch_traces import GPU, TID, balanced, launches, opener, trace_text, x
 from tests.view_fakes import draw, library
 from timeline.store import recording_index
@@ -166,14 +167,13 @@ BUSY = {  # total ms, busy ms
 
 
 @pytest.fixture(scope="module")
-def report_of(tmp_path_factory):
+def report_of():
     reports = {}
 
     def get(part, window=""):
         if (part, window) not in reports:
             (path,) = [p for p in REAL.iterdir() if part in p.name]
-            trace = open_trace(path, tmp_path_factory.mktemp("cache"))
-            reports[part, window] = analyze(trace, window)
+            reports[part, window] = analyze(real_traces.opened(path), window)
         return reports[part, window]
 
     return get
@@ -241,9 +241,9 @@ def test_counts_of_the_references_are_met(report_of):
 @pytest.mark.parametrize(
     "path", sorted(REAL.iterdir()) if REAL.is_dir() else [], ids=lambda p: p.name
 )
-def test_every_real_trace_is_read_or_refused(path, tmp_path):
+def test_every_real_trace_is_read_or_refused(path):
     try:
-        trace = open_trace(path, tmp_path)
+        trace = real_traces.opened(path)
     except RefusedError as error:
         assert any(part in path.name for part in ("_et.json", "memory_timeline", "rocprof")), error
         return

@@ -29,8 +29,8 @@ from benchmarks.simulated.program import (
     Work,
 )
 from benchmarks.simulated.rules import QUEUE_PLACES
-from collectors import open_trace
 from collectors.errors import RefusedError
+from tests.real_traces import opened
 from tests.traces_in_memory import build
 from tests.whatif_helpers import MS, OPERATIONS, SIDE, US, about, explored, facts_of, whole
 
@@ -216,11 +216,11 @@ MISSES = {
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real recordings are not here")
-def test_real_recordings_are_replayed_or_the_reason_is_told(tmp_path):
+def test_real_recordings_are_replayed_or_the_reason_is_told():
     errors = []
     for path in sorted(REAL.glob("torch_trace/*.gz")) + sorted(REAL.glob("nsys_sqlite/*.sqlite")):
         try:
-            facts = build_facts(open_trace(path, tmp_path))
+            facts = build_facts(opened(path))
         except RefusedError:
             continue
         told = replay(facts, whole(facts)) if len(facts.launches) else None

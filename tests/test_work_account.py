@@ -228,7 +228,7 @@ def test_tensor_cores_in_tf32_are_told_by_the_kernel(opened):
     assert row["roof_ns"] == pytest.approx(2 * 4096**3 / 67e12 * 1e9, abs=1)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(recordings())
 def test_the_account_sums_to_the_kernel_time_of_each_device(recording):
     tables, window = recording
@@ -245,7 +245,7 @@ def test_the_account_sums_to_the_kernel_time_of_each_device(recording):
             assert parts[0] == device.rows[Row.KERNEL] == sum(parts[1:])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.tuples(st.integers(0, 500), st.integers(1, 200), st.sampled_from([0, 1, 2])), min_size=1

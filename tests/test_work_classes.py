@@ -19,8 +19,8 @@ from analyzers.work.classes import (
     operator_class,
     patterns,
 )
-from collectors import open_trace
 from collectors.errors import TraceError
+from tests.real_traces import opened
 from tests.work_reference import REAL
 
 RECORDINGS = sorted((REAL / "torch_trace").glob("*.json.gz"))
@@ -168,9 +168,9 @@ def test_names_of_real_kernels_are_known():
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda p: p.name[:40])
-def test_nearly_all_kernel_time_of_real_recordings_has_a_class(path, tmp_path):
+def test_nearly_all_kernel_time_of_real_recordings_has_a_class(path):
     try:
-        facts = build_facts(open_trace(path, tmp_path))
+        facts = build_facts(opened(path))
     except TraceError:
         pytest.skip("not a recording")
     if not len(facts.launches):

@@ -68,9 +68,9 @@ def test_no_convolution_moves_more_than_the_reference_says_but_its_bias(publishe
 
 
 @pytest.mark.parametrize("trace", TRACES)
-def test_kernel_times_of_operators_are_those_of_the_reference(published, trace, tmp_path):
+def test_kernel_times_of_operators_are_those_of_the_reference(published, trace):
     """Rows of a second recording, of the capture of a graph, are not in the one that we have."""
-    ours = our_rows(REAL / "torch_trace" / f"{trace}.json.gz", tmp_path)
+    ours = our_rows(REAL / "torch_trace" / f"{trace}.json.gz")
     same = {}
     for key, row in ours.items():
         without_values = key[:4]

@@ -13,8 +13,8 @@ from analyzers.facts.facts import COMMUNICATION, COPY, KERNEL, MEMSET, build_fac
 from analyzers.work.element_types import NO_TYPE
 from analyzers.work.inputs import read_inputs
 from analyzers.work.models.registry import model_of
-from collectors import open_trace
 from collectors.schema import OperatorKind
+from tests.real_traces import opened
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 NAMES = ("input_dims", "input_types", "input_strides", "concrete_inputs")
@@ -57,13 +57,13 @@ def work_of(key):
     return float(work.flop[0]), float(work.bytes[0])
 
 
-def our_rows(path, cache):
+def our_rows(path):
     """Return the operators of a recording that have a work model, by their inputs.
 
     Times are those of kernels, of kernels and copies, of these and memsets: a published one may be
     any of the three.
     """
-    facts = build_facts(open_trace(path, cache))
+    facts = build_facts(opened(path))
     table = facts.trace.frame("operators")
     table = table[(table["kind"] == OperatorKind.FRAMEWORK).to_numpy()].reset_index(drop=True)
     names = ("name_id", "shapes_id", "types_id", "strides_id", "values_id")
