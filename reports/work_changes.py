@@ -32,6 +32,8 @@ def change_reason(change: WorkChange) -> str:
     if abs(change.amount_ns) >= abs(change.speed_ns):
         more = "more" if change.new_calls > change.base_calls else "fewer"
         return f"{more} calls" if change.amount_ns else "no change"
+    if change.time.p_adjusted is not None and not change.time.significant:
+        return "same work, may be noise"
     return "same work, slower" if change.speed_ns > 0 else "same work, faster"
 
 

@@ -2,6 +2,8 @@
 
 # ruff: noqa: RUF001 - sizes are written with the sign of multiplication
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,6 +45,14 @@ def test_slower_work_is_told_from_more_work(before, now, speed, amount, reason):
     (change,) = work_changes(sides_of({MM: before}), sides_of({MM: now}))
     assert (change.speed_ns, change.amount_ns) == (speed, amount)
     assert change_reason(change) == reason
+
+
+def test_a_change_that_was_tested_and_not_found_is_called_noise():
+    (change,) = work_changes(sides_of({MM: (1_000, 10)}), sides_of({MM: (1_100, 10)}))
+    tested = replace(change.time, p_adjusted=0.4)
+    assert change_reason(replace(change, time=tested)) == "same work, may be noise"
+    sure = replace(tested, significant=True)
+    assert change_reason(replace(change, time=sure)) == "same work, slower"
 
 
 def test_other_shapes_are_other_work():

@@ -35,6 +35,13 @@ TIMES_NS = ("busy_ns", "roof_ns", "below_roof_ns", "not_modelled_ns")
 MAX_OPERATORS, MAX_KERNELS = 12, 8  # tiles inside the one around them; the others are one
 ROOT, OTHERS = "all", "others"
 LABEL_ROOM, HOVER_ROOM = 40, 70
+SHORT_TITLES = {  # of tiles, which are narrow; what stands at the pointer is the whole title
+    "layout": "Casts, copies",
+    "gather": "Gathers",
+    "sort": "Sorts, sampling",
+    "graph": "Whole graphs",
+    "other": "No known class",
+}
 MAX_POINTS = 300  # the others have next to no time
 SMALLEST_PX, LARGEST_PX = 8.0, 40.0
 BAR_HEIGHT_PX = 40
@@ -111,7 +118,7 @@ def _tiles(kernels: pd.DataFrame) -> Iterator[dict[str, Any]]:
     yield _tile(ROOT, "", "Kernel time", "Kernel time", kernels)
     for work_class, of_class in _largest(kernels, "class"):
         title = class_title(work_class)
-        yield _tile(work_class, ROOT, title, title, of_class)
+        yield _tile(work_class, ROOT, SHORT_TITLES.get(work_class, title), title, of_class)
         operators = _largest(of_class, "operator")
         for operator, rows in _few(operators, MAX_OPERATORS):
             outer = work_class

@@ -28,10 +28,10 @@ MIN_CLASS_SHARE = 0.05  # of a node's time; classes with less are not named
 TABLE_HEIGHT_PX = 520
 ROWS_THAT_FIT = 14
 COLUMNS = {
-    "part": st.column_config.TextColumn("part of the program", width=330),
+    "part": st.column_config.TextColumn("part of the program", width=270),
     "time": st.column_config.NumberColumn("time (ms)", format="%.3f", width=90),
     "share": st.column_config.ProgressColumn(
-        "share", format="%.1f %%", min_value=0, max_value=100, width=120
+        "share", format="%.1f %%", min_value=0, max_value=100, width=105
     ),
     "roof": st.column_config.NumberColumn(
         "of its roof",
@@ -40,9 +40,9 @@ COLUMNS = {
         help="How much of its time the work would take at the GPU's limits, where that is known "
         "for most of it.",
     ),
-    "below": st.column_config.NumberColumn("below roof (ms)", format="%.3f", width=112),
-    "launches": st.column_config.NumberColumn("launches", format="localized", width=80),
+    "below": st.column_config.NumberColumn("below (ms)", format="%.3f", width=90),
     "mix": st.column_config.TextColumn("what its kernels do", width=400),
+    "launches": st.column_config.NumberColumn("launches", format="localized", width=80),
 }
 
 

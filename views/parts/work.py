@@ -133,7 +133,9 @@ def draw_work_charts(session: Session, work: pd.DataFrame) -> None:
     left, right = st.columns([3, 2], gap="medium") if has_roofline else (st.container(), None)
     with left:
         inner = "operator, kernel" if (kernels["operator"] != "").any() else "kernel"
-        st.markdown(f"**Class, {inner}: height is time, colour is nearness to the roof**")
+        is_modelled = bool((work["not_modelled_ns"] < work["busy_ns"]).any())
+        color = "colour is nearness to the roof" if is_modelled else "nearness to the roof unknown"
+        st.markdown(f"**Class, {inner}: height is time, {color}**")
         st.plotly_chart(
             icicle_figure(kernels),
             key="work_icicle",
