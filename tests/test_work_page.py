@@ -237,7 +237,7 @@ def test_the_second_bar_is_the_kernel_time(data, busy):
         "elementwise below the roof",
         "other not modelled",
     ]
-    assert "pale: what it takes beyond" in words(app)
+    assert "pale: what it takes beyond, hatched: not modelled" in words(app)
 
 
 def test_every_class_has_a_colour(busy):

@@ -17,7 +17,6 @@ from analyzers.words import (
 )
 from reports.busy_time import (
     classes_are_telling,
-    kernel_time_sentence,
     kernels_are_notable,
     summed_classes,
 )
@@ -25,7 +24,7 @@ from reports.diagnosis import earlier_with_the_same_change, gain_text
 from reports.top_kernels import kernels_hold_most
 from reports.undetermined import undetermined
 from views.charts.ledger import ledger_figure, legend_entries
-from views.charts.work import classes_figure
+from views.charts.work import class_legend, classes_figure
 from views.shared.devices import device_labels
 from views.shared.markdown import Escaped, md_escape, md_prose
 from views.shared.report_download import BESIDE_REPORT, draw_diagnosis_download
@@ -138,13 +137,9 @@ def _draw_classes(session: Session) -> None:
         for d in report.devices
     }
     by_device = {label: rows for label, rows in by_device.items() if rows}
-    is_said = report.busy_sentence and report.busy_sentence in report.verdict.sentence
-    sentence = "The kernel time by class." if is_said else kernel_time_sentence(classes)
+    draw_legend(class_legend(classes))
     unknown = any(row["not_modelled_ns"] for row in classes)
     is_modelled = any(row["roof_ns"] for row in classes)
-    legend = " Full colour: the least time that its work needs; pale: what it takes beyond."
-    hatched = " Hatched: not modelled." if unknown else ""
-    st.caption(md_prose(f"{sentence}{legend if is_modelled else ''}{hatched}"))
     st.plotly_chart(
         classes_figure(by_device),
         key="classes",
@@ -154,6 +149,9 @@ def _draw_classes(session: Session) -> None:
             for label, rows in by_device.items()
         ),
     )
+    legend = ", full colour: the least time that the work needs, pale: what it takes beyond"
+    hatched = ", hatched: not modelled" if unknown else ""
+    st.caption(md_escape(f"The kernel time by class{legend if is_modelled else ''}{hatched}."))
 
 
 def _draw_kernels(session: Session) -> None:

@@ -22,7 +22,7 @@ def test_a_tile_leads_to_its_longest_launch_on_the_timeline(page, data):
     picked.wait_for()
     assert "69 % of its roof" in picked.inner_text()
     picked.get_by_role("link").click()
-    page.locator("canvas").first.wait_for()
+    page.wait_for_url("**/timeline**")
     start = recording.stored.work()["start_ns"].iloc[0]
     assert f"mark={start}-{start + 200_000}" in page.url
     assert page.defects == []

@@ -33,7 +33,7 @@ from views.shared.units import plotly_escape, rate_text, visible
 
 TIMES_NS = ("busy_ns", "roof_ns", "below_roof_ns", "not_modelled_ns")
 MAX_OPERATORS, MAX_KERNELS = 12, 8  # tiles inside the one around them; the others are one
-ROOT, OTHERS = "all", "others"
+ROOT, OTHERS, NO_OPERATOR = "all", "others", "no operator"
 LABEL_ROOM, HOVER_ROOM = 40, 70
 SHORT_TITLES = {  # of tiles, which are narrow; what stands at the pointer is the whole title
     "layout": "Casts, copies",
@@ -45,6 +45,7 @@ SHORT_TITLES = {  # of tiles, which are narrow; what stands at the pointer is th
 MAX_POINTS = 300  # the others have next to no time
 SMALLEST_PX, LARGEST_PX = 8.0, 40.0
 BAR_HEIGHT_PX = 40
+MIN_LEGEND_SHARE = 0.01  # of kernel time
 PALE = 0.42  # opacity of what is below the roof
 EFFICIENCY_LEGEND = [
     *((color, words) for _, color, words in EFFICIENCY_STEPS),
@@ -116,15 +117,17 @@ def tile_of(tile_id: str) -> tuple[str, str | None, str | None]:
 def _tiles(kernels: pd.DataFrame) -> Iterator[dict[str, Any]]:
     # Without one of ours around all, there would be an empty one, and no way back to the whole.
     yield _tile(ROOT, "", "Kernel time", "Kernel time", kernels)
+    has_operators = bool((kernels["operator"] != "").any())
     for work_class, of_class in _largest(kernels, "class"):
         title = class_title(work_class)
         yield _tile(work_class, ROOT, SHORT_TITLES.get(work_class, title), title, of_class)
         operators = _largest(of_class, "operator")
         for operator, rows in _few(operators, MAX_OPERATORS):
             outer = work_class
-            if operator:
+            if has_operators:
                 outer = f"{work_class}\0{operator}"
-                yield _tile(outer, work_class, _plain(operator), operator, rows)
+                name = operator or NO_OPERATOR
+                yield _tile(outer, work_class, _plain(name), name, rows)
             for kernel, own in _few(_largest(rows, "kernel"), MAX_KERNELS):
                 tile_id = f"{work_class}\0{operator}\0{kernel}"
                 yield _tile(tile_id, outer, name_text(kernel), name_text(kernel), own)
@@ -273,6 +276,20 @@ def _point_words(row: Mapping[Any, Any]) -> str:
 
 
 # --- the second bar of the overview --------------------------------------------------------------
+
+
+def class_legend(classes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the colour of each class with a share worth a name, and the class with that share.
+
+    Args:
+        classes: One row a class, as ``reports.busy_time.summed_classes``.
+    """
+    whole = sum(row["busy_ns"] for row in classes)
+    return [
+        (CLASS_COLORS[row["class"]], f"{row['title']} {share_text(row['busy_ns'], whole)}")
+        for row in classes
+        if row["busy_ns"] >= MIN_LEGEND_SHARE * whole
+    ]
 
 
 def classes_figure(classes: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:

@@ -182,9 +182,9 @@ def _pick_tile(kernels: pd.DataFrame) -> None:
     chosen = kernels["class"] == work_class
     parts = [class_title(work_class)]
     for column, value in (("operator", operator), ("kernel", kernel)):
-        if value and (kernels[column] == value).any():
+        if value is not None and (kernels[column] == value).any():
             chosen &= kernels[column] == value
-            parts.append(name_text(value))
+            parts += [name_text(value)] if value else []
     _pick(" · ".join(parts), kernels[chosen.to_numpy()])
 
 
@@ -264,7 +264,7 @@ def draw_work_table(session: Session, work: pd.DataFrame) -> None:
         return
     rows = work_table(listed.head(SHOWN_ROWS), int(work["busy_ns"].sum()))
     st.dataframe(
-        rows,
+        rows.drop(columns=[c for c in rows.columns if _is_empty(rows[c])]),
         hide_index=True,
         column_config=COLUMNS,
         placeholder="",
@@ -288,6 +288,11 @@ def draw_work_table(session: Session, work: pd.DataFrame) -> None:
             key="work_csv",
             on_click="ignore",  # a run of the page would forget the file that is being made
         )
+
+
+def _is_empty(column: pd.Series) -> bool:
+    """Tell whether a column says nothing in any row, as shapes that were not recorded."""
+    return bool((column.isna() | (column == "")).all())
 
 
 def _pick_table_row(listed: pd.DataFrame) -> None:
