@@ -108,12 +108,14 @@ def _operator_table(facts: Facts) -> tuple[dict[str, Array], int, Array]:
     fields = np.array([(c.operator, c.shapes, c.types, "", c.numbers) for c in calls], dtype=object)
     is_operator = fields[:, 0] != ""
     code, texts = pd.factorize(fields.ravel())
-    text_ids = (_RANGE_TEXTS - code).reshape(fields.shape)[answer]
-    chosen = is_operator[answer]
-    columns = {name: marked[name].to_numpy() for name in ("start_ns", "end_ns", "thread_key")}
-    columns |= dict(zip(("name_id", *TEXT_COLUMNS), text_ids.T, strict=True))
-    columns["kind"] = np.full(len(marked), OperatorKind.FRAMEWORK)
-    both = {name: np.append(table[name], columns[name][chosen]) for name in table}
+    text_ids = (_RANGE_TEXTS - code).reshape(fields.shape)
+    rows = np.flatnonzero(is_operator[answer])
+    times = ("start_ns", "end_ns", "thread_key")
+    columns = {name: marked[name].to_numpy()[rows] for name in times}
+    for place, name in enumerate(("name_id", *TEXT_COLUMNS)):
+        columns[name] = text_ids[answer[rows], place]
+    columns["kind"] = np.full(len(rows), OperatorKind.FRAMEWORK)
+    both = {name: np.append(table[name], columns[name]) for name in table} if recorded else columns
     return _checked(both), recorded, np.asarray(texts, dtype=object)
 
 
