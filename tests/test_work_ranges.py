@@ -12,7 +12,7 @@ from analyzers.facts.spans import Window
 from analyzers.facts.surroundings import operators_of, ranges_of
 from analyzers.work.answer import busy_sentence
 from analyzers.work.clocks import recorded_clocks
-from analyzers.work.range_texts import read_range_text
+from analyzers.work.range_texts import read_range_texts
 from analyzers.work.roofs import parse_peaks
 from collectors import open_trace
 from tests.nsys_exports import change
@@ -153,7 +153,7 @@ def test_an_8_bit_module_reads_and_writes_16_bits(tmp_path):
     ],
 )
 def test_texts_of_libraries_are_read(text, operator, shapes):
-    said = read_range_text(text)
+    _, (said,) = read_range_texts([text])
     assert (said.operator, json.loads(said.shapes)) == (operator, shapes)
 
 
@@ -176,8 +176,16 @@ def test_texts_of_libraries_are_read(text, operator, shapes):
 )
 def test_other_texts_tell_no_shapes_and_take_no_time(text):
     began = time.perf_counter()
-    assert not read_range_text(text).shapes
+    _, (said,) = read_range_texts([text])
+    assert not said.shapes
     assert time.perf_counter() - began < 0.5
+
+
+def test_texts_that_say_the_same_have_one_answer():
+    texts = [MM.format(1), "step 1", MM.format(2), "aten::mm, op_id = 5", "aten::mm"]
+    codes, answers = read_range_texts(texts)
+    assert codes.tolist() == [0, 1, 0, 2, 2]
+    assert [answer.operator for answer in answers] == ["aten::mm", "", "aten::mm"]
 
 
 @pytest.mark.parametrize(

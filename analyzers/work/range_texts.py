@@ -72,7 +72,7 @@ class RangeText(NamedTuple):
         operator: Operator that it is a call of, empty for none.
         shapes: Shapes of its inputs, a JSON list as in ``Input Dims`` of a torch trace.
         types: Their types, empty where they are not those of the kernel's data.
-        numbers: Texts of what were passed by value.
+        numbers: Texts of what was passed by value.
     """
 
     name: str
@@ -90,11 +90,6 @@ def read_range_texts(texts: Iterable[str]) -> tuple[Array, list[RangeText]]:
     places: dict[tuple[str, str], int] = {}
     codes = [places.setdefault(_key(text), len(places)) for text in texts]
     return np.array(codes, dtype=np.int64), [_read(*key) for key in places]
-
-
-def read_range_text(text: str) -> RangeText:
-    """Return what the text of a range says; of one that no library wrote, the text."""
-    return _read(*_key(text))
 
 
 def _key(text: str) -> tuple[str, str]:
