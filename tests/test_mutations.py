@@ -109,10 +109,9 @@ def checkout(tmp_path):
     return root
 
 
-def coverage_of(text):
-    tests = [
-        f"tests/test_limits.py::{n}" for n in ("test_more_than_three_is_over", "test_three_is_not")
-    ]
+def coverage_of(text, *more):
+    names = ("test_more_than_three_is_over", "test_three_is_not", *more)
+    tests = [f"tests/test_limits.py::{n}" for n in names]
     lines = [(test, "limits.py", line) for test in tests for line in (7, 9)]
     return CoverageMap(
         lines=pd.DataFrame(lines, columns=["test", "path", "line"]),
@@ -127,7 +126,11 @@ def test_a_trial_ends_with_the_first_test_that_fails_and_leaves_the_checkout_alo
 ):
     changes = changes_of("limits.py", SOURCE.encode())
     chosen = {c.after: c for c in changes}
-    with laboratory(checkout, tmp_path / "copy", coverage_of(SOURCE), ("pytest",)) as place:
+    # What fails without any change notices nothing.
+    with (checkout / "tests" / "test_limits.py").open("a") as file:
+        file.write("\ndef test_a_red_one():\n    assert is_over(0)\n")
+    coverage = coverage_of(SOURCE, "test_a_red_one")
+    with laboratory(checkout, tmp_path / "copy", coverage, ("pytest",)) as place:
         noticed = place.tried(chosen["return value >= LIMIT"], 60)
         through_its_name = place.tried(chosen["LIMIT = 2"], 60)
         survived = place.tried(chosen["if value < least or value:"], 60)

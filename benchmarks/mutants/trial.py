@@ -63,6 +63,8 @@ class Laboratory:
         self.copy = scratch / "checkout"
         self.coverage = coverage
         self._successes: Counter[tuple[str, str]] = Counter()
+        self._passing: set[str] = set()  # without any change
+        self._failing: set[str] = set()
         _copy_checkout(root, self.copy)
         temporary = scratch / "tmp"
         temporary.mkdir()
@@ -153,24 +155,39 @@ class Laboratory:
             longest_s: How many seconds of tests to run at most, measured without the change.
         """
         begun = time.monotonic()
-        tests = self.tests_of(change)
+        while True:
+            tests = [test for test in self.tests_of(change) if test not in self._failing]
+            by = self._noticed_by(change, tests, longest_s)
+            if by not in tests or self._passes(by):
+                break
+        seconds = time.monotonic() - begun
+        if not by:
+            return Trial(SURVIVED, "", len(tests), seconds)
+        self._successes[change.path, by] += 1
+        return Trial(NOTICED, by, len(tests), seconds)
+
+    def _noticed_by(self, change: Mutant, tests: list[str], longest_s: float) -> str:
+        """Return the test that fails with a change, or why they all did; empty for none."""
         place = self.copy / change.path
         before = place.read_bytes()
-        answer: dict[str, Any] = {"outcome": "passed", "by": ""}
         place.write_bytes(change.applied(before))
         try:
             for portion in self._portions(tests, longest_s):
                 answer = self._server_answer(portion)
                 if answer["outcome"] != "passed":
-                    break
+                    return str(answer["by"] or answer["outcome"])
         finally:
             place.write_bytes(before)
-        seconds = time.monotonic() - begun
-        if answer["outcome"] == "passed":
-            return Trial(SURVIVED, "", len(tests), seconds)
-        by = answer["by"] or answer["outcome"]
-        self._successes[change.path, by] += 1
-        return Trial(NOTICED, by, len(tests), seconds)
+        return ""
+
+    def _passes(self, test: str) -> bool:
+        """Tell whether a test passes without any change; one that does not notices nothing."""
+        if test not in self._passing:
+            if self._server_answer([test])["outcome"] != "passed":
+                self._failing.add(test)
+                return False
+            self._passing.add(test)
+        return True
 
     def _portions(self, tests: list[str], longest_s: float) -> Iterator[list[str]]:
         limits = [*(s for s in PORTIONS_S if s < longest_s), longest_s]
