@@ -34,7 +34,7 @@ _SCALAR = re.compile(rb"[^\s,\]}]*")
 
 _KEPT = {
     *("schemaVersion", "deviceProperties", "distributedInfo", "baseTimeNanoseconds"),
-    *("otherData", "cuda_runtime_version", "hip_runtime_version", "cupti_version"),
+    *("otherData", "cuda_runtime_version", "hip_runtime_version"),
 }
 _MAX_KEPT_BYTES = 4 << 20
 
