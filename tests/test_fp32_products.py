@@ -3,7 +3,7 @@
 import pytest
 
 from analyzers.finding import Clear, Finding, Row
-from analyzers.losses.fp32_products import is_fp32_product, tensor_ratio
+from analyzers.losses.fp32_products import fp32_products, is_fp32_product, tensor_ratio
 from analyzers.rules import compute_fp32_matmul
 from tests.traces_in_memory import H100, account, build
 
@@ -107,3 +107,12 @@ def test_products_of_less_than_twenty_microseconds_do_not_count(tmp_path, produc
 def test_time_that_too_few_blocks_waste_is_not_claimed_again(tmp_path):
     finding = outcome(tmp_path, ["ampere_sgemm_128x64_nn"], [1_000], grid_x=66)
     assert finding.lost_ns == 250_000  # half of the half that half of the multiprocessors leave
+
+
+def test_a_window_without_kernels_has_no_products(tmp_path):
+    facts = build(
+        tmp_path,
+        kernels={"start_us": [0], "duration_us": 100, "name": "sgemm"},
+        copies={"start_us": [200, 300], "duration_us": 50},
+    )
+    assert fp32_products(facts, account(facts, 150, 400)) is None

@@ -274,3 +274,31 @@ def test_only_so_many_tables_of_a_watched_folder_are_looked_into(tmp_path, monke
     for number in range(9):
         (tmp_path / f"{number}.csv").write_text(raw_page([ONE]))
     assert len(places.recordings(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(("more", "ragged"), [(0, 0), (1, 0), (2, 1), (5, 1)])
+def test_rows_that_do_not_fit_their_header_are_left_out_and_counted(more, ragged, tmp_path):
+    text = raw_page([ONE, ONE])
+    last = text.rstrip("\n").rsplit("\n", 1)[-1]
+    trace = from_text(text + last + ',"1"' * more + "\n", tmp_path)
+    assert trace.count("profiled_kernels") == 3 - ragged
+    assert notes(trace).get("row_ragged", 0) == ragged
+    assert all(c.rows == c.used + c.excluded for c in trace.row_counts)
+
+
+def test_names_of_kernels_and_texts_of_metrics_are_cut_to_65_536_characters(tmp_path):
+    launch = Launch(name="k" * 70_000 + "(int)", metrics={DURATION: "2,500", LANES: "t" * 70_000})
+    trace = from_text(raw_page([launch]), tmp_path)
+    name = trace.names(trace.frame("profiled_kernels")["name_id"].to_numpy())[0]
+    assert len(name) == 65_536
+    assert len(metrics_of(trace)[0][LANES]) == 65_536
+
+
+@pytest.mark.parametrize(("unit", "value"), [("Mfurlong", None), ("us", 2_500_000), ("furlong", 2_500)])
+def test_units_that_nobody_knows_leave_their_metric_out(unit, value, tmp_path):
+    header, units, *rows = raw_page([ONE]).splitlines()
+    units = units[: -len(',"",""')] + f',"{unit}",""'
+    trace = from_text("\n".join((header, units, *rows)) + "\n", tmp_path)
+    assert notes(trace).get("unit_unknown", 0) == (value is None)
+    assert metrics_of(trace)[0].get(DURATION) == value
+    assert metrics_of(trace)[0][LANES] == 31.5

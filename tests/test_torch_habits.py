@@ -3,6 +3,7 @@
 import pytest
 
 from analyzers import analyze
+from analyzers.losses.tensor_reads import KINDS, TensorReads, read_advice
 from analyzers.recorder import _TORCH_ON_AMD as HIP
 from tests.torch_traces import GPU, call, kernel, opener, x
 
@@ -311,3 +312,22 @@ def test_names_that_were_recorded_are_no_words():
     )
     assert wording("38 blocks for 104 multiprocessors") == "38 blocks for 104 compute units"
     assert wording("softmax_warp_forward: few warps") == "softmax_warp_forward: few wavefronts"
+
+
+@pytest.mark.parametrize(
+    ("parts", "advice"),
+    [
+        ((90, 10), "{0}."),
+        ((89, 11), "For {n0} (89 %): {f0}; for {n1} (11 %): {f1}."),
+        ((80, 9), "For {n0} (80 %): {f0}."),
+        ((9, 9), "otherwise"),
+        ((10, 9), "For {n0} (10 %): {f0}."),
+        ((), "otherwise"),
+    ],
+)
+def test_advice_is_about_the_kinds_of_reads_that_matter(parts, advice):
+    kinds = (KINDS[3], KINDS[0])
+    reads = tuple(TensorReads(kind, ns, 1) for kind, ns in zip(kinds, parts, strict=False))
+    words = {"n0": kinds[0].noun, "f0": kinds[0].fix, "n1": kinds[1].noun, "f1": kinds[1].fix}
+    first = words["f0"][:1].upper() + words["f0"][1:]
+    assert read_advice(reads, 100, "otherwise") == advice.format(first, **words)
