@@ -294,7 +294,9 @@ def test_names_of_kernels_and_texts_of_metrics_are_cut_to_65_536_characters(tmp_
     assert len(metrics_of(trace)[0][LANES]) == 65_536
 
 
-@pytest.mark.parametrize(("unit", "value"), [("Mfurlong", None), ("us", 2_500_000), ("furlong", 2_500)])
+@pytest.mark.parametrize(
+    ("unit", "value"), [("Mfurlong", None), ("us", 2_500_000), ("furlong", 2_500)]
+)
 def test_units_that_nobody_knows_leave_their_metric_out(unit, value, tmp_path):
     header, units, *rows = raw_page([ONE]).splitlines()
     units = units[: -len(',"",""')] + f',"{unit}",""'
