@@ -37,7 +37,7 @@ from analyzers.losses.kernel_work import WorkPattern, estimate_of, work_losses
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.BANDWIDTH
-NEEDS = ("kernels", "operators")
+NEEDS = ("kernels",)
 
 ADVICE = {
     CAST: (

@@ -32,7 +32,7 @@ from analyzers.losses.optimizer import UPDATE, optimizer_launches
 from analyzers.words import TIMES, count_text, time_text
 
 CAUSE = Cause.BANDWIDTH
-NEEDS = ("kernels", "operators", "ranges")
+NEEDS = ("kernels", "ranges")
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:

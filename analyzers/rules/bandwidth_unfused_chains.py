@@ -37,7 +37,7 @@ from analyzers.losses.kernel_work import WorkLoss, WorkPattern, estimate_of, wor
 from analyzers.words import TIMES, count_text, size_text, time_text
 
 CAUSE = Cause.BANDWIDTH
-NEEDS = ("kernels", "operators")
+NEEDS = ("kernels",)
 NAMED_OPERATORS = 6  # of a chain, in the title; what is longer is named by its ends
 
 

@@ -34,7 +34,7 @@ from analyzers.losses.kernel_work import WorkLoss, WorkPattern, estimate_of, wor
 from analyzers.words import TIMES, count_text, share_text, size_text, time_text
 
 CAUSE = Cause.BANDWIDTH
-NEEDS = ("kernels", "operators")
+NEEDS = ("kernels",)
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:

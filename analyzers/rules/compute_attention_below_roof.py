@@ -34,7 +34,7 @@ from analyzers.recorder import recorder_of
 from analyzers.words import count_text, share_text, time_text
 
 CAUSE = Cause.COMPUTE
-NEEDS = ("kernels", "operators")
+NEEDS = ("kernels",)
 
 ADVICE = {
     "CUDA": (

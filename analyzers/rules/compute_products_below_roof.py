@@ -36,7 +36,7 @@ from analyzers.recorder import recorder_of
 from analyzers.words import count_text, share_text, time_text
 
 CAUSE = Cause.COMPUTE
-NEEDS = ("kernels", "operators")
+NEEDS = ("kernels",)
 
 PAD = "Pad that dimension, in the model or the batch, to a multiple of 16 bytes."
 TUNE = {

@@ -31,7 +31,7 @@ from analyzers.losses.kernel_work import WorkPattern, estimate_of, work_losses
 from analyzers.words import count_text, time_text
 
 CAUSE = Cause.COMPUTE
-NEEDS = ("kernels", "operators")
+NEEDS = ("kernels",)
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:

@@ -31,7 +31,7 @@ from analyzers.losses.kernel_work import WorkPattern, estimate_of, work_losses
 from analyzers.words import count_text, share_text, time_text
 
 CAUSE = Cause.COMPUTE
-NEEDS = ("kernels", "operators")
+NEEDS = ("kernels",)
 MOSTLY = 0.5  # of the loss; from here on what ran beside is named as the reason
 
 BESIDE = (
