@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import functools
 import graphlib
 import os
 import re
@@ -160,6 +161,7 @@ def bordered_files():
     ]
 
 
+@functools.cache
 def imports(path):
     """Return every module that ``path`` imports, also inside functions."""
     found = set()

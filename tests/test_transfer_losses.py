@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analyzers.finding import Clear
+from analyzers.losses.host_memory import FOR_COHERENT, FOR_INTEGRATED
 from analyzers.rules import (
     bandwidth_managed_memory,
     bandwidth_pageable_copies,
@@ -13,7 +14,7 @@ from analyzers.rules import (
 )
 from collectors.schema import CopyKind, MemoryKind
 from tests.losses_helpers import numbers
-from tests.traces_in_memory import account, build
+from tests.traces_in_memory import H100, account, build
 
 # --- transfers ------------------------------------------------------------------------------
 
@@ -21,8 +22,10 @@ from tests.traces_in_memory import account, build
 def copied(tmp_path, start_us, duration_us, *, kernel_us=1_000, **more):
     """One kernel from 0 to ``kernel_us``, and copies of pageable memory, 1 kB for each µs."""
     size = 1_000 * np.broadcast_to(duration_us, np.shape(start_us))
+    devices = more.pop("devices", None)
     return build(
         tmp_path,
+        **({"devices": devices} if devices else {}),
         kernels={"start_us": [0], "duration_us": kernel_us},
         copies={
             "start_us": start_us,
@@ -177,3 +180,49 @@ def test_up_to_a_kilobyte_is_a_few_numbers_to_look_at(tmp_path, size, is_small):
     )
     found = sync_small_readbacks.check(facts, account(facts))
     assert (found != Clear()) == is_small
+
+
+# --- GPUs that reach the host's memory --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "sentence"),
+    [
+        ("NVIDIA H100 80GB HBM3", (9, 0), ""),
+        ("NVIDIA GeForce RTX 3090", (8, 6), ""),
+        ("NVIDIA GH200 480GB", (9, 0), FOR_COHERENT),
+        ("NVIDIA GB200", (10, 0), FOR_COHERENT),
+        ("NVIDIA GB10", (12, 1), FOR_COHERENT),
+        ("Orin", (8, 7), FOR_INTEGRATED),
+        ("NVIDIA Tegra X2", (-1, -1), FOR_INTEGRATED),
+        ("", (7, 2), FOR_INTEGRATED),
+        ("", (-1, -1), ""),
+    ],
+)
+def test_advice_on_copies_is_another_one_where_the_gpu_reaches_host_memory(
+    tmp_path, name, capability, sentence
+):
+    major, minor = capability
+    device = {**H100, "name": name, "compute_major": major, "compute_minor": minor}
+    facts = copied(tmp_path, [1_000], [100], devices={"process": [1], "device": 0, **device})
+    finding = bandwidth_pageable_copies.check(facts, account(facts))
+    expected = f"{bandwidth_pageable_copies.ADVICE} {sentence}".rstrip()
+    assert finding.advice == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [(CopyKind.HOST_TO_DEVICE, FOR_COHERENT), (CopyKind.DEVICE_TO_DEVICE, "")],
+)
+def test_copies_on_the_device_are_needed_whatever_host_memory_is(tmp_path, kind, sentence):
+    facts = copied(
+        tmp_path,
+        [1_000],
+        [100],
+        kind=kind,
+        source_kind=MemoryKind.PINNED,
+        devices={"process": [1], "device": 0, **H100, "name": "NVIDIA GH200 480GB"},
+    )
+    finding = bandwidth_transfer_bound.check(facts, account(facts))
+    assert finding.advice.endswith(sentence)
+    assert (FOR_COHERENT in finding.advice) == bool(sentence)

@@ -93,7 +93,7 @@ def test_no_prediction_of_a_program_beats_what_must_still_run(family, seed, tmp_
     assert assert_above_floor(facts, whole(facts))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(threads=st.lists(st.lists(OPERATIONS, min_size=2, max_size=20), min_size=1, max_size=2))
 def test_no_prediction_of_any_program_beats_what_must_still_run(threads, tmp_path):
     operations = [[Kernel(5 * US), *thread] for thread in threads]

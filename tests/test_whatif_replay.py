@@ -234,7 +234,7 @@ def test_real_recordings_are_replayed_or_the_reason_is_told():
 
 
 @given(program=st.lists(OPERATIONS, min_size=2, max_size=20))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_compiled_and_interpreted_replays_are_one(program, tmp_path, monkeypatch):
     graph = build_graph(facts_of(tmp_path, one_thread([Kernel(5 * US), *program])))
     times = []

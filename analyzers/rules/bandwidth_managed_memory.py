@@ -30,6 +30,7 @@ from analyzers.facts.facts import Facts
 from analyzers.facts.migrations import migrations, page_outs
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.host_memory import with_host_memory
 from analyzers.losses.transfers import (
     TransferLoss,
     TransferPattern,
@@ -73,7 +74,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         lost_ns=loss.ns,
         confidence=Confidence.MEASURED,
         gain_ns=gain_ns if is_prefetch and gain_ns < loss.ns else -1,
-        advice=advice,
+        advice=with_host_memory(facts, advice),
         does_not_apply_when=(
             "the data must move and nothing else can run meanwhile, or it does not fit into device "
             "memory."

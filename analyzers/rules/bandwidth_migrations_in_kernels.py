@@ -31,6 +31,7 @@ from __future__ import annotations
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row, Skipped
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.host_memory import with_host_memory
 from analyzers.losses.page_service import PageService, page_service, unclear_ns
 from analyzers.losses.parallelism import largest_kernels, main_kernel
 from analyzers.losses.transfers import copy_evidence
@@ -57,7 +58,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         row=Row.KERNEL,
         lost_ns=service.ns,
         confidence=Confidence.INFERRED,
-        advice=_advice(facts, service),
+        advice=with_host_memory(facts, _advice(facts, service)),
         does_not_apply_when=(
             "the kernels touch only a small part of the data."
             if service.causes_are_known

@@ -26,6 +26,7 @@ from analyzers.facts.facts import Facts
 from analyzers.facts.surroundings import is_pytorch
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.host_memory import with_host_memory
 from analyzers.losses.transfers import (
     TransferPattern,
     copy_culprits,
@@ -58,7 +59,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         row=Row.TRANSFER,
         lost_ns=loss.ns,
         confidence=Confidence.MEASURED,
-        advice=IN_PYTORCH if is_pytorch(facts) else ADVICE,
+        advice=with_host_memory(facts, IN_PYTORCH if is_pytorch(facts) else ADVICE),
         does_not_apply_when="the data is copied once; pinning it would cost more.",
         evidence=(
             Evidence(name="achieved rate", value=loss.bytes_per_s, unit="bytes_per_s"),

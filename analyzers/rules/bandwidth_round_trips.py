@@ -29,6 +29,7 @@ import pandas as pd
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.host_memory import with_host_memory
 from analyzers.losses.transfers import TransferPattern, copy_evidence, transfer_losses
 from analyzers.words import count_text, size_text, time_text
 from collectors.schema import CopyKind
@@ -52,9 +53,10 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         row=Row.TRANSFER,
         lost_ns=loss.ns,
         confidence=Confidence.INFERRED,
-        advice=(
+        advice=with_host_memory(
+            facts,
             "Keep the data on the GPU between kernels: copy it there before the first and back "
-            "after the last."
+            "after the last.",
         ),
         does_not_apply_when=(
             "each copy carries other data of the same size; copy the next part on a stream of its "

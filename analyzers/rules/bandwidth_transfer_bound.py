@@ -30,6 +30,7 @@ import pandas as pd
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.host_memory import with_host_memory
 from analyzers.losses.transfers import (
     MEMSET_KIND,
     TransferLoss,
@@ -51,6 +52,7 @@ ADVICE_TO_MOVE_LESS = (
 )
 SENT_AGAIN = "keep on the GPU what is sent again ({copies} of {size}), "
 MIN_AGAIN = 3  # copies of one size before it looks like the same data
+WITH_HOST = (CopyKind.HOST_TO_DEVICE, CopyKind.DEVICE_TO_HOST)
 ADVICE_FOR_MEMSETS = "Drop every memset of memory that is overwritten before it is read."
 
 
@@ -76,7 +78,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         lost_ns=loss.ns,
         confidence=Confidence.MEASURED,
         gain_ns=gain_ns if not sets and gain_ns < loss.ns else -1,
-        advice=ADVICE_FOR_MEMSETS if sets else _advice(loss, gains),
+        advice=ADVICE_FOR_MEMSETS if sets else _advice(facts, loss, gains),
         does_not_apply_when="the window is only the loading phase of the program.",
         evidence=(
             Evidence(name="achieved rate", value=main.bytes_per_s, unit="bytes_per_s"),
@@ -92,14 +94,15 @@ def _overlaps_ns(loss: TransferLoss, ledger: Ledger) -> dict[int, int]:
     return {key: min(spans.total, kernel_ns.get(key, 0)) for key, spans in loss.spans.items()}
 
 
-def _advice(loss: TransferLoss, gains: dict[int, int]) -> str:
-    if 2 * sum(gains.values()) >= loss.ns:
-        return ADVICE
-    return ADVICE_TO_MOVE_LESS.format(
-        again=_sent_again(loss.operations),
-        half=_on_each({key: spans.total / 2 for key, spans in loss.spans.items()}),
-        gain=_on_each(gains),
-    )
+def _advice(facts: Facts, loss: TransferLoss, gains: dict[int, int]) -> str:
+    advice = ADVICE
+    if 2 * sum(gains.values()) < loss.ns:
+        advice = ADVICE_TO_MOVE_LESS.format(
+            again=_sent_again(loss.operations),
+            half=_on_each({key: spans.total / 2 for key, spans in loss.spans.items()}),
+            gain=_on_each(gains),
+        )
+    return with_host_memory(facts, advice) if loss.main_kind in WITH_HOST else advice
 
 
 def _on_each(gains: Mapping[int, float]) -> str:
