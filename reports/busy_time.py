@@ -301,7 +301,7 @@ def _operator_cells(
             value=row["busy_ns"],
             place=where.place(row["start_ns"], row["end_ns"]),
         ),
-        Cell(text="" if flop is None else rate_text(flop, "FLOP"), value=flop),
+        Cell(text=rate_text(flop, "FLOP") if flop else "", value=flop),
         Cell(text="" if moved is None else size_text(moved), value=moved),
         share,
         below if modelled else Cell(text=""),

@@ -112,13 +112,18 @@ def test_what_is_clicked_leads_to_its_longest_launch(data, busy):
         sums = {"busy_ns": 9, "roof_ns": 3, "below_roof_ns": 6, "not_modelled_ns": 0}
         start = busy.stored.report.window.start_ns
         mark = {name: start + ns for name, ns in mark.items()}
-        picked = {"words": HOSTILE, **sums, "launches": 3, **mark}
+        subject = json.dumps([{"trace": busy.trace.id}, -1])
+        picked = {"words": HOSTILE, **sums, "launches": 3, **mark, "subject": subject}
         app.session_state["picked_work"] = picked
         app.run()
     assert not app.exception
     assert "33 % of its roof, 6 ns below it" in words(app)
     links = [link.proto.query_string for link in app.get("page_link")]
     assert any(f"mark={mark['start_ns']}-{mark['end_ns']}" in link for link in links)
+    with library(data):
+        app.session_state["picked_work"] = {**picked, "subject": "of another recording"}
+        app.run()
+    assert "6 ns below it" not in words(app)
 
 
 def test_without_operators_the_page_says_what_to_record(data, named_only):

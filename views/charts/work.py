@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analyzers.words import count_text, name_text, share_text, time_text
+from analyzers.work.account import TIMES_NS
 from analyzers.work.classes import TITLES, WorkClass
 from reports.busy_time import shapes_text
 from reports.palette import (
@@ -31,7 +32,6 @@ from views.charts.rooflines import (
 )
 from views.shared.units import plotly_escape, rate_text, visible
 
-TIMES_NS = ("busy_ns", "roof_ns", "below_roof_ns", "not_modelled_ns")
 MAX_OPERATORS, MAX_KERNELS = 12, 8  # tiles inside the one around them; the others are one
 ROOT, OTHERS, NO_OPERATOR = "all", "others", "no operator"
 LABEL_ROOM, HOVER_ROOM = 40, 70

@@ -8,11 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.words import TIMES, share_text, time_text
+from analyzers.work.account import TIMES_NS
 from analyzers.work.classes import TITLES, WorkClass
 from analyzers.work.program_tree import ProgramTree, TreeNode
 from collectors.errors import TraceError
 from jobs import api
-from views.charts.work import TIMES_NS
 from views.parts.regions import OUTSIDE_WORDS
 from views.shared.markdown import md_escape
 from views.shared.session import Session, draw_error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +11,10 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.words import count_text, name_text, share_text, time_text
+from analyzers.work.account import TIMES_NS
 from reports.busy_time import shapes_text, unknown_reason, utilisation_sentences
 from views.charts.work import (
     EFFICIENCY_LEGEND,
-    TIMES_NS,
     class_title,
     efficiency_words,
     icicle_figure,
@@ -140,7 +139,7 @@ def draw_work_charts(session: Session, work: pd.DataFrame) -> None:
             icicle_figure(kernels),
             key="work_icicle",
             config={"displayModeBar": False},
-            on_select=lambda: _pick_tile(kernels),
+            on_select=lambda: _pick_tile(session, kernels),
             selection_mode="points",
             alt=f"Kernel time of {kernels['class'].nunique()} classes by operator and kernel",
         )
@@ -151,7 +150,7 @@ def draw_work_charts(session: Session, work: pd.DataFrame) -> None:
                 operator_roofline(placed, roofs, placed.index.tolist()),
                 key="work_roofline",
                 config={"displayModeBar": False},
-                on_select=lambda: _pick_point(work),
+                on_select=lambda: _pick_point(session, work),
                 selection_mode="points",
                 alt=f"Roofline of {count_text(len(placed), 'operator')}",
             )
@@ -173,7 +172,7 @@ def _draw_unknown(reason: str, code: str) -> None:
         st.code(code, language=language, wrap_lines=True)
 
 
-def _pick_tile(kernels: pd.DataFrame) -> None:
+def _pick_tile(session: Session, kernels: pd.DataFrame) -> None:
     """Pick the class, operator or kernel whose tile was clicked."""
     points = st.session_state["work_icicle"]["selection"]["points"]
     if not points or not points[0].get("id"):
@@ -185,24 +184,24 @@ def _pick_tile(kernels: pd.DataFrame) -> None:
         if value is not None and (kernels[column] == value).any():
             chosen &= kernels[column] == value
             parts += [name_text(value)] if value else []
-    _pick(" · ".join(parts), kernels[chosen.to_numpy()])
+    _pick(session, " · ".join(parts), kernels[chosen.to_numpy()])
 
 
-def _pick_point(work: pd.DataFrame) -> None:
+def _pick_point(session: Session, work: pd.DataFrame) -> None:
     """Pick the operator whose point was clicked."""
     points = st.session_state["work_roofline"]["selection"]["points"]
     if points:
-        _pick_row(work, int(points[0]["customdata"][0]))
+        _pick_row(session, work, int(points[0]["customdata"][0]))
 
 
-def _pick_row(work: pd.DataFrame, place: int) -> None:
+def _pick_row(session: Session, work: pd.DataFrame, place: int) -> None:
     row = work.iloc[[place]]
     words = str(row["operator"].iloc[0]) or name_text(str(row["kernel"].iloc[0]))
     shapes = shapes_text(str(row["shapes"].iloc[0]))
-    _pick(f"{words} {shapes}".strip(), row)
+    _pick(session, f"{words} {shapes}".strip(), row)
 
 
-def _pick(words: str, rows: pd.DataFrame) -> None:
+def _pick(session: Session, words: str, rows: pd.DataFrame) -> None:
     """Remember what was clicked: its words, its sums, and its longest launch."""
     if not len(rows):
         return
@@ -212,21 +211,19 @@ def _pick(words: str, rows: pd.DataFrame) -> None:
         **{name: int(rows[name].sum()) for name in (*TIMES_NS, "launches")},
         "start_ns": int(longest["start_ns"]),
         "end_ns": int(longest["end_ns"]),
-        "rows": digest_of(rows),
+        "subject": _subject(session),
     }
 
 
-def digest_of(rows: pd.DataFrame) -> str:
-    """Return what stands for rows, so that a pick of another recording is not taken for one."""
-    text = json.dumps([int(rows[name].sum()) for name in ("start_ns", "end_ns", "busy_ns")])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _subject(session: Session) -> str:
+    """Return what a pick is of: one of another recording or window must not be taken for it."""
+    return json.dumps([session.address, session.device])
 
 
 def _draw_picked(session: Session, whole_ns: int) -> None:
     """Tell about what was clicked, and lead to its longest launch."""
     picked = st.session_state.get(PICKED_WORK)
-    start, end = session.report.window.span
-    if not isinstance(picked, dict) or not start <= picked["start_ns"] < end:
+    if not isinstance(picked, dict) or picked["subject"] != _subject(session):
         st.caption(
             "Click a tile, a point or the box beside a row to see its numbers and its longest "
             "launch on the timeline."
@@ -269,7 +266,7 @@ def draw_work_table(session: Session, work: pd.DataFrame) -> None:
         column_config=COLUMNS,
         placeholder="",
         key="work_table",
-        on_select=lambda: _pick_table_row(listed),
+        on_select=lambda: _pick_table_row(session, listed),
         selection_mode="single-row",
         height=TABLE_HEIGHT_PX if len(rows) > ROWS_THAT_FIT else "content",
         alt="Operators with their shapes by kernel time",
@@ -295,10 +292,10 @@ def _is_empty(column: pd.Series) -> bool:
     return bool((column.isna() | (column == "")).all())
 
 
-def _pick_table_row(listed: pd.DataFrame) -> None:
+def _pick_table_row(session: Session, listed: pd.DataFrame) -> None:
     rows = st.session_state["work_table"]["selection"]["rows"]
     if rows and rows[0] < len(listed):
-        _pick_row(listed, rows[0])
+        _pick_row(session, listed, rows[0])
 
 
 def matching_work(work: pd.DataFrame, text: str) -> pd.DataFrame:
