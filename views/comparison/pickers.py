@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import streamlit as st
 
+from analyzers.facts.window_request import NONE, request_text
 from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache
@@ -32,7 +34,11 @@ def draw_pickers(recordings: Sequence[Trace], selection: ComparisonSelection) ->
         _draw_side_picker(Escaped("Baseline"), BASE_KEY, names, selection.base)
     with right:
         _draw_side_picker(Escaped("New"), NEW_KEY, names, selection.new)
-    windows = {"": "Iterations as detected", **windows_of(selection)}
+    windows = {
+        "": "Iterations as detected",
+        **windows_of(selection),
+        request_text("", NONE): "Whole windows, without iterations",
+    }
     if selection.window:
         windows.setdefault(selection.window, visible(selection.window, NAME_ROOM))
     st.session_state[PART_KEY] = selection.window
@@ -44,10 +50,23 @@ def draw_pickers(recordings: Sequence[Trace], selection: ComparisonSelection) ->
             key=PART_KEY,
             on_change=_picked,
             accept_new_options=True,
-            help="Type nvtx:NAME for every range of that name, or any window that whyslow "
-            "diagnose accepts.",
+            help="Type nvtx:NAME for every range of that name, ;iterations=kernel:NAME or period:N "
+            "to say what an iteration is, or any window that whyslow diagnose accepts.",
         )
+        if selection.is_complete:
+            st.button(
+                "Swap",
+                key="compare_swap",
+                on_click=_swap,
+                args=(selection,),
+                help="Make the baseline the new side, and the new side the baseline.",
+            )
         _draw_device_picker(selection)
+
+
+def _swap(selection: ComparisonSelection) -> None:
+    """Write both sides to the address, exchanged."""
+    write_address(dataclasses.replace(selection, base=selection.new, new=selection.base))
 
 
 def _picked() -> None:

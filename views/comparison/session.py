@@ -25,7 +25,7 @@ from library import cache, comparisons
 from views.server.routes import trouble
 from views.shared.choices import window_choices
 from views.shared.markdown import md_escape
-from views.shared.session import draw_error
+from views.shared.session import chosen, draw_error
 
 SELECTION = "compare_asked"
 KEPT = 16  # comparisons that stay in memory
@@ -65,7 +65,10 @@ def choices() -> list[Trace]:
 
 
 def adopt(recordings: Sequence[Trace]) -> ComparisonSelection:
-    """Take what the address names, else what was compared before, else the only pair there is."""
+    """Take what the address names, else what was compared before, else the only pair there is.
+
+    Of more than two the one that the reader looks at is the new one: its baseline is asked for.
+    """
     address = st.query_params
     if address.get("base") or address.get("new"):
         return ComparisonSelection(
@@ -79,7 +82,9 @@ def adopt(recordings: Sequence[Trace]) -> ComparisonSelection:
         return remembered
     if len(recordings) == 2:  # opened one after the other: the older one is what was there before
         return ComparisonSelection(base=(recordings[1].id,), new=(recordings[0].id,))
-    return ComparisonSelection()
+    current = chosen().trace_id
+    is_offered = any(recording.id == current for recording in recordings)
+    return ComparisonSelection(new=(current,) if is_offered else ())
 
 
 def write_address(selection: ComparisonSelection) -> None:
