@@ -119,6 +119,11 @@ def test_two_recordings_sum_to_the_kernel_rows_of_their_iterations(tmp_path):
     for one, name in zip(sides, ("base", "new"), strict=True):
         kernel = one.ledger_ns[one.kept, ROW_CODE[Row.KERNEL]]
         assert sum(getattr(c.time, name) for c in changes) == np.rint(kernel.mean())
+        table, keys = one.regions.by_iteration, one.regions.keys
+        for level in {key[0] for key in keys}:
+            of_kernels = [key[0] == level and key[2] == "kernel" for key in keys]
+            of_level = np.array(of_kernels)[table.column]
+            assert table.ns[of_level].sum() == one.ledger_ns[:, ROW_CODE[Row.KERNEL]].sum()
     by_operator = {c.operator: c for c in changes}
     assert by_operator["aten::mm"].speed_ns == 100_000
     assert by_operator["aten::add"].time.change == 0

@@ -17,7 +17,7 @@ from analyzers.facts.facts import (
 from analyzers.facts.occupancy import combined, first_of_each
 from analyzers.facts.spans import Iteration
 from analyzers.finding import Row
-from analyzers.intervals import Array, Spans, overlaps
+from analyzers.intervals import Array, Spans, overlaps, shares_of_union
 from analyzers.ledger.booking import ROW_CODE, ROWS
 from analyzers.ledger.ledger import Ledger
 from analyzers.ledger.regions import stretches_by_region
@@ -153,8 +153,14 @@ def regions_by_iteration(  # noqa: PLR0913 - what the ledger is cut by
     on_device = on_device[np.argsort(booked["start_ns"].to_numpy()[on_device], kind="stable")]
     stretches = booked.iloc[on_device]
     bounds = Spans(stretches["start_ns"].to_numpy(), stretches["end_ns"].to_numpy())
-    iteration, stretch, start, end = overlaps(spans, bounds)
+    # Kernels may run at the same time: their stretches overlap, the iterations do not.
+    stretch, iteration, start, end = overlaps(bounds, spans)
+    order = np.lexsort((start, iteration))
+    stretch, iteration, start, end = (c[order] for c in (stretch, iteration, start, end))
     row = stretches["row"].to_numpy()[stretch].astype(np.int64)
+    is_kernel = row == ROW_CODE[Row.KERNEL]
+    ns = end - start
+    ns[is_kernel] = shares_of_union(start[is_kernel], end[is_kernel])
     keys: list[tuple[str, str, str]] = []
     codes, which = [], []
     for level, code, texts in levels:
@@ -166,7 +172,7 @@ def regions_by_iteration(  # noqa: PLR0913 - what the ledger is cut by
     if not keys:
         return _no_regions()
     column, place = np.concatenate(codes), np.concatenate(which)
-    when, length = iteration[place], (end - start)[place]
+    when, length = iteration[place], ns[place]
     # The last one stays: the longest of the typical iteration, else of all after the warm-up.
     last_best = np.lexsort((length, when == typical))
     last_best = last_best[when[last_best] >= skipped]
