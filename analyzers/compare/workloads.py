@@ -43,29 +43,17 @@ def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
         counts = [[len(side.start_ns) for side in sides] for sides in (base, new)]
         yield _counts(counts)
         return
+    level, why = Level.WARNING, "that is right only if both did the same work."
     if len(base) == len(new) == 1 and (match := work_match(base[0], new[0])).is_same:
         share = share_text(match.same_share, 1)
-        yield Difference(
-            what="window",
-            base=base[0].window,
-            new=new[0].window,
-            level=Level.INFO,
-            sentence=(
-                "No iterations were found on either side, so whole windows are compared. Both did "
-                f"the same work: {share} of the launches are of kernels that both launch equally "
-                "often."
-            ),
-        )
-        return
+        level = Level.INFO
+        why = f"both did the same work, {share} of the launches are of kernels launched as often."
     yield Difference(
         what="window",
         base=base[0].window,
         new=new[0].window,
-        level=Level.WARNING,
-        sentence=(
-            "No iterations were found on either side, so whole windows are compared: "
-            "that is right only if both did the same work."
-        ),
+        level=level,
+        sentence=(f"No iterations were found on either side, so whole windows are compared: {why}"),
     )
 
 
