@@ -34,7 +34,7 @@ from views.shared.units import plotly_escape, rate_text, visible
 
 MAX_OPERATORS, MAX_KERNELS = 12, 8  # tiles inside the one around them; the others are one
 ROOT, OTHERS, NO_OPERATOR = "all", "others", "no operator"
-LABEL_ROOM, HOVER_ROOM = 40, 70
+LABEL_ROOM, HOVER_ROOM = 26, 70
 SHORT_TITLES = {  # of tiles, which are narrow; what stands at the pointer is the whole title
     "layout": "Casts, copies",
     "gather": "Gathers",
