@@ -147,7 +147,7 @@ class Finding:
         predicted_gain: What the advice wins of the window's length, where it could be replayed.
         formula: How the estimate was made, in words; empty where the loss was measured.
         culprit: What most of the loss came with, to end the verdict's sentence; empty for nothing
-            in particular.
+            in particular. Of an estimated one, what would win it back, to begin a sentence.
         id: ``<cause>.<pattern>``; filled in from the rule's file name.
         cause: Filled in from the rule's file name.
     """

@@ -330,7 +330,13 @@ def _concentrated(cause: Cause, ns: int, ledger: Ledger) -> str:
 
 def _culprit(basis: VerdictBasis, cause: Cause, ns: int) -> str:
     """Return what most of a cause's time came with, to end a sentence."""
-    named = (f for f in basis.findings if f.cause is cause and 2 * f.lost_ns >= ns)
+    named = (
+        f
+        for f in basis.findings
+        if f.cause is cause
+        and f.confidence is not Confidence.ESTIMATED  # whose words are what its advice wins
+        and 2 * f.lost_ns >= ns
+    )
     return next((f", {f.culprit}" for f in named if f.culprit), "")
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 from analyzers.analysis import investigate
-from analyzers.finding import Confidence
+from analyzers.finding import Cause, Confidence
 from analyzers.losses.kernel_work import WorkPattern, work_losses
+from analyzers.verdict import VerdictBasis, _culprit
 from reports.diagnosis import _loss
 from tests.test_work_account import ADD, FULL_GRID, GEMM, GPU, launched, op
 from tests.torch_traces import call, kernel, opener, x
@@ -120,3 +121,14 @@ def test_devices_lose_each_for_themselves(opened):
     two = [dict(GPU), {**GPU, "id": 1}]
     alone = finding_of(investigate(eager(opened, 300, devices=two)).report)
     assert alone.lost_ns == pytest.approx(500_000, abs=100)
+
+
+def test_what_fusing_wins_does_not_end_a_sentence_about_copies(opened):
+    analysis = investigate(eager(opened, 200))
+    basis = VerdictBasis(
+        facts=analysis.facts,
+        ledger=analysis.ledger,
+        quality=(),
+        findings=analysis.report.findings,
+    )
+    assert _culprit(basis, Cause.BANDWIDTH, 1) == ""
