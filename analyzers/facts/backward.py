@@ -61,26 +61,26 @@ def backward_operators(facts: Facts) -> BackwardOperators:
     rows = trace_table(facts.trace, "operators", _COLUMNS)
     rows = rows[(rows["sequence"] >= 0).to_numpy()]
     threads = pd.Index(facts.thread_keys)
-    rows = rows.assign(thread=threads.get_indexer(pd.Index(rows["thread_key"])))
-    rows = rows[((rows["thread"] >= 0) & (rows["end_ns"] > rows["start_ns"])).to_numpy()]
+    rows = rows.assign(thread_index=threads.get_indexer(pd.Index(rows["thread_key"])))
+    rows = rows[((rows["thread_index"] >= 0) & (rows["end_ns"] > rows["start_ns"])).to_numpy()]
     forward = rows[(rows["forward_thread"] == 0).to_numpy()].sort_values("start_ns")
     backward = rows[(rows["forward_thread"] > 0).to_numpy()].sort_values("start_ns")
-    several = forward.groupby(_NUMBER)["thread"].transform("nunique") > 1
+    several = forward.groupby(_NUMBER)["thread_index"].transform("nunique") > 1
     forward = forward[~several.to_numpy(dtype=bool)].assign(forward_ns=forward["start_ns"])
     linked = pd.merge_asof(
         backward,
-        forward[["start_ns", *_NUMBER, "thread", "forward_ns"]],
+        forward[["start_ns", *_NUMBER, "thread_index", "forward_ns"]],
         on="start_ns",
         by=_NUMBER,
         suffixes=("", "_of_forward"),
     )
     linked = linked[linked["forward_ns"].notna().to_numpy()]
-    order = np.lexsort((-linked["end_ns"], linked["start_ns"], linked["thread"]))
+    order = np.lexsort((-linked["end_ns"], linked["start_ns"], linked["thread_index"]))
     linked = linked.iloc[order]
     spans = Spans(linked["start_ns"].to_numpy(np.int64), linked["end_ns"].to_numpy(np.int64))
-    thread = linked["thread"].to_numpy(np.int32)
+    thread = linked["thread_index"].to_numpy(np.int32)
     return BackwardOperators(
         spans=NamedSpans(spans, thread, np.zeros(len(linked), np.int32), ("",)),
-        forward_thread=linked["thread_of_forward"].to_numpy(np.int64),
+        forward_thread=linked["thread_index_of_forward"].to_numpy(np.int64),
         forward_ns=linked["forward_ns"].to_numpy(np.int64),
     )

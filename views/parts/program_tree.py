@@ -67,7 +67,7 @@ def draw_program_tree(session: Session) -> None:
             language="python",
         )
         return
-    tree = _picked_tree(trees)
+    tree = _draw_tree_picker(trees)
     nodes = listed_nodes(tree, session.device)
     st.dataframe(
         tree_table(nodes, session.device),
@@ -92,7 +92,8 @@ def draw_program_tree(session: Session) -> None:
         _draw_place(session, nodes[rows[0]])
 
 
-def _picked_tree(trees: Sequence[ProgramTree]) -> ProgramTree:
+def _draw_tree_picker(trees: Sequence[ProgramTree]) -> ProgramTree:
+    """Draw what picks one of several trees, and return the picked one."""
     by_kind = {tree.kind: tree for tree in trees}
     kinds = [kind for kind in TREE_LABELS if kind in by_kind]
     if len(kinds) < 2:
