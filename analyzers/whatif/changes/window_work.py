@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +11,7 @@ from analyzers.facts.spans import Window
 from analyzers.intervals import Array
 from analyzers.whatif.graph import Graph
 from analyzers.work.account import LaunchWork, work_of_launches
+from common.memo import memo
 
 MIN_SHARE = 0.01  # of the window: kernels that win less change nothing
 SHORTEST_NS = 1_600  # what a kernel takes that does next to nothing, in recordings of V100 and H100
@@ -21,7 +21,7 @@ NO_SHAPES = (
 )
 
 
-@functools.lru_cache(maxsize=1)
+@memo(1)
 def _work_between(facts: Facts, start_ns: int, end_ns: int) -> LaunchWork:
     return work_of_launches(facts, Window(start_ns=start_ns, end_ns=end_ns))
 
