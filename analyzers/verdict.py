@@ -222,7 +222,7 @@ def _won_share(ledger: Ledger, finding: Finding) -> float:
 
 
 def _win_text(ledger: Ledger, finding: Finding) -> str:
-    """Say what an estimated finding wins of the window: ``fusing them would win 9 to 14 %``."""
+    """Say what an estimated finding wins of the window: ``8-bit weights would win 9 to 14 %``."""
     gain = finding.predicted_gain
     in_use_ns = max(ledger.in_use_ns, 1)
     low, high = finding.low_ns / in_use_ns, finding.high_ns / in_use_ns

@@ -26,6 +26,7 @@ from reports.comparison_words import (
     group_titles,
     interval_text,
     match_text,
+    mean_text,
     p_text,
     ratio_text,
     row_color,
@@ -204,12 +205,12 @@ class ChangeTables:
             most: How many rows the table has.
         """
         changes = self.comparison.work
-        if sentence := work_sentence(changes):
+        if sentence := work_sentence(changes, each_text(self.comparison)):
             yield Sentence(text=sentence, place=self.new)
         few = [c for c in changes if c.time.change][:most]
         if few:
             yield DocumentTable(
-                name=f"{_some(few, changes)}largest change first, mean per iteration",
+                name=f"{_some(few, changes)}largest change first, {mean_text(self.comparison)}",
                 columns=(
                     TableColumn(name="Class"),
                     TableColumn(name="Why"),

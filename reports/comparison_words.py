@@ -56,9 +56,18 @@ _WORST_FIRST = (Level.BLOCKING, Level.WARNING, Level.UNKNOWN, Level.INFO, Level.
 
 def each_text(comparison: Comparison) -> str:
     """Say what quantities are given for: an iteration, or the window where none were found."""
+    return "per iteration" if has_iterations(comparison) else "in the window"
+
+
+def mean_text(comparison: Comparison) -> str:
+    """Say the same of quantities that are means."""
+    return "mean per iteration" if has_iterations(comparison) else "in the window"
+
+
+def has_iterations(comparison: Comparison) -> bool:
+    """Tell whether iterations are compared, not whole windows."""
     sides = comparison.base, comparison.new
-    has_loop = any(recording.iterations for side in sides for recording in side.recordings)
-    return "per iteration" if has_loop else "in the window"
+    return any(recording.iterations for side in sides for recording in side.recordings)
 
 
 def sure_parts(comparison: Comparison) -> list[str]:

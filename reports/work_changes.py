@@ -37,18 +37,18 @@ def change_reason(change: WorkChange) -> str:
     return "same work, slower" if change.speed_ns > 0 else "same work, faster"
 
 
-def work_sentence(changes: Sequence[WorkChange], per: str = "an iteration") -> str:
+def work_sentence(changes: Sequence[WorkChange], each: str) -> str:
     """Say how the kernel time changed: by work that got slower or faster, or by more or less work.
 
     Args:
         changes: All of them, so that their times sum.
-        per: What the times are of.
+        each: What the times are given for: ``per iteration``, ``in the window``.
     """
     base, new = (round(sum(getattr(c.time, side) for c in changes)) for side in ("base", "new"))
     if not base and not new:
         return ""
     speed, amount = (sum(getattr(c, n) for c in changes) for n in ("speed_ns", "amount_ns"))
-    text = f"Kernel time of {per}: {time_text(base)} before, {time_text(new)} now"
+    text = f"Kernel time {each}: {time_text(base)} before, {time_text(new)} now"
     clauses = [
         clause
         for clause in (_speed_clause(changes, speed, base), _amount_clause(changes, amount, base))

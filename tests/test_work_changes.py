@@ -65,15 +65,15 @@ def test_other_shapes_are_other_work():
 def test_the_sentence_names_what_got_slower_and_what_is_more():
     base = sides_of({MM: (10_000, 10), ADDED: (2_000, 1)})
     new = sides_of({MM: (15_000, 10), ADDED: (6_000, 3)})
-    text = work_sentence(work_changes(base, new))
+    text = work_sentence(work_changes(base, new), "per iteration")
     assert text == (
-        "Kernel time of an iteration: 12 µs before, 21 µs now. The same work is 5 µs slower, most "
+        "Kernel time per iteration: 12 µs before, 21 µs now. The same work is 5 µs slower, most "
         "of it `aten::mm 8×8, 8×8` (1 µs before, 1.50 µs now for each call); 4 µs more from more "
         "calls or other shapes, most of it `aten::add 8×8, 8×8` (calls: 1 before, 3 now)."
     )
-    same = work_sentence(work_changes(base, base))
+    same = work_sentence(work_changes(base, base), "in the window")
     assert "neither the work nor its speed changed" in same
-    assert work_sentence(()) == ""
+    assert work_sentence((), "in the window") == ""
 
 
 @given(

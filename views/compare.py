@@ -8,7 +8,7 @@ import streamlit as st
 
 from analyzers.compare.types import Comparison, ComparisonVerdict, Level
 from collectors.trace import Trace
-from reports.comparison_words import each_text
+from reports.comparison_words import each_text, has_iterations
 from reports.numbers import signed_text
 from reports.whatif import assumptions, measured_sentence, no_gain_sentence, replay_sentence
 from views.charts.compare import (
@@ -149,7 +149,7 @@ def _clicked_bar(event: object) -> str:
 def _draw_samples(comparison: Comparison) -> None:
     if not any(comparison.base.samples_ns) or not any(comparison.new.samples_ns):
         return
-    st.subheader("Every iteration", anchor=False)
+    st.subheader("Every iteration" if has_iterations(comparison) else "Every window", anchor=False)
     st.plotly_chart(
         samples_figure(comparison),
         key="compare_samples",

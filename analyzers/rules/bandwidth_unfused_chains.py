@@ -74,7 +74,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             Evidence(name="time of these kernels", value=loss.spent_ns, unit="ns"),
             *estimate.evidence,
         ),
-        culprit="fusing them",
+        culprit="fusing such chains of kernels",
         low_ns=low,
         high_ns=high,
         formula=f"time {TIMES} bytes that a fused kernel need not move / bytes moved now; at least "

@@ -17,6 +17,7 @@ from reports.comparison_words import (
     END_COLOR,
     FAINT,
     REMAINDER_MEANING,
+    each_text,
     interval_text,
     p_text,
     row_color,
@@ -59,6 +60,7 @@ def waterfall_figure(comparison: Comparison) -> go.Figure:
     names = [name for name, _, _ in steps]
     low, high = _range(steps)
     opacity = [FAINT if n in rows and not rows[n].significant else 1.0 for n in names]
+    each = each_text(comparison)
     figure = go.Figure()
     figure.add_bar(
         orientation="h",
@@ -70,7 +72,7 @@ def waterfall_figure(comparison: Comparison) -> go.Figure:
             "opacity": opacity,
             "line": {"width": 0},
         },
-        customdata=[_hover_words(name, rows.get(name), end) for name, _, end in steps],
+        customdata=[_hover_words(name, rows.get(name), end, each) for name, _, end in steps],
         hovertemplate="<b>%{customdata[0]}</b> %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
     )
     _add_numbers(figure, steps, rows)
@@ -161,9 +163,9 @@ def _color(row: WaterfallRow | None) -> str:
     return END_COLOR if row is None else row_color(row.row, significant=row.significant)
 
 
-def _hover_words(name: str, row: WaterfallRow | None, end: float) -> list[str]:
+def _hover_words(name: str, row: WaterfallRow | None, end: float, each: str) -> list[str]:
     if row is None:
-        return [name, time_text(end), "per iteration"]
+        return [name, time_text(end), each]
     meaning = REMAINDER_MEANING if name == REMAINDER else ROW_MEANINGS[Row(name)]
     before, after = time_text(row.base_ns), time_text(row.new_ns)
     noise = "" if row.significant else " · may be noise"

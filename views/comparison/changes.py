@@ -9,7 +9,7 @@ import streamlit as st
 from analyzers.compare.types import Comparison, KernelChange
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import count_text, time_text
-from reports.comparison_words import group_titles
+from reports.comparison_words import each_text, group_titles, mean_text
 from reports.numbers import signed_text
 from reports.work_changes import hidden_words, work_change_name, work_sentence
 from views.comparison.evidence import PickedChange
@@ -50,7 +50,7 @@ def draw_tables(comparison: Comparison) -> None:
             if label == WORK:
                 _draw_work(comparison)
             elif label == "Kernels":
-                _draw_kernels(comparison.kernels)
+                _draw_kernels(comparison.kernels, each_text(comparison))
             elif label == "Regions":
                 _draw_regions(comparison)
             else:
@@ -59,7 +59,7 @@ def draw_tables(comparison: Comparison) -> None:
 
 def _draw_work(comparison: Comparison) -> None:
     """Draw the kernel time by class and shape: what is slower, and what is more."""
-    draw_prose(work_sentence(comparison.work))
+    draw_prose(work_sentence(comparison.work, each_text(comparison)))
     changes = [c for c in comparison.work if c.time.change or c.time.base]
     listed = changes[:SHOWN_KERNELS]
     event = st.dataframe(
@@ -80,8 +80,8 @@ def _draw_work(comparison: Comparison) -> None:
         },
     )
     st.caption(
-        "Microseconds, mean of an iteration; all rows sum to the kernel time of each side, and "
-        "both parts of a change to the change."
+        f"Microseconds, {md_escape(mean_text(comparison))}; all rows sum to the kernel time of "
+        "each side, and both parts of a change to the change."
         + md_escape(hidden_words(changes, SHOWN_KERNELS))
         + " Click a row to see both recordings at its longest launch."
     )
@@ -96,7 +96,7 @@ def _draw_work(comparison: Comparison) -> None:
             st.rerun(scope="fragment")  # the canvas stands above
 
 
-def _draw_kernels(kernels: Sequence[KernelChange]) -> None:
+def _draw_kernels(kernels: Sequence[KernelChange], each: str) -> None:
     changed = changed_only(kernels)
     only = False
     if 0 < len(changed) < len(kernels):
@@ -113,7 +113,7 @@ def _draw_kernels(kernels: Sequence[KernelChange]) -> None:
     more = len(changed if only else kernels) - len(listed)
     st.caption(
         f"{count_text(len(kernels), 'kernel')}, {len(changed)} with a change above the "
-        "noise; only those are coloured. Microseconds per iteration; p is adjusted for the "
+        f"noise; only those are coloured. Microseconds {md_escape(each)}; p is adjusted for the "
         "number of rows (Benjamini-Hochberg)."
         + (f" {count_text(more, 'smaller change')} not shown." if more > 0 else "")
         + " Click a row to see both recordings at its longest launch."
@@ -156,7 +156,8 @@ def _draw_regions(comparison: Comparison) -> None:
         alt="Change in milliseconds by region of the program and by cause",
     )
     st.caption(
-        "Change in ms per iteration by region and by row of the ledger: blue is less, "
+        f"Change in ms {md_escape(each_text(comparison))} by region and by row of the ledger: blue "
+        "is less, "
         "orange is more, grey may be noise. Click a cell to see both recordings there."
     )
     cells = selected(event, "cells")

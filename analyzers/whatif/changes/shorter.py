@@ -22,7 +22,7 @@ class Shortening:
     Attributes:
         name: Of the change; the id of the finding that it belongs to.
         cause: ``Cause`` that it answers.
-        title: In words, as the beginning of a sentence: "fusing them".
+        title: In words, as the beginning of a sentence: "fusing these chains".
         launches: Rows of ``Facts.launches``.
         low_ns: By how much each becomes shorter at least.
         high_ns: By how much at most.
