@@ -63,13 +63,10 @@ class BusyCalls:
         result: Array = np.isin(self.nodes["class_code"], [CODES[one] for one in classes])
         return result
 
-    def text(self, name: str) -> Array:
-        """Return a text of each node's key, such as ``shapes``; empty without one."""
+    def of_keys(self, chosen: pd.Series[bool]) -> Array:
+        """Return which nodes do what one of the chosen rows of ``work.calls.keys`` says."""
         key = self.nodes["key"].to_numpy()
-        texts = self.work.calls.keys[name].to_numpy()
-        if not len(texts):
-            return np.full(len(key), "", object)
-        result: Array = np.where(key >= 0, texts[key], "")
+        result: Array = np.append(chosen.to_numpy(bool), False)[key]  # the last: no key
         return result
 
 

@@ -26,7 +26,8 @@ def conversions(calls: BusyCalls) -> pd.DataFrame:
     """
     nodes = calls.nodes
     served = calls.of_class(*_SERVED) & ~nodes["is_conversion"].to_numpy()
-    copies = np.isin(calls.operators.astype(str), _COPIES) & (nodes["free_ns"] > 0).to_numpy()
+    copies = calls.of_keys(calls.work.calls.keys["operator"].isin(_COPIES))
+    copies &= (nodes["free_ns"] > 0).to_numpy()
     alike = calls.stream[1:] == calls.stream[:-1]
     beside = served.copy()
     for _ in range(MOST_IN_A_ROW):
@@ -37,7 +38,7 @@ def conversions(calls: BusyCalls) -> pd.DataFrame:
     inside = nodes["is_conversion"].to_numpy() & (nodes["free_ns"] > 0).to_numpy()
     rows = np.flatnonzero((beside & copies & ~served) | inside)
     free = nodes["free_ns"].to_numpy()[rows]
-    kinds = _kinds(calls)[rows]
+    kinds = _kinds_of_keys(calls.work.calls.keys)[nodes["key"].to_numpy()[rows]]
     kinds = np.where(inside[rows], INSIDE, kinds)
     return pd.DataFrame(
         {
@@ -50,11 +51,14 @@ def conversions(calls: BusyCalls) -> pd.DataFrame:
     )
 
 
-def _kinds(calls: BusyCalls) -> Array:
-    """Return for each call whether it changes the type or the layout, from its inputs' types."""
-    codes, texts = pd.factorize(calls.text("types"))
+def _kinds_of_keys(keys: pd.DataFrame) -> Array:
+    """Return whether calls change the type or the layout, from the types of their inputs.
+
+    There is one place more than there are keys: of calls about which nothing is known.
+    """
+    codes, texts = pd.factorize(np.append(keys["types"].to_numpy(object), ""))
     of_text = []
     for text in texts:
         types = [t for t in input_list(str(text)) if isinstance(t, str) and t not in ("", "Scalar")]
         of_text.append(CAST if len(set(types[:2])) > 1 else LAYOUT)
-    return np.array([*of_text, ""], dtype=object)[codes]
+    return np.array(of_text, dtype=object)[codes]

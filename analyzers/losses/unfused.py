@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -104,7 +105,7 @@ def attention_in_pieces(calls: BusyCalls) -> pd.DataFrame:
     np.add.at(starts, before[softmax] + 1, 1)
     np.add.at(starts, behind[softmax], -1)
     chosen = (np.cumsum(starts[:-1]) > 0) & (nodes["free_ns"] > 0).to_numpy() & fusible
-    chosen &= np.array([str(name).startswith(EAGER) for name in calls.operators], dtype=bool)
+    chosen &= calls.of_keys(_operator_texts(calls).startswith(EAGER))
     rows = np.flatnonzero(chosen)
     free = nodes["free_ns"].to_numpy()[rows].astype(np.int64)
     columns_of = {"node": rows, "low_ns": free // 2, "high_ns": free}
@@ -146,9 +147,9 @@ def optimizer_passes(calls: BusyCalls) -> pd.DataFrame:
     if fused is None:
         return nothing_lost()
     launch = calls.launches["launch"].to_numpy()[calls.nodes["first"]]
-    names = pd.Series(calls.operators.astype(str)).str
+    names = _operator_texts(calls)
     chosen = calls.of_class(WorkClass.OPTIMIZER, WorkClass.ELEMENTWISE) & update.inside[launch]
-    chosen &= names.startswith(EAGER).to_numpy() & ~names.contains("_fused_").to_numpy()
+    chosen &= calls.of_keys(names.startswith(EAGER) & ~names.contains("_fused_"))
     rows = np.flatnonzero(chosen & (calls.nodes["free_ns"] > 0).to_numpy())
     least, most = _passes(calls.operators[rows])
     free = calls.nodes["free_ns"].to_numpy()[rows]
@@ -160,6 +161,11 @@ def optimizer_passes(calls: BusyCalls) -> pd.DataFrame:
             "is_absorbed": np.ones(len(rows), dtype=bool),
         }
     )
+
+
+def _operator_texts(calls: BusyCalls) -> Any:
+    """Return pandas' methods for texts, of the operators of ``calls.work.calls.keys``."""
+    return calls.work.calls.keys["operator"].astype(str).str
 
 
 def _passes(operators: Array) -> tuple[float, float]:
