@@ -24,6 +24,13 @@ CONVERTED = (WorkClass.MATMUL, WorkClass.CONVOLUTION)
 """Classes whose calls launch kernels that only bring an operand into another layout or type."""
 
 
+# Of a launch's work; the whole table is large.
+_COLUMNS = (
+    *("place", "launch", "device", "class_code", "key", "call"),
+    *("busy_ns", "least_ns", "is_compute", "part"),
+)
+
+
 @dataclass(frozen=True, eq=False)
 class BusyCalls:
     """Calls of a window by device, stream and begin.
@@ -33,8 +40,7 @@ class BusyCalls:
         ledger: Its account.
         work: What each launch did.
         launches: One row for each launch, in that order: ``launch`` (row of ``Facts.launches``),
-            ``node`` (row of ``nodes``), ``free_ns`` (what can be claimed), and the columns of
-            ``LaunchWork.launches``.
+            ``node`` (row of ``nodes``) and ``free_ns`` (what can be claimed).
         nodes: One row for each call, or launch without one, in that order; what a product or
             convolution launches to change layouts is a node of its own. ``device``, ``stream``,
             ``first`` (row of ``launches``), ``class_code``, ``is_conversion`` (such a change),
@@ -77,7 +83,8 @@ def busy_calls(facts: Facts, ledger: Ledger) -> BusyCalls:
     launch = frame["launch"].to_numpy()
     stream = facts.launches["stream"].to_numpy()[launch]
     order = np.lexsort((facts.launches["start_ns"].to_numpy()[launch], stream, frame["device"]))
-    frame = frame.iloc[order].assign(free_ns=_free_ns(facts, ledger, frame)[order])
+    free = _free_ns(facts, ledger, frame)[order]
+    frame = frame[list(_COLUMNS)].iloc[order].assign(free_ns=free)
     call, launch = frame["call"].to_numpy(), frame["launch"].to_numpy()
     owner = np.where(call >= 0, call, call.max(initial=0) + 1 + np.arange(len(call)))
     of_kernel = work.calls.kernel_class_code[frame["place"].to_numpy()]
@@ -91,7 +98,8 @@ def busy_calls(facts: Facts, ledger: Ledger) -> BusyCalls:
     key, names = nodes["key"].to_numpy(), work.calls.keys["operator"].to_numpy()
     operators = np.full(len(key), "", object)
     operators[key >= 0] = names[key[key >= 0]]
-    return BusyCalls(facts, ledger, work, launches, nodes, operators)
+    few = launches[["launch", "node", "free_ns"]].copy()  # the others take much memory
+    return BusyCalls(facts, ledger, work, few, nodes, operators)
 
 
 def _free_ns(facts: Facts, ledger: Ledger, frame: pd.DataFrame) -> Array:

@@ -181,11 +181,14 @@ def _by_launch(calls: BusyCalls, nodes: pd.DataFrame) -> pd.DataFrame:
         column[nodes["node"]] = nodes[name] / np.maximum(free[nodes["node"]], 1)
     absorbed = np.zeros(len(free), dtype=bool)
     absorbed[nodes["node"]] = nodes["is_absorbed"]
-    node, own = calls.launches["node"].to_numpy(), calls.launches["free_ns"].to_numpy()
+    launches = calls.launches.iloc[:0]
+    if len(nodes):
+        launches = calls.launches[(share["high_ns"] > 0)[calls.launches["node"]]]
+    node, own = launches["node"].to_numpy(), launches["free_ns"].to_numpy()
     low, high = ((own * share[name][node]).astype(np.int64) for name in ("low_ns", "high_ns"))
     frame = pd.DataFrame(
         {
-            "launch": calls.launches["launch"].to_numpy(),
+            "launch": launches["launch"].to_numpy(),
             "low_ns": low,
             "lost_ns": (low + high) // 2,
             "high_ns": high,
