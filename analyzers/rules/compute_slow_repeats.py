@@ -72,7 +72,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             ),
             *estimate.evidence,
         ),
-        culprit="their usual time for these calls",
+        culprit="slow calls taking their usual time",
         low_ns=loss.range_ns[0],
         high_ns=loss.range_ns[1],
         formula="time - median of the same kernels with the same shapes at most, half of it at "
