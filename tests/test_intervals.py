@@ -1,5 +1,7 @@
 """Interval arithmetic, against a model that looks at every nanosecond."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -166,6 +168,21 @@ def test_innermost_is_the_last_to_begin_when_intervals_cross(laid):
         if begins:
             assert starts[found] == max(begins)
             assert starts[found] <= moment < ends[found]
+
+
+@given(st.lists(trees, max_size=4))
+def test_a_nest_deeper_than_any_stack_gives_the_same_answers(forest):
+    laid, now = [], 0
+    for tree in forest:
+        inner, now = nest(tree, now)
+        laid += inner
+    moments = np.arange(now + 2)
+    starts, ends = spans(laid)
+    with mock.patch("analyzers.facts.nesting.MAX_LEVELS", 0):
+        found = innermost(starts, ends, moments)
+    expected = innermost(starts, ends, moments)
+    lengths = np.append(ends - starts, -1)  # the last: none
+    assert lengths[found].tolist() == lengths[expected].tolist()
 
 
 @pytest.mark.parametrize("moment", [5, 7])

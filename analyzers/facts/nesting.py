@@ -9,6 +9,8 @@ import numpy as np
 from analyzers.facts.facts import UNKNOWN
 from analyzers.intervals import Array
 
+MAX_LEVELS = 1_000  # of a nest that is gone through level by level; no program's stack is as deep
+
 
 class Nest(NamedTuple):
     """Intervals of one thread, by begin, the longest first.
@@ -83,7 +85,9 @@ def _parents(starts: Array, ends: Array) -> Array:
     parent = np.full(len(ends), UNKNOWN, np.int32)
     if not depth.any():
         return parent
-    levels = depth.astype(np.uint16) if int(depth.max()) < 1 << 16 else depth
+    if int(depth.max()) > MAX_LEVELS:
+        return _parents_of_crossing(ends)
+    levels = depth.astype(np.uint16)  # which are sorted much faster
     order = np.argsort(levels, kind="stable").astype(np.int32)  # by begin on each level
     bounds = np.searchsorted(levels[order], np.arange(int(depth.max()) + 2))
     for level in range(1, len(bounds) - 1):
@@ -97,7 +101,7 @@ def _parents(starts: Array, ends: Array) -> Array:
 
 
 def _parents_of_crossing(ends: Array) -> Array:
-    """Return the nearest earlier interval that ends later, where some end inside others.
+    """Return the nearest earlier interval that ends later; some may end inside others.
 
     Each round doubles the distance that is looked back, so the rounds are few at any depth.
     """

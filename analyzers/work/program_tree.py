@@ -2,8 +2,8 @@
 
 A launch belongs to the innermost module, or range, around the call that made it. A backward pass
 runs on a thread of its own and outside of modules: its launches belong to the module around the
-forward operator with the same sequence number, as autograd records it. Each node has the sums of
-all below it, so the outermost nodes and what is outside of all sum to the kernel time.
+forward operator with the same sequence number (``analyzers.facts.backward``). Each node has the
+sums of all below it, so the outermost nodes and what is outside of all sum to the kernel time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+from analyzers.facts.backward import backward_operators
 from analyzers.facts.facts import UNKNOWN, Facts
 from analyzers.facts.loops import plain_name
 from analyzers.facts.nesting import around, nest
@@ -175,11 +176,14 @@ def _owners(
         if key in nests:
             look_up(key, places, moment[places])
     if is_backward_known:
-        forward_thread, forward_ns = _forward_moments(facts, work)
-        left = np.flatnonzero((owner == UNKNOWN) & (forward_ns >= 0))
-        for key, places in by_key(forward_thread[left], left):
+        left = called[owner[called] == UNKNOWN]
+        index, forward_ns = backward_operators(facts).forward_of(
+            facts.thread_index[launches[left]], moment[left]
+        )
+        rows = np.flatnonzero(index >= 0)
+        for key, places in by_key(facts.thread_keys[index[rows]], rows):
             if key in nests:
-                look_up(key, places, forward_ns[places])
+                look_up(key, left[places], forward_ns[places])
         return owner, parent
     # A training step's backward pass is launched by a thread that knows nothing of the step.
     process = facts.process_keys[facts.launches["process_index"].to_numpy()[launches]]
@@ -189,46 +193,6 @@ def _owners(
         if threads:
             look_up(max(threads)[1], places, moment[places])
     return owner, parent
-
-
-def _forward_moments(facts: Facts, work: LaunchWork) -> tuple[Array, Array]:
-    """Return where and when the forward operator of each launch of a backward pass began.
-
-    Returns:
-        Thread's key and begin in ns, -1 where there is none.
-    """
-    call = work.launches["call"].to_numpy()
-    nothing = np.full(len(call), UNKNOWN, np.int64)
-    names = ("start_ns", "end_ns", "thread_key", "sequence", "forward_thread", "kind")
-    table = trace_columns(facts.trace, "operators", names)
-    is_backward = (table["sequence"] >= 0) & (table["forward_thread"] > 0)
-    is_forward = (table["sequence"] >= 0) & (table["forward_thread"] <= 0)
-    if not is_backward.any() or not is_forward.any():
-        return nothing, nothing
-    sequence = nothing.copy()
-    begin = np.where(call >= 0, table["start_ns"][np.maximum(call, 0)], 0)
-    thread = np.where(call >= 0, table["thread_key"][np.maximum(call, 0)], UNKNOWN)
-    places = np.flatnonzero(call >= 0)
-    backward = np.flatnonzero(is_backward)
-    rows_of = dict(by_key(table["thread_key"][backward], backward))
-    for key, here in by_key(thread[places], places):
-        if key in rows_of:
-            rows = rows_of[key]
-            intervals = nest(table["start_ns"][rows], table["end_ns"][rows])
-            place = around(intervals, begin[here])
-            inside = place >= 0
-            sequence[here[inside]] = table["sequence"][rows[intervals.order[place[inside]]]]
-    forward = np.flatnonzero(is_forward)
-    forward = forward[np.lexsort((table["start_ns"][forward], table["sequence"][forward]))]
-    numbers = table["sequence"][forward]
-    first = np.searchsorted(numbers, sequence)
-    is_there = (sequence >= 0) & (first < len(numbers))
-    is_there &= numbers[np.minimum(first, len(numbers) - 1)] == sequence
-    row = forward[np.minimum(first, len(forward) - 1)]
-    return (
-        np.where(is_there, table["thread_key"][row], UNKNOWN),
-        np.where(is_there, table["start_ns"][row], UNKNOWN),
-    )
 
 
 # --- the tree ------------------------------------------------------------------------------------
