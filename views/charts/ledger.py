@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -66,22 +67,33 @@ def ledger_figure(devices: Sequence[DeviceLedger]) -> go.Figure:
             ),
         )
     longest_ns = max((d.duration_ns for d in devices), default=0)
-    figure.update_layout(
-        barmode="stack",
-        height=BAR_HEIGHT_PX * len(devices) + 8,
-        bargap=0.14,
-        margin={"l": 0, "r": 0, "t": 4, "b": 4},
-        uniformtext={"mode": "hide", "minsize": 12},  # a narrow stretch has no room for its name
-        xaxis={"range": [0, longest_ns], "visible": False, "fixedrange": True},
-        yaxis={
+    figure.update_layout(**bars_layout(len(devices), longest_ns, BAR_HEIGHT_PX))
+    return figure
+
+
+def bars_layout(bars: int, reach: float, height_px: int) -> dict[str, Any]:
+    """Return the layout of stacked bars beneath each other, without axes.
+
+    Args:
+        bars: How many there are; one alone needs no label.
+        reach: Where the longest ends.
+        height_px: Of each.
+    """
+    return {
+        "barmode": "stack",
+        "height": height_px * bars + 8,
+        "bargap": 0.14,
+        "margin": {"l": 0, "r": 0, "t": 4, "b": 4},
+        "uniformtext": {"mode": "hide", "minsize": 12},  # a narrow stretch has no room for its name
+        "xaxis": {"range": [0, reach], "visible": False, "fixedrange": True},
+        "yaxis": {
             "autorange": "reversed",
             "fixedrange": True,
-            "showticklabels": len(devices) > 1,
+            "showticklabels": bars > 1,
             "automargin": True,
         },
-        showlegend=False,
-    )
-    return figure
+        "showlegend": False,
+    }
 
 
 def legend_entries(devices: Sequence[DeviceLedger]) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from reports.palette import (
     efficiency_color,
     ink_on,
 )
+from views.charts.ledger import bars_layout
 from views.charts.rooflines import (
     CHART_HEIGHT_PX,
     MARGIN,
@@ -311,21 +312,7 @@ def classes_figure(classes: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Fig
             times = [int(row.get(part, 0)) for row in by_device]
             if any(times):
                 figure.add_trace(_class_part(name, (part, words), by_device, (labels, totals)))
-    figure.update_layout(
-        barmode="stack",
-        height=BAR_HEIGHT_PX * len(classes) + 8,
-        bargap=0.14,
-        margin={"l": 0, "r": 0, "t": 4, "b": 4},
-        uniformtext={"mode": "hide", "minsize": 12},
-        xaxis={"range": [0, 1], "visible": False, "fixedrange": True},
-        yaxis={
-            "autorange": "reversed",
-            "fixedrange": True,
-            "showticklabels": len(classes) > 1,
-            "automargin": True,
-        },
-        showlegend=False,
-    )
+    figure.update_layout(**bars_layout(len(classes), 1, BAR_HEIGHT_PX))
     return figure
 
 
