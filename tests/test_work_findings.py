@@ -1,9 +1,12 @@
 """What the account of the busy time shows to be lost, each with what only looks like it."""
 
+from unittest import mock
+
 import pytest
 
 from analyzers.analysis import investigate
 from analyzers.finding import Confidence, Row
+from analyzers.losses.busy_calls import busy_calls
 from analyzers.losses.kernel_work import WorkPattern
 from analyzers.losses.products import ProductShape, product_shape
 from tests.test_work_account import ADD, GEMM, GPU, SUM, launched, op
@@ -209,6 +212,27 @@ def test_copies_elsewhere_are_no_conversions(reported):
     sort = ("aten::sort", inputs((4096, 4096)), [("RadixSort", 100)])
     report = reported([sort, ("aten::copy_", SAME, [(COPY, 100)]), sort])
     assert finding_of(report, WorkPattern.CONVERSIONS) is None
+
+
+def test_copies_of_unknown_shapes_claim_nothing(reported):
+    """The product beside them is known; what they copy is not."""
+    report = reported([("aten::copy_", {}, [(COPY, 100)]), FILLER])
+    assert finding_of(report, WorkPattern.CONVERSIONS) is None
+
+
+def test_without_shapes_a_library_s_transposes_are_told_all_the_same(reported):
+    kernels = [(TRANSPOSE, 60), ("sm80_xmma_fprop_implicit_gemm_f16", 500), (TRANSPOSE, 60)]
+    finding = finding_of(reported([("aten::convolution", {}, kernels)]), WorkPattern.CONVERSIONS)
+    assert (finding.low_ns, finding.high_ns) == (720_000, 1_440_000)
+
+
+def test_calls_are_not_put_in_order_where_nothing_can_be_estimated(reported):
+    with mock.patch("analyzers.losses.kernel_work.busy_calls") as ordered:
+        reported([("aten::mm", {}, [(GEMM, 100)])])
+        assert ordered.call_count == 0
+        ordered.side_effect = busy_calls
+        reported([FILLER])
+        assert ordered.call_count == 1
 
 
 # --- what is done again ---------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from analyzers.work.classes import CODES, WorkClass
 CONVERTED = (WorkClass.MATMUL, WorkClass.CONVOLUTION)
 """Classes whose calls launch kernels that only bring an operand into another layout or type."""
 
-
 # Of a launch's work; the whole table is large.
 _COLUMNS = (
     *("place", "launch", "device", "class_code", "key", "call"),
@@ -87,10 +86,7 @@ def busy_calls(facts: Facts, ledger: Ledger) -> BusyCalls:
     frame = frame[list(_COLUMNS)].iloc[order].assign(free_ns=free)
     call, launch = frame["call"].to_numpy(), frame["launch"].to_numpy()
     owner = np.where(call >= 0, call, call.max(initial=0) + 1 + np.arange(len(call)))
-    of_kernel = work.calls.kernel_class_code[frame["place"].to_numpy()]
-    is_conversion = (of_kernel == CODES[WorkClass.LAYOUT]) & np.isin(
-        frame["class_code"].to_numpy(), [CODES[one] for one in CONVERTED]
-    )
+    is_conversion = are_conversions(work, frame)
     node = pd.factorize(2 * owner + is_conversion)[0]
     launches = frame.assign(node=node, is_conversion=is_conversion).reset_index(drop=True)
     nodes = _nodes(work, launches)
@@ -100,6 +96,15 @@ def busy_calls(facts: Facts, ledger: Ledger) -> BusyCalls:
     operators[key >= 0] = names[key[key >= 0]]
     few = launches[["launch", "node", "free_ns"]].copy()  # the others take much memory
     return BusyCalls(facts, ledger, work, few, nodes, operators)
+
+
+def are_conversions(work: LaunchWork, launches: pd.DataFrame) -> Array:
+    """Return which of these rows of ``work.launches`` only change the layout for their call."""
+    of_kernel = work.calls.kernel_class_code[launches["place"].to_numpy()]
+    result: Array = (of_kernel == CODES[WorkClass.LAYOUT]) & np.isin(
+        launches["class_code"].to_numpy(), [CODES[one] for one in CONVERTED]
+    )
+    return result
 
 
 def _free_ns(facts: Facts, ledger: Ledger, frame: pd.DataFrame) -> Array:

@@ -26,7 +26,8 @@ def conversions(calls: BusyCalls) -> pd.DataFrame:
     """
     nodes = calls.nodes
     served = calls.of_class(*_SERVED) & ~nodes["is_conversion"].to_numpy()
-    copies = calls.of_keys(calls.work.calls.keys["operator"].isin(_COPIES))
+    keys = calls.work.calls.keys
+    copies = calls.of_keys(keys["operator"].isin(_COPIES) & (keys["shapes"] != ""))
     copies &= (nodes["free_ns"] > 0).to_numpy()
     alike = calls.stream[1:] == calls.stream[:-1]
     beside = served.copy()
@@ -38,7 +39,7 @@ def conversions(calls: BusyCalls) -> pd.DataFrame:
     inside = nodes["is_conversion"].to_numpy() & (nodes["free_ns"] > 0).to_numpy()
     rows = np.flatnonzero((beside & copies & ~served) | inside)
     free = nodes["free_ns"].to_numpy()[rows]
-    kinds = _kinds_of_keys(calls.work.calls.keys)[nodes["key"].to_numpy()[rows]]
+    kinds = _kinds_of_keys(keys)[nodes["key"].to_numpy()[rows]]
     kinds = np.where(inside[rows], INSIDE, kinds)
     return pd.DataFrame(
         {

@@ -17,15 +17,22 @@ from analyzers.facts.facts import Facts
 from analyzers.finding import Evidence
 from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
-from analyzers.losses.busy_calls import BusyCalls, busy_calls
+from analyzers.losses.busy_calls import BusyCalls, are_conversions, busy_calls
 from analyzers.losses.conversions import conversions
 from analyzers.losses.culprits import of_operations
 from analyzers.losses.kernel_memory import is_notable
+from analyzers.losses.optimizer import UPDATE, optimizer_launches
 from analyzers.losses.parallelism import largest_kernels
 from analyzers.losses.products import attention_below_roof, products_below_roof, weight_reads
 from analyzers.losses.repeats import recomputed, slow_repeats
-from analyzers.losses.unfused import attention_in_pieces, chains, optimizer_passes
+from analyzers.losses.unfused import (
+    FUSED_PASSES,
+    attention_in_pieces,
+    chains,
+    optimizer_passes,
+)
 from analyzers.words import share_text
+from analyzers.work.account import ledger_work
 from common.memo import memo
 
 
@@ -132,7 +139,7 @@ def estimate_of(facts: Facts, ledger: Ledger, loss: WorkLoss) -> EstimateOrigin:
 @memo()
 def work_losses(facts: Facts, ledger: Ledger) -> dict[WorkPattern, WorkLoss]:
     """Return the patterns that are worth a finding."""
-    if facts.counters_only or not ledger.kernel_ns:
+    if facts.counters_only or not ledger.kernel_ns or not _can_be_estimated(facts, ledger):
         return {}
     calls = busy_calls(facts, ledger)
     claimed = np.zeros(len(calls.nodes), dtype=bool)
@@ -145,6 +152,17 @@ def work_losses(facts: Facts, ledger: Ledger) -> dict[WorkPattern, WorkLoss]:
             claimed[nodes["node"].to_numpy()] = True
             losses[pattern] = loss
     return losses
+
+
+def _can_be_estimated(facts: Facts, ledger: Ledger) -> bool:
+    """Tell whether a recording says enough for any pattern; most of them need shapes."""
+    work = ledger_work(facts, ledger)
+    return (
+        bool((work.calls.keys["shapes"] != "").any())
+        or bool(work.calls.is_recomputed.any())
+        or optimizer_launches(facts, ledger, UPDATE).name in FUSED_PASSES
+        or bool(are_conversions(work, work.launches).any())
+    )
 
 
 _PATTERNS = {

@@ -29,7 +29,8 @@ _PASSES = {
     **dict.fromkeys(("sqrt", "neg", "reciprocal"), (2, 2)),
     "addcdiv": (4, 4),
 }
-_FUSED_PASSES = {"Adam": 7, "AdamW": 7, "SGD": 5}
+FUSED_PASSES = {"Adam": 7, "AdamW": 7, "SGD": 5}
+"""Tensors that a fused update reads and writes, by the optimizer's name."""
 
 
 def chains(calls: BusyCalls) -> pd.DataFrame:
@@ -143,7 +144,7 @@ def _input_elements(calls: BusyCalls, key: int) -> list[int]:
 def optimizer_passes(calls: BusyCalls) -> pd.DataFrame:
     """Return what an optimizer loses that goes over its tensors once for each operation."""
     update = optimizer_launches(calls.facts, calls.ledger, UPDATE)
-    fused = _FUSED_PASSES.get(update.name)
+    fused = FUSED_PASSES.get(update.name)
     if fused is None:
         return nothing_lost()
     launch = calls.launches["launch"].to_numpy()[calls.nodes["first"]]

@@ -2,8 +2,9 @@
 
 What it looks for:
     Copies of PyTorch (``contiguous``, ``clone``, ``to``, autocast) right before or behind such an
-    operation, that no chain of element-wise operators takes in; and kernels that cuDNN, MIOpen or
-    cuBLAS launch inside an operator only to transpose or cast its operands.
+    operation, that no chain of element-wise operators takes in, where shapes were recorded; and
+    kernels that cuDNN, MIOpen or cuBLAS launch inside an operator only to transpose or cast its
+    operands.
 
 Why it is slow:
     Each reads and writes a whole tensor and computes nothing.
