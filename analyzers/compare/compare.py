@@ -85,13 +85,12 @@ def compare(
     device, devices = _devices(base, new)
     blocking = [d for d in differences if d.blocking]
     if blocking:
-        summaries = [recordings_only(sides) for sides in (base, new)]
         return Comparison(
             verdict=ComparisonVerdict.NOT_COMPARABLE,
             sentence=f"Not comparable: {_with_way_out(blocking)}",
             how=(),
-            base=summaries[0],
-            new=summaries[1],
+            base=recordings_only(base),
+            new=recordings_only(new),
             comparability=differences,
             device=device,
             devices=devices,
@@ -106,11 +105,13 @@ def compare(
     regions = region_changes(base, new)
     waterfall = waterfall_rows(base, new, accounts, regions, same=same)
     kernels, metrics = kernel_changes(base, new), metric_changes(base, new)
-    if same:
-        sentence = identity_sentence(delta, quantity)
-    else:
-        sentence = verdict_sentence(verdict, delta, smallest_ns, quantity, estimate)
-        sentence = sentence_with_machines(sentence, differences)
+    sentence = (
+        identity_sentence(delta, quantity)
+        if same
+        else sentence_with_machines(
+            verdict_sentence(verdict, delta, smallest_ns, quantity, estimate), differences
+        )
+    )
     return Comparison(
         verdict=verdict,
         sentence=sentence,

@@ -195,9 +195,11 @@ class _Stretches:
     times: tuple[LaunchTimes, LaunchTimes]
 
     def durations(self) -> tuple[Array, Array]:
+        """Return how long each stretch took, on both sides."""
         return np.diff(self.cuts[0]), np.diff(self.cuts[1])
 
     def accounts(self) -> tuple[Array, Array]:
+        """Return the rows of the ledger of each stretch, a line a stretch, on both sides."""
         base, new = (
             np.diff(t.ledger_before_ns[p], axis=0)
             for t, p in zip(self.times, self.places, strict=True)
