@@ -256,6 +256,7 @@ def _encoded(side: Side) -> bytes:
         "regions": regions.keys,
         "work": work.keys,
         "operators": [[*key, calls] for key, calls in side.operators.items()],
+        "ranges": [[name, *total] for name, total in side.ranges.items()],
     }
     text = np.frombuffer(json.dumps(words).encode(), dtype=np.uint8)
     packed = io.BytesIO()
@@ -327,6 +328,7 @@ def _decoded(path: Path) -> Side:
             by_iteration=sparse("work"),
         ),
         operators={(name, shape): calls for name, shape, calls in words["operators"]},
+        ranges={name: (count, ns) for name, count, ns in words["ranges"]},
     )
 
 

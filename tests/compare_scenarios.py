@@ -66,6 +66,7 @@ def side(
         "regions": no_regions(),
         "work": work_of({}, len(durations)),
         "operators": {},
+        "ranges": {},
         "peak_bytes": {},
         "sm_clock_mhz": None,
         "operations": 6 * len(durations),

@@ -278,8 +278,8 @@ def test_a_torch_recording_tells_its_rank(tmp_path, told, rank, world_size):
 def test_the_same_rank_of_several_runs_is_compared_and_another_one_is_warned_of():
     base = [ranked("0", "a"), ranked("0", "b")]
     assert compare(base, [ranked("0", "c", 90.0)]).delta is not None
-    told = {d.what: d for d in compare(base, [ranked("1", "c", 90.0)]).comparability}
-    assert told["ranks"].level is Level.WARNING
+    differences = {d.what: d for d in compare(base, [ranked("1", "c", 90.0)]).comparability}
+    assert differences["ranks"].level is Level.WARNING
 
 
 def test_what_was_not_recorded_is_said_to_be_unknown():

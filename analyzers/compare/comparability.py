@@ -20,7 +20,7 @@ NAMES_TO_LIFT = (
     # What is told from appearances, so that whoever asks may know better …
     *("kernels", "shapes", "loop"),
     # … and what may be the question itself: another machine, tool, workload or precision.
-    *(OTHER_MACHINE, "tool", "workload", "result"),
+    *(OTHER_MACHINE, "tool", "workload", "workload device", "result", "ranks"),
 )
 WAY_OUT = " To compare them all the same: whyslow compare --anyway."
 Check = Callable[[Sides, Sides], Iterator[Difference]]

@@ -40,7 +40,7 @@ from analyzers.compare.same_work import between_windows, launches_by_name
 from analyzers.compare.sentences import (
     identity_sentence,
     reader_notes,
-    sentence_with_machines,
+    sentence_with_reach,
     verdict_sentence,
 )
 from analyzers.compare.side import Side, Sides
@@ -108,8 +108,11 @@ def compare(
     sentence = (
         identity_sentence(delta, quantity)
         if same
-        else sentence_with_machines(
-            verdict_sentence(verdict, delta, smallest_ns, quantity, estimate), differences
+        else sentence_with_reach(
+            verdict_sentence(verdict, delta, smallest_ns, quantity, estimate),
+            differences,
+            base,
+            new,
         )
     )
     return Comparison(

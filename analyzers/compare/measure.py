@@ -18,6 +18,7 @@ from analyzers.compare.side_quantities import (
     launches_in_iterations,
     operator_calls,
     peak_bytes,
+    range_totals,
     roles_by_iteration,
     sampled_clock_mhz,
 )
@@ -105,6 +106,7 @@ def measure(
         ),
         work=work_by_iteration(facts, spans, device, typical),
         operators=operator_calls(facts, spans),
+        ranges=range_totals(facts),
         peak_bytes=peak_bytes(facts, spans, device),
         sm_clock_mhz=sampled_clock_mhz(facts, spans),
         operations=len(facts.launches),
@@ -115,8 +117,13 @@ def measure(
 
 def _source_texts(facts: Facts) -> dict[str, str]:
     """Return where the recording came from, as texts."""
-    rank = facts.trace.source.rank
-    return {**origin(facts), "rank": str(rank) if rank >= 0 else ""}
+    source = facts.trace.source
+    numbers = {
+        "rank": source.rank,
+        "world_size": source.world_size,
+        "start_utc_ns": source.start_utc_ns,
+    }
+    return {**origin(facts), **{k: str(n) if n >= 0 else "" for k, n in numbers.items()}}
 
 
 def _choose_iterations(

@@ -79,22 +79,41 @@ def _example(counted: list[dict[tuple[str, str], float]]) -> str:
     return ""
 
 
-def kernel_differences(base: Sides, new: Sides) -> Iterator[Difference]:
-    """Compare which kernels take the time."""
-    times = [_kernel_times(sides) for sides in (base, new)]
+def common_kernel_shares(
+    base: Sides, new: Sides, hidden: frozenset[str] = frozenset()
+) -> tuple[float, float] | None:
+    """Return the part of each side's kernel time that is in kernels of both; None without any.
+
+    Args:
+        base: Recordings before the change.
+        new: Recordings after it.
+        hidden: Names that stand for kernels which are not known, and do not count.
+    """
+    times = [
+        {name: ns for name, ns in _kernel_times(sides).items() if name not in hidden}
+        for sides in (base, new)
+    ]
     if not times[0] or not times[1]:
-        return
+        return None
     common = set(times[0]) & set(times[1])
-    shares = [
+    of_base, of_new = (
         sum(ns for name, ns in side.items() if name in common) / max(sum(side.values()), 1)
         for side in times
-    ]
+    )
+    return of_base, of_new
+
+
+def kernel_differences(base: Sides, new: Sides) -> Iterator[Difference]:
+    """Compare which kernels take the time."""
+    shares = common_kernel_shares(base, new)
+    if shares is None:
+        return
     texts = [share_text(s, 1) for s in shares]
     fields: dict[str, Any] = {"what": "kernels", "base": texts[0], "new": texts[1]}
     sentence = (
         f"Kernels common to both sides take {texts[0]} of base's kernel time, {texts[1]} of new's"
     )
-    if common or _looks_the_same(base, new):
+    if max(shares) > 0 or _looks_the_same(base, new):
         level = Level.SAME if min(shares) >= MIN_COMMON_KERNELS else Level.WARNING
         more = "" if level is Level.SAME else "; most of the work runs in other kernels"
         yield Difference(**fields, level=level, sentence=f"{sentence}{more}.")

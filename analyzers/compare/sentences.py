@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from analyzers.compare.accounts import kept_durations
+from analyzers.compare.programs import common_kernel_shares
 from analyzers.compare.run_to_run import recordings_needed
 from analyzers.compare.samples import shift_within
-from analyzers.compare.side import Side, Sides
+from analyzers.compare.side import GRAPH_NAME, OTHERS, Side, Sides
 from analyzers.compare.statistics import LEVEL, MIN_SAMPLES, Estimate
 from analyzers.compare.types import (
     OTHER_MACHINE,
@@ -22,6 +23,7 @@ from analyzers.words import TIMES, count_text, share_text, signed_percent, time_
 
 OUTLIER_SPREADS = 5  # robust standard deviations above the median
 OUTLIER_SHARE = 0.25  # of the median, at least
+FEW_COMMON_KERNELS = 0.25  # of a side's kernel time: fewer stand in the first sentence
 NORMAL_SPREAD = 1.4826  # standard deviations in a median absolute deviation
 MAX_OUTLIERS = 0.2  # of the iterations; more are no outliers
 
@@ -71,8 +73,18 @@ def verdict_sentence(
     return f"{word}: {went}, {speed} ({_percent(delta.change, delta)}, {interval})."
 
 
-def sentence_with_machines(sentence: str, differences: Sequence[Difference]) -> str:
-    """Return the answer with what stands before it: other machines, or mostly other kernels."""
+def sentence_with_reach(
+    sentence: str, differences: Sequence[Difference], base: Sides, new: Sides
+) -> str:
+    """Return the answer with what limits it most: other machines, or mostly other kernels."""
+    shares = common_kernel_shares(base, new, frozenset((GRAPH_NAME, OTHERS)))
+    if shares is not None and min(shares) < FEW_COMMON_KERNELS:
+        verdict, _, rest = sentence.partition(": ")
+        side = "base's" if shares[0] <= shares[1] else "new's"
+        sentence = (
+            f"{verdict}, with {share_text(min(shares), 1)} of {side} kernel time in kernels that "
+            f"both sides have: {rest}"
+        )
     machine = next((d for d in differences if d.what == OTHER_MACHINE and d.base != d.new), None)
     if machine is not None and machine.base and machine.new:
         sentence = (

@@ -139,8 +139,8 @@ class Side:
     """One recording, ready to be compared; all arrays have a place (or row) an iteration.
 
     Attributes:
-        source: ``name``, ``format``, ``tool_version``, ``schema_version``, ``sha256``, ``rank``
-            (of a distributed job; empty when not recorded).
+        source: ``name``, ``format``, ``tool_version``, ``schema_version``, ``sha256``; ``rank`` and
+            ``world_size`` of a distributed job, ``start_utc_ns``, empty when not recorded.
         gpus: Product names, sorted.
         devices: Names of the ledger's devices.
         device: Place of the one that is compared in ``devices``, -1 when there is none.
@@ -164,6 +164,8 @@ class Side:
         regions: By region.
         work: By class, operator and inputs.
         operators: How often each operator ran with inputs of each shape, per iteration.
+        ranges: By name, how often each range of the program came in the whole recording, and how
+            long they took together in ns; those with most time.
         peak_bytes: Most memory in use, by name.
         sm_clock_mhz: Mean clock, ``None`` when not sampled.
         operations: GPU operations in the whole recording.
@@ -196,6 +198,7 @@ class Side:
     regions: Regions
     work: SideWork
     operators: dict[tuple[str, str], float]
+    ranges: dict[str, tuple[int, int]]
     peak_bytes: dict[str, int]
     sm_clock_mhz: float | None
     operations: int

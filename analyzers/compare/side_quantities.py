@@ -23,6 +23,7 @@ from analyzers.intervals import Array, Spans
 from collectors.schema import CopyKind
 
 MAX_SHAPES = 500  # operators with their inputs
+MAX_RANGES = 200  # names of ranges, those with most time
 MAX_ROLE_STEPS = 200  # torch recordings have few steps; telling roles costs a walk for each
 _DIRECTIONS = {
     CopyKind.HOST_TO_DEVICE: "HtoD",
@@ -132,6 +133,19 @@ def operator_calls(facts: Facts, spans: Spans) -> dict[tuple[str, str], float]:
     shapes = facts.trace.names(ids["shapes_id"].to_numpy())
     each = counted.to_numpy() / len(spans.start)
     return {(str(n), str(s)): float(c) for n, s, c in zip(names, shapes, each, strict=True)}
+
+
+def range_totals(facts: Facts) -> dict[str, tuple[int, int]]:
+    """Return how often each range of the program came, and how long they took together in ns."""
+    ranges = facts.ranges
+    if not len(ranges):
+        return {}
+    ns = (ranges["end_ns"] - ranges["start_ns"]).clip(lower=0)
+    totals = ns.groupby(ranges["name_id"].to_numpy()).agg(["size", "sum"])
+    totals = totals.sort_values("sum", ascending=False, kind="stable").iloc[:MAX_RANGES]
+    names = facts.trace.names(totals.index.to_numpy())
+    pairs = zip(totals["size"].tolist(), totals["sum"].tolist(), strict=True)
+    return {str(name): (int(n), int(t)) for name, (n, t) in zip(names, pairs, strict=True) if name}
 
 
 def peak_bytes(facts: Facts, spans: Spans, device: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 
 from analyzers.compare.differences import stated_difference
 from analyzers.compare.same_work import launches_by_name, loop_likeness, repeat_the_same, work_match
-from analyzers.compare.side import Sides
+from analyzers.compare.side import Side, Sides
 from analyzers.compare.types import Difference, Level
 from analyzers.words import share_text
 
+MIN_REPEATED = 2  # times, for a range to be an iteration
+MAX_RANGE_NAME = 80  # characters; a longer one is no name that somebody types
 MAX_COUNT_RATIO = 1.5  # of iterations, before it is worth a warning
 
 
@@ -48,6 +51,8 @@ def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
         share = share_text(match.same_share, 1)
         level = Level.INFO
         why = f"both did the same work, {share} of the launches are of kernels launched as often."
+    elif command := _shared_range_command(base, new):
+        why = f"{why} {command}"
     yield Difference(
         what="window",
         base=base[0].window,
@@ -59,15 +64,34 @@ def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
 
 def _way_to_iterations(base: Sides, new: Sides) -> str:
     """Say how to name what an iteration is: by a range that both sides have, if there is one."""
-    names = [
-        {name for side in sides for level, name, _ in side.regions.keys if level == "ranges"}
-        for sides in (base, new)
-    ]
-    if shared := sorted(n for n in names[0] & names[1] if n):
-        return f"Both sides have the range {shared[0][:80]!r}: --iterations nvtx:{shared[0][:80]}."
-    return (
+    return _shared_range_command(base, new) or (
         "Name what one iteration is on both sides with --iterations nvtx:NAME or kernel:NAME, or "
         "compare whole windows with --iterations none."
+    )
+
+
+def _shared_range_command(base: Sides, new: Sides) -> str:
+    """Name the range that repeats in every recording and holds most time, and how to compare it.
+
+    Empty when no range repeats in all of them.
+    """
+    first, *others = (side.ranges for side in (*base, *new))
+    shares: dict[str, float] = {}
+    for name in first:
+        every = [ranges.get(name, (0, 0)) for ranges in (first, *others)]
+        if min(count for count, _ in every) >= MIN_REPEATED and len(name) <= MAX_RANGE_NAME:
+            totals = [max(ns for _, ns in ranges.values()) for ranges in (first, *others)]
+            shares[name] = min(ns / max(t, 1) for (_, ns), t in zip(every, totals, strict=True))
+    if not shares:
+        return ""
+    name = max(shares, key=lambda n: (shares[n], n))
+    counts = [", ".join(f"{side.ranges[name][0]:,}" for side in sides) for sides in (base, new)]
+    files = [" ".join(shlex.quote(side.source["name"]) for side in sides) for sides in (base, new)]
+    between = " " if len(base) == len(new) == 1 else " -- "
+    return (
+        f"Both sides have the range {name!r} ({counts[0]} and {counts[1]} times); to compare one "
+        f"of it with another: whyslow compare {between.join(files)} --iterations "
+        f"{shlex.quote(f'nvtx:{name}')}."
     )
 
 
@@ -87,8 +111,8 @@ def _found_loops(base: Sides, new: Sides) -> Iterator[Difference]:
         sentence=(
             f"Iterations were found in what is launched: {what}."
             if is_same
-            else f"What is launched repeats different things on both sides: {what}. Name what one "
-            "iteration is with --iterations."
+            else f"What is launched repeats different things on both sides: {what}. "
+            f"{_way_to_iterations(base, new)}"
         ),
     )
 
@@ -169,13 +193,14 @@ def rank_differences(base: Sides, new: Sides) -> Iterator[Difference]:
     if not all(distinct):
         return
     texts = [", ".join(side) for side in distinct]
-    fields: dict[str, Any] = {"what": "ranks", "base": texts[0], "new": texts[1]}
     if max(map(len, distinct)) > 1:
         label, several = next(
             (n, t) for n, t, k in zip(("base", "new"), texts, distinct, strict=True) if len(k) > 1
         )
         yield Difference(
-            **fields,
+            what="ranks as runs",
+            base=texts[0],
+            new=texts[1],
             level=Level.BLOCKING,
             sentence=(
                 f"The recordings of {label} are of ranks {several} of a distributed job. Ranks are "
@@ -183,5 +208,37 @@ def rank_differences(base: Sides, new: Sides) -> Iterator[Difference]:
             ),
         )
         return
+    if texts[0] != texts[1] and _are_of_one_job(base, new):
+        yield Difference(
+            what="ranks",
+            base=texts[0],
+            new=texts[1],
+            level=Level.BLOCKING,
+            sentence=(
+                f"These are ranks {texts[0]} and {texts[1]} of one job, not a program before and "
+                "after a change. Open them as that job to see which rank waits for which: both in "
+                "one file (the traceEvents of all ranks in one torch trace, or all processes in "
+                "one nsys report)."
+            ),
+        )
+        return
     why = "Ranks may do different work."
     yield stated_difference("ranks", "The rank", ranks, Level.WARNING, why)
+
+
+def _are_of_one_job(base: Sides, new: Sides) -> bool:
+    """Tell whether two ranks ran in one job: at the same time, or in jobs of one size."""
+    times = [_wall_clock(side) for side in (*base, *new)]
+    if all(times):
+        spans = [time for time in times if time]
+        return max(start for start, _ in spans) <= min(end for _, end in spans)
+    sizes = {side.source.get("world_size") or "" for side in (*base, *new)}
+    return len(sizes) == 1 and "" not in sizes
+
+
+def _wall_clock(side: Side) -> tuple[int, int] | None:
+    """Return from when to when a recording's work ran, in ns since 1970; None when not known."""
+    zero = side.source.get("start_utc_ns")
+    if not zero:
+        return None
+    return int(zero) + int(side.start_ns.min()), int(zero) + int(side.end_ns.max())
