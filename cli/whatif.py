@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
 from cli.terminal import progress_bar
 from jobs.api import predict, use_recording
+from library.analyses import DEVICE_PEAK_VARIABLE
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -22,12 +24,19 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="KERNEL=TIMES",
         help="also predict with kernels whose name contains KERNEL TIMES as fast",
     )
+    command.add_argument(
+        "--device-peak",
+        metavar="bf16=989e12,hbm=3.35e12",
+        help="operations and bytes a second of the GPU, where whyslow does not know it",
+    )
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Print the predictions."""
     from library import predictions
 
+    if chosen.device_peak:
+        os.environ[DEVICE_PEAK_VARIABLE] = chosen.device_peak  # jobs inherit it
     speed_ups = [predictions.parse_speed_up(text) for text in chosen.speed_up]
     with progress_bar(chosen.path.name) as show:
         what_if = use_recording(

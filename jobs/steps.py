@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -79,28 +78,13 @@ def analyse(
     facts = build_facts(trace)
     with ThreadPoolExecutor(1) as thread:  # whole columns at a time, so both cores work
         index = thread.submit(add_recording_index, facts) if timeline else None
-        analysis = investigate(trace, window, facts, joined, _device_peaks())
+        analysis = investigate(trace, window, facts, joined, analyses.device_peaks())
         report(0.95, "storing the analysis")
         write_beside = partial(write_window_index, analysis) if timeline else None
         stored = analyses.save(analysis, trace, window, counters, write_beside)
         if index is not None:
             analyses.without_defects(index)
         return stored
-
-
-def _device_peaks() -> dict[str, float]:
-    """Return what the user says about the GPUs.
-
-    Raises:
-        RefusedError: It is not of the form that is expected.
-    """
-    from analyzers.work.roofs import parse_peaks
-    from collectors.errors import RefusedError
-
-    try:
-        return parse_peaks(os.environ.get(analyses.DEVICE_PEAK_VARIABLE, ""))
-    except ValueError as error:
-        raise RefusedError(f"{analyses.DEVICE_PEAK_VARIABLE}: {error}") from error
 
 
 def add_telemetry(path: Path, stored: StoredAnalysis) -> None:

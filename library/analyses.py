@@ -284,9 +284,29 @@ DEVICE_PEAK_VARIABLE = "WHYSLOW_DEVICE_PEAK"
 """What the user says about GPUs, as ``analyzers.work.roofs.parse_peaks`` reads it."""
 
 
+def device_peak_text() -> str:
+    """Return what the user says about GPUs, as written."""
+    return os.environ.get(DEVICE_PEAK_VARIABLE, "")
+
+
+def device_peaks() -> dict[str, float]:
+    """Return what the user says about GPUs: what each can do in a second, by type.
+
+    Raises:
+        RefusedError: It is not of the form that is expected.
+    """
+    from analyzers.work.roofs import parse_peaks
+    from collectors.errors import RefusedError
+
+    try:
+        return parse_peaks(device_peak_text())
+    except ValueError as error:
+        raise RefusedError(f"{DEVICE_PEAK_VARIABLE}: {error}") from error
+
+
 def _folder(trace_folder: Path, window: str, counters: str = "") -> Path:
     question = f"{analyzer_version()}\0{window}" + (f"\0{counters}" if counters else "")
-    if peaks := os.environ.get(DEVICE_PEAK_VARIABLE):
+    if peaks := device_peak_text():
         question += f"\0\0{peaks}"
     key = hashlib.sha256(question.encode("utf-8", "replace")).hexdigest()
     return trace_folder / "analysis" / key[:24]

@@ -16,7 +16,7 @@ import msgspec
 
 from analyzers.facts.spans import Window
 from analyzers.facts.window_request import parse_request, request_text
-from library import kept_answers
+from library import analyses, kept_answers
 from library.cache import data_dir, fingerprint
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def predicted(trace: Trace, question: Question) -> WhatIf:
 
     Raises:
         OSError: The disk is full or cannot be written.
+        RefusedError: What the user says about the GPUs is not of the form that is expected.
     """
     if (kept := load(trace, question)) is not None:
         return kept
@@ -60,7 +61,12 @@ def predicted(trace: Trace, question: Question) -> WhatIf:
     keep_compiled()
     from analyzers.whatif.whatif import explore
 
-    answer = explore(build_facts(trace), question.window, question.speed_ups)
+    answer = explore(
+        build_facts(trace),
+        question.window,
+        question.speed_ups,
+        device_peaks=analyses.device_peaks(),
+    )
     save(answer, trace, question)
     return answer
 
@@ -70,7 +76,7 @@ def place_of(trace: Trace, question: Question) -> Path:
     version = fingerprint(
         "analyzers", "collectors.schema", "collectors.trace", "library.predictions"
     )
-    text = json.dumps(msgspec.to_builtins(question))
+    text = json.dumps(msgspec.to_builtins(question)) + analyses.device_peak_text()
     key = hashlib.sha256(f"{version}\0{text}".encode("utf-8", "replace")).hexdigest()
     return trace.folder / "whatif" / f"{key[:24]}.json"
 

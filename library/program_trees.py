@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import TYPE_CHECKING
 
 from library import analyses, kept_answers
@@ -49,11 +48,10 @@ def made(trace: Trace, stored: StoredAnalysis) -> tuple[ProgramTree, ...]:
     from analyzers.facts.facts import build_facts
     from analyzers.work.account import work_of_launches
     from analyzers.work.program_tree import program_trees
-    from analyzers.work.roofs import parse_peaks
 
     facts = build_facts(trace)
-    peaks = parse_peaks(os.environ.get(analyses.DEVICE_PEAK_VARIABLE, ""))
-    trees = program_trees(facts, work_of_launches(facts, stored.report.window, peaks))
+    work = work_of_launches(facts, stored.report.window, analyses.device_peaks())
+    trees = program_trees(facts, work)
     kept_answers.save(
         place_of(stored), [dataclasses.asdict(tree) for tree in trees], analyses.MAX_KEPT
     )

@@ -125,13 +125,13 @@ def test_recordings_that_are_too_long_say_up_to(spare, is_replayed, tmp_path, mo
 
 def test_a_defect_in_a_prediction_hides_no_finding(tmp_path, monkeypatch):
     facts = facts_of(tmp_path, families.sync_every_step(Maker(1)).program)
-    monkeypatch.setattr(gains, "explore", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(gains, "explore_changes", lambda *_, **__: 1 / 0)
     assert with_predicted_gains(facts, whole(facts), (finding(),)) == (finding(),)
 
 
 def test_nothing_is_replayed_for_advice_that_no_replay_can_follow(tmp_path, monkeypatch):
     facts = facts_of(tmp_path, families.sync_every_step(Maker(1)).program)
-    monkeypatch.setattr(gains, "explore", lambda *_, **__: pytest.fail("replayed"))
+    monkeypatch.setattr(gains, "explore_changes", lambda *_, **__: pytest.fail("replayed"))
     other = finding(id="parallelism.small_grid")
     assert with_predicted_gains(facts, whole(facts), (other,)) == (other,)
 

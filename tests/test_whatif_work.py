@@ -20,7 +20,7 @@ PRODUCT = Call("mm", 4_096, 4_096, "bf16", 4_096)  # 138.9 µs on an H100
 GELU = Call("gelu", 4_096, 4_096, "bf16")  # 20.03 µs
 
 
-def predicted(tmp_path, *calls, times=30):
+def predicted(tmp_path, *calls, times=30, device_peaks=None):
     """Predict for operators (call, share of the roof) that the host is far ahead of."""
     make = Maker(1)
     make.about = lambda ns, *_: max(1, round(ns))  # all lengths as they are said
@@ -28,7 +28,7 @@ def predicted(tmp_path, *calls, times=30):
         o for _ in range(times) for call, share in calls for o in call.operations(make, share)
     ]
     facts = facts_of(tmp_path, one_thread(operations))
-    return explore(facts, whole(facts))
+    return explore(facts, whole(facts), device_peaks=device_peaks)
 
 
 def test_both_profilers_record_the_same_work(tmp_path):
@@ -58,6 +58,12 @@ def test_kernels_come_to_eighty_percent_of_their_roof(tmp_path):
     assert (
         roof.title == "bringing all kernels whose work is known to 80 % of the roof (30 launches)"
     )
+
+
+def test_what_the_user_says_about_the_gpu_counts_in_predictions_too(tmp_path):
+    half = {"bf16": 989.4e12 / 2}
+    known = predicted(tmp_path, (PRODUCT, 0.4), device_peaks=half)
+    assert "at 80 % of the roof" in why_not(known, "kernels.roof")  # 0.4 of twice the peak
 
 
 def test_each_class_has_its_own_prediction(tmp_path):

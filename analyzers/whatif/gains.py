@@ -10,7 +10,7 @@ from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Window
 from analyzers.finding import Finding, PredictedGain
 from analyzers.whatif.changes.shorter import Shortening
-from analyzers.whatif.whatif import Prediction, explore
+from analyzers.whatif.whatif import ChangeRequest, Prediction, explore_changes
 
 MAX_STEPS = 200_000
 """Calls and operations of a recording that is replayed for its findings. A longer one is replayed
@@ -61,7 +61,8 @@ def with_predicted_gains(
     if not changes or len(facts.launches) + len(facts.api) > MAX_STEPS:
         return findings
     try:
-        predictions = explore(facts, window, only=changes, shortenings=shortenings).predictions
+        request = ChangeRequest(only=changes, shortenings=shortenings)
+        predictions = explore_changes(facts, window, request).predictions
     except Exception:  # a defect in a prediction must not hide what was found
         LOG.exception("gains were not predicted")
         return findings

@@ -8,8 +8,9 @@ prediction is a range, and it is withheld where the unchanged replay does not hi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -202,31 +203,43 @@ class WhatIf:
         return msgspec.convert(data, cls)
 
 
-class _ChangeRequest(NamedTuple):
-    """Which changes are wanted, as ``explore`` takes them."""
+class ChangeRequest(NamedTuple):
+    """Which changes are wanted.
 
-    speed_ups: Sequence[tuple[str, float]]
-    only: frozenset[str]
-    shortenings: Sequence[Shortening]
+    Attributes:
+        speed_ups: Parts of kernel names, and how many times as fast those kernels become.
+        only: Names of the changes to predict, each as a whole; all, and their parts, where none
+            is named.
+        shortenings: Kernels that become shorter, each set a change of its own.
+        device_peaks: What the user says about the GPUs; ``analyzers.work.roofs.parse_peaks``.
+    """
+
+    speed_ups: Sequence[tuple[str, float]] = ()
+    only: frozenset[str] = frozenset()
+    shortenings: Sequence[Shortening] = ()
+    device_peaks: Mapping[str, float] = MappingProxyType({})
 
 
 def explore(
     facts: Facts,
     window: Window,
     speed_ups: Sequence[tuple[str, float]] = (),
-    only: frozenset[str] = frozenset(),
-    shortenings: Sequence[Shortening] = (),
+    device_peaks: Mapping[str, float] | None = None,
 ) -> WhatIf:
     """Replay the recording as it is, then under every change.
 
     Args:
         facts: The recording.
         window: The part to predict for.
-        speed_ups: Parts of kernel names, and how many times as fast those kernels become.
-        only: Names of the changes to predict, each as a whole; all, and their parts, where none
-            is named.
-        shortenings: Kernels that become shorter, each set a change of its own.
+        speed_ups: As in ``ChangeRequest``.
+        device_peaks: As there.
     """
+    request = ChangeRequest(speed_ups=speed_ups, device_peaks=device_peaks or {})
+    return explore_changes(facts, window, request)
+
+
+def explore_changes(facts: Facts, window: Window, request: ChangeRequest) -> WhatIf:
+    """Replay the recording as it is, then under the changes that are wanted."""
     if reason := _unfit(facts, window):
         unchanged = Replay(
             window=window,
@@ -246,7 +259,7 @@ def explore(
     unchanged = _replayed(facts, graph, window)
     if not unchanged.is_trusted:
         return WhatIf(replay=unchanged)
-    return _predicted(facts, graph, unchanged, _ChangeRequest(speed_ups, only, shortenings))
+    return _predicted(facts, graph, unchanged, request)
 
 
 def replay(facts: Facts, window: Window) -> Replay:
@@ -262,7 +275,7 @@ def what_if(
     facts: Facts, ledger: Ledger, speed_ups: Sequence[tuple[str, float]] = ()
 ) -> tuple[Prediction, ...]:
     """Return what would happen in the ledger's window under every change, largest gain first."""
-    return explore(facts, ledger.window, speed_ups).predictions
+    return explore(facts, ledger.window, speed_ups, device_peaks=ledger.device_peaks).predictions
 
 
 def _unfit(facts: Facts, window: Window) -> str:
@@ -360,7 +373,7 @@ def _predicted(
     facts: Facts,
     graph: Graph,
     unchanged: Replay,
-    request: _ChangeRequest,
+    request: ChangeRequest,
 ) -> WhatIf:
     from analyzers.whatif.changes import make_changes
     from analyzers.whatif.changes.change import Reach
@@ -374,6 +387,7 @@ def _predicted(
         calls=(calls.begin < high) & (calls.end > low) & (calls.thread >= 0),
         operations=(operations.start < high) & (operations.stop > low),
         window=window,
+        device_peaks=request.device_peaks,
     )
     ranges = Ranges(graph, Moments(graph, window), unchanged.measured_ns, unchanged.error)
     results = make_changes(facts, graph, reach, request.only)

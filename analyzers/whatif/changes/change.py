@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -53,11 +53,13 @@ class Reach:
         calls: Whether each call does.
         operations: Whether each operation does.
         window: The window.
+        device_peaks: What the user says that the devices can do.
     """
 
     calls: Array
     operations: Array
     window: Window
+    device_peaks: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def length_ns(self) -> int:

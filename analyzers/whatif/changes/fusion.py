@@ -25,7 +25,7 @@ NAME, ORDER = "fusion", 10
 
 def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     """Launch one kernel for each chain, which does not move what lies between."""
-    work = window_work(facts, reach.window)
+    work = window_work(facts, reach)
     if not work.calls.is_modelled.any():
         return NO_SHAPES
     chains = fusible_chains(facts, work)

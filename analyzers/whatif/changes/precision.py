@@ -28,7 +28,7 @@ _HOW = {
 
 def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     """Compute products in 16 bits, or those in plain fp32 in TF32."""
-    work = window_work(facts, reach.window)
+    work = window_work(facts, reach)
     frame, keys = work.launches, work.calls.keys
     key = frame["key"].to_numpy()
     if not frame["is_modelled"].any():

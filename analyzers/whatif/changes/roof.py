@@ -25,7 +25,7 @@ GOAL = 0.8  # share of the roof that good kernels reach: cuBLAS on large product
 
 def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     """Bring all modelled kernels, and those of each class, to ``GOAL`` of their roof."""
-    frame = window_work(facts, reach.window).launches
+    frame = window_work(facts, reach).launches
     frame = frame[frame["is_modelled"].to_numpy()]
     if not len(frame):
         return NO_SHAPES

@@ -9,6 +9,7 @@ import numpy as np
 from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Window
 from analyzers.intervals import Array
+from analyzers.whatif.changes.change import Reach
 from analyzers.whatif.graph import Graph
 from analyzers.work.account import LaunchWork, work_of_launches
 from common.memo import memo
@@ -22,13 +23,15 @@ NO_SHAPES = (
 
 
 @memo(1)
-def _work_between(facts: Facts, start_ns: int, end_ns: int) -> LaunchWork:
-    return work_of_launches(facts, Window(start_ns=start_ns, end_ns=end_ns))
+def _work_between(
+    facts: Facts, start_ns: int, end_ns: int, device_peaks: tuple[tuple[str, float], ...]
+) -> LaunchWork:
+    return work_of_launches(facts, Window(start_ns=start_ns, end_ns=end_ns), dict(device_peaks))
 
 
-def window_work(facts: Facts, window: Window) -> LaunchWork:
+def window_work(facts: Facts, reach: Reach) -> LaunchWork:
     """Return what each launch of the window does; several changes ask."""
-    return _work_between(facts, *window.span)
+    return _work_between(facts, *reach.window.span, tuple(sorted(reach.device_peaks.items())))
 
 
 def scaled(graph: Graph, launches: Array, factor: Array, shortest_ns: int = SHORTEST_NS) -> Graph:
