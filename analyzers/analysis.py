@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from analyzers.counters.joining import join
-from analyzers.diagnose import rank, run_rules
+from analyzers.diagnose import THREADS, ask_rules, rank
 from analyzers.facts.facts import Facts, build_facts
 from analyzers.facts.loop_choice import chosen_iterations
 from analyzers.facts.loops import find_iterations
@@ -75,9 +75,7 @@ def investigate(
         ledger = build_ledger(facts, choose_window(facts, request.window, candidates), joined)
         ledger = replace(ledger, device_peaks=device_peaks or {})
         iterations, iterations_note = pending.result()
-    work, failures = _work(facts, ledger, iterations)  # rules ask for it, too
-    report = _report(facts, ledger, (iterations, iterations_note), (work, failures))
-    return Analysis(report, facts, ledger, work.account)
+    return _answered(facts, ledger, iterations, iterations_note)
 
 
 def _prepare(facts: Facts) -> None:
@@ -93,21 +91,20 @@ def _prepare(facts: Facts) -> None:
     ranges_of(facts)
 
 
-def _report(
-    facts: Facts,
-    ledger: Ledger,
-    repetitions: tuple[tuple[Iteration, ...], str],
-    busy_time: tuple[WorkAnswer, tuple[Failed, ...]],
-) -> Report:
-    """Ask the rules, check the capture, give the verdict."""
-    (iterations, iterations_note), (work, work_failures) = repetitions, busy_time
-    outcomes = run_rules(facts, ledger)
+def _answered(
+    facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...], iterations_note: str
+) -> Analysis:
+    """Account for the busy time, ask the rules, check the capture, give the verdict."""
+    with ThreadPoolExecutor(THREADS) as threads:
+        account = threads.submit(_work, facts, ledger, iterations)
+        checks = threads.submit(check_quality, facts, ledger, iterations)
+        outcomes = list(ask_rules(facts, ledger, threads))
+        (work, work_failures), quality = account.result(), checks.result()
     findings = rank(outcomes, ledger)
     shortenings = _shortenings(facts, ledger, findings)
     findings = with_predicted_gains(facts, ledger.window, findings, shortenings)
-    quality = check_quality(facts, ledger, iterations)
     top = top_kernels(facts, ledger.window)
-    return Report(
+    report = Report(
         source={**origin(facts), "gpus": sorted({n for n in facts.devices["name"] if n})},
         window=ledger.window,
         devices=ledger.devices,
@@ -145,6 +142,7 @@ def _report(
         work_roofs=work.roofs,
         busy_sentence=work.sentence,
     )
+    return Analysis(report, facts, ledger, work.account)
 
 
 def _shortenings(facts: Facts, ledger: Ledger, findings: Sequence[Finding]) -> list[Shortening]:

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
@@ -50,12 +50,17 @@ def rule_id(rule: ModuleType) -> str:
 
 
 def run_rules(facts: Facts, ledger: Ledger) -> list[Outcome]:
-    """Ask every rule; one that raises becomes ``Failed`` and the others go on.
+    """Ask every rule; one that raises becomes ``Failed`` and the others go on."""
+    with ThreadPoolExecutor(THREADS) as threads:
+        return list(ask_rules(facts, ledger, threads))
+
+
+def ask_rules(facts: Facts, ledger: Ledger, threads: ThreadPoolExecutor) -> Iterator[Outcome]:
+    """Let ``threads`` ask every rule, as ``run_rules`` does; yields as answers come in, in order.
 
     Rules only read, and most of their time is in numpy, which lets other threads run.
     """
-    with ThreadPoolExecutor(THREADS) as threads:
-        return list(threads.map(lambda rule: _ask(rule, facts, ledger), all_rules()))
+    return threads.map(lambda rule: _ask(rule, facts, ledger), all_rules())
 
 
 def _ask(rule: ModuleType, facts: Facts, ledger: Ledger) -> Outcome:

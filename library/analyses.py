@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,14 +227,16 @@ def save(
     from analyzers.work.account import NO_ACCOUNT
 
     account = analysis.account or NO_ACCOUNT
-    tables = {
-        "segments": analysis.ledger.segments,
-        "kernels": kernel_table(analysis.facts),
-        "counted": counted_kernels(analysis.ledger.inside),
-        "regions": region_matrix(analysis.facts, analysis.ledger, analysis.report.iterations),
-        "launches": _narrow_launches(analysis.facts),
-        "work": account.rows,
-        "work_kernels": account.kernels,
+    tables: dict[str, Callable[[], pd.DataFrame]] = {
+        "kernels": partial(kernel_table, analysis.facts),
+        "launches": partial(_narrow_launches, analysis.facts),
+        "segments": lambda: analysis.ledger.segments,
+        "counted": partial(counted_kernels, analysis.ledger.inside),
+        "regions": partial(
+            region_matrix, analysis.facts, analysis.ledger, analysis.report.iterations
+        ),
+        "work": lambda: account.rows,
+        "work_kernels": lambda: account.kernels,
     }
     target = _folder(trace.folder, window, counters)
     with replacing_folder(target, _is_intact) as draft, ThreadPoolExecutor(1) as thread:
@@ -412,7 +414,13 @@ def _range_rows(trace: Trace, narrow: pd.DataFrame, added: Mapping[str, Array]) 
     return result
 
 
-def _write(folder: Path, window: str, report: Report, tables: Mapping[str, pd.DataFrame]) -> None:
+def _write(
+    folder: Path,
+    window: str,
+    report: Report,
+    tables: Mapping[str, Callable[[], pd.DataFrame]],
+) -> None:
+    """Write the report, the tables, which are made meanwhile, and what proves both whole."""
     with ThreadPoolExecutor(len(tables)) as threads:
         paths = [folder / f"{name}.parquet" for name in tables]
         list(threads.map(_write_table, paths, tables.values()))
@@ -432,11 +440,11 @@ def _write(folder: Path, window: str, report: Report, tables: Mapping[str, pd.Da
         flush(path)
 
 
-def _write_table(path: Path, frame: pd.DataFrame) -> None:
+def _write_table(path: Path, make_table: Callable[[], pd.DataFrame]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = pa.Table.from_pandas(make_table(), preserve_index=False)
     # Times and row numbers hardly repeat: a dictionary of them only costs time.
     wide = [f.name for f in table.schema if f.type in (pa.int32(), pa.int64())]
     pq.write_table(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -257,15 +258,17 @@ def build_facts(trace: Trace) -> Facts:
     """Join everything known about each launch."""
     if holds_counters_only(trace):
         return _of_counters(trace)
-    api, thread_keys, functions = _api(trace)
-    thread_process = _processes_of(trace, thread_keys)
-    process, process_keys = _coded(trace, tuple(_KIND_OF_TABLE), "process_key", thread_process)
-    devices, key_of = _devices(trace)
-    parts = [
-        _launches(trace, table, process[table], key_of, process_keys)
-        for table in _KIND_OF_TABLE
-        if trace.count(table)
-    ]
+    with ThreadPoolExecutor(1) as beside:
+        tables = [table for table in _KIND_OF_TABLE if trace.count(table)]
+        recorded = [beside.submit(_recorded_launches, trace, table) for table in tables]
+        api, thread_keys, functions = _api(trace)
+        thread_process = _processes_of(trace, thread_keys)
+        process, process_keys = _coded(trace, tables, "process_key", thread_process)
+        devices, key_of = _devices(trace)
+        parts = [
+            _on_devices(rows.result(), process[table], key_of, process_keys)
+            for table, rows in zip(tables, recorded, strict=True)
+        ]
     launches = pd.concat(parts, ignore_index=True) if parts else _no_launches()
     owner, names = np.searchsorted(process_keys, thread_process), trace.names(functions)
     thread = api["thread_index"].to_numpy()
@@ -396,13 +399,8 @@ def _devices(trace: Trace) -> tuple[pd.DataFrame, dict[tuple[int, int], int]]:
     return devices, keys
 
 
-def _launches(
-    trace: Trace,
-    table: str,
-    process_index: Array,
-    key_of: dict[tuple[int, int], int],
-    process_keys: Array,
-) -> pd.DataFrame:
+def _recorded_launches(trace: Trace, table: str) -> pd.DataFrame:
+    """Return the launches of a table, their devices as the program numbers them."""
     columns = ["start_ns", "end_ns", "device", "stream", "correlation_id"]
     frame = trace.frame(table, [*columns, "name_id"] if table == "kernels" else columns)
     kind = np.full(len(frame), _KIND_OF_TABLE[table], np.int8)
@@ -410,15 +408,25 @@ def _launches(
         kind[_communicates(trace, frame["name_id"].to_numpy())] = COMMUNICATION
     else:
         frame["name_id"] = UNKNOWN
-    number = frame["device"].to_numpy()
-    key = np.full(len(frame), UNKNOWN, np.int16)
+    frame["kind"] = kind
+    frame["source_row"] = np.arange(len(frame), dtype=np.int32)
+    return frame
+
+
+def _on_devices(
+    launches: pd.DataFrame,
+    process_index: Array,
+    key_of: dict[tuple[int, int], int],
+    process_keys: Array,
+) -> pd.DataFrame:
+    """Return ``launches`` with the key of their device, and their process."""
+    number = launches["device"].to_numpy()
+    key = np.full(len(launches), UNKNOWN, np.int16)
     for (owner, cuda_device), device_key in key_of.items():
         place = np.searchsorted(process_keys, owner)
         key[(process_index == place) & (number == cuda_device)] = device_key
-    frame["device"], frame["kind"] = key, kind
-    frame["process_index"] = process_index
-    frame["source_row"] = np.arange(len(frame), dtype=np.int32)
-    return frame
+    launches["device"], launches["process_index"] = key, process_index
+    return launches
 
 
 def _communicates(trace: Trace, name_ids: Array) -> Array:

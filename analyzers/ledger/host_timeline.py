@@ -12,6 +12,7 @@ from analyzers.facts.facts import Facts
 from analyzers.facts.operators import submitting
 from analyzers.facts.start_up import is_start_up
 from analyzers.intervals import Array, Spans, clip, covered, empty, union
+from common.memo import memo
 
 # Between two CUDA calls of a thread that keeps submitting, frameworks spend 5 to 60 µs on an
 # operator. A longer pause is something else: input, locks, garbage collection, plain Python.
@@ -103,10 +104,7 @@ def host_timeline(facts: Facts, thread_index: int, queries: Spans) -> HostTimeli
         queries: Sorted intervals that do not overlap. Elsewhere calls may be left out, which
             keeps a deep queue, where few gaps need an explanation, cheap.
     """
-    order, bounds = facts.call_order
-    rows = order[bounds[thread_index] : bounds[thread_index + 1]]
-    calls = Spans(facts.api["start_ns"].to_numpy()[rows], facts.api["end_ns"].to_numpy()[rows])
-    calls, is_poll_alone, head = join_polls(facts, rows, calls)
+    rows, calls, is_poll_alone, head = _joined_calls(facts, thread_index)
     owed = _owed(facts.api_call[rows], calls, np.where(is_poll_alone, NO_WAIT, head), queries)
     owed = owed[0], np.where(owed[1] >= 0, rows[owed[1]], NO_WAIT)
     chosen = _around(calls, queries)
@@ -117,7 +115,7 @@ def host_timeline(facts: Facts, thread_index: int, queries: Spans) -> HostTimeli
     spans[int(Doing.PROFILED)] = _profiler_at_work(facts, thread_index)
     if facts.trace.count("operators"):
         spans[int(Doing.DISPATCHING)] = submitting(
-            facts, thread_index, order[bounds[thread_index] : bounds[thread_index + 1]]
+            facts, thread_index, _calls_of_thread(facts, thread_index)
         )
     start = min(int(queries.start[0]), int(calls.start[0])) if len(rows) else int(queries.start[0])
     parts, label = _cut(spans, start, int(queries.end[-1]))
@@ -125,6 +123,20 @@ def host_timeline(facts: Facts, thread_index: int, queries: Spans) -> HostTimeli
     waits = _flat(calls, blocking)
     first = np.searchsorted(calls.start[blocking], waits.start, side="left")
     return HostTimeline(parts, label, waits, rows[blocking][first], *owed)
+
+
+def _calls_of_thread(facts: Facts, thread_index: int) -> Array:
+    order, bounds = facts.call_order
+    rows: Array = order[bounds[thread_index] : bounds[thread_index + 1]]
+    return rows
+
+
+@memo(1)  # of a recording with one busy thread, of which the ledger asks three times
+def _joined_calls(facts: Facts, thread_index: int) -> tuple[Array, Spans, Array, Array]:
+    """Return the calls of a thread by begin, and what ``join_polls`` says of them."""
+    rows = _calls_of_thread(facts, thread_index)
+    calls = Spans(facts.api["start_ns"].to_numpy()[rows], facts.api["end_ns"].to_numpy()[rows])
+    return rows, *join_polls(facts, rows, calls)
 
 
 def doing_in_calls(facts: Facts, rows: Array) -> Array:
