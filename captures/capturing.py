@@ -24,22 +24,33 @@ from captures.order import (
     ALL,
     WORKLOADS,
     Order,
-    check_runnable,
     check_torch,
-    commands,
+    checked_commands,
     order_of,
     runs_of,
     stem_of,
 )
+from captures.outcomes import outcome_of
 from captures.store import NO_GPU, Capture, Run, RunState, State
 from collectors.capture import guard
 from collectors.capture.ncu import run_ncu
 from collectors.capture.nsys import run_nsys
-from collectors.capture.recorded import NotForThisError, Recorded, check_folder, run_plain
+from collectors.capture.recorded import (
+    NotForThisError,
+    Recorded,
+    check_folder,
+    keep,
+    run_plain,
+)
 from collectors.capture.run import GuardedProgram
 from collectors.capture.tools import NVTX_WAY_OUT, find_ncu, find_nsys, has_gpu, nvtx_trap
 from collectors.capture.torch import run_torch, run_torch_hook
-from collectors.errors import EnvironmentFailedError, RefusedError, TraceError
+from collectors.errors import (
+    EnvironmentFailedError,
+    ProgramFailedError,
+    RefusedError,
+    TraceError,
+)
 from collectors.processes import kill, with_variable
 from collectors.trace import Trace
 
@@ -50,23 +61,35 @@ if TYPE_CHECKING:
 MEASURED = "nvtx:measure"  # the part of a workload's run that is not set-up
 SAVE_EVERY_S = 1.0  # the progress; pages read it as often
 Show = Callable[[float, str], None]
+StopAsked = Callable[[], bool]
 
 
 def capture(
-    order: Order, open_recording: Opener, show: Show | None = None, job: str = ""
+    order: Order,
+    open_recording: Opener,
+    show: Show | None = None,
+    job: str = "",
+    stop_asked: StopAsked = lambda: False,
 ) -> Capture:
     """Carry out ``order`` and return what became of it.
+
+    What cannot be run is refused before anything is written.
 
     Args:
         order: What is to be captured.
         open_recording: Opens a recording.
         show: Called about ten times a second with the part done and what is being done.
         job: Name of a capture that was begun by ``captures.store.start``; empty for a new one.
+        stop_asked: Whether to end the program that runs, keep what was recorded, and begin no
+            other run.
 
     Raises:
-        RefusedError: There is no such workload or program.
+        RefusedError: There is no such workload, program or place.
         EnvironmentFailedError: The tool is missing, or the disk cannot be written.
     """
+    runnable = checked_commands(order)
+    if order.out is not None:
+        check_folder(order.out)
     before = store.read(job) if job else None
     identity = {"id": job or store.new_id()} | store.own_process()
     if before is not None:
@@ -79,7 +102,14 @@ def capture(
         repeat=order.repeat,
         **identity,
     )
-    running = _CaptureInProgress(order, begun, open_recording, show or (lambda _done, _doing: None))
+    running = _CaptureInProgress(
+        order=order,
+        capture=begun,
+        commands=runnable,
+        open_recording=open_recording,
+        show=show or (lambda _done, _doing: None),
+        stop_asked=stop_asked,
+    )
     try:
         _reap_lost()
         running.do()
@@ -108,9 +138,10 @@ class _CaptureInProgress:
 
     order: Order
     capture: Capture
+    commands: dict[str, tuple[str, ...]]
     open_recording: Opener
     show: Show
-    _commands: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    stop_asked: StopAsked
     _environment: dict[str, str] = field(default_factory=dict)
     _timelines: dict[str, StoredAnalysis] = field(default_factory=dict)
     _earlier: Sequence[Capture] = ()
@@ -123,18 +154,19 @@ class _CaptureInProgress:
         if store.is_cancel_asked(self.capture):  # read after our pid was stored
             raise SystemExit(128 + signal.SIGTERM)
         self._earlier = [c for c in store.captures() if c.state is State.DONE]
-        self._commands = commands(self.order)
-        check_runnable(self._commands.values())
         check_torch(self.order)
         self._check_tools()
         self._save(runs=runs_of(self.order))
         with self._workloads_to_import():
             for place, run in enumerate(self.capture.runs):
-                self._run(place, run)
+                if not self.stop_asked():
+                    self._run(place, run)
         runs = self.capture.runs
-        failed = [run for run in runs if run.state is RunState.FAILED]
-        if failed:
-            self.conclude(State.FAILED, f"{len(failed)} of {len(runs)} runs: {failed[0].error}")
+        failed = [run.error or run.failure for run in runs if run.has_failed]
+        if self.stop_asked():
+            self.conclude(State.CANCELLED, "stopped before it was begun")
+        elif failed:
+            self.conclude(State.FAILED, f"{len(failed)} of {len(runs)} runs: {failed[0]}")
         else:
             self.conclude(State.DONE)
 
@@ -176,8 +208,6 @@ class _CaptureInProgress:
             find_nsys()
         if "ncu" in self.order.chosen_tools and len(self.order.chosen_tools) == 1:
             find_ncu()
-        if self.order.out is not None:
-            check_folder(self.order.out)
 
     @contextlib.contextmanager
     def _workloads_to_import(self) -> Iterator[None]:
@@ -225,8 +255,12 @@ class _CaptureInProgress:
         except NotForThisError as error:
             state = RunState.SKIPPED if ALL in self.order.tools else RunState.FAILED
             self._change(place, state=state, error=str(error), ended=time.time())
+        except ProgramFailedError as error:
+            failed = {"state": RunState.FAILED, "error": str(error), "failure": str(error)}
+            self._change(place, **failed, ended=time.time())
         except RefusedError as error:
-            self._change(place, state=RunState.FAILED, error=str(error), ended=time.time())
+            state = RunState.CANCELLED if self.stop_asked() else RunState.FAILED
+            self._change(place, state=state, error=str(error), ended=time.time())
         finally:
             summary.unlink(missing_ok=True)
 
@@ -261,13 +295,14 @@ class _CaptureInProgress:
         reporting = f"nsys: {self._stem(run)} has ended, its report is being written"
         with self._sampled(place, target) as telemetry:
             program = GuardedProgram(
-                command=self._commands[run.role],
+                command=self.commands[run.role],
                 folder=self.capture.folder,
                 log=self.capture.folder / store.LOG,
                 environment=self._environment | {"WHYSLOW_SUMMARY": str(summary)},
                 timeout_s=self.order.timeout_s,
                 tick=lambda: self._tick(place, usual_s),
                 reporting=lambda: self._enter_stage(place, progress.RECORDED, reporting),
+                stop_asked=self.stop_asked,
                 started=telemetry.watch if telemetry is not None else lambda _pid: None,
             )
             if run.tool == "nsys":
@@ -335,7 +370,7 @@ class _CaptureInProgress:
         kept = target.with_name(target.name + SUMMARY_SUFFIX)
         has_summary = summary.is_file()
         if has_summary:
-            shutil.copy2(summary, kept)
+            keep(summary, kept)
         self._change(
             place,
             recording=str(recorded.path.absolute()) if recorded.path is not None else "",
@@ -367,7 +402,7 @@ class _CaptureInProgress:
         if role not in self._traps:
             self._traps[role] = ""
             with contextlib.suppress(EnvironmentFailedError):  # no nsys: the run says so
-                self._traps[role] = nvtx_trap(self._commands[role])
+                self._traps[role] = nvtx_trap(self.commands[role])
         return self._traps[role]
 
     def _why_silent(self, trace: Trace, run: Run) -> str:
@@ -397,18 +432,19 @@ class _CaptureInProgress:
 
     def _judge(self, place: int, recorded: Recorded) -> None:
         """Record the outcome of a run whose recording opens, or that needed none."""
-        run, trouble = self.capture.runs[place], recorded.ending.trouble()
-        if not trouble:
-            self._change(place, state=RunState.DONE)
-        elif recorded.path is None or (self.order.workload and not run.summary):
-            remainder = "; what was recorded until then is kept" if recorded.path else ""
-            self._change(place, state=RunState.FAILED, error=trouble + remainder)
-        else:
-            self._add_notes(place, [f"{trouble}; what was recorded until then opens"])
-            self._change(place, state=RunState.DONE)
+        run = self.capture.runs[place]
+        is_whole = not self.order.workload or bool(run.summary)
+        outcome = outcome_of(recorded, is_whole=is_whole)
+        self._change(place, state=outcome.state, error=outcome.error, failure=outcome.failure)
+        self._add_notes(place, outcome.notes)
 
 
-def carry_out(chosen: Any, open_recording: Opener, show: Show | None) -> Capture:
+def carry_out(
+    chosen: Any,
+    open_recording: Opener,
+    show: Show | None,
+    stop_asked: StopAsked = lambda: False,
+) -> Capture:
     """Carry out what the command line asks for; see ``capture``.
 
     Args:
@@ -417,27 +453,15 @@ def carry_out(chosen: Any, open_recording: Opener, show: Show | None) -> Capture
             ``whole_graphs``, ``rate`` and ``job``.
         open_recording: Opens a recording.
         show: Called with the progress.
+        stop_asked: As ``capture`` takes it.
     """
     try:
-        order = order_of(chosen)
+        return capture(order_of(chosen), open_recording, show, chosen.job, stop_asked)
     except RefusedError as error:
-        if chosen.job and (before := store.read(chosen.job)) is not None:
+        before = store.read(chosen.job) if chosen.job else None
+        if before is not None and not before.is_over:
             store.save(replace(before, state=State.FAILED, error=str(error), stage="failed"))
         raise
-    return capture(order, open_recording, show, chosen.job)
-
-
-def check(capture: Capture) -> None:
-    """Raise what a capture that did not bring everything amounts to, for the exit status.
-
-    Raises:
-        RefusedError: A run failed.
-        EnvironmentFailedError: No run was possible.
-    """
-    if capture.state is State.FAILED:
-        raise RefusedError(f"{capture.error}. Log: {capture.folder / store.LOG}")
-    if not any(run.state is RunState.DONE for run in capture.runs):
-        raise EnvironmentFailedError(capture.runs[0].error)
 
 
 class _SkippedError(Exception):

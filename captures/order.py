@@ -7,11 +7,12 @@ capture.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ INSTALL_TORCH = 'pip install -c constraints.txt -e ".[workloads]"'
 PYTHON_START_S = 60.0  # to answer whether torch is there; a cold disk may need many of them
 WORKLOADS = Path(__file__).resolve().parents[1] / "workloads"
 
+_PYTHON = re.compile(r"python[0-9.]*")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -158,17 +160,24 @@ def _pair_of(workload: str) -> str:
     return pair if role in ROLES else workload
 
 
-def check_runnable(commands: Iterable[Sequence[str]]) -> None:
-    """Refuse a program that is not there.
+def checked_commands(order: Order) -> dict[str, tuple[str, ...]]:
+    """Return the command of each role, whose program is there.
 
     Raises:
-        RefusedError: One of these cannot be found.
+        RefusedError: There is no such workload or program, or Python is given no script that
+            there is.
     """
-    for command in commands:
+    by_role = commands(order)
+    for command in by_role.values():
         if shutil.which(command[0]) is None:
             raise RefusedError(
                 f"{command[0][:80]}: no such program, or it is not executable. Give its path"
             )
+        script = command[1] if len(command) > 1 else "-"
+        is_python = _PYTHON.fullmatch(Path(command[0]).name) is not None
+        if is_python and not script.startswith("-") and not os.path.lexists(script):
+            raise RefusedError(f"{script[:80]}: no such script. Give its path from here")
+    return by_role
 
 
 def check_torch(order: Order) -> None:

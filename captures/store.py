@@ -87,6 +87,8 @@ class Run:
         trace: Id of the opened recording in the library, empty while there is none.
         sentence: The verdict's sentence, empty while there is none.
         error: One line that says why there is no (whole) recording; empty when all is well.
+        failure: How the program itself failed, with its last words; empty when it ended well, or
+            was ended. Its recording may open all the same.
         notes: What the reader should know about a recording that is there.
         seconds: How long the program ran under the tool, 0 before.
         started: When it began, in seconds since 1970, 0 before; places it in the telemetry.
@@ -103,10 +105,16 @@ class Run:
     trace: str = ""
     sentence: str = ""
     error: str = ""
+    failure: str = ""
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     started: float = 0.0
     ended: float = 0.0
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether there is no recording that opens, or the program itself failed."""
+        return self.state is RunState.FAILED or bool(self.failure)
 
 
 @dataclass(frozen=True, kw_only=True)

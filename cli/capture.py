@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import signal
+import types
 from pathlib import Path
 from typing import Any
 
 from cli.terminal import exit_on_signal, progress_bar, progress_step
 from jobs.api import open_recording
+
+INTERRUPTED = 128 + signal.SIGINT
+STOPPING = b"\nwhyslow: stopping the program to keep what was recorded (Ctrl-C again gives up)\n"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -53,19 +59,46 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--job", default="", help=argparse.SUPPRESS)
 
 
-def run(chosen: argparse.Namespace) -> None:
-    """Run the capture and say what it recorded."""
-    from captures import capturing
+def run(chosen: argparse.Namespace) -> int:
+    """Run the capture, say what it recorded, and return the exit status.
+
+    The first Ctrl-C ends the program and keeps what was recorded; the second gives up.
+    """
+    from captures import capturing, outcomes
+    from captures.store import State
     from reports.capture import capture_summary
     from reports.terminal import print_document
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, exit_on_signal)  # so that everything it started is ended
+    stop = _FirstInterrupt()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a job in the background
+        signal.signal(signal.SIGINT, stop.take)
     with progress_bar(" ".join(chosen.workload or chosen.command)) as draw:
         show = None if draw is None else lambda part, stage: draw(progress_step(part, stage))
-        capture = capturing.carry_out(chosen, _open_for_capture, show)
+        capture = capturing.carry_out(chosen, _open_for_capture, show, stop.is_taken)
     print_document(capture_summary(capture))
-    capturing.check(capture)
+    outcomes.check(capture)
+    return INTERRUPTED if capture.state is State.CANCELLED else 0
+
+
+class _FirstInterrupt:
+    """Takes note of the first Ctrl-C; the next one interrupts as usual."""
+
+    def __init__(self) -> None:
+        self._taken = False
+
+    def is_taken(self) -> bool:
+        """Tell whether there was one."""
+        return self._taken
+
+    def take(self, number: int, frame: types.FrameType | None) -> None:
+        """Handle the signal."""
+        if self._taken:
+            signal.default_int_handler(number, frame)
+        self._taken = True
+        with contextlib.suppress(OSError):  # not through a stream that may be in use just now
+            os.write(2, STOPPING)
 
 
 def _open_for_capture(path: Path, window: str) -> Any:

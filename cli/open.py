@@ -15,7 +15,9 @@ from pathlib import Path
 from cli.recordings import open_with_progress
 from cli.terminal import exit_on_signal
 
-SERVER_WAIT_S = 30.0  # a cold start takes 2 s; a busy disk may need a lot longer
+QUIET_S = 5.0  # a cold start takes 2 s; a busy disk may need a lot longer
+REMINDER_S = 30.0
+ANSWER_S = 2.0  # for one answer; the server works on nothing yet
 HOST = "127.0.0.1"
 
 
@@ -80,20 +82,29 @@ def _server(port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until the server answers, as long as it lives, and say so when that takes long."""
     import urllib.error  # slow to import, and no other command needs it
     import urllib.request
 
-    deadline = time.monotonic() + SERVER_WAIT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            _server_failed(f"stopped with exit status {process.returncode}")
+    # A proxy of the environment has no business with our own machine.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    begun = time.monotonic()
+    said_s = QUIET_S
+    while process.poll() is None:
         with contextlib.suppress(urllib.error.URLError, OSError):
-            # A proxy of the environment has no business with our own machine.
-            direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            direct.open(f"http://{HOST}:{port}/_stcore/health", timeout=2).close()
+            direct.open(f"http://{HOST}:{port}/_stcore/health", timeout=ANSWER_S).close()
             return
+        waited_s = time.monotonic() - begun
+        if waited_s >= said_s:
+            said_s += REMINDER_S
+            print(
+                f"whyslow: waiting for the dashboard's server to answer on port {port}, for "
+                f"{waited_s:.0f} s so far (process {process.pid}; Ctrl-C gives up)",
+                file=sys.stderr,
+                flush=True,
+            )
         time.sleep(0.1)
-    _server_failed(f"did not answer on port {port} within {SERVER_WAIT_S:g} s")
+    _server_failed(f"stopped with exit status {process.returncode}")
 
 
 def _server_failed(trouble: str) -> None:

@@ -21,5 +21,11 @@ class EnvironmentFailedError(TraceError):
     exit_code = 3
 
 
+class ProgramFailedError(TraceError):
+    """The program that was run to be recorded failed; nothing is wrong with the recorder."""
+
+    exit_code = 5
+
+
 class DamagedError(EnvironmentFailedError):
     """What was stored cannot be read back; opening the recording again makes it anew."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from analyzers.words import by_reason, count_text
 from captures.order import ROLES
-from captures.store import NO_GPU, Capture, Run, RunState
+from captures.store import NO_GPU, Capture, Run, RunState, State
 from reports.document import (
     Block,
     Cell,
@@ -48,6 +48,7 @@ def _runs(capture: Capture) -> DocumentTable:
 
 def _run(run: Run) -> tuple[Cell, ...]:
     has_run = run.state not in (RunState.WAITING, RunState.SKIPPED)
+    has_run = has_run and (run.started > 0 or run.state is not RunState.CANCELLED)
     return (
         Cell(text=run.role),
         Cell(text=run.tool),
@@ -61,7 +62,7 @@ def _run(run: Run) -> tuple[Cell, ...]:
 def _results(capture: Capture) -> Iterator[Block]:
     for run in capture.runs:
         name = f"{run.role}, {run.tool}, run {run.number}"
-        for text, kind in ((run.sentence, "item"), (run.error, "error")):
+        for text, kind in ((run.sentence, "item"), (run.error or run.failure, "error")):
             if text:
                 yield Sentence(text=f"{name}: {text}", kind=kind)
 
@@ -80,8 +81,21 @@ def _notes(capture: Capture) -> Iterator[Block]:
         )
 
 
+def _after_stop(capture: Capture) -> str:
+    """Say what a capture that was stopped kept, and what a whole one takes."""
+    kept = [run for run in capture.runs if run.recording and run.trace]
+    timed = "A run that has a time (--timeout SECONDS) ends by itself and keeps its recording."
+    if not kept:
+        return f"Stopped before anything was recorded that opens. {timed}"
+    missing = len(capture.runs) - len(kept)
+    rest = f"; {missing} of {count_text(len(capture.runs), 'run')} left no recording"
+    return f"Stopped: what was recorded until then opens{rest if missing else ''}. {timed}"
+
+
 def _next_steps(capture: Capture) -> Iterator[Block]:
     """Say how to go on."""
+    if capture.state is State.CANCELLED:
+        yield Sentence(text=_after_stop(capture))
     done = [run for run in capture.runs if run.recording and run.trace]
     if not done:
         sampled = any(run.telemetry for run in capture.runs)

@@ -82,7 +82,13 @@ def begin(*arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=obey_interrupts,
     )
+
+
+def obey_interrupts():
+    """Undo what a shell does to a command in the background: let it be interrupted."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for(what):

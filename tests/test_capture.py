@@ -116,7 +116,7 @@ def test_all_tools_means_all_that_can_record_the_program(tmp_path):
     assert "imported torch" in only_capture().runs[1].error
     failing = script(tmp_path, "raise SystemExit(5)", "failing.py")
     failed = run("--with", "all", "--", sys.executable, failing)
-    assert failed.returncode == 2
+    assert failed.returncode == 5
     assert "exit status 5" in failed.stderr
 
 
@@ -155,6 +155,7 @@ def test_telemetry_is_sampled_beside_a_recording(tmp_path):
     capture = only_capture()
     assert [run.role for run in capture.runs] == ["baseline", "optimized"]
     for recorded in capture.runs:
-        assert Path(recorded.summary).is_file()
+        for written in (recorded.summary, recorded.telemetry):
+            assert Path(written).stat().st_mode & 0o777 == 0o600
         with TelemetryFile(Path(recorded.telemetry)) as file:
             assert file.session() is not None

@@ -27,6 +27,7 @@ from tests.capture_runs import (
     opened_by_hand,
     recorded_by_hand,
     run,
+    script,
     wait_for,
 )
 
@@ -48,13 +49,26 @@ def data(tmp_path, monkeypatch):
         (("--timeout", "nan", "--", "true"), "--timeout nan"),
         (("--steps", "3", "--", "true"), "--steps: is for workloads"),
         (("--out", "/etc/passwd", "--with", "torch", "--", "true"), "is not a folder"),
+        (("--out", "/nosuch/place", "--", "true"), "the folder /nosuch does not exist"),
+        (("--", "python3", "/nosuch/train.py"), "/nosuch/train.py: no such script"),
+        (("--python", "/nosuch/python", "launch"), "/nosuch/python: no such program"),
     ],
 )
-def test_a_wrong_order_is_refused_in_one_line(capsys, arguments, said):
+def test_a_wrong_order_is_refused_in_one_line_before_anything_is_written(
+    capsys, data, arguments, said
+):
     assert cli.main(["capture", *arguments]) == 2
     shown = capsys.readouterr().err
     assert said in shown
     assert shown.count("\n") == 1
+    assert not data.exists()
+
+
+def test_a_mistyped_option_is_refused_before_anything_is_written(capsys, data):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["capture", "--repaet", "3", "launch"])
+    assert "--repaet" in capsys.readouterr().err
+    assert not data.exists()
 
 
 @pytest.mark.parametrize("tool", ["telemetry", "torch"])
@@ -124,10 +138,24 @@ def test_a_recording_that_does_not_fit_is_told_with_the_folder(tmp_path, data):
     assert only_capture().state is State.FAILED
 
 
-def test_a_program_that_fails_is_told_with_its_last_words(tmp_path):
-    done = run("--with", "torch", "--", sys.executable, "-c", "raise ValueError('bad luck')")
-    assert done.returncode == 2
-    assert "exit status 1: ValueError: bad luck" in done.stderr
+@pytest.mark.parametrize("tool", [pytest.param("nsys", marks=needs_nsys), "telemetry"])
+def test_a_program_that_fails_is_told_with_its_last_words_and_place(tmp_path, tool):
+    failing = script(tmp_path, "print('step 1')\n\nraise ValueError('bad luck')", "train.py")
+    done = run("--with", tool, "--", sys.executable, failing)
+    assert done.returncode == 5
+    assert "exit status 1: ValueError: bad luck at train.py:3" in done.stderr
+    capture = only_capture()
+    assert capture.state is State.FAILED
+    assert "ValueError: bad luck at train.py:3" in capture.runs[0].failure
+    # What nsys recorded until then opens, whatever became of the program.
+    assert (capture.runs[0].state is RunState.DONE) is (tool == "nsys")
+
+
+def test_a_program_that_failed_before_torch_could_record_it_failed_by_itself(data):
+    ending = guarded_run.Ending(status=1, late=False, printed=b"boom", began=1.0, ended=2.0)
+    data.mkdir()
+    assert run_files.no_recording("the torch profiler", ending, data).exit_code == 5
+    assert run_files.no_recording("nsys", ending, data).exit_code == 2  # may be its own
 
 
 def test_a_refused_job_of_the_page_is_failed_not_running():

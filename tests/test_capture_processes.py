@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from captures.store import RunState, State
 from collectors.capture import guard as capture_guard
 from collectors.capture import recorded as run_files
 from collectors.capture import run as guarded_run
+from collectors.capture.last_words import last_line
 from library import cache
 from tests.capture_runs import (
     ANNOTATED,
@@ -62,7 +64,8 @@ def test_a_killed_program_leaves_no_process_and_its_recording_opens(tmp_path, da
     assert leftovers(data) == []
     (recorded,) = only_capture().runs
     assert recorded.state is RunState.DONE
-    assert "SIGKILL" in recorded.notes[0]
+    assert "SIGKILL" in recorded.failure
+    assert asked.returncode == 5
     assert recorded.recording in out
 
 
@@ -134,6 +137,47 @@ def test_a_cancelled_capture_ends_everything_and_says_so(tmp_path, data, tool):
     capture = only_capture()
     assert capture.state is State.CANCELLED
     assert {run.state for run in capture.runs} == {RunState.CANCELLED}
+
+
+@pytest.mark.parametrize("tool", [pytest.param("nsys", marks=needs_nsys), "telemetry"])
+def test_ctrl_c_keeps_what_was_recorded_and_says_how_to_go_on(tmp_path, data, tool):
+    pid = tmp_path / "pid"
+    asked = begin("--with", tool, "--repeat", 2, "--", sys.executable,
+                  script(tmp_path, ENDLESS), pid)  # fmt: skip
+    pid_in(pid)
+    asked.send_signal(signal.SIGINT)
+    out, said = asked.communicate(timeout=PATIENCE_S)
+    assert asked.returncode == 128 + signal.SIGINT
+    assert leftovers(data) == []
+    assert "Ctrl-C again gives up" in said
+    first, second = only_capture().runs
+    assert only_capture().state is State.CANCELLED
+    assert second.state is RunState.CANCELLED
+    assert second.started == 0
+    if tool == "nsys":
+        assert first.state is RunState.DONE
+        assert "it was stopped after" in first.notes[0]
+        assert f"whyslow open {first.recording}" in out
+        assert "what was recorded until then opens; 1 of 2 runs left no recording" in out
+    else:
+        assert first.state is RunState.CANCELLED
+        assert "Stopped before anything was recorded that opens." in out
+
+
+def test_a_second_ctrl_c_gives_up(tmp_path, data):
+    pid = tmp_path / "pid"
+    unwilling = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    program = script(tmp_path, unwilling + textwrap.dedent(ENDLESS))
+    asked = begin("--with", "telemetry", "--", sys.executable, program, pid)
+    pid_in(pid)
+    asked.send_signal(signal.SIGINT)
+    while b"gives up" not in (line := asked.stderr.buffer.readline()):
+        assert line
+    asked.send_signal(signal.SIGINT)
+    asked.communicate(timeout=PATIENCE_S)
+    assert asked.returncode == 128 + signal.SIGINT
+    assert leftovers(data) == []
+    assert only_capture().state is State.CANCELLED
 
 
 def test_a_capture_that_is_cancelled_before_it_began_runs_nothing(tmp_path, monkeypatch):
@@ -221,7 +265,7 @@ def test_a_program_that_prints_without_end_fills_no_disk(data, monkeypatch):
     ending = guarded(data, [sys.executable, "-c", "print('x' * 5_000_000 + 'the end')"])
     assert ending.status == 0
     assert (data / "log.txt").stat().st_size == 100_000
-    assert guarded_run.last_line(ending.printed).endswith("x")  # cut to a line's length
+    assert last_line(ending.printed).endswith("x")  # cut to a line's length
     assert ending.printed.endswith(b"the end\n")
 
 

@@ -15,8 +15,8 @@ import cli.main as cli
 from captures import capturing, opening, store
 from captures import order as capture_order
 from captures.store import RunState
+from collectors.capture import last_words, tools
 from collectors.capture import run as guarded_run
-from collectors.capture import tools
 from library import cache
 from reports.capture import capture_summary
 from reports.terminal import terminal_text
@@ -88,8 +88,8 @@ def read(path):
 
 @given(st.binary(max_size=400))
 def test_a_programs_last_words_are_one_printable_line(printed):
-    line = guarded_run.last_line(printed)
-    assert len(line) <= guarded_run.MAX_REASON
+    line = last_words.last_line(printed)
+    assert len(line) <= last_words.MAX_REASON
     assert line.isprintable()
 
 
@@ -97,9 +97,79 @@ def test_what_nsys_adds_is_not_taken_for_the_programs_last_words():
     said = b"boom\nGenerating '/data/run-1/nsys-report-2438.qdstrm'\n"
     bar = b"\r[1/1] [0%      ] a.nsys-rep\r[1/1] [=====100%] a.nsys-rep"
     assert (
-        guarded_run.last_line(said + bar + b"\nGenerated:\n    /data/run-1/a.nsys-rep\n") == "boom"
+        last_words.last_line(said + bar + b"\nGenerated:\n    /data/run-1/a.nsys-rep\n") == "boom"
     )
-    assert guarded_run.last_line(b"Generated:\n    /data/run-1/a.nsys-rep\n") == ""
+    assert last_words.last_line(b"Generated:\n    /data/run-1/a.nsys-rep\n") == ""
+
+
+FRAMES = """Traceback (most recent call last):
+  File "/home/me/job/train.py", line 31, in <module>
+    main()
+  File "/home/me/job/train.py", line 12, in main
+    loss(x)
+    ^^^^^^^
+  File "/opt/env/lib/python3.11/site-packages/torch/nn/functional.py", line 3104, in loss
+    return torch._C._nn.loss(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("printed", "words"),
+    [
+        (f"step 1\n{FRAMES}ValueError: bad shape\n", "ValueError: bad shape at train.py:12"),
+        (f"{FRAMES}KeyError: 3\nwandb: run ended\n", "KeyError: 3 at train.py:12"),
+        (f"{FRAMES}AssertionError\n", "AssertionError at train.py:12"),
+        (
+            "".join(
+                f"[rank1]: {line}\n" for line in f"{FRAMES}a.b.OutOfMemoryError: no".split("\n")
+            ),
+            "a.b.OutOfMemoryError: no at train.py:12",
+        ),
+        (
+            f"{FRAMES}ValueError: first\n\nDuring handling of the above exception, another "
+            f"exception occurred:\n\n{FRAMES}RuntimeError: last\n",
+            "RuntimeError: last at train.py:12",
+        ),
+        (
+            f"{FRAMES}ValueError: bad\n{FRAMES}torch.distributed.elastic.multiprocessing.errors."
+            "ChildFailedError:\n====\ntrain.py FAILED\n====\n",
+            "ValueError: bad at train.py:12",
+        ),
+        # No frame of its own: the innermost there is.
+        (
+            'Traceback (most recent call last):\n  File "<frozen runpy>", line 88, in _run\n'
+            "ImportError: x\n",
+            "ImportError: x at <frozen runpy>:88",
+        ),
+        (
+            '  File "/job/train.py", line 3\n    def\n       ^\nSyntaxError: invalid syntax\n',
+            "SyntaxError: invalid syntax at train.py:3",
+        ),
+        ("CUDA error at main.cu:33\n", "CUDA error at main.cu:33"),
+        ("", ""),
+    ],
+)
+def test_a_program_that_fails_is_quoted_with_its_own_line(printed, words):
+    nsys = b"Generating '/data/run-1/nsys-report-2438.qdstrm'\n"
+    assert last_words.failure_words(printed.encode() + nsys) == words
+
+
+@given(st.binary(max_size=400))
+def test_whatever_a_program_prints_its_failure_is_one_printable_line(printed):
+    words = last_words.failure_words(FRAMES.encode() + printed)
+    assert words.isprintable()
+    assert len(words) <= 2 * last_words.MAX_REASON + 4
+
+
+def test_a_crash_is_told_with_what_was_printed_last_and_a_kill_without():
+    def trouble(number):
+        ending = guarded_run.Ending(
+            status=-number, late=False, printed=b"what(): bad\n", began=1.0, ended=2.0
+        )
+        return ending.trouble()
+
+    assert trouble(6) == "the program was ended by SIGABRT after it printed 'what(): bad'"
+    assert trouble(9) == "the program was ended by SIGKILL"
 
 
 @given(st.integers(-64, 255), st.booleans())

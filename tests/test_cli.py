@@ -22,11 +22,14 @@ import cli.main as cli
 from analyzers.finding import Row
 from analyzers.report import Report
 from analyzers.words import time_text
+from cli import open as open_command
+from collectors.errors import EnvironmentFailedError
 from jobs import api
 from library import cache
 from reports.diagnosis import diagnosis_summary
 from reports.terminal import terminal_text
 from tests import scenarios
+from tests.capture_runs import obey_interrupts
 
 ROOT = Path(__file__).parents[1]
 REAL = Path(__file__).parents[2] / "shared" / "real"
@@ -235,11 +238,6 @@ def test_a_terminal_sees_a_progress_bar_that_is_gone_at_the_end():
     assert seen.endswith(b"\r\x1b[K")
 
 
-def obey_interrupts():
-    """Undo what a shell does to a command in the background: let it be interrupted."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def _stop_reader_of(process):
     """Halt the child process of a command as soon as it reads, so that it cannot end first."""
     command = psutil.Process(process.pid)
@@ -312,6 +310,41 @@ def test_open_serves_the_recording_until_it_is_stopped(data_dir, number):
             process.kill()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+SILENT_SERVER = """
+import socket, sys, time
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+for answered in range(3):  # the first two are left waiting, as by a machine that has just begun
+    asked, _ = server.accept()
+    if answered == 2:
+        asked.recv(4096)
+        asked.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\nok")
+    asked.close()
+time.sleep(60)
+"""
+
+
+def test_open_waits_as_long_as_its_server_lives_and_says_for_what(monkeypatch, capsys):
+    monkeypatch.setattr(open_command, "QUIET_S", 0.0)
+    port = open_command._free_port(0)
+    with subprocess.Popen([sys.executable, "-c", SILENT_SERVER, str(port)]) as server:
+        try:
+            open_command._wait_until_healthy(server, port)
+            assert server.poll() is None
+        finally:
+            server.kill()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"waiting for the dashboard's server to answer on port {port}, for 0 s so far" in line
+    assert f"process {server.pid}; Ctrl-C gives up" in line
+
+
+def test_open_gives_up_when_its_server_has_ended():
+    with (
+        subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"]) as server,
+        pytest.raises(EnvironmentFailedError, match="stopped with exit status 7"),
+    ):
+        open_command._wait_until_healthy(server, open_command._free_port(0))
 
 
 def test_a_taken_port_is_one_line():

@@ -308,7 +308,7 @@ def _draw_run(number: int, run: Run) -> None:
     tool = TOOL_WORDS.get(run.tool, run.tool)
     about = [RUN_WORDS[run.state], *([time_text(run.seconds * 1e9)] if run.seconds else [])]
     head = f"{visible(run.role, SHOWN_TITLE)} · {tool} · run {run.number}"
-    lines = [line for line in (run.sentence, run.error) if line]
+    lines = [line for line in (run.sentence, run.error or run.failure) if line]
     outcome = "".join(f"  \n{md_escape(visible(line, SHOWN_LINE))}" for line in lines)
     remarks = "".join(
         f"  \n:small[:gray[{md_escape(visible(note, SHOWN_LINE))}]]" for note in run.notes

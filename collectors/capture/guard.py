@@ -8,10 +8,10 @@ ends every descendant.
 It runs isolated (``python -I -S``), so that nothing in the program's environment can stop it: only
 the standard library can be imported, and processes are read from ``/proc`` instead of ``psutil``.
 
-Run as ``python -I -S guard.py PRIVATE -- COMMAND…``. It reads ``t`` (ask the program to end)
-from its standard input, writes JSON lines (``pid``, then ``status`` or ``error``) to its standard
-output, and gives its standard error to the program as output. ``PRIVATE`` is a folder of the run,
-which it deletes when the capturing process is gone.
+Run as ``python -I -S guard.py PRIVATE -- COMMAND…``. It reads ``t`` or ``i`` (ask the program to
+end, by SIGTERM, or by SIGINT as Ctrl-C does) from its standard input, writes JSON lines (``pid``,
+then ``status`` or ``error``) to its standard output, and gives its standard error to the program
+as output. ``PRIVATE`` is a folder of the run, which it deletes when the capturing process is gone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import sys
 import time
 from pathlib import Path
 
+TERMINATE, INTERRUPT = b"t", b"i"  # what is read from standard input
 MARK = "WHYSLOW_CAPTURE"  # in the environment of everything that a capture starts
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 LINGER_S = 2.0  # daemons of a profiler end by themselves a moment after it
@@ -72,9 +73,10 @@ def _outlast(child: subprocess.Popen[bytes]) -> bool:
         if ended in ready:
             child.wait()
             return False
-        if not os.read(0, 1):
+        order = os.read(0, 1)
+        if not order:
             return True
-        child.terminate()
+        child.send_signal(signal.SIGINT if order == INTERRUPT else signal.SIGTERM)
 
 
 def _linger() -> None:

@@ -17,8 +17,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectors.capture.run import Ending, GuardedProgram, last_line, run_guarded
-from collectors.errors import EnvironmentFailedError, RefusedError, TraceError
+from collectors.capture.last_words import last_line
+from collectors.capture.run import Ending, GuardedProgram, run_guarded
+from collectors.errors import (
+    EnvironmentFailedError,
+    ProgramFailedError,
+    RefusedError,
+    TraceError,
+)
 
 MIN_FREE_BYTES = 32 << 20  # below it, a report would not fit, and neither would its analysis
 _DISK_FULL = (b"No space left", b"disk is full", b"disk full", b"Disk quota exceeded")
@@ -74,16 +80,22 @@ def private_folder(program: GuardedProgram) -> Iterator[Path]:
 
 
 def check_folder(folder: Path) -> None:
-    """Make the folder that recordings are put into.
+    """Make the folder that recordings are put into, in a folder that is there.
 
     Raises:
-        RefusedError: There is something else of this name.
+        RefusedError: There is something else of this name, or not the folder around it.
         EnvironmentFailedError: It cannot be made or written.
     """
     if os.path.lexists(folder) and not folder.is_dir():
         raise RefusedError(f"{folder}: is not a folder. Choose another one with --out")
+    around = folder.absolute().parent
+    if not around.is_dir():
+        raise RefusedError(
+            f"{folder}: the folder {around} does not exist. Create it, or choose another place "
+            "with --out"
+        )
     with _on_disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -141,11 +153,16 @@ def no_recording(tool: str, ending: Ending, folder: Path, why: str = "") -> Trac
             f"{folder}: no disk space left for what {tool} records. Free some, or choose another "
             "folder with --out and --data-dir"
         )
-    trouble = ending.trouble(tool if tool != "the torch profiler" else "")
+    # nsys and ncu pass the program's status on, but may have failed themselves.
+    is_around = tool != "the torch profiler"
+    trouble = ending.trouble(tool if is_around else "")
     reason = why or last_line(ending.printed).rstrip(".")
-    if trouble and reason and reason not in trouble:
+    if trouble and reason and reason not in trouble and not ending.has_failed:
         trouble += f"; {reason}"
-    return RefusedError(f"{tool} left no recording: {trouble or reason or 'it says nothing'}")
+    line = f"{tool} left no recording: {trouble or reason or 'it says nothing'}"
+    if ending.has_failed and not is_around:
+        return ProgramFailedError(line)
+    return RefusedError(line)
 
 
 def has_content(path: Path) -> bool:

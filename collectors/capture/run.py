@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from collectors.capture import guard as capture_guard
+from collectors.capture.last_words import MAX_REASON, failure_words, last_line
 from collectors.capture.tools import QUICK_S
 from collectors.errors import RefusedError
 from collectors.processes import kill, signal_name, with_variable
@@ -30,12 +31,10 @@ from common.text import printable
 POLL_S = 0.1
 GRACE_S = 120.0  # for nsys to write a report, or torch a trace, after the program was ended
 MAX_LOG_BYTES = 8 << 20  # of what a program prints
-TAIL_BYTES = 4096
-MAX_REASON = 120
-_PROGRESS_BAR = re.compile(r"\[\d+/\d+\] \[[^\r\n]*")
+TAIL_BYTES = 16_384  # a traceback through a framework is long
 _NSYS_WRITES = re.compile(rb"Generating '[^'\n]*\.qdstrm'")
-# What nsys prints after the last line of the program.
-_NSYS_SAYS = re.compile(r"Generating '.*\.qdstrm'|Generated:|/.*\.(?:nsys-rep|qdstrm)")
+# Signals by which a program ends itself; the others are sent by somebody, whatever it printed.
+_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 _GUARD = str(Path(capture_guard.__file__).resolve())
 Tick = Callable[[], None]
 
@@ -54,6 +53,7 @@ class GuardedProgram:
         tick: Called about ten times a second.
         started: Called with the id of the guarding process once the program runs.
         reporting: Called once when the program has ended and nsys makes its report.
+        stop_asked: Whether somebody wants it to end now, with what was recorded kept.
     """
 
     command: Sequence[str]
@@ -64,6 +64,7 @@ class GuardedProgram:
     tick: Tick = lambda: None
     started: Callable[[int], None] = lambda _pid: None
     reporting: Callable[[], None] = lambda: None
+    stop_asked: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,7 @@ class Ending:
     Attributes:
         status: Its exit status, negative for a signal; None when its guard was killed.
         late: Whether its time was up.
+        stopped: Whether somebody stopped it.
         printed: The end of what it printed.
         began: When it began, in seconds since 1970.
         ended: When it ended, likewise.
@@ -83,11 +85,17 @@ class Ending:
     printed: bytes
     began: float
     ended: float
+    stopped: bool = False
 
     @property
     def seconds(self) -> float:
         """How long it ran."""
         return self.ended - self.began
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the program failed by itself: nobody ended it, and its status is not 0."""
+        return bool(self.status) and not self.late and not self.stopped
 
     def trouble(self, tool: str = "") -> str:
         """Say what went wrong with the program; empty when nothing did.
@@ -97,17 +105,24 @@ class Ending:
         """
         if self.status is None:
             return "its guarding process was killed, and with it the program"
+        if self.stopped:
+            return f"it was stopped after {self.seconds:.1f} s"
         if self.late:
             return "its time was up (--timeout), so it was ended"
-        if not self.status:
-            return ""
+        return self._failure(tool) if self.status else ""
+
+    def _failure(self, tool: str) -> str:
+        """Say how the program, or the tool around it, ended with another status than 0."""
+        assert self.status is not None
         number = -self.status if self.status < 0 else self.status - 128
         if self.status < 0 and tool:
             return f"{tool} was ended by {signal_name(number)}"
-        if number in set(signal.Signals):
-            return f"the program was ended by {signal_name(number)}"
-        last = last_line(self.printed)
-        return f"the program ended with exit status {self.status}" + (f": {last}" if last else "")
+        if number not in set(signal.Signals):
+            how, words = f"exit status {self.status}", failure_words(self.printed)
+            return f"the program ended with {how}" + (f": {words}" if words else "")
+        last = last_line(self.printed) if number in _CRASHES else ""
+        printed = f" after it printed {last!r}" if last else ""
+        return f"the program was ended by {signal_name(number)}{printed}"
 
 
 def run_guarded(
@@ -146,7 +161,7 @@ def run_guarded(
         finally:
             os.close(output)
         stack.callback(_release, guard, program.folder)
-        messages, late = _listen(guard, program, pump)
+        messages, late, stopped = _listen(guard, program, pump)
     if "error" in messages:
         raise RefusedError(
             f"{printable(command[0])[:MAX_REASON]}: cannot be run ({messages['error']})"
@@ -155,6 +170,7 @@ def run_guarded(
     return Ending(
         status=status if isinstance(status, int) else None,
         late=late,
+        stopped=stopped,
         printed=pump.tail(),
         began=began,
         ended=time.time(),
@@ -163,18 +179,21 @@ def run_guarded(
 
 def _listen(
     guard: subprocess.Popen[bytes], program: GuardedProgram, pump: _OutputPump
-) -> tuple[dict[str, object], bool]:
-    """Return what the guard reports, and whether the program's time was up."""
+) -> tuple[dict[str, object], bool, bool]:
+    """Return what the guard reports, whether the program's time was up, and whether it was stopped.
+
+    Either way it is asked to end, once, and then has time to leave its recording.
+    """
     assert guard.stdin is not None
     assert guard.stdout is not None
-    deadline, late = time.monotonic() + program.timeout_s, False
+    deadline, late, stopped = time.monotonic() + program.timeout_s, False, False
     messages: dict[str, object] = {}
     text, is_reporting = b"", False
     while True:
         if select.select([guard.stdout], [], [], POLL_S)[0]:
             chunk = os.read(guard.stdout.fileno(), 4096)
             if not chunk:
-                return messages, late
+                return messages, late, stopped
             text += chunk
             *lines, text = text.split(b"\n")
             for line in lines:
@@ -185,13 +204,20 @@ def _listen(
             is_reporting = True
             program.reporting()
         program.tick()
-        if time.monotonic() > deadline:
-            if late:  # it did not end when it was asked to
-                return messages | {"status": -signal.SIGKILL}, late
-            late, deadline = True, time.monotonic() + GRACE_S
-            with contextlib.suppress(BrokenPipeError):
-                guard.stdin.write(b"t")
-                guard.stdin.flush()
+        is_up = time.monotonic() > deadline
+        if is_up and (late or stopped):  # it did not end when it was asked to
+            return messages | {"status": -signal.SIGKILL}, late, stopped
+        if not (late or stopped) and (is_up or program.stop_asked()):
+            late, stopped = is_up, not is_up
+            deadline = time.monotonic() + GRACE_S
+            _ask_to_end(guard, capture_guard.TERMINATE if is_up else capture_guard.INTERRUPT)
+
+
+def _ask_to_end(guard: subprocess.Popen[bytes], how: bytes) -> None:
+    assert guard.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        guard.stdin.write(how)
+        guard.stdin.flush()
 
 
 def _release(guard: subprocess.Popen[bytes], folder: Path) -> None:
@@ -241,11 +267,3 @@ class _OutputPump:
 
     def tail(self) -> bytes:
         return self._tail
-
-
-def last_line(printed: bytes) -> str:
-    """Return the last line of what a program printed, without control characters."""
-    text = _PROGRESS_BAR.sub("", printed.decode("utf-8", "replace").replace("\r", "\n"))
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not _NSYS_SAYS.fullmatch(line)]
-    return printable(lines[-1])[:MAX_REASON] if lines else ""

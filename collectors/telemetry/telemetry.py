@@ -81,6 +81,7 @@ def _create(path: Path, rate_hz: float) -> None:
     # Here, not in the process that samples: this library loads pandas, 0.3 s and 60 MB.
     import sqlite_utils
 
+    path.touch(mode=0o600)  # it names processes; what SQLite adds beside it gets the same mode
     database = sqlite_utils.Database(path, execute_plugins=False)
     database.enable_wal()  # so that readers never wait, and a killed writer tears nothing
     for name, columns in TABLES.items():
