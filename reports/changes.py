@@ -44,6 +44,7 @@ from reports.document import (
     Sentence,
     TableColumn,
 )
+from reports.largest_changes import LargestChange
 from reports.numbers import format_value, signed_text
 from reports.palette import ROW_MEANINGS
 from reports.work_changes import change_reason, class_words, work_change_name, work_sentence
@@ -91,6 +92,12 @@ class ChangeTables:
 
     def _of_new(self, stretch: Stretch | None) -> Place | None:
         return self._place(self.comparison.new, stretch, "new") or self.new
+
+    def of_change(self, change: LargestChange) -> Place | None:
+        """Return where a change costs most: on the side that spends more on it."""
+        if change.time.change < 0:
+            return self._of_base(change.base_place)
+        return self._of_new(change.new_place)
 
     def change(
         self, delta: Delta, base: Stretch | None = None, new: Stretch | None = None

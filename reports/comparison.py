@@ -26,6 +26,7 @@ from reports.document import (
     Sentence,
     TableColumn,
 )
+from reports.largest_changes import largest_changes, next_step
 from reports.whatif import compared_predictions
 
 if TYPE_CHECKING:
@@ -69,17 +70,19 @@ def comparison_report(comparison: Comparison, sides: Sides, options: ReportOptio
     tables = ChangeTables(comparison)
     sections = [
         Section(title="Verdict", blocks=tuple(_verdict(comparison, tables))),
+        Section(title="Largest changes", blocks=tuple(_largest(comparison, tables))),
         Section(title="Where the change comes from", blocks=tuple(tables.waterfall())),
-        Section(
-            title="Predicted and measured",
-            blocks=tuple(compared_predictions(comparison, sides.what_if)),
-        ),
         Section(title=WORK, blocks=tuple(tables.work(MAX_WORK))),
         Section(title="Kernels", blocks=tuple(tables.kernels())),
         Section(title="Regions of the program", blocks=tuple(tables.regions())),
         Section(title="Other quantities", blocks=tuple(tables.metrics())),
+        Section(
+            title="Predicted and measured",
+            blocks=tuple(compared_predictions(comparison, sides.what_if)),
+        ),
         Section(title="Can they be compared?", blocks=tuple(_comparability(comparison))),
         Section(title="Samples", blocks=tuple(_samples(comparison, tables))),
+        Section(title="How it was measured", blocks=tuple(_item(s) for s in comparison.how)),
         Section(title="Could not tell", blocks=tuple(Sentence(text=n) for n in comparison.notes)),
         Section(title="About this report", blocks=about(sides.sources, options)),
     ]
@@ -184,8 +187,16 @@ def _verdict(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
             )
     if comparison.device:
         yield Sentence(text=f"The ledger is for {comparison.device}.", kind="note")
-    for sentence in comparison.how:
-        yield Sentence(text=sentence, kind="note")
+
+
+def _largest(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
+    """Tell the largest changes above the noise, and what to look at next."""
+    for change in largest_changes(comparison):
+        yield Sentence(
+            text=f"{change.words}: {change.numbers}", place=tables.of_change(change), kind="item"
+        )
+    if sentence := next_step(comparison):
+        yield Sentence(text=sentence, place=tables.new)
 
 
 def _nevertheless(comparison: Comparison) -> Iterator[Block]:

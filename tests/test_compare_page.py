@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from analyzers.compare.types import ComparisonVerdict, Difference, Level
 from analyzers.finding import Row
-from reports.about import ReportOptions
-from reports.comparison import Sides, comparison_report
 from reports.comparison_words import (
     GREY,
     interval_text,
@@ -20,15 +18,10 @@ from reports.comparison_words import (
     row_color,
     waterfall_steps,
 )
-from reports.html import to_html
-from reports.json import to_json
-from reports.markdown import to_markdown
 from reports.numbers import signed_text
 from reports.palette import ROW_COLORS
-from reports.privacy import privacy_of
 from reports.whatif import measured_speedup
 from tests.comparisons_in_memory import comparison, delta
-from tests.test_report import Page, attributes, without_signs, words_of
 from tests.view_fakes import TIMEOUT_S, draw, library, open_sample, words
 from views.charts.compare import (
     FAINT,
@@ -202,6 +195,32 @@ def test_a_long_comparison_shows_that_it_runs(data, monkeypatch, sync, launch):
     done.set()
     assert "Comparing 2 recordings" in str(app.get("progress")[0].proto)
     assert not app.header
+
+
+def test_the_largest_changes_stand_beside_the_waterfall_and_lead_to_their_place(
+    data, monkeypatch, sync, launch
+):
+    answer = comparison(ids=(sync.id, launch.id), starts=(1_500_013_518, 1_500_013_518))
+    app = shown(data, monkeypatch, answer, sync, launch)
+    assert [b.label for b in app.button if str(b.key).startswith("compare_largest")] == [
+        "launch in `forward`",
+        "`fused_kernel`",
+    ]
+    told = words(app)
+    assert "2 ms → 200 µs" in told
+    assert "The new side still spends 300 µs of 2 ms (15 %) in launch" in told
+    with library(data):
+        app.button(key="compare_largest_1").click().run()
+    assert "`fused_kernel`: 0 ns → 300 µs" in words(app)
+
+
+def test_the_sample_pair_is_one_click_away(tmp_path):
+    with library(tmp_path):
+        app = draw("compare")
+        app.button(key="compare_sample_pair").click().run()
+        assert not app.exception
+        assert app.header[0].value.startswith("Improved, measured in one run each")
+        assert "transfer in `data`" in [b.label for b in app.button]
 
 
 def test_the_largest_change_is_shown_in_both_recordings_before_any_click(
@@ -422,62 +441,6 @@ def test_the_measured_speed_up_has_the_interval_of_the_change():
 def test_the_interval_of_a_change_holds_the_change():
     change = delta(4.0, 2.0)
     assert change.low <= change.change <= change.high
-
-
-# --- the report ---------------------------------------------------------------------------
-
-
-def report(answer):
-    return comparison_report(answer, Sides(sources=[]), ReportOptions(privacy=privacy_of()))
-
-
-@pytest.mark.parametrize("outcome", list(ComparisonVerdict))
-def test_the_report_says_the_same_words_in_every_form(outcome):
-    document = report(comparison(outcome))
-    answer = json.loads(to_json(document))
-    page_ = Page(to_html(document))
-    text = page_.text + "".join(attributes(page_, "aria-label"))
-    markdown = without_signs(to_markdown(document))
-    for said in words_of(answer):
-        assert said in text
-        assert said in markdown
-    assert answer["comparison"]["verdict"] == outcome.value
-
-
-def test_every_number_of_a_compared_report_leads_to_a_window_of_its_side():
-    answer = json.loads(to_json(report(comparison())))
-    cells = [
-        cell
-        for section in answer["sections"]
-        for block in section["blocks"]
-        if "table" in block
-        for row in block["rows"]
-        for cell in row
-        if cell["value"] is not None
-    ]
-    assert len(cells) > 20
-    assert {answer["windows"][c["window"]]["recording"] for c in cells} == {"baseline", "new"}
-
-
-def test_the_report_of_what_cannot_be_compared_holds_no_number():
-    answer = json.loads(to_json(report(comparison(ComparisonVerdict.NOT_COMPARABLE))))
-    titles = [section["title"] for section in answer["sections"]]
-    assert "Where the change comes from" not in titles
-    assert "Kernels" not in titles
-    assert answer["windows"] == {}
-
-
-def test_hostile_names_are_only_shown_in_a_compared_report():
-    document = report(comparison(names=(HOSTILE, HOSTILE), kernel=HOSTILE, note=HOSTILE))
-    tags = {tag for tag, _ in Page(to_html(document)).elements}
-    assert not tags & {"script", "b", "img"}
-
-
-def test_private_texts_stay_out_of_a_compared_report():
-    secret = "/home/canary/secret/train.py"
-    document = report(comparison(kernel=secret, note=f"canary ran {secret}"))
-    for form in (to_html, to_markdown, to_json):
-        assert "canary" not in form(document)
 
 
 def test_the_sides_can_be_swapped_and_whole_windows_compared(data, sync, memory):

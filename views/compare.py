@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import streamlit as st
 
 from analyzers.compare.types import Comparison, ComparisonVerdict, Level
-from collectors.trace import Trace
+from analyzers.words import count_text
 from reports.comparison_words import each_text, has_iterations
 from reports.numbers import signed_text
 from reports.whatif import assumptions, measured_sentence, no_gain_sentence, replay_sentence
@@ -20,6 +18,8 @@ from views.charts.compare import (
     waterfall_words,
 )
 from views.comparison.changes import draw_tables
+from views.comparison.empty import draw_no_choice, draw_too_few
+from views.comparison.largest import draw_largest
 from views.comparison.pickers import draw_pickers
 from views.comparison.picks import (
     change_of_row,
@@ -47,47 +47,22 @@ from views.shared.report_download import BESIDE_REPORT, draw_comparison_download
 from views.shared.session import draw_prose
 from views.shared.units import visible
 
+BESIDE_WATERFALL = (7, 4)  # widths of the waterfall and of the largest changes
+
 
 def page() -> None:
     """Draw the page."""
     recordings = choices()
     if len(recordings) < 2:
-        _draw_too_few(recordings)
+        draw_too_few(recordings)
         return
     selection = adopt(recordings)
     draw_pickers(recordings, selection)
     write_address(selection)
     if not selection.is_complete:
-        st.header("What should be compared?", anchor=False)
-        st.write(
-            "Choose the recordings from before the change as the baseline and those from "
-            "after it as new. Several recordings per side make the answer more certain: "
-            "they show how much runs vary."
-        )
+        draw_no_choice()
         return
     st.fragment(_draw_comparison)(selection)
-
-
-def _draw_too_few(recordings: Sequence[Trace]) -> None:
-    st.header("Nothing to compare yet", anchor=False)
-    count = "one is" if recordings else "none is"
-    st.write(
-        "A comparison needs two recordings with a timeline, one from before a change and "
-        f"one from after it; {count} open. Mark each iteration, so that both are divided in "
-        "the same way:"
-    )
-    st.code('with nvtx.annotate("step"): ...', language="python")
-    st.write("and record both in the same way, more than once each if you can:")
-    st.code(
-        "nsys profile -t cuda,nvtx,osrt -o baseline your_program\n"
-        "nsys profile -t cuda,nvtx,osrt -o optimized your_changed_program",
-        language=None,
-    )
-    st.page_link("open.py", label="Open recordings")
-    st.write(
-        "To try it at once, open the samples `synthetic_pair_baseline.sqlite` and, after it, "
-        "`synthetic_pair_optimized.sqlite`: one training step before and after a change."
-    )
 
 
 def _draw_comparison(selection: ComparisonSelection) -> None:
@@ -109,7 +84,11 @@ def _draw_comparison(selection: ComparisonSelection) -> None:
     if comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
         draw_obstacles(comparison)
         return
-    _draw_waterfall(comparison)
+    waterfall, largest = st.columns(BESIDE_WATERFALL, gap="large")
+    with waterfall:
+        _draw_waterfall(comparison)
+    with largest:
+        draw_largest(comparison)
     draw_picked_change(comparison)
     draw_tables(comparison)
     _draw_samples(comparison)
@@ -192,19 +171,18 @@ def _draw_forecast(selection: ComparisonSelection, comparison: Comparison) -> No
 def _draw_comparability(comparison: Comparison) -> None:
     if not comparison.comparability:
         return
-    st.subheader("Comparability", anchor=False)
     unlike = sum(d.level is not Level.SAME for d in comparison.comparability)
     unknown = sum(d.level is Level.UNKNOWN for d in comparison.comparability)
-    st.caption(
-        f"{len(comparison.comparability)} properties checked: {unlike - unknown:d} differ, "
-        f"{unknown:d} not recorded."
-    )
-    st.dataframe(
-        comparability_table(comparison),
-        hide_index=True,
-        height="content",
-        key="compare_comparability",
-    )
+    with st.expander(
+        f"Can they be compared? {len(comparison.comparability)} properties checked: "
+        f"{unlike - unknown:d} differ, {unknown:d} not recorded"
+    ):
+        st.dataframe(
+            comparability_table(comparison),
+            hide_index=True,
+            height="content",
+            key="compare_comparability",
+        )
 
 
 def _draw_notes(comparison: Comparison) -> None:
@@ -214,9 +192,9 @@ def _draw_notes(comparison: Comparison) -> None:
     }  # at the chart
     notes = [n for n in comparison.notes if not any(how in n for how in warm_ups if how)]
     if notes:
-        st.subheader("Could not tell", anchor=False)
-        for note in notes:
-            draw_prose(note)
+        with st.expander(f"Could not tell, or only with care: {count_text(len(notes), 'note')}"):
+            for note in notes:
+                draw_prose(note)
     if comparison.how:
         with st.expander("How the numbers were calculated"):
             for sentence in comparison.how:

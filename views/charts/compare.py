@@ -33,7 +33,7 @@ BASE, NEW = "baseline", "new"
 BASE_COLOR, NEW_COLOR = "#7F8892", "#9C5BD6"  # no cause has them; grey and violet for every eye
 MARKS = {BASE: "circle-open", NEW: "diamond"}
 
-BAR_PX = 40
+BAR_PX = 31  # so that all rows fit above the fold of a laptop's screen
 CROPPED_FROM = 0.7  # of the axis; when no bar changes below it, that part shows nothing
 CROP_ROOM = 0.25  # of what is shown, left of the lowest change
 LEAST_SHOWN = 0.05  # of the time: five times the change that matters, so that noise looks small

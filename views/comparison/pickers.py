@@ -20,20 +20,32 @@ from views.comparison.session import (
 from views.shared.markdown import Escaped
 from views.shared.units import visible
 
-PICKERS = (3, 3, 2)  # widths
+PICKERS = (30, 7, 30, 20)  # widths
 BASE_KEY, NEW_KEY = "compare_base", "compare_new"
 PART_KEY, DEVICE_KEY = "compare_window", "compare_device"
 NAME_ROOM = 60
+LABEL_PX = 12  # above the button, which has no label: level with the boxes beside it
 
 
 def draw_pickers(recordings: Sequence[Trace], selection: ComparisonSelection) -> None:
     """Let the reader choose both sides, the part and the device."""
     names = _labels(recordings)
-    left, right, part = st.columns(PICKERS, gap="small")
+    left, between, right, part = st.columns(PICKERS, gap="small")
     with left:
         _draw_side_picker(Escaped("Baseline"), BASE_KEY, names, selection.base)
     with right:
         _draw_side_picker(Escaped("New"), NEW_KEY, names, selection.new)
+    with between:
+        st.space(LABEL_PX)
+        st.button(
+            "Swap",
+            key="compare_swap",
+            on_click=_swap,
+            args=(selection,),
+            disabled=not selection.is_complete,
+            width="stretch",
+            help="Make the baseline the new side, and the new side the baseline.",
+        )
     windows = {
         "": "Iterations as detected",
         **windows_of(selection),
@@ -53,14 +65,6 @@ def draw_pickers(recordings: Sequence[Trace], selection: ComparisonSelection) ->
             help="Type nvtx:NAME for every range of that name, ;iterations=kernel:NAME or period:N "
             "to say what an iteration is, or any window that whyslow diagnose accepts.",
         )
-        if selection.is_complete:
-            st.button(
-                "Swap",
-                key="compare_swap",
-                on_click=_swap,
-                args=(selection,),
-                help="Make the baseline the new side, and the new side the baseline.",
-            )
         _draw_device_picker(selection)
 
 
