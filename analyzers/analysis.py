@@ -24,6 +24,7 @@ from analyzers.kernels.counted import roofline_summary
 from analyzers.kernels.tool_rules import tool_rules
 from analyzers.kernels.top import top_kernels
 from analyzers.ledger.ledger import Ledger, build_ledger
+from analyzers.losses.collective_links import SHORTENINGS
 from analyzers.losses.kernel_work import CHANGES_IN_WORDS, work_losses
 from analyzers.quality.quality import check_quality
 from analyzers.report import Report
@@ -149,17 +150,24 @@ def _shortenings(facts: Facts, ledger: Ledger, findings: Sequence[Finding]) -> l
     """Return what findings from the account of the busy time would win of each launch."""
     if not any(f.confidence is Confidence.ESTIMATED for f in findings):
         return []
+    losses = [
+        (pattern.value, CHANGES_IN_WORDS[pattern], loss.launches)
+        for pattern, loss in work_losses(facts, ledger).items()
+    ]
+    for name, (loss_of, title) in SHORTENINGS.items():
+        if (loss := loss_of(facts, ledger)) is not None:
+            losses.append((name, title, loss.launches))
     return [
         Shortening(
-            name=pattern.value,
-            cause=Cause(pattern.value.partition(".")[0]),
-            title=CHANGES_IN_WORDS[pattern],
-            launches=loss.launches["launch"].to_numpy(),
-            low_ns=loss.launches["low_ns"].to_numpy(),
-            high_ns=loss.launches["high_ns"].to_numpy(),
-            is_absorbed=loss.launches["is_absorbed"].to_numpy(),
+            name=name,
+            cause=Cause(name.partition(".")[0]),
+            title=title,
+            launches=launches["launch"].to_numpy(),
+            low_ns=launches["low_ns"].to_numpy(),
+            high_ns=launches["high_ns"].to_numpy(),
+            is_absorbed=launches["is_absorbed"].to_numpy(),
         )
-        for pattern, loss in work_losses(facts, ledger).items()
+        for name, title, launches in losses
     ]
 
 

@@ -343,6 +343,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("max_shared_bytes_per_sm", _I64, "shared memory"),
         Column("memory_bytes", _I64, "device memory"),
         Column("memory_bytes_per_s", _I64, "peak bandwidth of device memory"),
+        Column("visible_devices", _I64, "devices of its machine that the process could use"),
     ),
     "processes": (
         Column("process", _I64, "process key"),

@@ -35,7 +35,7 @@ from collectors.errors import DamagedError, EnvironmentFailedError, TraceError
 from collectors.schema import NOT_RECORDED, TABLES, Array, check, schema
 from common.files import flush, publish_folder
 
-READER_VERSION = 12  # part of every cache key: raise it when a table changes its meaning
+READER_VERSION = 13  # part of every cache key: raise it when a table changes its meaning
 MANIFEST = "manifest.json"
 
 

@@ -127,7 +127,7 @@ def _complete(table: str, columns: Columns, strings: dict[str, int]) -> dict[str
     values = {**_DEFAULTS.get(table, {}), **given}
     if table == "kernels" and "short_name" not in values:
         values["short_name"] = _short(values["name"])
-    for text in ("name", "short_name", "domain", "symbol"):
+    for text in ("name", "short_name", "domain", "symbol", "type", "ranks"):
         if text in named | set(values) and f"{text}_id" in _columns_of(table) and text in values:
             values[f"{text}_id"] = _ids(values.pop(text), strings)
     if table == "devices":

@@ -9,6 +9,7 @@ together, one by one; what is k-th of its group on every rank is one collective 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,18 +102,10 @@ def _with_metadata(facts: Facts, rows: Array) -> pd.DataFrame:
     The columns are ``launch``, ``start_ns``, ``end_ns``, ``group``, ``size``, ``sequence``,
     ``label`` (number of the operation, or of the kernel's name) and ``is_pair``.
     """
-    place = ["process_key", "device", "stream", "start_ns", "correlation_id"]
-    kernels = trace_table(facts.trace, "kernels", place)
-    kernels = kernels.take(facts.launches["source_row"].to_numpy()[rows]).assign(launch=rows)
+    columns = ("name_id", "group_id", "group_size", "ranks_id", "sequence")
+    kernels = recorded_collectives(facts, rows, columns)
     kernels["end_ns"] = facts.launches["end_ns"].to_numpy()[rows]
     kernels["kernel_id"] = facts.launches["name_id"].to_numpy()[rows]
-    columns = ["name_id", "group_id", "group_size", "ranks_id", "sequence"]
-    if facts.trace.count("collectives"):
-        about = trace_table(facts.trace, "collectives", [*place, *columns]).drop_duplicates(place)
-        kernels = kernels.merge(about, how="left", on=place).fillna(NOT_RECORDED)
-    else:
-        kernels[columns] = NOT_RECORDED
-    kernels[columns] = kernels[columns].astype(np.int64)
     has_name = (kernels["name_id"] >= 0).to_numpy()
     text_id = np.where(has_name, kernels["name_id"], kernels["kernel_id"])
     codes, unique = pd.factorize(text_id)
@@ -133,6 +126,31 @@ def _with_metadata(facts: Facts, rows: Array) -> pd.DataFrame:
             "is_rooted": np.array([_is_rooted(text) for text in texts], dtype=bool)[codes],
         }
     )
+
+
+def recorded_collectives(facts: Facts, rows: Array, columns: Sequence[str]) -> pd.DataFrame:
+    """Return what the framework recorded of communication kernels, -1 where it recorded nothing.
+
+    Args:
+        facts: The recording.
+        rows: Kernels among ``Facts.launches``.
+        columns: Of the trace's table of collectives.
+
+    Returns:
+        A row for each of ``rows``: ``launch``, ``process_key``, ``device``, ``stream``,
+        ``start_ns``, ``correlation_id`` (as in the trace) and these columns.
+    """
+    place = ["process_key", "device", "stream", "start_ns", "correlation_id"]
+    kernels = trace_table(facts.trace, "kernels", place)
+    kernels = kernels.take(facts.launches["source_row"].to_numpy()[rows]).assign(launch=rows)
+    names = list(columns)
+    if facts.trace.count("collectives"):
+        about = trace_table(facts.trace, "collectives", [*place, *names]).drop_duplicates(place)
+        kernels = kernels.merge(about, how="left", on=place).fillna(NOT_RECORDED)
+    else:
+        kernels[names] = NOT_RECORDED
+    kernels[names] = kernels[names].astype(np.int64)
+    return kernels
 
 
 def _operation(name: str) -> str:

@@ -21,6 +21,8 @@ Shown by:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from analyzers.facts.collectives import collectives_of
@@ -28,14 +30,27 @@ from analyzers.facts.facts import COMMUNICATION, Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.intervals import Array, union
 from analyzers.ledger.ledger import Ledger
+from analyzers.losses.collective_links import (
+    CollectiveSpeeds,
+    claimed_by_links,
+    collective_count,
+    collective_speeds,
+    link_text,
+)
 from analyzers.losses.culprits import of_operations
 from analyzers.losses.evidence import largest_launches
 from analyzers.losses.stragglers import rank_waits
-from analyzers.words import count_text, share_text, time_text
+from analyzers.words import count_text, share_text, size_text, time_text
 
 CAUSE = Cause.COMMUNICATION
 NEEDS = ("kernels",)
 ADVICE = "Start collectives earlier, on a stream of their own, so that they overlap compute."
+ADVICE_FOR_WAITING = (
+    "Record the other ranks first: the link carries what these move in {link}, so that the rest is "
+    "waiting for a late rank, or a link that is far below its speed (all_reduce_perf of nccl-tests "
+    "or rccl-tests measures it). Starting them earlier wins little of that."
+)
+MOSTLY = 0.5  # of the time alone; when the link needs less, moving data is not the reason
 ADVICE_FOR_ONE_RANK = (
     "Before that, record the other ranks, too: in one file, moving data is told from waiting for "
     "a late rank."
@@ -45,7 +60,8 @@ ADVICE_FOR_ONE_RANK = (
 def check(facts: Facts, ledger: Ledger) -> Outcome:
     """Report time in which only communication kernels ran."""
     waiting_ns = rank_waits(facts, ledger).ns
-    lost_ns = ledger.total_ns(Row.COMMUNICATION) - waiting_ns
+    of_links_ns = claimed_by_links(facts, ledger)
+    lost_ns = ledger.total_ns(Row.COMMUNICATION) - waiting_ns - of_links_ns
     if not ledger.is_notable(lost_ns):
         return Clear()
     rows = facts.inside(ledger.window.start_ns, ledger.window.end_ns)
@@ -53,30 +69,71 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     start, end = _inside_window(facts, ledger, rows)
     total_ns = _covered_ns(facts, rows, start, end)
     exposed = share_text(lost_ns, total_ns)
+    count = collective_count(facts, rows)
     culprits = of_operations(facts, ledger, rows, end - start)
-    besides = " besides waiting for late ranks" if waiting_ns else ""
+    parts = ((waiting_ns, "waiting for late ranks"), (of_links_ns, "what links and latency cost"))
+    besides = " and ".join(text for ns, text in parts if ns)
+    besides = f" besides {besides}" if besides else ""
+    speeds = collective_speeds(facts, ledger)
+    is_waiting = _is_mostly_waiting(facts, speeds, lost_ns)
+    moved = _moved_text(speeds) if is_waiting else ""
     return Finding(
         title=(
             f"Communication ran alone for {time_text(lost_ns)}, {ledger.share(lost_ns)}{besides}: "
             f"nothing overlapped {exposed} of the time in which "
-            f"{count_text(_count(facts, rows), 'collective')} ran{culprits.words('in')}"
+            f"{count_text(count, 'collective')} ran{moved}{culprits.words('in')}"
         ),
         row=Row.COMMUNICATION,
         lost_ns=lost_ns,
         confidence=Confidence.MEASURED,
-        advice=ADVICE if _all_ranks_recorded(facts) else f"{ADVICE} {ADVICE_FOR_ONE_RANK}",
+        advice=_advice(facts, speeds, is_waiting=is_waiting),
         does_not_apply_when=(
             "nothing is left to compute until the result is there."
             if _all_ranks_recorded(facts)
             else "a collective waits for a late rank; look at that rank's recording."
         ),
         evidence=(
-            Evidence(name="collectives", value=_count(facts, rows), unit="count"),
+            Evidence(name="collectives", value=count, unit="count"),
             Evidence(name="time in collectives", value=total_ns, unit="ns"),
+            *_speed_evidence(speeds),
             *culprits.evidence("in"),
             *largest_launches(facts, rows, end - start),
         ),
+        culprit=f"though the link needs {time_text(speeds.link_ns)} for what they move"
+        if is_waiting
+        else "",
     )
+
+
+def _is_mostly_waiting(facts: Facts, speeds: CollectiveSpeeds, lost_ns: int) -> bool:
+    """Tell whether one rank's collectives take much longer than the link needs for their data."""
+    is_known = speeds.is_link_known and not _all_ranks_recorded(facts)
+    return is_known and speeds.link_ns < MOSTLY * lost_ns
+
+
+def _moved_text(speeds: CollectiveSpeeds) -> str:
+    """Say what the link needs for what all of them move."""
+    moved = size_text(float(speeds.rows["size_bytes"].sum()))
+    return (
+        f", though the link needs {time_text(speeds.link_ns)} for their {moved} "
+        f"(bus bandwidth {size_text(speeds.bus_bytes_per_s)}/s, {link_text(speeds)})"
+    )
+
+
+def _advice(facts: Facts, speeds: CollectiveSpeeds, *, is_waiting: bool) -> str:
+    if is_waiting:
+        return ADVICE_FOR_WAITING.format(link=time_text(speeds.link_ns))
+    return ADVICE if _all_ranks_recorded(facts) else f"{ADVICE} {ADVICE_FOR_ONE_RANK}"
+
+
+def _speed_evidence(speeds: CollectiveSpeeds) -> Iterator[Evidence]:
+    """Yield the bus bandwidth, and what the link needs, where sizes were recorded."""
+    if not len(speeds.rows):
+        return
+    rate = round(speeds.bus_bytes_per_s)
+    yield Evidence(name="bus bandwidth, a second", value=rate, unit="bytes")
+    if speeds.is_link_known:
+        yield Evidence(name="least time of the link", value=speeds.link_ns, unit="ns")
 
 
 def _inside_window(facts: Facts, ledger: Ledger, rows: Array) -> tuple[Array, Array]:
@@ -87,13 +144,6 @@ def _inside_window(facts: Facts, ledger: Ledger, rows: Array) -> tuple[Array, Ar
     start = np.maximum(begins[rows], ledger.window.start_ns)
     end = np.minimum(facts.launches["end_ns"].to_numpy()[rows], ledger.window.end_ns)
     return start, end
-
-
-def _count(facts: Facts, rows: Array) -> int:
-    """Return how many collectives these launches are: those of several ranks are one."""
-    members = collectives_of(facts).members
-    members = members[members["launch"].isin(rows).to_numpy()]
-    return len(rows) - len(members) + int(members["collective"].nunique())
 
 
 def _all_ranks_recorded(facts: Facts) -> bool:

@@ -22,6 +22,8 @@ from analyzers.work.element_types import CODE_OF, FLOAT, NO_TYPE, TYPES
 _TERA, _GIGA, _MEGA = 1e12, 1e9, 1e6
 MIN_CLOCK_SHARE, MAX_CLOCK_SHARE = 0.1, 1.5  # beyond, it is not this device's clock
 _MEMORY = ("hbm", "memory", "bandwidth", "dram")
+LINK = "link"
+"""What the user says about what connects the devices, in one direction; see ``links.py``."""
 _ON_UNITS = {"fp32": "fp32_matrix", "fp64": "fp64_matrix"}  # where units have their own peak
 
 
@@ -118,7 +120,7 @@ def roof_of(
     if not roof.memory_bytes_per_s and recorded_bytes_per_s > 0:
         roof = replace(roof, memory_bytes_per_s=float(recorded_bytes_per_s))
     if user_peaks:
-        peaks = {k: v for k, v in user_peaks.items() if k not in _MEMORY}
+        peaks = {k: v for k, v in user_peaks.items() if k not in (*_MEMORY, LINK)}
         memory = next((v for k, v in user_peaks.items() if k in _MEMORY), roof.memory_bytes_per_s)
         roof = replace(roof, peaks={**roof.peaks, **peaks}, memory_bytes_per_s=memory)
         if peaks:
@@ -133,7 +135,7 @@ def parse_peaks(text: str) -> dict[str, float]:
         ValueError: It is not of that form; the message is one line.
     """
     names = [kind.name for kind in TYPES if kind.category == FLOAT] + ["int8"]
-    known_names = {*names, *_ON_UNITS.values(), *_MEMORY}
+    known_names = {*names, *_ON_UNITS.values(), *_MEMORY, LINK}
     peaks = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, _, number = part.partition("=")
@@ -142,7 +144,7 @@ def parse_peaks(text: str) -> dict[str, float]:
         except ValueError:
             value = np.nan
         if name.strip().lower() not in known_names or not (0 < value < np.inf):
-            choices = ", ".join([*names, "hbm"])
+            choices = ", ".join([*names, "hbm", LINK])
             msg = f"{part!r} is no peak: write bf16=989e12,hbm=3.35e12 with any of {choices}"
             raise ValueError(msg)
         peaks[name.strip().lower()] = value

@@ -76,6 +76,8 @@ from benchmarks.simulated.managed_memory import (
 from benchmarks.simulated.ranks import (
     communication_balanced,
     communication_in_turn,
+    communication_slow_link,
+    communication_small_messages,
     communication_straggler,
     host_of_all_ranks,
     host_of_one_rank,
@@ -117,6 +119,8 @@ SINGLE = (
     communication_straggler,
     communication_in_turn,
     communication_balanced,
+    communication_slow_link,
+    communication_small_messages,
     host_of_all_ranks,
     memory_in_the_loop,
     dependency_between_gpus,

@@ -53,6 +53,7 @@ class Collective:
         operation: What a framework calls it.
         stream: Where it runs.
         call_ns: Length of the launch call.
+        link_share: Part of what the link carries in that time that it moves.
     """
 
     ns: int
@@ -62,6 +63,7 @@ class Collective:
     operation: str = "allreduce"
     stream: Stream = MAIN
     call_ns: int = 4_000
+    link_share: float = 0.7
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 FIRST_PID, FIRST_TID = 4_242, 5_000
 CATEGORIES = {"KERNEL": "kernel", "MEMCPY": "gpu_memcpy", "RUNTIME": "cuda_runtime"}
 HOST_MEMORY = {PAGEABLE: "Pageable", PINNED: "Pinned"}
+# Between GPUs of a board of four, in one direction: each has 6 of its 18 links of 25 GB/s for each
+# other one (NVIDIA, "HGX H100", four GPUs).
+LINK_BYTES_PER_NS = 150
+BYTES_OF_BFLOAT16 = 2
 DIRECTIONS = {1: ("HtoD", "{host} -> Device"), 2: ("DtoH", "Device -> {host}")}
 
 
@@ -44,9 +48,12 @@ class TorchRecorder:
 
     def collective(self, thread: Thread, part: Collective, span: Span, number: int) -> None:
         """Add one rank's part in a collective, with what PyTorch says about it."""
-        size = part.ns * 10
+        # A ring sends 2 (n - 1) / n of the bytes through the links of each of n ranks.
+        moved = part.link_share * LINK_BYTES_PER_NS * (part.ranks - 1) * part.ns
+        size = round(moved * part.ranks / (2 * (part.ranks - 1)) / BYTES_OF_BFLOAT16)
         about = {"Collective name": part.operation, "dtype": "BFloat16", "Group size": part.ranks}
         about |= {"In msg nelems": size, "Out msg nelems": size, "Process Group Name": "0"}
+        about["Process Group Ranks"] = str(list(range(part.ranks)))
         shape = {"grid": [24, 1, 1], "block": [544, 1, 1], "registers per thread": 96}
         self._on_device(thread, "kernel", part.name, part.stream, span, number, shape | about)
 

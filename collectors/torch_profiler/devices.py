@@ -44,11 +44,16 @@ def write_devices(
 ) -> int:
     """Write a row for each (process, device) in use; return how many facts were no number."""
     facts_of, odd = _known_devices(head)
+    seen = len(facts_of) or NOT_RECORDED
     rows = []
     for process, device in sorted(used):
         alone = next(iter(facts_of.values())) if len(facts_of) == 1 else {}
-        rows.append({"process": process, "device": device, **facts_of.get(device, alone)})
-    columns = ("process", "device", *_FACTS, "max_warps_per_sm", "max_blocks_per_sm")
+        facts = facts_of.get(device, alone)
+        rows.append({"process": process, "device": device, "visible_devices": seen, **facts})
+    columns = (
+        *("process", "device", *_FACTS, "max_warps_per_sm", "max_blocks_per_sm"),
+        "visible_devices",
+    )
     table: dict[str, Array | pa.Array] = {
         c: np.array([r.get(c, NOT_RECORDED) for r in rows], dtype=np.int64) for c in columns
     }
