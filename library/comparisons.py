@@ -71,6 +71,7 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
         TraceError: A recording cannot be read back.
     """
     from analyzers.compare.compare import SMALLEST_SHARE, compare
+    from analyzers.compare.own_steps import compare_own_steps
 
     take = measure or measure_side
     key = int(device) if device.isdecimal() else BUSIEST
@@ -86,7 +87,9 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
     sides = _without_other_loops(take, traces, window, sides, len(base))
     complete = [_with_sidecars(s, t) for s, t in zip(sides, traces, strict=True)]
     share = SMALLEST_SHARE if smallest is None else smallest
-    return compare(complete[: len(base)], complete[len(base) :], smallest=share, anyway=anyway)
+    both = complete[: len(base)], complete[len(base) :]
+    by_steps = compare_own_steps(*both, smallest=share, anyway=anyway)
+    return by_steps or compare(*both, smallest=share, anyway=anyway)
 
 
 def _measure_all(

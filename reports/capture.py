@@ -108,6 +108,8 @@ def _next_steps(capture: Capture) -> Iterator[Block]:
     yield Sentence(text=f"Open:    whyslow open {paths}", kind="command")
     for tool in dict.fromkeys(run.tool for run in done if run.tool != "ncu"):
         sides = [[r.recording for r in done if r.tool == tool and r.role == k] for k in ROLES]
-        if all(sides) and any(run.sentence != NO_GPU for run in done if run.tool == tool):
+        of_tool = [run for run in done if run.tool == tool]
+        has_numbers = any(r.sentence != NO_GPU for r in of_tool) or all(r.summary for r in of_tool)
+        if all(sides) and has_numbers:
             base, new = map(shlex.join, sides)
             yield Sentence(text=f"Compare: whyslow compare {base} --new {new}", kind="command")

@@ -185,10 +185,21 @@ def test_cancel_asks_the_capture_to_stop(data, monkeypatch):
     assert asked == [capture.id]
 
 
-def test_a_done_capture_leads_to_its_recordings_and_to_the_comparison(data, monkeypatch):
+@pytest.mark.parametrize(
+    ("summary", "caption"),
+    [("", "so Compare has no numbers to show"), ("/x", "the steps that the programs timed")],
+)
+def test_a_done_capture_leads_to_its_recordings_and_to_the_comparison(data, summary, caption):
     trace = open_sample("cpu_training.sqlite", data).trace.id
     runs = tuple(
-        run(role, state=RunState.DONE, trace=trace, sentence="Launch-bound: 65 %", seconds=2.0)
+        run(
+            role,
+            state=RunState.DONE,
+            trace=trace,
+            sentence="Launch-bound: 65 %",
+            seconds=2.0,
+            summary=summary,
+        )
         for role in ("baseline", "optimized")
     )
     capture = kept(state=State.DONE, runs=runs, ended=time.time())
@@ -199,7 +210,7 @@ def test_a_done_capture_leads_to_its_recordings_and_to_the_comparison(data, monk
     assert sum(f"trace={trace}" in link for link in links) == 2
     if (capture_choices.WORKLOADS.parent / "views" / "compare.py").exists():
         assert any(f"base={trace}" in link and f"new={trace}" in link for link in links)
-    assert "Nothing ran on a GPU, so Compare has no numbers to show." in words(app)
+    assert caption in words(app)
     assert "start" in buttons(app)
 
 

@@ -41,6 +41,8 @@ SHOWN_EARLIER = 10
 LOG_LINES, LOG_BYTES = 20, 8_192
 SHOWN_TITLE, SHOWN_LINE = 60, 300
 COMPARE = "compare.py"
+WITHOUT_NUMBERS = "Nothing ran on a GPU, so Compare has no numbers to show."
+WITH_OWN_STEPS = "Nothing ran on a GPU: Compare uses the steps that the programs timed themselves."
 PAIR, COMMAND = "A workload pair", "A command"
 STATE_WORDS = {
     State.RUNNING: "Running",
@@ -291,7 +293,8 @@ def _draw_compare_link(capture: Capture) -> None:
             label = f"Compare baseline and optimized ({md_escape(TOOL_WORDS[tool])})"
             st.page_link(COMPARE, label=label, query_params=address)
             if not any(_has_gpu_work(trace_id) for trace_id in (*base, *new)):
-                st.caption("Nothing ran on a GPU, so Compare has no numbers to show.")
+                timed = all(run.summary for run in capture.runs if run.trace in (*base, *new))
+                st.caption(WITH_OWN_STEPS if timed else WITHOUT_NUMBERS)
 
 
 def _has_gpu_work(trace_id: str) -> bool:

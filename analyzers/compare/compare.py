@@ -18,12 +18,12 @@ docs/compare.md gives formulas, assumptions and measured error rates.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from analyzers.compare.accounts import (
-    Account,
     kept_durations,
     median_durations,
     recordings_only,
@@ -61,6 +61,7 @@ from analyzers.compare.types import (
 )
 from analyzers.compare.waterfall import waterfall_rows
 from analyzers.compare.work_changes import work_changes
+from analyzers.intervals import Array
 from analyzers.words import count_text
 
 SMALLEST_SHARE = 0.01  # of base's time; smaller changes come and go with the room's temperature
@@ -82,23 +83,13 @@ def compare(
         anyway: Whether to compare what differs in more than the change that is judged.
     """
     differences = comparability(base, new, anyway=anyway)
+    if any(difference.blocking for difference in differences):
+        return refusal(base, new, differences)
     device, devices = _devices(base, new)
-    blocking = [d for d in differences if d.blocking]
-    if blocking:
-        return Comparison(
-            verdict=ComparisonVerdict.NOT_COMPARABLE,
-            sentence=f"Not comparable: {_with_way_out(blocking)}",
-            how=(),
-            base=recordings_only(base),
-            new=recordings_only(new),
-            comparability=differences,
-            device=device,
-            devices=devices,
-        )
     same = _are_identical(base, new)
     estimate = _exact(base) if same else _estimate(base, new)
     accounts = [typical_account(sides) for sides in (base, new)]
-    delta = _delta(estimate, accounts)
+    delta = delta_of(estimate, accounts[0].median_ns, accounts[1].median_ns)
     smallest_ns = round(smallest * accounts[0].median_ns)
     verdict = decide(delta, smallest_ns)
     quantity = _quantity(base, new)
@@ -134,6 +125,22 @@ def compare(
         work=work_changes(base, new),
         sub_results=sub_results(waterfall, kernels, metrics),
         notes=tuple(reader_notes(base, new)),
+        device=device,
+        devices=devices,
+    )
+
+
+def refusal(base: Sides, new: Sides, differences: tuple[Difference, ...]) -> Comparison:
+    """Return the answer without numbers, where at least one difference blocks."""
+    device, devices = _devices(base, new)
+    blocking = [difference for difference in differences if difference.blocking]
+    return Comparison(
+        verdict=ComparisonVerdict.NOT_COMPARABLE,
+        sentence=f"Not comparable: {_with_way_out(blocking)}",
+        how=(),
+        base=recordings_only(base),
+        new=recordings_only(new),
+        comparability=differences,
         device=device,
         devices=devices,
     )
@@ -236,19 +243,38 @@ def _exact(base: Sides) -> Estimate:
 
 
 def _estimate(base: Sides, new: Sides) -> Estimate:
+    estimate = estimate_of([kept_durations(s) for s in base], [kept_durations(s) for s in new])
+    if estimate is None:
+        estimate = between_windows(base[0], new[0])
+        return estimate if estimate.is_assumed else estimate_in_general(estimate)
+    return estimate
+
+
+def estimate_of(base: Sequence[Array], new: Sequence[Array]) -> Estimate | None:
+    """Return the change between samples of recordings; None where one a side has too few.
+
+    Args:
+        base: Durations of each recording of the base side, in ns and in their order.
+        new: Of the new side.
+    """
+    if len(base) + len(new) == 2:
+        if min(len(base[0]), len(new[0])) < MIN_SAMPLES:
+            return None
+        return estimate_in_general(between_iterations(base[0], new[0]))
+    medians = [np.array([np.median(samples) for samples in side]) for side in (base, new)]
     if len(base) + len(new) == 3:
-        return between_three_runs(median_durations(base), median_durations(new))
-    if len(base) + len(new) > 2:
-        return between_runs(median_durations(base), median_durations(new))
-    samples = kept_durations(base[0]), kept_durations(new[0])
-    if min(map(len, samples)) >= MIN_SAMPLES:
-        return estimate_in_general(between_iterations(*samples))
-    estimate = between_windows(base[0], new[0])
-    return estimate if estimate.is_assumed else estimate_in_general(estimate)
+        return between_three_runs(*medians)
+    return between_runs(*medians)
 
 
-def _delta(estimate: Estimate, accounts: list[Account]) -> Delta:
-    base, new = (account.median_ns for account in accounts)
+def delta_of(estimate: Estimate, base: int, new: int) -> Delta:
+    """Return a change of time with its uncertainty, in whole nanoseconds.
+
+    Args:
+        estimate: The change, as it was measured.
+        base: Time on the base side.
+        new: On the new side.
+    """
     low, high, low_in_runs, high_in_runs, detectable = (
         None if value is None else round(value)
         for value in (

@@ -164,6 +164,12 @@ def _stated(base: Sides, new: Sides) -> list[MetricChange]:
                 name="step, as the workload timed it", group="workload", better="lower", value=value
             )
         )
+    return [*changes, *workload_metrics(base, new)]
+
+
+def workload_metrics(base: Sides, new: Sides) -> list[MetricChange]:
+    """Return the metrics that the workloads wrote about themselves, throughput say."""
+    changes = []
     metrics = [[_metrics(s) for s in sides] for sides in (base, new)]
     for name in dict.fromkeys(n for sides in metrics for run in sides for n in run):
         values = [[run[name]["value"] for run in sides if name in run] for sides in metrics]

@@ -137,7 +137,8 @@ def between_windows(base: Side, new: Side) -> Estimate:
     stretches = _stretches(base, new)
     paired = paired_change(*stretches.durations()) if stretches else None
     if paired is None:
-        return _measured_once(levels[0], levels[1], base, new)
+        fewest = min(len(s.start_ns) - s.warm_up for s in (base, new))
+        return measured_once(levels[0], levels[1], fewest)
     scale = math.hypot(*levels) / math.hypot(paired.base, paired.new)
     reach, change = paired.reach * scale, levels[1] - levels[0]
     return Estimate(
@@ -251,13 +252,19 @@ def _cut_places(
     return where[0][few], where[1][few]
 
 
-def _measured_once(base: float, new: float, one: Side, other: Side) -> Estimate:
-    """Return what a difference that was measured once allows to say."""
-    reach = NORMAL * MEASURED_ONCE * float(np.hypot(base, new))
-    fewest = min(len(s.start_ns) - s.warm_up for s in (one, other))
-    what = "A single window" if fewest == 1 else f"Only {count_text(fewest, 'iteration')}"
+def measured_once(base: float, new: float, samples: int, noun: str = "iteration") -> Estimate:
+    """Return what a difference of two runs allows to say that were each measured once.
+
+    Args:
+        base: Time on the base side, in ns.
+        new: On the new side.
+        samples: How many the side with fewer has: too few to tell how much they vary.
+        noun: What one of them is.
+    """
     from scipy.special import ndtr  # slow to load, and only comparisons need it
 
+    reach = NORMAL * MEASURED_ONCE * math.hypot(base, new)
+    what = "A single window" if samples == 1 else f"Only {count_text(samples, noun)}"
     return Estimate(
         base=base,
         new=new,
@@ -269,7 +276,7 @@ def _measured_once(base: float, new: float, one: Side, other: Side) -> Estimate:
         how=(
             f"{what} of one recording on each side: how much it varies was not measured. Assumed: "
             f"{share_text(MEASURED_ONCE, 1)} from run to run (standard deviation).",
-            "Record several iterations, or give several recordings of each side.",
+            f"Record several {noun}s, or give several recordings of each side.",
         ),
     )
 
