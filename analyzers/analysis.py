@@ -24,7 +24,7 @@ from analyzers.kernels.counted import roofline_summary
 from analyzers.kernels.tool_rules import tool_rules
 from analyzers.kernels.top import top_kernels
 from analyzers.ledger.ledger import Ledger, build_ledger
-from analyzers.losses.collective_links import SHORTENINGS
+from analyzers.losses import collective_links, fp64_kernels
 from analyzers.losses.kernel_work import CHANGES_IN_WORDS, work_losses
 from analyzers.quality.quality import check_quality
 from analyzers.report import Report
@@ -154,7 +154,7 @@ def _shortenings(facts: Facts, ledger: Ledger, findings: Sequence[Finding]) -> l
         (pattern.value, CHANGES_IN_WORDS[pattern], loss.launches)
         for pattern, loss in work_losses(facts, ledger).items()
     ]
-    for name, (loss_of, title) in SHORTENINGS.items():
+    for name, (loss_of, title) in (collective_links.SHORTENINGS | fp64_kernels.SHORTENINGS).items():
         if (loss := loss_of(facts, ledger)) is not None:
             losses.append((name, title, loss.launches))
     return [

@@ -31,7 +31,8 @@ HEALTHY_BELOW = 0.10  # of the time in use; a reader would not act on a smaller 
 NOTABLE_FROM = 0.05  # a loss from here on is named before anything is called healthy
 RARELY_USED = 0.10  # of the recording; what matters then is what the program does without a GPU
 LEAST_NAMED = 0.02  # of the window; what would win less is not worth a sentence
-CHOICES = ("bandwidth.weight_reads", "compute.recomputation")  # which decide no verdict
+CHOICES = ("bandwidth.weight_reads", "compute.recomputation", "compute.double_precision")
+"""Findings that decide no verdict."""
 UNEVEN_FACTOR = 3  # a GPU that loses so many times what the others do is named
 
 # What each cause needs to be answered from a timeline. Divergence, and bandwidth inside kernels,

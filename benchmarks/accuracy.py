@@ -113,7 +113,7 @@ def make_case(family: str, seed: int) -> Case:
 def record_case(case: Case, seed: int) -> Recorder:
     """Simulate ``case`` and return its recording; the layout depends on the seed."""
     generation = GENERATIONS[seed % len(GENERATIONS)]
-    recorder = Recorder(generation, case.program.devices)
+    recorder = Recorder(generation, case.program.devices, case.gpu)
     execute(case.program, recorder=recorder)
     for tweak in case.tweaks:
         tweak(recorder)
@@ -121,7 +121,7 @@ def record_case(case: Case, seed: int) -> Recorder:
 
 
 def _record_torch(case: Case) -> TorchRecorder:
-    recorder = TorchRecorder(case.program.devices)
+    recorder = TorchRecorder(case.program.devices, case.gpu)
     execute(case.program, recorder=recorder)
     return recorder
 

@@ -60,6 +60,16 @@ SYNTHETIC_H100 = Gpu(
     shared_bytes_per_sm=233_472,
     chip="GH100",
 )
+SYNTHETIC_RTX = Gpu(
+    name="SYNTHETIC RTX 4090 (generated, no GPU ran)",
+    sm_count=128,
+    memory_bytes=25_757_220_864,
+    memory_bytes_per_s=1_008_096_000_000,
+    clock_hz=2_520_000_000,
+    compute=(8, 9),
+    shared_bytes_per_sm=102_400,
+    chip="AD102",
+)
 _ON_DEVICE = {"deviceId": 0, "contextId": 1, "streamId": 7}
 _PREFIX = "CUPTI_ACTIVITY_KIND_"
 _EPOCH_NS = 1_795_132_800_000_000_000  # 2026-11-20 00:00 UTC; a clock would change every file

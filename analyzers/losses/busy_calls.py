@@ -16,6 +16,7 @@ from analyzers.facts.facts import KERNEL, Facts
 from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.fp32_products import fp32_products
+from analyzers.losses.fp64_kernels import fp64_kernels
 from analyzers.losses.parallelism import alone_ns, claimed_ns
 from analyzers.work.account import LaunchWork, ledger_work
 from analyzers.work.classes import CODES, WorkClass
@@ -112,11 +113,11 @@ def _free_ns(facts: Facts, ledger: Ledger, frame: pd.DataFrame) -> Array:
     launch = frame["launch"].to_numpy()
     free = np.minimum(frame["busy_ns"].to_numpy(), alone_ns(facts, ledger)[launch])
     free = free - claimed_ns(facts, ledger)[launch]
-    products = fp32_products(facts, ledger)
-    if products is not None:
-        claimed = np.zeros(len(facts.launches), np.int64)
-        claimed[products.launches["launch"].to_numpy()] = products.launches["high_ns"].to_numpy()
-        free = free - claimed[launch]
+    for kernels in (fp32_products(facts, ledger), fp64_kernels(facts, ledger)):
+        if kernels is not None:
+            claimed = np.zeros(len(facts.launches), np.int64)
+            claimed[kernels.launches["launch"].to_numpy()] = kernels.launches["high_ns"].to_numpy()
+            free = free - claimed[launch]
     free = np.where(facts.launches["kind"].to_numpy()[launch] == KERNEL, free, 0)
     if ledger.examined is not None:  # counters tell about these
         free = np.where(ledger.examined.joined.row[launch] < 0, free, 0)

@@ -74,10 +74,7 @@ def fp32_products(facts: Facts, ledger: Ledger) -> Fp32Products | None:
     Launches that counters were joined to are left to the rule that reads them, and so is time
     that findings about parallelism claim.
     """
-    rows = facts.inside(*ledger.window.span)
-    rows = rows[facts.launches["kind"].to_numpy()[rows] == KERNEL]
-    if ledger.examined is not None:
-        rows = rows[ledger.examined.joined.row[rows] < 0]
+    rows = unexamined_kernels(facts, ledger)
     codes, ids = pd.factorize(facts.launches["name_id"].to_numpy()[rows])
     slow = np.array([is_fp32_product(str(n)) for n in facts.trace.names(ids)], dtype=bool)
     ratio = _ratios(facts)[facts.launches["device"].to_numpy()[rows]]
@@ -98,6 +95,15 @@ def fp32_products(facts: Facts, ledger: Ledger) -> Fp32Products | None:
     most = int(np.bincount(device, alone).argmax())
     of = facts.devices.iloc[most]
     return Fp32Products(launches, (int(of["compute_major"]), int(of["compute_minor"])))
+
+
+def unexamined_kernels(facts: Facts, ledger: Ledger) -> Array:
+    """Return the kernel launches of the window that no counters tell about."""
+    rows = facts.inside(*ledger.window.span)
+    kernels: Array = rows[facts.launches["kind"].to_numpy()[rows] == KERNEL]
+    if ledger.examined is not None:
+        kernels = kernels[ledger.examined.joined.row[kernels] < 0]
+    return kernels
 
 
 def _ratios(facts: Facts) -> Array:

@@ -17,6 +17,7 @@ from benchmarks.simulated.program import (
     Work,
 )
 from benchmarks.simulated.recorder import Recorder
+from traces.nsys_writer import SYNTHETIC_H100, Gpu
 
 MB = 1_000_000
 HEALTHY, UNKNOWN = "healthy", "unknown"
@@ -49,6 +50,7 @@ class Case:
         has_shapes: Shapes of operators tell more than a recording without them.
         spoil: Damages the file.
         impossible: Kernels whose times cannot be true, which a reader has to leave out.
+        gpu: What the devices are.
     """
 
     program: Program
@@ -63,6 +65,7 @@ class Case:
     has_shapes: bool = False
     spoil: Callable[[Path], None] | None = None
     impossible: int = 0
+    gpu: Gpu = SYNTHETIC_H100
 
     def misjudged(self, ranges: Mapping[str, tuple[int, int]]) -> Iterator[str]:
         """Say which findings' ranges, in nanoseconds, do not hold what they really win."""

@@ -97,6 +97,8 @@ from benchmarks.simulated.torch_work import (
     work_attention_in_pieces,
     work_casts,
     work_decoding,
+    work_double_precision,
+    work_double_precision_for_science,
     work_near_the_roof,
     work_slow_products,
     work_unfused_chain,
@@ -147,6 +149,8 @@ FINE = (
     healthy_resident,
     work_near_the_roof,
     work_decoding,
+    work_double_precision,
+    work_double_precision_for_science,
 )
 WORK = (
     work_unfused_chain,

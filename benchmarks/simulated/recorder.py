@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from traces.nsys_writer import SYNTHETIC_H100, Recording, short_name
+from traces.nsys_writer import SYNTHETIC_H100, Gpu, Recording, short_name
 
 if TYPE_CHECKING:
     from benchmarks.simulated.program import Collective, Copy, Range, Stream, Thread, Wait
@@ -29,12 +29,13 @@ class Recorder:
     Args:
         generation: Layout, one of ``traces.nsys_layout.GENERATIONS``.
         devices: GPUs.
+        gpu: What they are.
     """
 
-    def __init__(self, generation: str = "3.13", devices: int = 1) -> None:
-        self.recording = Recording(
-            generation=generation, gpus=[SYNTHETIC_H100] * devices, program="simulated"
-        )
+    def __init__(
+        self, generation: str = "3.13", devices: int = 1, gpu: Gpu = SYNTHETIC_H100
+    ) -> None:
+        self.recording = Recording(generation=generation, gpus=[gpu] * devices, program="simulated")
         self._devices = devices
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._waits: list[tuple[str, Span, dict[str, Any]]] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.simulated.recorder import PAGEABLE, PINNED, Span
-from traces.nsys_writer import SYNTHETIC_H100
+from traces.nsys_writer import SYNTHETIC_H100, Gpu
 
 if TYPE_CHECKING:
     from benchmarks.simulated.program import Collective, Copy, Range, Stream, Thread, Wait
@@ -30,10 +30,11 @@ class TorchRecorder:
 
     Args:
         devices: GPUs.
+        gpu: What they are.
     """
 
-    def __init__(self, devices: int = 1) -> None:
-        self._devices = devices
+    def __init__(self, devices: int = 1, gpu: Gpu = SYNTHETIC_H100) -> None:
+        self._devices, self._gpu = devices, gpu
         self._events: list[dict[str, Any]] = []
         self._processes: set[int] = set()
 
@@ -107,9 +108,9 @@ class TorchRecorder:
 
     def write(self, path: Path) -> Path:
         """Write the file, compressed if its name ends in ``.gz``, and return ``path``."""
-        gpu = {"name": SYNTHETIC_H100.name, "numSms": SYNTHETIC_H100.sm_count}
-        gpu |= {"totalGlobalMem": SYNTHETIC_H100.memory_bytes}
-        major, minor = SYNTHETIC_H100.compute
+        gpu: dict[str, Any] = {"name": self._gpu.name, "numSms": self._gpu.sm_count}
+        gpu |= {"totalGlobalMem": self._gpu.memory_bytes}
+        major, minor = self._gpu.compute
         trace = {
             "schemaVersion": 1,
             "deviceProperties": [

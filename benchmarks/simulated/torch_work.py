@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from benchmarks.simulated.cases import HEALTHY, Case, Maker, loop, one_thread
 from benchmarks.simulated.program import Kernel, Operation, Range
+from traces.nsys_writer import SYNTHETIC_RTX
 
 # H100 SXM, dense (NVIDIA, "H100 Tensor Core GPU" datasheet).
 HALF_FLOP_PER_NS, BYTES_PER_NS = 989_400.0, 3_350.0
@@ -23,6 +24,8 @@ SOFTMAX = "void at::native::(anonymous namespace)::cunn_SoftMaxForward<4, float>
 CHAINS, PRODUCTS = "bandwidth.unfused_chains", "compute.products_below_roof"
 PIECES, CONVERSIONS = "bandwidth.unfused_attention", "bandwidth.conversions"
 WEIGHTS, ATTENTION = "bandwidth.weight_reads", "compute.attention_below_roof"
+DOUBLE = "compute.double_precision"
+DGEMM, STENCIL = "ampere_dgemm_64x64_nn", "stencil(double const*, double*, int)"
 LOSSES = (CHAINS, PRODUCTS, PIECES, CONVERSIONS, ATTENTION)
 STEPS = 24
 
@@ -131,6 +134,38 @@ def work_decoding(make: Maker) -> Case:
         has_shapes=True,
         has_with_operators=((WEIGHTS, f"of few rows, mostly {rows}, read "),),
     )
+
+
+def work_double_precision(make: Maker) -> Case:
+    """Products and updates in 64 bits on a GPU that has two such units for 128 of 32 bits."""
+    product, update = make.between(400_000, 900_000), make.between(100_000, 300_000)
+    saved = STEPS * (
+        product * make.random.uniform(0.6, 0.97) + update * make.random.uniform(0.3, 0.9)
+    )
+    return Case(
+        one_thread(_double_steps(make, product, update)),
+        HEALTHY,
+        has=((DOUBLE, " computed with 64-bit numbers for "),),
+        never=LOSSES,
+        gpu=SYNTHETIC_RTX,
+        saves_with_operators=((DOUBLE, round(saved)),),
+    )
+
+
+def work_double_precision_for_science(make: Maker) -> Case:
+    """The same on a GPU that computes half as many results in 64 bits as in 32."""
+    program = _double_steps(make, make.between(400_000, 900_000), make.between(100_000, 300_000))
+    return Case(one_thread(program), HEALTHY, never=(*LOSSES, DOUBLE))
+
+
+def _double_steps(make: Maker, product_ns: float, update_ns: float) -> list[Operation]:
+    lengths = ((product_ns, DGEMM), (update_ns, STENCIL))
+    step = [
+        operation
+        for ns, name in lengths
+        for operation in (make.dispatch(2_000), Kernel(round(ns), name=name))
+    ]
+    return loop([step] * STEPS, "step")
 
 
 def _steps(operators: Sequence[Sequence[Operation]]) -> list[Operation]:
