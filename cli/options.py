@@ -6,7 +6,7 @@ import argparse
 from types import ModuleType
 from typing import NamedTuple
 
-from cli import capture, compare, diagnose, export, report, whatif
+from cli import capture, compare, diagnose, export, predictions, report, whatif
 from cli import open as open_command
 from cli.iterations import add_iterations, with_iterations
 
@@ -28,6 +28,7 @@ COMMANDS = (
     Command("diagnose", diagnose, "say why a recording is slow", has_window=True),
     Command("whatif", whatif, "predict what changes to a program would gain", has_window=True),
     Command("compare", compare, "say whether a program got faster, and why"),
+    Command("predictions", predictions, "say how often predictions came true here"),
     Command("export", export, "write a recording and its analysis to files", has_window=True),
     Command("report", report, "write the answer to one HTML, Markdown or JSON file"),
     Command("capture", capture, "run a program under a profiler and open what it records"),

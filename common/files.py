@@ -35,9 +35,20 @@ def replacing(target: Path, *, durable: bool = False) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def write_file(target: Path, content: str | bytes, *, durable: bool = False) -> None:
-    """Write a file that appears whole, text as UTF-8; see ``replacing``."""
+def write_file(
+    target: Path, content: str | bytes, *, durable: bool = False, is_private: bool = False
+) -> None:
+    """Write a file that appears whole, text as UTF-8; see ``replacing``.
+
+    Args:
+        target: The file.
+        content: What it holds.
+        durable: As of ``replacing``.
+        is_private: Nobody but the user may read it, whatever the umask says.
+    """
     with replacing(target, durable=durable) as draft:
+        if is_private:
+            draft.touch(mode=0o600)
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

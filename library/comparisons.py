@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.files import write_file
-from library import analyses, cache, sidecars
+from library import analyses, cache, prediction_history, sidecars
 
 if TYPE_CHECKING:
     from analyzers.compare.recording_analysis import RecordingAnalysis
@@ -89,7 +89,8 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
     share = SMALLEST_SHARE if smallest is None else smallest
     both = complete[: len(base)], complete[len(base) :]
     by_steps = compare_own_steps(*both, smallest=share, anyway=anyway)
-    return by_steps or compare(*both, smallest=share, anyway=anyway)
+    answer = by_steps or compare(*both, smallest=share, anyway=anyway)
+    return prediction_history.with_outcomes(answer)
 
 
 def _measure_all(

@@ -31,20 +31,22 @@ def load(path: Path, decode: Callable[[Any], Answer]) -> Answer | None:
     return None
 
 
-def save(path: Path, answer: Any, most: int) -> None:
+def save(path: Path, answer: Any, most: int, *, is_private: bool = False) -> None:
     """Keep an answer, and of all in its folder the newest.
 
     Args:
         path: Where.
         answer: JSON data.
         most: How many are kept.
+        is_private: Nobody but the user may read it.
 
     Raises:
         OSError: The disk is full or cannot be written.
     """
     path.parent.mkdir(exist_ok=True)
     text = json.dumps(answer)
-    write_file(path, json.dumps({"sha256": _checksum(text), "answer": text}))
+    content = json.dumps({"sha256": _checksum(text), "answer": text})
+    write_file(path, content, is_private=is_private)
     with contextlib.suppress(FileNotFoundError):  # another process deletes the same ones
         others = path.parent.glob("*.json")
         for old in sorted(others, key=lambda p: p.stat().st_mtime_ns, reverse=True)[most:]:

@@ -16,7 +16,7 @@ import msgspec
 
 from analyzers.facts.spans import Window
 from analyzers.facts.window_request import parse_request, request_text
-from library import analyses, kept_answers
+from library import analyses, kept_answers, prediction_history
 from library.cache import data_dir, fingerprint
 
 if TYPE_CHECKING:
@@ -61,13 +61,15 @@ def predicted(trace: Trace, question: Question) -> WhatIf:
     keep_compiled()
     from analyzers.whatif.whatif import explore
 
+    facts = build_facts(trace)
     answer = explore(
-        build_facts(trace),
+        facts,
         question.window,
         question.speed_ups,
         device_peaks=analyses.device_peaks(),
     )
     save(answer, trace, question)
+    prediction_history.keep_what_if(facts, answer, with_kernels=bool(question.speed_ups))
     return answer
 
 

@@ -27,6 +27,7 @@ from reports.document import (
     TableColumn,
 )
 from reports.largest_changes import largest_changes, next_step
+from reports.predictions import prediction_sentences, untried_sentences
 from reports.whatif import compared_predictions
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def _item(text: str) -> Sentence:
 def _headline(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
     yield Sentence(text=comparison.sentence, place=tables.new, kind="lead")
     yield from _nevertheless(comparison)
+    yield from _predicted(comparison)
     if comparison.delta is not None:
         yield DocumentTable(
             columns=(TableColumn(name=f"Time {each_text(comparison)}"), *CHANGE_COLUMNS[:-1]),
@@ -164,6 +166,7 @@ def _headline(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
 def _verdict(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
     yield Sentence(text=comparison.sentence, place=tables.new, kind="lead")
     yield from _nevertheless(comparison)
+    yield from _predicted(comparison)
     levels = {"blocking": "error", "warning": "warning"}
     for difference in differences(comparison):
         if difference.level.value in levels and difference.sentence:
@@ -202,6 +205,12 @@ def _largest(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
 def _nevertheless(comparison: Comparison) -> Iterator[Block]:
     """Tell what is sure where the whole is not."""
     for sentence in sure_parts(comparison):
+        yield Sentence(text=sentence, kind="item")
+
+
+def _predicted(comparison: Comparison) -> Iterator[Block]:
+    """Tell what had been predicted, beside what was measured."""
+    for sentence in (*prediction_sentences(comparison), *untried_sentences(comparison)):
         yield Sentence(text=sentence, kind="item")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from analyzers.compare.outcomes import prediction_outcomes
+from analyzers.compare.prediction_outcomes import PredictedSpeedup
 from analyzers.compare.types import Comparison, ComparisonVerdict
-from analyzers.words import signed_percent, time_text
+from analyzers.speedups import range_text, times_text
+from analyzers.words import TIMES, signed_percent, time_text
 from reports.comparison_words import listed
 from reports.document import (
     Block,
@@ -116,12 +119,9 @@ def compared_predictions(comparison: Comparison, what_if: WhatIf | None) -> Iter
     """Tell what was predicted from the baseline, and what was measured."""
     if what_if is None or comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
         return
-    from analyzers.whatif.whatif import agrees, range_text
-
     yield Sentence(text=replay_sentence(what_if))
     if what_if.replay.reason:
         yield Sentence(text=f"Nothing is predicted: {what_if.replay.reason}")
-    measured = measured_speedup(comparison)
     gains = [p for p in what_if.predictions if p.wins]
     if gains:
         yield DocumentTable(
@@ -130,9 +130,9 @@ def compared_predictions(comparison: Comparison, what_if: WhatIf | None) -> Iter
                 (
                     Cell(text=range_text(*p.speedup)),
                     Cell(text=p.title[:1].upper() + p.title[1:]),
-                    Cell(text="fits" if measured and agrees(p, *measured[1:]) else ""),
+                    Cell(text=measured),
                 )
-                for p in gains
+                for p, measured in zip(gains, measured_texts(comparison, gains), strict=True)
             ),
         )
     for text in (measured_sentence(comparison), no_gain_sentence(what_if)):
@@ -142,14 +142,21 @@ def compared_predictions(comparison: Comparison, what_if: WhatIf | None) -> Iter
         yield Sentence(text=text, kind="note")
 
 
+def measured_texts(comparison: Comparison, predictions: Sequence[Prediction]) -> list[str]:
+    """Say of each prediction from the base what was measured: only where its change was made."""
+    speedups = [
+        PredictedSpeedup(change=p.change, title=p.title, low=p.speedup[0], high=p.speedup[1])
+        for p in predictions
+    ]
+    outcomes = {o.predicted.change: o for o in prediction_outcomes(comparison, speedups)}
+    return [outcomes[p.change].measured_text if outcomes else "" for p in predictions]
+
+
 def measured_sentence(comparison: Comparison) -> str:
     """Say how fast the new side is, to stand beside what each change alone was predicted to win."""
     measured = measured_speedup(comparison)
     if measured is None:
         return ""
-    from analyzers.whatif.whatif import range_text, times_text
-    from analyzers.words import TIMES
-
     speedup, low, high = measured
     interval = "" if times_text(low) == times_text(high) else f" ({range_text(low, high)})"
     return (

@@ -28,6 +28,7 @@ WORDS = {
     "analyzers.intervals",
     "analyzers.metric_names",
     "analyzers.recorder",
+    "analyzers.speedups",
     "analyzers.words",
     "collectors.schema",
 }

@@ -128,7 +128,8 @@ def test_every_quantity_of_every_iteration(tmp_path, seed, devices):
     made = [row if devices == 1 else (*row[:1], device, *row[2:]) for row in of_thread]
     expected["API calls"] = counted(made)
     waits = [row for row in made if row[5] == "cudaStreamSynchronize"]
-    expected["blocking API calls"] = counted(waits)
+    expected["blocking API calls"] = expected["waits"] = counted(waits)
+    expected["launch calls"] = counted(kernels)
     assert {name: values.tolist() for name, values in found.counts.items()} == expected
     check_kernels(found, [k for k in kernels if k[1] == device], spans)
     check_accounts(facts, found, spans, device)

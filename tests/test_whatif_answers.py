@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cli.main as cli
-from analyzers.whatif.whatif import agrees, beside, range_text, times_text
+from analyzers.speedups import range_text, times_text
+from analyzers.whatif.whatif import agrees, beside
 from benchmarks.simulated import families
 from benchmarks.simulated.cases import Maker, one_thread
 from benchmarks.simulated.program import Kernel, Work

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from analyzers.facts.facts import build_facts
 from analyzers.facts.windows import choose_window
-from analyzers.whatif.whatif import DASH, Prediction, explore
+from analyzers.speedups import DASH
+from analyzers.whatif.whatif import Prediction, explore
 from analyzers.words import TIMES
 from benchmarks.simulated.program import Copy, Kernel, Stream, Wait, Work
 from benchmarks.simulated.recorder import Recorder

@@ -23,6 +23,7 @@ NAMES_TO_LIFT = (
     *(OTHER_MACHINE, "tool", "workload", "workload device", "result", "ranks"),
 )
 WAY_OUT = " To compare them all the same: whyslow compare --anyway."
+ANYWAY = "They are compared anyway, as requested."
 Check = Callable[[Sides, Sides], Iterator[Difference]]
 
 
@@ -50,7 +51,7 @@ def _lifted(difference: Difference) -> Difference:
     """Turn a block into a warning, unless no number could have a meaning."""
     if not can_be_lifted(difference):
         return difference
-    sentence = f"{difference.sentence} They are compared anyway, as requested."
+    sentence = f"{difference.sentence} {ANYWAY}"
     return dataclasses.replace(difference, level=Level.WARNING, sentence=sentence)
 
 

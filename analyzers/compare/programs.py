@@ -108,6 +108,18 @@ def kernel_differences(base: Sides, new: Sides) -> Iterator[Difference]:
     shares = common_kernel_shares(base, new)
     if shares is None:
         return
+    if common_kernel_shares(base, new, frozenset((GRAPH_NAME,))) is None:
+        yield Difference(
+            what="kernels",
+            base="",
+            new="",
+            level=Level.UNKNOWN,
+            sentence=(
+                "Kernels could not be compared: a side launches graphs that were recorded as a "
+                "whole. nsys profile --cuda-graph-trace=node records what is in them."
+            ),
+        )
+        return
     texts = [share_text(s, 1) for s in shares]
     fields: dict[str, Any] = {"what": "kernels", "base": texts[0], "new": texts[1]}
     sentence = (

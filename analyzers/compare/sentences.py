@@ -81,10 +81,9 @@ def sentence_with_reach(
     if shares is not None and min(shares) < FEW_COMMON_KERNELS:
         verdict, _, rest = sentence.partition(": ")
         side = "base's" if shares[0] <= shares[1] else "new's"
-        sentence = (
-            f"{verdict}, with {share_text(min(shares), 1)} of {side} kernel time in kernels that "
-            f"both sides have: {rest}"
-        )
+        share = f"{share_text(min(shares), 1)} of {side} kernel time in kernels"
+        common = share if min(shares) else "no kernel"
+        sentence = f"{verdict}, with {common} that both sides have: {rest}"
     machine = next((d for d in differences if d.what == OTHER_MACHINE and d.base != d.new), None)
     if machine is not None and machine.base and machine.new:
         sentence = (

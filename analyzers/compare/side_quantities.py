@@ -17,12 +17,14 @@ from analyzers.facts.facts import (
     MEMSET,
     Facts,
 )
+from analyzers.facts.migrations import migrations
 from analyzers.facts.spans import Iteration
 from analyzers.facts.steps import ROLES, step_breakdown
 from analyzers.intervals import Array, Spans
-from collectors.schema import CopyKind
+from collectors.schema import CopyKind, MemoryKind
 
 MAX_SHAPES = 500  # operators with their inputs
+SMALL_BYTES = 65_536  # a blocking copy of so little waits for a result; it moves no data
 MAX_RANGES = 200  # names of ranges, those with most time
 MAX_ROLE_STEPS = 200  # torch recordings have few steps; telling roles costs a walk for each
 _DIRECTIONS = {
@@ -31,7 +33,11 @@ _DIRECTIONS = {
     CopyKind.DEVICE_TO_DEVICE: "DtoD",
     CopyKind.PEER_TO_PEER: "PtoP",
 }
-_BLOCKING = (Call.WAIT, Call.COPY, Call.FREE)
+_API_CALLS = {
+    "blocking API calls": (Call.WAIT, Call.COPY, Call.FREE),
+    "allocation calls": (Call.ALLOCATE,),
+}
+_HOST_COPIES = (CopyKind.HOST_TO_DEVICE, CopyKind.DEVICE_TO_HOST)
 
 
 def launches_in_iterations(
@@ -68,6 +74,10 @@ def iteration_counts(
         counts["memsets"] = per_iteration(kind == MEMSET)
     if (kind == COPY).any():
         counts |= _copies(facts, rows, per_iteration)
+    if (kind == COPY).any() and len(moves := migrations(facts)):
+        on_demand = np.zeros(len(facts.launches), dtype=bool)
+        on_demand[moves.index[moves["is_answer"].to_numpy()]] = True
+        counts["migrations on demand"] = per_iteration(on_demand[rows])
     if len(facts.api):
         calls = facts.api_call
         started = facts.api["start_ns"].to_numpy()
@@ -75,10 +85,39 @@ def iteration_counts(
         if len(facts.devices) > 1 and device >= 0:
             on_device = _of_device(facts, device)[facts.api["thread_index"].to_numpy()[made]]
             made, when = made[on_device], when[on_device]
-        blocking = np.isin(calls[made], _BLOCKING)
         counts["API calls"] = np.bincount(when, minlength=size).astype(float)
-        counts["blocking API calls"] = np.bincount(when[blocking], minlength=size).astype(float)
+        for name, kinds in _API_CALLS.items():
+            chosen = np.isin(calls[made], kinds)
+            if chosen.any() or name == "blocking API calls":
+                counts[name] = np.bincount(when[chosen], minlength=size).astype(float)
+        counts["launch calls"] = per_iteration(_first_of_calls(facts, rows))
+        waits = (calls[made] == Call.WAIT) | _reads_little(facts)[made]
+        counts["waits"] = np.bincount(when[waits], minlength=size).astype(float)
     return counts
+
+
+def _first_of_calls(facts: Facts, rows: Array) -> Array:
+    """Tell for each operation whether it is the first kernel or graph that its call launched.
+
+    Counted where it ran: a host that is far ahead launched it in another iteration.
+    """
+    kind = facts.launches["kind"].to_numpy()[rows]
+    call = facts.launches["api_row"].to_numpy()[rows]
+    launched = np.flatnonzero(np.isin(kind, (KERNEL, COMMUNICATION, GRAPH)) & (call >= 0))
+    result = np.zeros(len(rows), dtype=bool)
+    result[launched[np.unique(call[launched], return_index=True)[1]]] = True
+    return result
+
+
+def _reads_little(facts: Facts) -> Array:
+    """Tell for each API call whether it blocks for the copy of a result, not of data."""
+    copies = facts.of_table("copies", ["bytes"])
+    small = copies.index[(copies["bytes"] <= SMALL_BYTES).to_numpy()]
+    rows = facts.launches["api_row"].to_numpy()[small]
+    result = np.zeros(len(facts.api), dtype=bool)
+    result[rows[rows >= 0]] = True
+    result &= facts.api_call == Call.COPY
+    return result
 
 
 def _of_device(facts: Facts, device: int) -> Array:
@@ -89,7 +128,7 @@ def _of_device(facts: Facts, device: int) -> Array:
 
 
 def _copies(facts: Facts, rows: Array, per_iteration: Any) -> dict[str, Array]:
-    of_copies = facts.of_table("copies", ["kind", "bytes"])
+    of_copies = facts.of_table("copies", ["kind", "bytes", "source_kind", "destination_kind"])
     direction, size = np.full(len(facts.launches), -1), np.zeros(len(facts.launches))
     direction[of_copies.index.to_numpy()] = of_copies["kind"].to_numpy()
     size[of_copies.index.to_numpy()] = np.maximum(of_copies["bytes"].to_numpy(), 0)
@@ -102,6 +141,12 @@ def _copies(facts: Facts, rows: Array, per_iteration: Any) -> dict[str, Array]:
         counts[f"{words} copies"] = per_iteration(chosen)
         counts[f"{words} bytes"] = per_iteration(chosen, size[rows])
         counts[f"{words} time"] = per_iteration(chosen, facts.duration_ns[rows].astype(float))
+    pageable = np.zeros(len(facts.launches), dtype=bool)
+    pageable[of_copies.index.to_numpy()] = (
+        of_copies[["source_kind", "destination_kind"]] == MemoryKind.PAGEABLE
+    ).any(axis=1) & of_copies["kind"].isin(_HOST_COPIES)
+    if (chosen := (kind == COPY) & pageable[rows]).any():
+        counts["pageable bytes"] = per_iteration(chosen, size[rows])
     return counts
 
 

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from analyzers.compare.prediction_outcomes import PredictionOutcome
 from analyzers.finding import Row
 
 SCHEMA = 1  # of the JSON contract; keys may be added, never renamed
@@ -404,6 +405,7 @@ class Comparison:
         metrics: Launches, transfers, memory, the workload's own numbers.
         work: Kernel time by class, operator and shapes, largest change first.
         sub_results: What is above the noise, by question: causes, kernels, metrics.
+        predictions: What had been predicted from its base, beside what was measured.
         notes: What the reader must know besides; what could not be told, and why.
         device: Name of the device whose ledger is compared.
         devices: Names of the devices that both sides have, to choose from.
@@ -426,6 +428,7 @@ class Comparison:
     metrics: tuple[MetricChange, ...] = ()
     work: tuple[WorkChange, ...] = ()
     sub_results: tuple[SubResult, ...] = ()
+    predictions: tuple[PredictionOutcome, ...] = ()
     notes: tuple[str, ...] = ()
     device: str = ""
     devices: tuple[str, ...] = ()
@@ -437,6 +440,7 @@ class Comparison:
             fields["blocking"] = difference.blocking
         for fields, metric in zip(data["metrics"], self.metrics, strict=True):
             fields["verdict"] = metric.verdict
+        data["predictions"] = [outcome.to_dict() for outcome in self.predictions]
         delta = self.delta
         has_interval = delta is not None and delta.low is not None and delta.high is not None
         return {

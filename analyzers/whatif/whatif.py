@@ -20,6 +20,7 @@ from analyzers.facts.facts import Facts
 from analyzers.facts.migrations import moves_nobody_submitted
 from analyzers.facts.spans import Window
 from analyzers.ledger.ledger import Ledger
+from analyzers.speedups import CLOSE, range_text, ranges_meet, times_text
 from analyzers.whatif.moments import Moments, busy_ns, device_of
 from analyzers.whatif.uncertainty import MIN_UNCERTAINTY, VARIES
 from analyzers.words import TIMES, share_text
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 MAX_ERROR = 0.10  # beyond, the recording lacks what decides when work runs
 MAX_UNLINKED = 0.10  # of the operations; when more have no call, nobody knows why they came
-DASH = "\N{EN DASH}"
-CLOSE = 0.02  # a measured speed-up this near to a predicted range is within rounding of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -428,27 +427,9 @@ def _prediction(change: Change, ranges: Ranges, measured_ns: int) -> Prediction:
     )
 
 
-def times_text(speedup: float, like: float | None = None) -> str:
-    """Write how many times as fast something is: ``1.04``, ``2.1``, ``14``.
-
-    Args:
-        speedup: The number.
-        like: Another number beside which it stands; both get as many digits as the smaller needs.
-    """
-    least = speedup if like is None else min(speedup, like)
-    return f"{speedup:.{2 if least < 1.495 else 1 if least < 9.95 else 0}f}"
-
-
-def range_text(low: float, high: float) -> str:
-    """Write a range of speed-ups: ``1.9–2.3 ×``, or ``2.1 ×`` where both ends read the same."""
-    ends = dict.fromkeys((times_text(low, high), times_text(high, low)))
-    return f"{DASH.join(ends)} {TIMES}"
-
-
 def agrees(prediction: Prediction, low: float, high: float) -> bool:
     """Tell whether a measured speed-up (with its interval) overlaps what was predicted."""
-    least, most = prediction.speedup
-    return low <= most * (1 + CLOSE) and high >= least * (1 - CLOSE)
+    return ranges_meet(prediction.speedup, low, high)
 
 
 def beside(prediction: Prediction, measured: float, low: float, high: float) -> str:

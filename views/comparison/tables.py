@@ -19,7 +19,8 @@ from analyzers.compare.types import (
     WorkChange,
 )
 from analyzers.ledger.regions import OUTSIDE
-from analyzers.whatif.whatif import Prediction, agrees, range_text
+from analyzers.speedups import range_text
+from analyzers.whatif.whatif import Prediction
 from analyzers.words import name_text
 from reports.busy_time import shapes_text
 from reports.comparison_words import (
@@ -31,7 +32,7 @@ from reports.comparison_words import (
     ratio_text,
 )
 from reports.numbers import signed_text
-from reports.whatif import measured_speedup
+from reports.whatif import measured_texts
 from reports.work_changes import change_reason, class_words
 from views.charts.ledger import ROW_ORDER
 from views.parts.regions import OUTSIDE_WORDS
@@ -167,17 +168,16 @@ def region_table(changes: pd.DataFrame, certain: pd.DataFrame) -> Styler:
 
 
 def predictions_table(predictions: Sequence[Prediction], comparison: Comparison) -> pd.DataFrame:
-    """Return what was predicted from the baseline, most gain first, and what fits reality."""
-    measured = measured_speedup(comparison)
-    fits = [bool(measured) and agrees(p, *measured[1:]) for p in predictions if measured]
+    """Return what was predicted from the baseline, most gain first, and what was measured."""
+    measured = measured_texts(comparison, predictions)
     frame = pd.DataFrame(
         {
             "predicted": [range_text(*p.speedup) for p in predictions],
             "if": [visible(p.title[:1].upper() + p.title[1:], 2 * NAME_ROOM) for p in predictions],
         }
     )
-    if any(fits):
-        frame["measured"] = ["fits" if fit else "" for fit in fits]
+    if any(measured):
+        frame["measured"] = measured
     return frame
 
 

@@ -8,6 +8,7 @@ from analyzers.compare.types import Comparison, ComparisonVerdict, Level
 from analyzers.finding import Row
 from analyzers.words import count_text, split_sentence, time_text
 from reports.comparison_words import blocking, differences, sure_parts, tools
+from reports.predictions import prediction_sentences
 from views.comparison.pickers import NAME_ROOM
 from views.shared.markdown import md_escape, md_prose
 from views.shared.session import draw_prose
@@ -28,6 +29,8 @@ def draw_verdict(comparison: Comparison) -> None:
         if comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
             return
         for sentence in sure_parts(comparison):
+            draw_prose(sentence)
+        for sentence in prediction_sentences(comparison):
             draw_prose(sentence)
         if tool_names := tools(comparison):
             st.markdown(f":orange-badge[different tools] {md_prose(tool_names)}")

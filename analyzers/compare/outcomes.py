@@ -1,0 +1,118 @@
+"""What became of predictions: which changes a comparison shows, and whether they won as much.
+
+A prediction is about one change alone. It is judged only where the comparison shows that its change
+was made, that no other predicted one was, and that the time changed where that change works; what
+nobody can see was not tried. The measured value has to lie in the predicted range; where only its
+interval reaches into it, nothing is claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analyzers.compare.comparability import ANYWAY
+from analyzers.compare.made_changes import evidence_of, foreign_change
+from analyzers.compare.prediction_outcomes import (
+    Outcome,
+    PredictedSpeedup,
+    PredictionOutcome,
+)
+from analyzers.compare.types import Comparison
+from analyzers.speedups import ranges_meet
+
+
+def prediction_outcomes(
+    comparison: Comparison, predictions: Sequence[PredictedSpeedup]
+) -> tuple[PredictionOutcome, ...]:
+    """Return each prediction of the base beside what was measured, tried ones first.
+
+    Empty when the sides were not compared, or only since somebody asked for it: another machine or
+    another program is no change that was made.
+
+    Args:
+        comparison: The answer.
+        predictions: From a recording of its base, the largest gain first.
+    """
+    measured = measured_speedup(comparison)
+    is_forced = any(d.sentence.endswith(ANYWAY) for d in comparison.comparability)
+    if measured is None or is_forced:
+        return ()
+    evidence = [evidence_of(comparison, p.change) for p in predictions]
+    made = {_family(p.change) for p, e in zip(predictions, evidence, strict=True) if e.is_made}
+    outcomes = []
+    for prediction, (is_made, text) in zip(predictions, evidence, strict=True):
+        if not is_made:
+            outcomes.append(
+                PredictionOutcome(predicted=prediction, outcome=Outcome.NOT_TRIED, evidence=text)
+            )
+            continue
+        foreign = foreign_change(comparison, prediction.change)
+        is_alone = len(made) == 1 and not foreign
+        outcomes.append(
+            PredictionOutcome(
+                predicted=prediction,
+                outcome=(
+                    _judged(prediction, measured, whole_speedup(comparison))
+                    if is_alone
+                    else Outcome.TOGETHER
+                ),
+                evidence="; ".join(filter(None, (text, foreign))),
+                speedup=measured[0],
+                low=measured[1],
+                high=measured[2],
+            )
+        )
+    return tuple(sorted(outcomes, key=lambda o: not o.is_tried))
+
+
+def _family(change: str) -> str:
+    """Return what a change is one way to say: a kernel that is faster is nearer to its roof."""
+    kind = change.partition(":")[0]
+    return "kernels.roof" if kind == "kernel" else kind
+
+
+def _judged(
+    prediction: PredictedSpeedup, measured: tuple[float, float, float], whole: float
+) -> Outcome:
+    """Return how a prediction that was tried alone came out.
+
+    Args:
+        prediction: What was predicted.
+        measured: Speed-up of a typical iteration, with its interval.
+        whole: The same of all iterations together, the first ones too: predictions are about a
+            window that may hold them.
+    """
+    speedup, low, high = measured
+    predicted = prediction.low, prediction.high
+    if ranges_meet(predicted, speedup, speedup):
+        return Outcome.AS_PREDICTED
+    if ranges_meet(predicted, min(low, whole), max(high, whole)):
+        return Outcome.UNCERTAIN
+    return Outcome.LESS if speedup < prediction.low else Outcome.MORE
+
+
+def whole_speedup(comparison: Comparison) -> float:
+    """Return how many times as fast the new side is over all its iterations, warm-up included."""
+    means = []
+    for side in (comparison.base, comparison.new):
+        warm_up = [ns for recording in side.recordings for ns in recording.warm_up_ns]
+        every = [*warm_up, *(ns for samples in side.samples_ns for ns in samples)]
+        means.append(sum(every) / max(len(every), 1))
+    return means[0] / max(means[1], 1.0)
+
+
+def measured_speedup(comparison: Comparison) -> tuple[float, float, float] | None:
+    """Return how many times as fast the new side is, and its interval; None if not measured.
+
+    With one recording a side it is the interval in these two runs, since it is these that are set
+    beside the prediction; without any interval all three are the same.
+    """
+    delta = comparison.delta
+    if delta is None or delta.base <= 0 or delta.new <= 0:
+        return None
+    low = delta.low if delta.low_in_runs is None else delta.low_in_runs
+    high = delta.high if delta.high_in_runs is None else delta.high_in_runs
+    speedup = delta.base / delta.new
+    if low is None or high is None or min(delta.base + low, delta.base + high) <= 0:
+        return speedup, speedup, speedup
+    return speedup, delta.base / (delta.base + high), delta.base / (delta.base + low)

@@ -1,0 +1,404 @@
+"""What was predicted of each program, and what became of it: kept beyond the traces.
+
+``<data folder>/predictions/<key>.json`` holds one program: what it is known by, its recordings with
+what was predicted from each, and the comparisons that set measurements beside them. Recordings come
+and go; this stays, as small as it is. Nobody but the user can read it; what is damaged is begun
+anew.
+
+Two recordings are of one program if what ran is called the same, and they share a kernel; where it
+is an interpreter, or no name was recorded, if half of the names of their kernels and ranges are the
+same. Names are kept as numbers that nothing can be read from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from library import kept_answers
+from library.cache import data_dir
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from analyzers.compare.prediction_outcomes import PredictedSpeedup, PredictionOutcome
+    from analyzers.compare.types import Comparison
+    from analyzers.facts.facts import Facts
+    from analyzers.report import Report
+    from analyzers.whatif.whatif import WhatIf
+
+MAX_PROGRAMS = 64
+MAX_RECORDINGS = 32  # of a program
+MAX_PREDICTIONS = 24  # of a recording
+MAX_COMPARED = 64  # outcomes of a program
+MAX_NAMES = 256  # that a program is known by: the smallest numbers, a sample that any two share
+MIN_ALIKE = 0.5  # of the names of either, for programs that an interpreter runs
+_INTERPRETER = re.compile(r"python[0-9.]*|java|julia|node|perl|ruby|(ba|da|z)?sh|mpi(run|exec)")
+LOG = logging.getLogger(__name__)
+
+
+class KeptPrediction(msgspec.Struct, frozen=True, kw_only=True):
+    """What was predicted of a change; see ``analyzers.compare.prediction_outcomes``."""
+
+    change: str
+    title: str
+    low: float
+    high: float
+
+
+class PredictedRecording(msgspec.Struct, frozen=True, kw_only=True):
+    """A recording of a program.
+
+    Attributes:
+        sha256: Digest of the file.
+        trace_id: What it became in the library.
+        name: File name.
+        made_utc_ns: When the program ran, -1 when the recording is silent.
+        opened_utc_ns: When it was opened first.
+        predictions: From it, the largest gain first.
+    """
+
+    sha256: str
+    trace_id: str
+    name: str
+    made_utc_ns: int
+    opened_utc_ns: int
+    predictions: tuple[KeptPrediction, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Which of two recordings of a program is the later one."""
+        return max(self.made_utc_ns, 0), self.opened_utc_ns
+
+
+class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """A prediction beside what was measured; see ``PredictionOutcome``."""
+
+    base_sha256: str
+    new_sha256: str
+    base_name: str
+    new_name: str
+    prediction: KeptPrediction
+    outcome: str
+    evidence: str
+    speedup: float
+    low: float
+    high: float
+
+
+class PredictedProgram(msgspec.Struct, frozen=True, kw_only=True):
+    """A program and what was predicted of it.
+
+    Attributes:
+        key: Names its file.
+        name: What it is called in a table.
+        executables: Names of what ran, sorted.
+        names: What it is known by, as numbers; those of its latest recording.
+        recordings: Its recordings, in the order in which they were opened.
+        outcomes: What became of predictions, in the order in which that was found.
+    """
+
+    key: str
+    name: str
+    executables: tuple[str, ...]
+    names: tuple[int, ...]
+    recordings: tuple[PredictedRecording, ...] = ()
+    outcomes: tuple[KeptOutcome, ...] = ()
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells whether two recordings are of one program.
+
+    Attributes:
+        executables: Names of the processes that used a GPU, without folders, sorted.
+        kernels: Numbers of the short names of its kernels.
+        names: Numbers of these and of its ranges.
+    """
+
+    executables: tuple[str, ...]
+    kernels: tuple[int, ...]
+    names: tuple[int, ...]
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+def keep_findings(facts: Facts, report: Report) -> None:
+    """Keep what a diagnosis predicts; a defect in that must not cost the diagnosis."""
+    gains = {
+        gain.change: gain
+        for finding in reversed(report.findings)
+        if (gain := finding.predicted_gain) is not None and gain.high_ns > gain.low_ns >= 0
+    }
+    _keep(
+        facts,
+        [
+            KeptPrediction(
+                change=gain.change,
+                title=gain.title,
+                low=gain.window_ns / max(gain.window_ns - gain.low_ns, 1),
+                high=gain.window_ns / max(gain.window_ns - gain.high_ns, 1),
+            )
+            for gain in sorted(gains.values(), key=lambda g: -(g.low_ns + g.high_ns))
+        ],
+    )
+
+
+def keep_what_if(facts: Facts, answer: WhatIf, *, with_kernels: bool) -> None:
+    """Keep what a replay predicts of whole changes; a defect in that must not cost the answer.
+
+    Args:
+        facts: The recording.
+        answer: Every prediction.
+        with_kernels: Whether somebody asked what faster kernels would win; else such predictions
+            are no advice, only a measure of what kernels weigh.
+    """
+    # Parts of a change, such as waits of one function, leave no trace of their own.
+    left_out = ("sync:", "host:", *(() if with_kernels else ("kernel:",)))
+    _keep(
+        facts,
+        [
+            KeptPrediction(change=p.change, title=p.title, low=p.speedup[0], high=p.speedup[1])
+            for p in answer.predictions
+            if p.wins and not p.change.startswith(left_out)
+        ],
+    )
+
+
+def _keep(facts: Facts, predictions: Sequence[KeptPrediction]) -> None:
+    try:
+        identity = identity_of(facts)
+        if identity.kernels:
+            source = facts.trace.source
+            recording = PredictedRecording(
+                sha256=source.sha256,
+                trace_id=facts.trace.id,
+                name=source.name,
+                made_utc_ns=source.start_utc_ns,
+                opened_utc_ns=time.time_ns(),
+                predictions=tuple(predictions[:MAX_PREDICTIONS]),
+            )
+            add_recording(identity, recording)
+    except Exception:
+        LOG.exception("predictions were not kept")
+
+
+def identity_of(facts: Facts) -> Identity:
+    """Return what a recording's program is known by."""
+    trace = facts.trace
+    processes = trace.frame("processes", ["process", "name"])
+    used = set(facts.process_keys[facts.launches["process_index"].unique()].tolist())
+    executables = {
+        str(name).replace("\\", "/").rpartition("/")[2]
+        for key, name in zip(processes["process"], processes["name"], strict=True)
+        if key in used and name
+    }
+    short = trace.columns("kernels", ["short_name_id"])["short_name_id"]
+    ranges = facts.ranges["name_id"]
+    kernels, marks = ({_number(n) for n in trace.names(ids) if n} for ids in _unique(short, ranges))
+    return Identity(
+        executables=tuple(sorted(executables)),
+        kernels=tuple(sorted(kernels)[:MAX_NAMES]),
+        names=tuple(sorted(kernels | marks)[:MAX_NAMES]),
+    )
+
+
+def _unique(*columns: Any) -> list[Any]:
+    import pandas as pd
+
+    return [pd.unique(pd.Series(column)) for column in columns]
+
+
+def _number(name: str) -> int:
+    digest = hashlib.blake2b(str(name).encode("utf-8", "replace"), digest_size=6).digest()
+    return int.from_bytes(digest, "big")
+
+
+def is_of(identity: Identity, program: PredictedProgram) -> bool:
+    """Tell whether a recording is of a program; see the rule above."""
+    if identity.executables and program.executables:
+        if identity.executables != program.executables:
+            return False
+        if not all(_INTERPRETER.fullmatch(name) for name in identity.executables):
+            return bool(set(identity.kernels) & set(program.names))
+    one, other = set(identity.names), set(program.names)
+    sample = set(sorted(one | other)[:MAX_NAMES])  # Broder's bottom-k sketch of the similarity
+    return len(sample & one & other) >= MIN_ALIKE * max(len(sample), 1)
+
+
+def add_recording(identity: Identity, recording: PredictedRecording) -> None:
+    """Keep a recording with what was predicted from it, beside others of its program.
+
+    Raises:
+        OSError: The disk is full or cannot be written.
+    """
+    with _locked():
+        programs = all_programs()
+        own = next((p for p in programs if _recording(p, recording.sha256) is not None), None)
+        own = own or next((p for p in programs if is_of(identity, p)), None)
+        if own is None:
+            key = hashlib.sha256(recording.sha256.encode()).hexdigest()[:24]
+            binaries = [n for n in identity.executables if not _INTERPRETER.fullmatch(n)]
+            name = ", ".join(binaries) or recording.name
+            own = PredictedProgram(key=key, name=name, executables=(), names=())
+        before = _recording(own, recording.sha256)
+        if before is not None:
+            recording = _merged(before, recording)
+        others = [r for r in own.recordings if r.sha256 != recording.sha256]
+        recordings = sorted([*others, recording], key=lambda r: r.opened_utc_ns)
+        _write(
+            msgspec.structs.replace(
+                own,
+                executables=identity.executables or own.executables,
+                names=identity.names,
+                recordings=tuple(recordings[-MAX_RECORDINGS:]),
+            )
+        )
+
+
+def _merged(before: PredictedRecording, now: PredictedRecording) -> PredictedRecording:
+    """Return a recording with what was predicted anew, and what was predicted only before."""
+    changes = {p.change for p in now.predictions}
+    kept = (*now.predictions, *(p for p in before.predictions if p.change not in changes))
+    return msgspec.structs.replace(
+        now, opened_utc_ns=before.opened_utc_ns, predictions=kept[:MAX_PREDICTIONS]
+    )
+
+
+def _recording(program: PredictedProgram, sha256: str) -> PredictedRecording | None:
+    return next((r for r in program.recordings if r.sha256 == sha256), None)
+
+
+# --- what became of it ----------------------------------------------------------------------------
+
+
+def with_outcomes(comparison: Comparison) -> Comparison:
+    """Return a comparison with what had been predicted of its base, and keep what became of it.
+
+    A defect in that, or a full disk, must not cost the comparison.
+    """
+    import dataclasses
+
+    from analyzers.compare.outcomes import prediction_outcomes
+
+    try:
+        for recording in comparison.base.recordings:
+            predictions = predictions_from(recording.sha256)
+            outcomes = prediction_outcomes(comparison, predictions) if predictions else ()
+            if outcomes:
+                _keep_outcomes(comparison, recording.sha256, outcomes)
+                return dataclasses.replace(comparison, predictions=outcomes)
+    except Exception:
+        LOG.exception("predictions were not set beside the comparison")
+    return comparison
+
+
+def predictions_from(sha256: str) -> list[PredictedSpeedup]:
+    """Return what was predicted from a recording, the largest gain first."""
+    from analyzers.compare.prediction_outcomes import PredictedSpeedup
+
+    recordings = (_recording(program, sha256) for program in all_programs())
+    own = next((r for r in recordings if r is not None), None)
+    kept = own.predictions if own is not None else ()
+    speedups = [
+        PredictedSpeedup(change=p.change, title=p.title, low=p.low, high=p.high) for p in kept
+    ]
+    return sorted(speedups, key=lambda p: -(p.low + p.high))
+
+
+def _keep_outcomes(
+    comparison: Comparison, base_sha256: str, outcomes: Sequence[PredictionOutcome]
+) -> None:
+    names = {r.sha256: r.name for r in comparison.base.recordings}
+    new = comparison.new.recordings[0]
+    kept = [
+        KeptOutcome(
+            base_sha256=base_sha256,
+            new_sha256=new.sha256,
+            base_name=names[base_sha256],
+            new_name=new.name,
+            prediction=KeptPrediction(
+                change=o.predicted.change,
+                title=o.predicted.title,
+                low=o.predicted.low,
+                high=o.predicted.high,
+            ),
+            outcome=o.outcome.value,
+            evidence=o.evidence,
+            speedup=o.speedup,
+            low=o.low,
+            high=o.high,
+        )
+        for o in outcomes
+    ]
+    with _locked():
+        for program in all_programs():
+            if _recording(program, base_sha256) is None:
+                continue
+            pair = base_sha256, new.sha256
+            others = [o for o in program.outcomes if (o.base_sha256, o.new_sha256) != pair]
+            outcomes_of_all = (*others, *kept)[-MAX_COMPARED:]
+            if outcomes_of_all != program.outcomes:
+                _write(msgspec.structs.replace(program, outcomes=outcomes_of_all))
+
+
+def pairs_to_compare(
+    program: PredictedProgram,
+) -> list[tuple[PredictedRecording, PredictedRecording]]:
+    """Return each recording with predictions and the next one of the program, not compared yet."""
+    compared = {(o.base_sha256, o.new_sha256) for o in program.outcomes}
+    in_order = sorted(program.recordings, key=lambda r: r.order)
+    pairs = itertools.pairwise(in_order)
+    return [
+        (base, new)
+        for base, new in pairs
+        if base.predictions and (base.sha256, new.sha256) not in compared
+    ]
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def folder() -> Path:
+    """Return where programs are kept."""
+    return data_dir() / "predictions"
+
+
+def all_programs() -> list[PredictedProgram]:
+    """Return every program, the one whose file was written last first."""
+    files = sorted(folder().glob("*.json"), key=_age, reverse=True)
+    loaded = (kept_answers.load(file, _decoder) for file in files)
+    return [program for program in loaded if program is not None]
+
+
+def _age(file: Path) -> int:
+    with contextlib.suppress(OSError):  # another process deletes the same ones
+        return file.stat().st_mtime_ns
+    return 0
+
+
+def _decoder(data: Any) -> PredictedProgram:
+    return msgspec.convert(data, PredictedProgram)
+
+
+def _write(program: PredictedProgram) -> None:
+    path = folder() / f"{program.key}.json"
+    kept_answers.save(path, msgspec.to_builtins(program), MAX_PROGRAMS, is_private=True)
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """Let one process at a time read and write what is kept."""
+    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder() / "lock").open("ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
