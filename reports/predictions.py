@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyzers.compare.prediction_outcomes import (
     JUDGED,
-    Outcome,
+    OutcomeKind,
     PredictedSpeedup,
     PredictionOutcome,
 )
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 MAX_TRIED, MAX_UNTRIED = 3, 2  # sentences beside a verdict
 _COLUMNS = {
     "tried alone": JUDGED,
-    "as predicted": (Outcome.AS_PREDICTED,),
-    "too uncertain": (Outcome.UNCERTAIN,),
-    "less": (Outcome.LESS,),
-    "more": (Outcome.MORE,),
-    "with others": (Outcome.TOGETHER,),
-    "not tried": (Outcome.NOT_TRIED,),
+    "as predicted": (OutcomeKind.AS_PREDICTED,),
+    "too uncertain": (OutcomeKind.UNCERTAIN,),
+    "less": (OutcomeKind.LESS,),
+    "more": (OutcomeKind.MORE,),
+    "with others": (OutcomeKind.TOGETHER,),
+    "not tried": (OutcomeKind.NOT_TRIED,),
 }
 
 
@@ -48,7 +48,9 @@ def prediction_sentences(comparison: Comparison) -> list[str]:
     named = [f"{o.predicted.title} ({o.range_text} alone)" for o in tried]
     listed = named if len(named) <= MAX_TRIED else [*named[:MAX_TRIED], "others"]
     first = tried[0]
-    if any(o.outcome is not Outcome.TOGETHER for o in tried):  # one change, said in several ways
+    if any(
+        o.outcome is not OutcomeKind.TOGETHER for o in tried
+    ):  # one change, said in several ways
         return [f"Predicted before: {o.sentence}" for o in tried[:MAX_TRIED]]
     return [
         f"Predicted before and made here together: {enumerated(listed)}; measured "
@@ -100,8 +102,8 @@ def history_data(programs: Sequence[PredictedProgram]) -> dict[str, Any]:
     return {
         "schema": 1,
         "judged": sum(counts[o.value] for o in JUDGED),
-        "right": counts[Outcome.AS_PREDICTED.value],
-        "outcomes": {outcome.value: counts[outcome.value] for outcome in Outcome},
+        "right": counts[OutcomeKind.AS_PREDICTED.value],
+        "outcomes": {outcome.value: counts[outcome.value] for outcome in OutcomeKind},
         "programs": [
             {
                 "name": p.name,
@@ -137,7 +139,7 @@ def latest_outcomes(program: PredictedProgram) -> list[KeptOutcome]:
     latest: dict[tuple[str, str], KeptOutcome] = {}
     for outcome in program.outcomes:
         key = outcome.base_sha256, outcome.prediction.change
-        if outcome.outcome != Outcome.NOT_TRIED.value or key not in latest:
+        if outcome.outcome != OutcomeKind.NOT_TRIED.value or key not in latest:
             latest[key] = outcome
     return list(latest.values())
 
@@ -152,7 +154,7 @@ def outcome_of(kept: KeptOutcome) -> PredictionOutcome:
             low=prediction.low,
             high=prediction.high,
         ),
-        outcome=Outcome(kept.outcome),
+        outcome=OutcomeKind(kept.outcome),
         evidence=kept.evidence,
         speedup=kept.speedup,
         low=kept.low,
@@ -168,7 +170,7 @@ def score_sentence(outcomes: Sequence[KeptOutcome]) -> str:
             "No prediction can be judged yet: none of the predicted changes was made alone in a "
             "later recording of its program."
         )
-    right = sum(o.outcome == Outcome.AS_PREDICTED.value for o in judged)
+    right = sum(o.outcome == OutcomeKind.AS_PREDICTED.value for o in judged)
     changes = count_text(len(judged), "predicted change")
     were = "was" if len(judged) == 1 else "were"
     return f"Of {changes} that {were} made alone, {right} won as much as predicted."
@@ -205,7 +207,7 @@ def _program(program: PredictedProgram, outcomes: Sequence[KeptOutcome]) -> Iter
     tried = {
         (o.base_sha256, o.prediction.change)
         for o in outcomes
-        if o.outcome != Outcome.NOT_TRIED.value
+        if o.outcome != OutcomeKind.NOT_TRIED.value
     }
     latest = next((r for r in reversed(program.recordings) if r.predictions), None)
     if latest is None:
@@ -213,6 +215,6 @@ def _program(program: PredictedProgram, outcomes: Sequence[KeptOutcome]) -> Iter
     waiting = [p for p in latest.predictions if (latest.sha256, p.change) not in tried]
     for p in waiting[:MAX_TRIED]:
         predicted = PredictedSpeedup(change=p.change, title=p.title, low=p.low, high=p.high)
-        outcome = PredictionOutcome(predicted=predicted, outcome=Outcome.NOT_TRIED, evidence="")
+        outcome = PredictionOutcome(predicted=predicted, outcome=OutcomeKind.NOT_TRIED, evidence="")
         text = f"{latest.name}: {p.title}, predicted {outcome.range_text}, {outcome.measured_text}"
         yield Sentence(text=text, kind="item")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import cli.main as cli
-from analyzers.compare.prediction_outcomes import Outcome
+from analyzers.compare.prediction_outcomes import OutcomeKind
 from benchmarks.change_experiments import second_run
 from benchmarks.program_changes import without_pauses
 from benchmarks.simulated import families
@@ -133,7 +133,7 @@ def in_history(answer, number=1):
 def test_a_comparison_brings_what_was_predicted_and_keeps_what_came_of_it(data_dir):
     history.add_recording(identity(), recording(1))
     told = history.with_outcomes(in_history(with_graphs()))
-    assert [o.outcome for o in told.predictions] == [Outcome.AS_PREDICTED]
+    assert [o.outcome for o in told.predictions] == [OutcomeKind.AS_PREDICTED]
     (program,) = history.all_programs()
     (kept,) = program.outcomes
     assert (kept.base_sha256, kept.new_name) == (recording(1).sha256, "optimized.sqlite")
@@ -152,7 +152,7 @@ def test_a_later_comparison_without_the_change_takes_no_outcome_away(data_dir):
     (program,) = history.all_programs()
     assert len(program.outcomes) == 2
     (latest,) = latest_outcomes(program)
-    assert latest.outcome == Outcome.AS_PREDICTED.value
+    assert latest.outcome == OutcomeKind.AS_PREDICTED.value
     assert score_sentence([latest]) == (
         "Of 1 predicted change that was made alone, 1 won as much as predicted."
     )

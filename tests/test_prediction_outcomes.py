@@ -8,7 +8,7 @@ from analyzers.compare.comparability import ANYWAY
 from analyzers.compare.compare import compare
 from analyzers.compare.measure import measure
 from analyzers.compare.outcomes import measured_speedup, prediction_outcomes, whole_speedup
-from analyzers.compare.prediction_outcomes import Outcome, PredictedSpeedup
+from analyzers.compare.prediction_outcomes import OutcomeKind, PredictedSpeedup
 from analyzers.compare.types import ComparisonVerdict, Difference, KernelMatch, Level, WorkChange
 from benchmarks.change_experiments import EXPERIMENTS, second_run
 from benchmarks.simulated import known_work
@@ -82,12 +82,12 @@ def with_graphs(**changes):
 @pytest.mark.parametrize(
     ("low", "high", "outcome"),
     [
-        (1.5, 2.0, Outcome.AS_PREDICTED),
-        (2.0, 2.5, Outcome.AS_PREDICTED),
-        (1.5, 1.97, Outcome.AS_PREDICTED),  # within rounding of it
-        (1.5, 1.95, Outcome.UNCERTAIN),  # within the interval of what was measured
-        (1.1, 1.7, Outcome.MORE),
-        (2.5, 3.0, Outcome.LESS),
+        (1.5, 2.0, OutcomeKind.AS_PREDICTED),
+        (2.0, 2.5, OutcomeKind.AS_PREDICTED),
+        (1.5, 1.97, OutcomeKind.AS_PREDICTED),  # within rounding of it
+        (1.5, 1.95, OutcomeKind.UNCERTAIN),  # within the interval of what was measured
+        (1.1, 1.7, OutcomeKind.MORE),
+        (2.5, 3.0, OutcomeKind.LESS),
     ],
 )
 def test_a_change_that_was_made_alone_is_judged_by_what_was_measured(low, high, outcome):
@@ -122,13 +122,13 @@ def test_what_is_said_has_both_numbers_and_what_shows_the_change():
 def test_changes_that_were_made_together_are_judged_together_and_none_alone():
     answer = with_metric(with_graphs(), "allocation calls", 8.0, 4.0)
     outcomes = prediction_outcomes(answer, [predicted("graph"), predicted("memory")])
-    assert {o.outcome for o in outcomes} == {Outcome.TOGETHER}
+    assert {o.outcome for o in outcomes} == {OutcomeKind.TOGETHER}
     (sentence,) = prediction_sentences(dataclasses.replace(answer, predictions=outcomes))
     assert "made here together: changing graph" in sentence
     assert "none of them can be judged alone" in sentence
     halfway = with_metric(with_graphs(), "allocation calls", 8.0, 4.1)
     judged = prediction_outcomes(halfway, [predicted("graph"), predicted("memory")])
-    assert [o.outcome for o in judged] == [Outcome.MORE, Outcome.NOT_TRIED]
+    assert [o.outcome for o in judged] == [OutcomeKind.MORE, OutcomeKind.NOT_TRIED]
 
 
 @pytest.mark.parametrize(("kernel_ns", "is_alone"), [(400_000, True), (401_000, False)])
@@ -141,7 +141,7 @@ def test_time_that_changed_elsewhere_belongs_to_another_change(kernel_ns, is_alo
     rows[-1] = dataclasses.replace(rows[-1], change_ns=kernel_ns - 2 * MS)
     answer = dataclasses.replace(answer, waterfall=tuple(rows))
     (outcome,) = prediction_outcomes(answer, [predicted("graph")])
-    assert (outcome.outcome is not Outcome.TOGETHER) is is_alone
+    assert (outcome.outcome is not OutcomeKind.TOGETHER) is is_alone
     assert ("kernel time changed as well" in outcome.evidence) is not is_alone
 
 
@@ -156,7 +156,7 @@ def test_first_iterations_that_decide_leave_the_judgement_open():
     answer = dataclasses.replace(answer, base=slow_start, new=new)
     assert whole_speedup(answer) == pytest.approx((20 * 4 + 80) / 22 / 2)
     (outcome,) = prediction_outcomes(answer, [predicted("graph", 3.0, 4.0)])
-    assert outcome.outcome is Outcome.UNCERTAIN
+    assert outcome.outcome is OutcomeKind.UNCERTAIN
 
 
 @pytest.mark.parametrize(

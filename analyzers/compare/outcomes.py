@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from analyzers.compare.comparability import ANYWAY
 from analyzers.compare.made_changes import evidence_of, foreign_change
 from analyzers.compare.prediction_outcomes import (
-    Outcome,
+    OutcomeKind,
     PredictedSpeedup,
     PredictionOutcome,
 )
@@ -43,7 +43,9 @@ def prediction_outcomes(
     for prediction, (is_made, text) in zip(predictions, evidence, strict=True):
         if not is_made:
             outcomes.append(
-                PredictionOutcome(predicted=prediction, outcome=Outcome.NOT_TRIED, evidence=text)
+                PredictionOutcome(
+                    predicted=prediction, outcome=OutcomeKind.NOT_TRIED, evidence=text
+                )
             )
             continue
         foreign = foreign_change(comparison, prediction.change)
@@ -54,7 +56,7 @@ def prediction_outcomes(
                 outcome=(
                     _judged(prediction, measured, whole_speedup(comparison))
                     if is_alone
-                    else Outcome.TOGETHER
+                    else OutcomeKind.TOGETHER
                 ),
                 evidence="; ".join(filter(None, (text, foreign))),
                 speedup=measured[0],
@@ -73,7 +75,7 @@ def _family(change: str) -> str:
 
 def _judged(
     prediction: PredictedSpeedup, measured: tuple[float, float, float], whole: float
-) -> Outcome:
+) -> OutcomeKind:
     """Return how a prediction that was tried alone came out.
 
     Args:
@@ -85,10 +87,10 @@ def _judged(
     speedup, low, high = measured
     predicted = prediction.low, prediction.high
     if ranges_meet(predicted, speedup, speedup):
-        return Outcome.AS_PREDICTED
+        return OutcomeKind.AS_PREDICTED
     if ranges_meet(predicted, min(low, whole), max(high, whole)):
-        return Outcome.UNCERTAIN
-    return Outcome.LESS if speedup < prediction.low else Outcome.MORE
+        return OutcomeKind.UNCERTAIN
+    return OutcomeKind.LESS if speedup < prediction.low else OutcomeKind.MORE
 
 
 def whole_speedup(comparison: Comparison) -> float:

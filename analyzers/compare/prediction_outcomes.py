@@ -10,7 +10,7 @@ from analyzers.speedups import range_text, times_text
 from analyzers.words import TIMES
 
 
-class Outcome(enum.StrEnum):
+class OutcomeKind(enum.StrEnum):
     """What became of a prediction."""
 
     AS_PREDICTED = "as_predicted"  # the measured speed-up lies in the predicted range
@@ -21,7 +21,7 @@ class Outcome(enum.StrEnum):
     NOT_TRIED = "not_tried"  # the comparison does not show that the change was made
 
 
-JUDGED = (Outcome.AS_PREDICTED, Outcome.UNCERTAIN, Outcome.LESS, Outcome.MORE)
+JUDGED = (OutcomeKind.AS_PREDICTED, OutcomeKind.UNCERTAIN, OutcomeKind.LESS, OutcomeKind.MORE)
 """Outcomes of changes that were made alone: those in which whyslow was right or wrong."""
 
 
@@ -56,7 +56,7 @@ class PredictionOutcome:
     """
 
     predicted: PredictedSpeedup
-    outcome: Outcome
+    outcome: OutcomeKind
     evidence: str
     speedup: float = 0.0
     low: float = 0.0
@@ -65,7 +65,7 @@ class PredictionOutcome:
     @property
     def is_tried(self) -> bool:
         """Whether the comparison shows that the change was made."""
-        return self.outcome is not Outcome.NOT_TRIED
+        return self.outcome is not OutcomeKind.NOT_TRIED
 
     @property
     def range_text(self) -> str:
@@ -78,11 +78,11 @@ class PredictionOutcome:
         if not self.is_tried:
             return "not tried (yet)"
         words = {
-            Outcome.AS_PREDICTED: "as predicted",
-            Outcome.UNCERTAIN: "too uncertain to tell",
-            Outcome.LESS: "less than predicted",
-            Outcome.MORE: "more than predicted",
-            Outcome.TOGETHER: "together with other changes",
+            OutcomeKind.AS_PREDICTED: "as predicted",
+            OutcomeKind.UNCERTAIN: "too uncertain to tell",
+            OutcomeKind.LESS: "less than predicted",
+            OutcomeKind.MORE: "more than predicted",
+            OutcomeKind.TOGETHER: "together with other changes",
         }
         interval = "" if times_text(self.low) == times_text(self.high) else (
             f" ({range_text(self.low, self.high)})"
