@@ -235,6 +235,7 @@ def _forget_old(folder: Path) -> None:
 
 _ARRAYS = ("start_ns", "end_ns", "ledger_ns", "row_places", "roles_ns")
 _OF_LAUNCHES = ("column", "ordinal", "start_ns", "ns", "cut", "ledger_before_ns")
+_OF_KERNELS = ("shapes", "longest", "resources", "sequence", "sequence_ns", "sequence_work")
 _OF_SPARSE = ("iteration", "column", "ns", "count")
 
 
@@ -244,7 +245,7 @@ def _encoded(side: Side) -> bytes:
     arrays = {name: getattr(side, name) for name in _ARRAYS}
     arrays |= {f"count {name}": values for name, values in side.counts.items()}
     kernels, regions, work = side.kernels, side.regions, side.work
-    arrays |= {f"kernels {n}": getattr(kernels, n) for n in ("shapes", "longest", "sequence")}
+    arrays |= {f"kernels {n}": getattr(kernels, n) for n in _OF_KERNELS}
     arrays |= {"regions longest": regions.longest, "work longest": work.longest}
     arrays |= {f"launches {n}": getattr(side.launch_times, n) for n in _OF_LAUNCHES}
     for label, table in (
@@ -317,7 +318,7 @@ def _decoded(path: Path) -> Side:
         kernels=Kernels(
             names=tuple(words["kernel_names"]),
             short_names=tuple(words["kernel_short_names"]),
-            **{n: arrays[f"kernels {n}"] for n in ("shapes", "longest", "sequence")},
+            **{n: arrays[f"kernels {n}"] for n in _OF_KERNELS},
             by_iteration=sparse("kernels"),
         ),
         launch_times=LaunchTimes(**{n: arrays[f"launches {n}"] for n in _OF_LAUNCHES}),

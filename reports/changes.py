@@ -16,18 +16,19 @@ from analyzers.compare.types import (
 )
 from analyzers.compare.types import EvidencePlace as Stretch
 from analyzers.finding import Row
-from analyzers.words import count_text, name_text, time_text
+from analyzers.words import count_text, time_text
 from reports.about import ReportedWindow
 from reports.comparison_words import (
-    CHANGES,
     END_COLOR,
     REMAINDER_MEANING,
+    certainty_text,
+    change_interval,
     each_text,
     group_titles,
-    interval_text,
-    match_text,
+    is_notable,
     mean_text,
     p_text,
+    question_name,
     ratio_text,
     row_color,
     shown_rows,
@@ -44,6 +45,7 @@ from reports.document import (
     Sentence,
     TableColumn,
 )
+from reports.kernel_changes import CHANGES, kernel_title, match_text
 from reports.largest_changes import LargestChange
 from reports.numbers import format_value, signed_text
 from reports.palette import ROW_MEANINGS
@@ -52,7 +54,14 @@ from reports.work_changes import change_reason, class_words, work_change_name, w
 MAX_KERNELS = 25
 MAX_REGIONS = 25
 MAX_SUMMARY_KERNELS = 8
-NOISE, SMALL, NOT_TESTED = "within the noise", "small", "not tested"
+SUMMED_UP = (
+    "wall",
+    "mean",
+    "busy",
+    "memory",
+    "metric",
+)  # questions that have no table of their own
+CERTAINTY = TableColumn(name="How sure")
 CHANGE_COLUMNS = (
     TableColumn(name="Baseline", is_number=True),
     TableColumn(name="New", is_number=True),
@@ -115,9 +124,33 @@ class ChangeTables:
                 place=after,
                 strong=strong,
             ),
-            Cell(text=interval_text(delta.low, delta.high, unit)),
+            Cell(text=change_interval(delta)),
             Cell(text=p_text(delta.p_adjusted)),
         )
+
+    def certainty(self, delta: Delta) -> Cell:
+        """Return the cell under ``CERTAINTY``."""
+        return Cell(text=certainty_text(delta, self.comparison))
+
+    def questions(self) -> Iterator[Block]:
+        """Tell a line for each question: what changed, and how sure that is."""
+        chosen = [r for r in self.comparison.sub_results if r.question in SUMMED_UP]
+        if chosen:
+            yield DocumentTable(
+                columns=(
+                    TableColumn(name=f"What, {each_text(self.comparison)}"),
+                    *CHANGE_COLUMNS[:-1],
+                    CERTAINTY,
+                ),
+                rows=tuple(
+                    (
+                        Cell(text=question_name(result)),
+                        *self.change(result.change)[:-1],
+                        Cell(text=result.certainty.value),
+                    )
+                    for result in chosen
+                ),
+            )
 
     def _row_change(self, row: WaterfallRow) -> tuple[Cell, ...]:
         before, after = self._of_base(row.base_place), self._of_new(row.new_place)
@@ -130,7 +163,7 @@ class ChangeTables:
                 place=after,
                 strong=row.significant,
             ),
-            Cell(text=interval_text(row.low_ns, row.high_ns)),
+            Cell(text=change_interval(row.delta)),
             Cell(text=p_text(row.p_adjusted)),
         )
 
@@ -142,15 +175,24 @@ class ChangeTables:
             return
         yield self._bars(delta)
         yield DocumentTable(
-            columns=(TableColumn(name="Row"), TableColumn(name="What happens"), *CHANGE_COLUMNS),
+            columns=(
+                *(TableColumn(name="Row"), TableColumn(name="What happens")),
+                *CHANGE_COLUMNS,
+                CERTAINTY,
+            ),
             rows=tuple(
-                (_row_cell(row), Cell(text=_meaning(row)), *self._row_change(row))
+                (
+                    _row_cell(row),
+                    Cell(text=_meaning(row)),
+                    *self._row_change(row),
+                    self.certainty(row.delta),
+                )
                 for row in (comparison.waterfall[n] for n in shown_rows(comparison))
             ),
         )
         yield Sentence(
-            text=f"The rows sum to {signed_text(delta.change)}. Changes in bold are above the "
-            "noise; the others may be chance.",
+            text=f"The rows sum to {signed_text(delta.change)}. Changes in bold are sure in "
+            "general; of the others the last column says how sure they are.",
             place=self.new,
             kind="note",
         )
@@ -166,13 +208,9 @@ class ChangeTables:
         rows = [row for row in comparison.waterfall if row.base_ns or row.new_ns]
         yield self._bars(comparison.delta)
         yield DocumentTable(
-            columns=(TableColumn(name="Row"), *CHANGE_COLUMNS[:-1], TableColumn(name="")),
+            columns=(TableColumn(name="Row"), *CHANGE_COLUMNS[:-1], CERTAINTY),
             rows=tuple(
-                (
-                    _row_cell(row),
-                    *self._row_change(row)[:-1],
-                    Cell(text=_certainty(row, comparison.smallest_ns)),
-                )
+                (_row_cell(row), *self._row_change(row)[:-1], self.certainty(row.delta))
                 for row in rows
             ),
         )
@@ -223,6 +261,7 @@ class ChangeTables:
                     TableColumn(name="Why"),
                     TableColumn(name="Calls", is_number=True),
                     *CHANGE_COLUMNS[:3],
+                    CERTAINTY,
                     TableColumn(name="Operator, shapes"),
                 ),
                 rows=tuple(self._work(change) for change in few),
@@ -236,7 +275,8 @@ class ChangeTables:
         )
         change = self.change(work.time, work.base_place, work.new_place)[:3]
         name = Cell(text=work_change_name(work))
-        return (Cell(text=class_words(work)), Cell(text=change_reason(work)), calls, *change, name)
+        words = (Cell(text=class_words(work)), Cell(text=change_reason(work)))
+        return (*words, calls, *change, self.certainty(work.time), name)
 
     def kernels(self) -> Iterator[Block]:
         """Tell the kernels of both sides, matched."""
@@ -257,34 +297,37 @@ class ChangeTables:
                 TableColumn(name="Match"),
                 TableColumn(name="Launches", is_number=True),
                 *CHANGE_COLUMNS,
+                CERTAINTY,
             ),
             rows=tuple(self._kernel(k) for k in few),
         )
 
     def kernels_summary(self) -> Iterator[Block]:
-        """Tell the kernels that changed beyond the noise; the JSON has all."""
-        few = [k for k in self.comparison.kernels if k.time.significant][:MAX_SUMMARY_KERNELS]
+        """Tell the largest changes of kernels, the longest text last; the JSON has all."""
+        few = [k for k in self.comparison.kernels if is_notable(k.time, self.comparison)]
+        few = few[:MAX_SUMMARY_KERNELS]
         if few:
+            rows = [self._kernel(k) for k in few]
             yield DocumentTable(
                 columns=(
-                    *(TableColumn(name="Kernel"), TableColumn(name="Match")),
+                    TableColumn(name="Kernel"),
                     TableColumn(name="Launches", is_number=True),
-                    *CHANGE_COLUMNS[:3],
+                    *CHANGE_COLUMNS[:-1],
+                    CERTAINTY,
+                    TableColumn(name="Match"),
                 ),
-                rows=tuple(self._kernel(k)[:6] for k in few),
+                rows=tuple((row[0], *row[2:7], row[8], row[1]) for row in rows),
             )
 
     def _kernel(self, kernel: KernelChange) -> tuple[Cell, ...]:
-        name = kernel.short_name or name_text(kernel.name)
-        if kernel.name != kernel.new_name:
-            name = f"{name} → {name_text(kernel.new_name)}"
         launches = Cell(
             text=f"{_count(kernel.base_launches)} → {_count(kernel.new_launches)}",
             value=kernel.new_launches,
             place=self._of_new(kernel.new_place),
         )
         change = self.change(kernel.time, kernel.base_place, kernel.new_place)
-        return (Cell(text=name), Cell(text=match_text(kernel)), launches, *change)
+        words = (Cell(text=kernel_title(kernel)), Cell(text=match_text(kernel)))
+        return (*words, launches, *change, self.certainty(kernel.time))
 
     def regions(self) -> Iterator[Block]:
         """Tell what each row of the ledger costs in each region of the program."""
@@ -294,12 +337,17 @@ class ChangeTables:
             each = each_text(self.comparison)
             yield DocumentTable(
                 name=f"{level}: {_some(few, regions)}largest change first, {each}",
-                columns=(TableColumn(name="Region"), TableColumn(name="Row"), *CHANGE_COLUMNS),
+                columns=(
+                    *(TableColumn(name="Region"), TableColumn(name="Row")),
+                    *CHANGE_COLUMNS,
+                    CERTAINTY,
+                ),
                 rows=tuple(
                     (
                         Cell(text=r.name or "outside any region"),
                         Cell(text=r.row.value),
                         *self.change(r.time, r.base_place, r.new_place),
+                        self.certainty(r.time),
                     )
                     for r in few
                 ),
@@ -315,6 +363,7 @@ class ChangeTables:
                     columns=(
                         TableColumn(name="Quantity"),
                         *CHANGE_COLUMNS,
+                        CERTAINTY,
                         TableColumn(name="Result"),
                     ),
                     rows=tuple(self._metric(m) for m in metrics),
@@ -331,29 +380,19 @@ class ChangeTables:
             yield DocumentTable(
                 columns=(
                     *(TableColumn(name="Quantity"), *CHANGE_COLUMNS[:3]),
+                    CERTAINTY,
                     TableColumn(name="Result"),
                 ),
                 rows=tuple(
-                    (*self._metric(m)[:4], Cell(text=m.verdict or _repetition(m))) for m in metrics
+                    (*self._metric(m)[:4], self.certainty(m.value), Cell(text=m.verdict))
+                    for m in metrics
                 ),
             )
 
     def _metric(self, metric: MetricChange) -> tuple[Cell, ...]:
         result = Cell(text=metric.verdict, strong=bool(metric.verdict))
-        return (Cell(text=metric.name), *self.change(metric.value), result)
-
-
-def _repetition(metric: MetricChange) -> str:
-    return "" if metric.value.low is not None else "measured once"
-
-
-def _certainty(row: WaterfallRow, smallest_ns: int) -> str:
-    """Return in a word why a row's change tells nothing; empty when it tells something."""
-    if row.low_ns is None:
-        return NOT_TESTED
-    if not row.significant:
-        return NOISE
-    return SMALL if abs(row.change_ns) < smallest_ns else ""
+        change = self.change(metric.value)
+        return (Cell(text=metric.name), *change, self.certainty(metric.value), result)
 
 
 def _row_cell(row: WaterfallRow) -> Cell:

@@ -15,8 +15,8 @@ from analyzers.compare.types import (
 )
 from analyzers.words import count_text, time_text
 from reports.about import ReportOptions, about, without_private
-from reports.changes import CHANGE_COLUMNS, ChangeTables
-from reports.comparison_words import LEVELS, differences, each_text, sure_parts
+from reports.changes import ChangeTables
+from reports.comparison_words import LEVELS, differences, sure_parts
 from reports.document import (
     Block,
     Cell,
@@ -107,7 +107,7 @@ def comparison_summary(comparison: Comparison) -> Document:
         Section(title="Where the change comes from", blocks=tuple(tables.waterfall_summary())),
         Section(title=WORK, blocks=tuple(tables.work(MAX_SUMMARY_WORK))),
         Section(
-            title="Kernels, largest significant change first",
+            title="Kernels, largest change first",
             blocks=tuple(tables.kernels_summary()),
         ),
         Section(title="Other quantities", blocks=tuple(tables.metrics_summary())),
@@ -152,15 +152,7 @@ def _headline(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
     yield Sentence(text=comparison.sentence, place=tables.new, kind="lead")
     yield from _nevertheless(comparison)
     yield from _predicted(comparison)
-    if comparison.delta is not None:
-        yield DocumentTable(
-            columns=(TableColumn(name=f"Time {each_text(comparison)}"), *CHANGE_COLUMNS[:-1]),
-            rows=tuple(
-                (Cell(text=name), *tables.change(delta)[:-1])
-                for name, delta in (("median", comparison.delta), ("mean", comparison.mean_delta))
-                if delta is not None
-            ),
-        )
+    yield from tables.questions()
 
 
 def _verdict(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
@@ -172,14 +164,7 @@ def _verdict(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
         if difference.level.value in levels and difference.sentence:
             yield Sentence(text=difference.sentence, kind=levels[difference.level.value])
     if comparison.delta is not None:
-        yield DocumentTable(
-            columns=(TableColumn(name=f"Time {each_text(comparison)}"), *CHANGE_COLUMNS),
-            rows=tuple(
-                (Cell(text=name), *tables.change(delta))
-                for name, delta in (("median", comparison.delta), ("mean", comparison.mean_delta))
-                if delta is not None
-            ),
-        )
+        yield from tables.questions()
         detectable = comparison.delta.detectable
         if detectable is not None:
             yield Sentence(
@@ -203,8 +188,8 @@ def _largest(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
 
 
 def _nevertheless(comparison: Comparison) -> Iterator[Block]:
-    """Tell what is sure where the whole is not."""
-    for sentence in sure_parts(comparison):
+    """Tell what is sure where the whole is not, and which iterations weigh more than others."""
+    for sentence in (*sure_parts(comparison), *comparison.outlier_sentences):
         yield Sentence(text=sentence, kind="item")
 
 

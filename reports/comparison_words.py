@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from analyzers.compare.types import (
     REMAINDER,
+    Certainty,
     Comparison,
     ComparisonVerdict,
     Delta,
     Difference,
-    KernelChange,
-    KernelMatch,
     Level,
     SubResult,
 )
 from analyzers.finding import Row
-from analyzers.words import TIMES, signed_percent
+from analyzers.words import signed_percent
 from reports.numbers import format_value, signed_text
 from reports.palette import ROW_COLORS
 
@@ -25,14 +23,7 @@ GREY = "#8E959D"  # of a change that may be chance, drawn faintly
 FAINT = 0.5  # its opacity: it must not stand out, whatever the page's colour
 END_COLOR = "#6C7681"  # of the two sides themselves
 REMAINDER_COLOR = "#4E5C6A"
-REMAINDER_MEANING = "what the rows do not explain: a median is not the sum of its parts"
-CHANGES = {
-    KernelMatch.SAME: "same launch configuration",
-    KernelMatch.RESHAPED: "different launch configuration",
-    KernelMatch.RENAMED: "renamed",
-    KernelMatch.NEW: "new",
-    KernelMatch.GONE: "gone",
-}
+REMAINDER_MEANING = "what the rows do not explain"
 LEVELS = {
     Level.SAME: "same",
     Level.INFO: "differs",
@@ -47,9 +38,9 @@ _GROUPS = {
     "workload": "Measured by the program itself",
     "roles": "What ran, {each}",
 }
-_FLAT = re.compile(rf"( {TIMES} 1)+(?=, |$)")  # dimensions of a launch configuration that are 1
 TRACE_SHARE = 0.001  # of the time; a row that is less and did not change is not worth a line
 MAX_SURE_PARTS = 4
+ABOVE_NOISE = (Certainty.IN_GENERAL, Certainty.IN_RUNS)
 NOT_KNOWN = "not known"
 _WORST_FIRST = (Level.BLOCKING, Level.WARNING, Level.UNKNOWN, Level.INFO, Level.SAME)
 
@@ -74,44 +65,51 @@ def sure_parts(comparison: Comparison) -> list[str]:
     """Return a sentence for each part that is sure, where the whole is not."""
     if comparison.verdict not in (ComparisonVerdict.INCONCLUSIVE, ComparisonVerdict.NO_DIFFERENCE):
         return []
-    parts = [r for r in comparison.sub_results if _matters(r, comparison.smallest_ns)]
+    parts = [
+        r for r in comparison.sub_results if r.question != "wall" and r.certainty in ABOVE_NOISE
+    ]
     return [f"Sure nevertheless: {_part_text(part)}" for part in parts[:MAX_SURE_PARTS]]
-
-
-def _matters(result: SubResult, smallest_ns: int) -> bool:
-    return result.change.unit != "ns" or bool(abs(result.change.change) >= smallest_ns)
 
 
 def _part_text(result: SubResult) -> str:
     change = result.change
     share = f"{ratio_text(change)}, " if ratio_text(change) else ""
-    interval = interval_text(change.low, change.high, change.unit)
+    interval = change_interval(change)
     before, after = (format_value(v, change.unit) for v in (change.base, change.new))
-    noun = {"cause": "time", "kernel": "kernel"}.get(result.question, "")
-    name = f"{noun} {result.name}" if noun == "kernel" else f"{result.name} {noun}".rstrip()
-    return f"{name} {before} → {after} ({share}{interval})."
+    return (
+        f"{question_name(result)} {before} → {after} ({share}{interval}), {result.certainty.value}."
+    )
+
+
+def question_name(result: SubResult) -> str:
+    """Return what a line is about: ``kernel time``, ``kernel gemm``, ``GPU busy``."""
+    words = {"cause": f"{result.name} time", "kernel": f"kernel {result.name}"}
+    return words.get(result.question, result.name)
+
+
+def change_interval(delta: Delta) -> str:
+    """Return the interval that the word for a change rests on: that in these runs, if it does."""
+    if delta.significant_in_runs and not delta.significant:
+        return interval_text(delta.low_in_runs, delta.high_in_runs, delta.unit)
+    return interval_text(delta.low, delta.high, delta.unit)
+
+
+def is_notable(delta: Delta, comparison: Comparison) -> bool:
+    """Tell whether a change is worth a line in a summary: sure, or more than a trace of time."""
+    least = TRACE_SHARE * comparison.delta.base if comparison.delta else 0
+    is_sure = delta.significant or delta.significant_in_runs
+    return bool(delta.change) and (is_sure or abs(delta.change) >= least)
+
+
+def certainty_text(delta: Delta, comparison: Comparison) -> str:
+    """Return in a word how sure a change is."""
+    return delta.certainty(comparison.smallest_ns).value
 
 
 def group_titles(comparison: Comparison) -> dict[str, str]:
     """Return what each group of quantities is called."""
     each = each_text(comparison)
     return {group: words.format(each=each) for group, words in _GROUPS.items()}
-
-
-def match_text(kernel: KernelChange) -> str:
-    """Say how a kernel was found on the other side, and in how many launches it is faster."""
-    words = CHANGES[kernel.kind]
-    if kernel.kind is KernelMatch.RESHAPED and kernel.shape and kernel.new_shape:
-        words = f"{_launch_text(kernel.shape)} → {_launch_text(kernel.new_shape)}"
-    if not kernel.pairs:
-        return words
-    return f"{words}; faster in {kernel.faster:,} of {kernel.pairs:,}"
-
-
-def _launch_text(shape: str) -> str:
-    """Return a launch configuration without dimensions that are 1: ``grid 256, block 32``."""
-    grid, _, block = _FLAT.sub("", shape).partition(", ")
-    return f"grid {grid}, block {block}"
 
 
 def interval_text(low: float | None, high: float | None, unit: str = "ns") -> str:

@@ -10,12 +10,12 @@ from analyzers.compare.types import (
     ComparisonVerdict,
     Delta,
     EvidencePlace,
-    KernelMatch,
 )
 from analyzers.finding import Row
 from analyzers.ledger.regions import LEVELS
 from analyzers.words import name_text, share_text, time_text
 from reports.comparison_words import ratio_text
+from reports.kernel_changes import kernel_title
 from reports.numbers import signed_text
 from reports.palette import ROW_MEANINGS
 
@@ -68,11 +68,8 @@ def largest_changes(comparison: Comparison, count: int = SHOWN) -> list[LargestC
 
 def _kernels(comparison: Comparison) -> Iterator[LargestChange]:
     for kernel in comparison.kernels:
-        name = kernel.short_name
-        if kernel.kind is KernelMatch.RENAMED:
-            name = f"{name_text(name)} → {name_text(kernel.new_name)}"
         yield LargestChange(
-            name=name,
+            name=kernel_title(kernel),
             kind="kernel",
             time=kernel.time,
             base_place=kernel.base_place,

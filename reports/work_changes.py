@@ -15,6 +15,8 @@ NOTABLE_SHARE = 0.01  # of the kernel time before; a smaller part is not worth a
 def work_change_name(change: WorkChange) -> str:
     """Return what was done: operator and shapes, else the kernel's name."""
     name = change.operator or name_text(change.kernel)
+    if change.new_kernel:
+        name = f"{name} → {name_text(change.new_kernel)}"
     return f"{name} {shapes_text(change.shapes)}".strip()
 
 
@@ -29,12 +31,15 @@ def change_reason(change: WorkChange) -> str:
         return "only in the new side"
     if not change.new_calls:
         return "only in the baseline"
+    same = "replaced" if change.new_kernel else "same work"
     if abs(change.amount_ns) >= abs(change.speed_ns):
         more = "more" if change.new_calls > change.base_calls else "fewer"
         return f"{more} calls" if change.amount_ns else "no change"
-    if change.time.p_adjusted is not None and not change.time.significant:
-        return "same work, may be noise"
-    return "same work, slower" if change.speed_ns > 0 else "same work, faster"
+    if change.time.p_adjusted is not None and not (
+        change.time.significant or change.time.significant_in_runs
+    ):
+        return f"{same}, within the noise"
+    return f"{same}, slower" if change.speed_ns > 0 else f"{same}, faster"
 
 
 def work_sentence(changes: Sequence[WorkChange], each: str) -> str:
@@ -72,6 +77,8 @@ def _speed_clause(changes: Sequence[WorkChange], speed: int, base: int) -> str:
     words = "slower" if speed > 0 else "faster"
     before, now = (most.time.base / most.base_calls, most.time.new / most.new_calls)
     each = f"{time_text(before)} before, {time_text(now)} now for each call"
+    if most.new_kernel:
+        each = f"{time_text(most.time.base)} before, {time_text(most.time.new)} now"
     return (
         f"The same work is {time_text(abs(speed))} {words}, most of it "
         f"`{work_change_name(most)}` ({each})"

@@ -76,16 +76,21 @@ def side(
     return Side(**{**values, **changes})
 
 
-def kernels_of(by_kernel, iterations, sequence=None):
+def kernels_of(by_kernel, iterations, sequence=None, *, work=None, resources=None):
     keys = list(by_kernel)
     ns = np.array([np.broadcast_to(by_kernel[k], iterations) for k in keys]).astype(np.int64)
     column, iteration = (a.ravel() for a in np.indices(ns.shape))
+    launches = np.arange(len(keys)) if sequence is None else np.array(sequence)
+    times = np.bincount(launches, minlength=len(keys))
     return Kernels(
         names=tuple(name for name, _ in keys),
         short_names=tuple(name for name, _ in keys),
         shapes=np.array([shape for _, shape in keys]),
         longest=np.full((len(keys), 2), -1, np.int64),
-        sequence=np.arange(len(keys)) if sequence is None else np.array(sequence),
+        sequence=launches,
+        resources=np.full((len(keys), 2), -1) if resources is None else np.array(resources),
+        sequence_ns=ns[:, 0][launches] // np.maximum(times, 1)[launches],
+        sequence_work=np.full(len(launches), -1) if work is None else np.array(work),
         by_iteration=SparseTable(
             iteration=iteration, column=column, ns=ns.ravel(), count=np.ones(ns.size, np.int64)
         ),

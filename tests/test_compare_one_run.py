@@ -16,8 +16,9 @@ from analyzers.compare.run_to_run import (
     general_reach,
     recordings_needed,
 )
-from analyzers.compare.types import ComparisonVerdict
+from analyzers.compare.types import Certainty, ComparisonVerdict
 from analyzers.facts.facts import build_facts
+from analyzers.words import MINUS
 from benchmarks.compare import recorded
 from cli.gate import (
     ANSWERED,
@@ -212,7 +213,10 @@ def test_a_kernel_that_is_surely_faster_is_told_when_noise_decides_the_whole():
     ]
     answer = compare([sides[0]], [sides[1]])
     assert answer.verdict is ComparisonVerdict.INCONCLUSIVE
-    assert [r.name for r in answer.sub_results] == ["gemm"]
+    by_question = {r.question: r for r in answer.sub_results}
+    assert by_question["kernel"].name == "gemm"
+    assert by_question["kernel"].certainty is Certainty.IN_GENERAL
+    assert by_question["wall"].certainty is Certainty.NOISE
     text = terminal_text(comparison_summary(answer))
     assert "Sure nevertheless: kernel gemm 176 µs → 85" in text
 
@@ -220,11 +224,13 @@ def test_a_kernel_that_is_surely_faster_is_told_when_noise_decides_the_whole():
 def test_an_iteration_that_takes_far_longer_is_named_with_its_weight():
     base = side([100.0, 101, 99, 100, 102, 98, 100, 202])
     answer = compare([base], [side([90.0, 91, 89, 90, 92, 88, 90, 91], name="new")])
-    (note,) = [n for n in answer.notes if "the median is" in n]
-    assert note == (
-        "run.sqlite: iteration 8 of 8 took 202 µs, the median is 100 µs; the mean is 113 µs, "
-        "without it 100 µs."
+    assert answer.outlier_sentences == (
+        "run.sqlite: iteration 8 of 8 took 202 µs, the median is 100 µs; it adds 13 % to the mean.",
+        f"The median changes by {MINUS}10.0 % with it and {MINUS}10.0 % without, "
+        f"the mean by {MINUS}20.1 % and {MINUS}9.9 %.",
     )
+    (found,) = answer.outliers
+    assert (found.side, found.iterations, found.longest_ns) == ("base", (8,), 202_000)
 
 
 # --- the gate -----------------------------------------------------------------------------

@@ -383,10 +383,10 @@ def colored(styler):
 
 def test_a_change_below_the_noise_is_not_coloured_in_any_table():
     answer = comparison()
-    assert colored(kernels_table(answer.kernels)) == [False, True]
+    assert colored(kernels_table(answer.kernels, answer)) == [False, True]
     assert colored(metrics_table(answer.metrics)) == [True, False, True]
     unsure = comparison(ComparisonVerdict.INCONCLUSIVE)
-    assert not any(colored(kernels_table(unsure.kernels)))
+    assert not any(colored(kernels_table(unsure.kernels, unsure)))
     changes, certain = region_matrix(unsure.regions)
     assert not certain.to_numpy().any()
     styler = region_table(changes, certain)

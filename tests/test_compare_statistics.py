@@ -16,9 +16,9 @@ from analyzers.compare.statistics import (
     between_runs,
     correlation_time,
     median_resamples,
-    middle_half,
     rank_sum_test,
     ranks,
+    typical_weights,
     welch,
 )
 from analyzers.facts.spans import Iteration
@@ -152,10 +152,11 @@ def test_ranks_sum_to_what_they_must_with_ties(values):
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=40))
-def test_the_weights_of_the_middle_half_sum_to_one_and_leave_the_ends_out(values):
+def test_the_weights_of_a_typical_iteration_sum_to_one_and_leave_the_ends_out(values):
     durations = np.array(values)
-    weights = middle_half(durations)
+    weights = typical_weights(durations)
     assert weights.sum() == pytest.approx(1.0)
+    assert weights @ durations == pytest.approx(np.median(durations))
     assert (weights >= 0).all()
     mean = weights @ durations
     assert np.quantile(durations, 0.0) <= mean * (1 + 1e-12)

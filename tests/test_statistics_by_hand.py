@@ -20,10 +20,10 @@ from analyzers.compare.statistics import (
     correlation_time,
     from_moments,
     median_resamples,
-    middle_half,
     rank_sum_test,
     ranks,
     times_from_first,
+    typical_weights,
     welch,
 )
 from tests.compare_scenarios import side
@@ -167,13 +167,20 @@ def test_correlated_samples_move_the_sum_of_ranks_less():
 
 
 @given(durations=st.lists(st.integers(1, 9), min_size=1, max_size=20))
-def test_the_middle_half_leaves_out_a_quarter_at_each_end(durations):
+def test_a_typical_iteration_leaves_out_a_quarter_at_each_end_and_takes_the_median(durations):
     count = len(durations)
-    found = middle_half(np.array(durations))
+    found = typical_weights(np.array(durations))
     order = sorted(range(count), key=lambda place: durations[place])
-    for place, iteration in enumerate(order):
-        inside = min(place + 1, 0.75 * count) - max(place, 0.25 * count)
-        assert found[iteration] == pytest.approx(max(inside, 0) / (0.5 * count))
+    quarters = []  # the one below the median, and the one above it
+    for low, high in ((0.25 * count, 0.5 * count), (0.5 * count, 0.75 * count)):
+        inside = [max(min(p + 1, high) - max(p, low), 0) / (0.25 * count) for p in range(count)]
+        quarters.append(np.array(inside))
+    levels = [quarter @ np.sort(durations) for quarter in quarters]
+    room = levels[1] - levels[0]
+    lower = (levels[1] - np.median(durations)) / room if room else 0.5
+    expected = lower * quarters[0] + (1 - lower) * quarters[1]
+    assert found[order] == pytest.approx(expected, abs=1e-9)
+    assert found @ np.array(durations) == pytest.approx(np.median(durations))
 
 
 @pytest.mark.parametrize(("base_count", "new_count"), [(5, 5), (12, 31), (40, 6)])

@@ -50,7 +50,7 @@ def test_slower_work_is_told_from_more_work(before, now, speed, amount, reason):
 def test_a_change_that_was_tested_and_not_found_is_called_noise():
     (change,) = work_changes(sides_of({MM: (1_000, 10)}), sides_of({MM: (1_100, 10)}))
     tested = replace(change.time, p_adjusted=0.4)
-    assert change_reason(replace(change, time=tested)) == "same work, may be noise"
+    assert change_reason(replace(change, time=tested)) == "same work, within the noise"
     sure = replace(tested, significant=True)
     assert change_reason(replace(change, time=sure)) == "same work, slower"
 

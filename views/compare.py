@@ -112,7 +112,7 @@ def _draw_waterfall(comparison: Comparison) -> None:
     total = signed_text(comparison.delta.change)
     cropped = "The axis does not begin at zero. " if waterfall_is_cropped(comparison) else ""
     st.caption(
-        f"{cropped}The bars sum exactly to {md_escape(total)}; a pale bar may be noise. "
+        f"{cropped}The bars sum exactly to {md_escape(total)}; a pale bar is not sure in general. "
         "Click a bar to see both recordings where it costs most."
     )
     name = _clicked_bar(event)

@@ -9,7 +9,7 @@ import numpy as np
 from analyzers.compare.metric_changes import P95_FROM
 from analyzers.compare.side import Side, Sides
 from analyzers.compare.statistics import (
-    middle_half,
+    typical_weights,
 )
 from analyzers.compare.types import (
     EvidencePlace,
@@ -37,8 +37,8 @@ class Account:
 
     Attributes:
         median_ns: Its time.
-        rows_ns: By row of the ledger.
-        parts: For each recording its rows and what they leave of its median.
+        rows_ns: By row of the ledger; they sum to the time.
+        parts: For each recording its rows.
         recording: Number of the recording that stands for the side.
     """
 
@@ -49,21 +49,36 @@ class Account:
 
     @property
     def remainder_ns(self) -> int:
-        """What the rows leave of the median."""
+        """What the rows leave of the median: nothing, since they are of iterations around it."""
         return self.median_ns - int(self.rows_ns.sum())
 
 
 def typical_account(sides: Sides) -> Account:
     """Return what a typical iteration of a side consists of."""
     medians = median_durations(sides)
-    rows = np.array([middle_half(kept_durations(s)) @ s.ledger_ns[s.kept] for s in sides])
+    rows = np.array([typical_weights(kept_durations(s)) @ s.ledger_ns[s.kept] for s in sides])
     median_ns = round(float(medians.mean()))
     return Account(
         median_ns=median_ns,
-        rows_ns=np.rint(rows.mean(axis=0)).astype(np.int64),
-        parts=np.column_stack((rows, medians - rows.sum(axis=1))),
+        rows_ns=whole_parts(rows.mean(axis=0), median_ns),
+        parts=rows,
         recording=int(np.argmin(np.abs(medians - median_ns))),
     )
+
+
+def whole_parts(values: Array, total: int | None = None) -> Array:
+    """Round parts so that they sum to the whole: each ends where the rounded sum does.
+
+    Args:
+        values: The parts.
+        total: Their sum; None to round it.
+    """
+    ends = np.rint(np.cumsum(values)).astype(np.int64)
+    if total is not None and len(ends):
+        ends = np.minimum(ends, total)
+        ends[np.flatnonzero(values)[-1] if values.any() else -1 :] = total
+    whole: Array = np.diff(ends, prepend=0)
+    return whole
 
 
 def recordings_only(sides: Sides) -> SideSummary:

@@ -34,6 +34,7 @@ from analyzers.compare.comparability import WAY_OUT, can_be_lifted, comparabilit
 from analyzers.compare.deltas import deltas, moments
 from analyzers.compare.kernel_changes import kernel_changes
 from analyzers.compare.metric_changes import metric_changes
+from analyzers.compare.outliers import outlier_sentences, outliers
 from analyzers.compare.region_changes import region_changes
 from analyzers.compare.run_to_run import between_three_runs, estimate_in_general
 from analyzers.compare.same_work import between_windows, launches_by_name
@@ -47,11 +48,13 @@ from analyzers.compare.side import Side, Sides
 from analyzers.compare.statistics import (
     LEVEL,
     MIN_SAMPLES,
+    Columns,
     Estimate,
+    agreeing,
     between_iterations,
     between_runs,
 )
-from analyzers.compare.sub_results import sub_results
+from analyzers.compare.sub_results import BUSY, sub_results
 from analyzers.compare.types import (
     Claim,
     Comparison,
@@ -59,7 +62,7 @@ from analyzers.compare.types import (
     Delta,
     Difference,
 )
-from analyzers.compare.waterfall import waterfall_rows
+from analyzers.compare.waterfall import busy_change, waterfall_rows
 from analyzers.compare.work_changes import work_changes
 from analyzers.intervals import Array
 from analyzers.words import count_text
@@ -92,7 +95,7 @@ def compare(
     delta = delta_of(estimate, accounts[0].median_ns, accounts[1].median_ns)
     smallest_ns = round(smallest * accounts[0].median_ns)
     verdict = decide(delta, smallest_ns)
-    quantity = _quantity(base, new)
+    quantity, mean_delta = _quantity(base, new), _mean_delta(base, new)
     regions = region_changes(base, new)
     waterfall = waterfall_rows(base, new, accounts, regions, same=same)
     kernels, metrics = kernel_changes(base, new), metric_changes(base, new)
@@ -114,7 +117,7 @@ def compare(
         new=side_summary(new, accounts[1]),
         comparability=differences,
         delta=delta,
-        mean_delta=_mean_delta(base, new),
+        mean_delta=mean_delta,
         in_these_runs=claim_in_runs(delta, smallest_ns),
         in_general=claim_in_general(delta, smallest_ns),
         smallest_ns=smallest_ns,
@@ -122,8 +125,16 @@ def compare(
         kernels=kernels,
         regions=regions,
         metrics=metrics,
-        work=work_changes(base, new),
-        sub_results=sub_results(waterfall, kernels, metrics),
+        work=work_changes(base, new, kernels),
+        sub_results=sub_results(
+            _of_all_time(quantity, delta, mean_delta, busy_change(base, new, accounts, same=same)),
+            waterfall,
+            kernels,
+            metrics,
+            smallest_ns,
+        ),
+        outliers=outliers(base, new),
+        outlier_sentences=tuple(outlier_sentences(base, new)),
         notes=tuple(reader_notes(base, new)),
         device=device,
         devices=devices,
@@ -201,6 +212,16 @@ def _quantity(base: Sides, new: Sides) -> str:
     return f"a repetition of {count_text(launches, 'kernel launch')}"
 
 
+def _of_all_time(
+    quantity: str, delta: Delta, mean_delta: Delta, busy: Delta
+) -> list[tuple[str, str, Delta]]:
+    """Return question, name and change of what is asked of all the time."""
+    if delta.base == mean_delta.base and delta.new == mean_delta.new:
+        return [("wall", quantity, delta), ("busy", BUSY, busy)]
+    median, mean = (f"{quantity}, {word}" for word in ("median", "mean"))
+    return [("wall", median, delta), ("mean", mean, mean_delta), ("busy", BUSY, busy)]
+
+
 def _devices(base: Sides, new: Sides) -> tuple[str, tuple[str, ...]]:
     sides = (*base, *new)
     shared = min(len(side.devices) for side in sides)
@@ -275,15 +296,12 @@ def delta_of(estimate: Estimate, base: int, new: int) -> Delta:
         base: Time on the base side.
         new: On the new side.
     """
+    ends = (
+        *_agreeing_ends(estimate.low, estimate.high, estimate.p_value),
+        *_agreeing_ends(estimate.low_in_runs, estimate.high_in_runs, estimate.p_in_runs),
+    )
     low, high, low_in_runs, high_in_runs, detectable = (
-        None if value is None else round(value)
-        for value in (
-            estimate.low,
-            estimate.high,
-            estimate.low_in_runs,
-            estimate.high_in_runs,
-            estimate.detectable,
-        )
+        None if value is None else round(value) for value in (*ends, estimate.detectable)
     )
     delta = Delta(
         base=base,
@@ -297,11 +315,27 @@ def delta_of(estimate: Estimate, base: int, new: int) -> Delta:
         low_in_runs=None if low_in_runs is None else max(low_in_runs, -base),
         high_in_runs=high_in_runs,
         p_in_runs=estimate.p_in_runs,
+        is_assumed=estimate.is_assumed,
     )
-    return replace(
-        delta,
-        significant=decide(delta, 0) in (ComparisonVerdict.IMPROVED, ComparisonVerdict.REGRESSED),
+    sure, sure_in_runs = (
+        claim is not None and claim.verdict in _DIFFERENT
+        for claim in (claim_in_general(delta, 0), claim_in_runs(delta, 0))
     )
+    return replace(delta, significant=sure, significant_in_runs=sure_in_runs)
+
+
+_DIFFERENT = (ComparisonVerdict.IMPROVED, ComparisonVerdict.REGRESSED)
+
+
+def _agreeing_ends(
+    low: float | None, high: float | None, p_value: float | None
+) -> tuple[float | None, float | None]:
+    """Return an interval that holds 0 where the test leaves that open."""
+    if low is None or high is None or p_value is None:
+        return low, high
+    one = (np.array([x]) for x in ((low + high) / 2, low, high, p_value, 0.0))
+    wide = agreeing(Columns(*one), np.array([p_value]))
+    return float(wide.low[0]), float(wide.high[0])
 
 
 def _mean_delta(base: Sides, new: Sides) -> Delta:

@@ -12,12 +12,13 @@ import numpy as np
 from analyzers.compare.run_to_run import in_general
 from analyzers.compare.side import Side, SparseTable
 from analyzers.compare.statistics import (
-    LEVEL,
     MIN_SAMPLES,
     Columns,
     adjusted,
+    agreeing,
     correlation_time,
     from_moments,
+    is_sure,
     times_from_first,
     welch,
 )
@@ -61,45 +62,57 @@ def deltas(
     means = [np.mean([run.mean for run in side], axis=0) for side in (base, new)]
     is_one_each = len(base) == len(new) == 1 and unit == "ns"
     columns = in_general(within, means[0], means[1]) if is_one_each else within
-    p_adjusted = adjusted(columns.p_value)
+    general = _Answers.of(columns)
+    in_runs = _Answers.of(within) if is_one_each else None
     values = np.rint(means) if unit == "ns" else np.array(means)
     return [
-        _delta(
-            values[:, place],
-            columns.at(place),
-            float(p_adjusted[place]),
-            within.at(place) if is_one_each else None,
-            unit,
-        )
-        for place in range(len(p_adjusted))
+        _delta(values[:, place], general, in_runs, place, unit) for place in range(values.shape[1])
     ]
 
 
+class _Answers(NamedTuple):
+    """What a table says of each of its rows: intervals, p values for their number, what is sure."""
+
+    columns: Columns
+    p_adjusted: Array
+    is_sure: Array
+
+    @classmethod
+    def of(cls, columns: Columns) -> _Answers:
+        p_adjusted = adjusted(columns.p_value)
+        agreed = agreeing(columns, p_adjusted)
+        return cls(agreed, p_adjusted, is_sure(agreed, p_adjusted))
+
+
 def _delta(
-    values: Array, column: Columns, p_adjusted: float, within: Columns | None, unit: str
+    values: Array, general: _Answers, in_runs: _Answers | None, place: int, unit: str
 ) -> Delta:
-    """Return one change from one place of the columns."""
+    """Return the change of one row."""
     base, new = (float(v) for v in values)
     plain = Delta(base=base, new=new, change=new - base, unit=unit)
+    column = general.columns.at(place)
     if not np.isfinite(column.p_value):
         return plain
-    low, high = (_rounded(v, unit) for v in (column.low, column.high))
     least = -base if unit == "ns" else -math.inf  # nothing takes less than no time
-    if within is not None:
+    if in_runs is not None:
+        within = in_runs.columns.at(place)
+        low, high = (_rounded(v, unit) for v in (within.low, within.high))
         plain = dataclasses.replace(
             plain,
-            low_in_runs=max(_rounded(within.low, unit), least),
-            high_in_runs=_rounded(within.high, unit),
+            low_in_runs=max(low, least),
+            high_in_runs=high,
             p_in_runs=float(within.p_value),
+            significant_in_runs=bool(in_runs.is_sure[place] and not low <= 0 <= high),
         )
+    low, high = (_rounded(v, unit) for v in (column.low, column.high))
     return dataclasses.replace(
         plain,
         low=max(low, least),
         high=high,
         p_value=float(column.p_value),
-        p_adjusted=p_adjusted,
+        p_adjusted=float(general.p_adjusted[place]),
         detectable=_rounded(column.detectable, unit),
-        significant=bool(p_adjusted <= LEVEL and not low <= 0 <= high),
+        significant=bool(general.is_sure[place] and not low <= 0 <= high),
     )
 
 

@@ -1,4 +1,7 @@
-"""Kernels of both sides, matched by name, launch configuration and place in the iteration."""
+"""Kernels of both sides, matched by name, launch configuration and place in the iteration.
+
+What is left on one side only is grouped by what it replaces (``analyzers.compare.replacements``).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from analyzers.compare.deltas import MAX_ROWS, RunMoments, deltas, sparse_moments
-from analyzers.compare.paired import PairedChange
+from analyzers.compare.deltas import RunMoments, deltas, sparse_moments
+from analyzers.compare.paired import PairedChange, paired_change
+from analyzers.compare.replacements import Replacement, operators, replacements
 from analyzers.compare.run_to_run import NORMAL, NORMAL_POWER
 from analyzers.compare.same_work import matched_launches, paired_kernel
 from analyzers.compare.side import OTHERS, Side, Sides, SparseTable
@@ -18,6 +23,7 @@ from analyzers.compare.types import (
     EvidencePlace,
     KernelChange,
     KernelMatch,
+    KernelMember,
 )
 from analyzers.intervals import Array
 from analyzers.words import TIMES
@@ -36,27 +42,98 @@ def kernel_changes(base: Sides, new: Sides) -> tuple[KernelChange, ...]:
     remap = _renumbered(keys)
     sides = (base, new)
     numbered = [[remap[p] for p in of_side] for of_side in places]
-    size = len(set(remap.tolist()))
+    single = len(set(remap.tolist()))
+    replaced = replacements(base[0], new[0], (numbered[0][0], numbered[1][0]))
+    splits = [
+        _split(s[0], p[0], n, replaced, single)
+        for n, (s, p) in enumerate(zip(sides, numbered, strict=True))
+    ]
+    size = single + len(replaced)
     time, launches = (
         [
-            [_by_key(side, place, size, quantity) for side, place in zip(s, p, strict=True)]
-            for s, p in zip(sides, numbered, strict=True)
+            [_by_row(side, place, split, size, quantity) for side, place in zip(s, p, strict=True)]
+            for s, p, split in zip(sides, numbered, splits, strict=True)
         ]
         for quantity in ("ns", "count")
     )
-    evidence = _paired(base, new, numbered)
+    divided = {row for split in splits for row in split.row.tolist()}
+    evidence = {row: c for row, c in _paired(base, new, numbered).items() if row not in divided}
+    evidence |= _paired_gaps(base, new, replaced, single)
     paired = _paired_columns(evidence, time[0][0].mean, time[1][0].mean) if evidence else None
     changes = deltas(time[0], time[1], "ns", paired)
     counts = [np.mean([run.mean for run in of_side], axis=0) for of_side in launches]
-    described = [_described(s, p, size) for s, p in zip(sides, numbered, strict=True)]
+    described = [_described(s, p, single) for s, p in zip(sides, numbered, strict=True)]
+    for number, (side, of_side) in enumerate(zip(sides, described, strict=True)):
+        of_side += [_of_replacement(side[0], r.launches[number]) for r in replaced]
+    left = _left(splits, numbered)
     rows = [
         _kernel_change(
-            change, [d[i] for d in described], [float(c[i]) for c in counts], evidence.get(i)
+            change,
+            [d[i] for d in described],
+            [float(c[i]) for c in counts],
+            evidence.get(i),
+            replaced[i - single] if i >= single else None,
         )
         for i, change in enumerate(changes)
+        if i in left or i >= single
     ]
-    rows.sort(key=lambda row: (-abs(row.time.change), row.name))
-    return tuple(rows[:MAX_ROWS])
+    return tuple(sorted(rows, key=lambda row: (-abs(row.time.change), row.name)))
+
+
+class _Split(NamedTuple):
+    """Rows of the table that are divided among others: a place for each part, sorted by row."""
+
+    row: Array
+    target: Array
+    time_share: Array
+    launch_share: Array
+
+
+def _split(
+    side: Side, place: Array, number: int, replaced: list[Replacement], first: int
+) -> _Split:
+    """Return which part of each row of one side belongs to what was replaced.
+
+    Args:
+        side: The side's first recording.
+        place: Row of each of its kernels.
+        number: 0 for the base side, 1 for the new one.
+        replaced: What was replaced.
+        first: Row of the first of them.
+    """
+    if not replaced:
+        return _Split(*(np.empty(0, kind) for kind in (np.int64, np.int64, float, float)))
+    row = place[side.kernels.sequence]
+    target = row.copy()
+    for group, replacement in enumerate(replaced, first):
+        target[replacement.launches[number]] = group
+    touched = np.isin(row, row[target >= first])
+    parts = pd.DataFrame(
+        {"row": row[touched], "target": target[touched], "ns": side.kernels.sequence_ns[touched]}
+    )
+    sums = parts.groupby(["row", "target"])["ns"].agg(["sum", "size"]).reset_index()
+    whole = sums.groupby("row")[["sum", "size"]].transform("sum")
+    share = (sums[["sum", "size"]] / whole.clip(lower=1)).to_numpy(float)
+    return _Split(sums["row"].to_numpy(), sums["target"].to_numpy(), share[:, 0], share[:, 1])
+
+
+def _left(splits: list[_Split], rows: list[list[Array]]) -> set[int]:
+    """Return the rows of which either side has something left."""
+    left: set[int] = set()
+    for split, of_side in zip(splits, rows, strict=True):
+        whole = set(split.row.tolist()) - set(split.row[split.row == split.target].tolist())
+        left |= set(np.concatenate(of_side).tolist()) - whole
+    return left
+
+
+def _paired_gaps(
+    base: Sides, new: Sides, replaced: list[Replacement], first: int
+) -> dict[int, PairedChange]:
+    """Return what places of the same launches say about what was replaced, in one window each."""
+    if len(base) + len(new) > 2 or any(s.loop for s in (base[0], new[0])):
+        return {}
+    changes = {row: paired_change(*r.gap_ns) for row, r in enumerate(replaced, first)}
+    return {row: change for row, change in changes.items() if change is not None}
 
 
 def _paired(base: Sides, new: Sides, rows: list[list[Array]]) -> dict[int, PairedChange]:
@@ -113,24 +190,32 @@ def _renumbered(keys: dict[Any, int]) -> Array:
     return renumbered
 
 
-def _by_key(side: Side, place: Array, size: int, quantity: str) -> RunMoments:
+def _by_row(side: Side, place: Array, split: _Split, size: int, quantity: str) -> RunMoments:
     table = side.kernels.by_iteration
-    columns = place[table.column]
+    row = place[table.column]
     values: Array = table.ns if quantity == "ns" else table.count
-    merged = SparseTable(iteration=table.iteration, column=columns, ns=table.ns, count=table.count)
-    if len(np.unique(place)) < len(place):  # two kernels became one row: sum them first
-        key = table.iteration.astype(np.int64) * size + columns
-        unique, code = np.unique(key, return_inverse=True)
-        values = np.bincount(code, values, minlength=len(unique))
-        iteration, columns = np.divmod(unique, size)
-        merged = SparseTable(iteration=iteration, column=columns, ns=values, count=values)
+    shares = split.time_share if quantity == "ns" else split.launch_share
+    first = np.searchsorted(split.row, row)
+    parts = np.searchsorted(split.row, row, side="right") - first
+    times = np.maximum(parts, 1)
+    entry = np.repeat(np.arange(len(row)), times)
+    part = first[entry] + np.arange(len(entry)) - np.repeat(np.cumsum(times) - times, times)
+    is_split = parts[entry] > 0
+    target, weight = row[entry], np.ones(len(entry))
+    target[is_split], weight[is_split] = split.target[part[is_split]], shares[part[is_split]]
+    # Kernels may have become one row: they are summed before their variance is taken.
+    key = table.iteration[entry].astype(np.int64) * size + target
+    unique, code = np.unique(key, return_inverse=True)
+    values = np.bincount(code, values[entry] * weight, minlength=len(unique))
+    iteration, columns = np.divmod(unique, size)
+    merged = SparseTable(iteration=iteration, column=columns, ns=values, count=values)
     return sparse_moments(merged, values, side, size)
 
 
 class _SideKernel(NamedTuple):
-    name: str = ""
-    short_name: str = ""
-    shape: str = ""
+    """What one side has in a row of the table: kernels, most time first, and where to look."""
+
+    members: tuple[KernelMember, ...] = ()
     place: EvidencePlace | None = None
 
 
@@ -138,16 +223,40 @@ def _described(sides: Sides, places: list[Array], size: int) -> list[_SideKernel
     kernels_by_row = [_SideKernel()] * size
     for number, (side, place) in reversed(list(enumerate(zip(sides, places, strict=True)))):
         kernels = side.kernels
+        launches = np.bincount(kernels.sequence, minlength=len(place))
+        ns = np.bincount(kernels.sequence, kernels.sequence_ns, minlength=len(place))
         for code in reversed(range(len(place))):
             begin, end = kernels.longest[code].tolist()
             spot = EvidencePlace(recording=number, start_ns=begin, end_ns=end, device=side.device)
-            kernels_by_row[int(place[code])] = _SideKernel(
-                kernels.names[code],
-                kernels.short_names[code],
-                shape_text(kernels.shapes[code].tolist()),
-                spot if end > begin else None,
-            )
+            member = _member(side, code, int(launches[code]), int(ns[code]))
+            kernels_by_row[int(place[code])] = _SideKernel((member,), spot if end > begin else None)
     return kernels_by_row
+
+
+def _of_replacement(side: Side, launches: Array) -> _SideKernel:
+    """Return the kernels of one side in what was replaced."""
+    kernels = side.kernels
+    code, ns = kernels.sequence[launches], kernels.sequence_ns[launches]
+    sums, counts = np.bincount(code, ns), np.bincount(code)
+    order = sorted(np.flatnonzero(counts).tolist(), key=lambda c: -sums[c])
+    members = tuple(_member(side, c, int(counts[c]), int(sums[c])) for c in order)
+    begin, end = kernels.longest[order[0]].tolist()
+    spot = EvidencePlace(recording=0, start_ns=begin, end_ns=end, device=side.device)
+    return _SideKernel(members, spot if end > begin else None)
+
+
+def _member(side: Side, code: int, launches: int, ns: int) -> KernelMember:
+    kernels = side.kernels
+    registers, shared = kernels.resources[code].tolist()
+    return KernelMember(
+        name=kernels.names[code],
+        short_name=kernels.short_names[code],
+        shape=shape_text(kernels.shapes[code].tolist()),
+        registers=registers if registers >= 0 else None,
+        shared_bytes=shared if shared >= 0 else None,
+        launches=launches,
+        ns=ns,
+    )
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -159,25 +268,22 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def _kernel_change(
-    time: Delta, sides: list[_SideKernel], launches: list[float], pairs: PairedChange | None
+    time: Delta,
+    sides: list[_SideKernel],
+    launches: list[float],
+    pairs: PairedChange | None,
+    replacement: Replacement | None,
 ) -> KernelChange:
     base, new = sides
-    if not base.name:
-        kind = KernelMatch.NEW
-    elif not new.name:
-        kind = KernelMatch.GONE
-    elif base.name != new.name:
-        kind = KernelMatch.RENAMED
-    else:
-        kind = KernelMatch.SAME if base.shape == new.shape else KernelMatch.RESHAPED
-    named = base if base.name else new
+    before = (base.members or new.members)[0]
+    after = (new.members or base.members)[0]
     return KernelChange(
-        kind=kind,
-        name=named.name,
-        new_name=new.name or base.name,
-        short_name=named.short_name,
-        shape=base.shape or ("" if base.name else new.shape),
-        new_shape=new.shape or ("" if new.name else base.shape),
+        kind=_kind(base, new, replacement),
+        name=before.name,
+        new_name=after.name,
+        short_name=before.short_name,
+        shape=before.shape,
+        new_shape=after.shape,
         time=time,
         base_launches=launches[0],
         new_launches=launches[1],
@@ -185,7 +291,22 @@ def _kernel_change(
         faster=pairs.faster if pairs else 0,
         base_place=base.place,
         new_place=new.place,
+        operator=replacement.operator if replacement else "",
+        shapes=replacement.shapes if replacement else "",
+        neighbours=replacement.neighbours if replacement and not replacement.operator else (),
+        base_members=base.members,
+        new_members=new.members,
     )
+
+
+def _kind(base: _SideKernel, new: _SideKernel, replacement: Replacement | None) -> KernelMatch:
+    if not base.members or not new.members:
+        return KernelMatch.GONE if base.members else KernelMatch.NEW
+    names = {member.name for member in (*base.members, *new.members)}
+    if len(names) > 1:
+        return KernelMatch.RENAMED if replacement is None else KernelMatch.REPLACED
+    shapes = [[member.shape for member in side.members] for side in (base, new)]
+    return KernelMatch.SAME if shapes[0] == shapes[1] else KernelMatch.RESHAPED
 
 
 def _twins(base: Sides, new: Sides, places: list[list[Array]], keys: list[Any]) -> dict[Any, Any]:
@@ -198,16 +319,40 @@ def _twins(base: Sides, new: Sides, places: list[list[Array]], keys: list[Any]) 
     gone, fresh = sorted(base_kernels - new_kernels), sorted(new_kernels - base_kernels)
     sequences = [p[0][s[0].kernels.sequence] for s, p in zip((base, new), places, strict=True)]
     signs = [_signatures(sequence, base_kernels & new_kernels) for sequence in sequences]
+    ran_for = _operators_by_kernel((base[0], new[0]), sequences)
     pairs: dict[Any, Any] = {}
     for part in (SHAPE, NAME, None):
         if part is None:
-            pairs |= _only_one_of_its_name(gone, fresh, keys)
+            candidates = _only_one_of_its_name(gone, fresh, keys)
         else:
-            pairs |= _same_place(gone, fresh, signs, keys, part)
+            candidates = _same_place(gone, fresh, signs, keys, part)
+        pairs |= {
+            keys[one]: keys[twin]
+            for one, twin in candidates.items()
+            if _may_be_same_work(ran_for[0].get(one), ran_for[1].get(twin))
+        }
         gone = [g for g in gone if keys[g] not in pairs]
         paired = set(pairs.values())
         fresh = [f for f in fresh if keys[f] not in paired]
     return pairs
+
+
+def _operators_by_kernel(
+    sides: tuple[Side, Side], sequences: list[Array]
+) -> list[dict[int, set[int]]]:
+    """Return for each side the operators that each kernel ran for, where that is known."""
+    of_sides: list[dict[int, set[int]]] = []
+    for sequence, subject in zip(sequences, operators(sides).of_launch, strict=True):
+        of_kernel: dict[int, set[int]] = {}
+        pairs = np.unique(np.column_stack((sequence, subject))[subject >= 0], axis=0)
+        for kernel, operator in pairs.tolist():
+            of_kernel.setdefault(kernel, set()).add(operator)
+        of_sides.append(of_kernel)
+    return of_sides
+
+
+def _may_be_same_work(base: set[int] | None, new: set[int] | None) -> bool:
+    return base is None or new is None or bool(base & new)
 
 
 def _signatures(sequence: Array, common: set[int]) -> dict[int, tuple[int, int, int]]:
@@ -234,21 +379,21 @@ def _same_place(
     signs: list[dict[int, tuple[int, int, int]]],
     keys: list[Any],
     part: int,
-) -> dict[Any, Any]:
+) -> dict[int, int]:
     """Pair kernels at the same place that share a part of their key: the name, or the shape."""
     at = {(signs[1][f], keys[f][part]): f for f in reversed(fresh) if f in signs[1]}
     pairs = {}
     for kernel in gone:
         twin = at.pop((signs[0][kernel], keys[kernel][part]), None) if kernel in signs[0] else None
         if twin is not None and OTHERS not in (keys[kernel][NAME], keys[twin][NAME]):
-            pairs[keys[kernel]] = keys[twin]
+            pairs[kernel] = twin
     return pairs
 
 
-def _only_one_of_its_name(gone: list[int], fresh: list[int], keys: list[Any]) -> dict[Any, Any]:
+def _only_one_of_its_name(gone: list[int], fresh: list[int], keys: list[Any]) -> dict[int, int]:
     names = [[keys[k][NAME] for k in kernels] for kernels in (gone, fresh)]
     return {
-        keys[kernel]: keys[fresh[names[1].index(name)]]
+        kernel: fresh[names[1].index(name)]
         for kernel, name in zip(gone, names[0], strict=True)
         if names[0].count(name) == names[1].count(name) == 1
     }

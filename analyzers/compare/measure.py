@@ -77,6 +77,9 @@ def measure(
     in_use = launches_in_iterations(facts.launches, spans, device)
     table, places = iteration_accounts(ledger, spans, device, typical)
     kernels, launched = kernels_by_iteration(facts, in_use, typical)
+    work, key_of_launch = work_by_iteration(facts, spans, device, typical)
+    sequence = launched.row[launched.iteration == typical][: len(kernels.sequence)]
+    kernels = dataclasses.replace(kernels, sequence_work=key_of_launch[sequence])
     single_launches = no_launch_times()
     if len(durations) - skipped < MIN_SAMPLES and len(launched.row):
         kept = launched.of_iterations(skipped)
@@ -104,7 +107,7 @@ def measure(
         regions=regions_by_iteration(
             facts, ledger, spans, iterations, device, skipped=skipped, typical=typical
         ),
-        work=work_by_iteration(facts, spans, device, typical),
+        work=work,
         operators=operator_calls(facts, spans),
         ranges=range_totals(facts),
         peak_bytes=peak_bytes(facts, spans, device),

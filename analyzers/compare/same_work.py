@@ -159,26 +159,26 @@ def between_windows(base: Side, new: Side) -> Estimate:
     )
 
 
-def row_columns(base: Side, new: Side, change: Array) -> Columns | None:
-    """Return the uncertainty within the two runs of what each row of the ledger changed by.
+def row_columns(base: Side, new: Side, change: Array, sums: Array) -> Columns | None:
+    """Return the uncertainty within the two runs of what sums of rows of the ledger changed by.
 
     Args:
         base: The run before.
         new: The run after.
-        change: Change of each row; a last place, for what they leave, may follow.
+        change: Change of each sum of rows.
+        sums: A row for each row of the ledger, a column for each sum: 1 where it counts.
     """
     if not work_match(base, new).is_same or (stretches := _stretches(base, new)) is None:
         return None
     tables = stretches.accounts()
     if len(tables[0]) < MIN_PAIRS:
         return None
-    columns = paired_rows(*tables)
+    columns = paired_rows(tables[0] @ sums, tables[1] @ sums)
     kept = base.durations_ns[base.kept].sum() / (len(base.start_ns) - base.warm_up)
     scale = kept / max(float(tables[0].sum()), 1.0)
-    reach = np.append(columns.reach * scale, [np.nan] * (len(change) - len(columns.reach)))
-    p_value = np.append(columns.p_value, [np.nan] * (len(change) - len(columns.p_value)))
+    reach = columns.reach * scale
     detectable = reach * (1 + NORMAL_POWER / NORMAL)
-    return Columns(change, change - reach, change + reach, p_value, detectable)
+    return Columns(change, change - reach, change + reach, columns.p_value, detectable)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,7 +12,7 @@ from analyzers.compare.programs import common_kernel_shares
 from analyzers.compare.run_to_run import recordings_needed
 from analyzers.compare.samples import shift_within
 from analyzers.compare.side import GRAPH_NAME, OTHERS, Side, Sides
-from analyzers.compare.statistics import LEVEL, MIN_SAMPLES, Estimate
+from analyzers.compare.statistics import LEVEL, Estimate
 from analyzers.compare.types import (
     OTHER_MACHINE,
     ComparisonVerdict,
@@ -21,11 +21,7 @@ from analyzers.compare.types import (
 )
 from analyzers.words import TIMES, count_text, share_text, signed_percent, time_text
 
-OUTLIER_SPREADS = 5  # robust standard deviations above the median
-OUTLIER_SHARE = 0.25  # of the median, at least
 FEW_COMMON_KERNELS = 0.25  # of a side's kernel time: fewer stand in the first sentence
-NORMAL_SPREAD = 1.4826  # standard deviations in a median absolute deviation
-MAX_OUTLIERS = 0.2  # of the iterations; more are no outliers
 
 
 def identity_sentence(delta: Delta, quantity: str) -> str:
@@ -140,27 +136,6 @@ def _shift_note(side: Side) -> str:
     )
 
 
-def _outlier_note(side: Side) -> str:
-    """Name iterations that are far longer than the others, and what they weigh in the mean."""
-    samples = kept_durations(side)
-    median = float(np.median(samples))
-    spread = float(np.median(np.abs(samples - median)))
-    far = samples > median + max(OUTLIER_SPREADS * NORMAL_SPREAD * spread, OUTLIER_SHARE * median)
-    if len(samples) < MIN_SAMPLES or not far.any() or far.mean() > MAX_OUTLIERS:
-        return ""
-    places = side.warm_up + 1 + np.flatnonzero(far)
-    longest = time_text(float(samples[far].max()))
-    if len(places) == 1:
-        which = f"iteration {places[0]:,} of {len(side.start_ns):,} took {longest}"
-    else:
-        which = f"{len(places):,} of {len(side.start_ns):,} iterations took up to {longest}"
-    return (
-        f"{side.source['name']}: {which}, the median is {time_text(median)}; the mean is "
-        f"{time_text(float(samples.mean()))}, without "
-        f"{'it' if len(places) == 1 else 'them'} {time_text(float(samples[~far].mean()))}."
-    )
-
-
 def reader_notes(base: Sides, new: Sides) -> list[str]:
     """Return what limits this comparison: warm-up, shifts, and what was not recorded."""
     notes = []
@@ -168,8 +143,8 @@ def reader_notes(base: Sides, new: Sides) -> list[str]:
         if side.warm_up:
             omission = f"{count_text(side.warm_up, 'iteration')} at the beginning left out"
             notes.append(f"{side.source['name']}: {omission}: {side.warm_up_how}.")
-        if side.loop:
-            notes += [note for note in (_shift_note(side), _outlier_note(side)) if note]
+        if side.loop and (note := _shift_note(side)):
+            notes.append(note)
     if any(not side.regions.keys for side in (*base, *new)):
         notes.append(
             "Regions are not compared: a recording has no ranges and no operators, or too many "

@@ -54,6 +54,11 @@ class Kernels:
         longest: Begin and end of the longest launch in a typical iteration, -1 for none.
         sequence: The launches of a typical iteration, in the order in which they began.
         by_iteration: Summed durations and launches.
+        resources: Registers a thread and bytes of shared memory a block, two columns; -1 where
+            not recorded.
+        sequence_ns: Duration of each launch of ``sequence``.
+        sequence_work: What each launch of ``sequence`` worked on, a place in ``SideWork.keys``;
+            -1 where that is not known.
     """
 
     names: tuple[str, ...]
@@ -62,6 +67,9 @@ class Kernels:
     longest: Array
     sequence: Array
     by_iteration: SparseTable
+    resources: Array
+    sequence_ns: Array
+    sequence_work: Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

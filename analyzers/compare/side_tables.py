@@ -25,6 +25,7 @@ from analyzers.ledger.regions import stretches_by_region
 MAX_KERNELS = 2_000  # launch configurations that are compared one by one; the others are one row
 MAX_SEQUENCE = 20_000  # launches of an iteration whose order is kept
 NO_SHAPE = (-1, -1, -1, -1, -1, -1)
+NO_RESOURCES = (-1, -1)
 _SHAPE = ("grid_x", "grid_y", "grid_z", "block_x", "block_y", "block_z")
 
 
@@ -81,10 +82,12 @@ def kernels_by_iteration(
     first = rows[first_of_each(code, len(order))][:MAX_KERNELS] if len(rows) else rows
     names, short = _texts(facts, name_id[first]), _texts(facts, short_id[first])
     shapes = np.column_stack([column[first] for column in shape]).astype(np.int64)
+    resources = _resources(facts, first)
     if len(order) > MAX_KERNELS:
         code = np.minimum(code, MAX_KERNELS)
         names, short = (*names, OTHERS), (*short, OTHERS)
         shapes = np.concatenate((shapes, [NO_SHAPE]))
+        resources = np.concatenate((resources, [NO_RESOURCES]))
     in_typical = np.flatnonzero(iteration == typical)
     longest = np.full((len(names), 2), -1, np.int64)
     by_length = in_typical[np.argsort(duration[in_typical], kind="stable")]
@@ -98,6 +101,9 @@ def kernels_by_iteration(
         longest=longest,
         sequence=code[in_typical[:MAX_SEQUENCE]].astype(np.int32),
         by_iteration=_sparse(iteration, code, duration, len(names)),
+        resources=resources,
+        sequence_ns=duration[in_typical[:MAX_SEQUENCE]],
+        sequence_work=np.full(len(in_typical[:MAX_SEQUENCE]), -1, np.int32),
     )
     return kernels, LaunchedKernels(rows, iteration, code)
 
@@ -122,6 +128,15 @@ def _described(facts: Facts) -> tuple[Array, Array, list[Array]]:
 
     shape = [of_all(name) for name in _SHAPE]
     return facts.launches["name_id"].to_numpy(), of_all("short_name_id"), shape
+
+
+def _resources(facts: Facts, launches: Array) -> Array:
+    """Return registers a thread and bytes of shared memory a block of some launches."""
+    names = ["registers_per_thread", "static_shared_bytes", "dynamic_shared_bytes"]
+    of_kernels = facts.of_table("kernels", names).reindex(launches, fill_value=-1)
+    registers, static, dynamic = (of_kernels[name].to_numpy(np.int64) for name in names)
+    shared = np.maximum(static, 0) + np.maximum(dynamic, 0)
+    return np.column_stack((registers, np.where((static < 0) & (dynamic < 0), -1, shared)))
 
 
 def _sparse(iteration: Array, column: Array, ns: Array, columns: int) -> SparseTable:

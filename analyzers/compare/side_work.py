@@ -15,7 +15,9 @@ from analyzers.work.inputs import plain_list
 MAX_KEYS = 2_000  # kinds of work that are compared one by one; the others are one
 
 
-def work_by_iteration(facts: Facts, spans: Spans, device: int, typical: int) -> SideWork:
+def work_by_iteration(
+    facts: Facts, spans: Spans, device: int, typical: int
+) -> tuple[SideWork, Array]:
     """Return the kernel time of each iteration on a device, by what it is spent on.
 
     Launches that run at the same time share it, as in the account of the busy time, so that the
@@ -26,6 +28,10 @@ def work_by_iteration(facts: Facts, spans: Spans, device: int, typical: int) -> 
         spans: The iterations, in order, none overlapping another.
         device: Key.
         typical: Number of the iteration whose longest launches are kept.
+
+    Returns:
+        The times, and for each of ``Facts.launches`` what it works on: its place in the keys, -1
+        for none.
     """
     calls = operator_calls(facts)
     place = np.flatnonzero(facts.launches["device"].to_numpy()[calls.launches] == device)
@@ -48,7 +54,9 @@ def work_by_iteration(facts: Facts, spans: Spans, device: int, typical: int) -> 
     by_length = in_typical[np.argsort(ns[in_typical], kind="stable")]
     longest[code[by_length]] = np.column_stack((start, end))[by_length]
     table = _sums(iteration, code, ns, calls.call[place[query]], len(keys))
-    return SideWork(keys=tuple(keys), longest=longest, by_iteration=table)
+    key_of_launch = np.full(len(facts.launches), -1, np.int32)
+    key_of_launch[launch[query]] = code
+    return SideWork(keys=tuple(keys), longest=longest, by_iteration=table), key_of_launch
 
 
 def _subjects(facts: Facts, calls: OperatorCalls, place: Array) -> tuple[Array, list[WorkKey]]:

@@ -1,4 +1,4 @@
-"""What is sure although the whole is not: an answer for each question that a reader asks.
+"""The answer to each question that a reader asks, whatever the whole is, with its certainty.
 
 The time of an iteration may be decided by the noise of one part, a data loader, say. What the other
 parts did is no less sure for that.
@@ -17,46 +17,39 @@ from analyzers.compare.types import (
 from analyzers.words import name_text
 
 MAX_KERNELS = 3
-METRIC_GROUPS = ("workload", "memory")
+BUSY = "GPU busy"
 
 
 def sub_results(
+    whole: list[tuple[str, str, Delta]],
     waterfall: tuple[WaterfallRow, ...],
     kernels: tuple[KernelChange, ...],
     metrics: tuple[MetricChange, ...],
+    smallest_ns: float,
 ) -> tuple[SubResult, ...]:
-    """Return what is above the noise: rows of the ledger, kernels, the program's own metrics.
+    """Return a line for each question: wall, GPU busy, causes, kernels, memory, own metrics.
 
     Args:
+        whole: Question, name and change of what is asked of all the time.
         waterfall: All rows.
         kernels: Largest change first.
         metrics: All quantities.
+        smallest_ns: The smallest change of a time that matters.
     """
     rows = sorted(waterfall, key=lambda row: -abs(row.change_ns))
-    results = [
-        SubResult(question="cause", name=row.row, change=_row_delta(row))
+    answers = whole + [
+        ("cause", row.row, row.delta)
         for row in rows
-        if row.significant and row.row != REMAINDER
+        if row.row != REMAINDER and (row.base_ns or row.new_ns)
     ]
-    results += [
-        SubResult(question="kernel", name=k.short_name or name_text(k.name), change=k.time)
-        for k in [k for k in kernels if k.time.significant][:MAX_KERNELS]
-    ]
-    results += [
-        SubResult(question="metric", name=m.name, change=m.value)
-        for m in metrics
-        if m.group in METRIC_GROUPS and m.value.significant
-    ]
-    return tuple(results)
-
-
-def _row_delta(row: WaterfallRow) -> Delta:
-    return Delta(
-        base=row.base_ns,
-        new=row.new_ns,
-        change=row.change_ns,
-        low=row.low_ns,
-        high=row.high_ns,
-        p_adjusted=row.p_adjusted,
-        significant=row.significant,
+    answers += [("kernel", _name(k), k.time) for k in kernels[:MAX_KERNELS] if k.time.change]
+    answers += [("memory", m.name, m.value) for m in metrics if m.group == "memory"]
+    answers += [("metric", m.name, m.value) for m in metrics if m.group == "workload"]
+    return tuple(
+        SubResult(question=q, name=name, change=change, certainty=change.certainty(smallest_ns))
+        for q, name, change in answers
     )
+
+
+def _name(kernel: KernelChange) -> str:
+    return kernel.short_name or name_text(kernel.name)

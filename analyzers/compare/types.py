@@ -2,7 +2,7 @@
 
 *Base* is the run before a change, *new* the one after it. A change is always ``new - base``: what
 is negative became less, and less time is better. Numbers that could not be had are ``None``; they
-are never replaced by 0.
+are never replaced by 0. One file because it is the JSON contract, which is read as a whole.
 """
 
 from __future__ import annotations
@@ -46,12 +46,24 @@ class Level(enum.StrEnum):
     UNKNOWN = "unknown"  # not recorded on one side or on both
 
 
+class Certainty(enum.StrEnum):
+    """How sure a change is; what is not known has three words."""
+
+    IN_GENERAL = "in general"  # above the noise, and further runs will differ, too
+    IN_RUNS = "in these two runs"  # above the noise within them; runs may differ by as much
+    SMALL = "small"  # surely there, and less than the smallest change that matters
+    NOISE = "within the noise"  # tested, and not above it
+    NOT_TESTED = "not tested"  # nothing measured how much it varies
+    UNCHANGED = "no change"  # the same on both sides
+
+
 class KernelMatch(enum.StrEnum):
     """How a kernel of one side is found on the other."""
 
     SAME = "same"  # the same name and launch configuration
     RESHAPED = "reshaped"  # the same name, another launch configuration
     RENAMED = "renamed"  # another name, at the same place among the others, with the same shape
+    REPLACED = "replaced"  # other kernels, for the same operator and shapes or at the same place
     NEW = "new"
     GONE = "gone"
 
@@ -174,6 +186,8 @@ class Delta:
             ``low`` and ``high`` then also hold what runs may differ by. ``None`` otherwise.
         high_in_runs: Upper end.
         p_in_runs: Of the test within the two runs.
+        significant_in_runs: As ``significant``, within the two runs.
+        is_assumed: Whether nothing measured stands behind the interval.
         unit: ``ns``, ``bytes``, ``count`` …; for the workload's metrics its own.
     """
 
@@ -189,12 +203,31 @@ class Delta:
     low_in_runs: float | None = None
     high_in_runs: float | None = None
     p_in_runs: float | None = None
+    significant_in_runs: bool = False
+    is_assumed: bool = False
     unit: str = "ns"
 
     @property
     def ratio(self) -> float | None:
         """``change`` as a part of ``base``; None when there was nothing before."""
         return self.change / self.base if self.base else None
+
+    def certainty(self, smallest: float) -> Certainty:
+        """Return how sure the change is, in a word.
+
+        Args:
+            smallest: The smallest change of a time that matters, in ns.
+        """
+        if self.low is None or self.high is None:
+            return Certainty.NOT_TESTED if self.change else Certainty.UNCHANGED
+        in_runs = (self.low_in_runs, self.high_in_runs)
+        if not self.change and (0, 0) in ((self.low, self.high), in_runs):
+            return Certainty.UNCHANGED
+        if not self.significant and not self.significant_in_runs:
+            return Certainty.NOT_TESTED if self.is_assumed else Certainty.NOISE
+        if self.unit == "ns" and abs(self.change) < smallest:
+            return Certainty.SMALL
+        return Certainty.IN_GENERAL if self.significant else Certainty.IN_RUNS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,8 +250,8 @@ class WaterfallRow:
     """What one row of the ledger contributes to the change; all rows sum to it.
 
     The row ``remainder`` is the part that the rows do not explain: the change is one of medians,
-    and a median is not the sum of its parts. It is kept small by taking the rows from the middle
-    half of the iterations, and it is never hidden.
+    and a median is not the sum of its parts. It is 0: the rows are taken from iterations around the
+    median, weighted so that their durations average to it (``typical_weights``).
 
     Attributes:
         row: A row of the ledger, or ``remainder``.
@@ -229,6 +262,9 @@ class WaterfallRow:
         high_ns: Its upper end.
         p_adjusted: As in ``Delta``, over the rows of the waterfall.
         significant: As in ``Delta``.
+        low_in_runs_ns: As in ``Delta``.
+        high_in_runs_ns: Its upper end.
+        significant_in_runs: As in ``Delta``.
         note: What is behind it, in a sentence; may be empty.
         base_place: Where it costs most in a typical iteration of the base side.
         new_place: The same for the new side.
@@ -242,19 +278,63 @@ class WaterfallRow:
     high_ns: int | None = None
     p_adjusted: float | None = None
     significant: bool = False
+    low_in_runs_ns: int | None = None
+    high_in_runs_ns: int | None = None
+    significant_in_runs: bool = False
     note: str = ""
     base_place: EvidencePlace | None = None
     new_place: EvidencePlace | None = None
 
+    @property
+    def delta(self) -> Delta:
+        """The row as a change with its uncertainty."""
+        return Delta(
+            base=self.base_ns,
+            new=self.new_ns,
+            change=self.change_ns,
+            low=self.low_ns,
+            high=self.high_ns,
+            p_adjusted=self.p_adjusted,
+            significant=self.significant,
+            low_in_runs=self.low_in_runs_ns,
+            high_in_runs=self.high_in_runs_ns,
+            significant_in_runs=self.significant_in_runs,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelMember:
+    """One kernel of one side, as it is launched.
+
+    Attributes:
+        name: Full name.
+        short_name: Name without template arguments and parameters.
+        shape: Launch configuration, blocks of the grid and threads of a block in each dimension;
+            empty when not recorded.
+        registers: Of a thread; None when not recorded.
+        shared_bytes: Shared memory of a block, static and dynamic; None when not recorded.
+        launches: In a typical iteration, of what the row holds.
+        ns: Their summed duration there.
+    """
+
+    name: str
+    short_name: str
+    shape: str = ""
+    registers: int | None = None
+    shared_bytes: int | None = None
+    launches: int = 0
+    ns: int = 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class KernelChange:
-    """One kernel on both sides.
+    """One kernel on both sides, or kernels of one side that those of the other replace.
 
     Attributes:
         kind: How the two were matched.
         name: Full name on the base side; of a new kernel that on the new side.
-        new_name: Full name on the new side; differs only when ``kind`` is ``renamed``.
+        new_name: Full name on the new side; differs only when ``kind`` is ``renamed`` or
+            ``replaced``. Of several kernels the one that takes most time.
         short_name: Name without template arguments and parameters.
         shape: Launch configuration on the base side, blocks of the grid and threads
             of a block in each dimension.
@@ -266,6 +346,13 @@ class KernelChange:
         faster: Pairs in which the new side took less time.
         base_place: Its longest launch in a typical iteration of the base side.
         new_place: The same for the new side.
+        operator: What replaced kernels ran for; empty where they were found by their place.
+        shapes: Of its inputs, a JSON list.
+        neighbours: Of kernels found by their place, those that both sides launch before and after;
+            empty at an end of the iteration.
+        base_members: The kernels of the row on the base side, most time first; one, unless
+            several were replaced; none of a new kernel.
+        new_members: The same for the new side.
     """
 
     kind: KernelMatch
@@ -281,6 +368,11 @@ class KernelChange:
     faster: int = 0
     base_place: EvidencePlace | None = None
     new_place: EvidencePlace | None = None
+    operator: str = ""
+    shapes: str = ""
+    neighbours: tuple[str, ...] = ()
+    base_members: tuple[KernelMember, ...] = ()
+    new_members: tuple[KernelMember, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,6 +407,7 @@ class WorkChange:
         shapes: Of its inputs, a JSON list; empty where not recorded.
         types: Of its inputs, a JSON list.
         kernel: Name of a kernel without an operator.
+        new_kernel: Name of the one that replaces it on the new side; empty when none does.
         time: Kernel time. All rows sum to the mean of the ledger's row ``kernel``.
         base_calls: Calls per iteration on the base side.
         new_calls: On the new side.
@@ -336,6 +429,7 @@ class WorkChange:
     speed_ns: int
     base_place: EvidencePlace | None = None
     new_place: EvidencePlace | None = None
+    new_kernel: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,17 +459,49 @@ class MetricChange:
 
 @dataclass(frozen=True, kw_only=True)
 class SubResult:
-    """A part of the change that is above the noise, whatever the whole is.
+    """The answer to one of the questions that a reader asks, whatever the whole is.
 
     Attributes:
-        question: What it answers: ``cause`` (a row of the ledger), ``kernel`` or ``metric``.
-        name: The row, the kernel or the quantity.
+        question: ``wall`` (time of an iteration, or of the window), ``mean`` (the same as a mean of
+            iterations, which also sees rare slow ones), ``busy`` (of that the GPU was busy),
+            ``cause`` (a row of the ledger), ``kernel`` (one of the largest changes), ``memory`` or
+            ``metric`` (what the program measured itself).
+        name: The quantity, the row or the kernel.
         change: Its change.
+        certainty: How sure that is.
     """
 
     question: str
     name: str
     change: Delta
+    certainty: Certainty
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outliers:
+    """Iterations of one recording that take far longer than the others.
+
+    Attributes:
+        side: ``base`` or ``new``.
+        recording: Number of the recording on its side, from 0.
+        name: Its file name.
+        iterations: Their numbers, from 1, warm-up counted.
+        of: How many iterations there are.
+        longest_ns: The longest of them.
+        median_ns: Of all iterations that are compared.
+        mean_ns: With them.
+        mean_without_ns: Without them.
+    """
+
+    side: str
+    recording: int
+    name: str
+    iterations: tuple[int, ...]
+    of: int
+    longest_ns: int
+    median_ns: int
+    mean_ns: int
+    mean_without_ns: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -404,8 +530,10 @@ class Comparison:
         regions: Largest change first, by level.
         metrics: Launches, transfers, memory, the workload's own numbers.
         work: Kernel time by class, operator and shapes, largest change first.
-        sub_results: What is above the noise, by question: causes, kernels, metrics.
         predictions: What had been predicted from its base, beside what was measured.
+        sub_results: A line for each question: wall, GPU busy, causes, kernels, memory, metrics.
+        outliers: Iterations that take far longer than the others, by recording.
+        outlier_sentences: The same in words, with the change with them and without.
         notes: What the reader must know besides; what could not be told, and why.
         device: Name of the device whose ledger is compared.
         devices: Names of the devices that both sides have, to choose from.
@@ -429,6 +557,8 @@ class Comparison:
     work: tuple[WorkChange, ...] = ()
     sub_results: tuple[SubResult, ...] = ()
     predictions: tuple[PredictionOutcome, ...] = ()
+    outliers: tuple[Outliers, ...] = ()
+    outlier_sentences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     device: str = ""
     devices: tuple[str, ...] = ()
@@ -441,6 +571,9 @@ class Comparison:
         for fields, metric in zip(data["metrics"], self.metrics, strict=True):
             fields["verdict"] = metric.verdict
         data["predictions"] = [outcome.to_dict() for outcome in self.predictions]
+        for name, changes in self._changes().items():
+            for fields, change in zip(data[name], changes, strict=True):
+                fields["certainty"] = change.certainty(self.smallest_ns)
         delta = self.delta
         has_interval = delta is not None and delta.low is not None and delta.high is not None
         return {
@@ -450,6 +583,15 @@ class Comparison:
             "ci95_ns": [delta.low, delta.high] if has_interval and delta is not None else None,
             "waterfall": {row.row: row.change_ns for row in self.waterfall},
             "waterfall_rows": data["waterfall"],
+        }
+
+    def _changes(self) -> dict[str, list[Delta]]:
+        return {
+            "waterfall": [row.delta for row in self.waterfall],
+            "kernels": [kernel.time for kernel in self.kernels],
+            "regions": [region.time for region in self.regions],
+            "metrics": [metric.value for metric in self.metrics],
+            "work": [work.time for work in self.work],
         }
 
     def to_json(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,17 +16,19 @@ from analyzers.compare.statistics import (
     MIN_SAMPLES,
     Columns,
     adjusted,
+    agreeing,
     between_accounts,
     welch,
 )
 from analyzers.compare.types import (
     REMAINDER,
+    Delta,
     EvidencePlace,
     RegionChange,
     WaterfallRow,
 )
 from analyzers.facts.steps import ROLES
-from analyzers.finding import Row
+from analyzers.finding import BUSY_ROWS, Row
 from analyzers.intervals import Array
 from analyzers.ledger.booking import ROWS
 from analyzers.ledger.regions import OUTSIDE
@@ -43,53 +46,110 @@ def waterfall_rows(
     same: bool,
 ) -> tuple[WaterfallRow, ...]:
     """Return the rows of the ledger in its order, then the remainder, each with its change."""
-    columns = _row_columns(base, new, accounts, same=same)
-    names = [*(row.value for row in ROWS), REMAINDER]
     values = [[*a.rows_ns.tolist(), a.remainder_ns] for a in accounts]
-    nonzero = np.array([b or n for b, n in zip(*values, strict=True)], dtype=bool)
-    p_adjusted = np.full(len(names), np.nan)
-    if columns is not None:
-        p_adjusted[nonzero] = adjusted(columns.p_value[nonzero])
+    uncertainty = _uncertainty(base, new, accounts, _ROWS_ALONE, same=same)
     rows = []
-    for place, name in enumerate(names):
+    for place, name in enumerate([*(row.value for row in ROWS), REMAINDER]):
         before, after = values[0][place], values[1][place]
         row = WaterfallRow(row=name, base_ns=before, new_ns=after, change_ns=after - before)
-        if columns is not None and np.isfinite(p_adjusted[place]):
-            row = _with_interval(row, columns, p_adjusted, place)
         if name != REMAINDER:
+            if uncertainty is not None and np.isfinite(uncertainty.p_adjusted[place]):
+                row = _with_interval(row, uncertainty, place)
             row = _with_evidence(row, base, new, accounts, regions)
         rows.append(row)
     return tuple(rows)
 
 
-def _row_columns(base: Sides, new: Sides, accounts: list[Account], *, same: bool) -> Columns | None:
-    """Return the uncertainty of each row's change; None when there is none to be had."""
+def busy_change(base: Sides, new: Sides, accounts: list[Account], *, same: bool) -> Delta:
+    """Return by how much the time changed in which the GPU is busy, in a typical iteration."""
+    before, after = (int(account.rows_ns @ _BUSY) for account in accounts)
+    row = WaterfallRow(row="", base_ns=before, new_ns=after, change_ns=after - before)
+    uncertainty = _uncertainty(base, new, accounts, _BUSY[:, None], same=same)
+    if uncertainty is not None and np.isfinite(uncertainty.p_adjusted[0]):
+        row = _with_interval(row, uncertainty, 0)
+    return row.delta
+
+
+_ROWS_ALONE = np.eye(len(ROWS), dtype=np.int64)
+_BUSY = np.array([row in BUSY_ROWS for row in ROWS], dtype=np.int64)
+
+
+class _Uncertainty(NamedTuple):
+    """How sure the change of each sum of rows is, in general and within the two runs."""
+
+    columns: Columns
+    p_adjusted: Array
+    in_runs: Columns | None
+    p_in_runs: Array
+
+
+def _uncertainty(
+    base: Sides, new: Sides, accounts: list[Account], sums: Array, *, same: bool
+) -> _Uncertainty | None:
+    """Return how sure changes of sums of rows are; None when there is nothing to be had.
+
+    Args:
+        base: Runs before.
+        new: Runs after.
+        accounts: Of both sides.
+        sums: A row for each row of the ledger, a column for each sum: 1 where it counts.
+        same: Whether both sides are the same measurement.
+    """
+    levels = [(a.rows_ns @ sums).astype(float) for a in accounts]
+    changed = (levels[0] != 0) | (levels[1] != 0)
     if same:
-        nothing = np.zeros(len(ROWS) + 1)
-        return Columns(nothing, nothing, nothing, np.ones(len(ROWS) + 1), nothing)
+        nothing = np.zeros(sums.shape[1])
+        columns = Columns(nothing, nothing, nothing, np.ones(sums.shape[1]), nothing)
+        return _Uncertainty(columns, _of_changed(columns, changed), None, columns.p_value)
     if len(base) + len(new) > 2:
-        return welch(accounts[0].parts, accounts[1].parts)
-    sides = [(kept_durations(s), s.ledger_ns[s.kept].astype(float)) for s in (base[0], new[0])]
-    levels = [np.append(a.rows_ns, abs(a.remainder_ns)).astype(float) for a in accounts]
-    if min(len(samples) for samples, _ in sides) >= MIN_SAMPLES:
-        return in_general(between_accounts(sides[0], sides[1]), levels[0], levels[1])
-    remainders = [account.remainder_ns for account in accounts]
-    change = np.append(accounts[1].rows_ns - accounts[0].rows_ns, remainders[1] - remainders[0])
-    within = row_columns(base[0], new[0], change.astype(float))
-    return None if within is None else in_general(within, levels[0], levels[1])
+        columns = welch(accounts[0].parts @ sums, accounts[1].parts @ sums)
+        p_adjusted = _of_changed(columns, changed)
+        return _Uncertainty(agreeing(columns, p_adjusted), p_adjusted, None, p_adjusted)
+    samples = [kept_durations(s) for s in (base[0], new[0])]
+    if min(map(len, samples)) >= MIN_SAMPLES:
+        tables = [(s.ledger_ns[s.kept] @ sums).astype(float) for s in (base[0], new[0])]
+        within = between_accounts((samples[0], tables[0]), (samples[1], tables[1]))
+    else:
+        of_pairs = row_columns(base[0], new[0], levels[1] - levels[0], sums)
+        if of_pairs is None:
+            return None
+        within = of_pairs
+    columns = in_general(within, levels[0], levels[1])
+    p_adjusted, p_in_runs = _of_changed(columns, changed), _of_changed(within, changed)
+    return _Uncertainty(
+        agreeing(columns, p_adjusted), p_adjusted, agreeing(within, p_in_runs), p_in_runs
+    )
 
 
-def _with_interval(
-    row: WaterfallRow, columns: Columns, p_adjusted: Array, place: int
-) -> WaterfallRow:
-    low, high = float(columns.low[place]), float(columns.high[place])
+def _of_changed(columns: Columns, changed: Array) -> Array:
+    """Return p values adjusted for the number of sums that are anything; NaN for the others."""
+    p_adjusted = np.full(len(changed), np.nan)
+    p_adjusted[changed] = adjusted(columns.p_value[changed])
+    return p_adjusted
+
+
+def _with_interval(row: WaterfallRow, uncertainty: _Uncertainty, place: int) -> WaterfallRow:
+    low, high = _ends(uncertainty.columns, place)
+    row = replace(
+        row,
+        low_ns=max(low, -row.base_ns),  # nothing takes less than no time
+        high_ns=high,
+        p_adjusted=float(uncertainty.p_adjusted[place]),
+        significant=bool(uncertainty.p_adjusted[place] <= LEVEL and not low <= 0 <= high),
+    )
+    if uncertainty.in_runs is None:
+        return row
+    low, high = _ends(uncertainty.in_runs, place)
     return replace(
         row,
-        low_ns=round(low if row.row == REMAINDER else max(low, -row.base_ns)),
-        high_ns=round(high),
-        p_adjusted=float(p_adjusted[place]),
-        significant=bool(p_adjusted[place] <= LEVEL and not low <= 0 <= high),
+        low_in_runs_ns=max(low, -row.base_ns),
+        high_in_runs_ns=high,
+        significant_in_runs=bool(uncertainty.p_in_runs[place] <= LEVEL and not low <= 0 <= high),
     )
+
+
+def _ends(columns: Columns, place: int) -> tuple[int, int]:
+    return round(float(columns.low[place])), round(float(columns.high[place]))
 
 
 def _with_evidence(

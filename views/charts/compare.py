@@ -17,8 +17,8 @@ from reports.comparison_words import (
     END_COLOR,
     FAINT,
     REMAINDER_MEANING,
+    change_interval,
     each_text,
-    interval_text,
     p_text,
     row_color,
     shown_rows,
@@ -72,7 +72,10 @@ def waterfall_figure(comparison: Comparison) -> go.Figure:
             "opacity": opacity,
             "line": {"width": 0},
         },
-        customdata=[_hover_words(name, rows.get(name), end, each) for name, _, end in steps],
+        customdata=[
+            _hover_words(name, rows.get(name), end, each, comparison.smallest_ns)
+            for name, _, end in steps
+        ],
         hovertemplate="<b>%{customdata[0]}</b> %{customdata[1]}<br>%{customdata[2]}<extra></extra>",
     )
     _add_numbers(figure, steps, rows)
@@ -163,17 +166,19 @@ def _color(row: WaterfallRow | None) -> str:
     return END_COLOR if row is None else row_color(row.row, significant=row.significant)
 
 
-def _hover_words(name: str, row: WaterfallRow | None, end: float, each: str) -> list[str]:
+def _hover_words(
+    name: str, row: WaterfallRow | None, end: float, each: str, smallest_ns: int
+) -> list[str]:
     if row is None:
         return [name, time_text(end), each]
     meaning = REMAINDER_MEANING if name == REMAINDER else ROW_MEANINGS[Row(name)]
     before, after = time_text(row.base_ns), time_text(row.new_ns)
-    noise = "" if row.significant else " · may be noise"
+    sure = row.delta.certainty(smallest_ns).value
     return [
         name,
         f"{signed_text(row.change_ns)} ({before} to {after})",
-        f"95 % interval {interval_text(row.low_ns, row.high_ns)}, "
-        f"p {p_text(row.p_adjusted)}{noise}<br>{meaning}",
+        f"95 % interval {change_interval(row.delta)}, "
+        f"p {p_text(row.p_adjusted)} · {sure}<br>{meaning}",
     ]
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import streamlit as st
 
-from analyzers.compare.types import Comparison, KernelChange
+from analyzers.compare.types import Comparison
 from analyzers.ledger.regions import OUTSIDE
 from analyzers.words import count_text, time_text
 from reports.comparison_words import each_text, group_titles, mean_text
@@ -19,6 +17,7 @@ from views.comparison.tables import (
     changed_only,
     kernels_table,
     metrics_table,
+    questions_table,
     region_matrix,
     region_table,
     work_change_table,
@@ -29,12 +28,13 @@ from views.shared.session import draw_prose
 from views.shared.units import visible
 
 SHOWN_KERNELS = 200
-WORK = "Work"
+QUESTIONS, WORK = "In short", "Work"
 
 
 def draw_tables(comparison: Comparison) -> None:
     """Draw a tab for each kind of thing that can change."""
-    labels = {WORK: any(c.time.base or c.time.new for c in comparison.work)}
+    labels = {QUESTIONS: bool(comparison.sub_results)}
+    labels |= {WORK: any(c.time.base or c.time.new for c in comparison.work)}
     labels |= {"Kernels": bool(comparison.kernels), "Regions": bool(comparison.regions)}
     labels |= {
         words: any(m.group == group for m in comparison.metrics)
@@ -47,14 +47,27 @@ def draw_tables(comparison: Comparison) -> None:
     tabs = st.tabs([md_escape(label) for label in titles], key="compare_tabs")
     for label, tab in zip(titles, tabs, strict=True):
         with tab:
-            if label == WORK:
+            if label == QUESTIONS:
+                _draw_questions(comparison)
+            elif label == WORK:
                 _draw_work(comparison)
             elif label == "Kernels":
-                _draw_kernels(comparison.kernels, each_text(comparison))
+                _draw_kernels(comparison)
             elif label == "Regions":
                 _draw_regions(comparison)
             else:
                 _draw_metrics(comparison, label)
+
+
+def _draw_questions(comparison: Comparison) -> None:
+    """Draw a line for each question that a reader asks."""
+    st.dataframe(
+        questions_table(comparison), hide_index=True, height="content", key="compare_questions"
+    )
+    st.caption(
+        f"Times {md_escape(each_text(comparison))}. *In these two runs* is sure of them alone; "
+        "runs may differ by as much. *Not tested*: nothing measured how much it varies."
+    )
 
 
 def _draw_work(comparison: Comparison) -> None:
@@ -96,14 +109,15 @@ def _draw_work(comparison: Comparison) -> None:
             st.rerun(scope="fragment")  # the canvas stands above
 
 
-def _draw_kernels(kernels: Sequence[KernelChange], each: str) -> None:
+def _draw_kernels(comparison: Comparison) -> None:
+    kernels, each = comparison.kernels, each_text(comparison)
     changed = changed_only(kernels)
     only = False
     if 0 < len(changed) < len(kernels):
         only = st.toggle("Only what changed", value=True, key="compare_changed_only")
     listed = (changed if only else list(kernels))[:SHOWN_KERNELS]
     event = st.dataframe(
-        kernels_table(listed),
+        kernels_table(listed, comparison),
         hide_index=True,
         key="compare_kernels",
         on_select="rerun",
@@ -158,7 +172,8 @@ def _draw_regions(comparison: Comparison) -> None:
     st.caption(
         f"Change in ms {md_escape(each_text(comparison))} by region and by row of the ledger: blue "
         "is less, "
-        "orange is more, grey may be noise. Click a cell to see both recordings there."
+        "orange is more; grey is within the noise, or was not tested. "
+        "Click a cell to see both recordings there."
     )
     cells = selected(event, "cells")
     if not cells or int(cells[0][0]) >= len(changes):

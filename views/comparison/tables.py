@@ -14,6 +14,7 @@ from analyzers.compare.types import (
     Comparison,
     Delta,
     KernelChange,
+    KernelMatch,
     MetricChange,
     RegionChange,
     WorkChange,
@@ -25,12 +26,14 @@ from analyzers.words import name_text
 from reports.busy_time import shapes_text
 from reports.comparison_words import (
     LEVELS,
+    certainty_text,
+    change_interval,
     differences,
-    interval_text,
-    match_text,
     p_text,
+    question_name,
     ratio_text,
 )
+from reports.kernel_changes import kernel_title, match_text
 from reports.numbers import signed_text
 from reports.whatif import measured_texts
 from reports.work_changes import change_reason, class_words
@@ -40,10 +43,12 @@ from views.shared.units import format_value, visible
 
 NAME_ROOM = 90
 VALUE_ROOM = 60
+MATCH_ROOM = 200
 SHOWN_REGIONS = 20
 LESS, MORE = (14, 120, 190), (216, 107, 13)  # blue and orange: apart for every kind of eye
 GOOD, BAD = "rgba(40,159,104,0.30)", "rgba(216,107,13,0.30)"
 STRONGEST = 0.62  # opacity of the largest change; text must stay readable
+ONE_SIDED = (KernelMatch.NEW, KernelMatch.GONE)
 QUIET = "color: rgba(128,136,146,0.95)"
 REGION = "region"
 _CHANGE = ("baseline", "new", "change", "in %", "95 % interval", "p, adjusted")
@@ -64,7 +69,21 @@ def comparability_table(comparison: Comparison) -> pd.DataFrame:
     )
 
 
-def kernels_table(kernels: Sequence[KernelChange]) -> Styler:
+def questions_table(comparison: Comparison) -> pd.DataFrame:
+    """Return a line for each question: what changed, by how much, and how sure that is."""
+    return pd.DataFrame(
+        [
+            {
+                "what": visible(question_name(result), NAME_ROOM),
+                **_changed(result.change),
+                "how sure": result.certainty.value,
+            }
+            for result in comparison.sub_results
+        ]
+    ).drop(columns="p, adjusted", errors="ignore")
+
+
+def kernels_table(kernels: Sequence[KernelChange], comparison: Comparison) -> Styler:
     """Return one row per kernel, with its match, launches and microseconds per iteration.
 
     The change comes first: a narrow screen shows no more than two columns.
@@ -74,12 +93,13 @@ def kernels_table(kernels: Sequence[KernelChange]) -> Styler:
             {
                 "change": k.time.change / 1e3,
                 "in %": ratio_text(k.time),
-                "kernel": _kernel_name(k),
-                "match": match_text(k),
+                "kernel": visible(kernel_title(k), NAME_ROOM),
+                "match": visible(match_text(k), MATCH_ROOM),
                 "launches": f"{_count(k.base_launches)} → {_count(k.new_launches)}",
                 "baseline": k.time.base / 1e3,
                 "new": k.time.new / 1e3,
-                "95 % interval": interval_text(k.time.low, k.time.high),
+                "95 % interval": change_interval(k.time),
+                "how sure": certainty_text(k.time, comparison),
                 "p, adjusted": p_text(k.time.p_adjusted),
             }
             for k in kernels
@@ -105,7 +125,7 @@ def work_change_table(changes: Sequence[WorkChange]) -> Styler:
                 "new": c.time.new / 1e3,
                 "from speed": c.speed_ns / 1e3,
                 "from amount": c.amount_ns / 1e3,
-                "95 % interval": interval_text(c.time.low, c.time.high),
+                "95 % interval": change_interval(c.time),
             }
             for c in changes
         ]
@@ -183,14 +203,7 @@ def predictions_table(predictions: Sequence[Prediction], comparison: Comparison)
 
 def changed_only(kernels: Sequence[KernelChange]) -> list[KernelChange]:
     """Return the kernels whose change is above the noise, and those that are new or gone."""
-    return [k for k in kernels if k.time.significant or k.kind.value in ("new", "gone")]
-
-
-def _kernel_name(kernel: KernelChange) -> str:
-    name = visible(kernel.short_name or name_text(kernel.name), NAME_ROOM)
-    if kernel.new_name and kernel.new_name != kernel.name:
-        name += f" → {visible(name_text(kernel.new_name), NAME_ROOM)}"
-    return name
+    return [k for k in kernels if k.time.significant or k.kind in ONE_SIDED]
 
 
 def _changed(delta: Delta) -> dict[str, str]:
@@ -199,7 +212,7 @@ def _changed(delta: Delta) -> dict[str, str]:
         format_value(delta.new, delta.unit),
         signed_text(delta.change, delta.unit),
         ratio_text(delta),
-        interval_text(delta.low, delta.high, delta.unit),
+        change_interval(delta),
         p_text(delta.p_adjusted),
     )
     return dict(zip(_CHANGE, cells, strict=True))

@@ -28,7 +28,7 @@ def draw_verdict(comparison: Comparison) -> None:
             draw_prose(rest)
         if comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
             return
-        for sentence in sure_parts(comparison):
+        for sentence in (*sure_parts(comparison), *comparison.outlier_sentences):
             draw_prose(sentence)
         for sentence in prediction_sentences(comparison):
             draw_prose(sentence)
