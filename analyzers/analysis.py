@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from analyzers.counters.joining import join
 from analyzers.diagnose import THREADS, ask_rules, rank
 from analyzers.facts.facts import Facts, build_facts
+from analyzers.facts.host_profile import host_profile
 from analyzers.facts.loop_choice import chosen_iterations
 from analyzers.facts.loops import find_iterations
 from analyzers.facts.spans import Iteration
@@ -105,6 +106,7 @@ def _answered(
     shortenings = _shortenings(facts, ledger, findings)
     findings = with_predicted_gains(facts, ledger.window, findings, shortenings)
     top = top_kernels(facts, ledger.window)
+    host = host_profile(facts)
     report = Report(
         source={**origin(facts), "gpus": sorted({n for n in facts.devices["name"] if n})},
         window=ledger.window,
@@ -119,6 +121,7 @@ def _answered(
                 top_kernels=top,
                 busy_time=work.sentence,
                 knows_work=work.knows_work,
+                host_profile=host,
             )
         ),
         findings=findings,
@@ -142,6 +145,7 @@ def _answered(
         mfu=work.mfu,
         work_roofs=work.roofs,
         busy_sentence=work.sentence,
+        host_profile=host,
     )
     return Analysis(report, facts, ledger, work.account)
 

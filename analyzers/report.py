@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from analyzers.facts.host_profile import HostProfile
 from analyzers.facts.spans import Iteration, Window
 from analyzers.finding import Cause, Failed, Finding, Row, Skipped
 from analyzers.ledger.device import DeviceLedger
@@ -151,6 +152,7 @@ class Report:
         work_roofs: What each device allows at most, as far as it is known: bytes a second, and
             operations a second in the types that the work is in.
         busy_sentence: How the kernel time is spent, and how close to those limits; may be empty.
+        host_profile: What the host's threads did, where nothing ran on a GPU; None otherwise.
     """
 
     source: dict[str, Any]
@@ -174,6 +176,7 @@ class Report:
     mfu: dict[str, Any] | None = None
     work_roofs: tuple[dict[str, Any], ...] = ()
     busy_sentence: str = ""
+    host_profile: HostProfile | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of ``whyslow diagnose --json``."""

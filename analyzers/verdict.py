@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
+from analyzers.facts.host_profile import HostProfile, host_sentence
 from analyzers.facts.spans import Iteration
 from analyzers.facts.windows import covers_all_work, recorded_ns
 from analyzers.finding import CAUSE_OF_ROW, Cause, Confidence, Finding, Row
@@ -25,7 +26,7 @@ from analyzers.losses.parallelism import why_unknown
 from analyzers.losses.transfers import direction_text, transfer_losses
 from analyzers.recorder import recorder_of
 from analyzers.report import KernelShare, QualityNote, Verdict
-from analyzers.words import share_text, size_text, time_text
+from analyzers.words import share_text, size_text, split_sentence, time_text
 
 HEALTHY_BELOW = 0.10  # of the time in use; a reader would not act on a smaller loss
 NOTABLE_FROM = 0.05  # a loss from here on is named before anything is called healthy
@@ -122,6 +123,7 @@ class VerdictBasis:
         top_kernels: The kernels with most time in the window.
         busy_time: What they did and how close to the limits, as a sentence; empty when unknown.
         knows_work: Whether the work of most of the kernel time is known.
+        host_profile: What the host did, where nothing ran on a GPU.
     """
 
     facts: Facts
@@ -132,6 +134,7 @@ class VerdictBasis:
     top_kernels: tuple[KernelShare, ...] = ()
     busy_time: str = ""
     knows_work: bool = False
+    host_profile: HostProfile | None = None
 
 
 def give_verdict(basis: VerdictBasis) -> Verdict:
@@ -140,7 +143,7 @@ def give_verdict(basis: VerdictBasis) -> Verdict:
     examined, not_examined = examined_causes(facts, ledger)
     blocker = next((n for n in basis.quality if n.level == "error"), None)
     if blocker:
-        answer = Judgement("unknown", 0.0, f"Could not tell: {blocker.message}")
+        answer = Judgement("unknown", 0.0, _blocked(blocker, basis.host_profile))
     elif facts.counters_only:
         return verdict_of_counters(facts, ledger, findings, examined, not_examined)
     else:
@@ -148,6 +151,14 @@ def give_verdict(basis: VerdictBasis) -> Verdict:
         sentence = _mostly_unused(basis) + answer.sentence
         answer = answer._replace(sentence=recorder_of(facts.trace).wording(sentence))
     return Verdict(**answer._asdict(), examined=examined, not_examined=not_examined)
+
+
+def _blocked(blocker: QualityNote, profile: HostProfile | None) -> str:
+    """Say why there is no verdict about a GPU; what the host did is told all the same."""
+    if profile is None:
+        return f"Could not tell: {blocker.message}"
+    first, rest = split_sentence(blocker.message)
+    return f"{first} {host_sentence(profile)} {rest}"
 
 
 def _mostly_unused(basis: VerdictBasis) -> str:

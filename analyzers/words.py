@@ -85,7 +85,11 @@ def function_first(name: str) -> str:
 
 def name_text(name: str) -> str:
     """Shorten a function name to what identifies it."""
-    name = function_first(name)
+    return shortened(function_first(name))
+
+
+def shortened(name: str) -> str:
+    """Return a name as it is, cut off where a sentence has no room for all of it."""
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
 
 

@@ -21,6 +21,8 @@ from reports.document import (
     Sentence,
     TableColumn,
 )
+from reports.host_profile import TITLE as HOST_WORK
+from reports.host_profile import host_work
 from reports.ledger import ledger, ledger_summary
 from reports.numbers import format_value
 from reports.tool_rules import tool_rules
@@ -63,6 +65,7 @@ def diagnosis_report(
     sections = [
         *_opening(report, whole),
         Section(title="Where the time went", blocks=tuple(ledger(report, stored, where))),
+        Section(title=HOST_WORK, blocks=tuple(host_work(report))),
         _changes(report, where),
         Section(title=BUSY_TIME, blocks=tuple(busy_time(report, where))),
         Section(title="Kernels", blocks=tuple(kernels(trace, stored, where))),
@@ -91,6 +94,7 @@ def diagnosis_summary(report: Report, *, is_verbose: bool = False) -> Document:
     sections = [
         *_opening(report),
         Section(title="Where the time went", blocks=tuple(ledger_summary(report))),
+        Section(title=HOST_WORK, blocks=tuple(host_work(report))),
         Section(title=BUSY_TIME, blocks=tuple(busy_time_summary(report))),
         Section(title="Kernels with most time", blocks=tuple(kernels_summary(report))),
         _changes(report),

@@ -26,7 +26,7 @@ from reports.palette import ROW_COLORS, ROW_MEANINGS
 if TYPE_CHECKING:
     from library.analyses import StoredAnalysis
 
-NO_GPU_WORK = "Nothing ran on a GPU in this recording, so there is no time to account for."
+NO_GPU_WORK = "Nothing ran on a GPU in this recording, so no time of a GPU is accounted for."
 
 
 def device_words(device: DeviceLedger) -> str:

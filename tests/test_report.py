@@ -480,5 +480,5 @@ def test_a_report_never_replaces_a_recording(tmp_path, capsys):
 def test_a_recording_without_gpu_work_has_a_report(tmp_path):
     path = ROOT / "traces" / "cpu_training.sqlite"
     document = document_of(path)
-    assert "there is no time to account for" in Page(to_html(document)).text
+    assert "no time of a GPU is accounted for" in Page(to_html(document)).text
     assert "None" not in to_markdown(document)

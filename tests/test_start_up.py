@@ -3,7 +3,9 @@
 import pytest
 
 from analyzers.finding import Row
+from benchmarks.simulated.program import Kernel, Manage, Program, Thread, Wait
 from tests.traces_in_memory import account, build
+from tests.whatif_helpers import about, explored
 
 
 def booked(tmp_path, call, *, at=20, length=80_000, more=(), operators=None):
@@ -67,3 +69,13 @@ def test_the_same_in_a_later_execution_takes_memory(tmp_path):
     operators = {"start_us": [1, 90], "duration_us": [5, 80_200], "name": "aten::conv2d"}
     rows = booked(tmp_path, "cudaMalloc", at=100, more=more, operators=operators)
     assert rows[Row.MEMORY] == 80_005_000
+
+
+def test_allocating_once_wins_nothing_of_a_start_up(tmp_path):
+    creating = Manage("cudaFree", 80_000_000)
+    steps = [(Manage("cudaMalloc", 400_000), Kernel(50_000), Wait())] * 20
+    program = Program([Thread((Kernel(50_000), creating, *(o for s in steps for o in s)))])
+    told = about(explored(tmp_path, program), "memory")
+    assert told.title == "allocating once instead of 20 calls in the loop"
+    assert told.low_ns >= 0.99 * 80_000_000
+    assert 20 * 400_000 < told.measured_ns - told.low_ns < 24 * 400_000

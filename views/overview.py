@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from analyzers.facts.host_profile import HostProfile
 from analyzers.finding import Evidence, Finding, Skipped
 from analyzers.report import QualityNote, Report
 from analyzers.words import (
@@ -11,16 +12,20 @@ from analyzers.words import (
     count_text,
     name_text,
     share_text,
+    shortened,
     size_text,
     split_sentence,
     time_text,
 )
+from reports.about import tool_words
 from reports.busy_time import (
     classes_are_telling,
     kernels_are_notable,
     summed_classes,
 )
 from reports.diagnosis import earlier_with_the_same_change, gain_text
+from reports.host_profile import TITLE as HOST_WORK
+from reports.ledger import NO_GPU_WORK
 from reports.top_kernels import kernels_hold_most
 from reports.undetermined import undetermined
 from views.charts.ledger import ledger_figure, legend_entries
@@ -51,7 +56,7 @@ def page() -> None:
     report = session.report
     _draw_verdict(session)
     if not report.devices:
-        _draw_no_gpu_work()
+        _draw_no_gpu_work(report)
     else:
         _draw_ledger(session)
         _draw_classes(session)
@@ -82,7 +87,7 @@ def _draw_verdict(session: Session) -> None:
 def _facts(session: Session) -> list[str]:
     """Return what was recorded and what ran in the window, in a few words."""
     report = session.report
-    window = report.window
+    window, source = report.window, {k: str(v) for k, v in report.source.items()}
     facts = [
         visible(str(report.source["name"]), 60),
         ", ".join(visible(str(g), 40) for g in report.source["gpus"][:3]),
@@ -92,21 +97,36 @@ def _facts(session: Session) -> list[str]:
             for table, noun in OPERATIONS.items()
             if report.operations.get(table)
         ),
-        f"recorded by {visible(_recorder(report), 40)}",
+        f"recorded by {visible(tool_words(source['format'], source['tool_version']), 60)}",
     ]
     return [visible(f) for f in facts if f]
 
 
-def _recorder(report: Report) -> str:
-    tools = {"nsys": "Nsight Systems", "ncu": "Nsight Compute"}
-    tool = tools.get(str(report.source["format"]).partition("-")[0], "a profiler")
-    return f"{tool} {report.source['tool_version']}".strip()
-
-
-def _draw_no_gpu_work() -> None:
-    st.write("Nothing ran on a GPU in this recording, so there is no time to account for.")
+def _draw_no_gpu_work(report: Report) -> None:
+    if report.host_profile is not None:
+        _draw_host_work(report.host_profile)
+    st.write(md_escape(NO_GPU_WORK))
     st.write("If the program does use a GPU, trace CUDA:")
     st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
+
+
+def _draw_host_work(profile: HostProfile) -> None:
+    st.subheader(md_escape(HOST_WORK), anchor=False)
+    is_called = any(row.caller for row in profile.operators)
+    rows = [
+        {
+            "Operator or range": shortened(visible(row.name)),
+            "Share": share_text(row.share, 1),
+            "Itself": time_text(row.self_ns),
+            "With what it calls": time_text(row.total_ns),
+            "Calls": f"{row.count:,}",
+            **({"Called from": visible(row.caller)} if is_called else {}),
+        }
+        for row in profile.operators
+    ]
+    st.dataframe(rows, hide_index=True, key="host_operators")
+    threads = ", ".join(f"{visible(t.name, 40)} {share_text(t.share, 1)}" for t in profile.threads)
+    st.caption(md_escape(f"Inside one of them, of the {time_text(profile.span_ns)}: {threads}."))
 
 
 def _draw_ledger(session: Session) -> None:

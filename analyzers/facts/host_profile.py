@@ -1,0 +1,236 @@
+"""Where the host's threads spent their time, for recordings in which nothing ran on a GPU.
+
+Operators and marked ranges lie in each other. What one takes *itself* is the time in which it is
+the innermost one of its thread, so that the times of all of them sum, to the nanosecond, to the
+time that threads spent in any. A moment in which two threads work counts for both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyzers.facts.facts import Facts
+from analyzers.facts.nesting import around, nest
+from analyzers.facts.python_frames import Owner, frame_owners, frame_text
+from analyzers.facts.range_texts import range_name
+from analyzers.facts.trace_table import trace_table
+from analyzers.intervals import Array, by_key
+from analyzers.words import count_text, share_text, shortened, time_text
+from collectors.schema import NOT_RECORDED, OperatorKind
+
+MOST_OPERATORS = 10
+MOST_THREADS = 5
+MOST_NAMED = 3  # in the sentence
+MAINLY = 0.5  # of an operator's own time: from here on one caller is named
+_COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostOperator:
+    """What the executions of one operator, or of one marked range, took.
+
+    Attributes:
+        name: Its name.
+        count: How often it ran.
+        self_ns: Time in it and in nothing inside it, summed over all threads.
+        total_ns: Its summed length; where it calls itself, the inner ones count, too.
+        share: ``self_ns`` as a part of that of all, 0 to 1.
+        caller: The user's or a library's function that half or more of ``self_ns`` was called
+            from; empty when none was recorded.
+    """
+
+    name: str
+    count: int
+    self_ns: int
+    total_ns: int
+    share: float
+    caller: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostThread:
+    """How long one thread was in operators or ranges.
+
+    Attributes:
+        name: What the recording calls it; its number where it has no name.
+        busy_ns: Time in any of them.
+        share: Part of ``HostProfile.span_ns``, 0 to 1.
+    """
+
+    name: str
+    busy_ns: int
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostProfile:
+    """What the host did.
+
+    Attributes:
+        span_ns: From the begin of the first operator or range to the end of the last.
+        busy_ns: Time of all threads in any of them.
+        threads: Busiest first, at most five.
+        thread_count: How many threads have any.
+        operators: Most time of their own first, at most ten.
+        operator_count: How many names there are.
+    """
+
+    span_ns: int
+    busy_ns: int
+    threads: tuple[HostThread, ...]
+    thread_count: int
+    operators: tuple[HostOperator, ...]
+    operator_count: int
+
+
+def host_profile(facts: Facts) -> HostProfile | None:
+    """Return what the host did while nothing ran on a GPU; None with GPU work, or without names."""
+    if len(facts.launches):
+        return None
+    spans, names = _spans(facts)
+    if not len(spans):
+        return None
+    own_ns, length = _own_ns(spans), (spans["end_ns"] - spans["start_ns"]).to_numpy()
+    spans["self_ns"] = own_ns
+    name, size = spans["name"].to_numpy(), len(names)
+    self_ns, total_ns = (_summed(name, ns, size) for ns in (own_ns, length))
+    count = np.bincount(name, minlength=size)
+    largest = np.argsort(-self_ns, kind="stable")[:MOST_OPERATORS].tolist()
+    busy_ns = int(own_ns.sum())
+    callers = _callers(facts, spans[np.isin(name, largest)])
+    threads, span_ns = _threads(facts, spans)
+    return HostProfile(
+        span_ns=span_ns,
+        busy_ns=busy_ns,
+        threads=threads[:MOST_THREADS],
+        thread_count=len(threads),
+        operators=tuple(
+            HostOperator(
+                name=names[place],
+                count=int(count[place]),
+                self_ns=int(self_ns[place]),
+                total_ns=int(total_ns[place]),
+                share=int(self_ns[place]) / max(busy_ns, 1),
+                caller=callers.get(place, ""),
+            )
+            for place in largest
+        ),
+        operator_count=size,
+    )
+
+
+def _summed(group: Array, ns: Array, size: int) -> Array:
+    sums = np.zeros(size, np.int64)
+    np.add.at(sums, group, ns)
+    return sums
+
+
+def _threads(facts: Facts, spans: pd.DataFrame) -> tuple[tuple[HostThread, ...], int]:
+    """Return the threads, busiest first, and the time from the first interval to the last."""
+    recorded = trace_table(facts.trace, "threads", ("thread_key", "tid", "name"))
+    thread_names = {
+        key: str(name or f"thread {tid}")
+        for key, tid, name in zip(
+            *(recorded[c].tolist() for c in ("thread_key", "tid", "name")), strict=True
+        )
+    }
+    span_ns = int(spans["end_ns"].max() - spans["start_ns"].min())
+    code, keys = pd.factorize(spans["thread_key"].to_numpy())
+    busy = _summed(code, spans["self_ns"].to_numpy(), len(keys))
+    return tuple(
+        HostThread(
+            name=thread_names.get(int(keys[place]), "an unknown thread"),
+            busy_ns=int(busy[place]),
+            share=int(busy[place]) / max(span_ns, 1),
+        )
+        for place in np.argsort(-busy, kind="stable").tolist()
+    ), span_ns
+
+
+def _spans(facts: Facts) -> tuple[pd.DataFrame, list[str]]:
+    """Return operators and ranges by thread and begin, the longest first, and their names."""
+    rows = trace_table(facts.trace, "operators", (*_COLUMNS, "kind"))
+    rows = rows[(rows["kind"] == OperatorKind.FRAMEWORK).to_numpy()]
+    marked = facts.ranges[list(_COLUMNS)]
+    spans = pd.concat([rows[list(_COLUMNS)], marked], ignore_index=True)
+    spans = spans[(spans["end_ns"] > spans["start_ns"]).to_numpy()]
+    codes, ids = pd.factorize(spans["name_id"].to_numpy())
+    short = [range_name(str(n))[0] for n in facts.trace.names(ids)]
+    of_id, unique = pd.factorize(np.array(short, dtype=object))
+    spans = spans.assign(name=of_id[codes] if len(codes) else codes)
+    order = np.lexsort((-spans["end_ns"], spans["start_ns"], spans["thread_key"]))
+    return spans.iloc[order].reset_index(drop=True), [str(n) for n in unique]
+
+
+def _own_ns(spans: pd.DataFrame) -> Array:
+    """Return the time in which each interval is the innermost of its thread: the last that began.
+
+    Between two borders of a thread's intervals nothing changes, so each such piece goes to one.
+    """
+    own = np.zeros(len(spans), np.int64)
+    starts, ends = spans["start_ns"].to_numpy(), spans["end_ns"].to_numpy()
+    for _, rows in by_key(spans["thread_key"].to_numpy(), np.arange(len(spans))):
+        nested = nest(starts[rows], ends[rows])
+        borders = np.unique(np.concatenate((nested.starts, nested.ends)))
+        place = around(nested, borders[:-1])
+        length, busy = np.diff(borders), place >= 0
+        innermost = rows[nested.order[place[busy]]]
+        np.add.at(own, innermost, length[busy])
+    return own
+
+
+def _callers(facts: Facts, spans: pd.DataFrame) -> dict[int, str]:
+    """Return, for each name in ``spans``, the function of the user that called most of it."""
+    frames = trace_table(facts.trace, "operators", (*_COLUMNS, "kind"))
+    frames = frames[(frames["kind"] == OperatorKind.PYTHON).to_numpy()]
+    codes, ids = pd.factorize(frames["name_id"].to_numpy())
+    texts = np.array([str(n) for n in facts.trace.names(ids)], dtype=object)
+    owner = frame_owners(texts)
+    callers: dict[int, str] = {}
+    for author in (Owner.LIBRARY, Owner.USER):  # the user's own code says more
+        of_owner = owner[codes] == author if len(codes) else np.zeros(0, dtype=bool)
+        callers |= _main_frames(spans, frames[of_owner], codes[of_owner], texts)
+    return callers
+
+
+def _main_frames(
+    spans: pd.DataFrame, frames: pd.DataFrame, names: Array, texts: Array
+) -> dict[int, str]:
+    thread = frames["thread_key"].to_numpy()
+    begins, ends = frames["start_ns"].to_numpy(), frames["end_ns"].to_numpy()
+    called_from = np.full(len(spans), NOT_RECORDED, np.int64)
+    for key, rows in by_key(spans["thread_key"].to_numpy(), np.arange(len(spans))):
+        own = np.flatnonzero(thread == key)
+        if len(own):
+            nested = nest(begins[own], ends[own])
+            place = around(nested, spans["start_ns"].to_numpy()[rows])
+            frame = own[nested.order[np.maximum(place, 0)]]
+            called_from[rows] = np.where(place >= 0, names[frame], NOT_RECORDED)
+    weighed = spans.assign(frame=called_from).groupby(["name", "frame"])["self_ns"].sum()
+    whole = weighed.groupby("name").sum()
+    main = weighed[weighed >= MAINLY * whole.reindex(weighed.index, level="name")]
+    return {
+        int(name): frame_text(str(texts[frame]))
+        for name, frame in main.index
+        if frame != NOT_RECORDED
+    }
+
+
+def host_sentence(profile: HostProfile) -> str:
+    """Say what the host did in one sentence: the operators with most time of their own."""
+    parts = []
+    for place, operator in enumerate(profile.operators[:MOST_NAMED]):
+        by = f" (called from {operator.caller})" if operator.caller else ""
+        itself = "" if place else " itself"
+        parts.append(f"{share_text(operator.share, 1)} in `{shortened(operator.name)}`{itself}{by}")
+    busiest = share_text(profile.threads[0].share, 1)
+    is_alone = profile.thread_count == 1
+    inside = f"that is {busiest}" if is_alone else f"the busiest was inside one for {busiest}"
+    return (
+        f"On the host, {count_text(profile.thread_count, 'thread')} spent "
+        f"{time_text(profile.busy_ns)} in operators and ranges: {', '.join(parts)}; {inside} of "
+        f"the {time_text(profile.span_ns)} from the first to the last."
+    )
