@@ -13,7 +13,7 @@ from analyzers.facts.facts import Facts, build_facts
 from analyzers.facts.host_profile import host_profile
 from analyzers.facts.loop_choice import chosen_iterations
 from analyzers.facts.loops import find_iterations
-from analyzers.facts.spans import Iteration
+from analyzers.facts.spans import Iteration, Iterations
 from analyzers.facts.start_up import is_start_up
 from analyzers.facts.steps import step_breakdown
 from analyzers.facts.surroundings import ranges_of
@@ -73,11 +73,11 @@ def investigate(
         marked = find_iterations(facts)  # whole steps are looked for among the same ranges
         # The ledger needs the iterations only to look one of them up.
         pending = thread.submit(chosen_iterations, facts, request.iterations, marked)
-        candidates = pending.result()[0] if request.window.startswith("iteration") else ()
+        candidates = pending.result().spans if request.window.startswith("iteration") else ()
         ledger = build_ledger(facts, choose_window(facts, request.window, candidates), joined)
         ledger = replace(ledger, device_peaks=device_peaks or {})
-        iterations, iterations_note = pending.result()
-    return _answered(facts, ledger, iterations, iterations_note)
+        iterations = pending.result()
+    return _answered(facts, ledger, iterations)
 
 
 def _prepare(facts: Facts) -> None:
@@ -93,10 +93,9 @@ def _prepare(facts: Facts) -> None:
     ranges_of(facts)
 
 
-def _answered(
-    facts: Facts, ledger: Ledger, iterations: tuple[Iteration, ...], iterations_note: str
-) -> Analysis:
+def _answered(facts: Facts, ledger: Ledger, loop: Iterations) -> Analysis:
     """Account for the busy time, ask the rules, check the capture, give the verdict."""
+    iterations = loop.spans
     with ThreadPoolExecutor(THREADS) as threads:
         account = threads.submit(_work, facts, ledger, iterations)
         checks = threads.submit(check_quality, facts, ledger, iterations)
@@ -136,7 +135,8 @@ def _answered(
             "roofline": roofline_summary(ledger.inside, facts, ledger),
         },
         iterations=iterations,
-        iterations_note=iterations_note,
+        iterations_note=loop.note,
+        iterations_evidence=loop.evidence,
         counters=ledger.examined.to_dict(facts) if ledger.examined is not None else {},
         top_kernels=top,
         tool_rules=tool_rules(ledger.inside),

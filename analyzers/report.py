@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analyzers.facts.host_profile import HostProfile
-from analyzers.facts.spans import Iteration, Window
+from analyzers.facts.spans import Iteration, LoopEvidence, Window
 from analyzers.finding import Cause, Failed, Finding, Row, Skipped
 from analyzers.ledger.device import DeviceLedger
 from analyzers.words import name_text, share_text
@@ -142,6 +142,7 @@ class Report:
         totals: Counts and summed durations of the whole recording; see ``analyzers.facts.totals``.
         iterations: Repetitions that were found; empty when none were.
         iterations_note: How iterations were found, or why not.
+        iterations_evidence: What they rest on, and how sure that is; None when there are none.
         top_kernels: The kernels with most time in the window, the largest first.
         tool_rules: What the profiler's own rules said about kernels, those of most time first.
         counters: What was joined to the timeline, as ``analyzers.counters.joining`` says it; empty
@@ -168,6 +169,7 @@ class Report:
     totals: dict[str, Any] = dataclasses.field(default_factory=dict)
     iterations: tuple[Iteration, ...] = ()
     iterations_note: str = ""
+    iterations_evidence: LoopEvidence | None = None
     counters: dict[str, Any] = dataclasses.field(default_factory=dict)
     top_kernels: tuple[KernelShare, ...] = ()
     tool_rules: tuple[ToolRule, ...] = ()

@@ -51,9 +51,10 @@ def warm(tmp_path):
     ],
 )
 def test_what_an_iteration_is_can_be_said(warm, choice, count, first_us):
-    iterations, note = chosen_iterations(warm, choice)
+    iterations, note, evidence = chosen_iterations(warm, choice)
     assert len(iterations) == count
     assert note
+    assert (evidence is not None) is bool(count)
     if iterations:
         assert iterations[0].start_ns == first_us * US
 

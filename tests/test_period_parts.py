@@ -111,7 +111,7 @@ def test_repetitions_reach_to_the_next_marker_unless_that_is_far(gaps, launches,
     ],
 )
 def test_repetitions_work_about_as_long_and_do_not_shrink_step_by_step(busy, alike):
-    assert periods._similar_work(np.array(busy) * 1_000) is alike
+    assert periods.has_similar_work(np.array(busy) * 1_000) is alike
 
 
 @pytest.mark.parametrize(("pause", "begins"), [(21, 3), (20, 0)])

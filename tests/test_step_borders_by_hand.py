@@ -166,7 +166,9 @@ def test_found_repetitions_begin_when_the_one_before_is_done(tmp_path):
     assert [one.name for one in loop.iterations[:2]] == ["repetition 1", "repetition 2"]
     assert not any(one.is_marked for one in loop.iterations)
     assert "8 iterations" in loop.note
-    assert "the same 3 launches again and again (92 % of the GPU's work)" in loop.note
+    assert (
+        "the same 3 launches again and again (92 % of the GPU's work; high confidence)" in loop.note
+    )
 
 
 def test_of_two_devices_the_one_with_more_repeated_work_tells(tmp_path):

@@ -301,7 +301,7 @@ def test_iterations_that_are_not_marked_are_found_in_what_is_launched(tmp_path):
     assert not any(i.is_marked for i in report.iterations)
     assert report.iterations_note == (
         "12 iterations, found in what the program launches: the same 3 launches again and again "
-        "(100 % of the GPU's work)."
+        "(100 % of the GPU's work; high confidence)."
     )
 
 

@@ -149,7 +149,7 @@ def _choose_iterations(
         if analysis and not choice:
             iterations, note = analysis.iterations, analysis.iterations_note
         else:
-            iterations, note = chosen_iterations(facts, choice)
+            iterations, note, _ = chosen_iterations(facts, choice)
     if not request and len(iterations) > 1:
         spans, kept = periods(iterations, until_next=True)
         return spans, tuple(iterations[i] for i in kept), _around(facts, spans, note)

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import Facts, WindowError
+from analyzers.facts.host_loops import find_host_loop, graphs_hide_launches
 from analyzers.facts.loops import MIN_ITERATIONS, find_iterations
 from analyzers.facts.periods import MIN_SIMILARITY, Period
-from analyzers.facts.spans import Iteration
+from analyzers.facts.spans import Iteration, Iterations, LoopEvidence
 from analyzers.facts.unmarked import (
-    iterations_of,
+    find_launch_loop,
     launch_alphabets,
     launch_iterations,
     launch_sequences,
@@ -20,11 +21,11 @@ from analyzers.facts.windows import SHOWN_NAMES, repetitions
 from analyzers.intervals import Array
 from analyzers.words import name_text
 
-Iterations = tuple[tuple[Iteration, ...], str]
-"""Iterations, and how they were found or why there are none, in words."""
+Marked = tuple[tuple[Iteration, ...], str]
+"""What ``find_iterations`` returns."""
 
 
-def chosen_iterations(facts: Facts, choice: str, marked: Iterations | None = None) -> Iterations:
+def chosen_iterations(facts: Facts, choice: str, marked: Marked | None = None) -> Iterations:
     """Return the iterations that were asked for.
 
     Args:
@@ -39,14 +40,36 @@ def chosen_iterations(facts: Facts, choice: str, marked: Iterations | None = Non
     if choice in ("", AUTO):
         return iterations_of(facts, marked if marked is not None else find_iterations(facts))
     if choice == NONE:
-        return (), "No iterations, as requested."
+        return Iterations((), "No iterations, as requested.")
     if kind == "nvtx" and rest:
-        return repetitions(facts, rest)
+        return Iterations(*repetitions(facts, rest), LoopEvidence(how="request"))
     if kind == "kernel" and rest:
         return _begun_by_kernel(facts, rest)
     if kind == "period" and rest.isdecimal() and int(rest):
         return _every_launches(facts, int(rest))
     raise WindowError(f"{choice[:80]!r} is no choice of iterations: use {FORMS}")
+
+
+def iterations_of(facts: Facts, marked: Marked) -> Iterations:
+    """Return the iterations that the program marks, else those that its launches or calls show.
+
+    Args:
+        facts: The recording.
+        marked: What ``find_iterations`` returns for it.
+    """
+    iterations, note = marked
+    if iterations:
+        return Iterations(iterations, note, LoopEvidence(how="ranges"))
+    if facts.counters_only or not len(facts.launches):
+        return Iterations(iterations, note)
+    loop = find_launch_loop(facts)
+    if (loop is None or loop.period.launches == 1) and graphs_hide_launches(facts):
+        host = find_host_loop(facts)  # one graph again and again may be several in each step
+        if host is not None and (loop is None or len(host.iterations) < len(loop.iterations)):
+            return Iterations(host.iterations, host.note, host.evidence)
+    if loop is None:
+        return Iterations((), f"{note.removesuffix('.')}, and what is launched repeats no pattern.")
+    return Iterations(loop.iterations, loop.note, loop.evidence)
 
 
 def _begun_by_kernel(facts: Facts, name: str) -> Iterations:
@@ -63,9 +86,8 @@ def _begun_by_kernel(facts: Facts, name: str) -> Iterations:
         )
     length = int(np.median(np.diff(first)))  # nothing begins after the last one
     stop = np.append(first[1:], min(int(first[-1]) + length, len(rows)))
-    iterations = launch_iterations(facts, rows, _period(facts, rows, first, stop))
     note = f"{len(first):,} iterations, each begun by a launch of {name_text(name)}, as requested."
-    return iterations, note
+    return _requested(facts, rows, _period(facts, rows, first, stop), note)
 
 
 def _is_called(facts: Facts, name: str) -> Array:
@@ -97,11 +119,17 @@ def _every_launches(facts: Facts, length: int) -> Iterations:
             if len(first) >= MIN_ITERATIONS:
                 period = _period(facts, rows, first, first + length)
                 note = f"{len(first):,} iterations of {length:,} launches, as requested."
-                return launch_iterations(facts, rows, period), note
+                return _requested(facts, rows, period, note)
     raise WindowError(
         f"period:{length}: launches {length:,} apart are not the same {MIN_ITERATIONS} times in a "
         "row"
     )
+
+
+def _requested(facts: Facts, rows: Array, period: Period, note: str) -> Iterations:
+    """Return iterations of launches that somebody asked for."""
+    evidence = LoopEvidence(how="request", length=period.launches, covered=period.covered)
+    return Iterations(launch_iterations(facts, rows, period), note, evidence)
 
 
 def _where_repeated(alphabet: Array, length: int) -> Array:

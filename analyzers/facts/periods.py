@@ -33,6 +33,7 @@ MAX_LENGTH = 1.5  # times the typical length: what is longer holds something bet
 MIN_LENGTH = 0.5
 FEW = 6  # repetitions; a few that differ in length may be chance
 MIN_SIMILARITY_OF_FEW = 0.9
+MIN_SURE_SIMILARITY, MIN_SURE_COVERED = 0.9, 0.8
 MAX_LENGTH_SPREAD = 0.25  # of the typical length, longest to shortest, of a few
 MIN_LAST_LENGTH = 0.9
 SPLIT_TOLERANCE = 0.2  # of a typical length, for a distance that is a multiple of it
@@ -71,6 +72,12 @@ class Period:
     similarity: float
     covered: float
     alphabet: int
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether hardly anything else could be meant: many, alike, and nearly all of the work."""
+        alike = self.similarity >= MIN_SURE_SIMILARITY and self.covered >= MIN_SURE_COVERED
+        return alike and len(self.first) >= FEW
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,7 +326,7 @@ def _cut(sequence: _Sequence, first: Array, stop: Array, sample: int) -> _Cut | 
         if uneven or np.median(alike) < MIN_SIMILARITY_OF_FEW:
             return None
     busy = sequence.busy_before_ns
-    if not _similar_work(busy[end] - busy[begin]):
+    if not has_similar_work(busy[end] - busy[begin]):
         return None
     time = sequence.mean_ns_before
     whole = np.array([(end - begin).sum(), max((time[end] - time[begin]).sum(), 1)])
@@ -389,7 +396,7 @@ def _similarity(counts: Array) -> Array:
     return alike
 
 
-def _similar_work(busy_ns: Array) -> bool:
+def has_similar_work(busy_ns: Array) -> bool:
     """Tell whether repetitions work about equally long, without shrinking one after the other."""
     typical = max(float(np.median(busy_ns)), 1.0)
     ratio = np.maximum(busy_ns, 1) / typical

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 PROFILED = "profiled launches, end to end"
 """Label of the window of a recording that holds counters and no timeline."""
@@ -73,3 +74,39 @@ class Iteration:
     start_ns: int
     end_ns: int
     is_marked: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopEvidence:
+    """What iterations rest on.
+
+    Attributes:
+        how: ``ranges`` (the program marks them), ``request`` (somebody said what an iteration is),
+            ``launches`` (what the program launches repeats) or ``calls`` (what its host calls
+            repeats, where graphs hide what is launched).
+        length: Launches, or calls, in a typical one; 0 where ranges mark them.
+        similarity: Of the iterations to a typical one, median, 0 to 1; None where not measured.
+        covered: Share of the GPU's work that they hold; None where not measured.
+        confidence: ``stated`` by the program or by whoever asks, ``high`` or ``medium``; what is
+            less sure is not called an iteration. Rates: ``python -m benchmarks.periods``.
+    """
+
+    how: str
+    length: int = 0
+    similarity: float | None = None
+    covered: float | None = None
+    confidence: str = "stated"
+
+
+class Iterations(NamedTuple):
+    """The iterations of a recording.
+
+    Attributes:
+        spans: Each of them, in time.
+        note: How they were found, or why there are none, in words.
+        evidence: What they rest on; None when there are none.
+    """
+
+    spans: tuple[Iteration, ...]
+    note: str
+    evidence: LoopEvidence | None = None

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analyzers.facts.facts import COPY, MEMSET, Facts
 from analyzers.facts.periods import Period, find_period
-from analyzers.facts.spans import Iteration
+from analyzers.facts.spans import Iteration, LoopEvidence
 from analyzers.intervals import Array
 from analyzers.words import share_text
 
@@ -35,25 +35,27 @@ class LaunchLoop:
     period: Period
     note: str
 
+    @property
+    def evidence(self) -> LoopEvidence:
+        """What they rest on."""
+        return loop_evidence("launches", self.period, self.period.covered)
 
-def iterations_of(
-    facts: Facts, marked: tuple[tuple[Iteration, ...], str]
-) -> tuple[tuple[Iteration, ...], str]:
-    """Return the iterations that the program marks, else those that its launches show.
+
+def loop_evidence(how: str, period: Period, covered: float) -> LoopEvidence:
+    """Return what repetitions rest on that nobody marked.
 
     Args:
-        facts: The recording.
-        marked: What ``find_iterations`` returns for it.
-
-    Returns:
-        The iterations, and how they were found or why there are none, in words.
+        how: What repeats.
+        period: The repetitions.
+        covered: Share of the GPU's work that they hold.
     """
-    iterations, note = marked
-    if iterations or facts.counters_only or not len(facts.launches):
-        return iterations, note
-    if (loop := find_launch_loop(facts)) is None:
-        return (), f"{note.removesuffix('.')}, and what is launched repeats no pattern."
-    return loop.iterations, loop.note
+    return LoopEvidence(
+        how=how,
+        length=period.launches,
+        similarity=period.similarity,
+        covered=covered,
+        confidence="high" if period.is_sure else "medium",
+    )
 
 
 def find_launch_loop(facts: Facts) -> LaunchLoop | None:
@@ -105,6 +107,7 @@ def launch_alphabets(facts: Facts, rows: Array) -> list[Array]:
         ("kernels", _CONFIGURATION),
         ("copies", ("kind", "bytes")),
         ("memsets", ("bytes",)),
+        ("graph_launches", ("graph",)),
     ):
         details = facts.of_table(table, measures)
         where = place[details.index.to_numpy()]
@@ -135,7 +138,11 @@ def launch_iterations(facts: Facts, rows: Array, period: Period) -> tuple[Iterat
         rows: Rows of ``Facts.launches`` in the order of launching.
         period: Where in ``rows`` each repetition begins and ends.
     """
-    begin, end = _where_work_ran(facts, rows, period)
+    return numbered_iterations(*_where_work_ran(facts, rows, period))
+
+
+def numbered_iterations(begin: Array, end: Array) -> tuple[Iteration, ...]:
+    """Return iterations that nobody marked, from where the work on each begins and ends."""
     return tuple(
         Iteration(name=f"repetition {i}", start_ns=int(b), end_ns=int(e), is_marked=False)
         for i, (b, e) in enumerate(zip(begin, end, strict=True), start=1)
@@ -144,14 +151,24 @@ def launch_iterations(facts: Facts, rows: Array, period: Period) -> tuple[Iterat
 
 def _loop(facts: Facts, rows: Array, period: Period) -> LaunchLoop:
     iterations = launch_iterations(facts, rows, period)
-    work = share_text(period.covered, 1)
     what = "launch" if period.launches == 1 else f"{period.launches:,} launches"
-    alike = "" if period.similarity == 1 else f"{share_text(period.similarity, 1)} alike, "
     note = (
         f"{len(iterations):,} iterations, found in what the program launches: the same {what} "
-        f"again and again ({_ALPHABETS[period.alphabet]}{alike}{work} of the GPU's work)."
+        f"again and again ({_ALPHABETS[period.alphabet]}{sureness(period, period.covered)})."
     )
     return LaunchLoop(iterations=iterations, rows=rows, period=period, note=note)
+
+
+def sureness(period: Period, covered: float) -> str:
+    """Say how alike repetitions are, what they hold of the work, and how sure that makes them.
+
+    Args:
+        period: The repetitions.
+        covered: Share of the GPU's work that they hold.
+    """
+    alike = "" if period.similarity == 1 else f"{share_text(period.similarity, 1)} alike, "
+    sure = "high" if period.is_sure else "medium"
+    return f"{alike}{share_text(covered, 1)} of the GPU's work; {sure} confidence"
 
 
 def _where_work_ran(facts: Facts, rows: Array, period: Period) -> tuple[Array, Array]:

@@ -1,0 +1,89 @@
+"""Where graphs hide what is launched, the host's calls tell the steps apart."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from analyzers.facts.host_loops import graphs_hide_launches
+from analyzers.facts.loop_choice import chosen_iterations
+from tests.traces_in_memory import build
+
+US = 1_000
+LENGTH = {"g": 10, "h": 10, "G": 100}  # µs that a graph runs
+LAUNCH, POLL, WAIT = "cudaGraphLaunch", "cudaEventQuery", "cudaStreamSynchronize"
+
+
+def facts_of(folder, steps, scales=None, **more):
+    """Graphs traced as wholes: a step is letters (a graph each), ``w`` (a wait) and ``?`` (polls).
+
+    Args:
+        folder: Where the trace is put.
+        steps: What each step calls.
+        scales: How many times as long its graphs run; as long by default.
+        more: Further tables.
+    """
+    graphs = {"start_us": [], "duration_us": [], "graph": [], "correlation_id": []}
+    calls = {"start_us": [], "duration_us": [], "name": [], "correlation_id": []}
+    at_us = done_us = 0.0
+    rng = np.random.default_rng(1)
+    for step, scale in zip(steps, scales or [1] * len(steps), strict=True):
+        for letter in step:
+            names = {"w": [WAIT], "?": [POLL] * int(rng.integers(0, 5))}.get(letter, [LAUNCH])
+            for name in names:
+                took = max(done_us - at_us, 1) if name == WAIT else 1
+                for column, value in zip(
+                    calls.values(), (at_us, took, name, len(calls["name"]) + 1), strict=True
+                ):
+                    column.append(value)
+                at_us += took + 1
+            if letter in LENGTH:
+                begin = max(at_us, done_us)
+                done_us = begin + LENGTH[letter] * scale
+                row = (begin, LENGTH[letter] * scale, ord(letter), len(calls["name"]))
+                for column, value in zip(graphs.values(), row, strict=True):
+                    column.append(value)
+    return build(folder, graph_launches=graphs, api_calls=calls, **more)
+
+
+def test_a_graph_launched_eight_times_and_a_wait_are_one_step(tmp_path):
+    facts = facts_of(tmp_path, ["gggggggg?w"] * 6)
+    assert graphs_hide_launches(facts)
+    iterations, note, evidence = chosen_iterations(facts, "")
+    assert len(iterations) == 6
+    assert not any(one.is_marked for one in iterations)
+    ends = facts.launches["end_ns"].to_numpy()[7::8]
+    # A step reaches to the next one; its GPU work lies in it.
+    for one, end in zip(iterations, ends, strict=True):
+        assert one.start_ns < end <= one.end_ns
+    for before, after in itertools.pairwise(iterations):
+        assert before.end_ns == after.start_ns
+    assert (evidence.how, evidence.length, evidence.confidence) == ("calls", 9, "high")
+    assert note == (
+        "6 iterations, found in what the host calls, for graphs hide what they launch: the same 9 "
+        "calls again and again (100 % of the GPU's work; high confidence)."
+    )
+
+
+@pytest.mark.parametrize(("steps", "count"), [(["gw"] * 3, 3), (["gw"] * 2, 0)])
+def test_three_graphs_are_three_steps_and_two_are_none(tmp_path, steps, count):
+    assert len(chosen_iterations(facts_of(tmp_path, steps), "").spans) == count
+
+
+def test_graphs_that_differ_tell_steps_apart_by_themselves(tmp_path):
+    iterations, _, evidence = chosen_iterations(facts_of(tmp_path, ["ggghw"] * 6), "")
+    assert (len(iterations), evidence.how, evidence.length) == (6, "launches", 4)
+
+
+def test_stages_of_one_solve_in_graphs_are_no_steps(tmp_path):
+    shorter = [0.7**level * 20 for level in range(18)]  # the levels of a multigrid
+    iterations, note, evidence = chosen_iterations(facts_of(tmp_path, ["ggggw"] * 18, shorter), "")
+    assert (iterations, evidence) == ((), None)
+    assert "what is launched repeats no pattern" in note
+
+
+@pytest.mark.parametrize(("kernel_us", "hidden"), [(480, True), (481, False)])
+def test_calls_are_asked_only_where_graphs_hold_half_of_the_work(tmp_path, kernel_us, hidden):
+    kernels = {"start_us": [10_000], "duration_us": [kernel_us], "name": ["once"]}
+    facts = facts_of(tmp_path, ["gggggggg?w"] * 6, kernels=kernels)
+    assert graphs_hide_launches(facts) is hidden
