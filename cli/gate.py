@@ -157,10 +157,12 @@ def gate(comparison: Comparison, allowed: float | None, repeats: int = 1) -> Gat
         return Gate(ANSWERED, failure, undecided)
     if delta is None or delta.low is None or delta.high is None:
         return Gate(INCONCLUSIVE, inconclusive=comparison.sentence)
-    if why := _missing_repeats(comparison, repeats) or _other_machine(comparison):
-        return Gate(INCONCLUSIVE, inconclusive=f"{why} {comparison.sentence}")
     limit_ns = allowed * delta.base
-    if verdict is ComparisonVerdict.REGRESSED and delta.low > limit_ns:
+    is_worse = verdict is ComparisonVerdict.REGRESSED and delta.low > limit_ns
+    why = _missing_repeats(comparison, repeats) or _other_machine(comparison)
+    if why := why or (_other_driver(comparison) if is_worse else ""):
+        return Gate(INCONCLUSIVE, inconclusive=f"{why} {comparison.sentence}")
+    if is_worse:
         return Gate(REGRESSED, failure=comparison.sentence)
     highest = delta.high if delta.high_in_runs is None else delta.high_in_runs
     if highest <= limit_ns or verdict is ComparisonVerdict.IMPROVED:
@@ -185,11 +187,24 @@ def _missing_repeats(comparison: Comparison, repeats: int) -> str:
 
 def _other_machine(comparison: Comparison) -> str:
     """Say that the sides ran on different GPUs; empty when they did not."""
-    from analyzers.compare.types import OTHER_MACHINE, Level
+    from analyzers.compare.types import OTHER_MACHINE
 
-    machines = [d for d in comparison.comparability if d.what == OTHER_MACHINE]
-    differ = any(d.level is Level.WARNING for d in machines)
-    return "The machines differ, so no change is charged to the program." if differ else ""
+    is_other = _differs(comparison, OTHER_MACHINE)
+    return "The machines differ, so no change is charged to the program." if is_other else ""
+
+
+def _other_driver(comparison: Comparison) -> str:
+    """Say that the sides ran under different drivers; empty when they did not."""
+    from analyzers.compare.types import OTHER_DRIVER
+
+    is_other = _differs(comparison, OTHER_DRIVER)
+    return "The drivers differ, so no regression is charged to the program." if is_other else ""
+
+
+def _differs(comparison: Comparison, what: str) -> bool:
+    from analyzers.compare.types import Level
+
+    return any(d.what == what and d.level is Level.WARNING for d in comparison.comparability)
 
 
 def _memory_gate(comparison: Comparison, allowed: float) -> Gate:

@@ -247,6 +247,7 @@ def _encoded(side: Side) -> bytes:
     kernels, regions, work = side.kernels, side.regions, side.work
     arrays |= {f"kernels {n}": getattr(kernels, n) for n in _OF_KERNELS}
     arrays |= {"regions longest": regions.longest, "work longest": work.longest}
+    arrays["work least"] = work.least_ns
     arrays |= {f"launches {n}": getattr(side.launch_times, n) for n in _OF_LAUNCHES}
     for label, table in (
         ("kernels", kernels.by_iteration),
@@ -330,6 +331,7 @@ def _decoded(path: Path) -> Side:
         work=SideWork(
             keys=tuple(WorkKey(*key) for key in words["work"]),
             longest=arrays["work longest"],
+            least_ns=arrays["work least"],
             by_iteration=sparse("work"),
         ),
         operators={(name, shape): calls for name, shape, calls in words["operators"]},

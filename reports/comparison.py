@@ -27,6 +27,8 @@ from reports.document import (
     TableColumn,
 )
 from reports.largest_changes import largest_changes, next_step
+from reports.machines import TITLE as MACHINES
+from reports.machines import machine_blocks
 from reports.predictions import prediction_sentences, untried_sentences
 from reports.whatif import compared_predictions
 
@@ -71,6 +73,7 @@ def comparison_report(comparison: Comparison, sides: Sides, options: ReportOptio
     tables = ChangeTables(comparison)
     sections = [
         Section(title="Verdict", blocks=tuple(_verdict(comparison, tables))),
+        Section(title=MACHINES, blocks=tuple(machine_blocks(comparison))),
         Section(title="Largest changes", blocks=tuple(_largest(comparison, tables))),
         Section(title="Where the change comes from", blocks=tuple(tables.waterfall())),
         Section(title=WORK, blocks=tuple(tables.work(MAX_WORK))),
@@ -104,6 +107,7 @@ def comparison_summary(comparison: Comparison) -> Document:
     telling = [d for d in comparison.comparability if d.level in _SUMMARY_LEVELS]
     sections = [
         Section(title="", blocks=tuple(_headline(comparison, tables))),
+        Section(title=MACHINES, blocks=tuple(machine_blocks(comparison))),
         Section(title="Where the change comes from", blocks=tuple(tables.waterfall_summary())),
         Section(title=WORK, blocks=tuple(tables.work(MAX_SUMMARY_WORK))),
         Section(
@@ -124,9 +128,14 @@ def comparison_summary(comparison: Comparison) -> Document:
     ]
     return Document(
         kind="comparison",
-        title=f"whyslow: {_TITLES[comparison.verdict]}",
+        title=f"whyslow: {_title(comparison)}",
         sections=tuple(s for s in sections if s.blocks),
     )
+
+
+def _title(comparison: Comparison) -> str:
+    is_refused = comparison.verdict is ComparisonVerdict.NOT_COMPARABLE
+    return MACHINES if is_refused and comparison.machines else _TITLES[comparison.verdict]
 
 
 def named_sources(base: Sequence[Trace], new: Sequence[Trace]) -> list[tuple[str, Source]]:

@@ -97,7 +97,7 @@ def kernels_of(by_kernel, iterations, sequence=None, *, work=None, resources=Non
     )
 
 
-def work_of(by_key, iterations):
+def work_of(by_key, iterations, least_ns=None):
     """Return work from pairs of kernel time and calls, which may be one for each iteration."""
     keys = list(by_key)
     pairs = [[np.broadcast_to(v, iterations) for v in by_key[k]] for k in keys]
@@ -107,6 +107,7 @@ def work_of(by_key, iterations):
     return SideWork(
         keys=tuple(keys),
         longest=np.full((len(keys), 2), -1, np.int64),
+        least_ns=np.zeros(len(keys)) if least_ns is None else np.array(least_ns),
         by_iteration=SparseTable(
             iteration=iteration, column=column, ns=ns.ravel(), count=count.ravel()
         ),

@@ -33,6 +33,7 @@ from analyzers.compare.accounts import (
 from analyzers.compare.comparability import WAY_OUT, can_be_lifted, comparability
 from analyzers.compare.deltas import deltas, moments
 from analyzers.compare.kernel_changes import kernel_changes
+from analyzers.compare.machine_change import machine_change
 from analyzers.compare.metric_changes import metric_changes
 from analyzers.compare.outliers import outlier_sentences, outliers
 from analyzers.compare.region_changes import region_changes
@@ -56,6 +57,7 @@ from analyzers.compare.statistics import (
 )
 from analyzers.compare.sub_results import BUSY, sub_results
 from analyzers.compare.types import (
+    OTHER_MACHINE,
     Claim,
     Comparison,
     ComparisonVerdict,
@@ -109,6 +111,7 @@ def compare(
             new,
         )
     )
+    work = work_changes(base, new, kernels)
     return Comparison(
         verdict=verdict,
         sentence=sentence,
@@ -125,7 +128,8 @@ def compare(
         kernels=kernels,
         regions=regions,
         metrics=metrics,
-        work=work_changes(base, new, kernels),
+        work=work,
+        machines=machine_change(base, new, work),
         sub_results=sub_results(
             _of_all_time(quantity, delta, mean_delta, busy_change(base, new, accounts, same=same)),
             waterfall,
@@ -145,13 +149,20 @@ def refusal(base: Sides, new: Sides, differences: tuple[Difference, ...]) -> Com
     """Return the answer without numbers, where at least one difference blocks."""
     device, devices = _devices(base, new)
     blocking = [difference for difference in differences if difference.blocking]
+    machines = None
+    sentence = f"Not comparable: {_with_way_out(blocking)}"
+    if {difference.what for difference in blocking} == {OTHER_MACHINE}:  # an answer in itself
+        machines = machine_change(base, new, work_changes(base, new))
+    if machines is not None:
+        sentence = f"{machines.sentence(_quantity(base, new))}{WAY_OUT}"
     return Comparison(
         verdict=ComparisonVerdict.NOT_COMPARABLE,
-        sentence=f"Not comparable: {_with_way_out(blocking)}",
+        sentence=sentence,
         how=(),
         base=recordings_only(base),
         new=recordings_only(new),
         comparability=differences,
+        machines=machines,
         device=device,
         devices=devices,
     )

@@ -14,7 +14,7 @@ from analyzers.compare.differences import (
     telemetry_values,
 )
 from analyzers.compare.side import Side, Sides
-from analyzers.compare.types import Difference, Level
+from analyzers.compare.types import OTHER_DRIVER, Difference, Level
 from analyzers.words import share_text, signed_percent
 
 NOTABLE_CLOCK_SHARE = 0.03  # of the clock; more changes compute-bound kernels by as much
@@ -40,7 +40,7 @@ def hardware_differences(base: Sides, new: Sides) -> Iterator[Difference]:
     why = "Work may be divided differently; only one device is compared."
     yield stated_difference("devices", "The number of devices", counts, Level.WARNING, why)
     drivers = [_driver(sides) for sides in (base, new)]
-    yield stated_difference("driver", "The driver", drivers, Level.WARNING)
+    yield stated_difference(OTHER_DRIVER, "The driver", drivers, Level.WARNING)
 
 
 def _driver(sides: Sides) -> list[str]:

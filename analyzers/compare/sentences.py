@@ -14,6 +14,7 @@ from analyzers.compare.samples import shift_within
 from analyzers.compare.side import GRAPH_NAME, OTHERS, Side, Sides
 from analyzers.compare.statistics import LEVEL, Estimate
 from analyzers.compare.types import (
+    OTHER_DRIVER,
     OTHER_MACHINE,
     ComparisonVerdict,
     Delta,
@@ -80,11 +81,18 @@ def sentence_with_reach(
         share = f"{share_text(min(shares), 1)} of {side} kernel time in kernels"
         common = share if min(shares) else "no kernel"
         sentence = f"{verdict}, with {common} that both sides have: {rest}"
-    machine = next((d for d in differences if d.what == OTHER_MACHINE and d.base != d.new), None)
-    if machine is not None and machine.base and machine.new:
-        sentence = (
-            f"Different machines, {machine.base} and {machine.new}: the change is that of hardware "
-            f"and software together. {sentence}"
+    stated = {d.what: (d.base, d.new) for d in differences if d.base and d.new and d.base != d.new}
+    if OTHER_MACHINE in stated:
+        gpus = " and ".join(stated[OTHER_MACHINE])
+        return (
+            f"Different machines, {gpus}: the change is that of hardware and software together. "
+            f"{sentence}"
+        )
+    if OTHER_DRIVER in stated:
+        drivers = " and ".join(stated[OTHER_DRIVER])
+        return (
+            f"Different drivers, {drivers}: the change is that of driver and program together. "
+            f"{sentence}"
         )
     return sentence
 

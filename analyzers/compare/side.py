@@ -134,11 +134,13 @@ class SideWork:
     Attributes:
         keys: What.
         longest: Begin and end of the longest launch in a typical iteration, -1 for none.
+        least_ns: Least time that the device allows for one call, 0 where that is not known.
         by_iteration: Kernel time, which launches at the same time share, and calls.
     """
 
     keys: tuple[WorkKey, ...]
     longest: Array
+    least_ns: Array
     by_iteration: SparseTable
 
 

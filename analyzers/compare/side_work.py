@@ -7,10 +7,13 @@ import pandas as pd
 
 from analyzers.compare.side import OTHERS, SideWork, SparseTable, WorkKey
 from analyzers.facts.facts import Facts
+from analyzers.facts.spans import Window
 from analyzers.intervals import Array, Spans, overlaps, shares_of_union
+from analyzers.work.account import roofs_of
 from analyzers.work.calls import OperatorCalls, operator_calls
 from analyzers.work.classes import CLASSES, WorkClass
 from analyzers.work.inputs import plain_list
+from analyzers.work.roofs import least_seconds
 
 MAX_KEYS = 2_000  # kinds of work that are compared one by one; the others are one
 
@@ -39,16 +42,18 @@ def work_by_iteration(
     bounds = Spans(*(facts.launches[c].to_numpy()[launch] for c in ("start_ns", "end_ns")))
     query, iteration, start, end = overlaps(bounds, spans)
     ns = shares_of_union(start, end)
-    code, keys = _subjects(facts, calls, place[query])
+    least_of_keys = _least_ns(facts, calls, spans, device)
+    code, keys, least = _subjects(facts, calls, place[query], least_of_keys)
     sums = np.bincount(code, ns, minlength=len(keys))
     order = np.argsort(-sums, kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     code = rank[code]
-    keys = [keys[number] for number in order]
+    keys, least = [keys[number] for number in order], least[order]
     if len(keys) > MAX_KEYS:
         code = np.minimum(code, MAX_KEYS)
         keys = [*keys[:MAX_KEYS], WorkKey(WorkClass.OTHER.value, OTHERS, "", "")]
+        least = np.append(least[:MAX_KEYS], 0.0)
     longest = np.full((len(keys), 2), -1, np.int64)
     in_typical = np.flatnonzero(iteration == typical)
     by_length = in_typical[np.argsort(ns[in_typical], kind="stable")]
@@ -56,11 +61,27 @@ def work_by_iteration(
     table = _sums(iteration, code, ns, calls.call[place[query]], len(keys))
     key_of_launch = np.full(len(facts.launches), -1, np.int32)
     key_of_launch[launch[query]] = code
-    return SideWork(keys=tuple(keys), longest=longest, by_iteration=table), key_of_launch
+    of_iterations = SideWork(keys=tuple(keys), longest=longest, least_ns=least, by_iteration=table)
+    return of_iterations, key_of_launch
 
 
-def _subjects(facts: Facts, calls: OperatorCalls, place: Array) -> tuple[Array, list[WorkKey]]:
-    """Return what each launch worked on: a number, and what the numbers stand for."""
+def _least_ns(facts: Facts, calls: OperatorCalls, spans: Spans, device: int) -> Array:
+    """Return the least time that the device allows for a call of each key, 0 where not known."""
+    if not len(calls.keys) or device < 0:
+        return np.zeros(len(calls.keys))
+    whole = Window(start_ns=int(spans.start.min()), end_ns=int(spans.end.max()))
+    flop, moved, types, on_units = (
+        calls.keys[name].to_numpy() for name in ("needed_flop", "bytes", "type", "on_matrix_units")
+    )
+    roof = roofs_of(facts, whole)[device]
+    seconds, _ = least_seconds(roof, flop, moved, types.astype(int), on_units.astype(bool))
+    return 1e9 * np.nan_to_num(seconds)
+
+
+def _subjects(
+    facts: Facts, calls: OperatorCalls, place: Array, least_of_keys: Array
+) -> tuple[Array, list[WorkKey], Array]:
+    """Return what each launch worked on: a number, what the numbers stand for, and least times."""
     key, one = calls.key[place], calls.class_code[place].astype(np.int64)
     name, ids = pd.factorize(facts.launches["name_id"].to_numpy()[calls.launches[place]])
     subjects = len(calls.keys) + len(ids)
@@ -68,23 +89,27 @@ def _subjects(facts: Facts, calls: OperatorCalls, place: Array) -> tuple[Array, 
     code, unique = pd.factorize(one * subjects + subject)
     texts = calls.keys[["operator", "shapes", "types"]].to_numpy()
     names = facts.trace.names(ids) if len(ids) else ids
-    keys = []
+    keys, least = [], []
     for number in unique.tolist():
         work_class, which = divmod(number, subjects)
         title = CLASSES[work_class].value
         if which < len(texts):
             operator, shapes, types = texts[which]
             keys.append(WorkKey(title, str(operator), plain_list(shapes), plain_list(types)))
+            least.append(float(least_of_keys[which]))
         else:
             keys.append(WorkKey(title, "", "", "", str(names[which - len(texts)])))
-    return _alike(code, keys)
+            least.append(0.0)
+    return _alike(code, keys, np.array(least))
 
 
-def _alike(code: Array, keys: list[WorkKey]) -> tuple[Array, list[WorkKey]]:
+def _alike(code: Array, keys: list[WorkKey], least: Array) -> tuple[Array, list[WorkKey], Array]:
     """Make one of keys that differ only in what is not compared, such as strides."""
     number: dict[WorkKey, int] = {}
     places = np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
-    return (places[code] if len(places) else code), list(number)
+    one_each = np.zeros(len(number))
+    np.maximum.at(one_each, places, least)
+    return (places[code] if len(places) else code), list(number), one_each
 
 
 def _sums(iteration: Array, code: Array, ns: Array, call: Array, keys: int) -> SparseTable:

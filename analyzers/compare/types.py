@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from analyzers.compare.hardware import MachineChange
 from analyzers.compare.prediction_outcomes import PredictionOutcome
 from analyzers.finding import Row
 
@@ -34,6 +35,10 @@ class ComparisonVerdict(enum.StrEnum):
 
 OTHER_MACHINE = "gpu"
 """What a ``Difference`` is called that makes hardware a part of the change."""
+
+
+OTHER_DRIVER = "driver"
+"""What one is called that makes the driver a part of it."""
 
 
 class Level(enum.StrEnum):
@@ -534,6 +539,7 @@ class Comparison:
         sub_results: A line for each question: wall, GPU busy, causes, kernels, memory, metrics.
         outliers: Iterations that take far longer than the others, by recording.
         outlier_sentences: The same in words, with the change with them and without.
+        machines: What the machines differ by, where they do; also where nothing else is compared.
         notes: What the reader must know besides; what could not be told, and why.
         device: Name of the device whose ledger is compared.
         devices: Names of the devices that both sides have, to choose from.
@@ -559,6 +565,7 @@ class Comparison:
     predictions: tuple[PredictionOutcome, ...] = ()
     outliers: tuple[Outliers, ...] = ()
     outlier_sentences: tuple[str, ...] = ()
+    machines: MachineChange | None = None
     notes: tuple[str, ...] = ()
     device: str = ""
     devices: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from analyzers.finding import Row
 from analyzers.words import count_text, split_sentence, time_text
 from reports.comparison_words import blocking, differences, sure_parts, tools
 from reports.predictions import prediction_sentences
+from views.comparison.machines import draw_machines
 from views.comparison.pickers import NAME_ROOM
 from views.shared.markdown import md_escape, md_prose
 from views.shared.session import draw_prose
@@ -57,7 +58,8 @@ def _facts(comparison: Comparison) -> list[str]:
 
 
 def draw_obstacles(comparison: Comparison) -> None:
-    """Say only what forbids an answer: any number would mislead."""
+    """Say what forbids an answer about the program, and what machines differ by."""
+    draw_machines(comparison)
     st.subheader("Why they cannot be compared", anchor=False)
     for difference in blocking(comparison):
         st.markdown(f":red-badge[not comparable] {md_prose(difference.sentence)}")
