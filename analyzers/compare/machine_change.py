@@ -103,6 +103,6 @@ def _limits(base: DeviceRoof, new: DeviceRoof) -> tuple[RatedLimit, ...]:
         for on_units, where in ((True, " on matrix units"), (False, "")):
             peaks = [r.rated_peak(name, on_matrix_units=on_units) for r in (base, new)]
             rates.append((f"{name}{where}", peaks[0], peaks[1]))
-    known = [r for r in rates if min(r[1], r[2]) > 0]
-    distinct = {(b, n): RatedLimit(name=name, base=b, new=n) for name, b, n in reversed(known)}
+    stated = [r for r in rates if r[1] > 0 and r[2] > 0]  # NaN is not
+    distinct = {(b, n): RatedLimit(name=name, base=b, new=n) for name, b, n in reversed(stated)}
     return tuple(reversed(distinct.values()))

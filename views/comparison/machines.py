@@ -8,7 +8,7 @@ import streamlit as st
 from analyzers.compare.types import Comparison
 from reports.comparison_words import mean_text
 from reports.document import DocumentTable
-from reports.machines import TITLE, class_table, limit_table, parts_sentence
+from reports.machines import class_table, limit_table, parts_sentence
 from views.shared.session import draw_prose
 from views.shared.units import visible
 
@@ -20,7 +20,7 @@ def draw_machines(comparison: Comparison) -> None:
     machines = comparison.machines
     if machines is None:
         return
-    st.subheader(TITLE, anchor=False)
+    st.subheader("Different machines", anchor=False)
     draw_prose(parts_sentence(machines, mean_text(comparison)))
     for name, table in (("classes", class_table(machines)), ("limits", limit_table(machines))):
         if table.rows:
