@@ -24,6 +24,7 @@ from views.shared.session import finding_places, parse_span, zero_ns
 
 PAGES = ("overview", "timeline", "kernels", "open")
 PICKERS = ["pick_recording", "pick_window"]
+WITH_ITERATIONS = [*PICKERS, "pick_iterations"]
 
 
 @pytest.fixture(scope="module")
@@ -317,13 +318,14 @@ def test_a_device_picker_appears_for_several_devices_only(pages, launch, two_gpu
     for page in ("timeline", "kernels"):
         one, two = draw(page, trace=launch.trace.id), draw(page, trace=two_gpus.trace.id)
         others = ("pick_below", "pick_counters")
-        assert [s.key for s in one.selectbox if s.key not in others] == PICKERS
-        assert [s.key for s in two.selectbox][: len(PICKERS) + 1] == [*PICKERS, "pick_device"]
+        pickers = WITH_ITERATIONS if page == "timeline" else PICKERS
+        assert [s.key for s in one.selectbox if s.key not in others] == pickers
+        assert [s.key for s in two.selectbox][: len(pickers) + 1] == [*pickers, "pick_device"]
 
 
 def test_the_overview_is_always_about_all_devices(pages, two_gpus):
     app = draw(trace=two_gpus.trace.id, device="1")
-    assert [s.key for s in app.selectbox if s.key != "pick_counters"] == PICKERS
+    assert [s.key for s in app.selectbox if s.key != "pick_counters"] == WITH_ITERATIONS
     spec = json.loads(app.get("plotly_chart")[0].proto.spec)
     assert {len(trace["y"]) for trace in spec["data"]} == {2}
 

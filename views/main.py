@@ -19,6 +19,7 @@ from functools import partial
 import streamlit as st
 
 from analyzers.facts.facts import WindowError
+from analyzers.facts.window_request import AUTO, CHOICE, parse_request, request_text
 from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache
@@ -31,6 +32,7 @@ from views.shared.choices import (
     window_choices,
     window_label,
 )
+from views.shared.iteration_choices import iteration_choices, with_choice
 from views.shared.session import Selection, choose, chosen, load
 from views.shared.style import write_style_sheet
 from views.shared.units import visible
@@ -42,6 +44,7 @@ ORDER = ("overview", "timeline", "kernels", "compare", "capture", "reviews")
 LAST = "open"
 WITHOUT_PICKERS = ("capture", "compare", "open")
 WITH_COUNTERS = ("overview", "kernels")
+WITH_ITERATIONS = ("overview", "timeline")
 WITH_DEVICE = ("timeline", "kernels")  # only there does all that is shown follow the device
 # What the address says about a recording, whatever window; and whatever device.
 OF_RECORDING = ("kernel", "filter", "find", "below", "align")
@@ -118,19 +121,19 @@ def _write_address(selection: Selection) -> None:
 def _draw_pickers(recordings: list[Trace], page: str) -> None:
     selection = chosen()
     windows, devices = {"": WHOLE}, dict[int, str]()
-    counters = dict[str, str]()
+    counters, iterations = dict[str, str](), dict[str, str]()
     if page in WITH_COUNTERS:
         counters = counters_choices(selection.trace_id, recordings)
         if selection.counters and not counters:  # the way back from an address that is no use
             counters = {"": NO_COUNTERS}
     with contextlib.suppress(TraceError, WindowError, OSError):  # the page says what is wrong
-        windows = dict(window_choices(selection.trace_id))
-        if selection.window not in windows:
-            windows |= requested_iterations(selection.trace_id, selection.window)
-            windows[selection.window] = window_label(selection.trace_id, selection.window)
+        if page in WITH_ITERATIONS:
+            iterations = iteration_choices(selection.trace_id)
+        windows = _windows(selection)
         if page in WITH_DEVICE:
             devices = device_choices(load(selection.trace_id, "").report)
     further = [
+        *([partial(_draw_iterations_picker, iterations)] if iterations else []),
         *([partial(_draw_device_picker, devices)] if devices else []),
         *([partial(_draw_counters_picker, counters)] if counters else []),
     ]
@@ -143,6 +146,25 @@ def _draw_pickers(recordings: list[Trace], page: str) -> None:
     for column, picker in zip(others, further, strict=True):
         with column:
             picker(selection)
+
+
+def _windows(selection: Selection) -> dict[str, str]:
+    """Return the windows to choose from, by the iterations that were chosen.
+
+    Raises:
+        TraceError: The recording is gone or damaged.
+        WindowError: It has no such iterations.
+    """
+    choice = parse_request(selection.window).iterations
+    windows = {
+        request_text(window, choice): label
+        for window, label in window_choices(selection.trace_id).items()
+        if not choice or not window.startswith("iteration:")
+    }
+    windows |= requested_iterations(selection.trace_id, selection.window)
+    if selection.window not in windows:
+        windows[selection.window] = window_label(selection.trace_id, selection.window)
+    return windows
 
 
 def _draw_recording_picker(recordings: list[Trace], selection: Selection) -> None:
@@ -183,6 +205,24 @@ def _draw_window_picker(windows: dict[str, str], selection: Selection) -> None:
     )
 
 
+def _draw_iterations_picker(choices: dict[str, str], selection: Selection) -> None:
+    """Let the reader say what an iteration is; the choice is a part of the window's name."""
+    choice = parse_request(selection.window).iterations
+    labels = {**choices} if choice in choices else {**choices, choice: visible(choice, 40)}
+    st.session_state["pick_iterations"] = choice
+    st.selectbox(
+        "Iterations",
+        list(labels),
+        format_func=lambda c: labels.get(c, c),
+        key="pick_iterations",
+        on_change=_picked_iterations,
+        accept_new_options=True,
+        help="What an iteration is. Type nvtx:NAME (every range of that name), kernel:NAME (each "
+        "launch of that kernel begins one) or period:N (every N launches) for one not listed.",
+        label_visibility="collapsed",
+    )
+
+
 def _draw_device_picker(devices: dict[int, str], selection: Selection) -> None:
     st.session_state["pick_device"] = selection.device if selection.device in devices else -1
     st.selectbox(
@@ -219,7 +259,14 @@ def _picked_recording() -> None:
 def _picked_window() -> None:
     old = chosen()
     window = str(st.session_state["pick_window"] or "")
+    if CHOICE not in window:  # typed, say
+        window = request_text(window, parse_request(old.window).iterations)
     _change(replace(old, window=window), keep=OF_RECORDING)
+
+
+def _picked_iterations() -> None:
+    old, choice = chosen(), str(st.session_state["pick_iterations"] or AUTO)
+    _change(replace(old, window=with_choice(old.window, choice)), keep=OF_RECORDING)
 
 
 def _picked_device() -> None:

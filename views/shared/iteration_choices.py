@@ -1,0 +1,89 @@
+"""What the picker of iterations offers: what whyslow found, and what else could be meant."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from analyzers.facts.loops import MIN_ITERATIONS, plain_name
+from analyzers.facts.window_request import NONE, parse_request, request_text
+from analyzers.recorder import recorder_of
+from analyzers.report import Report
+from analyzers.words import count_text
+from collectors.trace import Trace
+from library import cache
+from views.shared.session import load
+from views.shared.units import visible
+
+SHOWN_RANGES = 8  # names that repeat, those that cover most time
+LABEL_LENGTH = 32
+LENGTHS = {"launches": "launch", "calls": "call"}
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def iteration_choices(trace_id: str) -> dict[str, str]:
+    """Return what an iteration may be, as a window's request says it, and what to call that.
+
+    Empty where nothing ran on a GPU, so that there is no work to divide.
+
+    Raises:
+        TraceError: The recording is gone or damaged.
+    """
+    report = load(trace_id, "").report
+    if not report.devices:
+        return {}
+    return {
+        "": _detected_iterations(report),
+        **_repeated_ranges(cache.get(trace_id)),
+        **_repeated_kernels(report),
+        NONE: "No iterations",
+    }
+
+
+def with_choice(window: str, choice: str) -> str:
+    """Return the request for a window with another choice of iterations.
+
+    A window that is one iteration by the choice before would be another stretch by this one, so
+    that the usual window takes its place.
+    """
+    part = parse_request(window).window
+    return request_text("" if part.startswith("iteration:") else part, choice)
+
+
+def _detected_iterations(report: Report) -> str:
+    """Name what whyslow found."""
+    count = len(report.iterations)
+    if not count:
+        return "No iterations found"
+    evidence = report.iterations_evidence
+    if evidence is None or evidence.how not in LENGTHS:
+        return f"{count:,} iterations, as marked"
+    length = count_text(evidence.length, LENGTHS[evidence.how])
+    return f"{count:,} iterations of {length}, found ({evidence.confidence} confidence)"
+
+
+def _repeated_ranges(trace: Trace) -> dict[str, str]:
+    if not trace.count("ranges"):
+        return {}
+    columns = trace.columns("ranges", ["start_ns", "end_ns", "name_id"])
+    length = pd.Series(columns["end_ns"] - columns["start_ns"]).groupby(columns["name_id"])
+    totals = length.agg(["sum", "size"]).reset_index(names="name_id")
+    totals["name"] = [plain_name(str(n)) for n in trace.names(totals["name_id"].to_numpy())]
+    totals = totals.groupby("name")[["sum", "size"]].sum()
+    repeated = totals[(totals["size"] >= MIN_ITERATIONS) & (totals.index != "")]
+    repeated = repeated.nlargest(SHOWN_RANGES, "sum")
+    word = recorder_of(trace).ranges.removesuffix(" range")
+    return {
+        f"nvtx:{name}": f"Each {word} {visible(str(name), LABEL_LENGTH)} · {count:,}"
+        for name, count in repeated["size"].items()
+    }
+
+
+def _repeated_kernels(report: Report) -> dict[str, str]:
+    return {
+        f"kernel:{kernel.name}": (
+            f"From each {visible(kernel.name, LABEL_LENGTH)} · {kernel.count:,} launches"
+        )
+        for kernel in report.top_kernels
+        if kernel.count >= MIN_ITERATIONS
+    }
