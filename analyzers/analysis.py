@@ -32,7 +32,7 @@ from analyzers.report import Report
 from analyzers.verdict import VerdictBasis, give_verdict
 from analyzers.whatif.changes.shorter import Shortening
 from analyzers.whatif.gains import with_predicted_gains
-from analyzers.work.account import WorkAccount
+from analyzers.work.account import WorkAccount, window_work
 from analyzers.work.answer import WorkAnswer, answer_of_work
 from collectors.trace import Trace
 
@@ -74,7 +74,10 @@ def investigate(
         # The ledger needs the iterations only to look one of them up.
         pending = thread.submit(chosen_iterations, facts, request.iterations, marked)
         candidates = pending.result().spans if request.window.startswith("iteration") else ()
-        ledger = build_ledger(facts, choose_window(facts, request.window, candidates), joined)
+        chosen = choose_window(facts, request.window, candidates)
+        if not facts.counters_only:
+            thread.submit(window_work, facts, chosen, device_peaks)  # kept until it is asked for
+        ledger = build_ledger(facts, chosen, joined)
         ledger = replace(ledger, device_peaks=device_peaks or {})
         iterations = pending.result()
     return _answered(facts, ledger, iterations)

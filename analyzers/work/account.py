@@ -93,10 +93,26 @@ def roofs_of(
     )
 
 
-@memo()  # the account, every rule about it and the replay ask
 def ledger_work(facts: Facts, ledger: Ledger) -> LaunchWork:
     """Return what each launch of a ledger's window did."""
-    return work_of_launches(facts, ledger.window, ledger.device_peaks)
+    return window_work(facts, ledger.window, ledger.device_peaks)
+
+
+def window_work(
+    facts: Facts, window: Window, user_peaks: Mapping[str, float] | None = None
+) -> LaunchWork:
+    """Return what ``work_of_launches`` returns, made once for all who ask about the window.
+
+    The account asks, every rule about it, and the replay.
+    """
+    return _work_between(facts, *window.span, tuple(sorted((user_peaks or {}).items())))
+
+
+@memo()
+def _work_between(
+    facts: Facts, start_ns: int, end_ns: int, user_peaks: tuple[tuple[str, float], ...]
+) -> LaunchWork:
+    return work_of_launches(facts, Window(start_ns=start_ns, end_ns=end_ns), dict(user_peaks))
 
 
 def work_of_launches(

@@ -8,16 +8,16 @@ import pandas as pd
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause
 from analyzers.whatif.changes.change import Change, Reach, Result
-from analyzers.whatif.changes.shorter import absorbed
-from analyzers.whatif.changes.window_work import (
+from analyzers.whatif.changes.scaled_graph import (
     MIN_SHARE,
     NO_SHAPES,
     SHORTEST_NS,
     scaled,
-    window_work,
 )
+from analyzers.whatif.changes.shorter import absorbed
 from analyzers.whatif.graph import Graph
 from analyzers.words import count_text
+from analyzers.work.account import window_work
 from analyzers.work.chains import fusible_chains
 
 NAME, ORDER = "fusion", 10
@@ -25,7 +25,7 @@ NAME, ORDER = "fusion", 10
 
 def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     """Launch one kernel for each chain, which does not move what lies between."""
-    work = window_work(facts, reach)
+    work = window_work(facts, reach.window, reach.device_peaks)
     if not work.calls.is_modelled.any():
         return NO_SHAPES
     chains = fusible_chains(facts, work)

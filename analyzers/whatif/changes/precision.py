@@ -9,10 +9,10 @@ from analyzers.facts.facts import Facts
 from analyzers.finding import Cause
 from analyzers.intervals import Array
 from analyzers.whatif.changes.change import Change, Reach, Result
-from analyzers.whatif.changes.window_work import MIN_SHARE, NO_SHAPES, scaled, window_work
+from analyzers.whatif.changes.scaled_graph import MIN_SHARE, NO_SHAPES, scaled
 from analyzers.whatif.graph import Graph
 from analyzers.words import count_text
-from analyzers.work.account import LaunchWork
+from analyzers.work.account import LaunchWork, window_work
 from analyzers.work.element_types import CODE_OF
 from analyzers.work.roofs import least_seconds
 
@@ -28,7 +28,7 @@ _HOW = {
 
 def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     """Compute products in 16 bits, or those in plain fp32 in TF32."""
-    work = window_work(facts, reach)
+    work = window_work(facts, reach.window, reach.device_peaks)
     frame, keys = work.launches, work.calls.keys
     key = frame["key"].to_numpy()
     if not frame["is_modelled"].any():

@@ -8,15 +8,15 @@ import pandas as pd
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause
 from analyzers.whatif.changes.change import Change, Reach, Result
-from analyzers.whatif.changes.window_work import (
+from analyzers.whatif.changes.scaled_graph import (
     MIN_SHARE,
     NO_SHAPES,
     SHORTEST_NS,
     scaled,
-    window_work,
 )
 from analyzers.whatif.graph import Graph
 from analyzers.words import count_text
+from analyzers.work.account import window_work
 from analyzers.work.classes import CLASSES, TITLES
 
 NAME, ORDER = "kernels.roof", 9
@@ -25,7 +25,7 @@ GOAL = 0.8  # share of the roof that good kernels reach: cuBLAS on large product
 
 def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     """Bring all modelled kernels, and those of each class, to ``GOAL`` of their roof."""
-    frame = window_work(facts, reach).launches
+    frame = window_work(facts, reach.window, reach.device_peaks).launches
     frame = frame[frame["is_modelled"].to_numpy()]
     if not len(frame):
         return NO_SHAPES

@@ -1,4 +1,4 @@
-"""What the kernels of a window compute, and graphs in which they take a part of their time."""
+"""Graphs in which kernels take a part of their time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from analyzers.facts.facts import Facts
-from analyzers.facts.spans import Window
 from analyzers.intervals import Array
-from analyzers.whatif.changes.change import Reach
 from analyzers.whatif.graph import Graph
-from analyzers.work.account import LaunchWork, work_of_launches
-from common.memo import memo
 
 MIN_SHARE = 0.01  # of the window: kernels that win less change nothing
 SHORTEST_NS = 1_600  # what a kernel takes that does next to nothing, in recordings of V100 and H100
@@ -20,18 +15,6 @@ NO_SHAPES = (
     "the work of no kernel is known: it needs the shapes of operators (record_shapes=True) and a "
     "GPU whose limits are known"
 )
-
-
-@memo(1)
-def _work_between(
-    facts: Facts, start_ns: int, end_ns: int, device_peaks: tuple[tuple[str, float], ...]
-) -> LaunchWork:
-    return work_of_launches(facts, Window(start_ns=start_ns, end_ns=end_ns), dict(device_peaks))
-
-
-def window_work(facts: Facts, reach: Reach) -> LaunchWork:
-    """Return what each launch of the window does; several changes ask."""
-    return _work_between(facts, *reach.window.span, tuple(sorted(reach.device_peaks.items())))
 
 
 def scaled(graph: Graph, launches: Array, factor: Array, shortest_ns: int = SHORTEST_NS) -> Graph:
