@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 _TIMES = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns"))
 _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+_FLOP = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 MAX_NAME = 80  # characters of a kernel's name in a sentence
@@ -20,6 +21,11 @@ def time_text(ns: float, digits: int = 3) -> str:
 def size_text(size_bytes: float) -> str:
     """Write a size in decimal units, as link and memory bandwidths are given."""
     return _scaled(size_bytes, _SIZES, 3)
+
+
+def flop_text(flop: float) -> str:
+    """Return an amount of arithmetic: ``3.12 TFLOP``."""
+    return f"{_scaled(flop, _FLOP, 3)}FLOP"
 
 
 def share_text(part: float, whole: float, *, exact: bool = False) -> str:

@@ -117,7 +117,7 @@ def decisions(comparison: Comparison, limits: GateLimits) -> dict[str, Gate]:
     if limits.memory is not None:
         answers[MEMORY] = _memory_gate(comparison, limits.memory)
     rows = {row.row: row for row in comparison.waterfall}
-    base_ns = comparison.delta.base if comparison.delta else 0.0
+    base_ns = comparison.judged.base if comparison.judged else 0.0
     for cause, allowed in limits.causes.items():
         answers[f"time by {cause}"] = _cause_gate(rows.get(cause), cause, allowed, base_ns)
     if fewest := _missing_repeats(comparison, limits.repeats):
@@ -149,7 +149,7 @@ def gate(comparison: Comparison, allowed: float | None, repeats: int = 1) -> Gat
     from analyzers.compare.types import ComparisonVerdict
     from analyzers.words import share_text
 
-    verdict, delta = comparison.verdict, comparison.delta
+    verdict, delta = comparison.verdict, comparison.judged
     if allowed is None:
         failure = comparison.sentence if verdict is ComparisonVerdict.REGRESSED else ""
         open_answers = (ComparisonVerdict.INCONCLUSIVE, ComparisonVerdict.NOT_COMPARABLE)

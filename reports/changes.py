@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from analyzers.compare.types import (
-    REMAINDER,
     Comparison,
     Delta,
     KernelChange,
@@ -15,12 +14,10 @@ from analyzers.compare.types import (
     WorkChange,
 )
 from analyzers.compare.types import EvidencePlace as Stretch
-from analyzers.finding import Row
 from analyzers.words import count_text, time_text
 from reports.about import ReportedWindow
 from reports.comparison_words import (
     END_COLOR,
-    REMAINDER_MEANING,
     certainty_text,
     change_interval,
     each_text,
@@ -31,6 +28,7 @@ from reports.comparison_words import (
     question_name,
     ratio_text,
     row_color,
+    row_meaning,
     shown_rows,
     waterfall_steps,
 )
@@ -48,19 +46,13 @@ from reports.document import (
 from reports.kernel_changes import CHANGES, kernel_title, match_text
 from reports.largest_changes import LargestChange
 from reports.numbers import format_value, signed_text
-from reports.palette import ROW_MEANINGS
 from reports.work_changes import change_reason, class_words, work_change_name, work_sentence
 
 MAX_KERNELS = 25
 MAX_REGIONS = 25
 MAX_SUMMARY_KERNELS = 8
-SUMMED_UP = (
-    "wall",
-    "mean",
-    "busy",
-    "memory",
-    "metric",
-)  # questions that have no table of their own
+# Questions that have no table of their own.
+SUMMED_UP = ("same work", "wall", "mean", "busy", "memory", "metric")
 CERTAINTY = TableColumn(name="How sure")
 CHANGE_COLUMNS = (
     TableColumn(name="Baseline", is_number=True),
@@ -400,7 +392,7 @@ def _row_cell(row: WaterfallRow) -> Cell:
 
 
 def _meaning(row: WaterfallRow) -> str:
-    return REMAINDER_MEANING if row.row == REMAINDER else ROW_MEANINGS[Row(row.row)]
+    return row_meaning(row.row)
 
 
 def _some(few: Sequence[object], every: Sequence[object]) -> str:

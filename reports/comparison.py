@@ -16,7 +16,7 @@ from analyzers.compare.types import (
 from analyzers.words import count_text, time_text
 from reports.about import ReportOptions, about, without_private
 from reports.changes import ChangeTables
-from reports.comparison_words import LEVELS, differences, sure_parts
+from reports.comparison_words import LEVELS, differences, said_first
 from reports.document import (
     Block,
     Cell,
@@ -198,7 +198,7 @@ def _largest(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
 
 def _nevertheless(comparison: Comparison) -> Iterator[Block]:
     """Tell what is sure where the whole is not, and which iterations weigh more than others."""
-    for sentence in (*sure_parts(comparison), *comparison.outlier_sentences):
+    for sentence in said_first(comparison):
         yield Sentence(text=sentence, kind="item")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from analyzers.compare.types import (
     REMAINDER,
+    WORK,
     Certainty,
     Comparison,
     ComparisonVerdict,
@@ -17,13 +18,16 @@ from analyzers.compare.types import (
 from analyzers.finding import Row
 from analyzers.words import signed_percent
 from reports.numbers import format_value, signed_text
-from reports.palette import ROW_COLORS
+from reports.palette import ROW_COLORS, ROW_MEANINGS
 
 GREY = "#8E959D"  # of a change that may be chance, drawn faintly
 FAINT = 0.5  # its opacity: it must not stand out, whatever the page's colour
 END_COLOR = "#6C7681"  # of the two sides themselves
 REMAINDER_COLOR = "#4E5C6A"
-REMAINDER_MEANING = "what the rows do not explain"
+MEANINGS = {
+    REMAINDER: "what the rows do not explain",
+    WORK: "more or less of the same work, at the baseline's speed",
+}
 LEVELS = {
     Level.SAME: "same",
     Level.INFO: "differs",
@@ -40,6 +44,7 @@ _GROUPS = {
 }
 TRACE_SHARE = 0.001  # of the time; a row that is less and did not change is not worth a line
 MAX_SURE_PARTS = 4
+WHOLE = ("same work", "wall", "mean")  # questions that are no parts
 ABOVE_NOISE = (Certainty.IN_GENERAL, Certainty.IN_RUNS)
 NOT_KNOWN = "not known"
 _WORST_FIRST = (Level.BLOCKING, Level.WARNING, Level.UNKNOWN, Level.INFO, Level.SAME)
@@ -61,12 +66,28 @@ def has_iterations(comparison: Comparison) -> bool:
     return any(recording.iterations for side in sides for recording in side.recordings)
 
 
+def said_first(comparison: Comparison) -> list[str]:
+    """Return what stands right below the answer: work, sure parts, outliers with their weight."""
+    amount = comparison.amount_sentence
+    sentences = [amount] if amount and amount not in comparison.sentence else []
+    if comparison.same_work is not None and not comparison.same_work.is_judged:
+        same_work = comparison.same_work
+        before, now = (format_value(v, "ns") for v in (same_work.time.base, same_work.time.new))
+        share = f"{ratio_text(same_work.time)}, " if ratio_text(same_work.time) else ""
+        sure = certainty_text(same_work.time, comparison)
+        sentences.append(
+            f"For as much work as the new side does, base takes {before} and new {now} "
+            f"({share}{change_interval(same_work.time)}), {sure}."
+        )
+    return [*sentences, *sure_parts(comparison), *comparison.outlier_sentences]
+
+
 def sure_parts(comparison: Comparison) -> list[str]:
     """Return a sentence for each part that is sure, where the whole is not."""
     if comparison.verdict not in (ComparisonVerdict.INCONCLUSIVE, ComparisonVerdict.NO_DIFFERENCE):
         return []
     parts = [
-        r for r in comparison.sub_results if r.question != "wall" and r.certainty in ABOVE_NOISE
+        r for r in comparison.sub_results if r.question not in WHOLE and r.certainty in ABOVE_NOISE
     ]
     return [f"Sure nevertheless: {_part_text(part)}" for part in parts[:MAX_SURE_PARTS]]
 
@@ -135,7 +156,12 @@ def row_color(row: str, *, significant: bool) -> str:
     """Return the colour of a row of the waterfall; a change that may be noise is grey."""
     if not significant:
         return GREY
-    return REMAINDER_COLOR if row == REMAINDER else ROW_COLORS[Row(row)]
+    return REMAINDER_COLOR if row in MEANINGS else ROW_COLORS[Row(row)]
+
+
+def row_meaning(row: str) -> str:
+    """Return what a row of the waterfall stands for."""
+    return MEANINGS.get(row) or ROW_MEANINGS[Row(row)]
 
 
 def differences(comparison: Comparison) -> list[Difference]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from analyzers.words import MINUS, size_text, time_text
+from collections.abc import Callable
+
+from analyzers.words import MINUS, flop_text, size_text, time_text
 from common.text import visible
+
+_TEXTS: dict[str, Callable[[float], str]] = {
+    "ns": time_text,
+    "bytes": size_text,
+    "FLOP": flop_text,
+}
 
 
 def format_value(value: float, unit: str) -> str:
     """Return a number in its unit: ``1.20 ms``, ``598 GB/s``, ``1,312``."""
     if value < 0:
         return f"{MINUS}{format_value(-value, unit)}"
-    if unit == "ns":
-        return time_text(value)
-    if unit == "bytes":
-        return size_text(value)
+    if unit in _TEXTS:
+        return _TEXTS[unit](value)
     if unit == "bytes_per_s":
         return f"{size_text(value)}/s"
     if unit == "pct":

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from analyzers.compare.accounts import Account
 from analyzers.compare.compare import compare
 from analyzers.compare.measure import measure
 from analyzers.compare.paired import paired_change
@@ -16,8 +19,11 @@ from analyzers.compare.run_to_run import (
     general_reach,
     recordings_needed,
 )
+from analyzers.compare.statistics import Estimate
 from analyzers.compare.types import Certainty, ComparisonVerdict
+from analyzers.compare.work_amount import AmountOfWork, scaled_account, work_row
 from analyzers.facts.facts import build_facts
+from analyzers.ledger.booking import ROWS
 from analyzers.words import MINUS
 from benchmarks.compare import recorded
 from cli.gate import (
@@ -165,7 +171,12 @@ def windows(tmp_path_factory):
         return recorded(folder, factors, is_marked=False)
 
     sides = {"base": window(40, 1.0), "twin": window(40, 1.0), "doubled": window(40, 2.0)}
-    sides |= {"fewer": window(30, 1.0), "few": window(4, 1.0), "few_doubled": window(4, 2.0)}
+    sides |= {
+        "slower": window(35, 1.13),
+        "fewer": window(30, 1.0),
+        "few": window(4, 1.0),
+        "few_doubled": window(4, 2.0),
+    }
     return {
         name: dataclasses.replace(s, source={**s.source, "sha256": name})
         for name, s in sides.items()
@@ -193,10 +204,90 @@ def test_a_window_and_its_twin_do_not_differ(windows):
 
 def test_less_work_is_no_gain(windows):
     answer = compare([windows["base"]], [windows["fewer"]])
+    assert answer.verdict in (ComparisonVerdict.INCONCLUSIVE, ComparisonVerdict.NO_DIFFERENCE)
+    assert answer.sentence.startswith(
+        "Less work in the window of the new side: 180 kernel launches instead of 240 "
+        f"({MINUS}25.0 %), "
+    )
+    by_question = {r.question: r for r in answer.sub_results}
+    assert by_question["wall"].certainty is Certainty.NOT_TESTED
+    assert by_question["same work"].certainty in (Certainty.NOISE, Certainty.SMALL)
+
+
+def test_windows_of_a_fixed_length_are_compared_for_the_same_work(windows):
+    """A step takes 13 % longer, so fewer of them fit into the window."""
+    answer = compare([windows["base"]], [windows["slower"]])
+    assert answer.verdict is ComparisonVerdict.REGRESSED
+    assert answer.same_work.is_judged
+    assert answer.same_work.time.ratio == pytest.approx(0.117, abs=0.01)  # the copies as before
+    assert abs(answer.delta.ratio) < 0.03  # both windows are as long
+    first, *causes = answer.waterfall
+    assert (first.row, first.delta.certainty(0)) == ("work", Certainty.COUNTED)
+    assert first.change_ns + sum(r.change_ns for r in causes) == answer.delta.change
+    assert sum(r.change_ns for r in causes) == answer.same_work.time.change
+    assert {r.row for r in causes if r.significant} == {"kernel", "sync"}
+    layers = [k for k in answer.kernels if k.name.startswith("layer")]
+    assert {(k.pairs, k.faster) for k in layers} == {(35, 0)}
+    assert [k.time.ratio for k in layers] == pytest.approx([0.13] * len(layers), abs=0.02)
+    assert gate(answer, 0.01).status == REGRESSED
+    assert gate(compare([windows["slower"]], [windows["base"]]), 0.03).status == ANSWERED
+
+
+def test_windows_that_launch_other_kernels_are_not_compared(windows):
+    kernels = windows["slower"].kernels
+    names = tuple("other" if n in {"layer_0", "layer_1"} else n for n in kernels.names)
+    other = dataclasses.replace(
+        windows["slower"], kernels=dataclasses.replace(kernels, names=names, short_names=names)
+    )
+    answer = compare([windows["base"]], [other])
     assert answer.verdict is ComparisonVerdict.INCONCLUSIVE
-    assert "Not the same work: 240 kernel launches on base, 180 on new" in answer.sentence
+    assert answer.same_work is None
+    assert "Not the same work: 240 kernel launches on base, 210 on new" in answer.sentence
     assert "not tested" in terminal_text(comparison_summary(answer))
     assert "within the noise" not in terminal_text(comparison_summary(answer))
+
+
+@given(
+    st.lists(st.integers(0, 10**9), min_size=len(ROWS), max_size=len(ROWS)).filter(any),
+    st.floats(0.01, 100),
+)
+def test_more_or_less_work_and_what_it_takes_sum_to_the_nanosecond(rows, scale):
+    total = sum(rows)
+    account = Account(median_ns=total, rows_ns=np.array(rows), parts=np.array([rows]), recording=0)
+    amount = AmountOfWork(scale=scale, estimate=Estimate(base=1, new=1), is_judged=True)
+    scaled = scaled_account(account, amount)
+    assert scaled.median_ns == round(total * scale)
+    assert scaled.rows_ns.sum() == scaled.median_ns
+    assert (scaled.rows_ns >= 0).all()
+    assert (scaled.rows_ns[np.array(rows) == 0] == 0).all()
+    row = work_row(account, scaled)
+    assert row.base_ns + row.change_ns == scaled.median_ns
+
+
+def test_iterations_that_do_more_are_told_what_the_same_work_takes():
+    rng = np.random.default_rng(12)
+    sides = []
+    for name, level, launches in (("base", 1_000.0, 4), ("new", 2_200.0, 8)):
+        one = side(noisy(rng, 30, level, 0.002), name=name)
+        table = one.kernels.by_iteration
+        many = dataclasses.replace(table, count=table.count * launches)
+        sides.append(
+            dataclasses.replace(
+                one,
+                kernels=dataclasses.replace(one.kernels, by_iteration=many),
+                counts={"kernel launches": np.full(30, float(launches))},
+            )
+        )
+    answer = compare([sides[0]], [sides[1]])
+    assert answer.verdict is ComparisonVerdict.REGRESSED  # an iteration does take longer
+    assert not answer.same_work.is_judged
+    assert answer.same_work.time.ratio == pytest.approx(0.10, abs=0.005)
+    assert answer.amount_sentence == (
+        "More work in an iteration of the new side: 8 kernel launches instead of 4 (+100.0 %)."
+    )
+    text = terminal_text(comparison_summary(answer))
+    assert "For as much work as the new side does, base takes 2" in text
+    assert sum(row.change_ns for row in answer.waterfall) == answer.delta.change
 
 
 # --- parts that are sure -------------------------------------------------------------------

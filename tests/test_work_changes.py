@@ -124,6 +124,8 @@ def test_two_recordings_sum_to_the_kernel_rows_of_their_iterations(tmp_path):
             of_kernels = [key[0] == level and key[2] == "kernel" for key in keys]
             of_level = np.array(of_kernels)[table.column]
             assert table.ns[of_level].sum() == one.ledger_ns[:, ROW_CODE[Row.KERNEL]].sum()
+        assert set(one.counts["operator FLOP"]) == {2 * 4_096**3 + 4_096**2}
+        assert set(one.counts["operator traffic"]) == {3 * 4_096**2 * (2 + 4)}
     by_operator = {c.operator: c for c in changes}
     assert by_operator["aten::mm"].speed_ns == 100_000
     assert by_operator["aten::add"].time.change == 0

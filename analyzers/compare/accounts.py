@@ -40,12 +40,14 @@ class Account:
         rows_ns: By row of the ledger; they sum to the time.
         parts: For each recording its rows.
         recording: Number of the recording that stands for the side.
+        scale: What the recording's own times were multiplied by, to be for as much work.
     """
 
     median_ns: int
     rows_ns: Array
     parts: Array
     recording: int
+    scale: float = 1.0
 
     @property
     def remainder_ns(self) -> int:

@@ -24,6 +24,7 @@ from dataclasses import replace
 import numpy as np
 
 from analyzers.compare.accounts import (
+    Account,
     kept_durations,
     median_durations,
     recordings_only,
@@ -63,8 +64,17 @@ from analyzers.compare.types import (
     ComparisonVerdict,
     Delta,
     Difference,
+    SameWork,
 )
 from analyzers.compare.waterfall import busy_change, waterfall_rows
+from analyzers.compare.work_amount import (
+    AmountOfWork,
+    amount_of_work,
+    amount_sentence,
+    same_work_words,
+    scaled_account,
+    work_row,
+)
 from analyzers.compare.work_changes import work_changes
 from analyzers.intervals import Array
 from analyzers.words import count_text
@@ -95,34 +105,48 @@ def compare(
     estimate = _exact(base) if same else _estimate(base, new)
     accounts = [typical_account(sides) for sides in (base, new)]
     delta = delta_of(estimate, accounts[0].median_ns, accounts[1].median_ns)
-    smallest_ns = round(smallest * accounts[0].median_ns)
-    verdict = decide(delta, smallest_ns)
+    amount = None if same else amount_of_work(base, new)
+    scaled = [scaled_account(accounts[0], amount) if amount else accounts[0], accounts[1]]
+    same_work = _same_work(amount, scaled, new) if amount else None
+    judged, how = delta, estimate
+    if amount and amount.is_judged and same_work:
+        judged, how = same_work.time, amount.estimate
+    smallest_ns = round(smallest * judged.base)
+    verdict = decide(judged, smallest_ns)
     quantity, mean_delta = _quantity(base, new), _mean_delta(base, new)
     regions = region_changes(base, new)
-    waterfall = waterfall_rows(base, new, accounts, regions, same=same)
-    kernels, metrics = kernel_changes(base, new), metric_changes(base, new)
+    waterfall = waterfall_rows(base, new, scaled, regions, same=same)
+    if amount:
+        waterfall = (work_row(accounts[0], scaled[0]), *waterfall)
+    is_per_launch = bool(amount and amount.is_judged)
+    kernels = kernel_changes(base, new, is_per_launch=is_per_launch)
+    metrics = metric_changes(base, new)
+    subject = same_work.name if same_work and same_work.is_judged else quantity
+    amount_words = amount_sentence(base, new, amount)
     sentence = (
         identity_sentence(delta, quantity)
         if same
         else sentence_with_reach(
-            verdict_sentence(verdict, delta, smallest_ns, quantity, estimate),
+            verdict_sentence(verdict, judged, smallest_ns, subject, how),
             differences,
             base,
             new,
         )
     )
+    if same_work and same_work.is_judged and amount_words:
+        sentence = f"{amount_words} {sentence}"
     work = work_changes(base, new, kernels)
     return Comparison(
         verdict=verdict,
         sentence=sentence,
-        how=estimate.how,
+        how=how.how,
         base=side_summary(base, accounts[0]),
         new=side_summary(new, accounts[1]),
         comparability=differences,
         delta=delta,
         mean_delta=mean_delta,
-        in_these_runs=claim_in_runs(delta, smallest_ns),
-        in_general=claim_in_general(delta, smallest_ns),
+        in_these_runs=claim_in_runs(judged, smallest_ns),
+        in_general=claim_in_general(judged, smallest_ns),
         smallest_ns=smallest_ns,
         waterfall=waterfall,
         kernels=kernels,
@@ -131,12 +155,16 @@ def compare(
         work=work,
         machines=machine_change(base, new, work),
         sub_results=sub_results(
-            _of_all_time(quantity, delta, mean_delta, busy_change(base, new, accounts, same=same)),
+            _of_all_time(
+                quantity, (delta, mean_delta), same_work, busy_change(base, new, scaled, same=same)
+            ),
             waterfall,
             kernels,
             metrics,
             smallest_ns,
         ),
+        same_work=same_work,
+        amount_sentence=amount_words,
         outliers=outliers(base, new),
         outlier_sentences=tuple(outlier_sentences(base, new)),
         notes=tuple(reader_notes(base, new)),
@@ -223,14 +251,35 @@ def _quantity(base: Sides, new: Sides) -> str:
     return f"a repetition of {count_text(launches, 'kernel launch')}"
 
 
+def _same_work(amount: AmountOfWork, accounts: list[Account], new: Sides) -> SameWork:
+    return SameWork(
+        scale=amount.scale,
+        name=same_work_words(new),
+        time=delta_of(amount.estimate, accounts[0].median_ns, accounts[1].median_ns),
+        is_judged=amount.is_judged,
+    )
+
+
 def _of_all_time(
-    quantity: str, delta: Delta, mean_delta: Delta, busy: Delta
+    quantity: str, deltas: tuple[Delta, Delta], same_work: SameWork | None, busy: Delta
 ) -> list[tuple[str, str, Delta]]:
-    """Return question, name and change of what is asked of all the time."""
-    if delta.base == mean_delta.base and delta.new == mean_delta.new:
-        return [("wall", quantity, delta), ("busy", BUSY, busy)]
-    median, mean = (f"{quantity}, {word}" for word in ("median", "mean"))
-    return [("wall", median, delta), ("mean", mean, mean_delta), ("busy", BUSY, busy)]
+    """Return question, name and change of what is asked of all the time.
+
+    Args:
+        quantity: What takes it, in words.
+        deltas: Change of the median and of the mean.
+        same_work: For the same amount of work, where that differs.
+        busy: Change of the time in which the GPU is busy.
+    """
+    median, mean = deltas
+    if (median.base, median.new) == (mean.base, mean.new):
+        answers = [("wall", quantity, median)]
+    else:
+        answers = [("wall", f"{quantity}, median", median), ("mean", f"{quantity}, mean", mean)]
+    if same_work is None:
+        return [*answers, ("busy", BUSY, busy)]
+    first = ("same work", same_work.name, same_work.time)
+    return [first, *answers, ("busy", f"{BUSY}, the same work", busy)]
 
 
 def _devices(base: Sides, new: Sides) -> tuple[str, tuple[str, ...]]:

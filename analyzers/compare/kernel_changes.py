@@ -32,8 +32,17 @@ NAME = 0  # parts of the key of a kernel
 SHAPE = 1
 
 
-def kernel_changes(base: Sides, new: Sides) -> tuple[KernelChange, ...]:
-    """Return the kernels of both sides, matched, the largest change first."""
+def kernel_changes(
+    base: Sides, new: Sides, *, is_per_launch: bool = False
+) -> tuple[KernelChange, ...]:
+    """Return the kernels of both sides, matched, the largest change first.
+
+    Args:
+        base: Runs before.
+        new: Runs after.
+        is_per_launch: Whether both did another amount of the same work: a kernel's time on base is
+            then that of as many launches as on the new side.
+    """
     keys: dict[Any, int] = {}
     places = [[_kernel_keys(side, keys) for side in sides] for sides in (base, new)]
     twins = _twins(base, new, places, list(keys))
@@ -56,12 +65,17 @@ def kernel_changes(base: Sides, new: Sides) -> tuple[KernelChange, ...]:
         ]
         for quantity in ("ns", "count")
     )
+    counts = [np.mean([run.mean for run in of_side], axis=0) for of_side in launches]
+    if is_per_launch:
+        is_shared = (counts[0] > 0) & (counts[1] > 0)
+        factor = np.where(is_shared, counts[1] / np.where(is_shared, counts[0], 1.0), 1.0)
+        time[0] = [run._replace(mean=run.mean * factor) for run in time[0]]
     divided = {row for split in splits for row in split.row.tolist()}
-    evidence = {row: c for row, c in _paired(base, new, numbered).items() if row not in divided}
+    of_launches = _paired(base, new, numbered, is_same_amount=not is_per_launch)
+    evidence = {row: change for row, change in of_launches.items() if row not in divided}
     evidence |= _paired_gaps(base, new, replaced, single)
     paired = _paired_columns(evidence, time[0][0].mean, time[1][0].mean) if evidence else None
     changes = deltas(time[0], time[1], "ns", paired)
-    counts = [np.mean([run.mean for run in of_side], axis=0) for of_side in launches]
     described = [_described(s, p, single) for s, p in zip(sides, numbered, strict=True)]
     for number, (side, of_side) in enumerate(zip(sides, described, strict=True)):
         of_side += [_of_replacement(side[0], r.launches[number]) for r in replaced]
@@ -136,17 +150,20 @@ def _paired_gaps(
     return {row: change for row, change in changes.items() if change is not None}
 
 
-def _paired(base: Sides, new: Sides, rows: list[list[Array]]) -> dict[int, PairedChange]:
+def _paired(
+    base: Sides, new: Sides, rows: list[list[Array]], *, is_same_amount: bool
+) -> dict[int, PairedChange]:
     """Return what launches that belong to each other say about each row of the table.
 
     Args:
         base: Runs before.
         new: Runs after.
         rows: Of each kernel of each run its row of the table.
+        is_same_amount: As in ``matched_launches``.
     """
     if len(base) + len(new) > 2 or not min(len(s.launch_times.ns) for s in (base[0], new[0])):
         return {}
-    pairs = matched_launches(base[0], new[0])
+    pairs = matched_launches(base[0], new[0], is_same_amount=is_same_amount)
     row_of_pair = [
         of_side[0][side[0].launch_times.column[places]]
         for of_side, side, places in zip(rows, (base, new), pairs, strict=True)

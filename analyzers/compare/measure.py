@@ -77,7 +77,7 @@ def measure(
     in_use = launches_in_iterations(facts.launches, spans, device)
     table, places = iteration_accounts(ledger, spans, device, typical)
     kernels, launched = kernels_by_iteration(facts, in_use, typical)
-    work, key_of_launch = work_by_iteration(facts, spans, device, typical)
+    work, key_of_launch, amounts = work_by_iteration(facts, spans, device, typical)
     sequence = launched.row[launched.iteration == typical][: len(kernels.sequence)]
     kernels = dataclasses.replace(kernels, sequence_work=key_of_launch[sequence])
     single_launches = no_launch_times()
@@ -100,7 +100,7 @@ def measure(
         typical=typical,
         ledger_ns=table,
         row_places=places,
-        counts=iteration_counts(facts, spans, in_use, device),
+        counts=iteration_counts(facts, spans, in_use, device) | amounts,
         roles_ns=roles_by_iteration(facts, spans, iterations),
         kernels=kernels,
         launch_times=single_launches,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from analyzers.compare.deltas import deltas, moments
-from analyzers.compare.side import Side, Sides
+from analyzers.compare.side import WORK_AMOUNTS, Side, Sides
 from analyzers.compare.statistics import (
     LEVEL,
     MIN_SAMPLES,
@@ -51,12 +51,12 @@ def _counted(base: Sides, new: Sides) -> list[MetricChange]:
         runs.append(of_side)
     plain, timed = (deltas(runs[0], runs[1], unit) for unit in ("count", "ns"))
     changes = [t if n.endswith(" time") else p for n, p, t in zip(names, plain, timed, strict=True)]
-    units = {"bytes": "bytes", "time": "ns"}
+    units = {"bytes": "bytes", "time": "ns", "FLOP": "FLOP", "traffic": "bytes"}
     return [
         MetricChange(
             name=name,
             group="transfers" if name.split()[-1] in ("copies", "bytes", "time") else "iteration",
-            better="lower",
+            better="" if name in WORK_AMOUNTS else "lower",
             value=replace(change, unit=units.get(name.split()[-1], "count")),
         )
         for name, change in zip(names, changes, strict=True)
@@ -123,6 +123,7 @@ def _metric(
     runs = [np.array(v, dtype=float)[:, None] for v in values]
     if len(runs[0]) + len(runs[1]) < 3:
         change = _plain(float(runs[0].mean()), float(runs[1].mean()), unit=unit)
+        change = replace(change, is_counted=group == "memory")
         return MetricChange(name=name, group=group, better=better, value=change)
     columns = welch(runs[0], runs[1])
     low, high, p = (float(c[0]) for c in (columns.low, columns.high, columns.p_value))

@@ -110,10 +110,21 @@ def launches_by_name(side: Side) -> dict[str, float]:
     return counts
 
 
-def matched_launches(base: Side, new: Side) -> MatchedLaunches:
-    """Return the launches that belong to each other: those of names launched equally often."""
+def matched_launches(base: Side, new: Side, *, is_same_amount: bool = True) -> MatchedLaunches:
+    """Return the launches that belong to each other: the k-th of each name, of the run's order.
+
+    Args:
+        base: The run before.
+        new: The run after.
+        is_same_amount: Whether only names count that both launched equally often; else what one
+            side launched more often is left over at the end.
+    """
     counts = [launches_by_name(side) for side in (base, new)]
-    equal = [n for n, c in counts[0].items() if counts[1].get(n) == c and n != OTHERS]
+    equal = [
+        name
+        for name, count in counts[0].items()
+        if name in counts[1] and name != OTHERS and (not is_same_amount or counts[1][name] == count)
+    ]
     if len(base.start_ns) - base.warm_up != len(new.start_ns) - new.warm_up:
         equal = []
     number = {name: place for place, name in enumerate(equal)}
@@ -134,11 +145,21 @@ def between_windows(base: Side, new: Side) -> Estimate:
     match = work_match(base, new)
     if not match.is_same:
         return Estimate(base=levels[0], new=levels[1], how=_other_work(match))
-    stretches = _stretches(base, new)
+    stretches = stretches_between(base, new)
     paired = paired_change(*stretches.durations()) if stretches else None
     if paired is None:
         fewest = min(len(s.start_ns) - s.warm_up for s in (base, new))
         return measured_once(levels[0], levels[1], fewest)
+    return of_pairs(paired, (levels[0], levels[1]))
+
+
+def of_pairs(paired: PairedChange, levels: tuple[float, float]) -> Estimate:
+    """Return the difference of two levels, as sure as pairs of stretches are.
+
+    Args:
+        paired: What the pairs say.
+        levels: Time on the base side and on the new one.
+    """
     scale = math.hypot(*levels) / math.hypot(paired.base, paired.new)
     reach, change = paired.reach * scale, levels[1] - levels[0]
     return Estimate(
@@ -159,7 +180,9 @@ def between_windows(base: Side, new: Side) -> Estimate:
     )
 
 
-def row_columns(base: Side, new: Side, change: Array, sums: Array) -> Columns | None:
+def row_columns(
+    base: Side, new: Side, change: Array, sums: Array, scale: float = 1.0
+) -> Columns | None:
     """Return the uncertainty within the two runs of what sums of rows of the ledger changed by.
 
     Args:
@@ -167,22 +190,25 @@ def row_columns(base: Side, new: Side, change: Array, sums: Array) -> Columns | 
         new: The run after.
         change: Change of each sum of rows.
         sums: A row for each row of the ledger, a column for each sum: 1 where it counts.
+        scale: The new side's work as a part of base's, where that is compared.
     """
-    if not work_match(base, new).is_same or (stretches := _stretches(base, new)) is None:
+    if scale == 1.0 and not work_match(base, new).is_same:
+        return None
+    stretches = stretches_between(base, new, is_same_amount=scale == 1.0)
+    if stretches is None:
         return None
     tables = stretches.accounts()
     if len(tables[0]) < MIN_PAIRS:
         return None
     columns = paired_rows(tables[0] @ sums, tables[1] @ sums)
     kept = base.durations_ns[base.kept].sum() / (len(base.start_ns) - base.warm_up)
-    scale = kept / max(float(tables[0].sum()), 1.0)
-    reach = columns.reach * scale
+    reach = columns.reach * scale * kept / max(float(tables[0].sum()), 1.0)
     detectable = reach * (1 + NORMAL_POWER / NORMAL)
     return Columns(change, change - reach, change + reach, columns.p_value, detectable)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Stretches:
+class Stretches:
     """Two windows cut at the same launches.
 
     Attributes:
@@ -208,9 +234,15 @@ class _Stretches:
         return base, new
 
 
-def _stretches(base: Side, new: Side) -> _Stretches | None:
-    """Cut both windows at launches of the kernel that reaches furthest through both."""
-    pairs = matched_launches(base, new)
+def stretches_between(base: Side, new: Side, *, is_same_amount: bool = True) -> Stretches | None:
+    """Cut both windows at launches of the kernel that reaches furthest through both.
+
+    Args:
+        base: The run before.
+        new: The run after.
+        is_same_amount: As in ``matched_launches``.
+    """
+    pairs = matched_launches(base, new, is_same_amount=is_same_amount)
     times = base.launch_times, new.launch_times
     names: Array = pd.factorize(np.array(base.kernels.names, dtype=object))[0]
     name = names[times[0].column[pairs.base]] if len(pairs.base) else np.empty(0, np.int64)
@@ -230,7 +262,7 @@ def _stretches(base: Side, new: Side) -> _Stretches | None:
     rows = best[2]
     few = rows[_evenly(len(rows))]
     cuts = times[0].start_ns[pairs.base[few]], times[1].start_ns[pairs.new[few]]
-    return _Stretches(cuts=cuts, places=_cut_places(pairs, rows, times), times=times)
+    return Stretches(cuts=cuts, places=_cut_places(pairs, rows, times), times=times)
 
 
 def _evenly(count: int) -> Array:

@@ -16,6 +16,8 @@ import numpy as np
 from analyzers.intervals import Array
 
 OTHERS = "all other kernels"
+WORK_AMOUNTS = OPERATOR_FLOP, OPERATOR_BYTES = "operator FLOP", "operator traffic"
+"""Names in ``Side.counts`` of what modelled operators compute, and move at least."""
 GRAPH_NAME = "CUDA graph, recorded as a whole"
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analyzers.compare.side import OTHERS, SideWork, SparseTable, WorkKey
+from analyzers.compare.side import (
+    OPERATOR_BYTES,
+    OPERATOR_FLOP,
+    OTHERS,
+    SideWork,
+    SparseTable,
+    WorkKey,
+)
 from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Window
 from analyzers.intervals import Array, Spans, overlaps, shares_of_union
@@ -20,7 +27,7 @@ MAX_KEYS = 2_000  # kinds of work that are compared one by one; the others are o
 
 def work_by_iteration(
     facts: Facts, spans: Spans, device: int, typical: int
-) -> tuple[SideWork, Array]:
+) -> tuple[SideWork, Array, dict[str, Array]]:
     """Return the kernel time of each iteration on a device, by what it is spent on.
 
     Launches that run at the same time share it, as in the account of the busy time, so that the
@@ -33,8 +40,9 @@ def work_by_iteration(
         typical: Number of the iteration whose longest launches are kept.
 
     Returns:
-        The times, and for each of ``Facts.launches`` what it works on: its place in the keys, -1
-        for none.
+        The times; for each of ``Facts.launches`` what it works on, its place in the keys, -1 for
+        none; and for each iteration what modelled operators compute and move, by the names in
+        ``WORK_AMOUNTS``, empty where no work is known.
     """
     calls = operator_calls(facts)
     place = np.flatnonzero(facts.launches["device"].to_numpy()[calls.launches] == device)
@@ -59,10 +67,29 @@ def work_by_iteration(
     by_length = in_typical[np.argsort(ns[in_typical], kind="stable")]
     longest[code[by_length]] = np.column_stack((start, end))[by_length]
     table = _sums(iteration, code, ns, calls.call[place[query]], len(keys))
+    amounts = _amounts(calls, place[query], iteration, len(spans.start))
     key_of_launch = np.full(len(facts.launches), -1, np.int32)
     key_of_launch[launch[query]] = code
     of_iterations = SideWork(keys=tuple(keys), longest=longest, least_ns=least, by_iteration=table)
-    return of_iterations, key_of_launch
+    return of_iterations, key_of_launch, amounts
+
+
+def _amounts(
+    calls: OperatorCalls, place: Array, iteration: Array, iterations: int
+) -> dict[str, Array]:
+    """Return FLOP and least bytes of each iteration; a call counts where its first kernel runs."""
+    pairs = pd.DataFrame(
+        {"call": calls.call[place], "key": calls.key[place], "iteration": iteration}
+    )
+    pairs = pairs[calls.is_modelled[place] & (calls.call[place] >= 0) & (calls.key[place] >= 0)]
+    pairs = pairs.drop_duplicates("call")
+    if not len(pairs):
+        return {}
+    amounts = {}
+    for name, column in ((OPERATOR_FLOP, "flop"), (OPERATOR_BYTES, "bytes")):
+        of_call = np.nan_to_num(calls.keys[column].to_numpy(float)[pairs["key"]])
+        amounts[name] = np.bincount(pairs["iteration"], of_call, minlength=iterations)
+    return amounts
 
 
 def _least_ns(facts: Facts, calls: OperatorCalls, spans: Spans, device: int) -> Array:

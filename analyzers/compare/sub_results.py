@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from analyzers.compare.types import (
     REMAINDER,
+    WORK,
     Delta,
     KernelChange,
     MetricChange,
@@ -40,7 +41,7 @@ def sub_results(
     answers = whole + [
         ("cause", row.row, row.delta)
         for row in rows
-        if row.row != REMAINDER and (row.base_ns or row.new_ns)
+        if row.row not in (REMAINDER, WORK) and (row.base_ns or row.new_ns)
     ]
     answers += [("kernel", _name(k), k.time) for k in kernels[:MAX_KERNELS] if k.time.change]
     answers += [("memory", m.name, m.value) for m in metrics if m.group == "memory"]

@@ -21,6 +21,8 @@ SCHEMA = 1  # of the JSON contract; keys may be added, never renamed
 
 REMAINDER = "remainder"
 """The row of the waterfall that is no row of the ledger; see ``WaterfallRow``."""
+WORK = "work"
+"""The row of the waterfall for more or less work, where both did the same in another amount."""
 
 
 class ComparisonVerdict(enum.StrEnum):
@@ -58,6 +60,7 @@ class Certainty(enum.StrEnum):
     IN_RUNS = "in these two runs"  # above the noise within them; runs may differ by as much
     SMALL = "small"  # surely there, and less than the smallest change that matters
     NOISE = "within the noise"  # tested, and not above it
+    COUNTED = "counted"  # not measured: it has no noise, and no interval
     NOT_TESTED = "not tested"  # nothing measured how much it varies
     UNCHANGED = "no change"  # the same on both sides
 
@@ -193,6 +196,7 @@ class Delta:
         p_in_runs: Of the test within the two runs.
         significant_in_runs: As ``significant``, within the two runs.
         is_assumed: Whether nothing measured stands behind the interval.
+        is_counted: Whether both numbers were counted, once, and not measured.
         unit: ``ns``, ``bytes``, ``count`` …; for the workload's metrics its own.
     """
 
@@ -210,6 +214,7 @@ class Delta:
     p_in_runs: float | None = None
     significant_in_runs: bool = False
     is_assumed: bool = False
+    is_counted: bool = False
     unit: str = "ns"
 
     @property
@@ -224,7 +229,9 @@ class Delta:
             smallest: The smallest change of a time that matters, in ns.
         """
         if self.low is None or self.high is None:
-            return Certainty.NOT_TESTED if self.change else Certainty.UNCHANGED
+            if not self.change:
+                return Certainty.UNCHANGED
+            return Certainty.COUNTED if self.is_counted else Certainty.NOT_TESTED
         in_runs = (self.low_in_runs, self.high_in_runs)
         if not self.change and (0, 0) in ((self.low, self.high), in_runs):
             return Certainty.UNCHANGED
@@ -259,7 +266,9 @@ class WaterfallRow:
     median, weighted so that their durations average to it (``typical_weights``).
 
     Attributes:
-        row: A row of the ledger, or ``remainder``.
+        row: A row of the ledger, or ``remainder``; or first of all ``work``, where both did the
+            same in another amount: what the new side's amount of work takes at base's speed. The
+            other rows then compare what both take for that amount.
         base_ns: Nanoseconds per iteration on the base side.
         new_ns: On the new side.
         change_ns: ``new_ns - base_ns``.
@@ -304,6 +313,7 @@ class WaterfallRow:
             low_in_runs=self.low_in_runs_ns,
             high_in_runs=self.high_in_runs_ns,
             significant_in_runs=self.significant_in_runs,
+            is_counted=self.row == WORK,
         )
 
 
@@ -344,7 +354,8 @@ class KernelChange:
         shape: Launch configuration on the base side, blocks of the grid and threads
             of a block in each dimension.
         new_shape: The same on the new side.
-        time: Summed duration per iteration.
+        time: Summed duration per iteration; of windows with another amount of the same work, on
+            base that of as many launches as on the new side.
         base_launches: Launches per iteration on the base side.
         new_launches: On the new side.
         pairs: Launches that were paired with one of the new side; 0 when none were.
@@ -467,7 +478,8 @@ class SubResult:
     """The answer to one of the questions that a reader asks, whatever the whole is.
 
     Attributes:
-        question: ``wall`` (time of an iteration, or of the window), ``mean`` (the same as a mean of
+        question: ``same work`` (the time for it, where both did another amount), ``wall`` (time
+            of an iteration, or of the window), ``mean`` (the same as a mean of
             iterations, which also sees rare slow ones), ``busy`` (of that the GPU was busy),
             ``cause`` (a row of the ledger), ``kernel`` (one of the largest changes), ``memory`` or
             ``metric`` (what the program measured itself).
@@ -480,6 +492,23 @@ class SubResult:
     name: str
     change: Delta
     certainty: Certainty
+
+
+@dataclass(frozen=True, kw_only=True)
+class SameWork:
+    """What both sides take for the new side's amount of work, where they did another amount.
+
+    Attributes:
+        scale: The new side's work as a part of base's.
+        name: What is compared, in words.
+        time: Of that work, on base scaled to it, and on the new side.
+        is_judged: Whether verdict and claims are about it: of whole windows.
+    """
+
+    scale: float
+    name: str
+    time: Delta
+    is_judged: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -537,6 +566,9 @@ class Comparison:
         work: Kernel time by class, operator and shapes, largest change first.
         predictions: What had been predicted from its base, beside what was measured.
         sub_results: A line for each question: wall, GPU busy, causes, kernels, memory, metrics.
+        same_work: The time for the same amount of work, where both sides did another amount of it;
+            None else.
+        amount_sentence: How much work both sides did, where that differs: launches, FLOP, bytes.
         outliers: Iterations that take far longer than the others, by recording.
         outlier_sentences: The same in words, with the change with them and without.
         machines: What the machines differ by, where they do; also where nothing else is compared.
@@ -563,12 +595,21 @@ class Comparison:
     work: tuple[WorkChange, ...] = ()
     sub_results: tuple[SubResult, ...] = ()
     predictions: tuple[PredictionOutcome, ...] = ()
+    same_work: SameWork | None = None
+    amount_sentence: str = ""
     outliers: tuple[Outliers, ...] = ()
     outlier_sentences: tuple[str, ...] = ()
     machines: MachineChange | None = None
     notes: tuple[str, ...] = ()
     device: str = ""
     devices: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> Delta | None:
+        """The change that verdict and claims are about: for the same work, where it differs."""
+        if self.same_work is not None and self.same_work.is_judged:
+            return self.same_work.time
+        return self.delta
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON contract of ``whyslow compare --json``."""

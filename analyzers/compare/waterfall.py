@@ -105,12 +105,13 @@ def _uncertainty(
         columns = welch(accounts[0].parts @ sums, accounts[1].parts @ sums)
         p_adjusted = _of_changed(columns, changed)
         return _Uncertainty(agreeing(columns, p_adjusted), p_adjusted, None, p_adjusted)
-    samples = [kept_durations(s) for s in (base[0], new[0])]
+    pairs = list(zip((base[0], new[0]), accounts, strict=True))
+    samples = [kept_durations(side) * account.scale for side, account in pairs]
     if min(map(len, samples)) >= MIN_SAMPLES:
-        tables = [(s.ledger_ns[s.kept] @ sums).astype(float) for s in (base[0], new[0])]
+        tables = [(s.ledger_ns[s.kept] @ sums) * account.scale for s, account in pairs]
         within = between_accounts((samples[0], tables[0]), (samples[1], tables[1]))
     else:
-        of_pairs = row_columns(base[0], new[0], levels[1] - levels[0], sums)
+        of_pairs = row_columns(base[0], new[0], levels[1] - levels[0], sums, accounts[0].scale)
         if of_pairs is None:
             return None
         within = of_pairs

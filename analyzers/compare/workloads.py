@@ -13,6 +13,7 @@ from analyzers.compare.differences import stated_difference
 from analyzers.compare.same_work import launches_by_name, loop_likeness, repeat_the_same, work_match
 from analyzers.compare.side import Side, Sides
 from analyzers.compare.types import Difference, Level
+from analyzers.compare.work_amount import work_ratio
 from analyzers.words import share_text
 
 MIN_REPEATED = 2  # times, for a range to be an iteration
@@ -51,6 +52,9 @@ def window_differences(base: Sides, new: Sides) -> Iterator[Difference]:
         share = share_text(match.same_share, 1)
         level = Level.INFO
         why = f"both did the same work, {share} of the launches are of kernels launched as often."
+    elif len(base) == len(new) == 1 and work_ratio(base[0], new[0]) is not None:
+        level = Level.INFO
+        why = "both did the same work, in another amount."
     elif command := _shared_range_command(base, new):
         why = f"{why} {command}"
     yield Difference(

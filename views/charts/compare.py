@@ -9,23 +9,21 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
-from analyzers.compare.types import REMAINDER, Comparison, SideRecording, SideSummary, WaterfallRow
-from analyzers.finding import Row
+from analyzers.compare.types import Comparison, SideRecording, SideSummary, WaterfallRow
 from analyzers.words import count_text, time_text
 from collectors.schema import Array
 from reports.comparison_words import (
     END_COLOR,
     FAINT,
-    REMAINDER_MEANING,
     change_interval,
     each_text,
     p_text,
     row_color,
+    row_meaning,
     shown_rows,
     waterfall_steps,
 )
 from reports.numbers import signed_text
-from reports.palette import ROW_MEANINGS
 from views.charts.ledger import time_ticks
 from views.shared.units import plotly_escape, visible
 
@@ -171,7 +169,7 @@ def _hover_words(
 ) -> list[str]:
     if row is None:
         return [name, time_text(end), each]
-    meaning = REMAINDER_MEANING if name == REMAINDER else ROW_MEANINGS[Row(name)]
+    meaning = row_meaning(name)
     before, after = time_text(row.base_ns), time_text(row.new_ns)
     sure = row.delta.certainty(smallest_ns).value
     return [

@@ -7,7 +7,7 @@ import streamlit as st
 from analyzers.compare.types import Comparison, ComparisonVerdict, Level
 from analyzers.finding import Row
 from analyzers.words import count_text, split_sentence, time_text
-from reports.comparison_words import blocking, differences, sure_parts, tools
+from reports.comparison_words import blocking, differences, said_first, tools
 from reports.predictions import prediction_sentences
 from views.comparison.machines import draw_machines
 from views.comparison.pickers import NAME_ROOM
@@ -29,7 +29,7 @@ def draw_verdict(comparison: Comparison) -> None:
             draw_prose(rest)
         if comparison.verdict is ComparisonVerdict.NOT_COMPARABLE:
             return
-        for sentence in (*sure_parts(comparison), *comparison.outlier_sentences):
+        for sentence in said_first(comparison):
             draw_prose(sentence)
         for sentence in prediction_sentences(comparison):
             draw_prose(sentence)
