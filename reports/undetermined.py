@@ -38,9 +38,10 @@ def undetermined(report: Report) -> Undetermined:
     causes = [c.value for c in report.verdict.not_examined]
     sentence = _sentence(causes, len(report.skipped), reasons)
     if command:
-        part = "all of them need" if count == len(report.skipped) else f"{count:,} of them need"
-        one = "what it needs" if len(report.skipped) == 1 else f"what {part}"
-        sentence = f"{sentence} This records {one}:"
+        needs = f"{count:,} of them {'needs' if count == 1 else 'need'}"
+        if count == len(report.skipped):
+            needs = "it needs" if count == 1 else "all of them need"
+        sentence = f"{sentence} This records what {needs}:"
     return Undetermined(
         sentence=sentence,
         command=command,

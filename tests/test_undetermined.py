@@ -56,6 +56,13 @@ def skipping(report, reasons, causes=(Cause.DIVERGENCE, Cause.COMPUTE)):
             "nsys profile --gpu-metrics-devices=all",
         ),
         (
+            [("the device has no name", 2), (SAMPLES, 1)],
+            (Cause.DIVERGENCE,),
+            "The recording says nothing about divergence, and 3 rules have nothing to go by. This "
+            "records what 1 of them needs:",
+            "nsys profile --gpu-metrics-devices=all",
+        ),
+        (
             [(INSIDE, 3)],
             (),
             "The recording covers every cause, but 3 rules have nothing to go by. This records "

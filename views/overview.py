@@ -6,6 +6,7 @@ import streamlit as st
 
 from analyzers.facts.host_profile import HostProfile
 from analyzers.finding import Evidence, Finding, Skipped
+from analyzers.recorder import recorder_of
 from analyzers.report import QualityNote, Report
 from analyzers.words import (
     by_reason,
@@ -56,7 +57,7 @@ def page() -> None:
     report = session.report
     _draw_verdict(session)
     if not report.devices:
-        _draw_no_gpu_work(report)
+        _draw_no_gpu_work(session)
     else:
         _draw_ledger(session)
         _draw_classes(session)
@@ -102,12 +103,13 @@ def _facts(session: Session) -> list[str]:
     return [visible(f) for f in facts if f]
 
 
-def _draw_no_gpu_work(report: Report) -> None:
+def _draw_no_gpu_work(session: Session) -> None:
+    report = session.report
     if report.host_profile is not None:
         _draw_host_work(report.host_profile)
     st.write(md_escape(NO_GPU_WORK))
-    st.write("If the program does use a GPU, trace CUDA:")
-    st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
+    st.write("If the program does use a GPU, record with:")
+    st.code(recorder_of(session.trace).again, language=None)
 
 
 def _draw_host_work(profile: HostProfile) -> None:
