@@ -8,7 +8,7 @@ from typing import NamedTuple
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
 from analyzers.facts.host_profile import HostProfile, host_sentence
 from analyzers.facts.spans import Iteration
-from analyzers.facts.windows import covers_all_work, recorded_ns
+from analyzers.facts.windows import FREE, covers_all_work, recorded_ns
 from analyzers.finding import CAUSE_OF_ROW, Cause, Confidence, Finding, Row
 from analyzers.kernels.top import kernels_sentence
 from analyzers.kernels.verdict import (
@@ -165,8 +165,8 @@ def _mostly_unused(basis: VerdictBasis) -> str:
     """Say first that the GPU had work in a small part of what was recorded; empty otherwise."""
     window = basis.ledger.window
     share = window.duration_ns / max(recorded_ns(basis.facts, window), 1)
-    if not covers_all_work(window) or share >= RARELY_USED:
-        return ""
+    if not covers_all_work(window) or share >= RARELY_USED or window.label == FREE:
+        return ""  # a GPU that older work may have held was not unused
     if window.steps:
         return f"The steps are {share_text(share, 1)} of the recording; within them: "
     return f"The GPU is used in {share_text(share, 1)} of the recording; within that: "

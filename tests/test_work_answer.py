@@ -77,6 +77,32 @@ def test_what_the_sentence_does_not_know_it_says_how_to_record(opened):
     assert "(record_shapes=True)" in investigate(without).report.verdict.sentence
 
 
+def replayed(opened, product, other_us=10.0):
+    """A step that a graph replays, which shows no operators: products and what lies between."""
+    events = [op("aten::add", 0, 5, SUM)]
+    for n in range(40):
+        events += launched(2 * n + 1, 10 + n, 1_000 + n * (30 + other_us), 30, product)
+        events += launched(2 * n + 2, 10.5 + n, 1_030 + n * (30 + other_us), other_us, ADD)
+    return investigate(opened(events, deviceProperties=[GPU])).report.busy_sentence
+
+
+@pytest.mark.parametrize(
+    ("product", "other_us", "tiles"),
+    [
+        ("nvjet_hsh_64x8_64x16_4x1_v_bz_TNT", 10.0, "8"),
+        ("_matmul_ogs_NNT_bf16xbf16xmxfp4_16x128x256x1", 10.0, "16"),
+        ("_matmul_ogs_NNT_bf16xbf16xmxfp4_16x128x256x1", 71.0, ""),  # 29.7 % of the time
+        ("Cijk_Alik_Bljk_BBS_BH_MT256x32x64_MI16x16x1", 69.0, "32"),  # 30.3 % of it
+        ("Cijk_Alik_Bljk_BBS_BH_MT256x48x64_MI16x16x1", 10.0, ""),
+        (GEMM, 10.0, ""),
+    ],
+)
+def test_narrow_tiles_of_replayed_products_tell_of_few_rows(opened, product, other_us, tiles):
+    sentence = replayed(opened, product, other_us)
+    assert (f"in products whose tiles have {tiles} rows" in sentence) == bool(tiles)
+    assert ("whose tiles" in sentence) == bool(tiles)
+
+
 def test_peaks_that_the_user_gives_are_used(opened):
     trace = busy_program(opened, device={"id": 0, "name": "Some GPU"})
     peaks = parse_peaks("fp16=1978.8e12,hbm=3.35e12")

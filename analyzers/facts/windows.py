@@ -18,12 +18,17 @@ from analyzers.facts.loops import (
 )
 from analyzers.facts.spans import PROFILED, Iteration, Window
 from analyzers.recorder import recorder_of
+from common.memo import memo
 
 ALL = "all"
 """Asks for all GPU work, whatever steps the recording marks."""
 STEPS = "whole steps"
 WHOLE = "first to last GPU operation"
 SUBMITTED = "first GPU operation submitted during the recording to the last"
+FREE = "after work that was queued before the recording, to the last GPU operation"
+HELD_SHARE = 0.5  # of all that was recorded; a stream held up for longer leaves little to judge
+HELD_NS = 1_000_000
+FEW = 0.1  # of the GPU's work, which may run on other streams meanwhile
 SHOWN_NAMES = 5  # when the one that is asked for is missing
 
 
@@ -44,7 +49,7 @@ def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...])
     if facts.counters_only:
         return _profiled(facts, request)
     if not request:
-        return _whole_steps(facts) or all_work(facts)
+        return _whole_steps(facts) or _free_work(facts) or all_work(facts)
     if request == ALL:
         return all_work(facts)
     if kind == "nvtx" and rest:
@@ -92,6 +97,43 @@ def all_work(facts: Facts) -> Window:
     return Window(start_ns=int(start[first]), end_ns=_last_work_ns(facts), label=label)
 
 
+def _free_work(facts: Facts) -> Window | None:
+    """Return the window from where older work no longer holds up what was submitted."""
+    first = held_up_by_older_work(facts)
+    if not first:
+        return None
+    start_ns = int(facts.launches["start_ns"].iloc[first])
+    return Window(start_ns=start_ns, end_ns=_last_work_ns(facts), label=FREE)
+
+
+@memo()
+def held_up_by_older_work(facts: Facts) -> int:
+    """Return how many operations at the beginning ran before most of the recording was dark.
+
+    A profiler that starts while a GPU works sees what is submitted from then on, and not what its
+    streams got before. The first operation that it sees on a stream then waits, in its queue, for
+    something that is not in the recording. When that is most of the time, and a tenth of the work
+    at most ran meanwhile, nothing can be said about that part. 0 where it is not so.
+    """
+    launches = facts.launches
+    if len(facts.devices) != 1 or not len(facts.api) or len(launches) < 2:
+        return 0
+    idle_ns = facts.idle_before_ns
+    first = int(idle_ns.argmax())
+    start, end = (launches[name].to_numpy() for name in ("start_ns", "end_ns"))
+    whole_ns = int(end.max() - start.min())
+    is_long = idle_ns[first] >= max(HELD_NS, HELD_SHARE * whole_ns)
+    of_stream = facts.stream_codes == facts.stream_codes[first]
+    is_first = not of_stream[:first].any()
+    api_row = int(launches["api_row"].iloc[first])
+    if not (is_long and is_first and api_row >= 0):
+        return 0
+    queued_ns = start[first] - facts.api["end_ns"].to_numpy()[api_row]
+    was_queued = queued_ns >= HELD_SHARE * idle_ns[first]
+    few = facts.duration_ns[:first].sum() <= FEW * facts.duration_ns.sum()
+    return first if was_queued and few else 0
+
+
 def _last_work_ns(facts: Facts) -> int:
     """Return when the last work of a GPU ended.
 
@@ -118,7 +160,7 @@ def recorded_ns(facts: Facts, window: Window) -> int:
 
 def covers_all_work(window: Window) -> bool:
     """Tell whether nobody chose the window: it holds nearly all GPU work that can be judged."""
-    return window.label in (STEPS, WHOLE, SUBMITTED)
+    return window.label in (STEPS, WHOLE, SUBMITTED, FREE)
 
 
 def _profiled(facts: Facts, request: str) -> Window:

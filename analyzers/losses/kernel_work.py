@@ -25,6 +25,7 @@ from analyzers.losses.optimizer import UPDATE, optimizer_launches
 from analyzers.losses.parallelism import largest_kernels
 from analyzers.losses.products import attention_below_roof, products_below_roof, weight_reads
 from analyzers.losses.repeats import recomputed, slow_repeats
+from analyzers.losses.short_kernels import has_many_short_kernels, short_kernels
 from analyzers.losses.unfused import (
     FUSED_PASSES,
     attention_in_pieces,
@@ -48,6 +49,7 @@ class WorkPattern(StrEnum):
     SLOW_REPEATS = "compute.slow_repeats"
     WEIGHTS = "bandwidth.weight_reads"
     RECOMPUTED = "compute.recomputation"
+    SHORT_KERNELS = "parallelism.short_kernels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +164,7 @@ def _can_be_estimated(facts: Facts, ledger: Ledger) -> bool:
         or bool(work.calls.is_recomputed.any())
         or optimizer_launches(facts, ledger, UPDATE).name in FUSED_PASSES
         or bool(are_conversions(work, work.launches).any())
+        or has_many_short_kernels(facts, ledger)
     )
 
 
@@ -175,6 +178,7 @@ _PATTERNS = {
     WorkPattern.SLOW_REPEATS: slow_repeats,
     WorkPattern.WEIGHTS: weight_reads,
     WorkPattern.RECOMPUTED: recomputed,
+    WorkPattern.SHORT_KERNELS: short_kernels,
 }
 
 CHANGES_IN_WORDS = {
@@ -187,6 +191,7 @@ CHANGES_IN_WORDS = {
     WorkPattern.SLOW_REPEATS: "keeping these kernels at their usual time",
     WorkPattern.WEIGHTS: "8-bit weights",
     WorkPattern.RECOMPUTED: "keeping activations",
+    WorkPattern.SHORT_KERNELS: "one kernel in place of each run of short ones",
 }
 """What following the advice is called, as the beginning of a sentence."""
 

@@ -12,6 +12,7 @@ from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Iteration
 from analyzers.ledger.ledger import Ledger
 from analyzers.quality.absence import no_gpu_work
+from analyzers.quality.call_numbers import cut_down
 from analyzers.quality.counters import clocks_of_counters, joined_counters, no_duration, no_timeline
 from analyzers.quality.diagnostics import lost_events
 from analyzers.quality.events import (
@@ -80,6 +81,7 @@ CHECKS: tuple[Check, ...] = (
     one_operation,
     unexplained,
     queued_before,
+    cut_down,
     orphans,
     unnamed_calls,
     left_out,

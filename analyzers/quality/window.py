@@ -7,7 +7,13 @@ import numpy as np
 from analyzers.facts.facts import Facts
 from analyzers.facts.loops import left_over, moved_by_driver
 from analyzers.facts.spans import Iteration
-from analyzers.facts.windows import all_work, covers_all_work, recorded_ns
+from analyzers.facts.windows import (
+    FREE,
+    all_work,
+    covers_all_work,
+    held_up_by_older_work,
+    recorded_ns,
+)
 from analyzers.finding import Row
 from analyzers.intervals import Array, clip, union
 from analyzers.ledger.booking import DETAILS, Detail
@@ -136,6 +142,8 @@ def _about_queue(facts: Facts, ledger: Ledger) -> str:
 
 def queued_before(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:
     """Say what the window leaves out: work that was queued before the recording began."""
+    if ledger.window.label == FREE:
+        return _held_up(facts, ledger)
     left = left_over(facts)
     if not left or not covers_all_work(ledger.window):
         return None
@@ -153,6 +161,25 @@ def queued_before(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Qua
         "of the host began, so nothing shows why they ran when they did. The window starts "
         f"after them: {_busy_text(busy_in, inside)}. Including them: "
         f"{_busy_text(busy, whole * len(ledger.devices))}.",
+    )
+
+
+def _held_up(facts: Facts, ledger: Ledger) -> QualityNote:
+    """Say what the window leaves out: the time in which older work held up what was submitted."""
+    start, end = facts.launches["start_ns"].to_numpy(), facts.launches["end_ns"].to_numpy()
+    whole = int(end.max() - start.min())
+    busy = sum(union(*spans).total for spans in _by_device(facts, start, end))
+    busy_in = sum(d.busy_ns for d in ledger.devices)
+    waited = int(facts.idle_before_ns[held_up_by_older_work(facts)])
+    return quality_note(
+        "warning",
+        "held_up",
+        f"For {time_text(waited)}, what was submitted waited in the GPU's queue for work that it "
+        "got before the recording began, which is not in it: the GPU was busy with that, or the "
+        f"profiler was starting. The window begins after it: "
+        f"{_busy_text(busy_in, ledger.duration_ns)}. Including it (--window all): "
+        f"{_busy_text(busy, whole)}. Let a step or more pass between the start of the recording "
+        "and what is to be examined.",
     )
 
 
@@ -219,6 +246,8 @@ def window_is_small_part(
     """Say that GPU work fills a small part of the recording only."""
     if not len(facts.launches) or not covers_all_work(ledger.window):
         return None
+    if ledger.window.label == FREE:
+        return None  # what is around it is told already, and is no start-up
     longest = recorded_ns(facts, ledger.window)
     if longest < SPARSE_SPAN_FACTOR * max(ledger.window.duration_ns, 1):
         return None

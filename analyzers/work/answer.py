@@ -22,13 +22,16 @@ from analyzers.work.account import (
     ledger_work,
     utilisation,
 )
-from analyzers.work.classes import TITLES, WorkClass
+from analyzers.work.classes import TITLES, WorkClass, kernel_tile
 from analyzers.work.inputs import input_list
 
 MAX_ROWS = 500  # of a report; what is left is summed up by class, so that rows still sum
 OTHERS = "(others)"
 NAMED_CLASSES = 3  # in the sentence
 NOTABLE_CLOCK_DIFFERENCE = 0.03  # of the data sheet's; GPUs step by less
+NARROW_TILE = 32  # rows; 32 operations for a byte, where a V100 can do 139 and an H100 295
+MOSTLY = 0.5  # of the products' time
+NOTABLE_PRODUCTS = 0.3  # of the time in use; where products take less, their tiles do not matter
 NOTABLE_SHARE = 0.05  # of the time in use; classes with less are not named
 
 
@@ -204,7 +207,8 @@ def busy_sentence(account: WorkAccount, in_use_ns: int) -> str:
     if _knows_work(table):
         return f"{text} (estimated from the shapes of operators{_clocks(account)})."
     why = _why(account)
-    return f"{text}; how far from the hardware's limit is not known: {why}." if why else f"{text}."
+    limit = f"; how far from the hardware's limit is not known: {why}" if why else ""
+    return f"{text}{limit}.{_few_rows(account, in_use_ns)}"
 
 
 def _clocks(account: WorkAccount) -> str:
@@ -232,6 +236,36 @@ def _class_text(name: str, row: pd.Series, in_use_ns: int) -> str:
     return f"{share} at {share_text(int(row['roof_ns']), modelled)} of {limit}"
 
 
+def _few_rows(account: WorkAccount, in_use_ns: int) -> str:
+    """Say what narrow tiles tell of products in replays, whose shapes are not known; else empty.
+
+    A library computes products of few rows in tiles that are hardly wider than these. Up to so many
+    rows, a product of 16-bit numbers needs fewer operations for a byte than any GPU of the table
+    can do.
+    """
+    rows = account.rows
+    chosen = rows["class"].isin((WorkClass.MATMUL.value, WorkClass.MOE.value))
+    chosen &= (rows["not_modelled_ns"] == rows["busy_ns"]) & (rows["operator"] == "")
+    rows = rows[chosen.to_numpy()]
+    if not len(rows):
+        return ""
+    tiles = [kernel_tile(str(name))[:2] for name in rows["kernel"]]
+    sides = np.array([min(tile) if len(tile) > 1 else 0 for tile in tiles], dtype=np.int64)
+    busy_ns = rows["busy_ns"].to_numpy()
+    is_narrow = (sides > 0) & (sides <= NARROW_TILE)
+    narrow_ns = int(busy_ns[is_narrow].sum())
+    if narrow_ns < MOSTLY * busy_ns.sum() or narrow_ns < NOTABLE_PRODUCTS * in_use_ns:
+        return ""
+    few, many = int(sides[is_narrow].min()), int(sides[is_narrow].max())
+    size = f"{few}" if few == many else f"{few} to {many}"
+    return (
+        f" {share_text(narrow_ns, in_use_ns)} of the time is in products whose tiles have {size} "
+        "rows, which libraries choose for few tokens: their time is usually that of reading "
+        "weights, so that a larger batch gives more tokens in nearly the same time, and narrower "
+        "weights the same tokens in less."
+    )
+
+
 def _why(account: WorkAccount) -> str:
     """Say why most of the work has no roof, and what would give it one; empty without operators."""
     rows = account.rows
@@ -241,7 +275,11 @@ def _why(account: WorkAccount) -> str:
     if not has_operator.any():
         return ""
     if 2 * busy_ns[has_operator].sum() < busy_ns.sum():
-        return "most kernels were launched outside of operators, as when CUDA graphs are replayed"
+        return (
+            "most kernels were launched outside of operators, as when CUDA graphs are replayed; a "
+            "step that is profiled without them (vLLM: enforce_eager=True, SGLang: "
+            "--disable-cuda-graph) with record_shapes=True tells it"
+        )
     if 2 * busy_ns[has_shapes].sum() < busy_ns.sum():
         return "the shapes of most operators were not recorded (record_shapes=True)"
     if not any(roof.memory_bytes_per_s for roof in account.roofs):

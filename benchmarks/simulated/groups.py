@@ -100,6 +100,8 @@ from benchmarks.simulated.torch_work import (
     work_double_precision,
     work_double_precision_for_science,
     work_near_the_roof,
+    work_short_kernels,
+    work_short_kernels_alone,
     work_slow_products,
     work_unfused_chain,
 )
@@ -151,8 +153,10 @@ FINE = (
     work_decoding,
     work_double_precision,
     work_double_precision_for_science,
+    work_short_kernels_alone,
 )
 WORK = (
+    work_short_kernels,
     work_unfused_chain,
     work_slow_products,
     work_attention_in_pieces,

@@ -24,6 +24,7 @@ SOFTMAX = "void at::native::(anonymous namespace)::cunn_SoftMaxForward<4, float>
 CHAINS, PRODUCTS = "bandwidth.unfused_chains", "compute.products_below_roof"
 PIECES, CONVERSIONS = "bandwidth.unfused_attention", "bandwidth.conversions"
 WEIGHTS, ATTENTION = "bandwidth.weight_reads", "compute.attention_below_roof"
+SHORT = "parallelism.short_kernels"
 DOUBLE = "compute.double_precision"
 DGEMM, STENCIL = "ampere_dgemm_64x64_nn", "stencil(double const*, double*, int)"
 LOSSES = (CHAINS, PRODUCTS, PIECES, CONVERSIONS, ATTENTION)
@@ -134,6 +135,43 @@ def work_decoding(make: Maker) -> Case:
         has_shapes=True,
         has_with_operators=((WEIGHTS, f"of few rows, mostly {rows}, read "),),
     )
+
+
+def work_short_kernels(make: Maker) -> Case:
+    """Eight kernels in a row that take what starting one takes, then a product, over and over."""
+    shorts = [make.between(1_600, 2_400) for _ in range(8)]
+    product = make.between(12_000, 25_000)
+    names = ("rms_norm_kernel", "rotary_embedding_kernel", "store_cache_kernel", "copy_kernel")
+    step = [
+        *(_quick(ns, names[n % len(names)]) for n, ns in enumerate(shorts)),
+        _quick(product, "gemm_kernel"),
+    ]
+    program = loop([[o for operations in step for o in operations] * 10] * STEPS, "step")
+    saved = 10 * STEPS * (sum(shorts) - max(shorts)) * make.random.uniform(0.5, 0.95)
+    return Case(
+        one_thread(program),
+        "parallelism",
+        also_right=("launch",),  # the pauses between them cost as much
+        has=((SHORT, " follow each other in "),),
+        never=LOSSES,
+        saves_with_operators=((SHORT, round(saved)),),
+    )
+
+
+def work_short_kernels_alone(make: Maker) -> Case:
+    """One short kernel between products; and runs of kernels that are long enough to do work."""
+    step = [
+        *_quick(make.between(1_600, 2_400), "rms_norm_kernel"),
+        *_quick(30_000, "gemm_kernel"),
+        *(o for _ in range(4) for o in _quick(make.between(4_500, 9_000), "copy_kernel")),
+        *_quick(make.between(12_000, 25_000), "gemm_kernel"),
+    ]
+    return Case(one_thread(loop([step * 10] * STEPS, "step")), HEALTHY, never=(*LOSSES, SHORT))
+
+
+def _quick(ns: float, name: str) -> list[Operation]:
+    """Return a launch that costs the host less than the shortest kernel takes."""
+    return [Kernel(round(ns), name=name, call_ns=1_000)]
 
 
 def work_double_precision(make: Maker) -> Case:

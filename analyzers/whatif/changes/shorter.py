@@ -80,9 +80,13 @@ def _shorter(graph: Graph, launches: Array, ns: Array) -> Graph:
 
 
 def absorbed(graph: Graph, chosen: Array) -> Graph:
-    """Return the graph in which operations are parts of those before: nobody launches them."""
+    """Return the graph in which operations are parts of those before: nobody launches them.
+
+    A call that launches others, too, as that of a CUDA graph, stays.
+    """
     calls = np.zeros(len(graph.calls), dtype=bool)
     calls[graph.operations.call[chosen]] = True
+    calls[graph.operations.call[~chosen]] = False
     pauses, lane_lag = graph.pauses, graph.dependencies.lane_lag
     joins = chosen & (lane_lag > 0) & (lane_lag <= DEVICE_GAP_MAX_NS)
     return replace(
