@@ -264,6 +264,22 @@ def test_more_or_less_work_and_what_it_takes_sum_to_the_nanosecond(rows, scale):
     assert row.base_ns + row.change_ns == scaled.median_ns
 
 
+def test_helpers_that_a_library_adds_are_no_more_work():
+    names = [(f"layer_{n}", (n + 1, 1, 1, 64, 1, 1)) for n in range(20)]
+    sides = []
+    for name, helpers in (("base", 1), ("new", 3)):
+        one = side([1_000.0] * 9, name=name, kernels=dict.fromkeys(names, 40_000))
+        table = one.kernels.by_iteration
+        count = np.where(table.column == 0, helpers, table.count)
+        kernels = dataclasses.replace(
+            one.kernels, by_iteration=dataclasses.replace(table, count=count)
+        )
+        sides.append(dataclasses.replace(one, kernels=kernels))
+    answer = compare([sides[0]], [sides[1]])
+    assert answer.same_work is None
+    assert answer.amount_sentence == ""
+
+
 def test_iterations_that_do_more_are_told_what_the_same_work_takes():
     rng = np.random.default_rng(12)
     sides = []

@@ -35,6 +35,7 @@ from analyzers.compare.side import (
 )
 from analyzers.compare.statistics import MIN_SAMPLES, Estimate, between_iterations
 from analyzers.compare.types import WORK, WaterfallRow
+from analyzers.intervals import Array
 from analyzers.words import count_text, flop_text, signed_percent, size_text
 
 MIN_CHANGE = 0.01  # of the work; less is the same amount
@@ -80,8 +81,9 @@ def amount_of_work(base: Sides, new: Sides) -> AmountOfWork | None:
 def work_ratio(base: Side, new: Side) -> float | None:
     """Return how much of base's work the new side did; None where it did something else.
 
-    By launches: those of all kernels must have changed by the same ratio, up to a tenth. Without
-    launches by the bytes that were copied, in each direction.
+    By launches: the ratio of half of them, which all kernels must have changed by, up to a tenth;
+    what a library adds beside its kernels is no further work. Without launches by the bytes that
+    were copied, in each direction.
     """
     amounts = [{n: c for n, c in launches_by_name(s).items() if n != OTHERS} for s in (base, new)]
     if not any(amounts):
@@ -90,14 +92,22 @@ def work_ratio(base: Side, new: Side) -> float | None:
             for s in (base, new)
         ]
     names = amounts[0].keys() | amounts[1].keys()
-    shared = amounts[0].keys() & amounts[1].keys()
-    totals = [sum(amount[n] for n in shared) for amount in amounts]
-    if not all(totals):
+    shared = [n for n in amounts[0].keys() & amounts[1].keys() if amounts[0][n] and amounts[1][n]]
+    if not shared:
         return None
-    ratio = totals[1] / totals[0]
+    ratio = _weighted_median(
+        np.array([amounts[1][n] / amounts[0][n] for n in shared]),
+        np.array([amounts[0][n] for n in shared]),
+    )
     pairs = [(ratio * amounts[0].get(n, 0.0), amounts[1].get(n, 0.0)) for n in names]
     alike = sum(map(min, pairs)) / sum(map(max, pairs))
     return ratio if alike >= MIN_SAME_LAUNCHES else None
+
+
+def _weighted_median(values: Array, weights: Array) -> float:
+    order = np.argsort(values, kind="stable")
+    reach = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(reach, reach[-1] / 2)])
 
 
 def _of_windows(base: Side, new: Side, ratio: float) -> AmountOfWork:
