@@ -70,6 +70,22 @@ def test_an_evaluation_between_steps_is_no_part_of_a_step() -> None:
     assert set((period.stop - period.first).tolist()) == {40}
 
 
+@pytest.mark.parametrize("evaluated", [(), (4, 11)])
+def test_an_evaluation_of_a_steps_own_kernels_leaves_the_step_the_loop(evaluated) -> None:
+    forward, back = [*range(10), *range(20, 32)] * 3, list(range(40, 64)) * 3
+    step = [*forward, *back] * 3 + list(range(80, 90))  # three passes and an optimizer
+    launches, begins = [], []
+    for i in range(16):
+        launches += forward * 5 * (i in evaluated)
+        begins.append(len(launches))
+        launches += step
+    period = period_of(launches)
+    assert period is not None
+    assert period.launches == len(step)
+    phase = period.first - np.array(begins)[np.searchsorted(begins, period.first, "right") - 1]
+    assert len(set(phase.tolist())) == 1
+
+
 def test_a_lost_marker_does_not_lose_two_steps() -> None:
     step = list(range(30))
     launches = step * 20

@@ -9,7 +9,7 @@ that hold, the coarsest is the loop, unless a finer one explains everything that
 step holds layers, and what it launches besides tells it from a layer; a logged number every tenth
 step holds nothing but steps.
 
-The weighted Jaccard similarity is Ruzicka's (1958).
+The weighted Jaccard similarity is Ruzicka's (1958). Rates: ``python -m benchmarks.periods``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ MIN_SURE_SIMILARITY, MIN_SURE_COVERED = 0.9, 0.8
 MAX_LENGTH_SPREAD = 0.25  # of the typical length, longest to shortest, of a few
 MIN_LAST_LENGTH = 0.9
 SPLIT_TOLERANCE = 0.2  # of a typical length, for a distance that is a multiple of it
+MAX_INTERRUPTED = 0.15  # of a loop's span, by what is no repetition: an evaluation, say
+MAX_PART = 0.6  # of a repetition's length, for a shorter one to be a part of it
 NEGLIGIBLE_SHARE = 0.005  # what a finer loop may leave unexplained and still be the loop
 MAX_WORK_RATIO = 2.5  # of a repetition's busy time to the typical one, either way
 MIN_ALIKE_SHARE = 0.75  # of repetitions with similar work
@@ -78,6 +80,19 @@ class Period:
         """Whether hardly anything else could be meant: many, alike, and nearly all of the work."""
         alike = self.similarity >= MIN_SURE_SIMILARITY and self.covered >= MIN_SURE_COVERED
         return alike and len(self.first) >= FEW
+
+
+@dataclass(frozen=True, eq=False)
+class _Counted:
+    """Which launches count when two ways to cut a sequence are compared.
+
+    Attributes:
+        launches_before: How many of them lie before each place, one place more than launches.
+        mean_ns_before: How long these ran, were all of a letter equally long.
+    """
+
+    launches_before: Array
+    mean_ns_before: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +148,11 @@ class _Sequence:
         """As ``busy_before_ns``, were all launches of a letter equally long."""
         return np.concatenate(([0], np.cumsum(self.mean_ns[self.letter])))
 
+    @functools.cached_property
+    def whole(self) -> _Counted:
+        """All launches."""
+        return _Counted(np.arange(len(self.letter) + 1), self.mean_ns_before)
+
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
@@ -158,21 +178,43 @@ class _Cut:
     def length(self) -> int:
         return int(np.median(self.stop - self.first))
 
-    def shares(self, sequence: _Sequence, low: int, high: int) -> Array | None:
+    def shares(self, counted: _Counted, low: int, high: int) -> Array | None:
         """Return ``explained``, of all that lies between repetitions in [low, high) too.
 
         What lies before the first and after the last of them says nothing about how well they
         fit. None when there are too few.
         """
-        inside = np.flatnonzero((self.first >= low) & (self.stop <= high))
+        counts = counted.launches_before[self.stop] - counted.launches_before[self.first]
+        is_mostly_counted = 2 * counts >= self.stop - self.first
+        inside = np.flatnonzero((self.first >= low) & (self.stop <= high) & is_mostly_counted)
         if len(inside) < MIN_REPETITIONS:
             return None
         first, stop = self.first[inside], self.stop[inside]
-        time = sequence.mean_ns_before
-        launches = (stop - first).sum() / (stop[-1] - first[0])
-        of_time = (time[stop] - time[first]).sum() / max(time[stop[-1]] - time[first[0]], 1)
+        launches, of_time = (
+            (before[stop] - before[first]).sum() / max(before[stop[-1]] - before[first[0]], 1)
+            for before in (counted.launches_before, counted.mean_ns_before)
+        )
         shares: Array = self.explained * np.array([launches, of_time])
         return shares
+
+    def uninterrupted(self, sequence: _Sequence) -> _Counted:
+        """Return the launches that tell this loop from a part of it: all, if much is in no step.
+
+        An evaluation between steps may hold kernels of a step's parts, and does not say what a
+        step is.
+        """
+        between = int(self.stop[-1] - self.first[0] - (self.stop - self.first).sum())
+        if not 0 < between <= MAX_INTERRUPTED * (self.stop[-1] - self.first[0]):
+            return sequence.whole
+        edges = np.zeros(len(sequence.letter) + 1, np.int64)
+        np.add.at(edges, self.stop[:-1], 1)
+        np.add.at(edges, self.first[1:], -1)
+        is_counted = np.cumsum(edges)[:-1] == 0
+        mean_ns = sequence.mean_ns[sequence.letter] * is_counted
+        return _Counted(
+            launches_before=np.concatenate(([0], np.cumsum(is_counted))),
+            mean_ns_before=np.concatenate(([0], np.cumsum(mean_ns))),
+        )
 
 
 def find_period(
@@ -190,9 +232,7 @@ def find_period(
 
     The time is linear in the number of launches, but for one sort for each length of a marker.
     """
-    if len(start_ns) < MIN_LAUNCHES:
-        return None
-    for place, alphabet in enumerate(alphabets):
+    for place, alphabet in enumerate(alphabets if len(start_ns) >= MIN_LAUNCHES else ()):
         letter = pd.factorize(alphabet)[0].astype(np.int64)
         sequence = _Sequence(letter, lane, start_ns, end_ns)
         cuts = list(_judged(sequence))
@@ -216,14 +256,17 @@ def _judged(sequence: _Sequence) -> Iterator[_Cut]:
 def _loop(sequence: _Sequence, cuts: list[_Cut]) -> _Cut:
     """Return the coarsest cut, or the finest that explains as much as those above it."""
     chosen = cuts[0]
+    uninterrupted = chosen.uninterrupted(sequence)
     for finer in cuts[1:]:
         margin = finer.length  # they need not begin at the same launch of a repetition
         span = int(chosen.first[0]) - margin, int(chosen.stop[-1]) + margin
-        coarse, fine = chosen.shares(sequence, *span), finer.shares(sequence, *span)
+        is_part = finer.length <= MAX_PART * chosen.length  # else it is another cut of the same
+        counted = uninterrupted if is_part else sequence.whole
+        coarse, fine = (cut.shares(counted, *span) for cut in (chosen, finer))
         if coarse is None or fine is None:
             continue
         if (fine > coarse - NEGLIGIBLE_SHARE).all(axis=1).any():
-            chosen = finer
+            chosen, uninterrupted = finer, finer.uninterrupted(sequence)
     return chosen
 
 
