@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,18 +11,25 @@ from hypothesis import strategies as st
 from analyzers.facts.facts import COMMUNICATION, COPY, KERNEL, build_facts
 from analyzers.facts.windows import choose_window
 from analyzers.whatif.build import build_graph
-from analyzers.whatif.floors import device_floor_ns, thread_floor_ns
+from analyzers.whatif.floors import (
+    BelowFloorError,
+    device_floor_ns,
+    require_floors,
+    thread_floor_ns,
+)
 from analyzers.whatif.moments import Moments
 from analyzers.whatif.run import run
+from analyzers.whatif.tables import ReplayedTimes
 from analyzers.whatif.whatif import explore
-from benchmarks.simulated import families
+from benchmarks.simulated import families, known_work
 from benchmarks.simulated.cases import Maker, one_thread
 from benchmarks.simulated.program import Copy, Kernel, Program, Thread, Wait, Work
 from collectors import open_trace
 from tests.whatif_helpers import MS, OPERATIONS, SEVEN, SIDE, US, about, facts_of, some, whole
 
 SAMPLES = sorted((Path(__file__).parents[1] / "traces" / "synthetic").glob("*.sqlite"))
-SHORTENS_KERNELS = "kernel"  # how changes begin that make kernels themselves faster
+# How changes begin that make kernels themselves faster, or fewer.
+SHORTENS_KERNELS = ("kernel", "fusion", "precision")
 SHORTENS_COPIES = "copies"
 HIDES_COLLECTIVES = "communication"
 
@@ -183,3 +191,44 @@ def test_a_time_below_the_floor_is_no_prediction():
         replace(fits, floor_ns=400 * US + 1)
     with pytest.raises(ValueError, match="no range"):
         replace(fits, low_ns=600 * US + 1)
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        ("duration", "does not take its time"),
+        ("stream", "a stream works longer"),
+        ("engine", "a copy engine works longer"),
+        ("thread", "a thread works longer"),
+    ],
+)
+def test_a_replay_that_no_machine_could_run_is_no_answer(column, words, tmp_path):
+    steps = [o for _ in range(5) for o in (Kernel(MS), Copy(25_000_000, stream=SIDE), Wait())]
+    graph = build_graph(facts_of(tmp_path, one_thread(steps)))
+    times = run(graph)  # which asks for itself
+    require_floors(graph, times)
+    last = {c: getattr(times, c).copy() for c in ("begin", "end", "start", "stop")}
+    if column == "duration":
+        last["stop"][0] += 1
+    elif column == "thread":
+        last["end"][-1] = last["begin"][0]
+    else:
+        kept = graph.operations.engine >= 0 if column == "engine" else graph.operations.engine < 0
+        end = np.flatnonzero(kept)[-1]
+        last["start"][end], last["stop"][end] = (last[c][end] - 20 * MS for c in ("start", "stop"))
+        if column == "engine":  # on a stream of its own, so that only the engine is asked
+            lane = np.arange(len(graph.operations)) + 9
+            graph = replace(graph, operations=replace(graph.operations, lane=lane))
+    with pytest.raises(BelowFloorError, match=words):
+        require_floors(graph, ReplayedTimes(**last))
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize(
+    "family", ["products_below_the_roof", "chains_to_fuse", "products_in_32_bits"]
+)
+def test_changes_of_kernels_keep_the_floor_of_what_they_leave(family, number, tmp_path):
+    facts = facts_of(tmp_path, getattr(known_work, family)(Maker(number)).program)
+    changes = {p.change for p in assert_above_floor(facts, whole(facts))}
+    expected = {"products_below_the_roof": "kernels.roof", "chains_to_fuse": "fusion"}
+    assert number == 1 or expected.get(family, "precision") in changes

@@ -17,13 +17,15 @@ import numpy as np
 from analyzers.compare.hardware import ClassOnMachines, MachineChange, RatedLimit
 from analyzers.compare.side import Sides, WorkKey
 from analyzers.compare.types import WorkChange
-from analyzers.work.element_types import FLOAT, TYPES
 from analyzers.work.roofs import DeviceRoof, roof_of
 
 MIN_ROOF_SHARE = (
     0.1  # of the time on base; kernels further from the roof are held up by other things
 )
-_FLOATS = tuple(kind.name for kind in TYPES if kind.category == FLOAT)
+_PEAKS = (
+    *((name, True) for name in ("fp16", "bf16", "tf32", "fp8", "fp64")),
+    *((name, False) for name in ("fp32", "fp64")),
+)  # types of data, and whether matrix units compute in them
 
 
 def machine_change(base: Sides, new: Sides, work: Sequence[WorkChange]) -> MachineChange | None:
@@ -99,10 +101,8 @@ def _mean_ns(sides: Sides) -> float:
 def _limits(base: DeviceRoof, new: DeviceRoof) -> tuple[RatedLimit, ...]:
     """Return the limits that the data sheets of both GPUs state."""
     rates = [("memory bandwidth", base.memory_bytes_per_s, new.memory_bytes_per_s)]
-    for name in _FLOATS:
-        for on_units, where in ((True, " on matrix units"), (False, "")):
-            peaks = [r.rated_peak(name, on_matrix_units=on_units) for r in (base, new)]
-            rates.append((f"{name}{where}", peaks[0], peaks[1]))
+    for name, on_units in _PEAKS:
+        peaks = [roof.rated_peak(name, on_matrix_units=on_units) for roof in (base, new)]
+        rates.append((f"{name}{' on matrix units' if on_units else ''}", peaks[0], peaks[1]))
     stated = [r for r in rates if r[1] > 0 and r[2] > 0]  # NaN is not
-    distinct = {(b, n): RatedLimit(name=name, base=b, new=n) for name, b, n in reversed(stated)}
-    return tuple(reversed(distinct.values()))
+    return tuple(RatedLimit(name=name, base=b, new=n) for name, b, n in stated)

@@ -62,6 +62,62 @@ def thread_floor_ns(graph: Graph, times: ReplayedTimes, span: tuple[int, int]) -
     return int(total.max())
 
 
+class BelowFloorError(AssertionError):
+    """A replay is shorter than what must run one after the other: a defect, and no prediction."""
+
+
+def require_floors(graph: Graph, times: ReplayedTimes) -> None:
+    """Require that a replay, whatever a change did to the graph, is one that a machine could run.
+
+    Operations of a stream follow each other, but for what overlaps as recorded; a copy engine
+    does one copy at a time; a thread does one thing at a time; and each operation takes its time.
+    Every replay is asked, so that no change has to be.
+
+    Args:
+        graph: What was replayed.
+        times: When everything happened.
+
+    Raises:
+        BelowFloorError: It could not.
+    """
+    operations, calls = graph.operations, graph.calls
+    if ((times.stop - times.start) != operations.duration).any():
+        raise BelowFloorError("an operation does not take its time")
+    overlap = np.maximum(-graph.dependencies.lane_lag, 0)
+    _require_one_at_a_time(
+        "stream", operations.lane, operations.duration - overlap, (times.start, times.stop)
+    )
+    _require_one_at_a_time(
+        "copy engine", operations.engine, operations.duration, (times.start, times.stop)
+    )
+    gap = np.where(graph.pauses.handover < 0, graph.pauses.gap, 0)
+    work = graph.costs.own + graph.costs.tail + gap
+    _require_one_at_a_time("thread", calls.thread, work, (times.begin - gap, times.end))
+
+
+def _require_one_at_a_time(
+    name: str, queue: Array, busy: Array, times: tuple[Array, Array]
+) -> None:
+    """Require that what a queue does fits between the begin of its first and the end of its last.
+
+    Args:
+        name: What sort of queue it is.
+        queue: Number of each element's queue, in the order in which they come; -1 for none.
+        busy: For how long each element keeps its queue.
+        times: When each begins and ends.
+    """
+    rows = np.flatnonzero(queue >= 0)
+    if not len(rows):
+        return
+    queue, busy, start, stop = queue[rows], busy[rows], times[0][rows], times[1][rows]
+    first, last, total = np.zeros((3, int(queue.max()) + 1), np.int64)
+    last[queue] = stop  # in the order in which they come: the last one stays
+    first[queue[::-1]] = start[::-1]
+    np.add.at(total, queue, busy)
+    if (total > last - first).any():
+        raise BelowFloorError(f"a {name} works longer than its replay takes")
+
+
 def _longest_queue(queue: Array, start: Array, stop: Array, measured_stop: Array) -> int:
     """Return the most time that one queue takes; what overlapped when recorded counts once.
 
