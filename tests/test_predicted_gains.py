@@ -14,7 +14,7 @@ from analyzers.whatif.gains import CHANGES, with_predicted_gains
 from analyzers.whatif.whatif import explore
 from benchmarks.simulated import families
 from benchmarks.simulated.cases import Maker, loop, one_thread
-from benchmarks.simulated.program import TO_HOST, Copy, Kernel, Wait
+from benchmarks.simulated.program import TO_HOST, Copy, Kernel, Wait, Work
 from benchmarks.simulated.recorder import Recorder
 from benchmarks.simulated.rules import BUS_BYTES_PER_NS
 from benchmarks.simulated.simulator import execute
@@ -184,3 +184,19 @@ def test_one_change_is_not_added_up_over_findings():
     ]
     assert earlier_with_the_same_change(ranked) == [0, 0, 0, 1, 0]
     assert gain_text(ranked[3], 1).endswith("(the same change as for 1)")
+
+
+@pytest.mark.parametrize(("between", "is_advised"), [((), True), ((Wait(),), False)])
+def test_a_graph_is_not_advised_where_it_would_win_nothing(between, is_advised, tmp_path):
+    """Waits between the launches leave graphs of one or two, which nobody builds."""
+    kernel = (Work(30 * US, is_dispatch=True), Kernel(3 * US))
+    steps = [[*kernel, *kernel, *between, *kernel, *kernel, *between] * 3 for _ in range(12)]
+    report = reported(tmp_path, one_thread(loop(steps)))
+    advised = [f for f in report.findings if f.id in gains.WITHOUT_GRAPH]
+    assert advised
+    for found in advised:
+        if is_advised:
+            assert "CUDA graph" in found.advice
+        else:
+            assert found.advice == gains.WITHOUT_GRAPH[found.id]
+        assert (found.predicted_gain is not None) is is_advised

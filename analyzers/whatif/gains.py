@@ -35,6 +35,16 @@ CHANGES = {
 }
 """The what-if that is a finding's advice, by the rule's id; the first that can be made counts."""
 
+WITHOUT_GRAPH = {
+    "launch.missing_graph": (
+        "A CUDA graph of these launches would win little: too few of them stand between waits, "
+        "pauses and allocations. Remove those first, or fuse kernels."
+    ),
+    "launch.small_kernels": "Fuse neighbouring operations, or give each kernel more work.",
+    "launch.device_gaps": "Run fewer, larger kernels: fuse or batch them.",
+}
+"""What is advised by the rule's id where the replay shows that graphs win nothing notable."""
+
 LOG = logging.getLogger(__name__)
 
 
@@ -62,11 +72,22 @@ def with_predicted_gains(
         return findings
     try:
         request = ChangeRequest(only=changes, shortenings=shortenings)
-        predictions = explore_changes(facts, window, request).predictions
+        answer = explore_changes(facts, window, request)
     except Exception:  # a defect in a prediction must not hide what was found
         LOG.exception("gains were not predicted")
         return findings
-    return tuple(_with_gain(f, predictions) for f in findings)
+    wins = {p.change for p in answer.predictions if p.wins}
+    if answer.replay.is_trusted and "graph" in changes - wins:
+        findings = tuple(_without_graph(f) for f in findings)
+    return tuple(_with_gain(f, answer.predictions) for f in findings)
+
+
+def _without_graph(finding: Finding) -> Finding:
+    """Return a finding that does not advise a graph which would win nothing notable."""
+    advice = WITHOUT_GRAPH.get(finding.id, "")
+    if not advice or "CUDA graph" not in finding.advice:
+        return finding
+    return dataclasses.replace(finding, advice=advice)
 
 
 def _with_gain(finding: Finding, predictions: Iterable[Prediction]) -> Finding:

@@ -33,17 +33,26 @@ GRAPH_NODE_NS, GRAPH_NODE_MAX_NS = 1, 200
 # "Getting Started with CUDA Graphs", developer.nvidia.com/blog/cuda-graphs).
 GRAPH_GAP_NS = 500
 
+MIN_STEPS = 3  # recorded steps that show whether a sequence comes again
 MIN_NODES = 5  # launching a shorter graph costs about what its launches cost; nobody builds one
 
 
 def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     """Launch what lies between two waits or steps with one call."""
     run = _runs(facts, graph)
+    sequence = _sequences(facts, graph, run)
+    recurs = np.bincount(sequence)[sequence] > 1
+    is_varied = len(_step_begins(facts)) >= MIN_STEPS and len(recurs) > 0 and not recurs.all()
+    if is_varied:  # what never comes again in so many steps is not the same every time
+        run = _renumbered(run, recurs)
+        sequence = sequence[recurs]
+        recurs = recurs[recurs]
     inside = run >= 0
     nodes = np.bincount(run[inside], minlength=1)
     if not inside[graph.operations.call[reach.operations]].any():
+        what = "come again in the same order" if is_varied else "stand"
         return (
-            f"no {MIN_NODES} launches stand between waits, pauses and steps, or all are in graphs "
+            f"no {MIN_NODES} launches {what} between waits, pauses and steps, or all are in graphs "
             "already"
         )
     head = np.zeros(len(run), dtype=bool)
@@ -57,12 +66,12 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
         best_call = worst_call = np.full(len(nodes), measured)
     gap = min(graph.typical.device_gap_ns, _graph_gap_ns(facts, graph))
     best = _captured(graph, run, head, best_call, gap)
-    recurs = _recurs(facts, graph, run)
     sure = np.where(inside, np.where(recurs[np.maximum(run, 0)], run, NONE), NONE)
     worst = _captured(graph, sure, head, worst_call, -1)
     reached = graph.operations.call[reach.operations]
     reached = reached[inside[reached]]
-    count, graphs = len(reached), len(np.unique(run[reached]))
+    count, launched = len(reached), np.unique(run[reached])
+    different = len(np.unique(sequence[launched]))
     again = int(np.count_nonzero(sure[reached] >= 0))
     cost = (
         f"Launching a graph costs {measured / 1e3:.1f} µs, as in this recording"
@@ -70,7 +79,8 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
         else "Launching a graph costs 2.5 to 10 µs and 1 to 200 ns a node (NVIDIA's figures)"
     )
     title = (
-        f"capturing the {count_text(count, 'launch')} in {count_text(graphs, 'CUDA graph launch')}"
+        f"capturing the {count_text(count, 'launch')} in "
+        f"{count_text(len(launched), 'CUDA graph launch')}"
     )
     return [
         Change(
@@ -82,7 +92,8 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
             worst=worst,
             assumptions=(
                 "What is launched between two waits, pauses or steps is the same every time, with "
-                "the same shapes and addresses; nothing in it allocates or waits",
+                f"the same shapes and addresses ({count_text(different, 'sequence')} by the names "
+                "of kernels, each a graph); nothing in it allocates or waits",
                 f"At worst only sequences that this recording holds more than once are captured: "
                 f"{again:,} of the {count:,} launches",
                 f"{cost}; kernels in it follow each other after {gap / 1e3:.1f} µs at best and "
@@ -172,10 +183,19 @@ def _loads(facts: Facts, graph: Graph) -> Array:
     return result
 
 
-def _recurs(facts: Facts, graph: Graph, run: Array) -> Array:
-    """Return which runs put the same kernels on the same streams as another one, in order."""
+def _renumbered(run: Array, kept: Array) -> Array:
+    """Return the runs that are kept, numbered anew."""
+    number = np.append(np.where(kept, np.cumsum(kept) - 1, NONE), NONE)  # the last is that of none
+    result: Array = number[run]
+    return result
+
+
+def _sequences(facts: Facts, graph: Graph, run: Array) -> Array:
+    """Return a number for each run: equal for the same kernels on the same streams, in order."""
     operations = graph.operations
     rows = np.flatnonzero(run[operations.call] >= 0)
+    if not len(rows):
+        return np.zeros(0, np.int64)
     number = run[operations.call[rows]]
     order = np.argsort(number, kind="stable")
     rows, number = rows[order], number[order]
@@ -193,9 +213,8 @@ def _recurs(facts: Facts, graph: Graph, run: Array) -> Array:
         mixed = what.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(29))) * weight[place]
         key = np.add.reduceat(mixed, first)
-    _, code, count = np.unique(key, return_inverse=True, return_counts=True)
-    result = np.zeros(int(run.max()) + 1, dtype=bool)
-    result[number[first]] = count[code] > 1
+    result = np.zeros(int(run.max()) + 1, np.int64)
+    result[number[first]] = np.unique(key, return_inverse=True)[1]
     return result
 
 
