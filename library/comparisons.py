@@ -235,7 +235,10 @@ def _forget_old(folder: Path) -> None:
 
 _ARRAYS = ("start_ns", "end_ns", "ledger_ns", "row_places", "roles_ns")
 _OF_LAUNCHES = ("column", "ordinal", "start_ns", "ns", "cut", "ledger_before_ns")
-_OF_KERNELS = ("shapes", "longest", "resources", "sequence", "sequence_ns", "sequence_work")
+_OF_KERNELS = (
+    *("shapes", "longest", "resources"),
+    *("sequence", "sequence_ns", "sequence_work", "sequence_range"),
+)
 _OF_SPARSE = ("iteration", "column", "ns", "count")
 
 
@@ -259,6 +262,7 @@ def _encoded(side: Side) -> bytes:
         **{n: getattr(side, n) for n in _WORDS},
         "kernel_names": kernels.names,
         "kernel_short_names": kernels.short_names,
+        "kernel_ranges": kernels.ranges,
         "regions": regions.keys,
         "work": work.keys,
         "operators": [[*key, calls] for key, calls in side.operators.items()],
@@ -319,6 +323,7 @@ def _decoded(path: Path) -> Side:
         kernels=Kernels(
             names=tuple(words["kernel_names"]),
             short_names=tuple(words["kernel_short_names"]),
+            ranges=tuple(words["kernel_ranges"]),
             **{n: arrays[f"kernels {n}"] for n in _OF_KERNELS},
             by_iteration=sparse("kernels"),
         ),

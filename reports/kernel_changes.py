@@ -64,13 +64,23 @@ def _place_text(kernel: KernelChange) -> str:
 
 
 def _where(kernel: KernelChange) -> str:
+    around = _in_ranges(kernel.ranges)
     if kernel.operator:
-        return f"{kernel.operator} {shapes_text(kernel.shapes)}".rstrip() + ": "
+        return f"{around}{kernel.operator} {shapes_text(kernel.shapes)}".rstrip() + ": "
     before, after = kernel.neighbours or ("", "")
     names = [name_text(name)[:MEMBER_ROOM] for name in (before, after)]
     if before and after:
-        return f"between {names[0]} and {names[1]}: "
-    return f"after {names[0]}: " if before else f"before {names[1]}: " if after else ""
+        return f"{around}between {names[0]} and {names[1]}: "
+    words = f"after {names[0]}" if before else f"before {names[1]}" if after else ""
+    return f"{around}{words}".rstrip(", ") + ": " if around or words else ""
+
+
+def _in_ranges(ranges: Sequence[str]) -> str:
+    """Say in which ranges of the program kernels were replaced: ``in layer3, ``; empty for none."""
+    if not ranges:
+        return ""
+    more = f" and {len(ranges) - 1} more" if len(ranges) > 1 else ""
+    return f"in {ranges[0][:MEMBER_ROOM]}{more}, "
 
 
 def _launch_change(kernel: KernelChange) -> str:

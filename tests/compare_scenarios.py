@@ -76,7 +76,7 @@ def side(
     return Side(**{**values, **changes})
 
 
-def kernels_of(by_kernel, iterations, sequence=None, *, work=None, resources=None):
+def kernels_of(by_kernel, iterations, sequence=None, *, work=None, resources=None, ranges=None):
     keys = list(by_kernel)
     ns = np.array([np.broadcast_to(by_kernel[k], iterations) for k in keys]).astype(np.int64)
     column, iteration = (a.ravel() for a in np.indices(ns.shape))
@@ -90,6 +90,8 @@ def kernels_of(by_kernel, iterations, sequence=None, *, work=None, resources=Non
         sequence=launches,
         resources=np.full((len(keys), 2), -1) if resources is None else np.array(resources),
         sequence_ns=ns[:, 0][launches] // np.maximum(times, 1)[launches],
+        sequence_range=np.zeros(len(launches), int) if ranges is None else np.array(ranges[1]),
+        ranges=("",) if ranges is None else ranges[0],
         sequence_work=np.full(len(launches), -1) if work is None else np.array(work),
         by_iteration=SparseTable(
             iteration=iteration, column=column, ns=ns.ravel(), count=np.ones(ns.size, np.int64)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ from hypothesis import strategies as st
 
 from analyzers.compare.compare import compare
 from analyzers.compare.kernel_changes import kernel_changes
+from analyzers.compare.measure import measure
 from analyzers.compare.side import WorkKey
 from analyzers.compare.types import Certainty, KernelMatch
 from analyzers.compare.work_changes import work_changes
+from analyzers.facts.facts import build_facts
 from analyzers.words import TIMES
+from collectors import open_trace
 from reports.comparison import comparison_summary
 from reports.kernel_changes import kernel_title, match_text
 from reports.terminal import terminal_text
@@ -23,6 +27,7 @@ ONE, TWO = (64, 1, 1, 256, 1, 1), (32, 1, 1, 128, 1, 1)
 CONV = WorkKey("convolution", "aten::convolution", "[[32,64,56,56],[64,64,3,3]]", "[]")
 OTHER_CONV = CONV._replace(shapes="[[32,128,28,28],[128,128,3,3]]")
 COUNT = 9
+SAMPLES = Path(__file__).parent.parent / "traces" / "synthetic"
 
 
 def sides(base, new, sequences=(None, None), works=(None, None), keys=(CONV, OTHER_CONV), **more):
@@ -56,6 +61,39 @@ def test_a_chain_that_one_kernel_replaces_between_the_same_neighbours_is_one_row
     assert match_text(fused) == (
         "between gemm and norm: 2 kernels became 1; the longest: grid 64 → 8, block 256 → 512"
     )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "where"),
+    [
+        ([1, 1, 1, 1], "in layer3, between"),
+        ([0, 1, 2, 0], "in layer3 and 1 more, between"),
+        ([1, 0, 0, 1], "between"),
+    ],
+)
+def test_the_ranges_that_launched_what_was_replaced_are_named(numbers, where):
+    base = {("gemm", ONE): 500, ("add", ONE): 100, ("gelu", TWO): 60, ("norm", ONE): 40}
+    new = {("gemm", ONE): 500, ("fused", (8, 1, 1, 512, 1, 1)): 90, ("norm", ONE): 40}
+    pair = sides(base, new)
+    named = dataclasses.replace(
+        pair[0].kernels, ranges=("", "layer3", "layer4"), sequence_range=np.array(numbers)
+    )
+    pair[0] = dataclasses.replace(pair[0], kernels=named)
+    found = {kernel_title(k): k for k in kernel_changes([pair[0]], [pair[1]])}
+    assert match_text(found["add + gelu → fused"]).startswith(f"{where} gemm and norm: ")
+
+
+def test_a_recording_tells_in_which_range_kernels_were_replaced(tmp_path):
+    pair = [
+        measure(build_facts(open_trace(SAMPLES / f"synthetic_pair_{name}.sqlite", tmp_path)))
+        for name in ("baseline", "optimized")
+    ]
+    row = next(k for k in kernel_changes([pair[0]], [pair[1]]) if k.kind is KernelMatch.REPLACED)
+    assert match_text(row) == (
+        "in forward, before Kernel2: 1 kernel became another; grid 264 → 2,112"
+    )
+    assert (row.base_launches, row.new_launches) == (60, 1)
+    assert {m.registers for m in (*row.base_members, *row.new_members)} == {32}
 
 
 def test_kernels_of_one_operator_with_the_same_shapes_replace_each_other_wherever_they_stand():

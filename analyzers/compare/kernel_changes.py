@@ -311,6 +311,7 @@ def _kernel_change(
         operator=replacement.operator if replacement else "",
         shapes=replacement.shapes if replacement else "",
         neighbours=replacement.neighbours if replacement and not replacement.operator else (),
+        ranges=replacement.ranges if replacement else (),
         base_members=base.members,
         new_members=new.members,
     )

@@ -25,6 +25,7 @@ from analyzers.compare.side_quantities import (
 from analyzers.compare.side_tables import (
     iteration_accounts,
     kernels_by_iteration,
+    ranges_of_launches,
     regions_by_iteration,
 )
 from analyzers.compare.side_work import work_by_iteration
@@ -42,6 +43,7 @@ from analyzers.facts.window_request import parse_request
 from analyzers.facts.windows import choose_window, repetitions
 from analyzers.intervals import Spans
 from analyzers.ledger.ledger import Ledger, build_ledger
+from analyzers.ledger.regions import stretches_by_region
 from analyzers.quality.quality import check_quality
 
 
@@ -79,7 +81,14 @@ def measure(
     kernels, launched = kernels_by_iteration(facts, in_use, typical)
     work, key_of_launch, amounts = work_by_iteration(facts, spans, device, typical)
     sequence = launched.row[launched.iteration == typical][: len(kernels.sequence)]
-    kernels = dataclasses.replace(kernels, sequence_work=key_of_launch[sequence])
+    by_region = stretches_by_region(facts, ledger, iterations)
+    numbers, ranges = ranges_of_launches(by_region, sequence)
+    kernels = dataclasses.replace(
+        kernels,
+        sequence_work=key_of_launch[sequence],
+        sequence_range=numbers,
+        ranges=ranges,
+    )
     single_launches = no_launch_times()
     if len(durations) - skipped < MIN_SAMPLES and len(launched.row):
         kept = launched.of_iterations(skipped)
@@ -104,9 +113,7 @@ def measure(
         roles_ns=roles_by_iteration(facts, spans, iterations),
         kernels=kernels,
         launch_times=single_launches,
-        regions=regions_by_iteration(
-            facts, ledger, spans, iterations, device, skipped=skipped, typical=typical
-        ),
+        regions=regions_by_iteration(by_region, spans, device, skipped=skipped, typical=typical),
         work=work,
         operators=operator_calls(facts, spans),
         ranges=range_totals(facts),

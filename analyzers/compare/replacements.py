@@ -25,6 +25,7 @@ import pandas as pd
 from analyzers.compare.side import OTHERS, Side
 from analyzers.intervals import Array
 
+MAX_REPLACEMENTS = 500  # those that take most time; the kernels of others stay new or gone
 MAX_MEMBERS = 16  # kernels of a side in a gap; a larger one says no more than that much changed
 
 
@@ -37,6 +38,7 @@ class Replacement:
         shapes: Of its inputs, a JSON list.
         neighbours: Names of the kernels that both sides launch before and after, empty at an end
             of the iteration; of several places those of the first.
+        ranges: Names of the ranges around base's launches, most launches first.
         launches: For each side the places in its ``Kernels.sequence``.
         gap_ns: For each side the summed durations in each gap that has launches of both.
     """
@@ -44,6 +46,7 @@ class Replacement:
     operator: str
     shapes: str
     neighbours: tuple[str, str]
+    ranges: tuple[str, ...]
     launches: tuple[Array, Array]
     gap_ns: tuple[Array, Array]
 
@@ -66,16 +69,22 @@ def replacements(base: Side, new: Side, rows: tuple[Array, Array]) -> list[Repla
         np.searchsorted(a, np.arange(len(r)), side="right")
         for a, r in zip(anchors, row, strict=True)
     ]
-    groups = [_replacement(sides, of_both, gaps, anchors, what) for what, of_both in launches]
     if len(anchors[0]):
         left = [n & ~np.isin(r, shared) for n, r in zip(named, row, strict=True)]
         for _, of_both in launches:
             for mask, places in zip(left, of_both, strict=True):
                 mask[places] = False
-        groups += [
-            _replacement(sides, of_both, gaps, anchors) for of_both in _by_gap(sides, left, gaps)
-        ]
-    return groups
+        launches += [(NO_SUBJECT, of_both) for of_both in _by_gap(sides, left, gaps)]
+    most = sorted(launches, key=lambda group: -_ns(sides, group[1]))[:MAX_REPLACEMENTS]
+    return [_replacement(sides, of_both, gaps, anchors, what) for what, of_both in most]
+
+
+def _ns(sides: tuple[Side, Side], launches: _Launches) -> int:
+    """Return what the launches of both sides take together."""
+    return sum(
+        int(side.kernels.sequence_ns[places].sum())
+        for side, places in zip(sides, launches, strict=True)
+    )
 
 
 def _has_name(side: Side) -> Array:
@@ -87,6 +96,8 @@ def _has_name(side: Side) -> Array:
 
 Subject = tuple[str, str]
 """An operator and the shapes of its inputs."""
+NO_SUBJECT: Subject = ("", "")
+_Launches = tuple[Array, Array]
 
 
 class Operators(NamedTuple):
@@ -149,9 +160,6 @@ def _longest_increasing(values: Sequence[int]) -> Array:
     return np.array(chosen[::-1], dtype=np.int64)
 
 
-_Launches = tuple[Array, Array]
-
-
 def _by_operator(
     row: list[Array], named: list[Array], ran_for: Operators
 ) -> list[tuple[Subject, _Launches]]:
@@ -205,7 +213,7 @@ def _replacement(
     launches: _Launches,
     gaps: list[Array],
     anchors: tuple[Array, Array],
-    subject: Subject = ("", ""),
+    subject: Subject,
 ) -> Replacement:
     size = len(anchors[0]) + 1
     gap_ns = [
@@ -222,6 +230,15 @@ def _replacement(
         operator=subject[0],
         shapes=subject[1],
         neighbours=(names[0], names[1]),
+        ranges=_ranges(sides[0], launches[0]),
         launches=launches,
         gap_ns=(gap_ns[0][both], gap_ns[1][both]),
     )
+
+
+def _ranges(side: Side, launches: Array) -> tuple[str, ...]:
+    """Return the names of the ranges around launches, most launches first."""
+    counts = np.bincount(side.kernels.sequence_range[launches])
+    order = np.argsort(-counts, kind="stable")
+    names = [side.kernels.ranges[place] for place in order.tolist() if counts[place]]
+    return tuple(name for name in names if name)

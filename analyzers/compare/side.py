@@ -61,6 +61,8 @@ class Kernels:
         sequence_ns: Duration of each launch of ``sequence``.
         sequence_work: What each launch of ``sequence`` worked on, a place in ``SideWork.keys``;
             -1 where that is not known.
+        sequence_range: Innermost range around each launch of ``sequence``, a place in ``ranges``.
+        ranges: Names of ranges; the first is empty, for none.
     """
 
     names: tuple[str, ...]
@@ -72,6 +74,8 @@ class Kernels:
     resources: Array
     sequence_ns: Array
     sequence_work: Array
+    sequence_range: Array
+    ranges: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,12 +15,11 @@ from analyzers.facts.facts import (
     Facts,
 )
 from analyzers.facts.occupancy import combined, first_of_each
-from analyzers.facts.spans import Iteration
 from analyzers.finding import Row
 from analyzers.intervals import Array, Spans, overlaps, shares_of_union
-from analyzers.ledger.booking import ROW_CODE, ROWS
+from analyzers.ledger.booking import NOTHING, ROW_CODE, ROWS
 from analyzers.ledger.ledger import Ledger
-from analyzers.ledger.regions import stretches_by_region
+from analyzers.ledger.regions import INNER_RANGES, RANGES
 
 MAX_KERNELS = 2_000  # launch configurations that are compared one by one; the others are one row
 MAX_SEQUENCE = 20_000  # launches of an iteration whose order is kept
@@ -104,6 +103,8 @@ def kernels_by_iteration(
         resources=resources,
         sequence_ns=duration[in_typical[:MAX_SEQUENCE]],
         sequence_work=np.full(len(in_typical[:MAX_SEQUENCE]), -1, np.int32),
+        sequence_range=np.zeros(len(in_typical[:MAX_SEQUENCE]), np.int32),
+        ranges=("",),
     )
     return kernels, LaunchedKernels(rows, iteration, code)
 
@@ -152,18 +153,37 @@ def _sparse(iteration: Array, column: Array, ns: Array, columns: int) -> SparseT
     )
 
 
-def regions_by_iteration(  # noqa: PLR0913 - what the ledger is cut by
-    facts: Facts,
-    ledger: Ledger,
-    spans: Spans,
-    iterations: tuple[Iteration, ...],
-    device: int,
-    *,
-    skipped: int,
-    typical: int,
+Stretches = tuple[pd.DataFrame, tuple[tuple[str, Array, list[str]], ...]]
+"""What ``analyzers.ledger.regions.stretches_by_region`` returns."""
+
+
+def ranges_of_launches(by_region: Stretches, launches: Array) -> tuple[Array, tuple[str, ...]]:
+    """Return the innermost range around each of some launches: a number, and the names.
+
+    The first name, of those without one, is empty.
+
+    Args:
+        by_region: Stretches of the ledger by region of the program.
+        launches: Rows of ``Facts.launches``.
+    """
+    booked, levels = by_region
+    named = [(code, texts) for level, code, texts in levels if level in (RANGES, INNER_RANGES)]
+    if not named or not len(launches):
+        return np.zeros(len(launches), np.int32), ("",)
+    code, texts = named[-1]
+    launch = booked["launch"].to_numpy()
+    of_launch = np.full(max(int(launches.max()), int(launch.max(initial=0))) + 1, -1, np.int64)
+    of_launch[launch[launch != NOTHING]] = code[launch != NOTHING]
+    numbers, used = pd.factorize(of_launch[launches])
+    names = ["", *(texts[n] if n >= 0 else "" for n in used.tolist())]
+    return (numbers + 1).astype(np.int32), tuple(names)
+
+
+def regions_by_iteration(
+    by_region: Stretches, spans: Spans, device: int, *, skipped: int, typical: int
 ) -> Regions:
     """Return the ledger by region of the program, for one device."""
-    booked, levels = stretches_by_region(facts, ledger, iterations)
+    booked, levels = by_region
     on_device = np.flatnonzero((booked["device"] == device).to_numpy())
     on_device = on_device[np.argsort(booked["start_ns"].to_numpy()[on_device], kind="stable")]
     stretches = booked.iloc[on_device]

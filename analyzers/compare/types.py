@@ -366,6 +366,8 @@ class KernelChange:
         shapes: Of its inputs, a JSON list.
         neighbours: Of kernels found by their place, those that both sides launch before and after;
             empty at an end of the iteration.
+        ranges: Of replaced kernels, the innermost ranges of the program around base's launches,
+            most launches first.
         base_members: The kernels of the row on the base side, most time first; one, unless
             several were replaced; none of a new kernel.
         new_members: The same for the new side.
@@ -387,6 +389,7 @@ class KernelChange:
     operator: str = ""
     shapes: str = ""
     neighbours: tuple[str, ...] = ()
+    ranges: tuple[str, ...] = ()
     base_members: tuple[KernelMember, ...] = ()
     new_members: tuple[KernelMember, ...] = ()
 
