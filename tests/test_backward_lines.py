@@ -110,3 +110,28 @@ def test_a_backward_operator_without_its_forward_one_names_nothing(opened):
 def test_a_recording_without_numbers_has_no_backward_operators(opened):
     plain = [e for e in training() if e["cat"] != "cpu_op"]
     assert not len(backward_operators(opened(plain)).spans)
+
+
+def with_modules():
+    """The same steps, each layer called as a module of its own, whose numbers only count."""
+    events = training()
+    for step in range(STEPS):
+        at = STEP_US * step
+        events += [x("python_function", "nn.Module: Attention_3", at + 1, 106)]
+        events += [x("python_function", f"nn.Module: Linear_{step}", at + 111, 78)]
+    return events
+
+
+def test_a_kernel_is_in_the_module_that_called_it_or_whose_forward_pass_it_follows(opened):
+    facts = opened(with_modules())
+    for place, module in ((0, "Attention"), (1, "Linear"), (2, "Linear"), (3, "Attention")):
+        assert culprits_of(facts, place).modules == [(module, STEPS * 1_000)]
+    mlp = culprits_of(facts, 2)
+    assert (
+        mlp.origin == "mostly in aten::mm, the backward of mlp (model.py:9), in the module Linear"
+    )
+    assert "in the module Linear, 100 % of it" in [e.name for e in mlp.evidence()]
+
+
+def test_without_modules_on_the_stack_none_is_named(opened):
+    assert culprits_of(opened(training()), 0).modules == []

@@ -24,6 +24,7 @@ from collectors.schema import OperatorKind
 from common.memo import memo
 
 _COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id")
+_MODULE = r"^nn\.Module: "
 _PRINTS = r"^torch[/\\]_tensor_str\.py\("
 
 
@@ -108,8 +109,12 @@ def ranges_of(facts: Facts) -> NamedSpans:
 
 
 @memo()
-def frames_of(facts: Facts) -> tuple[NamedSpans, NamedSpans, NamedSpans]:
-    """Return the functions on Python's stacks: the user's, libraries', and PyTorch's that print."""
+def frames_of(facts: Facts) -> tuple[NamedSpans, NamedSpans, NamedSpans, NamedSpans]:
+    """Return what is on Python's stacks, in four kinds.
+
+    The user's functions, those of libraries, those of PyTorch that print, and calls of
+    ``nn.Module``, whose names keep the number that tells instances apart.
+    """
     rows = trace_table(facts.trace, "operators", (*_COLUMNS, "kind"))
     rows = rows[(rows["kind"] == OperatorKind.PYTHON).to_numpy()]
     every = _named(facts, rows, lambda name: name)
@@ -119,6 +124,7 @@ def frames_of(facts: Facts) -> tuple[NamedSpans, NamedSpans, NamedSpans]:
         every.where(of_row == Owner.USER),
         every.where(of_row == Owner.LIBRARY),
         every.of_names(_PRINTS),
+        every.of_names(_MODULE),
     )
 
 

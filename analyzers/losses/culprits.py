@@ -6,6 +6,7 @@ named in its title when one of a kind holds half of the time, and stands in its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -46,6 +47,8 @@ class Culprits:
         operators: Operators of the framework, the innermost.
         lines: Functions of the program and how they led there: ``called from step (train.py:42)``,
             or ``the backward of forward (model.py:7)`` where autograd called.
+        modules: Classes of the innermost ``nn.Module`` called, or whose forward pass a backward one
+            follows.
         ranges: What the program marked, the innermost.
         range_noun: What the recorder calls such a range.
     """
@@ -54,6 +57,7 @@ class Culprits:
     kernels: Named
     operators: Named
     lines: Named
+    modules: Named
     ranges: Named
     range_noun: str
 
@@ -71,6 +75,8 @@ class Culprits:
         text = f"mostly in {operator}" if operator else ""
         if line:
             text = f"{text}, {line}" if text else f"mostly {line}"
+        if module := self.main(self.modules):
+            text = f"{text}, in the module {module}" if text else f"mostly in the module {module}"
         mark = self.main(self.ranges)
         if mark:
             place = f"{self.range_noun} {mark}"
@@ -104,6 +110,7 @@ class Culprits:
         kinds = (
             (self.operators, "in "),
             (self.lines, ""),
+            (self.modules, "in the module "),
             (self.ranges, f"inside the {self.range_noun} "),
             (self.kernels, f"{kernel} "),
         )
@@ -181,6 +188,7 @@ def at_moments(facts: Facts, ledger: Ledger, losses: pd.DataFrame) -> Culprits:
         kernels=_kernels(facts, losses) if "kernel" in losses else [],
         operators=_sums(operators_of(facts), losses, operator_text),
         lines=telling(lines, lost_ns),
+        modules=_modules(facts, losses),
         ranges=_sums(parts_of_steps(facts, ledger), losses, name_text),
         range_noun=recorder_of(facts.trace).ranges,
     )
@@ -205,7 +213,7 @@ def line_candidates(facts: Facts, ledger: Ledger) -> tuple[NamedSpans, ...]:
     The user's come first, then those of libraries, each without what is around all of the window,
     and at last the user's whatever they are around.
     """
-    user, library, _ = frames_of(facts)
+    user, library, *_ = frames_of(facts)
     return of_parts(user, ledger), of_parts(library, ledger), user
 
 
@@ -237,6 +245,28 @@ def _sums(spans: NamedSpans, losses: pd.DataFrame, shorten: Callable[[str], str]
     sums = np.bincount(names[inside], losses["ns"].to_numpy()[inside], len(spans.texts))
     order = np.argsort(-sums, kind="stable")
     return [(shorten(spans.texts[i]), int(sums[i])) for i in order.tolist() if sums[i] > 0]
+
+
+def _modules(facts: Facts, losses: pd.DataFrame) -> Named:
+    """Return the time by the class of the innermost module around the call, or its forward pass."""
+    modules = frames_of(facts)[3]
+    if not len(modules) or not len(losses):
+        return []
+    threads, moments = losses["thread_index"].to_numpy(), losses["moment_ns"].to_numpy()
+    forward, begun = backward_operators(facts).forward_of(threads, moments)
+    moved = (forward >= 0) & (modules.around(threads, moments) < 0)
+    places = losses.assign(
+        thread_index=np.where(moved, forward, threads), moment_ns=np.where(moved, begun, moments)
+    )
+    sums: dict[str, int] = {}
+    for name, ns in _sums(modules, places, _module_class):
+        sums[name] = sums.get(name, 0) + ns
+    return sorted(sums.items(), key=lambda part: -part[1])
+
+
+def _module_class(name: str) -> str:
+    """Return ``Linear`` of ``nn.Module: Linear_3``."""
+    return re.sub(r"_\d+$", "", name.partition(": ")[2])
 
 
 def _lines(facts: Facts, frames: NamedSpans, losses: pd.DataFrame) -> Named:
