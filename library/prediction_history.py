@@ -187,7 +187,8 @@ def _keep(facts: Facts, predictions: Sequence[KeptPrediction]) -> None:
                 opened_utc_ns=time.time_ns(),
                 predictions=tuple(predictions[:MAX_PREDICTIONS]),
             )
-            add_recording(identity, recording)
+            with contextlib.suppress(OSError):  # a full disk is told by what needs it
+                add_recording(identity, recording)
     except Exception:
         LOG.exception("predictions were not kept")
 
@@ -295,7 +296,8 @@ def with_outcomes(comparison: Comparison) -> Comparison:
             predictions = predictions_from(recording.sha256)
             outcomes = prediction_outcomes(comparison, predictions) if predictions else ()
             if outcomes:
-                _keep_outcomes(comparison, recording.sha256, outcomes)
+                with contextlib.suppress(OSError):  # a full disk costs the table, not the answer
+                    _keep_outcomes(comparison, recording.sha256, outcomes)
                 return dataclasses.replace(comparison, predictions=outcomes)
     except Exception:
         LOG.exception("predictions were not set beside the comparison")

@@ -48,9 +48,8 @@ def prediction_sentences(comparison: Comparison) -> list[str]:
     named = [f"{o.predicted.title} ({o.range_text} alone)" for o in tried]
     listed = named if len(named) <= MAX_TRIED else [*named[:MAX_TRIED], "others"]
     first = tried[0]
-    if any(
-        o.outcome is not OutcomeKind.TOGETHER for o in tried
-    ):  # one change, said in several ways
+    # One change that was predicted in several ways, such as for all kernels and for a class.
+    if any(o.outcome is not OutcomeKind.TOGETHER for o in tried):
         return [f"Predicted before: {o.sentence}" for o in tried[:MAX_TRIED]]
     return [
         f"Predicted before and made here together: {enumerated(listed)}; measured "

@@ -80,7 +80,7 @@ def test_two_machines_are_told_by_their_parts_and_nothing_is_charged_to_the_prog
 def test_the_summary_shows_classes_and_limits():
     base, new = pair()
     text = terminal_text(comparison_summary(compare([base], [new])))
-    assert "hardware: what the limits of the GPUs explain \N{MINUS SIGN}30 µs" in text
+    assert "hardware (what the limits of the GPUs explain) \N{MINUS SIGN}30 µs" in text
     assert "matrix multiplies" in text
     assert "2,039 GB/s" in text
 

@@ -74,3 +74,30 @@ def test_a_range_is_offered_where_windows_of_other_work_are_compared():
     new = side([50.0], name="new", loop="", ranges=ranges, kernels={GEMM: 1, ("b", GEMM[1]): 9})
     (window,) = [d for d in compare([base], [new]).comparability if d.what == "window"]
     assert window.sentence.endswith("compare run.sqlite new --iterations 'nvtx:load data'.")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gpu": "A100"},
+        {"source": {**side([1.0]).source, "format": "torch-json", "name": "t", "sha256": "t"}},
+        {"summary": {"pair": "other", "device": "cuda"}},
+        {"summary": {"pair": "p", "device": "cpu"}},
+        {"operators": {("conv", "[64]"): 5.0, ("relu", "[64]"): 5.0}},
+        {"kernels": {("other", GEMM[1]): 1_000}, "operators": {}},
+    ],
+)
+def test_whoever_knows_better_may_set_a_block_aside(changes):
+    """The GPU, the profiler, the workload, its device, the shapes of inputs, the kernels."""
+    summary = {"pair": "p", "device": "cuda"}
+    operators = {("conv", "[32]"): 5.0, ("relu", "[32]"): 5.0} if "kernels" not in changes else {}
+    pair = None if "kernels" in changes else summary
+    base = side([100.0] * 9, summary=pair or {}, operators=operators)
+    new = side(
+        [50.0] * 9,
+        **{"name": "new", "summary": pair or {}, "operators": operators, **changes},
+    )
+    refused = compare([base], [new])
+    assert refused.verdict is ComparisonVerdict.NOT_COMPARABLE
+    assert "--anyway" in refused.sentence
+    assert compare([base], [new], anyway=True).delta is not None

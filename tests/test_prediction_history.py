@@ -158,6 +158,17 @@ def test_a_later_comparison_without_the_change_takes_no_outcome_away(data_dir):
     )
 
 
+def test_a_disk_that_cannot_be_written_costs_no_outcome(data_dir, monkeypatch):
+    history.add_recording(identity(), recording(1))
+
+    def full(*_, **__):
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr(history.kept_answers, "save", full)
+    answer = history.with_outcomes(in_history(with_graphs()))
+    assert [o.outcome for o in answer.predictions] == [OutcomeKind.AS_PREDICTED]
+
+
 def test_a_defect_costs_no_comparison(data_dir, monkeypatch):
     monkeypatch.setattr(history, "all_programs", lambda: 1 / 0)
     answer = in_history(with_graphs())

@@ -87,10 +87,10 @@ class MachineChange:
     def parts(self) -> tuple[tuple[str, int], ...]:
         """The four parts of the change in words."""
         return (
-            ("hardware: what the limits of the GPUs explain", self.hardware_ns),
-            ("how near kernels come to these limits, and how much they do", self.software_ns),
-            ("kernels whose work is not known, or far from any limit", self.unattributed_ns),
-            ("time without a kernel: host, driver, copies, waiting", self.outside_ns),
+            ("hardware (what the limits of the GPUs explain)", self.hardware_ns),
+            ("software (how near kernels come to them, and their number)", self.software_ns),
+            ("kernels whose work is not known or far from any limit", self.unattributed_ns),
+            ("time without a kernel (host, driver, copies, waiting)", self.outside_ns),
         )
 
     def sentence(self, quantity: str) -> str:
