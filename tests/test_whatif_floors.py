@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from analyzers.facts.facts import COMMUNICATION, COPY, KERNEL, build_facts
 from analyzers.facts.windows import choose_window
+from analyzers.whatif import ranges
 from analyzers.whatif.build import build_graph
 from analyzers.whatif.floors import (
     BelowFloorError,
@@ -205,7 +206,7 @@ def test_a_time_below_the_floor_is_no_prediction():
 def test_a_replay_that_no_machine_could_run_is_no_answer(column, words, tmp_path):
     steps = [o for _ in range(5) for o in (Kernel(MS), Copy(25_000_000, stream=SIDE), Wait())]
     graph = build_graph(facts_of(tmp_path, one_thread(steps)))
-    times = run(graph)  # which asks for itself
+    times = run(graph)
     require_floors(graph, times)
     last = {c: getattr(times, c).copy() for c in ("begin", "end", "start", "stop")}
     if column == "duration":
@@ -232,3 +233,11 @@ def test_changes_of_kernels_keep_the_floor_of_what_they_leave(family, number, tm
     changes = {p.change for p in assert_above_floor(facts, whole(facts))}
     expected = {"products_below_the_roof": "kernels.roof", "chains_to_fuse": "fusion"}
     assert number == 1 or expected.get(family, "precision") in changes
+
+
+def test_every_change_is_asked_whether_a_machine_could_run_it(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ranges, "require_floors", lambda graph, _: asked.append(graph))
+    facts = facts_of(tmp_path, known_work.products_in_32_bits(Maker(0)).program)
+    answer = explore(facts, whole(facts))
+    assert len(asked) >= 1 + len(answer.predictions) >= 4

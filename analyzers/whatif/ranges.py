@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from analyzers.whatif.changes.change import Change
-from analyzers.whatif.floors import device_floor_ns, thread_floor_ns
+from analyzers.whatif.floors import device_floor_ns, require_floors, thread_floor_ns
 from analyzers.whatif.graph import Graph
 from analyzers.whatif.moments import Moments
 from analyzers.whatif.run import run
@@ -98,14 +98,23 @@ class Ranges:
         return TimeRange(low_ns=low_ns, high_ns=high_ns, floor_ns=floor_ns)
 
     def _runs(self, graphs: Sequence[Graph]) -> list[list[_ReplayedWindow]]:
-        """Replay each graph, with threads that hand over and without."""
+        """Replay each graph, with threads that hand over and without.
+
+        Of the first one it is required that a machine could run it: asked here, no change has to.
+
+        Raises:
+            BelowFloorError: A defect; see ``require_floors``.
+        """
         every = [(g, g.without_handovers()) if g.has_threads else (g,) for g in graphs]
         with ThreadPoolExecutor(RUNS) as threads:  # compiled code without the interpreter's lock
-            runs = list(threads.map(self._run, [g for both in every for g in both]))
+            flat = [graph for both in every for graph in both]
+            runs = list(threads.map(self._run, flat, [n == 0 for n in range(len(flat))]))
         return [[runs.pop(0) for _ in both] for both in every]
 
-    def _run(self, graph: Graph) -> _ReplayedWindow:
+    def _run(self, graph: Graph, is_first: bool) -> _ReplayedWindow:
         times = run(graph)
+        if is_first:
+            require_floors(graph, times)
         span = self._moments.span(times)
         return _ReplayedWindow(
             length_ns=max(span[1] - span[0], 1), thread_ns=thread_floor_ns(graph, times, span)
