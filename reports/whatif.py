@@ -198,7 +198,7 @@ def assumptions(what_if: WhatIf) -> list[str]:
 
 def measured_speedup(comparison: Comparison | None) -> tuple[float, float, float] | None:
     """Return how many times as fast the new side is, with its interval; None if not measured."""
-    delta = comparison.delta if comparison is not None else None
+    delta = comparison.judged if comparison is not None else None
     if delta is None or delta.base <= 0 or delta.new <= 0:
         return None
     low = delta.base if delta.low is None else delta.base + delta.low

@@ -28,6 +28,7 @@ from analyzers.compare.same_work import measured_once
 from analyzers.compare.sentences import verdict_sentence
 from analyzers.compare.side import Side, Sides
 from analyzers.compare.statistics import MIN_SAMPLES, Estimate, correlation_time
+from analyzers.compare.sub_results import sub_results
 from analyzers.compare.types import Comparison, Difference, Level, SideSummary
 from analyzers.intervals import Array
 
@@ -67,6 +68,7 @@ def compare_own_steps(
     delta = delta_of(estimate, *medians)
     smallest_ns = round(smallest * medians[0])
     verdict = decide(delta, smallest_ns)
+    metrics = tuple(workload_metrics(base, new))
     basis = Difference(
         what="gpu work", base="none", new="none", level=Level.WARNING, sentence=NO_GPU_WORK
     )
@@ -81,7 +83,8 @@ def compare_own_steps(
         in_these_runs=claim_in_runs(delta, smallest_ns),
         in_general=claim_in_general(delta, smallest_ns),
         smallest_ns=smallest_ns,
-        metrics=tuple(workload_metrics(base, new)),
+        metrics=metrics,
+        sub_results=sub_results([("wall", QUANTITY, delta)], (), (), metrics, smallest_ns),
     )
 
 

@@ -49,7 +49,7 @@ def verdict_sentence(
     """
     went = f"{quantity} took {time_text(delta.base)} and now takes {time_text(delta.new)}"
     if delta.low is None or delta.high is None:
-        return f"Inconclusive: {went}. {estimate.how[0]}"
+        return f"{estimate.how[0]} Inconclusive: {went}."  # other work is said first
     is_one_each = delta.low_in_runs is not None
     interval = _interval(delta.low, delta.high, delta)
     if verdict is ComparisonVerdict.NO_DIFFERENCE:

@@ -147,6 +147,7 @@ def work_row(account: Account, scaled: Account) -> WaterfallRow:
         base_ns=account.median_ns,
         new_ns=scaled.median_ns,
         change_ns=scaled.median_ns - account.median_ns,
+        significant=True,
         note=(
             "the new side's amount of work at base's speed; the rows below compare what both take "
             "for it."
