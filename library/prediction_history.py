@@ -134,23 +134,19 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 def keep_findings(facts: Facts, report: Report) -> None:
     """Keep what a diagnosis predicts; a defect in that must not cost the diagnosis."""
-    gains = {
-        gain.change: gain
-        for finding in reversed(report.findings)
-        if (gain := finding.predicted_gain) is not None and gain.high_ns > gain.low_ns >= 0
-    }
-    _keep(
-        facts,
-        [
-            KeptPrediction(
-                change=gain.change,
-                title=gain.title,
-                low=gain.window_ns / max(gain.window_ns - gain.low_ns, 1),
-                high=gain.window_ns / max(gain.window_ns - gain.high_ns, 1),
-            )
-            for gain in sorted(gains.values(), key=lambda g: -(g.low_ns + g.high_ns))
-        ],
-    )
+    from analyzers.speedups import CLOSE
+
+    gains = {f.predicted_gain.change: f.predicted_gain for f in report.findings if f.predicted_gain}
+    predictions = [
+        KeptPrediction(
+            change=gain.change,
+            title=gain.title,
+            low=gain.window_ns / max(gain.window_ns - gain.low_ns, 1),
+            high=gain.window_ns / max(gain.window_ns - gain.high_ns, 1),
+        )
+        for gain in sorted(gains.values(), key=lambda g: -(g.low_ns + g.high_ns))
+    ]
+    _keep(facts, [p for p in predictions if p.high >= 1 + CLOSE])  # less is no promise
 
 
 def keep_what_if(facts: Facts, answer: WhatIf, *, with_kernels: bool) -> None:

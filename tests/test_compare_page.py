@@ -9,6 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analyzers.compare.compare import compare
+from analyzers.compare.prediction_outcomes import (
+    OutcomeKind,
+    PredictedSpeedup,
+    PredictionOutcome,
+)
 from analyzers.compare.types import ComparisonVerdict, Difference, Level
 from analyzers.finding import Row
 from reports.comparison_words import (
@@ -22,6 +28,7 @@ from reports.numbers import signed_text
 from reports.palette import ROW_COLORS
 from reports.whatif import measured_speedup
 from tests.comparisons_in_memory import comparison, delta
+from tests.test_compare_machines import pair as two_machines
 from tests.view_fakes import TIMEOUT_S, draw, library, open_sample, words
 from views.charts.compare import (
     FAINT,
@@ -177,6 +184,27 @@ def test_an_inconclusive_answer_colours_nothing(data, monkeypatch, sync, launch)
     assert "Inconclusive" in app.header[0].value
     colors = charts(app)[0]["data"][0]["marker"]["color"]
     assert not set(colors) & set(ROW_COLORS.values())
+
+
+def test_what_was_predicted_before_stands_below_the_verdict(data, monkeypatch, sync, launch):
+    predicted = PredictedSpeedup(change="graph", title="capturing 9 launches", low=1.8, high=2.1)
+    outcome = PredictionOutcome(
+        predicted=predicted, outcome=OutcomeKind.AS_PREDICTED, evidence="graph launches 0 to 2",
+        speedup=2.0, low=1.9, high=2.1,
+    )  # fmt: skip
+    answer = replace(comparison(), predictions=(outcome,))
+    told = words(shown(data, monkeypatch, answer, sync, launch))
+    assert "Predicted before: Capturing 9 launches: predicted 1.8" in told
+    assert "as predicted; graph launches 0 to 2." in told
+
+
+def test_another_machine_is_shown_by_its_parts(data, monkeypatch, sync, launch):
+    base, new = two_machines()
+    told = words(app := shown(data, monkeypatch, compare([base], [new]), sync, launch))
+    assert "hardware (what the limits of the GPUs explain)" in told
+    classes, limits = (table.value for table in app.dataframe[:2])
+    assert list(classes["Kernels"])[:2] == ["matrix multiplies", "element-wise kernels"]
+    assert "memory bandwidth" in list(limits["Limit by data sheet"])
 
 
 def test_sides_from_different_tools_are_said_so(data, monkeypatch, sync, launch):
