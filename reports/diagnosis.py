@@ -98,6 +98,7 @@ def diagnosis_summary(report: Report, *, is_verbose: bool = False) -> Document:
         Section(title=BUSY_TIME, blocks=tuple(busy_time_summary(report))),
         Section(title="Kernels with most time", blocks=tuple(kernels_summary(report))),
         _changes(report),
+        Section(title="Iterations", blocks=tuple(_iterations_summary(report))),
         Section(title=TOOL_RULES, blocks=tuple(tool_rules(report, is_brief=True))),
         *_limits(report, is_brief=not is_verbose),
     ]
@@ -259,6 +260,15 @@ def _iterations(report: Report, where: ReportedWindow) -> Iterator[Block]:
         )
     if report.iterations_note:
         yield Sentence(text=report.iterations_note, kind="note")
+
+
+def _iterations_summary(report: Report) -> Iterator[Block]:
+    """Say how iterations were found and how long they take; nothing where there are none."""
+    lengths = [i.end_ns - i.start_ns for i in report.iterations]
+    if lengths:
+        middle, least, most = (time_text(f(lengths)) for f in (median, min, max))
+        yield Sentence(text=report.iterations_note)
+        yield Sentence(text=f"The median takes {middle}, the shortest {least}, the longest {most}.")
 
 
 def _quality(report: Report) -> Iterator[Block]:

@@ -1,10 +1,13 @@
-"""Iterations of a program whose launches are hidden in CUDA graphs: the period of its calls.
+"""Iterations of a program whose launches are hidden: the period of what its host does.
 
 A graph that was traced as a whole is one operation, whatever it holds, so that a step may be the
 same graph launched eight times and a wait. What tells the steps apart is then only what the host
 calls in between. The search is that of ``analyzers.facts.periods``, over calls instead of
 launches; that repetitions do similar work is judged by what they launched, not by how long calls
 took, for most of that is waiting.
+
+Where nothing was recorded on a GPU, operators, calls or ranges tell, whatever was recorded, and
+repetitions are held to how long they take.
 """
 
 from __future__ import annotations
@@ -15,14 +18,18 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import GRAPH, Facts
-from analyzers.facts.loops import where_work_ran
+from analyzers.facts.loops import holds_most_time, where_work_ran
 from analyzers.facts.periods import MIN_COVERED_SHARE, Period, find_period, has_similar_work
 from analyzers.facts.spans import Iteration, LoopEvidence
+from analyzers.facts.trace_table import trace_table
 from analyzers.facts.unmarked import loop_evidence, numbered_iterations, sureness
 from analyzers.intervals import Array
+from analyzers.words import count_text
 
 MIN_HIDDEN_SHARE = 0.5  # of the GPU's work, in graphs that were traced as a whole
 MAX_THREADS = 4  # that are looked at, those that submit most work first
+HOST_TABLES = (("operators", "operator"), ("api_calls", "call"), ("ranges", "range"))
+_COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id")
 POLLS = "Query"  # functions that ask whether something is done, as often as time allows
 
 
@@ -63,6 +70,50 @@ def find_host_loop(facts: Facts) -> HostLoop | None:
         if period is not None and (loop := _loop(facts, thread_index, calls, period)) is not None:
             return loop
     return None
+
+
+def find_loop_without_gpu(facts: Facts) -> HostLoop | None:
+    """Return the loop of a recording in which nothing ran on a GPU; None without one.
+
+    Of what was recorded of the host, operators, API calls and ranges in this order, the first that
+    repeats on the thread that did most of it tells.
+    """
+    for table, noun in HOST_TABLES:
+        frame = trace_table(facts.trace, table, _COLUMNS)
+        if not len(frame):
+            continue
+        busiest = frame["thread_key"].value_counts().index[0]
+        events = frame[(frame["thread_key"] == busiest).to_numpy()]
+        events = events.sort_values(["start_ns", "end_ns"], ascending=[True, False])
+        begin = np.arange(len(events)) * 2
+        period = find_period(
+            [events["name_id"].to_numpy()], np.zeros(len(events), int), begin, begin + 1
+        )
+        if period is not None and (loop := _loop_in_time(events, period, noun)) is not None:
+            return loop
+    return None
+
+
+def _loop_in_time(events: pd.DataFrame, period: Period, noun: str) -> HostLoop | None:
+    """Return a loop whose repetitions take about as long, and together most of the time."""
+    start = events["start_ns"].to_numpy()
+    reach = np.maximum.accumulate(events["end_ns"].to_numpy())
+    begin, done = start[period.first], reach[period.stop - 1]
+    follows = np.append(period.first[1:] == period.stop[:-1], False)
+    end = np.where(follows, np.append(begin[1:], 0), done)
+    spans = pd.DataFrame({"start_ns": begin, "end_ns": end})
+    if not has_similar_work(end - begin) or not holds_most_time(spans, events):
+        return None
+    covered = float((end - begin).sum() / max(int(reach[-1] - start[0]), 1))
+    return HostLoop(
+        iterations=numbered_iterations(begin, end),
+        note=(
+            f"{len(begin):,} iterations, found in what the host does, for nothing ran on a GPU: "
+            f"the same {count_text(period.launches, noun)} again and again "
+            f"({sureness(period, covered, 'time')})."
+        ),
+        evidence=loop_evidence("calls", period, covered),
+    )
 
 
 def _busiest_threads(facts: Facts) -> list[int]:

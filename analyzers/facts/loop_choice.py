@@ -6,7 +6,11 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import Facts, WindowError
-from analyzers.facts.host_loops import find_host_loop, graphs_hide_launches
+from analyzers.facts.host_loops import (
+    find_host_loop,
+    find_loop_without_gpu,
+    graphs_hide_launches,
+)
 from analyzers.facts.loops import MIN_ITERATIONS, find_iterations
 from analyzers.facts.periods import MIN_SIMILARITY, Period
 from analyzers.facts.spans import Iteration, Iterations, LoopEvidence
@@ -60,8 +64,13 @@ def iterations_of(facts: Facts, marked: Marked) -> Iterations:
     iterations, note = marked
     if iterations:
         return Iterations(iterations, note, LoopEvidence(how="ranges"))
-    if facts.counters_only or not len(facts.launches):
+    if facts.counters_only:
         return Iterations(iterations, note)
+    if not len(facts.launches):
+        host = find_loop_without_gpu(facts)
+        return (
+            Iterations(host.iterations, host.note, host.evidence) if host else Iterations((), note)
+        )
     loop = find_launch_loop(facts)
     if (loop is None or loop.period.launches == 1) and graphs_hide_launches(facts):
         host = find_host_loop(facts)  # one graph again and again may be several in each step

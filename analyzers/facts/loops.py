@@ -41,7 +41,8 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
 
     An iteration is a top-level NVTX range (or one inside a range that wraps the whole program)
     whose name repeats, a number at its end aside, and whose instances submit at least half of the
-    GPU work. Nothing is invented from gaps in the work.
+    GPU work; in a recording without any, hold half of the time. Nothing is invented from gaps in
+    the work.
     """
     if facts.counters_only:
         return (), ""
@@ -50,10 +51,9 @@ def find_iterations(facts: Facts) -> tuple[tuple[Iteration, ...], str]:
         return (), f"No iterations: the recording has no {noun}s to mark them."
     loops = _loops(facts)
     if not loops:
-        return (), (
-            f"No iterations: no top-level {noun} repeats at least "
-            f"{MIN_ITERATIONS} times and submits most of the GPU work."
-        )
+        holds = "submits most of the GPU work" if len(facts.launches) else "holds most of the time"
+        repeats = f"repeats at least {MIN_ITERATIONS} times"
+        return (), f"No iterations: no top-level {noun} {repeats} and {holds}."
     loop = max(loops, key=lambda c: c.launches).ranges
     name = str(loop["loop"].iloc[0])
     iterations = iterations_of_ranges(facts, loop)
@@ -83,6 +83,8 @@ def _loops(facts: Facts) -> tuple[_Loop, ...]:
     ranges = facts.ranges[~_of_libraries(facts)]
     launched = {
         int(key): facts.api_start_ns[_launched_by(facts, int(key))]
+        if len(facts.launches)
+        else _begun_by(ranges, int(key))
         for key in pd.unique(ranges["process_key"])
     }
     return tuple(
@@ -90,7 +92,21 @@ def _loops(facts: Facts) -> tuple[_Loop, ...]:
         for _, rows in by_key(ranges["thread_key"].to_numpy(), np.arange(len(ranges)))
         if len(rows) >= MIN_ITERATIONS
         and (loop := _loop_on_thread(facts, ranges.iloc[rows], launched)) is not None
+        and (len(facts.launches) or holds_most_time(loop.ranges, ranges.iloc[rows]))
     )
+
+
+def _begun_by(ranges: pd.DataFrame, process_key: int) -> Array:
+    """Return when a process began each of its ranges, in the place of launches that it has none."""
+    begun: Array = np.sort(ranges["start_ns"].to_numpy()[ranges["process_key"] == process_key])
+    return begun
+
+
+def holds_most_time(loop: pd.DataFrame, among: pd.DataFrame) -> bool:
+    """Tell whether repetitions hold most of the time from the first to the last of these spans."""
+    lasted = int((loop["end_ns"] - loop["start_ns"]).sum())
+    whole = int(among["end_ns"].max() - among["start_ns"].min())
+    return lasted >= MIN_COVERED_SHARE * whole
 
 
 def _of_libraries(facts: Facts) -> Array:

@@ -159,16 +159,17 @@ def _loop(facts: Facts, rows: Array, period: Period) -> LaunchLoop:
     return LaunchLoop(iterations=iterations, rows=rows, period=period, note=note)
 
 
-def sureness(period: Period, covered: float) -> str:
+def sureness(period: Period, covered: float, whole: str = "GPU's work") -> str:
     """Say how alike repetitions are, what they hold of the work, and how sure that makes them.
 
     Args:
         period: The repetitions.
-        covered: Share of the GPU's work that they hold.
+        covered: Share of the whole that they hold.
+        whole: What that is.
     """
     alike = "" if period.similarity == 1 else f"{share_text(period.similarity, 1)} alike, "
     sure = "high" if period.is_sure else "medium"
-    return f"{alike}{share_text(covered, 1)} of the GPU's work; {sure} confidence"
+    return f"{alike}{share_text(covered, 1)} of the {whole}; {sure} confidence"
 
 
 def _where_work_ran(facts: Facts, rows: Array, period: Period) -> tuple[Array, Array]:
