@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from analyzers.facts.host_profile import HostProfile
+from analyzers.facts.host_work import HostProfile
 from analyzers.facts.spans import Iteration, LoopEvidence, Window
 from analyzers.finding import Cause, Failed, Finding, Row, Skipped
 from analyzers.ledger.device import DeviceLedger

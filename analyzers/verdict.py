@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
-from analyzers.facts.host_profile import HostProfile, host_sentence
+from analyzers.facts.host_profile import host_sentence
+from analyzers.facts.host_work import HostProfile
 from analyzers.facts.spans import Iteration
 from analyzers.facts.windows import FREE, covers_all_work, recorded_ns
 from analyzers.finding import CAUSE_OF_ROW, Cause, Confidence, Finding, Row

@@ -87,3 +87,48 @@ def test_calls_are_asked_only_where_graphs_hold_half_of_the_work(tmp_path, kerne
     kernels = {"start_us": [10_000], "duration_us": [kernel_us], "name": ["once"]}
     facts = facts_of(tmp_path, ["gggggggg?w"] * 6, kernels=kernels)
     assert graphs_hide_launches(facts) is hidden
+
+
+# --- nothing ran on a GPU ------------------------------------------------------------------
+
+
+def spans_of(lengths_us, names, gap_us=1):
+    """Spans of these lengths and names, one behind the other."""
+    ends = np.cumsum(np.asarray(lengths_us) + gap_us)
+    return {"start_us": (ends - lengths_us).tolist(), "end_us": ends.tolist(), "name": names}
+
+
+@pytest.mark.parametrize("table", ["ranges", "operators", "api_calls"])
+def test_without_gpu_work_what_the_host_repeats_are_iterations(tmp_path, table):
+    noun = {"ranges": "ranges", "operators": "operators", "api_calls": "calls"}[table]
+    spans = spans_of([10, 30, 20] * 6, ["load", "forward", "store"] * 6)
+    iterations, note, evidence = chosen_iterations(build(tmp_path, **{table: spans}), "")
+    assert [(one.start_ns, one.end_ns) for one in iterations[:2]] == [
+        (1 * US, 64 * US),
+        (64 * US, 127 * US),
+    ]
+    assert len(iterations) == 6
+    assert (evidence.length, evidence.similarity, evidence.confidence) == (3, 1.0, "high")
+    assert note == (
+        "6 iterations, found in what the host does, for nothing ran on a GPU: the same 3 "
+        f"{noun} again and again (100 % of the time; high confidence)."
+    )
+
+
+def test_without_gpu_work_stages_that_shrink_are_no_iterations(tmp_path):
+    lengths = [round(1_000 * 0.7**level) + 3 for level in range(18) for _ in range(3)]
+    ranges = spans_of(lengths, ["smooth", "restrict", "solve"] * 18)
+    assert chosen_iterations(build(tmp_path, ranges=ranges), "").spans == ()
+
+
+@pytest.mark.parametrize(("other_us", "count"), [(594, 6), (606, 0)])
+def test_without_gpu_work_marked_steps_hold_half_of_the_time(tmp_path, other_us, count):
+    names = ["set-up", *["step 1", "step 2", "step 3", "step 4", "step 5", "step 6"]]
+    ranges = spans_of([other_us, *[100] * 6], names, gap_us=0)
+    iterations, note, evidence = chosen_iterations(build(tmp_path, ranges=ranges), "")
+    assert len(iterations) == count
+    if count:
+        assert evidence.how == "ranges"
+        assert [one.name for one in iterations] == names[1:]
+    else:
+        assert note.endswith("repeats at least 3 times and holds most of the time.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from analyzers.facts.host_profile import HostProfile
+from analyzers.facts.host_work import HostProfile
 from analyzers.finding import Evidence, Finding, Skipped
 from analyzers.recorder import recorder_of
 from analyzers.report import QualityNote, Report

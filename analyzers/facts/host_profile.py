@@ -7,12 +7,11 @@ time that threads spent in any. A moment in which two threads work counts for bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import Facts
+from analyzers.facts.host_work import HostOperator, HostProfile, HostThread
 from analyzers.facts.nesting import around, nest
 from analyzers.facts.python_frames import Owner, frame_owners, frame_text
 from analyzers.facts.range_texts import range_name
@@ -26,64 +25,6 @@ MOST_THREADS = 5
 MOST_NAMED = 3  # in the sentence
 MAINLY = 0.5  # of an operator's own time: from here on one caller is named
 _COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostOperator:
-    """What the executions of one operator, or of one marked range, took.
-
-    Attributes:
-        name: Its name.
-        count: How often it ran.
-        self_ns: Time in it and in nothing inside it, summed over all threads.
-        total_ns: Its summed length; where it calls itself, the inner ones count, too.
-        share: ``self_ns`` as a part of that of all, 0 to 1.
-        caller: The user's or a library's function that half or more of ``self_ns`` was called
-            from; empty when none was recorded.
-    """
-
-    name: str
-    count: int
-    self_ns: int
-    total_ns: int
-    share: float
-    caller: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostThread:
-    """How long one thread was in operators or ranges.
-
-    Attributes:
-        name: What the recording calls it; its number where it has no name.
-        busy_ns: Time in any of them.
-        share: Part of ``HostProfile.span_ns``, 0 to 1.
-    """
-
-    name: str
-    busy_ns: int
-    share: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostProfile:
-    """What the host did.
-
-    Attributes:
-        span_ns: From the begin of the first operator or range to the end of the last.
-        busy_ns: Time of all threads in any of them.
-        threads: Busiest first, at most five.
-        thread_count: How many threads have any.
-        operators: Most time of their own first, at most ten.
-        operator_count: How many names there are.
-    """
-
-    span_ns: int
-    busy_ns: int
-    threads: tuple[HostThread, ...]
-    thread_count: int
-    operators: tuple[HostOperator, ...]
-    operator_count: int
 
 
 def host_profile(facts: Facts) -> HostProfile | None:
