@@ -28,6 +28,7 @@ from benchmarks.program_changes import (
     overlapped,
     pinned,
     prefetched,
+    prefetched_at_best,
     resident,
     without_allocation,
     without_pauses,
@@ -186,6 +187,7 @@ EXPERIMENTS = (
         "prefetch",
         (managed_memory.managed_page_faults, faults_alone),
         prefetched,
+        at_best=prefetched_at_best,
         max_width=0.4,  # what a kernel computes between two faults is not recorded
     ),
     Experiment("memory", (families.memory_in_the_loop,), without_allocation),

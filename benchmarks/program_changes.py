@@ -158,3 +158,17 @@ def prefetched(operations: Sequence[Operation]) -> list[Operation]:
             operation = dataclasses.replace(operation, absent_bytes=0)
         result.append(operation)
     return result
+
+
+def prefetched_at_best(operations: Sequence[Operation]) -> list[Operation]:
+    """Do the same as if a kernel computed only while it waited for pages.
+
+    No recording tells what it computes in the pauses between two faults; at best it is nothing
+    that would be left.
+    """
+    faulting = {id(o) for o in operations if isinstance(o, Kernel) and o.absent_bytes}
+    idle = [
+        dataclasses.replace(o, ns=1) if isinstance(o, Kernel) and id(o) in faulting else o
+        for o in operations
+    ]
+    return prefetched(idle)

@@ -26,7 +26,18 @@ from benchmarks.simulated import families, known_work
 from benchmarks.simulated.cases import Maker, one_thread
 from benchmarks.simulated.program import Copy, Kernel, Program, Thread, Wait, Work
 from collectors import open_trace
-from tests.whatif_helpers import MS, OPERATIONS, SEVEN, SIDE, US, about, facts_of, some, whole
+from tests.whatif_helpers import (
+    MS,
+    OPERATIONS,
+    SEVEN,
+    SIDE,
+    US,
+    about,
+    explored,
+    facts_of,
+    some,
+    whole,
+)
 
 SAMPLES = sorted((Path(__file__).parents[1] / "traces" / "synthetic").glob("*.sqlite"))
 # How changes begin that make kernels themselves faster, or fewer.
@@ -241,3 +252,24 @@ def test_every_change_is_asked_whether_a_machine_could_run_it(tmp_path, monkeypa
     facts = facts_of(tmp_path, known_work.products_in_32_bits(Maker(0)).program)
     answer = explore(facts, whole(facts))
     assert len(asked) >= 1 + len(answer.predictions) >= 4
+
+
+def test_at_worst_two_streams_take_turns_as_they_did(tmp_path):
+    """The host held them apart; whether one needs the other's results is not recorded."""
+    copy = Copy(96_000_000, stream=SIDE)
+    both = (Kernel(3 * MS), Wait(), Work(2 * MS), copy, Wait(stream=SIDE))
+    facts = facts_of(tmp_path, Program([Thread((*both, Work(2 * MS)) * 12)]))
+    in_turns_ns = longest_ns(facts, whole(facts), (KERNEL, COPY), device_of)
+    told = about(explore(facts, whole(facts)), "sync")
+    assert in_turns_ns > 12 * 3 * MS + told.floor_ns // 2
+    assert told.low_ns < 0.9 * in_turns_ns
+    assert told.high_ns == in_turns_ns < told.measured_ns
+
+
+def test_a_change_that_overlaps_is_not_held_to_taking_turns(tmp_path):
+    copies = [(Copy(240_000_000), Kernel(9 * MS), Wait())] * 10
+    told = about(
+        explored(tmp_path, Program([Thread(tuple(o for s in copies for o in s))])),
+        "copies.overlapped",
+    )
+    assert told.high_ns < 0.9 * told.measured_ns

@@ -29,17 +29,37 @@ def device_floor_ns(graph: Graph, window: Window) -> int:
         window: The part that is predicted for.
     """
     operations = graph.operations
-    since, until = window.start_ns - graph.origin_ns, window.end_ns - graph.origin_ns
-    start = np.maximum(operations.start, since)
-    inside = np.maximum(np.minimum(operations.stop, until) - start, 0)
-    times = operations.duration / np.maximum(operations.stop - operations.start, 1)
-    stop = start + np.rint(inside * times).astype(np.int64)
+    start, stop = _within(graph, window)
     kernels = np.isin(operations.kind, (KERNEL, GRAPH))
     return max(
         _longest_queue(operations.lane, start, stop, operations.stop),
         _longest_union(operations.direction, start, stop),
         _longest_union(np.where(kernels, operations.group, -1), start, stop),
     )
+
+
+def device_union_ns(graph: Graph, window: Window) -> int:
+    """Return how long the busiest device works at all, in ns, if nothing overlaps that did not.
+
+    This is no floor: without what held them apart, copies, collectives and kernels of several
+    streams may run side by side. Whether they can is not recorded: data that one needs of another
+    is seen only where a wait was.
+
+    Args:
+        graph: The recording under a change.
+        window: The part that is predicted for.
+    """
+    return _longest_union(graph.operations.group, *_within(graph, window))
+
+
+def _within(graph: Graph, window: Window) -> tuple[Array, Array]:
+    """Return when each operation begins in the window, and ends there under the change."""
+    operations = graph.operations
+    since, until = window.start_ns - graph.origin_ns, window.end_ns - graph.origin_ns
+    start = np.maximum(operations.start, since)
+    inside = np.maximum(np.minimum(operations.stop, until) - start, 0)
+    times = operations.duration / np.maximum(operations.stop - operations.start, 1)
+    return start, start + np.rint(inside * times).astype(np.int64)
 
 
 def thread_floor_ns(graph: Graph, times: ReplayedTimes, span: tuple[int, int]) -> int:

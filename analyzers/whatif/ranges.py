@@ -6,8 +6,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from analyzers.whatif.changes.change import Change
-from analyzers.whatif.floors import device_floor_ns, require_floors, thread_floor_ns
+from analyzers.whatif.floors import (
+    device_floor_ns,
+    device_union_ns,
+    require_floors,
+    thread_floor_ns,
+)
 from analyzers.whatif.graph import Graph
 from analyzers.whatif.moments import Moments
 from analyzers.whatif.run import run
@@ -62,6 +69,7 @@ class Ranges:
             error: Of the unchanged replay, as a part of that.
         """
         self._moments, self._measured_ns, self._error = moments, measured_ns, error
+        self._graph = graph
         self._base = self._runs([graph, graph.varied(1 - VARIES), graph.varied(1 + VARIES)])
         self.has_threads = len(self._base[0]) > 1
 
@@ -95,7 +103,14 @@ class Ranges:
         floor_ns = min(floor_ns, self._measured_ns)
         low_ns = max(round(self._measured_ns * low), floor_ns)
         high_ns = max(round(self._measured_ns * high), low_ns)
+        if not change.overlaps and self._keeps_lengths(change.worst):
+            together_ns = device_union_ns(change.worst, self._moments.window)
+            high_ns = max(high_ns, min(together_ns, self._measured_ns))
         return TimeRange(low_ns=low_ns, high_ns=high_ns, floor_ns=floor_ns)
+
+    def _keeps_lengths(self, graph: Graph) -> bool:
+        """Tell whether all operations take as long as recorded, so that their places still hold."""
+        return np.array_equal(graph.operations.duration, self._graph.operations.duration)
 
     def _runs(self, graphs: Sequence[Graph]) -> list[list[_ReplayedWindow]]:
         """Replay each graph, with threads that hand over and without.

@@ -363,8 +363,9 @@ def _replay_assumptions(graph: Graph) -> tuple[str, ...]:
         *unknown,
         f"A prediction's range allows launch latency, device gap and wake-up to be "
         f"{100 * VARIES:.0f} % shorter or longer, and adds {100 * MIN_UNCERTAINTY:.1f} % or "
-        "the replay's "
-        "error, never more than the gain itself",
+        "the replay's error, never more than the gain itself",
+        "At worst nothing overlaps on a GPU that did not when it was recorded, unless the change "
+        "is to overlap it: what needs another's results is seen only where a wait was recorded",
     )
 
 

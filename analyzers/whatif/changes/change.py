@@ -33,6 +33,8 @@ class Change:
         worst: Under the least friendly ones.
         assumptions: A sentence each.
         also_worst: Further graphs, where it depends which of them is the least friendly one.
+        overlaps: Whether it is about running side by side what did not. All other changes may,
+            at worst, leave what a device does one after the other as it was.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Change:
     worst: Graph
     assumptions: tuple[str, ...]
     also_worst: tuple[Graph, ...] = ()
+    overlaps: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,7 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     return [
         Change(
             id="communication",
+            overlaps=True,
             cause=Cause.COMMUNICATION,
             title=f"hiding the {count_text(count, 'collective')} behind kernels",
             count=count,

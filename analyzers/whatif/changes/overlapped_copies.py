@@ -55,6 +55,7 @@ def make(facts: Facts, graph: Graph, reach: Reach) -> Result:
     return [
         Change(
             id="copies.overlapped",
+            overlaps=True,
             cause=Cause.BANDWIDTH,
             title=f"prefetching the {count_text(count, 'copy')} on a stream of their own",
             count=count,
