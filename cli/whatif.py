@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from analyzers.facts.window_request import parse_request
 from cli.terminal import progress_bar
 from jobs.api import predict, use_recording
 from library.analyses import DEVICE_PEAK_VARIABLE
@@ -42,7 +43,11 @@ def run(chosen: argparse.Namespace) -> None:
         what_if = use_recording(
             chosen.path,
             lambda recording: predict(
-                recording.trace, recording.stored.report.window, speed_ups, show
+                recording.trace,
+                recording.stored.report.window,
+                speed_ups,
+                show,
+                is_whole=not parse_request(chosen.window).window,
             ),
             window=chosen.window,
             on_progress=show,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from analyzers.facts.window_request import parse_request
 from common.text import file_name_text
 from jobs.job import Job
 from jobs.limits import Limits
@@ -237,6 +238,8 @@ def predict(
     window: Window,
     speed_ups: Sequence[tuple[str, float]] = (),
     on_progress: OnProgress | None = None,
+    *,
+    is_whole: bool = True,
 ) -> WhatIf:
     """Return what changes to a recording of the library would gain.
 
@@ -245,13 +248,14 @@ def predict(
         window: The part to predict for.
         speed_ups: Parts of kernel names, and how many times as fast those kernels become.
         on_progress: Called about ten times a second.
+        is_whole: Whether that part is not one that somebody chose; see ``predictions.Question``.
 
     Raises:
         TraceError: As ``open_recording``.
     """
     from library import predictions
 
-    question = predictions.Question(window=window, speed_ups=tuple(speed_ups))
+    question = predictions.Question(window=window, speed_ups=tuple(speed_ups), is_whole=is_whole)
     if (what_if := predictions.load(trace, question)) is not None:
         return what_if
     job: Job[Done] = Job(name=trace.source.name)
@@ -286,4 +290,8 @@ def predict_compared(trace: Trace, window: str, warm_up: int) -> WhatIf:
 
     whole = predictions.analysed_window(window)
     stored = analyses.load(trace, whole) or analyse(trace, whole)
-    return predict(trace, predictions.compared_window(stored.report, window, warm_up))
+    return predict(
+        trace,
+        predictions.compared_window(stored.report, window, warm_up),
+        is_whole=not parse_request(window).window,
+    )

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analyzers.facts.window_request import parse_request
 from library import analyses, cache, prediction_history, predictions, sidecars
 from timeline.places import has_timeline
 
@@ -82,7 +83,8 @@ def analyse(
         report(0.95, "storing the analysis")
         write_beside = partial(write_window_index, analysis) if timeline else None
         stored = analyses.save(analysis, trace, window, counters, write_beside)
-        prediction_history.keep_findings(facts, analysis.report)
+        if not parse_request(window).window:  # of the program, not of a part that somebody chose
+            prediction_history.keep_findings(facts, analysis.report)
         if index is not None:
             analyses.without_defects(index)
         return stored

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from analyzers.facts.window_request import parse_request
 from library import kept_answers
 from library.cache import data_dir
 
@@ -99,6 +100,8 @@ class PredictedProgram(msgspec.Struct, frozen=True, kw_only=True):
     """A program and what was predicted of it.
 
     Attributes:
+        schema: Of the file; fields are added with defaults, never renamed: a newer whyslow reads
+            what an older one kept.
         key: Names its file.
         name: What it is called in a table.
         executables: Names of what ran, sorted.
@@ -111,6 +114,7 @@ class PredictedProgram(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     executables: tuple[str, ...]
     names: tuple[int, ...]
+    schema: int = 1
     recordings: tuple[PredictedRecording, ...] = ()
     outcomes: tuple[KeptOutcome, ...] = ()
 
@@ -281,7 +285,8 @@ def _recording(program: PredictedProgram, sha256: str) -> PredictedRecording | N
 def with_outcomes(comparison: Comparison) -> Comparison:
     """Return a comparison with what had been predicted of its base, and keep what became of it.
 
-    A defect in that, or a full disk, must not cost the comparison.
+    Predictions are about the program, so a comparison of a part that somebody chose tests none. A
+    defect in that, or a full disk, must not cost the comparison.
     """
     import dataclasses
 
@@ -289,6 +294,8 @@ def with_outcomes(comparison: Comparison) -> Comparison:
 
     try:
         for recording in comparison.base.recordings:
+            if parse_request(recording.request).window:
+                continue
             predictions = predictions_from(recording.sha256)
             outcomes = prediction_outcomes(comparison, predictions) if predictions else ()
             if outcomes:

@@ -41,10 +41,13 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         window: The part to predict for, such as that of a stored report.
         speed_ups: Parts of kernel names, and how many times as fast those kernels become.
+        is_whole: Whether that is what the recording is analysed by, and not a part that somebody
+            chose: only then the answer is about the program, and later recordings test it.
     """
 
     window: Window
     speed_ups: tuple[tuple[str, float], ...] = ()
+    is_whole: bool = True
 
 
 def predicted(trace: Trace, question: Question) -> WhatIf:
@@ -69,7 +72,8 @@ def predicted(trace: Trace, question: Question) -> WhatIf:
         device_peaks=analyses.device_peaks(),
     )
     save(answer, trace, question)
-    prediction_history.keep_what_if(facts, answer, with_kernels=bool(question.speed_ups))
+    if question.is_whole:
+        prediction_history.keep_what_if(facts, answer, with_kernels=bool(question.speed_ups))
     return answer
 
 

@@ -142,6 +142,16 @@ def test_a_comparison_brings_what_was_predicted_and_keeps_what_came_of_it(data_d
     assert history.with_outcomes(in_history(comparison(), number=2)).predictions == ()
 
 
+def test_a_part_that_somebody_chose_tests_no_prediction(data_dir):
+    history.add_recording(identity(), recording(1))
+    answer = in_history(with_graphs())
+    for request, is_tested in (("nvtx:forward#2", False), (";iterations=nvtx:step", True)):
+        chosen = dataclasses.replace(answer.base.recordings[0], request=request)
+        base = dataclasses.replace(answer.base, recordings=(chosen,))
+        told = history.with_outcomes(dataclasses.replace(answer, base=base))
+        assert bool(told.predictions) is is_tested
+
+
 def test_a_later_comparison_without_the_change_takes_no_outcome_away(data_dir):
     history.add_recording(identity(), recording(1))
     history.with_outcomes(in_history(with_graphs()))
