@@ -56,8 +56,8 @@ def test_how_much_faster_tensor_cores_are(capability, ratio):
     assert tensor_ratio(*capability) == ratio
 
 
-def outcome(tmp_path, names, durations_us, capability=(8, 0), **more):
-    """Ask the rule about kernels of a stream that follow each other at once."""
+def outcome(tmp_path, names, durations_us, capability=(8, 0), rule=compute_fp32_matmul, **more):
+    """Ask a rule about kernels of a stream that follow each other at once."""
     begins = [sum(durations_us[:n]) for n in range(len(durations_us))]
     device = {**H100, "compute_major": capability[0], "compute_minor": capability[1]}
     facts = build(
@@ -65,7 +65,7 @@ def outcome(tmp_path, names, durations_us, capability=(8, 0), **more):
         kernels={"start_us": begins, "duration_us": durations_us, "name": names, **more},
         devices={"process": 1, "device": 0, **device},
     )
-    return compute_fp32_matmul.check(facts, account(facts))
+    return rule.check(facts, account(facts))
 
 
 def test_half_of_the_time_is_estimated_between_nothing_and_what_the_units_allow(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from analyzers.finding import Clear, Confidence, Row
 from analyzers.losses.fp64_kernels import fp64_ratio, is_fp64
 from analyzers.rules import compute_double_precision
-from tests.traces_in_memory import H100, account, build
+from tests import test_fp32_products
 
 ADD = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<double>>(int)"
 GEMM = "volta_dgemm_64x64_nn"
@@ -51,14 +51,8 @@ def test_how_much_slower_64_bits_are(capability, ratio):
 
 
 def outcome(tmp_path, names, durations_us, capability=(8, 9), **more):
-    begins = [sum(durations_us[:n]) for n in range(len(durations_us))]
-    device = {**H100, "compute_major": capability[0], "compute_minor": capability[1]}
-    facts = build(
-        tmp_path,
-        kernels={"start_us": begins, "duration_us": durations_us, "name": names, **more},
-        devices={"process": 1, "device": 0, **device},
-    )
-    return compute_double_precision.check(facts, account(facts))
+    rule = compute_double_precision
+    return test_fp32_products.outcome(tmp_path, names, durations_us, capability, rule, **more)
 
 
 def test_products_and_others_save_different_parts_at_least(tmp_path):

@@ -141,6 +141,34 @@ def test_few_rows_at_the_memory_roof_are_no_loss_but_have_a_limit(reported):
     assert ids(report) == {"bandwidth.weight_reads"}
 
 
+DECODE = [product(32, 8192, 8192, 50), product(32, 8192, 40_960, 250)]
+ATTENTION = "aten::_scaled_dot_product_flash_attention"
+
+
+def of_new_tokens(keys, us=30, queries=1):
+    shape = (32, 8, queries, 128), (32, 8, keys, 128), (32, 8, keys, 128)
+    return ATTENTION, inputs(*shape), [("flash_fwd_splitkv_kernel", us)]
+
+
+def test_keys_and_values_of_the_cache_limit_tokens_besides_weights(reported):
+    """Attention moves 134 MB a pass, which takes 40.1 µs at least."""
+    finding = finding_of(reported([*DECODE, of_new_tokens(1024, us=50)]), WorkPattern.WEIGHTS)
+    assert finding.title.endswith(
+        "at most 113,577 tokens a second, and about 297 rows would take no longer; attention reads "
+        "1.61 GB of keys and values besides, 4.20 MB for each token"
+    )
+    evidence = {e.name: e.value for e in finding.evidence}
+    assert evidence["tokens a second, at most"] == 113_577
+    assert evidence["tokens a second, at most, with 8-bit weights"] == 198_080
+
+
+def test_attention_of_a_prompt_is_no_read_of_the_cache(reported):
+    prompt = of_new_tokens(4096, us=1_000, queries=4096)
+    finding = finding_of(reported([*DECODE, prompt], steps=12), WorkPattern.WEIGHTS)
+    assert finding is not None
+    assert "keys and values" not in finding.title
+
+
 def test_products_of_many_rows_are_not_bound_by_weights(reported):
     report = reported([product(2048, 8192, 8192, 350)])
     assert finding_of(report, WorkPattern.WEIGHTS) is None

@@ -214,6 +214,33 @@ def weight_reads(calls: BusyCalls) -> pd.DataFrame:
     return reading
 
 
+@dataclass(frozen=True)
+class CacheReads:
+    """What attention that is bound by memory reads: mostly keys and values of earlier tokens.
+
+    Attributes:
+        bytes: How much it moves at least.
+        least_ns: How long that takes by the bandwidth.
+        calls: How many there are.
+    """
+
+    bytes: float
+    least_ns: float
+    calls: int
+
+
+def cache_reads(calls: BusyCalls) -> CacheReads:
+    """Return what decoding reads of its cache, as far as the shapes of attention are known.
+
+    Attention of a prompt is bound by operations; that of one new token for each sequence reads all
+    keys and values once for a handful of them.
+    """
+    nodes = calls.nodes
+    chosen = calls.of_class(WorkClass.ATTENTION) & (nodes["least_ns"] > 0).to_numpy()
+    own = nodes[chosen & ~nodes["is_compute"].to_numpy()]
+    return CacheReads(float(own["bytes"].sum()), float(own["least_ns"].sum()), len(own))
+
+
 def _weights_of_keys(calls: BusyCalls, key: Array) -> pd.DataFrame:
     keys = calls.work.calls.keys
     used, code = np.unique(key, return_inverse=True)

@@ -31,6 +31,7 @@ from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.kernel_work import WorkLoss, WorkPattern, estimate_of, work_losses
+from analyzers.losses.products import NARROW_WEIGHTS, CacheReads, cache_reads
 from analyzers.words import TIMES, count_text, share_text, size_text, time_text
 
 CAUSE = Cause.BANDWIDTH
@@ -46,8 +47,10 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     nodes = loss.nodes
     rows = int(np.bincount(nodes["rows"], nodes["weight_bytes"]).argmax())
     own = nodes[(nodes["rows"] == rows).to_numpy()]
-    tokens_per_s = _tokens_per_s(loss, own)
+    cache = cache_reads(loss.calls)
+    tokens_per_s, narrow_per_s = _tokens_per_s(loss, own, cache)
     limit = f"at most {tokens_per_s:,.0f} tokens a second, and " if tokens_per_s else ""
+    passes = int(own["is_head"].sum())
     more = float(np.average(own["more_rows"], weights=own["weight_bytes"]))
     return Finding(
         title=(
@@ -56,6 +59,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
             f"{share_text(loss.roof_ns, loss.busy_ns)} of the memory bandwidth for "
             f"{time_text(loss.spent_ns)}, {ledger.share(loss.spent_ns)}: "
             f"{limit}about {rows * more:,.0f} rows would take no longer"
+            f"{_cache_text(cache, passes, rows)}"
         ),
         row=Row.KERNEL,
         lost_ns=loss.lost_ns,
@@ -67,6 +71,16 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         does_not_apply_when="the latency of one request counts and its weights must not change.",
         evidence=(
             Evidence(name="tokens a second, at most", value=round(tokens_per_s), unit="count"),
+            Evidence(
+                name="tokens a second, at most, with 8-bit weights",
+                value=round(narrow_per_s),
+                unit="count",
+            ),
+            *(
+                [Evidence(name="keys and values read, at least", value=cache.bytes, unit="bytes")]
+                if cache.calls
+                else []
+            ),
             Evidence(name="least time by the bandwidth", value=loss.roof_ns, unit="ns"),
             *estimate.evidence,
         ),
@@ -78,12 +92,30 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     )
 
 
-def _tokens_per_s(loss: WorkLoss, nodes: pd.DataFrame) -> float:
+def _tokens_per_s(loss: WorkLoss, nodes: pd.DataFrame, cache: CacheReads) -> tuple[float, float]:
     """Return how many tokens the memory's bandwidth allows at these rows; 0 where unknown.
 
     All weights are read once for each time that a vocabulary is made; a recording without that does
-    not tell how many layers the model has.
+    not tell how many layers the model has. Keys and values are read besides, as far as known.
+
+    Returns:
+        With the weights as they are, and in 8 bits.
     """
     passes = int(nodes["is_head"].sum())
-    least_ns = float(loss.calls.nodes["least_ns"].to_numpy()[nodes["node"]].sum())
-    return int(nodes["rows"].iloc[0]) * passes / (least_ns * 1e-9)
+    rows = nodes["node"].to_numpy()
+    least_ns, moved = (loss.calls.nodes[name].to_numpy()[rows] for name in ("least_ns", "bytes"))
+    narrower = 1 - NARROW_WEIGHTS * nodes["weight_bytes"].to_numpy() / np.maximum(moved, 1)
+    tokens = int(nodes["rows"].iloc[0]) * passes
+    whole, narrow = float(least_ns.sum()), float((least_ns * narrower).sum())
+    wide_per_s, narrow_per_s = (tokens / ((ns + cache.least_ns) * 1e-9) for ns in (whole, narrow))
+    return wide_per_s, narrow_per_s
+
+
+def _cache_text(cache: CacheReads, passes: int, rows: int) -> str:
+    """Say what attention reads besides; empty where its shapes are not known."""
+    if not cache.calls:
+        return ""
+    each = ""
+    if passes:
+        each = f", {size_text(cache.bytes / passes / max(rows, 1))} for each token"
+    return f"; attention reads {size_text(cache.bytes)} of keys and values besides{each}"
