@@ -108,7 +108,7 @@ def _answered(facts: Facts, ledger: Ledger, loop: Iterations) -> Analysis:
     shortenings = _shortenings(facts, ledger, findings)
     findings = with_predicted_gains(facts, ledger.window, findings, shortenings)
     top = top_kernels(facts, ledger.window)
-    host = host_profile(facts)
+    host = host_profile(facts, ledger.window)
     report = Report(
         source={**origin(facts), "gpus": sorted({n for n in facts.devices["name"] if n})},
         window=ledger.window,

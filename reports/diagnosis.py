@@ -138,7 +138,9 @@ def _verdict(report: Report, whole: Place | None) -> Iterator[Block]:
     facts = [
         str(report.source["name"]),
         gpus,
-        f"{report.window.label}, {time_text(report.window.duration_ns)}" if report.devices else "",
+        f"{report.window.label}, {time_text(report.window.duration_ns)}"
+        if report.devices or report.window.duration_ns
+        else "",
         *(
             count_text(report.operations[table], noun)
             for table, noun in OPERATIONS.items()

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from analyzers import analyze
 from analyzers.facts.host_profile import host_profile, host_sentence
+from analyzers.facts.spans import Window
 from analyzers.report import Report
 from collectors.schema import OperatorKind
 from reports.diagnosis import diagnosis_summary
@@ -42,6 +43,25 @@ def test_what_is_inside_is_taken_off_once(tmp_path):
     }
     assert told.busy_ns == told.span_ns == 100_000
     assert [row.share for row in told.operators] == [0.4, 0.3, 0.3]
+
+
+def test_of_a_window_only_what_lies_in_it_counts(tmp_path):
+    rows = (("outer", 0, 100), ("inner", 20, 60), ("later", 120, 200), ("last", 150, 160))
+    facts = build(tmp_path, operators=operators(*rows))
+
+    def own(start_us, end_us):
+        part = host_profile(facts, Window(start_ns=start_us * 1_000, end_ns=end_us * 1_000))
+        assert part.operator_count == len(part.operators)
+        return {row.name: row.self_ns for row in part.operators}, part
+
+    before, first = own(0, 40)
+    assert before == {"outer": 20_000, "inner": 20_000}
+    assert (first.span_ns, first.busy_ns) == (40_000, 40_000)
+    after, _ = own(40, 200)
+    whole = {row.name: row.self_ns for row in host_profile(facts).operators}
+    assert {n: before.get(n, 0) + after.get(n, 0) for n in whole} == whole
+    assert host_profile(facts, Window(start_ns=100_000, end_ns=120_000)) is None
+    assert host_profile(facts, Window(start_ns=0, end_ns=0)).busy_ns == sum(whole.values())
 
 
 def test_two_threads_count_both(tmp_path):

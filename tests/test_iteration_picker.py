@@ -65,3 +65,12 @@ def test_how_sure_found_iterations_are_stands_in_the_picker_and_on_the_page(data
     choice = "20 iterations of 6 launches, found (high confidence)"
     assert app.selectbox(key="pick_iterations").options[0] == choice
     assert "high confidence" in words(app)
+
+
+def test_an_iteration_without_a_gpu_shows_what_the_host_did_in_it(data):
+    trace = open_sample("cpu_training.sqlite", data).trace
+    with library(data):
+        app = draw(trace=trace.id, window="iteration:2")
+    assert not app.exception
+    assert app.selectbox(key="pick_iterations").options[0] == "12 iterations, as marked"
+    assert "spent 5.61 ms in operators and ranges" in words(app)

@@ -15,6 +15,7 @@ from analyzers.facts.host_work import HostOperator, HostProfile, HostThread
 from analyzers.facts.nesting import around, nest
 from analyzers.facts.python_frames import Owner, frame_owners, frame_text
 from analyzers.facts.range_texts import range_name
+from analyzers.facts.spans import Window
 from analyzers.facts.trace_table import trace_table
 from analyzers.intervals import Array, by_key
 from analyzers.words import count_text, share_text, shortened, time_text
@@ -27,11 +28,18 @@ MAINLY = 0.5  # of an operator's own time: from here on one caller is named
 _COLUMNS = ("start_ns", "end_ns", "thread_key", "name_id")
 
 
-def host_profile(facts: Facts) -> HostProfile | None:
-    """Return what the host did while nothing ran on a GPU; None with GPU work, or without names."""
+def host_profile(facts: Facts, window: Window | None = None) -> HostProfile | None:
+    """Return what the host did while nothing ran on a GPU; None with GPU work, or without names.
+
+    Args:
+        facts: The recording.
+        window: The part of it that was asked for; None, or one without length, for all.
+    """
     if len(facts.launches):
         return None
     spans, names = _spans(facts)
+    if window is not None and window.duration_ns > 0:
+        spans = _within(spans, window)
     if not len(spans):
         return None
     own_ns, length = _own_ns(spans), (spans["end_ns"] - spans["start_ns"]).to_numpy()
@@ -39,7 +47,8 @@ def host_profile(facts: Facts) -> HostProfile | None:
     name, size = spans["name"].to_numpy(), len(names)
     self_ns, total_ns = (_summed(name, ns, size) for ns in (own_ns, length))
     count = np.bincount(name, minlength=size)
-    largest = np.argsort(-self_ns, kind="stable")[:MOST_OPERATORS].tolist()
+    present = int(np.count_nonzero(count))  # of a window not every name
+    largest = np.lexsort((-self_ns, count == 0))[: min(MOST_OPERATORS, present)].tolist()
     busy_ns = int(own_ns.sum())
     callers = _callers(facts, spans[np.isin(name, largest)])
     threads, span_ns = _threads(facts, spans)
@@ -59,8 +68,17 @@ def host_profile(facts: Facts) -> HostProfile | None:
             )
             for place in largest
         ),
-        operator_count=size,
+        operator_count=present,
     )
+
+
+def _within(spans: pd.DataFrame, window: Window) -> pd.DataFrame:
+    """Return what lies in the window of each interval."""
+    cut = spans.assign(
+        start_ns=spans["start_ns"].clip(lower=window.start_ns),
+        end_ns=spans["end_ns"].clip(upper=window.end_ns),
+    )
+    return cut[(cut["end_ns"] > cut["start_ns"]).to_numpy()].reset_index(drop=True)
 
 
 def _summed(group: Array, ns: Array, size: int) -> Array:

@@ -24,20 +24,16 @@ LENGTHS = {"launches": "launch", "calls": "call"}
 def iteration_choices(trace_id: str) -> dict[str, str]:
     """Return what an iteration may be, as a window's request says it, and what to call that.
 
-    Empty where nothing ran on a GPU, so that there is no work to divide.
+    Empty where there is nothing to choose.
 
     Raises:
         TraceError: The recording is gone or damaged.
     """
     report = load(trace_id, "").report
-    if not report.devices:
+    choices = {**_repeated_ranges(cache.get(trace_id)), **_repeated_kernels(report)}
+    if not choices and not report.iterations:
         return {}
-    return {
-        "": _detected_iterations(report),
-        **_repeated_ranges(cache.get(trace_id)),
-        **_repeated_kernels(report),
-        NONE: "No iterations",
-    }
+    return {"": _detected_iterations(report), **choices, NONE: "No iterations"}
 
 
 def with_choice(window: str, choice: str) -> str:
