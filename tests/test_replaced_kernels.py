@@ -122,6 +122,25 @@ def test_a_kernel_that_was_used_elsewhere_before_replaces_another_one_in_part():
     assert set(found) == {"winograd → implicit_gemm", "implicit_gemm"}
     assert found["winograd → implicit_gemm"].time.new == 600
     assert found["implicit_gemm"].time.change == 100
+    assert [m.launches for m in found["implicit_gemm"].new_members] == [1]
+
+
+def test_a_kernel_that_only_replaces_another_one_is_no_kernel_of_its_own_there():
+    base = {("winograd", ONE): 700, ("implicit_gemm", TWO): 500}
+    new = {("implicit_gemm", TWO): 600, ("direct", ONE): 300}
+    found = rows(base, new, works=([0, 1], [0, 1]))
+    assert {(k.kind, k.name, k.new_name) for k in found.values()} == {
+        (KernelMatch.REPLACED, "winograd", "implicit_gemm"),
+        (KernelMatch.REPLACED, "implicit_gemm", "direct"),
+    }
+
+
+def test_kernels_that_took_no_time_are_divided_by_their_launches():
+    base = {("gemm", ONE): 500, ("add", ONE): 0, ("norm", ONE): 40}
+    new = {("gemm", ONE): 500, ("norm", ONE): 40, ("fused_a", TWO): 30, ("fused_b", TWO): 20}
+    found = rows(base, new, sequences=([0, 1, 2, 1, 1, 1], [0, 2, 1, 3]))
+    assert found["add → fused_b"].base_launches == 0.75
+    assert sum(k.time.base for k in found.values()) == 540
 
 
 def test_a_kernel_that_is_replaced_at_two_places_has_its_time_divided_between_them():

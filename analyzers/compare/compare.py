@@ -118,8 +118,8 @@ def compare(
     waterfall = waterfall_rows(base, new, scaled, regions, same=same)
     if amount:
         waterfall = (work_row(accounts[0], scaled[0]), *waterfall)
-    is_per_launch = bool(amount and amount.is_judged)
-    kernels = kernel_changes(base, new, is_per_launch=is_per_launch)
+    work_scale = amount.scale if amount and amount.is_judged else None
+    kernels = kernel_changes(base, new, work=work_scale)
     metrics = metric_changes(base, new)
     subject = same_work.name if same_work and same_work.is_judged else quantity
     amount_words = amount_sentence(base, new, amount)

@@ -33,15 +33,15 @@ SHAPE = 1
 
 
 def kernel_changes(
-    base: Sides, new: Sides, *, is_per_launch: bool = False
+    base: Sides, new: Sides, *, work: float | None = None
 ) -> tuple[KernelChange, ...]:
     """Return the kernels of both sides, matched, the largest change first.
 
     Args:
         base: Runs before.
         new: Runs after.
-        is_per_launch: Whether both did another amount of the same work: a kernel's time on base is
-            then that of as many launches as on the new side.
+        work: Where both did another amount of the same work, the new side's as a part of base's: a
+            kernel's time on base is then that of as many launches as on the new side. None else.
     """
     keys: dict[Any, int] = {}
     places = [[_kernel_keys(side, keys) for side in sides] for sides in (base, new)]
@@ -66,17 +66,21 @@ def kernel_changes(
         for quantity in ("ns", "count")
     )
     counts = [np.mean([run.mean for run in of_side], axis=0) for of_side in launches]
-    if is_per_launch:
-        is_shared = (counts[0] > 0) & (counts[1] > 0)
-        factor = np.where(is_shared, counts[1] / np.where(is_shared, counts[0], 1.0), 1.0)
+    if work is not None:
+        is_one_kernel = (counts[0] > 0) & (counts[1] > 0) & (np.arange(size) < single)
+        ratio = counts[1] / np.where(is_one_kernel, counts[0], 1.0)
+        factor = np.where(is_one_kernel, ratio, work)
         time[0] = [run._replace(mean=run.mean * factor) for run in time[0]]
     divided = {row for split in splits for row in split.row.tolist()}
-    of_launches = _paired(base, new, numbered, is_same_amount=not is_per_launch)
+    of_launches = _paired(base, new, numbered, is_same_amount=work is None)
     evidence = {row: change for row, change in of_launches.items() if row not in divided}
     evidence |= _paired_gaps(base, new, replaced, single)
     paired = _paired_columns(evidence, time[0][0].mean, time[1][0].mean) if evidence else None
     changes = deltas(time[0], time[1], "ns", paired)
-    described = [_described(s, p, single) for s, p in zip(sides, numbered, strict=True)]
+    described = [
+        _described(s, p, single, [r.launches[n] for r in replaced])
+        for n, (s, p) in enumerate(zip(sides, numbered, strict=True))
+    ]
     for number, (side, of_side) in enumerate(zip(sides, described, strict=True)):
         of_side += [_of_replacement(side[0], r.launches[number]) for r in replaced]
     left = _left(splits, numbered)
@@ -127,8 +131,9 @@ def _split(
     )
     sums = parts.groupby(["row", "target"])["ns"].agg(["sum", "size"]).reset_index()
     whole = sums.groupby("row")[["sum", "size"]].transform("sum")
-    share = (sums[["sum", "size"]] / whole.clip(lower=1)).to_numpy(float)
-    return _Split(sums["row"].to_numpy(), sums["target"].to_numpy(), share[:, 0], share[:, 1])
+    of_launches = (sums["size"] / whole["size"]).to_numpy(float)
+    of_time = np.where(whole["sum"] > 0, sums["sum"] / whole["sum"].clip(lower=1), of_launches)
+    return _Split(sums["row"].to_numpy(), sums["target"].to_numpy(), of_time, of_launches)
 
 
 def _left(splits: list[_Split], rows: list[list[Array]]) -> set[int]:
@@ -236,13 +241,30 @@ class _SideKernel(NamedTuple):
     place: EvidencePlace | None = None
 
 
-def _described(sides: Sides, places: list[Array], size: int) -> list[_SideKernel]:
+def _described(
+    sides: Sides, places: list[Array], size: int, replaced: list[Array]
+) -> list[_SideKernel]:
+    """Return what one side has in each row but those of what was replaced.
+
+    Args:
+        sides: Its recordings.
+        places: Row of each kernel of each.
+        size: How many rows there are.
+        replaced: Places in the first recording's sequence that belong to what was replaced.
+    """
     kernels_by_row = [_SideKernel()] * size
     for number, (side, place) in reversed(list(enumerate(zip(sides, places, strict=True)))):
         kernels = side.kernels
-        launches = np.bincount(kernels.sequence, minlength=len(place))
-        ns = np.bincount(kernels.sequence, kernels.sequence_ns, minlength=len(place))
+        is_left = np.ones(len(kernels.sequence), dtype=bool)
+        if not number and replaced:
+            is_left[np.concatenate(replaced)] = False
+        sequence = kernels.sequence[is_left]
+        launches = np.bincount(sequence, minlength=len(place))
+        ns = np.bincount(sequence, kernels.sequence_ns[is_left], minlength=len(place))
+        moved = np.bincount(kernels.sequence[~is_left], minlength=len(place))
         for code in reversed(range(len(place))):
+            if moved[code] and not launches[code]:
+                continue  # all of it was replaced, or replaces something
             begin, end = kernels.longest[code].tolist()
             spot = EvidencePlace(recording=number, start_ns=begin, end_ns=end, device=side.device)
             member = _member(side, code, int(launches[code]), int(ns[code]))
