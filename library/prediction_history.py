@@ -36,13 +36,16 @@ if TYPE_CHECKING:
     from analyzers.facts.facts import Facts
     from analyzers.report import Report
     from analyzers.whatif.whatif import WhatIf
+    from collectors.trace import Trace
 
 MAX_PROGRAMS = 64
 MAX_RECORDINGS = 32  # of a program
 MAX_PREDICTIONS = 24  # of a recording
 MAX_COMPARED = 64  # outcomes of a program
 MAX_NAMES = 256  # that a program is known by: the smallest numbers, a sample that any two share
+MAX_COUNTED = 2_000  # names of kernels or ranges that are looked at
 MIN_ALIKE = 0.5  # of the names of either, for programs that an interpreter runs
+_DIGITS = re.compile(r"\d+")
 _INTERPRETER = re.compile(r"python[0-9.]*|java|julia|node|perl|ruby|(ba|da|z)?sh|mpi(run|exec)")
 LOG = logging.getLogger(__name__)
 
@@ -197,15 +200,17 @@ def identity_of(facts: Facts) -> Identity:
     """Return what a recording's program is known by."""
     trace = facts.trace
     processes = trace.frame("processes", ["process", "name"])
-    used = set(facts.process_keys[facts.launches["process_index"].unique()].tolist())
+    indexes = facts.launches["process_index"].unique()
+    used = set(facts.process_keys[indexes[indexes >= 0]].tolist())
     executables = {
         str(name).replace("\\", "/").rpartition("/")[2]
         for key, name in zip(processes["process"], processes["name"], strict=True)
         if key in used and name
     }
     short = trace.columns("kernels", ["short_name_id"])["short_name_id"]
-    ranges = facts.ranges["name_id"]
-    kernels, marks = ({_number(n) for n in trace.names(ids) if n} for ids in _unique(short, ranges))
+    kernels = {_number(n) for n in _most_frequent(trace, short)}
+    # Names that count, "batch 17", are one name.
+    marks = {_number(_DIGITS.sub("#", n)) for n in _most_frequent(trace, facts.ranges["name_id"])}
     return Identity(
         executables=tuple(sorted(executables)),
         kernels=tuple(sorted(kernels)[:MAX_NAMES]),
@@ -213,10 +218,12 @@ def identity_of(facts: Facts) -> Identity:
     )
 
 
-def _unique(*columns: Any) -> list[Any]:
+def _most_frequent(trace: Trace, name_ids: Any) -> list[str]:
+    """Return the names that come most often, so many that it takes no time."""
     import pandas as pd
 
-    return [pd.unique(pd.Series(column)) for column in columns]
+    ids = pd.Series(name_ids).value_counts().index[:MAX_COUNTED].to_numpy()
+    return [str(name) for name in trace.names(ids) if name] if len(ids) else []
 
 
 def _number(name: str) -> int:

@@ -13,13 +13,15 @@ from analyzers.compare.prediction_outcomes import OutcomeKind
 from benchmarks.change_experiments import second_run
 from benchmarks.program_changes import without_pauses
 from benchmarks.simulated import families
-from benchmarks.simulated.cases import Maker
+from benchmarks.simulated.cases import Maker, one_thread
+from benchmarks.simulated.program import Kernel, Range
 from benchmarks.simulated.recorder import Recorder
 from benchmarks.simulated.simulator import execute
 from library import prediction_history as history
 from reports.predictions import latest_outcomes, score_sentence
 from tests.comparisons_in_memory import comparison
 from tests.test_prediction_outcomes import with_graphs
+from tests.whatif_helpers import facts_of
 
 PREDICTION = history.KeptPrediction(change="graph", title="capturing 9 launches", low=1.8, high=2.1)
 
@@ -88,6 +90,15 @@ def test_what_is_kept_is_private_bounded_and_holds_no_name_of_a_kernel(data_dir)
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     assert stat.S_IMODE(history.folder().stat().st_mode) == 0o700
     assert max(len(p.recordings) for p in history.all_programs()) <= history.MAX_RECORDINGS
+
+
+def test_numbered_ranges_are_one_name(data_dir, tmp_path):
+    def steps(first):
+        return [o for n in range(12) for o in (Range(f"step {first + n}"), Kernel(9_000), Range())]
+
+    known = [history.identity_of(facts_of(tmp_path, one_thread(steps(n)))) for n in (0, 500)]
+    assert known[0].names == known[1].names
+    assert len(known[0].names) == 2
 
 
 def test_a_damaged_file_costs_what_it_held_and_nothing_else(data_dir):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analyzers.words import time_text
+from analyzers.words import TIMES, time_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class MachineChange:
             quantity: What takes the time: "an iteration".
         """
         ratio = self.base_ns / max(self.new_ns, 1)
-        speed = f"{ratio:.2f} \N{MULTIPLICATION SIGN} as fast"
+        speed = f"{ratio:.2f} {TIMES} as fast"
         return (
             f"Different machines: {quantity} takes {time_text(self.base_ns)} on {self.base} and "
             f"{time_text(self.new_ns)} on {self.new}, {speed}. The program is neither credited "

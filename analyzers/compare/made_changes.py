@@ -18,10 +18,9 @@ from analyzers.work.classes import WorkClass
 
 FELL = 0.5  # of what was before, at most, is left
 KEPT = 0.8  # of what was before, at least: the same work is still done
-FASTER = 0.8  # of the time before, at most, for kernels that became faster
+LESS = 0.8  # of the time or operations before, at most, for kernels nearer to the roof or fused
 NEAR_FACTOR = 1.15  # a kernel predicted at twice its speed became 1.74 to 2.3 times as fast
 MAX_FOREIGN_SHARE = 0.2  # of the change may come from rows that a change does not touch
-BYTES = ("HtoD bytes", "DtoH bytes")
 CHAINED = (
     WorkClass.ELEMENTWISE,
     WorkClass.NORMALISATION,
@@ -186,7 +185,7 @@ def _roof(comparison: Comparison, change: str) -> ChangeEvidence:
         "no operator with its shapes is on both sides"
     )  # fmt: skip
     is_narrower = not any(w.types for w in same) and _narrow_kernels(comparison).is_made
-    is_made = base > 0 and faster >= (1 - FASTER) * base and not is_narrower
+    is_made = base > 0 and faster >= (1 - LESS) * base and not is_narrower
     return ChangeEvidence(is_made, text)
 
 
@@ -195,7 +194,7 @@ def _fused(comparison: Comparison, _: str) -> ChangeEvidence:
     rows = [w for w in comparison.work if w.work_class in CHAINED]
     base, new = sum(w.base_calls for w in rows), sum(w.new_calls for w in rows)
     text = f"memory-bound operations {_count_text(base)} to {_count_text(new)}"
-    return ChangeEvidence(base > 0 and new <= FASTER * base, text)
+    return ChangeEvidence(base > 0 and new <= LESS * base, text)
 
 
 def _precision(comparison: Comparison, change: str) -> ChangeEvidence:
