@@ -55,7 +55,7 @@ NO_LOOPS = {
 }
 # Iterations without a GPU; how they are known.
 HOST = {
-    "EfficientCenterFormer__baseline": (304, "calls", "304 inferences of six ranges each"),
+    "EfficientCenterFormer__baseline": (304, "host", "304 inferences of six ranges each"),
     "EfficientCenterFormer__poolformer": (135, "ranges", "135 inferences, mostly in find_centers"),
     "cupti_profiler": (0, "", "one pass, each kernel of which is profiled"),
     "distributed_info_not_found": (0, "", "one ProfilerStep"),

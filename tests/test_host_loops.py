@@ -58,7 +58,7 @@ def test_a_graph_launched_eight_times_and_a_wait_are_one_step(tmp_path):
         assert one.start_ns < end <= one.end_ns
     for before, after in itertools.pairwise(iterations):
         assert before.end_ns == after.start_ns
-    assert (evidence.how, evidence.length, evidence.confidence) == ("calls", 9, "high")
+    assert (evidence.how, evidence.length, evidence.confidence) == ("host", 9, "high")
     assert note == (
         "6 iterations, found in what the host calls, for graphs hide what they launch: the same 9 "
         "calls again and again (100 % of the GPU's work; high confidence)."
@@ -132,3 +132,9 @@ def test_without_gpu_work_marked_steps_hold_half_of_the_time(tmp_path, other_us,
         assert [one.name for one in iterations] == names[1:]
     else:
         assert note.endswith("repeats at least 3 times and holds most of the time.")
+
+
+@pytest.mark.parametrize(("domain", "count"), [("GIL Trace", 0), ("mine", 40)])
+def test_holding_the_lock_of_python_is_no_iteration(tmp_path, domain, count):
+    ranges = {**spans_of([100] * 40, ["Holding GIL"] * 40, gap_us=0), "domain": domain}
+    assert len(chosen_iterations(build(tmp_path, ranges=ranges), "").spans) == count

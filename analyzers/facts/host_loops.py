@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import GRAPH, Facts
-from analyzers.facts.loops import holds_most_time, where_work_ran
+from analyzers.facts.loops import holds_most_time, where_work_ran, written_by_tracers
 from analyzers.facts.periods import MIN_COVERED_SHARE, Period, find_period, has_similar_work
 from analyzers.facts.spans import Iteration, LoopEvidence
 from analyzers.facts.trace_table import trace_table
@@ -80,6 +80,8 @@ def find_loop_without_gpu(facts: Facts) -> HostLoop | None:
     """
     for table, noun in HOST_TABLES:
         frame = trace_table(facts.trace, table, _COLUMNS)
+        if table == "ranges":
+            frame = frame[~written_by_tracers(facts)]
         if not len(frame):
             continue
         busiest = frame["thread_key"].value_counts().index[0]
@@ -112,7 +114,7 @@ def _loop_in_time(events: pd.DataFrame, period: Period, noun: str) -> HostLoop |
             f"the same {count_text(period.launches, noun)} again and again "
             f"({sureness(period, covered, 'time')})."
         ),
-        evidence=loop_evidence("calls", period, covered),
+        evidence=loop_evidence("host", period, covered),
     )
 
 
@@ -160,5 +162,5 @@ def _loop(facts: Facts, thread_index: int, calls: Array, period: Period) -> Host
             f"{len(begin):,} iterations, found in what the host calls, for graphs hide what they "
             f"launch: the same {what} again and again ({sureness(period, covered)})."
         ),
-        evidence=loop_evidence("calls", period, covered),
+        evidence=loop_evidence("host", period, covered),
     )

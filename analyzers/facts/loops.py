@@ -24,6 +24,7 @@ from collectors.schema import MANAGED_COPIES
 from common.memo import memo
 
 LIBRARY_DOMAINS = ("MPI", "UCX", "OpenACC", "OpenMP")
+GIL_DOMAIN = "GIL Trace"  # nsys writes there when a thread of Python holds the lock, or waits
 MIN_ITERATIONS = 3  # two equal ranges may be coincidence
 MIN_COVERED_SHARE = 0.5  # a loop that submits less than half of the work is not the main loop
 MAX_LOOP_DEPTH = 3  # "main", "epoch" and the loop itself
@@ -80,7 +81,7 @@ class _Loop(NamedTuple):
 @memo()
 def _loops(facts: Facts) -> tuple[_Loop, ...]:
     """Return the main loop of every thread that has one."""
-    ranges = facts.ranges[~_of_libraries(facts)]
+    ranges = facts.ranges[~written_by_tracers(facts)]
     launched = {
         int(key): facts.api_start_ns[_launched_by(facts, int(key))]
         if len(facts.launches)
@@ -109,11 +110,12 @@ def holds_most_time(loop: pd.DataFrame, among: pd.DataFrame) -> bool:
     return lasted >= MIN_COVERED_SHARE * whole
 
 
-def _of_libraries(facts: Facts) -> Array:
-    """Return which ranges are calls of a library that the recorder traced, not marks of a loop."""
+def written_by_tracers(facts: Facts) -> Array:
+    """Return which ranges the recorder wrote, for calls of a library or Python's lock: no marks."""
     codes, domains = pd.factorize(facts.trace.columns("ranges", ["domain_id"])["domain_id"])
-    is_library: Array = np.isin(facts.trace.names(domains), LIBRARY_DOMAINS)[codes]
-    return is_library
+    names = facts.trace.names(domains)
+    is_traced: Array = np.isin(names, (*LIBRARY_DOMAINS, GIL_DOMAIN))[codes]
+    return is_traced
 
 
 def _loop_on_thread(

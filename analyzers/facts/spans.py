@@ -82,11 +82,12 @@ class LoopEvidence:
 
     Attributes:
         how: ``ranges`` (the program marks them), ``request`` (somebody said what an iteration is),
-            ``launches`` (what the program launches repeats) or ``calls`` (what its host calls
-            repeats, where graphs hide what is launched).
-        length: Launches, or calls, in a typical one; 0 where ranges mark them.
+            ``launches`` (what the program launches repeats) or ``host`` (what its host does
+            repeats, where graphs hide what is launched or nothing ran on a GPU).
+        length: Launches, calls, operators or ranges in a typical one; 0 where the program marks it.
         similarity: Of the iterations to a typical one, median, 0 to 1; None where not measured.
-        covered: Share of the GPU's work that they hold; None where not measured.
+        covered: Share that they hold of the GPU's work, or of the time without such; None where
+            not measured.
         confidence: ``stated`` by the program or by whoever asks, ``high`` or ``medium``; what is
             less sure is not called an iteration. Rates: ``python -m benchmarks.periods``.
     """

@@ -17,7 +17,6 @@ from views.shared.units import visible
 
 SHOWN_RANGES = 8  # names that repeat, those that cover most time
 LABEL_LENGTH = 32
-LENGTHS = {"launches": "launch", "calls": "call"}
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
@@ -52,10 +51,11 @@ def _detected_iterations(report: Report) -> str:
     if not count:
         return "No iterations found"
     evidence = report.iterations_evidence
-    if evidence is None or evidence.how not in LENGTHS:
+    if evidence is None or evidence.confidence == "stated":
         return f"{count:,} iterations, as marked"
-    length = count_text(evidence.length, LENGTHS[evidence.how])
-    return f"{count:,} iterations of {length}, found ({evidence.confidence} confidence)"
+    of_host = evidence.how == "host"
+    length = "in host work" if of_host else f"of {count_text(evidence.length, 'launch')}"
+    return f"{count:,} iterations {length}, found ({evidence.confidence} confidence)"
 
 
 def _repeated_ranges(trace: Trace) -> dict[str, str]:
