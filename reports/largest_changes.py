@@ -13,7 +13,7 @@ from analyzers.compare.types import (
 )
 from analyzers.finding import Row
 from analyzers.ledger.regions import LEVELS
-from analyzers.words import name_text, share_text, time_text
+from analyzers.words import share_text, shortened, time_text
 from reports.comparison_words import ratio_text
 from reports.kernel_changes import kernel_title
 from reports.numbers import signed_text
@@ -44,7 +44,7 @@ class LargestChange:
     @property
     def words(self) -> str:
         """What it is: a kernel's name, or the row and the range: ``host`` in ``data``."""
-        name = f"`{name_text(self.name)}`"
+        name = f"`{shortened(self.name)}`"
         return name if self.kind == "kernel" else f"{self.kind} in {name}"
 
     @property

@@ -64,6 +64,15 @@ def test_a_renamed_kernel_bears_both_names():
     assert "gemm2" in change.words
 
 
+def test_an_operator_keeps_its_whole_name():
+    regions = (
+        region("aten::copy_", Row.SYNC, MS, 0, "operators"),
+        region("x", Row.SYNC, 0, 0, "operators"),
+    )
+    (change,) = largest_changes(replace(comparison(), kernels=(), regions=regions))
+    assert change.words == "sync in `aten::copy_`"
+
+
 def test_the_next_step_is_the_largest_loss_of_the_new_side():
     assert next_step(comparison()) == (
         "The new side still spends 300 µs of 2 ms (15 %) in launch: idle: the host is busy "
