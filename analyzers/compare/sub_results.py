@@ -53,4 +53,8 @@ def sub_results(
 
 
 def _name(kernel: KernelChange) -> str:
-    return kernel.short_name or name_text(kernel.name)
+    """Return a kernel's name; of kernels that were replaced those with most time on each side."""
+    name = kernel.short_name or name_text(kernel.name)
+    if kernel.name == kernel.new_name or not kernel.new_members:
+        return name
+    return f"{name} → {kernel.new_members[0].short_name or name_text(kernel.new_name)}"
