@@ -27,7 +27,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--device-peak",
         metavar="bf16=989e12,hbm=3.35e12",
-        help="operations and bytes a second of the GPU, where whyslow does not know it",
+        help="operations and bytes a second of the GPU, where whyslow does not know it; "
+        "link=50e9 for what connects it with others",
     )
 
 
