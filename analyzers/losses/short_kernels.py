@@ -12,12 +12,15 @@ import numpy as np
 import pandas as pd
 
 from analyzers.facts.facts import KERNEL, Facts
+from analyzers.facts.streams import stream_codes
 from analyzers.intervals import Array
 from analyzers.ledger.booking import DEVICE_GAP_MAX_NS
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.busy_calls import BusyCalls
+from analyzers.losses.kernel_memory import is_notable
 from analyzers.recorder import recorder_of
-from analyzers.work.classes import WorkClass
+from analyzers.work.account import ledger_work
+from analyzers.work.classes import CODES, WorkClass
 
 SHORTEST_SHARE = 0.01  # of the kernels, which are as short as kernels get there
 # What a kernel takes that does next to nothing: 1.3 to 2 µs in recordings of V100, A100 and H100,
@@ -27,6 +30,7 @@ SHORT = 1.75  # times the shortest
 _IN_STAGES = (WorkClass.SORT, WorkClass.COLLECTIVE, WorkClass.GRAPH)
 """Classes whose kernels need the whole result of the one before."""
 LEAST_KERNELS = 50  # in a window that tells how short kernels are
+MOST_OF_RANGE = 0.75  # of the most that runs may lose: the middle of their range is no more
 LEAST_SHARE = 0.1  # of the kernel time, from which on anybody looks closer
 
 
@@ -42,11 +46,31 @@ def short_limit_ns(facts: Facts, ledger: Ledger) -> float:
 
 
 def has_many_short_kernels(facts: Facts, ledger: Ledger) -> bool:
-    """Tell whether short kernels take enough time to look closer."""
+    """Tell whether short kernels that follow each other take enough time to look closer.
+
+    This is cheap, also for millions of kernels; which of their time is free, is found out after.
+    """
     limit_ns = short_limit_ns(facts, ledger)
-    rows = facts.inside(*ledger.window.span)
-    ns = facts.duration_ns[rows[facts.launches["kind"].to_numpy()[rows] == KERNEL]]
-    return bool(ns[ns <= limit_ns].sum() >= LEAST_SHARE * max(ledger.kernel_ns, 1))
+    frame = ledger_work(facts, ledger).launches
+    call, busy = frame["call"].to_numpy(), frame["busy_ns"].to_numpy()
+    launch = frame["launch"].to_numpy()
+    chosen = (busy <= limit_ns) & (busy == facts.duration_ns[launch])
+    if busy[chosen].sum() < LEAST_SHARE * max(ledger.kernel_ns, 1):
+        return False
+    of_call = np.bincount(np.maximum(call, 0), call >= 0)
+    chosen &= (call < 0) | (of_call[np.maximum(call, 0)] == 1)
+    chosen &= ~np.isin(frame["class_code"].to_numpy(), [CODES[one] for one in _IN_STAGES])
+    stream = stream_codes(facts.launches)[launch]
+    order = np.argsort(stream, kind="stable")  # by begin within each
+    rows = order[chosen[order]]
+    place = np.flatnonzero(chosen[order])
+    run = _runs(facts, launch[rows], place, stream[rows])
+    if not len(run):
+        return False
+    longest = np.zeros(int(run[-1]) + 1, np.int64)
+    np.maximum.at(longest, run, busy[rows])
+    most_ns = int(busy[rows].sum() - longest.sum())
+    return is_notable(ledger, int(MOST_OF_RANGE * most_ns))
 
 
 def short_kernels(calls: BusyCalls) -> pd.DataFrame:
@@ -63,7 +87,7 @@ def short_kernels(calls: BusyCalls) -> pd.DataFrame:
     busy, free = nodes["busy_ns"].to_numpy(), nodes["free_ns"].to_numpy()
     chosen = one & (busy <= limit_ns) & (busy > 0) & (free == busy)
     rows = np.flatnonzero(chosen & ~calls.of_class(*_IN_STAGES))
-    run = _runs(calls, rows, first[rows])
+    run = _runs(calls.facts, first[rows], rows, calls.stream[rows])
     size = np.bincount(run) if len(run) else np.empty(0, np.int64)
     order = np.lexsort((-busy[rows], run))
     rank = np.empty(len(rows), np.int64)  # in its run, the longest first
@@ -83,12 +107,18 @@ def short_kernels(calls: BusyCalls) -> pd.DataFrame:
     )
 
 
-def _runs(calls: BusyCalls, rows: Array, launch: Array) -> Array:
-    """Number the runs of nodes that are neighbours on a stream with hardly a pause between."""
-    start, end = (calls.facts.launches[name].to_numpy()[launch] for name in ("start_ns", "end_ns"))
-    stream = calls.stream[rows]
-    joined = np.zeros(len(rows), dtype=bool)
-    joined[1:] = (rows[1:] == rows[:-1] + 1) & (stream[1:] == stream[:-1])
+def _runs(facts: Facts, launch: Array, place: Array, stream: Array) -> Array:
+    """Number the runs of launches that are neighbours on a stream with hardly a pause between.
+
+    Args:
+        facts: The recording.
+        launch: Rows of ``Facts.launches``, by stream and begin.
+        place: Place of each among all that ran on the streams.
+        stream: Stream of each.
+    """
+    start, end = (facts.launches[name].to_numpy()[launch] for name in ("start_ns", "end_ns"))
+    joined = np.zeros(len(launch), dtype=bool)
+    joined[1:] = (place[1:] == place[:-1] + 1) & (stream[1:] == stream[:-1])
     joined[1:] &= start[1:] - end[:-1] < DEVICE_GAP_MAX_NS
     number: Array = np.cumsum(~joined) - 1
     return number
