@@ -5,6 +5,7 @@ import pytest
 from analyzers.finding import Clear, Confidence, Row
 from analyzers.losses.fp64_kernels import fp64_ratio, is_fp64
 from analyzers.rules import compute_double_precision
+from analyzers.work.classes import kernel_type
 from tests import test_fp32_products
 
 ADD = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<double>>(int)"
@@ -33,10 +34,19 @@ def test_names_of_64_bit_arithmetic(name):
         *("scale(float*, double)", "void mix<__half, double>(int)", "ampere_sgemm_32x128_tn"),
         "void cast<c10::BFloat16, double>()",
         *("double_buffered_copy(int*)", "cgemm", "indoubled(int)", "sm80_xmma_gemm_f32f32_tn_n"),
+        *("_bwd_dk_dv_db_kernel", "sgemm_db_kernel", "ATTENTION_DB_KERNEL"),
+        "Cijk_Ailk_Bljk_SB_MT64x64x16_db_",
     ],
 )
 def test_other_names_say_nothing(name):
     assert not is_fp64(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("Cijk_Ailk_Bljk_DB_MT64x64x16", "fp64"), ("_bwd_dk_dv_db_kernel", "")]
+)
+def test_a_gradient_of_bias_is_no_type_of_64_bits(name, kind):
+    assert kernel_type(name) == kind
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from analyzers.losses.parallelism import alone_ns, claimed_ns
 from analyzers.work.classes import CODES, WorkClass, kernel_class_codes
 from common.memo import memo
 
-_PRODUCT = re.compile(r"(?i)(?:^|_|\b)(?:magma_)?dgemm|d884gemm|f64f64|_DB_")
+# Tensile writes types of 64 bits as ``DB``; kernels of others call a gradient of bias ``db``.
+_PRODUCT = re.compile(r"(?i:(?:^|_|\b)(?:magma_)?dgemm|d884gemm|f64f64)|\bCijk_\w*_DB_")
 _DOUBLE = re.compile(r"\bdouble[24]?\b|\bfp64\b|complex128")
 _NARROWER = re.compile(r"(?i)\bfloat[24]?\b|half|bfloat|fp16|bf16|tf32|fp8|\bf32\b")
 

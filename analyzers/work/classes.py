@@ -153,7 +153,7 @@ _TYPES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             "fp16",
             r"(?i)fp16|f16|half|hgemm|h884|h1688|s161616gemm_f16|s16816(?!.*bf16)|_HHS_|hcudnn|hsh_",
         ),
-        ("fp64", r"(?i)double|dgemm|d884|fp64|f64f64|_DB_"),
+        ("fp64", r"(?i:double|dgemm|d884|fp64|f64f64)|\bCijk_\w*_DB_"),
         ("complex64", r"(?i)cgemm|complex<float>"),
         ("fp32", r"(?i)float|sgemm|scudnn|fp32|f32f32|_S_B_|_SB_|simt_s"),
         ("int64", r"(?i)(?:<|, )(?:long|int64_t|long int)\b"),
