@@ -7,6 +7,7 @@ import pytest
 
 from analyzers.facts.host_loops import graphs_hide_launches
 from analyzers.facts.loop_choice import chosen_iterations
+from collectors.schema import OperatorKind
 from tests.traces_in_memory import build
 
 US = 1_000
@@ -138,3 +139,38 @@ def test_without_gpu_work_marked_steps_hold_half_of_the_time(tmp_path, other_us,
 def test_holding_the_lock_of_python_is_no_iteration(tmp_path, domain, count):
     ranges = {**spans_of([100] * 40, ["Holding GIL"] * 40, gap_us=0), "domain": domain}
     assert len(chosen_iterations(build(tmp_path, ranges=ranges), "").spans) == count
+
+
+def steps_in_an_outer_range(outer_us, count=30):
+    """Steps of three ranges, 0.8 ms of each 1.1 ms, in a range that encloses them."""
+    begins = [1_000 + 1_100 * step for step in range(count)]
+    parts = [(0, 300, "load"), (300, 600, "forward"), (600, 800, "store")]
+    rows = [(0, outer_us, "main")]
+    rows += [(at + begin, at + end, name) for at in begins for begin, end, name in parts]
+    return {
+        "start_us": [row[0] for row in rows],
+        "end_us": [row[1] for row in rows],
+        "name": [row[2] for row in rows],
+    }
+
+
+@pytest.mark.parametrize("table", ["ranges", "operators", "api_calls"])
+def test_without_gpu_work_the_last_repetition_ends_with_its_own_events(tmp_path, table):
+    events = steps_in_an_outer_range(35_000)
+    iterations, note, _ = chosen_iterations(build(tmp_path, **{table: events}), "")
+    assert len(iterations) == 30
+    assert (iterations[-1].start_ns, iterations[-1].end_ns) == (32_900 * US, 33_700 * US)
+    assert "(93 % of the time; " in note  # 32.7 of 35 ms
+
+
+@pytest.mark.parametrize("table", ["ranges", "operators", "api_calls"])
+def test_without_gpu_work_a_sixth_of_an_enclosing_range_is_no_main_loop(tmp_path, table):
+    events = steps_in_an_outer_range(200_000)
+    assert chosen_iterations(build(tmp_path, **{table: events}), "").spans == ()
+
+
+@pytest.mark.parametrize(("kind", "count"), [(OperatorKind.FRAMEWORK, 6), (OperatorKind.PYTHON, 0)])
+def test_without_gpu_work_frames_of_python_are_no_operators(tmp_path, kind, count):
+    spans = spans_of([10, 30, 20] * 6, ["load", "forward", "store"] * 6)
+    operators = {**spans, "kind": int(kind)}
+    assert len(chosen_iterations(build(tmp_path, operators=operators), "").spans) == count

@@ -162,3 +162,16 @@ def test_times_of_their_own_sum_to_the_time_in_any(tmp_path_factory, spans):
     assert told.busy_ns == 1_000 * len(inside)
     assert sum(row.self_ns for row in told.operators) == told.busy_ns
     assert sum(thread.busy_ns for thread in told.threads) == told.busy_ns
+
+
+@pytest.mark.parametrize(("domain", "named"), [("GIL Trace", "step"), ("MPI", "MPI_Recv")])
+def test_holding_the_lock_of_python_is_no_work_but_a_library_s_call_is(tmp_path, domain, named):
+    ranges = {
+        "start_us": [0, 10],
+        "duration_us": [100, 80],
+        "name": ["step", "MPI_Recv"],
+        "domain": ["mine", domain],
+    }
+    told = host_profile(build(tmp_path, ranges=ranges))
+    assert told.operators[0].name == named
+    assert told.busy_ns == 100_000

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from jobs import api
+from tests.traces_in_memory import make_trace
 from tests.view_fakes import SAMPLES, draw, library, open_sample, words
+from views.shared.iteration_choices import repeated_ranges
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,14 @@ def test_an_iteration_without_a_gpu_shows_what_the_host_did_in_it(data):
     assert not app.exception
     assert app.selectbox(key="pick_iterations").options[0] == "12 iterations, as marked"
     assert "spent 5.61 ms in operators and ranges" in words(app)
+
+
+@pytest.mark.parametrize("domain", ["GIL Trace", "MPI"])
+def test_ranges_that_a_tracer_wrote_are_no_choice(tmp_path, domain):
+    ranges = {
+        "start_us": range(0, 60, 10),
+        "duration_us": 9,
+        "name": ["step", "Holding GIL"] * 3,
+        "domain": ["mine", domain] * 3,
+    }
+    assert list(repeated_ranges(make_trace(tmp_path, ranges=ranges))) == ["nvtx:step"]

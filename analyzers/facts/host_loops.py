@@ -25,6 +25,7 @@ from analyzers.facts.trace_table import trace_table
 from analyzers.facts.unmarked import loop_evidence, numbered_iterations, sureness
 from analyzers.intervals import Array
 from analyzers.words import count_text
+from collectors.schema import OperatorKind
 
 MIN_HIDDEN_SHARE = 0.5  # of the GPU's work, in graphs that were traced as a whole
 MAX_THREADS = 4  # that are looked at, those that submit most work first
@@ -79,9 +80,7 @@ def find_loop_without_gpu(facts: Facts) -> HostLoop | None:
     repeats on the thread that did most of it tells.
     """
     for table, noun in HOST_TABLES:
-        frame = trace_table(facts.trace, table, _COLUMNS)
-        if table == "ranges":
-            frame = frame[~written_by_tracers(facts)]
+        frame = _own_rows(facts, table)
         if not len(frame):
             continue
         busiest = frame["thread_key"].value_counts().index[0]
@@ -96,17 +95,32 @@ def find_loop_without_gpu(facts: Facts) -> HostLoop | None:
     return None
 
 
+def _own_rows(facts: Facts, table: str) -> pd.DataFrame:
+    """Return what the program itself did: no Python frames, which enclose, no ranges of tracers."""
+    if table == "operators":
+        rows = trace_table(facts.trace, table, (*_COLUMNS, "kind"))
+        return rows[(rows["kind"] == OperatorKind.FRAMEWORK).to_numpy()]
+    rows = trace_table(facts.trace, table, _COLUMNS)
+    return rows[~written_by_tracers(facts.trace)] if table == "ranges" else rows
+
+
 def _loop_in_time(events: pd.DataFrame, period: Period, noun: str) -> HostLoop | None:
-    """Return a loop whose repetitions take about as long, and together most of the time."""
-    start = events["start_ns"].to_numpy()
-    reach = np.maximum.accumulate(events["end_ns"].to_numpy())
-    begin, done = start[period.first], reach[period.stop - 1]
+    """Return a loop whose repetitions take about as long, and together most of the time.
+
+    A repetition ends with the last of its own events, whatever encloses it, or where the next one
+    begins.
+    """
+    start, ends = events["start_ns"].to_numpy(), events["end_ns"].to_numpy()
+    own = np.column_stack((period.first, period.stop)).ravel()  # every other stretch is between two
+    done = np.maximum.reduceat(np.append(ends, 0), own)[::2]
+    begin = start[period.first]
     follows = np.append(period.first[1:] == period.stop[:-1], False)
-    end = np.where(follows, np.append(begin[1:], 0), done)
+    later = np.append(begin[1:], done[-1])
+    end = np.where(follows, later, np.minimum(done, later))
     spans = pd.DataFrame({"start_ns": begin, "end_ns": end})
     if not has_similar_work(end - begin) or not holds_most_time(spans, events):
         return None
-    covered = float((end - begin).sum() / max(int(reach[-1] - start[0]), 1))
+    covered = float((end - begin).sum() / max(int(ends.max() - start[0]), 1))
     return HostLoop(
         iterations=numbered_iterations(begin, end),
         note=(

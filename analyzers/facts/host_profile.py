@@ -12,6 +12,7 @@ import pandas as pd
 
 from analyzers.facts.facts import Facts
 from analyzers.facts.host_work import HostOperator, HostProfile, HostThread
+from analyzers.facts.loops import GIL_DOMAIN, written_by_tracers
 from analyzers.facts.nesting import around, nest
 from analyzers.facts.python_frames import Owner, frame_owners, frame_text
 from analyzers.facts.range_texts import range_name
@@ -113,7 +114,8 @@ def _spans(facts: Facts) -> tuple[pd.DataFrame, list[str]]:
     """Return operators and ranges by thread and begin, the longest first, and their names."""
     rows = trace_table(facts.trace, "operators", (*_COLUMNS, "kind"))
     rows = rows[(rows["kind"] == OperatorKind.FRAMEWORK).to_numpy()]
-    marked = facts.ranges[list(_COLUMNS)]
+    holds_lock = written_by_tracers(facts.trace, [GIL_DOMAIN])  # whatever it does meanwhile
+    marked = facts.ranges.loc[~holds_lock, list(_COLUMNS)]
     spans = pd.concat([rows[list(_COLUMNS)], marked], ignore_index=True)
     spans = spans[(spans["end_ns"] > spans["start_ns"]).to_numpy()]
     codes, ids = pd.factorize(spans["name_id"].to_numpy())

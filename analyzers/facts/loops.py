@@ -9,7 +9,7 @@ Ranges that follow each other so get windows that follow each other.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from analyzers.facts.spans import Iteration, StepSpan
 from analyzers.intervals import Array, by_key, union
 from analyzers.recorder import TORCH_FORMAT, recorder_of
 from collectors.schema import MANAGED_COPIES
+from collectors.trace import Trace
 from common.memo import memo
 
 LIBRARY_DOMAINS = ("MPI", "UCX", "OpenACC", "OpenMP")
@@ -81,7 +82,7 @@ class _Loop(NamedTuple):
 @memo()
 def _loops(facts: Facts) -> tuple[_Loop, ...]:
     """Return the main loop of every thread that has one."""
-    ranges = facts.ranges[~written_by_tracers(facts)]
+    ranges = facts.ranges[~written_by_tracers(facts.trace)]
     launched = {
         int(key): facts.api_start_ns[_launched_by(facts, int(key))]
         if len(facts.launches)
@@ -110,11 +111,17 @@ def holds_most_time(loop: pd.DataFrame, among: pd.DataFrame) -> bool:
     return lasted >= MIN_COVERED_SHARE * whole
 
 
-def written_by_tracers(facts: Facts) -> Array:
-    """Return which ranges the recorder wrote, for calls of a library or Python's lock: no marks."""
-    codes, domains = pd.factorize(facts.trace.columns("ranges", ["domain_id"])["domain_id"])
-    names = facts.trace.names(domains)
-    is_traced: Array = np.isin(names, (*LIBRARY_DOMAINS, GIL_DOMAIN))[codes]
+def written_by_tracers(
+    trace: Trace, domains: Sequence[str] = (*LIBRARY_DOMAINS, GIL_DOMAIN)
+) -> Array:
+    """Return which ranges the recorder wrote, for calls of a library or Python's lock: no marks.
+
+    Args:
+        trace: The recording.
+        domains: Those that are asked for; all that recorders write into by default.
+    """
+    codes, ids = pd.factorize(trace.columns("ranges", ["domain_id"])["domain_id"])
+    is_traced: Array = np.isin(trace.names(ids), domains)[codes]
     return is_traced
 
 

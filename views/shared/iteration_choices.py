@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import streamlit as st
 
-from analyzers.facts.loops import MIN_ITERATIONS, plain_name
+from analyzers.facts.loops import MIN_ITERATIONS, plain_name, written_by_tracers
 from analyzers.facts.window_request import NONE, parse_request, request_text
 from analyzers.recorder import recorder_of
 from analyzers.report import Report
@@ -29,7 +28,7 @@ def iteration_choices(trace_id: str) -> dict[str, str]:
         TraceError: The recording is gone or damaged.
     """
     report = load(trace_id, "").report
-    choices = {**_repeated_ranges(cache.get(trace_id)), **_repeated_kernels(report)}
+    choices = {**repeated_ranges(cache.get(trace_id)), **_repeated_kernels(report)}
     if not choices and not report.iterations:
         return {}
     return {"": _detected_iterations(report), **choices, NONE: "No iterations"}
@@ -58,11 +57,13 @@ def _detected_iterations(report: Report) -> str:
     return f"{count:,} iterations {length}, found ({evidence.confidence} confidence)"
 
 
-def _repeated_ranges(trace: Trace) -> dict[str, str]:
+def repeated_ranges(trace: Trace) -> dict[str, str]:
+    """Return the user's own ranges that repeat, as a window's request says each, and its label."""
     if not trace.count("ranges"):
         return {}
-    columns = trace.columns("ranges", ["start_ns", "end_ns", "name_id"])
-    length = pd.Series(columns["end_ns"] - columns["start_ns"]).groupby(columns["name_id"])
+    columns = trace.frame("ranges", ["start_ns", "end_ns", "name_id"])
+    columns = columns[~written_by_tracers(trace)]
+    length = (columns["end_ns"] - columns["start_ns"]).groupby(columns["name_id"])
     totals = length.agg(["sum", "size"]).reset_index(names="name_id")
     totals["name"] = [plain_name(str(n)) for n in trace.names(totals["name_id"].to_numpy())]
     totals = totals.groupby("name")[["sum", "size"]].sum()
