@@ -3,11 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analyzers.finding import Clear, Confidence, Row
 from analyzers.losses.collective_links import (
+    CollectiveSpeeds,
     collective_speeds,
+    link_text,
     main_operation,
     slow_links,
     small_messages,
@@ -24,7 +27,7 @@ from analyzers.work.traffic import bus_factor, collective_traffic
 from tests.traces_in_memory import account, build
 
 REDUCE = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL(ncclDevKernelArgsStorage<4096ul>)"
-H100 = "NVIDIA H100 80GB HBM3"
+H100, MI300X = "NVIDIA H100 80GB HBM3", "AMD Instinct MI300X"
 LARGE = 32_000_000  # elements of 2 bytes: NVLink carries 64 MB between two ranks in 142.2 µs
 EXPECTED_US = 8.4 + 2 * 3.4 + 64_000_000 / 270_000  # at 0.6 of 450 GB/s: 252.2 µs
 
@@ -44,12 +47,13 @@ def reduced(
 ):
     """All-reduces of several ranks, the last of which begins each one later than the others."""
     rows = [(n, rank) for n in range(count) for rank in range(ranks)]
-    length = late_us + moving_us + 1
-    start = [n * length + (late_us if rank == ranks - 1 else 0) for n, rank in rows]
+    moving = np.broadcast_to(moving_us, count)  # one for all, or one for each
+    base = np.cumsum([0, *(late_us + moving + 1)])
+    start = [base[n] + (late_us if rank == ranks - 1 else 0) for n, rank in rows]
     place = {
         "process": [rank + 1 for _, rank in rows],
         "start_us": start,
-        "end_us": [n * length + late_us + moving_us for n, _ in rows],
+        "end_us": [base[n] + late_us + moving[n] for n, _ in rows],
         "stream": 20,
         "correlation_id": np.arange(len(rows)),
     }
@@ -116,22 +120,35 @@ def test_a_group_is_of_one_machine_if_its_ranks_follow_each_other(
 
 
 @pytest.mark.parametrize(
-    ("gpu", "ranks", "visible", "rate"),
+    ("gpu", "ranks", "visible", "rate", "least"),
     [
-        *[(H100, 2, 8, 450e9), (H100, 2, 4, 150e9), (H100, 4, 4, 450e9)],
-        *[("AMD Instinct MI300X", 2, 8, 64e9), ("AMD Instinct MI300X", 8, 8, 448e9)],
-        *[("NVIDIA A10", 4, 4, 32e9), ("Tesla V100-SXM2-16GB", 2, 8, 25e9)],
-        *[("NVIDIA A100-SXM4-80GB", 8, 8, 300e9), ("NVIDIA A100 80GB PCIe", 2, 2, 32e9)],
+        *[(H100, 2, 8, 450e9, 450e9), (H100, 2, 2, 450e9, 150e9), (H100, 4, 4, 450e9, 450e9)],
+        *[(MI300X, 2, 8, 64e9, 64e9), (MI300X, 8, 8, 448e9, 448e9)],
+        *[("NVIDIA A10", 4, 4, 32e9, 32e9), ("NVIDIA A100 80GB PCIe", 2, 2, 32e9, 32e9)],
+        *[
+            ("Tesla V100-SXM2-16GB", 2, 8, 150e9, 25e9),
+            ("NVIDIA V100-SXM3-32GB", 2, 16, 150e9, 150e9),
+        ],
+        ("NVIDIA A100-SXM4-80GB", 8, 8, 300e9, 300e9),
     ],
 )
-def test_the_rate_is_that_of_the_links_among_the_ranks(gpu, ranks, visible, rate):
-    assert link_of(gpu).rate(ranks, visible) == rate
+def test_the_rate_is_that_of_the_links_among_the_ranks(gpu, ranks, visible, rate, least):
+    assert link_of(gpu).rate(ranks) == rate
+    assert link_of(gpu).least_rate(ranks, visible) == least
+
+
+def test_two_visible_devices_of_eight_do_not_exceed_the_link(tmp_path):
+    """At 333 GB/s through a switch that a process sees two devices of: not 222 % of a pair's."""
+    facts = reduced(tmp_path, 192, visible=2)
+    speeds = collective_speeds(facts, account(facts))
+    assert speeds.bus_bytes_per_s == pytest.approx(333e9, rel=0.01)
+    assert link_text(speeds) == "74 % of NVLink's 450 GB/s in one direction"
 
 
 def test_unknown_devices_have_a_link_when_the_user_says_so():
     peaks = parse_peaks("link=50e9")
     assert link_of("Unheard-of") is None
-    assert link_of("Unheard-of", peaks).rate(16, 8) == 50e9
+    assert link_of("Unheard-of", peaks).rate(16) == 50e9
     assert roof_of(H100, user_peaks=peaks) == roof_of(H100)  # no peak of the device itself
 
 
@@ -172,6 +189,7 @@ def test_nothing_is_claimed_twice(tmp_path):
     found = [rule.check(facts, ledger) for rule in rules]
     assert sum(f.lost_ns for f in found) == ledger.total_ns(Row.COMMUNICATION)
     assert " besides waiting for late ranks and what links and latency cost" in found[1].title
+    assert "nothing overlapped 100 % of the time in which" in found[1].title
 
 
 @pytest.mark.parametrize(
@@ -192,6 +210,40 @@ def test_the_user_says_what_connects_machines(tmp_path):
     assert "3.20 GB/s of bus bandwidth, 6.4 % of the link's 50 GB/s" in finding.title
 
 
+def per_collective(*values):
+    """The same for both ranks of each collective."""
+    return np.repeat(np.array(values, dtype=object), 2)
+
+
+def test_only_the_collectives_of_the_finding_tell_of_its_link(tmp_path):
+    """Most bytes go to another machine, whose link nobody knows; those of the machine are slow."""
+    facts = reduced(
+        tmp_path,
+        2_000,
+        elements=np.repeat([4 * LARGE, LARGE, LARGE, LARGE], 2),
+        group_id=np.repeat([6, 5, 5, 5], 2),
+        ranks_text=per_collective("[0, 8]", "[0, 1]", "[0, 1]", "[0, 1]"),
+    )
+    ledger = account(facts)
+    finding = communication_slow_link.check(facts, ledger)
+    assert finding.title.startswith(
+        "3 collectives, mostly allreduce of 64 MB, moved their data at 32 GB/s of bus bandwidth, "
+        "7.1 % of NVLink's 450 GB/s in one direction: 12 ms"
+    )
+    exposed = communication_exposed.check(facts, ledger)
+    assert finding.lost_ns + exposed.lost_ns == ledger.total_ns(Row.COMMUNICATION)
+
+
+def test_the_rate_of_several_links_is_that_of_their_time(tmp_path):
+    """64 and 192 MB at 64 GB/s between two, 448 among eight: (64 + 192) / (1 + 3/7) ms."""
+    rows = pd.DataFrame(
+        {"moved_bytes": [64e6, 192e6], "rate": [64e9, 448e9], "link": ["NVLink", "NVLink"]}
+    )
+    assert CollectiveSpeeds(rows).rate == pytest.approx(256e6 / (1e-3 + 3e-3 / 7))
+    assert CollectiveSpeeds(rows).chosen(np.array([False, True])).rate == 448e9
+    assert np.isnan(CollectiveSpeeds(rows).chosen(np.array([False, False])).rate)
+
+
 def test_of_one_rank_nobody_knows_what_waits(tmp_path):
     """The other rank was not recorded; the link needs 142 µs for each of the four."""
     facts = reduced(tmp_path, 2_000, ranks=1, group_size=2, ranks_text="[0, 1]")
@@ -201,6 +253,21 @@ def test_of_one_rank_nobody_knows_what_waits(tmp_path):
     assert "though the link needs 569 µs for their 256 MB (bus bandwidth 32 GB/s" in finding.title
     assert finding.advice.startswith("Record the other ranks first: the link carries what these")
     assert finding.culprit == "though the link needs 569 µs for what they move"
+
+
+@pytest.mark.parametrize(("unknown_us", "is_said"), [(888, True), (900, False)])
+def test_what_the_link_needs_is_said_where_nearly_all_sizes_are_known(
+    tmp_path, unknown_us, is_said
+):
+    """Three of 2.67 ms move 64 MB each; of the coalesced one no size was recorded."""
+    one = {"ranks": 1, "group_size": 2, "ranks_text": "[0, 1]"}
+    lengths = np.array([2_667, 2_667, 2_667, unknown_us])
+    sizes = [LARGE, LARGE, LARGE, -1]
+    facts = reduced(tmp_path, lengths, **one, elements_in=sizes, elements_out=sizes)
+    finding = communication_exposed.check(facts, account(facts))
+    assert ("though the link needs" in finding.title) == is_said
+    names = {evidence.name for evidence in finding.evidence}
+    assert ("least time of the link" in names) == is_said
 
 
 def test_of_one_rank_near_the_link_nothing_else_is_said(tmp_path):

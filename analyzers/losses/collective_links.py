@@ -20,7 +20,7 @@ from analyzers.intervals import Array, Spans, covered
 from analyzers.ledger.ledger import Detail, Ledger
 from analyzers.losses.kernel_memory import is_notable
 from analyzers.words import share_text, size_text
-from analyzers.work.links import DeviceLink, link_of
+from analyzers.work.links import link_of
 from analyzers.work.traffic import collective_traffic
 from common.memo import memo
 
@@ -40,16 +40,25 @@ class CollectiveSpeeds:
         rows: One row a rank's part: ``launch`` (row of ``Facts.launches``), ``operation``,
             ``size_bytes``, ``moved_bytes``, ``moving_ns`` (from the last rank's begin where all
             are recorded, else from its own), ``is_complete`` (all are), ``exposed_ns`` (of it,
-            booked to communication besides waiting), ``link_ns`` (least time of the link, NaN
-            where that is not known), ``expected_ns`` (at the reachable share of the link, with
+            booked to communication besides waiting), ``link`` (its name, empty where only the
+            user said its rate, or nobody), ``rate`` (bytes a second of the link in one direction,
+            among so many devices; NaN where that is not known), ``link_ns`` (least time of the
+            link, NaN like its rate), ``expected_ns`` (at the reachable share of the link, with
             latency), ``latency_ns``.
-        link: What connects the device that has most of them; None where it is not known.
-        rate: Bytes a second of that link in one direction, among so many devices; NaN unknown.
     """
 
     rows: pd.DataFrame
-    link: DeviceLink | None
-    rate: float
+
+    @property
+    def rate(self) -> float:
+        """Return bytes a second of their links, at which all need the links' time; NaN unknown."""
+        moved, rate = (self.rows[name].to_numpy() for name in ("moved_bytes", "rate"))
+        return float(np.round(moved.sum() / (moved / rate).sum())) if len(moved) else np.nan
+
+    @property
+    def link_names(self) -> list[str]:
+        """Return what connects their devices; no names where nobody knows or only the user."""
+        return sorted(set(self.rows["link"]) - {""})
 
     @property
     def bus_bytes_per_s(self) -> float:
@@ -69,7 +78,7 @@ class CollectiveSpeeds:
 
     def chosen(self, rows: Array) -> CollectiveSpeeds:
         """Return some of them."""
-        return CollectiveSpeeds(self.rows[rows].reset_index(drop=True), self.link, self.rate)
+        return CollectiveSpeeds(self.rows[rows].reset_index(drop=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,23 +115,21 @@ def collective_speeds(facts: Facts, ledger: Ledger) -> CollectiveSpeeds:
     device = facts.launches["device"].to_numpy()[launch]
     begin, is_complete = _moving_since(facts, launch, ranks)
     end = facts.launches["end_ns"].to_numpy()[launch]
-    rate, reachable = _rates(facts, ledger, traffic, device)
+    links = _links(facts, ledger, traffic, device)
+    rate = links["rate"].to_numpy()
     moved = traffic["moved_bytes"].to_numpy()
     latency = (BASE_NS + STEP_NS * traffic["steps"].to_numpy()).astype(float)
     rows = traffic.assign(
         moving_ns=np.maximum(end - begin, 0),
         is_complete=is_complete,
         exposed_ns=_exposed_ns(ledger, device, begin, end),
+        link=links["link"].to_numpy(),
+        rate=rate,
         link_ns=moved / rate * 1e9,
-        expected_ns=latency + moved / (rate * reachable) * 1e9,
+        expected_ns=latency + moved / links["expected_rate"].to_numpy() * 1e9,
         latency_ns=latency,
     )
-    if not len(rows):
-        return CollectiveSpeeds(rows, None, np.nan)
-    most = int(np.argmax(rows["moved_bytes"].to_numpy()))
-    name = str(facts.devices["name"].iloc[device[most]])
-    link = link_of(name, ledger.device_peaks) if np.isfinite(rate[most]) else None
-    return CollectiveSpeeds(rows, link, float(rate[most]))
+    return CollectiveSpeeds(rows)
 
 
 def _moving_since(facts: Facts, launch: Array, ranks: Array) -> tuple[Array, Array]:
@@ -136,14 +143,17 @@ def _moving_since(facts: Facts, launch: Array, ranks: Array) -> tuple[Array, Arr
     return begin, count[launch] == ranks
 
 
-def _rates(
-    facts: Facts, ledger: Ledger, traffic: pd.DataFrame, device: Array
-) -> tuple[Array, Array]:
-    """Return the rate of the link of each collective, NaN unknown, and the share that is reachable.
+def _links(facts: Facts, ledger: Ledger, traffic: pd.DataFrame, device: Array) -> pd.DataFrame:
+    """Return the link of each collective: its name, its rate and what to expect of it.
 
     What a data sheet says is of one machine; groups of several need what the user says.
+
+    Returns:
+        Columns ``link``, ``rate`` and ``expected_rate`` (bytes a second that large messages reach
+        at least, whatever the board), NaN unknown.
     """
-    rate, reachable = (np.full(len(traffic), np.nan) for _ in range(2))
+    rate, expected = (np.full(len(traffic), np.nan) for _ in range(2))
+    name_of = np.full(len(traffic), "", dtype=object)
     ranks = traffic["ranks"].to_numpy()
     local = traffic["is_one_machine"].to_numpy(bool)
     for key, (name, visible) in enumerate(
@@ -154,8 +164,9 @@ def _rates(
             continue
         for count in np.unique(ranks[device == key]):
             own = (device == key) & (ranks == count) & (local | (not link.name))
-            rate[own], reachable[own] = link.rate(int(count), int(visible)), link.reachable
-    return rate, reachable
+            name_of[own], rate[own] = link.name, link.rate(int(count))
+            expected[own] = link.reachable * link.least_rate(int(count), int(visible))
+    return pd.DataFrame({"link": name_of, "rate": rate, "expected_rate": expected})
 
 
 def _exposed_ns(ledger: Ledger, device: Array, begin: Array, end: Array) -> Array:
@@ -239,7 +250,8 @@ def main_operation(speeds: CollectiveSpeeds) -> str:
 
 def link_text(speeds: CollectiveSpeeds) -> str:
     """Return how that compares with the link: ``2.2 % of NVLink's 450 GB/s in one direction``."""
-    name = f"{speeds.link.name}'s" if speeds.link is not None and speeds.link.name else "the link's"
+    names = speeds.link_names
+    name = " and ".join(f"{name}'s" for name in names) if names else "the link's"
     share = share_text(speeds.bus_bytes_per_s, speeds.rate)
     return f"{share} of {name} {size_text(speeds.rate)}/s in one direction"
 

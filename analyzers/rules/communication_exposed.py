@@ -50,6 +50,7 @@ ADVICE_FOR_WAITING = (
     "waiting for a late rank, or a link that is far below its speed (all_reduce_perf of nccl-tests "
     "or rccl-tests measures it). Starting them earlier wins little of that."
 )
+KNOWN_SHARE = 0.9  # of the collectives' time, from which on their bytes are those of all
 MOSTLY = 0.5  # of the time alone; when the link needs less, moving data is not the reason
 ADVICE_FOR_ONE_RANK = (
     "Before that, record the other ranks, too: in one file, moving data is told from waiting for "
@@ -68,14 +69,16 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     rows = rows[facts.launches["kind"].to_numpy()[rows] == COMMUNICATION]
     start, end = _inside_window(facts, ledger, rows)
     total_ns = _covered_ns(facts, rows, start, end)
-    exposed = share_text(lost_ns, total_ns)
+    exposed = share_text(lost_ns + of_links_ns, total_ns)
     count = collective_count(facts, rows)
     culprits = of_operations(facts, ledger, rows, end - start)
     parts = ((waiting_ns, "waiting for late ranks"), (of_links_ns, "what links and latency cost"))
     besides = " and ".join(text for ns, text in parts if ns)
     besides = f" besides {besides}" if besides else ""
     speeds = collective_speeds(facts, ledger)
-    is_waiting = _is_mostly_waiting(facts, speeds, lost_ns)
+    is_known = speeds.is_link_known and _are_sizes_known(speeds, rows, end - start)
+    is_one_rank = not _all_ranks_recorded(facts)
+    is_waiting = is_known and is_one_rank and speeds.link_ns < MOSTLY * lost_ns
     moved = _moved_text(speeds) if is_waiting else ""
     return Finding(
         title=(
@@ -95,7 +98,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
         evidence=(
             Evidence(name="collectives", value=count, unit="count"),
             Evidence(name="time in collectives", value=total_ns, unit="ns"),
-            *_speed_evidence(speeds),
+            *_speed_evidence(speeds, is_known=is_known),
             *culprits.evidence("in"),
             *largest_launches(facts, rows, end - start),
         ),
@@ -105,10 +108,10 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     )
 
 
-def _is_mostly_waiting(facts: Facts, speeds: CollectiveSpeeds, lost_ns: int) -> bool:
-    """Tell whether one rank's collectives take much longer than the link needs for their data."""
-    is_known = speeds.is_link_known and not _all_ranks_recorded(facts)
-    return is_known and speeds.link_ns < MOSTLY * lost_ns
+def _are_sizes_known(speeds: CollectiveSpeeds, rows: Array, length_ns: Array) -> bool:
+    """Tell whether the size of nearly all that took time is known; else the link may need more."""
+    has_size = np.isin(rows, speeds.rows["launch"].to_numpy())
+    return bool(length_ns[has_size].sum() >= KNOWN_SHARE * length_ns.sum())
 
 
 def _moved_text(speeds: CollectiveSpeeds) -> str:
@@ -126,13 +129,13 @@ def _advice(facts: Facts, speeds: CollectiveSpeeds, *, is_waiting: bool) -> str:
     return ADVICE if _all_ranks_recorded(facts) else f"{ADVICE} {ADVICE_FOR_ONE_RANK}"
 
 
-def _speed_evidence(speeds: CollectiveSpeeds) -> Iterator[Evidence]:
+def _speed_evidence(speeds: CollectiveSpeeds, *, is_known: bool) -> Iterator[Evidence]:
     """Yield the bus bandwidth, and what the link needs, where sizes were recorded."""
     if not len(speeds.rows):
         return
     rate = round(speeds.bus_bytes_per_s)
     yield Evidence(name="bus bandwidth, a second", value=rate, unit="bytes")
-    if speeds.is_link_known:
+    if is_known:
         yield Evidence(name="least time of the link", value=speeds.link_ns, unit="ns")
 
 

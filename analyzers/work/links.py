@@ -29,7 +29,10 @@ class DeviceLink:
     Attributes:
         name: Such as ``NVLink``; empty where only the user said how fast it is.
         bytes_per_s: Of all links of a device together, in one direction.
-        pair_bytes_per_s: Between two devices, where each pair has links of its own; else 0.
+        pair_bytes_per_s: Between two devices, at least, where pairs may have links of their own;
+            else 0.
+        is_mesh: Whether every board gives each pair just that; else, others have a switch or more
+            links for some pairs.
         switch_from: Devices of a machine from which on a switch connects all of them; else 0.
         reachable: Share that collectives of large messages reach: nccl-tests and rccl-tests show
             0.65 to 0.85 of NVLink and Infinity Fabric; over PCIe, data goes through the host's
@@ -40,20 +43,35 @@ class DeviceLink:
     name: str
     bytes_per_s: float
     pair_bytes_per_s: float = 0.0
+    is_mesh: bool = False
     switch_from: int = 0
     reachable: float = USER_REACHABLE
     source: str = ""
 
-    def rate(self, ranks: int, visible_devices: int) -> float:
-        """Return bytes a second in one direction among some devices of a machine.
+    def rate(self, ranks: int) -> float:
+        """Return bytes a second in one direction among some devices of a machine, at most.
+
+        A process may see two of eight devices that a switch connects; which board they are on, no
+        recording tells.
 
         Args:
             ranks: Devices that take part.
-            visible_devices: Devices of the machine.
+        """
+        return self._of_pairs(ranks) if self.is_mesh else self.bytes_per_s
+
+    def least_rate(self, ranks: int, visible_devices: int) -> float:
+        """Return what the link carries on the slowest board that the devices may be on.
+
+        Args:
+            ranks: Devices that take part.
+            visible_devices: Devices of the machine that the process saw.
         """
         is_switched = 0 < self.switch_from <= visible_devices
         if is_switched or not self.pair_bytes_per_s:
             return self.bytes_per_s
+        return self._of_pairs(ranks)
+
+    def _of_pairs(self, ranks: int) -> float:
         return min(self.bytes_per_s, (ranks - 1) * self.pair_bytes_per_s)
 
 
@@ -69,6 +87,7 @@ def _links() -> tuple[tuple[re.Pattern[str], DeviceLink], ...]:
                 name=row["link"],
                 bytes_per_s=float(row["gb_s"]) * _GIGA,
                 pair_bytes_per_s=float(row["pair_gb_s"] or 0) * _GIGA,
+                is_mesh=bool(row["is_mesh"]),
                 switch_from=int(row["switch_from"] or 0),
                 reachable=float(row["reachable"]),
                 source=row["source"],
