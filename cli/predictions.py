@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from library.prediction_history import PredictedRecording
 
 MAX_COMPARED = 8  # pairs that one call compares; the others wait for the next
+LOG = logging.getLogger(__name__)
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -31,7 +34,9 @@ def run(chosen: argparse.Namespace) -> None:
     ]
     compared = 0
     for base, new in pairs:
-        compared += compared < MAX_COMPARED and _compare(base, new)
+        if compared == MAX_COMPARED:
+            break
+        compared += _compare(base, new)
     programs = prediction_history.all_programs()
     from reports.predictions import history_data, history_document
 
@@ -44,10 +49,14 @@ def run(chosen: argparse.Namespace) -> None:
 
 
 def _compare(base: PredictedRecording, new: PredictedRecording) -> bool:
-    """Set what was predicted from one recording beside the next; false where it cannot be."""
+    """Set what was predicted from one recording beside the next, once.
+
+    Returns:
+        Whether it was tried; false where a recording is not in the library any more.
+    """
     from analyzers.facts.facts import WindowError
     from collectors.errors import TraceError
-    from library import cache, comparisons
+    from library import cache, comparisons, prediction_history
 
     if not (cache.is_known(base.trace_id) and cache.is_known(new.trace_id)):
         return False
@@ -55,5 +64,9 @@ def _compare(base: PredictedRecording, new: PredictedRecording) -> bool:
         sides = [[cache.named(cache.get(r.trace_id), r.name)] for r in (base, new)]
         comparisons.compare_recordings(*sides, measure=measure)
     except (TraceError, WindowError):  # damaged, or nothing to compare
-        return False
+        pass
+    except Exception:  # a defect in one comparison must not cost the others
+        LOG.exception("%s and %s were not compared", base.name, new.name)
+    with contextlib.suppress(OSError):  # a full disk: tried again
+        prediction_history.keep_attempt(base, new)
     return True

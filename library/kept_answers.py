@@ -11,23 +11,33 @@ from typing import Any, TypeVar
 
 from common.files import write_file
 
+DAMAGED = ".damaged"
 Answer = TypeVar("Answer")
 
 
-def load(path: Path, decode: Callable[[Any], Answer]) -> Answer | None:
+def load(path: Path, decode: Callable[[Any], Answer], *, is_remade: bool = True) -> Answer | None:
     """Return the answer that was kept, or None when it has to be made.
 
     Args:
-        path: Where it is kept; what is damaged is removed.
+        path: Where it is kept; what is damaged is taken away, what cannot be read now is not.
         decode: Makes the answer of its JSON.
+        is_remade: Whether the answer can be made again. What is damaged is deleted then; else it is
+            renamed to end in ``.damaged``.
     """
-    # msgspec's own error is a ValueError.
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        kept = json.loads(path.read_bytes())
+    try:
+        content = path.read_bytes()
+    except OSError:  # not there; or no right, no file handle left, a disk that fails: no damage
+        return None
+    # msgspec's own error is a ValueError; brackets in brackets without end are a RecursionError.
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        kept = json.loads(content)
         if kept["sha256"] == _checksum(kept["answer"]):
             return decode(json.loads(kept["answer"]))
-    with contextlib.suppress(OSError):  # not there, or damaged: made anew
-        path.unlink()
+    with contextlib.suppress(OSError):  # another process took it away, or the folder is read-only
+        if is_remade:
+            path.unlink()
+        else:
+            path.replace(path.with_suffix(DAMAGED))
     return None
 
 

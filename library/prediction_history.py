@@ -2,12 +2,17 @@
 
 ``<data folder>/predictions/<key>.json`` holds one program: what it is known by, its recordings with
 what was predicted from each, and the comparisons that set measurements beside them. Recordings come
-and go; this stays, as small as it is. Nobody but the user can read it; what is damaged is begun
-anew.
+and go; this stays, as small as it is. Nobody but the user can read it; what is damaged is set aside
+and begun anew.
 
 Two recordings are of one program if what ran is called the same, and they share a kernel; where it
 is an interpreter, or no name was recorded, if half of the names of their kernels and ranges are the
-same. Names are kept as numbers that nothing can be read from.
+same.
+
+In plain text are kept: names of recordings and of executables, both without folders, and the names
+of kernels that the user asked about with ``--speed-up``. All other names of kernels and ranges are
+kept as unsalted digests of 48 bits: none can be read from them, but whoever has the file can test
+whether a name that he knows is among them.
 """
 
 from __future__ import annotations
@@ -15,11 +20,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import itertools
 import logging
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,6 +31,7 @@ import msgspec
 from analyzers.facts.window_request import parse_request
 from library import kept_answers
 from library.cache import data_dir
+from library.prediction_pairs import bounded, neighbours_of, pair_of, pairs_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,10 +46,10 @@ if TYPE_CHECKING:
 MAX_PROGRAMS = 64
 MAX_RECORDINGS = 32  # of a program
 MAX_PREDICTIONS = 24  # of a recording
-MAX_COMPARED = 64  # outcomes of a program
 MAX_NAMES = 256  # that a program is known by: the smallest numbers, a sample that any two share
 MAX_COUNTED = 2_000  # names of kernels or ranges that are looked at
 MIN_ALIKE = 0.5  # of the names of either, for programs that an interpreter runs
+KERNEL = "kernel:"  # how changes of kernels begin that have a name
 _DIGITS = re.compile(r"\d+")
 _INTERPRETER = re.compile(r"python[0-9.]*|java|julia|node|perl|ruby|(ba|da|z)?sh|mpi(run|exec)")
 LOG = logging.getLogger(__name__)
@@ -109,8 +114,12 @@ class PredictedProgram(msgspec.Struct, frozen=True, kw_only=True):
         name: What it is called in a table.
         executables: Names of what ran, sorted.
         names: What it is known by, as numbers; those of its latest recording.
+        kernels: Numbers of the names of kernels, those of its latest recording; empty in files of
+            versions that had them only in ``names``.
         recordings: Its recordings, in the order in which they were opened.
         outcomes: What became of predictions, in the order in which that was found.
+        compared: Digests of base and new of the pairs of these recordings that were compared,
+            whether or not anything could be said about them.
     """
 
     key: str
@@ -120,6 +129,8 @@ class PredictedProgram(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = 1
     recordings: tuple[PredictedRecording, ...] = ()
     outcomes: tuple[KeptOutcome, ...] = ()
+    kernels: tuple[int, ...] = ()
+    compared: tuple[tuple[str, str], ...] = ()
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +138,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         executables: Names of the processes that used a GPU, without folders, sorted.
-        kernels: Numbers of the short names of its kernels.
+        kernels: Numbers of the short names of its kernels, sorted.
         names: Numbers of these and of its ranges.
     """
 
@@ -156,25 +167,49 @@ def keep_findings(facts: Facts, report: Report) -> None:
     _keep(facts, [p for p in predictions if p.high >= 1 + CLOSE])  # less is no promise
 
 
-def keep_what_if(facts: Facts, answer: WhatIf, *, with_kernels: bool) -> None:
+def keep_what_if(facts: Facts, answer: WhatIf, speed_ups: Sequence[tuple[str, float]] = ()) -> None:
     """Keep what a replay predicts of whole changes; a defect in that must not cost the answer.
 
     Args:
         facts: The recording.
         answer: Every prediction.
-        with_kernels: Whether somebody asked what faster kernels would win; else such predictions
-            are no advice, only a measure of what kernels weigh.
+        speed_ups: Parts of kernel names that the user asked about, and how many times as fast those
+            kernels become. Predictions of other kernels are no advice, only a measure of what they
+            weigh; they are not kept, and neither are their names.
     """
-    # Parts of a change, such as waits of one function, leave no trace of their own.
-    left_out = ("sync:", "host:", *(() if with_kernels else ("kernel:",)))
+    asked = asked_kernels([p.change for p in answer.predictions], speed_ups)
     _keep(
         facts,
         [
             KeptPrediction(change=p.change, title=p.title, low=p.speedup[0], high=p.speedup[1])
             for p in answer.predictions
-            if p.wins and not p.change.startswith(left_out)
+            # Parts of a change, such as waits of one function, leave no trace of their own.
+            if p.wins and (p.change in asked or not p.change.startswith(("sync:", "host:", KERNEL)))
         ],
     )
+
+
+def asked_kernels(changes: Collection[str], speed_ups: Sequence[tuple[str, float]]) -> set[str]:
+    """Return those changes that the user asked for by a part of a kernel's name.
+
+    Such a change is named by that part; where it is part of one name only, by that name.
+
+    Args:
+        changes: Of an answer, ``kernel:NAME:TIMES`` among them.
+        speed_ups: Parts of names, and how many times as fast.
+    """
+    asked: set[str] = set()
+    for part, times in speed_ups:
+        of_all = f"{KERNEL}{part}:{times:g}"
+        of_one = (
+            c
+            for c in changes
+            if c.startswith(KERNEL)
+            and c.endswith(f":{times:g}")
+            and part.casefold() in c.removeprefix(KERNEL).rpartition(":")[0].casefold()
+        )
+        asked.update([of_all] if of_all in changes else of_one)
+    return asked
 
 
 def _keep(facts: Facts, predictions: Sequence[KeptPrediction]) -> None:
@@ -213,7 +248,7 @@ def identity_of(facts: Facts) -> Identity:
     marks = {_number(_DIGITS.sub("#", n)) for n in _most_frequent(trace, facts.ranges["name_id"])}
     return Identity(
         executables=tuple(sorted(executables)),
-        kernels=tuple(sorted(kernels)[:MAX_NAMES]),
+        kernels=tuple(sorted(kernels)),
         names=tuple(sorted(kernels | marks)[:MAX_NAMES]),
     )
 
@@ -237,7 +272,7 @@ def is_of(identity: Identity, program: PredictedProgram) -> bool:
         if identity.executables != program.executables:
             return False
         if not all(_INTERPRETER.fullmatch(name) for name in identity.executables):
-            return bool(set(identity.kernels) & set(program.names))
+            return bool(set(identity.kernels) & set(program.kernels or program.names))
     one, other = set(identity.names), set(program.names)
     sample = set(sorted(one | other)[:MAX_NAMES])  # Broder's bottom-k sketch of the similarity
     return len(sample & one & other) >= MIN_ALIKE * max(len(sample), 1)
@@ -253,11 +288,7 @@ def add_recording(identity: Identity, recording: PredictedRecording) -> None:
         programs = all_programs()
         own = next((p for p in programs if _recording(p, recording.sha256) is not None), None)
         own = own or next((p for p in programs if is_of(identity, p)), None)
-        if own is None:
-            key = hashlib.sha256(recording.sha256.encode()).hexdigest()[:24]
-            binaries = [n for n in identity.executables if not _INTERPRETER.fullmatch(n)]
-            name = ", ".join(binaries) or recording.name
-            own = PredictedProgram(key=key, name=name, executables=(), names=())
+        own = own or _new_program(identity, recording, {p.key for p in programs})
         before = _recording(own, recording.sha256)
         if before is not None:
             recording = _merged(before, recording)
@@ -268,9 +299,27 @@ def add_recording(identity: Identity, recording: PredictedRecording) -> None:
                 own,
                 executables=identity.executables or own.executables,
                 names=identity.names,
+                kernels=identity.kernels,
                 recordings=tuple(recordings[-MAX_RECORDINGS:]),
+                # What brought nothing is tried again, since its recording was read anew.
+                compared=tuple(p for p in own.compared if recording.sha256 not in p),
             )
         )
+
+
+def _new_program(
+    identity: Identity, recording: PredictedRecording, taken: Collection[str]
+) -> PredictedProgram:
+    """Return the program of a recording that is of none of those that could be read."""
+    key = hashlib.sha256(recording.sha256.encode()).hexdigest()[:24]
+    if key in taken:  # by a program that began with this recording and has changed since
+        key = hashlib.sha256(f"{key} {recording.opened_utc_ns}".encode()).hexdigest()[:24]
+    binaries = [n for n in identity.executables if not _INTERPRETER.fullmatch(n)]
+    name = ", ".join(binaries) or recording.name
+    program = PredictedProgram(key=key, name=name, executables=(), names=())
+    if _path(program).exists():  # and could not be read: nothing may take its place
+        raise OSError(f"{_path(program)} cannot be read")
+    return program
 
 
 def _merged(before: PredictedRecording, now: PredictedRecording) -> PredictedRecording:
@@ -357,22 +406,38 @@ def _keep_outcomes(
             if _recording(program, base_sha256) is None:
                 continue
             pair = base_sha256, new.sha256
-            others = [o for o in program.outcomes if (o.base_sha256, o.new_sha256) != pair]
-            outcomes_of_all = (*others, *kept)[-MAX_COMPARED:]
-            if outcomes_of_all != program.outcomes:
-                _write(msgspec.structs.replace(program, outcomes=outcomes_of_all))
+            others = [o for o in program.outcomes if pair_of(o) != pair]
+            outcomes_of_all = bounded([*others, *kept], program.recordings)
+            compared = pairs_with(program, pair)
+            if (outcomes_of_all, compared) != (program.outcomes, program.compared):
+                _write(
+                    msgspec.structs.replace(program, outcomes=outcomes_of_all, compared=compared)
+                )
+
+
+def keep_attempt(base: PredictedRecording, new: PredictedRecording) -> None:
+    """Keep that two recordings were compared, whatever came of it.
+
+    Raises:
+        OSError: The disk is full or cannot be written.
+    """
+    with _locked():
+        for program in all_programs():
+            if _recording(program, base.sha256) is None:
+                continue
+            compared = pairs_with(program, (base.sha256, new.sha256))
+            if compared != program.compared:
+                _write(msgspec.structs.replace(program, compared=compared))
 
 
 def pairs_to_compare(
     program: PredictedProgram,
 ) -> list[tuple[PredictedRecording, PredictedRecording]]:
     """Return each recording with predictions and the next one of the program, not compared yet."""
-    compared = {(o.base_sha256, o.new_sha256) for o in program.outcomes}
-    in_order = sorted(program.recordings, key=lambda r: r.order)
-    pairs = itertools.pairwise(in_order)
+    compared = {*program.compared, *map(pair_of, program.outcomes)}
     return [
         (base, new)
-        for base, new in pairs
+        for base, new in neighbours_of(program.recordings)
         if base.predictions and (base.sha256, new.sha256) not in compared
     ]
 
@@ -388,7 +453,7 @@ def folder() -> Path:
 def all_programs() -> list[PredictedProgram]:
     """Return every program, the one whose file was written last first."""
     files = sorted(folder().glob("*.json"), key=_age, reverse=True)
-    loaded = (kept_answers.load(file, _decoder) for file in files)
+    loaded = (kept_answers.load(file, _decoder, is_remade=False) for file in files)
     return [program for program in loaded if program is not None]
 
 
@@ -402,9 +467,13 @@ def _decoder(data: Any) -> PredictedProgram:
     return msgspec.convert(data, PredictedProgram)
 
 
+def _path(program: PredictedProgram) -> Path:
+    return folder() / f"{program.key}.json"
+
+
 def _write(program: PredictedProgram) -> None:
-    path = folder() / f"{program.key}.json"
-    kept_answers.save(path, msgspec.to_builtins(program), MAX_PROGRAMS, is_private=True)
+    data = msgspec.to_builtins(program)
+    kept_answers.save(_path(program), data, MAX_PROGRAMS, is_private=True)
 
 
 @contextlib.contextmanager

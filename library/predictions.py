@@ -73,7 +73,7 @@ def predicted(trace: Trace, question: Question) -> WhatIf:
     )
     save(answer, trace, question)
     if question.is_whole:
-        prediction_history.keep_what_if(facts, answer, with_kernels=bool(question.speed_ups))
+        prediction_history.keep_what_if(facts, answer, question.speed_ups)
     return answer
 
 

@@ -11,6 +11,7 @@ from analyzers.compare.prediction_outcomes import (
     OutcomeKind,
     PredictedSpeedup,
     PredictionOutcome,
+    family_of,
 )
 from analyzers.speedups import times_text
 from analyzers.words import TIMES, count_text, enumerated
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 MAX_TRIED, MAX_UNTRIED = 3, 2  # sentences beside a verdict
 _COLUMNS = {
-    "tried alone": JUDGED,
+    "tried alone": (*JUDGED, OutcomeKind.UNCERTAIN),
     "as predicted": (OutcomeKind.AS_PREDICTED,),
     "too uncertain": (OutcomeKind.UNCERTAIN,),
     "less": (OutcomeKind.LESS,),
@@ -80,7 +81,7 @@ def history_document(programs: Sequence[PredictedProgram]) -> Document:
         sections = [Section(title="", blocks=(Sentence(text=text),))]
         return Document(kind="predictions", title="Predictions", sections=tuple(sections))
     outcomes = [(p, latest_outcomes(p)) for p in predicted]
-    everything = [o for _, of_program in outcomes for o in of_program]
+    everything = [o for _, of_program in outcomes for o in family_outcomes(of_program)]
     sections = [
         Section(
             title="How often whyslow was right here",
@@ -96,7 +97,7 @@ def history_document(programs: Sequence[PredictedProgram]) -> Document:
 
 def history_data(programs: Sequence[PredictedProgram]) -> dict[str, Any]:
     """Return the same as JSON data."""
-    every = [o for p in programs for o in latest_outcomes(p)]
+    every = [o for p in programs for o in family_outcomes(latest_outcomes(p))]
     counts = Counter(o.outcome for o in every)
     return {
         "schema": 1,
@@ -143,6 +144,30 @@ def latest_outcomes(program: PredictedProgram) -> list[KeptOutcome]:
     return list(latest.values())
 
 
+def family_outcomes(outcomes: Sequence[KeptOutcome]) -> list[KeptOutcome]:
+    """Return one outcome for each family of changes and pair of recordings, to be counted.
+
+    A faster kernel, its class nearer to the roof and all kernels nearer to theirs are one change
+    that was measured once. Of these the tried one counts that promised most, so that whyslow is
+    not right more often because it predicted in more ways.
+
+    Args:
+        outcomes: Of one program, each prediction once.
+    """
+    counted: dict[tuple[str, str, str], KeptOutcome] = {}
+    for outcome in outcomes:
+        key = outcome.base_sha256, outcome.new_sha256, family_of(outcome.prediction.change)
+        if key not in counted or _rank(outcome) > _rank(counted[key]):
+            counted[key] = outcome
+    return list(counted.values())
+
+
+def _rank(outcome: KeptOutcome) -> tuple[bool, float]:
+    prediction = outcome.prediction
+    is_tried = outcome.outcome != OutcomeKind.NOT_TRIED.value
+    return is_tried, prediction.low + prediction.high
+
+
 def outcome_of(kept: KeptOutcome) -> PredictionOutcome:
     """Return an outcome as it was before it was kept."""
     prediction = kept.prediction
@@ -162,24 +187,34 @@ def outcome_of(kept: KeptOutcome) -> PredictionOutcome:
 
 
 def score_sentence(outcomes: Sequence[KeptOutcome]) -> str:
-    """Say how many predictions came true of those that can be judged."""
-    judged = [o for o in outcomes if o.outcome in JUDGED]
-    if not judged:
+    """Say how many predictions came true of those that can be judged.
+
+    Args:
+        outcomes: As ``family_outcomes`` returns them.
+    """
+    counts = Counter(o.outcome for o in outcomes)
+    judged, unclear = sum(counts[k.value] for k in JUDGED), counts[OutcomeKind.UNCERTAIN.value]
+    are = "is" if unclear == 1 else "are"
+    if not judged and not unclear:
         return (
             "No prediction can be judged yet: none of the predicted changes was made alone in a "
             "later recording of its program."
         )
-    right = sum(o.outcome == OutcomeKind.AS_PREDICTED.value for o in judged)
-    changes = count_text(len(judged), "predicted change")
-    were = "was" if len(judged) == 1 else "were"
-    return f"Of {changes} that {were} made alone, {right} won as much as predicted."
+    if not judged:
+        changes = count_text(unclear, "predicted change")
+        return f"No prediction can be judged yet: {changes} made alone {are} too uncertain to tell."
+    right = counts[OutcomeKind.AS_PREDICTED.value]
+    changes = count_text(judged, "predicted change")
+    were = "was" if judged == 1 else "were"
+    more = f"; {unclear:,} more {are} too uncertain to tell" if unclear else ""
+    return f"Of {changes} that {were} made alone, {right:,} won as much as predicted{more}."
 
 
 def _table(outcomes: Sequence[tuple[PredictedProgram, list[KeptOutcome]]]) -> DocumentTable:
     numbers = ("recordings", "predictions", *_COLUMNS)
     rows = []
     for program, of_program in outcomes:
-        counts = Counter(o.outcome for o in of_program)
+        counts = Counter(o.outcome for o in family_outcomes(of_program))
         values = [
             len(program.recordings),
             sum(len(r.predictions) for r in program.recordings),

@@ -10,6 +10,7 @@ import pytest
 
 import cli.main as cli
 from analyzers.compare.prediction_outcomes import OutcomeKind
+from analyzers.whatif.whatif import explore
 from benchmarks.change_experiments import second_run
 from benchmarks.program_changes import without_pauses
 from benchmarks.simulated import families
@@ -17,11 +18,15 @@ from benchmarks.simulated.cases import Maker, one_thread
 from benchmarks.simulated.program import Kernel, Range
 from benchmarks.simulated.recorder import Recorder
 from benchmarks.simulated.simulator import execute
+from collectors.errors import RefusedError
+from library import cache, comparisons
 from library import prediction_history as history
-from reports.predictions import latest_outcomes, score_sentence
+from library.prediction_pairs import MAX_OUTCOMES, bounded, pair_of
+from reports.predictions import family_outcomes, history_data, latest_outcomes, score_sentence
 from tests.comparisons_in_memory import comparison
 from tests.test_prediction_outcomes import with_graphs
-from tests.whatif_helpers import facts_of
+from tests.test_predictions_by_hand import back_to_back
+from tests.whatif_helpers import facts_of, whole
 
 PREDICTION = history.KeptPrediction(change="graph", title="capturing 9 launches", low=1.8, high=2.1)
 
@@ -79,7 +84,49 @@ def test_a_recording_that_is_opened_again_keeps_what_was_predicted_before(data_d
     assert program.recordings[0].predictions == (again, host)
 
 
-def test_what_is_kept_is_private_bounded_and_holds_no_name_of_a_kernel(data_dir):
+def test_a_recording_forgotten_by_a_program_that_changed_takes_no_place_of_it(data_dir):
+    for number in range(history.MAX_RECORDINGS + 1):
+        kernels = range(number // 20, number // 20 + 2)
+        known = replaced(recording(1), sha256=f"{number:064}", opened_utc_ns=number)
+        history.add_recording(identity(kernels=kernels), known)
+    history.add_recording(identity(kernels=[0]), replaced(recording(1), sha256=f"{0:064}"))
+    lengths = sorted(len(p.recordings) for p in history.all_programs())
+    assert lengths == [1, history.MAX_RECORDINGS]
+
+
+def test_a_binary_with_many_ranges_is_known_by_its_kernels(data_dir):
+    many = identity(kernels=range(10_000, 10_300), ranges=range(history.MAX_NAMES))
+    history.add_recording(many, recording(1))
+    history.add_recording(many, recording(2))
+    history.add_recording(identity(kernels=[10_299], ranges=range(9)), recording(3))
+    (program,) = history.all_programs()
+    assert len(program.recordings) == 3
+    # Files of an older version have kernels only among the names.
+    old = replaced(program, kernels=(), names=(5, 10_000))
+    assert history.is_of(identity(kernels=[10_000]), old)
+    assert not history.is_of(identity(kernels=[10_001]), old)
+
+
+def test_of_kernels_only_those_are_kept_that_the_user_asked_about(data_dir, tmp_path):
+    facts = back_to_back(tmp_path, [100, 50, 30])
+    for speed_ups, kept in (
+        ([], []),
+        ([("K", 2.0)], ["kernel:K:2"]),  # part of three names, which are not kept
+        ([("K0", 4.0)], ["kernel:k0(int):4", "kernel:K:2"]),
+    ):
+        history.keep_what_if(facts, explore(facts, whole(facts), speed_ups), speed_ups)
+        changes = [
+            p.change
+            for program in history.all_programs()
+            for p in program.recordings[0].predictions
+            if p.change.startswith("kernel:")
+        ]
+        assert changes == kept
+    written = next(history.folder().glob("*.json")).read_text()
+    assert "k1" not in written
+
+
+def test_what_is_kept_is_private_and_bounded(data_dir):
     for number in range(history.MAX_RECORDINGS + 2):
         history.add_recording(identity(), replaced(recording(1), sha256=f"{number:064}"))
     for number in range(history.MAX_PROGRAMS + 1):
@@ -108,10 +155,29 @@ def test_a_damaged_file_costs_what_it_held_and_nothing_else(data_dir):
     first.write_bytes(first.read_bytes()[:-9])
     assert len(history.all_programs()) == 1
     assert not first.exists()
+    assert first.with_suffix(".damaged").exists()  # nothing can make it again
     other = next(iter(history.folder().glob("*.json")))
     data = json.loads(other.read_text())
     other.write_text(json.dumps({**data, "answer": data["answer"].replace("1.8", "9.8")}))
     assert history.all_programs() == []
+    other.write_text("[" * 200_000)
+    assert history.all_programs() == []
+
+
+def test_what_cannot_be_read_now_is_neither_deleted_nor_written_over(data_dir, monkeypatch):
+    history.add_recording(identity(), recording(1))
+    (file,) = history.folder().glob("*.json")
+    before = file.read_bytes()
+
+    def broken(_):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as broken_disk:
+        broken_disk.setattr(type(file), "read_bytes", broken)
+        assert history.all_programs() == []
+        with pytest.raises(OSError, match="cannot be read"):
+            history.add_recording(identity(), recording(1))
+    assert file.read_bytes() == before
 
 
 def test_processes_that_keep_at_the_same_time_lose_nothing(data_dir):
@@ -133,6 +199,96 @@ def test_each_recording_is_compared_with_the_next_one_that_was_made(data_dir):
     (program,) = history.all_programs()
     pairs = [(b.name, n.name) for b, n in history.pairs_to_compare(program)]
     assert pairs == [("2.sqlite", "3.sqlite"), ("3.sqlite", "1.sqlite")]
+
+
+def outcome(base, new, change="graph", result=OutcomeKind.AS_PREDICTED, high=2.1):
+    return history.KeptOutcome(
+        base_sha256=recording(base).sha256,
+        new_sha256=recording(new).sha256,
+        base_name=f"{base}.sqlite",
+        new_name=f"{new}.sqlite",
+        prediction=replaced(PREDICTION, change=change, high=high),
+        outcome=result.value,
+        evidence="",
+        speedup=2.0,
+        low=1.9,
+        high=2.1,
+    )
+
+
+def test_a_pair_that_brought_nothing_is_not_compared_again_until_it_is_read_anew(data_dir):
+    for number in (1, 2, 3):
+        history.add_recording(identity(), recording(number))
+    history.keep_attempt(recording(1), recording(2))
+    history.keep_attempt(recording(1), recording(2))
+    (program,) = history.all_programs()
+    assert len(program.compared) == 1
+    assert [b.name for b, _ in history.pairs_to_compare(program)] == ["2.sqlite"]
+    history.add_recording(identity(), recording(2))
+    assert len(history.pairs_to_compare(history.all_programs()[0])) == 2
+
+
+def test_outcomes_of_all_recordings_fit_and_those_of_recordings_gone_go_first():
+    assert MAX_OUTCOMES >= (history.MAX_RECORDINGS - 1) * history.MAX_PREDICTIONS
+    recordings = [recording(n) for n in (1, 2, 3)]
+    kept = [outcome(1, 2), outcome(8, 9), outcome(1, 3), outcome(8, 9, "host"), outcome(2, 3)]
+    most = MAX_OUTCOMES - len(kept)
+    newest = [outcome(2, 3, f"change {n}") for n in range(most + 3)]
+    assert bounded([*kept, *newest[:most]], recordings) == (*kept, *newest[:most])
+    one_more = bounded([*kept, *newest[: most + 1]], recordings)
+    assert [*map(pair_of, one_more[:3])] == [*map(pair_of, (kept[0], kept[2], kept[4]))]
+    by_hand = bounded([*kept, *newest], recordings)  # 1 and 3 are no neighbours
+    assert by_hand == (kept[0], kept[4], *newest)
+
+
+def test_each_call_compares_a_few_pairs_and_comes_to_an_end(data_dir, monkeypatch, capsys):
+    for number in range(12):
+        history.add_recording(
+            identity(), replaced(recording(1), sha256=f"{number:064}", opened_utc_ns=number)
+        )
+    tried = []
+
+    def refused(*sides, measure):
+        tried.append(sides)
+        raise RefusedError("nothing to compare") if len(tried) % 2 else RuntimeError("a defect")
+
+    monkeypatch.setattr(comparisons, "compare_recordings", refused)
+    monkeypatch.setattr(cache, "is_known", lambda _: True)
+    monkeypatch.setattr(cache, "get", lambda _: None)
+    monkeypatch.setattr(cache, "named", lambda trace, _: trace)
+    for expected in (8, 11, 11):
+        assert cli.main(["predictions"]) == 0
+        assert len(tried) == expected
+    monkeypatch.setattr(cache, "is_known", lambda _: False)
+    history.add_recording(identity(), recording(5))
+    assert cli.main(["predictions"]) == 0
+    assert len(history.pairs_to_compare(history.all_programs()[0])) == 2  # once they are opened
+
+
+def test_what_is_too_uncertain_is_neither_right_nor_wrong():
+    unclear = outcome(1, 2, "host", OutcomeKind.UNCERTAIN)
+    assert score_sentence([outcome(1, 2), outcome(2, 3, result=OutcomeKind.LESS), unclear]) == (
+        "Of 2 predicted changes that were made alone, 1 won as much as predicted; "
+        "1 more is too uncertain to tell."
+    )
+    assert score_sentence([unclear, unclear]) == (
+        "No prediction can be judged yet: 2 predicted changes made alone are too uncertain to tell."
+    )
+
+
+def test_a_change_predicted_in_several_ways_counts_once_for_a_pair():
+    most = outcome(1, 2, "kernels.roof", OutcomeKind.LESS, high=4.0)
+    ways = [outcome(1, 2, "kernel:gemm:2"), most, outcome(1, 2, "kernels.roof:matmul")]
+    untried = outcome(1, 2, "kernels.roof:attention", OutcomeKind.NOT_TRIED, high=9.0)
+    again = outcome(2, 3, "kernel:gemm:2")
+    other = outcome(1, 2, "graph")
+    assert family_outcomes([untried, *ways, again, other]) == [most, again, other]
+    program = history.PredictedProgram(
+        key="k", name="a.out", executables=(), names=(), outcomes=(*ways, untried, again, other)
+    )
+    data = history_data([program])
+    assert (data["judged"], data["right"], data["outcomes"]["less"]) == (3, 2, 1)
+    assert len(data["programs"][0]["outcomes"]) == 6  # each prediction is still listed
 
 
 def in_history(answer, number=1):

@@ -21,8 +21,14 @@ class OutcomeKind(enum.StrEnum):
     NOT_TRIED = "not_tried"  # the comparison does not show that the change was made
 
 
-JUDGED = (OutcomeKind.AS_PREDICTED, OutcomeKind.UNCERTAIN, OutcomeKind.LESS, OutcomeKind.MORE)
-"""Outcomes of changes that were made alone: those in which whyslow was right or wrong."""
+JUDGED = (OutcomeKind.AS_PREDICTED, OutcomeKind.LESS, OutcomeKind.MORE)
+"""Outcomes of changes that were made alone and measured well enough to say right or wrong."""
+
+
+def family_of(change: str) -> str:
+    """Return what a change is one way to say: a kernel that is faster is nearer to its roof."""
+    kind = change.partition(":")[0]
+    return "kernels.roof" if kind == "kernel" else kind
 
 
 @dataclass(frozen=True, kw_only=True)
