@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jobs.api import measure
 
 if TYPE_CHECKING:
-    from library.prediction_history import PredictedRecording
+    from library.predicted_programs import PredictedRecording
 
 MAX_COMPARED = 8  # pairs that one call compares; the others wait for the next
 LOG = logging.getLogger(__name__)

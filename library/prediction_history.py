@@ -31,7 +31,16 @@ import msgspec
 from analyzers.facts.window_request import parse_request
 from library import kept_answers
 from library.cache import data_dir
-from library.prediction_pairs import bounded, neighbours_of, pair_of, pairs_with
+from library.predicted_programs import (
+    KeptOutcome,
+    KeptPrediction,
+    PredictedProgram,
+    PredictedRecording,
+    bounded,
+    neighbours_of,
+    pair_of,
+    pairs_with,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,84 +62,6 @@ KERNEL = "kernel:"  # how changes of kernels begin that have a name
 _DIGITS = re.compile(r"\d+")
 _INTERPRETER = re.compile(r"python[0-9.]*|java|julia|node|perl|ruby|(ba|da|z)?sh|mpi(run|exec)")
 LOG = logging.getLogger(__name__)
-
-
-class KeptPrediction(msgspec.Struct, frozen=True, kw_only=True):
-    """What was predicted of a change; see ``analyzers.compare.prediction_outcomes``."""
-
-    change: str
-    title: str
-    low: float
-    high: float
-
-
-class PredictedRecording(msgspec.Struct, frozen=True, kw_only=True):
-    """A recording of a program.
-
-    Attributes:
-        sha256: Digest of the file.
-        trace_id: What it became in the library.
-        name: File name.
-        made_utc_ns: When the program ran, -1 when the recording is silent.
-        opened_utc_ns: When it was opened first.
-        predictions: From it, the largest gain first.
-    """
-
-    sha256: str
-    trace_id: str
-    name: str
-    made_utc_ns: int
-    opened_utc_ns: int
-    predictions: tuple[KeptPrediction, ...] = ()
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """Which of two recordings of a program is the later one."""
-        return max(self.made_utc_ns, 0), self.opened_utc_ns
-
-
-class KeptOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """A prediction beside what was measured; see ``PredictionOutcome``."""
-
-    base_sha256: str
-    new_sha256: str
-    base_name: str
-    new_name: str
-    prediction: KeptPrediction
-    outcome: str
-    evidence: str
-    speedup: float
-    low: float
-    high: float
-
-
-class PredictedProgram(msgspec.Struct, frozen=True, kw_only=True):
-    """A program and what was predicted of it.
-
-    Attributes:
-        schema: Of the file; fields are added with defaults, never renamed: a newer whyslow reads
-            what an older one kept.
-        key: Names its file.
-        name: What it is called in a table.
-        executables: Names of what ran, sorted.
-        names: What it is known by, as numbers; those of its latest recording.
-        kernels: Numbers of the names of kernels, those of its latest recording; empty in files of
-            versions that had them only in ``names``.
-        recordings: Its recordings, in the order in which they were opened.
-        outcomes: What became of predictions, in the order in which that was found.
-        compared: Digests of base and new of the pairs of these recordings that were compared,
-            whether or not anything could be said about them.
-    """
-
-    key: str
-    name: str
-    executables: tuple[str, ...]
-    names: tuple[int, ...]
-    schema: int = 1
-    recordings: tuple[PredictedRecording, ...] = ()
-    outcomes: tuple[KeptOutcome, ...] = ()
-    kernels: tuple[int, ...] = ()
-    compared: tuple[tuple[str, str], ...] = ()
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,19 +108,20 @@ def keep_what_if(facts: Facts, answer: WhatIf, speed_ups: Sequence[tuple[str, fl
             kernels become. Predictions of other kernels are no advice, only a measure of what they
             weigh; they are not kept, and neither are their names.
     """
-    asked = asked_kernels([p.change for p in answer.predictions], speed_ups)
+    typed_changes = typed_kernels([p.change for p in answer.predictions], speed_ups)
     _keep(
         facts,
         [
             KeptPrediction(change=p.change, title=p.title, low=p.speedup[0], high=p.speedup[1])
             for p in answer.predictions
             # Parts of a change, such as waits of one function, leave no trace of their own.
-            if p.wins and (p.change in asked or not p.change.startswith(("sync:", "host:", KERNEL)))
+            if p.wins
+            and (p.change in typed_changes or not p.change.startswith(("sync:", "host:", KERNEL)))
         ],
     )
 
 
-def asked_kernels(changes: Collection[str], speed_ups: Sequence[tuple[str, float]]) -> set[str]:
+def typed_kernels(changes: Collection[str], speed_ups: Sequence[tuple[str, float]]) -> set[str]:
     """Return those changes that the user asked for by a part of a kernel's name.
 
     Such a change is named by that part; where it is part of one name only, by that name.
@@ -198,7 +130,7 @@ def asked_kernels(changes: Collection[str], speed_ups: Sequence[tuple[str, float
         changes: Of an answer, ``kernel:NAME:TIMES`` among them.
         speed_ups: Parts of names, and how many times as fast.
     """
-    asked: set[str] = set()
+    typed_changes: set[str] = set()
     for part, times in speed_ups:
         of_all = f"{KERNEL}{part}:{times:g}"
         of_one = (
@@ -208,8 +140,8 @@ def asked_kernels(changes: Collection[str], speed_ups: Sequence[tuple[str, float
             and c.endswith(f":{times:g}")
             and part.casefold() in c.removeprefix(KERNEL).rpartition(":")[0].casefold()
         )
-        asked.update([of_all] if of_all in changes else of_one)
-    return asked
+        typed_changes.update([of_all] if of_all in changes else of_one)
+    return typed_changes
 
 
 def _keep(facts: Facts, predictions: Sequence[KeptPrediction]) -> None:

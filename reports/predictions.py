@@ -27,7 +27,7 @@ from reports.document import (
 
 if TYPE_CHECKING:
     from analyzers.compare.types import Comparison
-    from library.prediction_history import KeptOutcome, PredictedProgram
+    from library.predicted_programs import KeptOutcome, PredictedProgram
 
 MAX_TRIED, MAX_UNTRIED = 3, 2  # sentences beside a verdict
 _COLUMNS = {

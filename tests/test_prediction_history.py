@@ -21,14 +21,22 @@ from benchmarks.simulated.simulator import execute
 from collectors.errors import RefusedError
 from library import cache, comparisons
 from library import prediction_history as history
-from library.prediction_pairs import MAX_OUTCOMES, bounded, pair_of
+from library.predicted_programs import (
+    MAX_OUTCOMES,
+    KeptOutcome,
+    KeptPrediction,
+    PredictedProgram,
+    PredictedRecording,
+    bounded,
+    pair_of,
+)
 from reports.predictions import family_outcomes, history_data, latest_outcomes, score_sentence
 from tests.comparisons_in_memory import comparison
 from tests.test_prediction_outcomes import with_graphs
 from tests.test_predictions_by_hand import back_to_back
 from tests.whatif_helpers import facts_of, whole
 
-PREDICTION = history.KeptPrediction(change="graph", title="capturing 9 launches", low=1.8, high=2.1)
+PREDICTION = KeptPrediction(change="graph", title="capturing 9 launches", low=1.8, high=2.1)
 
 
 def replaced(struct, **changes):
@@ -41,7 +49,7 @@ def identity(executable="a.out", kernels=range(8), ranges=range(100, 104)):
 
 
 def recording(number, predictions=(PREDICTION,), made=-1):
-    return history.PredictedRecording(
+    return PredictedRecording(
         sha256=f"{number}" * 64,
         trace_id=f"trace-{number}",
         name=f"{number}.sqlite",
@@ -202,7 +210,7 @@ def test_each_recording_is_compared_with_the_next_one_that_was_made(data_dir):
 
 
 def outcome(base, new, change="graph", result=OutcomeKind.AS_PREDICTED, high=2.1):
-    return history.KeptOutcome(
+    return KeptOutcome(
         base_sha256=recording(base).sha256,
         new_sha256=recording(new).sha256,
         base_name=f"{base}.sqlite",
@@ -283,7 +291,7 @@ def test_a_change_predicted_in_several_ways_counts_once_for_a_pair():
     again = outcome(2, 3, "kernel:gemm:2")
     other = outcome(1, 2, "graph")
     assert family_outcomes([untried, *ways, again, other]) == [most, again, other]
-    program = history.PredictedProgram(
+    program = PredictedProgram(
         key="k", name="a.out", executables=(), names=(), outcomes=(*ways, untried, again, other)
     )
     data = history_data([program])
