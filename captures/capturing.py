@@ -30,7 +30,7 @@ from captures.order import (
     runs_of,
     stem_of,
 )
-from captures.outcomes import outcome_of
+from captures.outcomes import NOT_BEGUN, ending_of, outcome_of
 from captures.store import NO_GPU, Capture, Run, RunState, State
 from collectors.capture import guard
 from collectors.capture.ncu import run_ncu
@@ -38,6 +38,7 @@ from collectors.capture.nsys import run_nsys
 from collectors.capture.recorded import (
     NotForThisError,
     Recorded,
+    StoppedError,
     check_folder,
     keep,
     run_plain,
@@ -161,21 +162,17 @@ class _CaptureInProgress:
             for place, run in enumerate(self.capture.runs):
                 if not self.stop_asked():
                     self._run(place, run)
-        runs = self.capture.runs
-        failed = [run.error or run.failure for run in runs if run.has_failed]
-        if self.stop_asked():
-            self.conclude(State.CANCELLED, "stopped before it was begun")
-        elif failed:
-            self.conclude(State.FAILED, f"{len(failed)} of {len(runs)} runs: {failed[0]}")
-        else:
-            self.conclude(State.DONE)
+        self.conclude(*ending_of(self.capture.runs))
 
     def conclude(self, state: State, error: str = "") -> None:
         """Store how it ended; a disk that is full now must not hide the reason."""
         cancelled = state is State.CANCELLED
+        over = {RunState.RUNNING: (RunState.CANCELLED if cancelled else RunState.FAILED, error)}
+        if cancelled:
+            over[RunState.WAITING] = (RunState.CANCELLED, NOT_BEGUN)
         runs = tuple(
-            replace(run, state=RunState.CANCELLED if cancelled else RunState.FAILED, error=error)
-            if run.state is RunState.RUNNING or (cancelled and run.state is RunState.WAITING)
+            replace(run, state=over[run.state][0], error=over[run.state][1])
+            if run.state in over
             else run
             for run in self.capture.runs
         )
@@ -238,8 +235,10 @@ class _CaptureInProgress:
         target = free_path(folder, f"{stem}-{run.tool}-{run.number}", SUFFIXES[run.tool])
         run = self._change(place, state=RunState.RUNNING, started=time.time())
         summary = self.capture.folder / f"summary-{place}.json"
+        was_cut = False
         try:
             recorded = self._record(place, run, target, summary)
+            was_cut = recorded.ending.stopped
             self._note_recording(place, recorded, target, summary)
             if recorded.path is not None:
                 self._enter_stage(place, progress.OPENING, f"opening {target.name}")
@@ -259,7 +258,8 @@ class _CaptureInProgress:
             failed = {"state": RunState.FAILED, "error": str(error), "failure": str(error)}
             self._change(place, **failed, ended=time.time())
         except RefusedError as error:
-            state = RunState.CANCELLED if self.stop_asked() else RunState.FAILED
+            was_cut |= isinstance(error, StoppedError)
+            state = RunState.CANCELLED if was_cut else RunState.FAILED
             self._change(place, state=state, error=str(error), ended=time.time())
         finally:
             summary.unlink(missing_ok=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from captures.store import LOG, Capture, RunState, State
+from captures.store import LOG, Capture, Run, RunState, State
 from collectors.capture.recorded import Recorded
 from collectors.errors import EnvironmentFailedError, ProgramFailedError, RefusedError
+
+STOPPED = "stopped by Ctrl-C"  # of a capture
+NOT_BEGUN = "stopped before it was begun"  # of a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,21 +48,34 @@ def outcome_of(recorded: Recorded, *, is_whole: bool) -> Outcome:
     return Outcome(state=RunState.DONE, notes=(f"{trouble}; what was recorded until then opens",))
 
 
+def ending_of(runs: Sequence[Run]) -> tuple[State, str]:
+    """Return what a capture amounts to whose runs are over or were not begun, and why.
+
+    One that was stopped in its last run, whose recording opens, is done: nothing is missing.
+    """
+    failed = [run.error or run.failure for run in runs if run.has_failed]
+    why = [f"{len(failed)} of {len(runs)} runs: {failed[0]}"] if failed else []
+    if any(run.state in (RunState.WAITING, RunState.CANCELLED) for run in runs):
+        return State.CANCELLED, "; ".join((*why, STOPPED))
+    return (State.FAILED, why[0]) if why else (State.DONE, "")
+
+
 def check(capture: Capture) -> None:
     """Raise what a capture that did not bring everything amounts to, for the exit status.
 
-    One that was stopped raises nothing: what it brought is what was asked for.
+    One that was stopped raises nothing unless a run had failed before: what it brought is what was
+    asked for.
 
     Raises:
         ProgramFailedError: The program failed, and nothing else did.
         RefusedError: A run failed.
         EnvironmentFailedError: No run was possible.
     """
+    failed = [run for run in capture.runs if run.has_failed]
+    if failed:
+        kind = ProgramFailedError if all(run.failure for run in failed) else RefusedError
+        raise kind(f"{capture.error}. Log: {capture.folder / LOG}")
     if capture.state is State.CANCELLED:
         return
-    if capture.state is State.FAILED:
-        by_itself = all(run.failure for run in capture.runs if run.has_failed)
-        kind = ProgramFailedError if by_itself else RefusedError
-        raise kind(f"{capture.error}. Log: {capture.folder / LOG}")
     if not any(run.state is RunState.DONE for run in capture.runs):
         raise EnvironmentFailedError(capture.runs[0].error)

@@ -5,18 +5,19 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
 import cli.main as cli
-from captures import capturing, store
+from captures import capturing, outcomes, store
 from captures import order as capture_order
 from captures.store import RunState, State
 from collectors.capture import nsys as nsys_run
 from collectors.capture import recorded as run_files
 from collectors.capture import run as guarded_run
 from collectors.capture import tools
-from collectors.errors import RefusedError
+from collectors.errors import ProgramFailedError, RefusedError
 from tests.capture_runs import (
     PATIENCE_S,
     ROOT,
@@ -260,3 +261,79 @@ def test_a_recording_in_which_nvtx_stayed_silent_says_so(tmp_path, left):
         told = [note.message for note in report.quality if note.code == "nvtx_silent"]
         assert bool(told) is is_silent
         assert all("nvtx<=0.2.11" in text for text in told)
+
+
+# Ctrl-C, and what it finds.
+
+
+def plain_capture(monkeypatch, endings, stop_asked, repeat=2):
+    """Carry out runs under no profiler, which end in these ways."""
+    left = iter(endings)
+    monkeypatch.setattr(
+        capturing,
+        "run_plain",
+        lambda _: run_files.Recorded(path=None, ending=next(left)),
+    )
+    monkeypatch.setattr(capturing._CaptureInProgress, "_sampled", lambda *_: nullcontext())
+    order = capture_order.Order(command=("true",), tools=("telemetry",), repeat=repeat)
+    return capturing.capture(order, lambda *_: None, stop_asked=stop_asked)
+
+
+def ending(status=0, *, stopped=False):
+    return guarded_run.Ending(
+        status=status, late=False, printed=b"", began=1.0, ended=2.0, stopped=stopped
+    )
+
+
+def test_ctrl_c_while_the_last_recording_is_opened_cancels_nothing(monkeypatch, tmp_path):
+    stops = []
+
+    def opened(*_):
+        stops.append(True)
+        return opened_by_hand()
+
+    monkeypatch.setattr(capturing, "run_torch_hook", lambda *_: recorded_by_hand(tmp_path))
+    order = capture_order.Order(command=(sys.executable, "-c", "1"), tools=("torch",))
+    capture = capturing.capture(order, opened, stop_asked=lambda: bool(stops))
+    assert stops
+    assert (capture.state, capture.error) == (State.DONE, "")
+    assert [run.state for run in capture.runs] == [RunState.DONE]
+    outcomes.check(capture)
+
+
+def test_a_recording_that_does_not_open_failed_whenever_ctrl_c_comes(monkeypatch, tmp_path):
+    def unreadable(*_):
+        raise RefusedError("damaged")
+
+    monkeypatch.setattr(capturing, "run_torch_hook", lambda *_: recorded_by_hand(tmp_path))
+    order = capture_order.Order(command=(sys.executable, "-c", "1"), tools=("torch",))
+    asked = iter([False])  # before the run, and from then on
+    capture = capturing.capture(order, unreadable, stop_asked=lambda: next(asked, True))
+    assert (capture.state, capture.runs[0].state) == (State.FAILED, RunState.FAILED)
+    assert "damaged" in capture.error
+
+
+def test_what_ctrl_c_kept_from_beginning_is_told_apart_from_the_capture(monkeypatch):
+    asked = iter([False])
+    capture = plain_capture(monkeypatch, [ending()], lambda: next(asked, True))
+    assert (capture.state, capture.error) == (State.CANCELLED, "stopped by Ctrl-C")
+    assert [run.state for run in capture.runs] == [RunState.DONE, RunState.CANCELLED]
+    assert capture.runs[1].error == "stopped before it was begun"
+    outcomes.check(capture)
+
+
+def test_a_run_that_had_failed_before_ctrl_c_is_told(monkeypatch):
+    asked = iter([False])
+    capture = plain_capture(monkeypatch, [ending(1)], lambda: next(asked, True))
+    assert capture.state is State.CANCELLED
+    said = "1 of 2 runs: the program ended with exit status 1; stopped by Ctrl-C"
+    assert capture.error == said
+    with pytest.raises(ProgramFailedError, match=said):
+        outcomes.check(capture)
+
+
+def test_a_tool_that_was_stopped_before_it_had_a_recording_did_not_fail(data):
+    data.mkdir()
+    stopped = run_files.no_recording("nsys", ending(-2, stopped=True), data)
+    assert isinstance(stopped, run_files.StoppedError)
+    assert not isinstance(run_files.no_recording("nsys", ending(1), data), run_files.StoppedError)

@@ -164,6 +164,37 @@ def test_ctrl_c_keeps_what_was_recorded_and_says_how_to_go_on(tmp_path, data, to
         assert "Stopped before anything was recorded that opens." in out
 
 
+def test_a_program_that_had_ended_before_ctrl_c_was_not_stopped(tmp_path, data):
+    """What it left in the background is waited for a moment, in which Ctrl-C may come."""
+    pid, seen = tmp_path / "pid", []
+
+    def look():
+        if pid.exists() and (number := pid.read_text()) and not Path(f"/proc/{number}").exists():
+            seen.append(number)
+
+    leaving = "import os, subprocess, sys\nsubprocess.Popen(['sleep', '9'])\n"
+    leaving += f"open({str(pid)!r}, 'w').write(str(os.getpid()))\nsys.exit(3)"
+    ending = guarded(
+        data, [sys.executable, "-c", leaving], tick=look, stop_asked=lambda: len(seen) > 1
+    )
+    assert len(seen) > 1
+    assert (ending.status, ending.stopped, ending.has_failed) == (3, False, True)
+
+
+def test_a_program_whose_report_nsys_makes_is_stopped_no_more(data):
+    reporting = []
+    making = "echo \"Generating '/tmp/made.qdstrm'\"; sleep 0.5; exit 1"
+    ending = guarded(
+        data,
+        ["sh", "-c", making],
+        reporting=lambda: reporting.append(True),
+        stop_asked=lambda: bool(reporting),
+    )
+    assert reporting == [True]
+    assert (ending.status, ending.stopped) == (1, False)
+    assert "exit status 1" in ending.trouble("nsys")
+
+
 def test_a_second_ctrl_c_gives_up(tmp_path, data):
     pid = tmp_path / "pid"
     unwilling = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"

@@ -55,13 +55,12 @@ def main(arguments: list[str]) -> int:
     _send(pid=child.pid)
     abandoned = _outlast(child)
     if not abandoned:
+        _send(status=child.returncode)  # at once: who asks for its end from now on comes too late
         _linger()
     kill_descendants(os.getpid())
     _reap()
     if abandoned:
         shutil.rmtree(private, ignore_errors=True)
-    else:
-        _send(status=child.returncode)
     return 0
 
 

@@ -34,6 +34,10 @@ class NotForThisError(RefusedError):
     """The tool has nothing to record in this program."""
 
 
+class StoppedError(RefusedError):
+    """Somebody stopped the program before the tool had a recording."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
     """A run that left a recording.
@@ -162,7 +166,7 @@ def no_recording(tool: str, ending: Ending, folder: Path, why: str = "") -> Trac
     line = f"{tool} left no recording: {trouble or reason or 'it says nothing'}"
     if ending.has_failed and not is_around:
         return ProgramFailedError(line)
-    return RefusedError(line)
+    return StoppedError(line) if ending.stopped else RefusedError(line)
 
 
 def has_content(path: Path) -> bool:

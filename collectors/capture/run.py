@@ -74,7 +74,7 @@ class Ending:
     Attributes:
         status: Its exit status, negative for a signal; None when its guard was killed.
         late: Whether its time was up.
-        stopped: Whether somebody stopped it.
+        stopped: Whether somebody stopped it while it lived.
         printed: The end of what it printed.
         began: When it began, in seconds since 1970.
         ended: When it ended, likewise.
@@ -182,7 +182,8 @@ def _listen(
 ) -> tuple[dict[str, object], bool, bool]:
     """Return what the guard reports, whether the program's time was up, and whether it was stopped.
 
-    Either way it is asked to end, once, and then has time to leave its recording.
+    Either way it is asked to end, once, and then has time to leave its recording. One that has
+    ended, or whose report nsys makes already, is not stopped: how it ended is its own doing.
     """
     assert guard.stdin is not None
     assert guard.stdout is not None
@@ -206,8 +207,10 @@ def _listen(
         program.tick()
         is_up = time.monotonic() > deadline
         if is_up and (late or stopped):  # it did not end when it was asked to
-            return messages | {"status": -signal.SIGKILL}, late, stopped
-        if not (late or stopped) and (is_up or program.stop_asked()):
+            return {"status": -signal.SIGKILL} | messages, late, stopped
+        has_ended = "status" in messages
+        is_stop = not has_ended and not is_reporting and program.stop_asked()
+        if not (late or stopped) and ((is_up and not has_ended) or is_stop):
             late, stopped = is_up, not is_up
             deadline = time.monotonic() + GRACE_S
             _ask_to_end(guard, capture_guard.TERMINATE if is_up else capture_guard.INTERRUPT)
