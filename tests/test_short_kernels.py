@@ -6,6 +6,7 @@ import pytest
 from analyzers.finding import Clear, Confidence, Row
 from analyzers.losses.short_kernels import short_limit_ns
 from analyzers.rules import parallelism_short_kernels
+from analyzers.rules.parallelism_short_kernels import main_run
 from tests.traces_in_memory import account, build
 
 NORM, ROPE, STORE, GEMM = "rms_norm_kernel", "rotary_kernel", "store_cache_kernel", "gemm_kernel"
@@ -38,6 +39,22 @@ def test_all_but_the_longest_of_a_run_can_be_saved_and_every_second_one_is(tmp_p
         "2 µs for next to nothing: 150 µs, 27 % of the window, most in runs such as "
         "rms_norm_kernel → rotary_kernel → store_cache_kernel"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "rows"),
+    [
+        ([1, 2, 2, 1, 1, 2, 3], slice(0, 2)),  # 1 2 twice: 4 µs; 2 1 once: 2 µs
+        ([1, 2, 1, 2, 3, 3, 3], slice(4, 7)),  # 3 3 3 takes 9 µs
+    ],
+)
+def test_the_main_run_takes_most_time_with_those_of_the_same_order(names, rows):
+    run, ns = np.array([0, 0, 3, 3, 5, 5, 5][: len(names)]), np.full(len(names), 1_000)
+    if rows.start:
+        ns[rows] = 3_000
+    else:
+        run = np.array([0, 0, 3, 3, 5, 5, 6])
+    assert main_run(run, np.array(names), ns) == rows
 
 
 @pytest.mark.parametrize(("third_us", "is_in_run"), [(3.5, True), (3.6, False)])

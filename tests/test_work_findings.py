@@ -8,7 +8,7 @@ from analyzers.analysis import investigate
 from analyzers.finding import Confidence, Row
 from analyzers.losses.busy_calls import busy_calls
 from analyzers.losses.kernel_work import WorkPattern
-from analyzers.losses.products import ProductShape, product_shape
+from analyzers.losses.products import ProductShape, decode_queries, product_shape
 from tests.test_work_account import ADD, GEMM, GPU, SUM, launched, op
 from tests.torch_traces import opener, x
 
@@ -145,8 +145,8 @@ DECODE = [product(32, 8192, 8192, 50), product(32, 8192, 40_960, 250)]
 ATTENTION = "aten::_scaled_dot_product_flash_attention"
 
 
-def of_new_tokens(keys, us=30, queries=1):
-    shape = (32, 8, queries, 128), (32, 8, keys, 128), (32, 8, keys, 128)
+def of_new_tokens(keys, us=30, queries=1, sequences=32):
+    shape = (sequences, 8, queries, 128), *2 * [(sequences, 8, keys, 128)]
     return ATTENTION, inputs(*shape), [("flash_fwd_splitkv_kernel", us)]
 
 
@@ -154,12 +154,38 @@ def test_keys_and_values_of_the_cache_limit_tokens_besides_weights(reported):
     """Attention moves 134 MB a pass, which takes 40.1 µs at least."""
     finding = finding_of(reported([*DECODE, of_new_tokens(1024, us=50)]), WorkPattern.WEIGHTS)
     assert finding.title.endswith(
-        "at most 113,577 tokens a second, and about 297 rows would take no longer; attention reads "
-        "1.61 GB of keys and values besides, 4.20 MB for each token"
+        "at most 113,593 tokens a second, and about 297 rows would take no longer; attention reads "
+        "1.61 GB of keys and values besides, 4.19 MB for each token"
     )
     evidence = {e.name: e.value for e in finding.evidence}
-    assert evidence["tokens a second, at most"] == 113_577
-    assert evidence["tokens a second, at most, with 8-bit weights"] == 198_080
+    assert evidence["tokens a second, at most"] == 113_593
+    assert evidence["tokens a second, at most, with 8-bit weights"] == 198_128
+
+
+def test_the_cache_of_other_batch_sizes_is_not_set_against_these_tokens(reported):
+    """Attention of 64 sequences would take 80 µs a pass of the limit of 32."""
+    other = of_new_tokens(1024, us=100, sequences=64)
+    finding = finding_of(reported([*DECODE, other]), WorkPattern.WEIGHTS)
+    assert "at most 132,427 tokens a second" in finding.title  # as without attention
+    assert "keys and values" not in finding.title
+    both = finding_of(
+        reported([*DECODE, of_new_tokens(1024, us=50), other], steps=12), WorkPattern.WEIGHTS
+    )
+    assert "1.61 GB of keys and values besides, 4.19 MB for each token" in both.title
+
+
+@pytest.mark.parametrize(
+    ("shapes", "queries"),
+    [
+        ("[[4,8,1,64],[4,8,99,64],[4,8,99,64]]", (4, 2048)),
+        ("[[4,1,8,64],[4,99,8,64],[4,99,8,64]]", (4, 2048)),
+        ("[[4,8,64],[396,8,64],[396,8,64],[5]]", (4, 2048)),
+        ("[[4,8,2,64],[4,8,99,64],[4,8,99,64]]", None),
+        *[("[[4,64],[4,64]]", None), ("", None)],
+    ],
+)
+def test_queries_of_attention_tell_its_new_tokens(shapes, queries):
+    assert decode_queries(shapes) == queries
 
 
 def test_attention_of_a_prompt_is_no_read_of_the_cache(reported):

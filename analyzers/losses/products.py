@@ -216,10 +216,10 @@ def weight_reads(calls: BusyCalls) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class CacheReads:
-    """What attention that is bound by memory reads: mostly keys and values of earlier tokens.
+    """What attention that is bound by memory reads: keys and values of earlier tokens.
 
     Attributes:
-        bytes: How much it moves at least.
+        bytes: How many it reads of them at least.
         least_ns: How long that takes by the bandwidth.
         calls: How many there are.
     """
@@ -229,16 +229,50 @@ class CacheReads:
     calls: int
 
 
-def cache_reads(calls: BusyCalls) -> CacheReads:
+def cache_reads(calls: BusyCalls, tokens: int) -> CacheReads:
     """Return what decoding reads of its cache, as far as the shapes of attention are known.
 
     Attention of a prompt is bound by operations; that of one new token for each sequence reads all
-    keys and values once for a handful of them.
+    keys and values once for a handful of them. What batches of other sizes read is left out: it
+    belongs to other tokens.
+
+    Args:
+        calls: The calls of the window.
+        tokens: New tokens of each call, one for a sequence.
     """
     nodes = calls.nodes
     chosen = calls.of_class(WorkClass.ATTENTION) & (nodes["least_ns"] > 0).to_numpy()
     own = nodes[chosen & ~nodes["is_compute"].to_numpy()]
-    return CacheReads(float(own["bytes"].sum()), float(own["least_ns"].sum()), len(own))
+    keys = calls.work.calls.keys
+    used, code = np.unique(own["key"].to_numpy(), return_inverse=True)
+    texts = keys["shapes"].iloc[used].astype(str)
+    queries = [decode_queries(text) for text in texts]
+    matching = np.array([q is not None and q[0] == tokens for q in queries], dtype=bool)
+    elements = np.array([q[1] if q else 0 for q in queries], np.float64)
+    item = SIZES[keys["type"].to_numpy(int)[used]] if len(used) else np.empty(0)
+    beside = (2 * elements * item)[code] * own["part"].to_numpy()  # queries, and as large a result
+    moved, least = (own[name].to_numpy() for name in ("bytes", "least_ns"))
+    read = np.maximum(moved - beside, 0)
+    of_tokens = matching[code] & (read > 0)
+    least_ns = least * read / np.maximum(moved, 1)
+    total, total_ns = (float(of[of_tokens].sum()) for of in (read, least_ns))
+    return CacheReads(total, total_ns, int(of_tokens.sum()))
+
+
+def decode_queries(shapes: str) -> tuple[int, int] | None:
+    """Return how many queries attention of one new token for each sequence has, and elements.
+
+    The queries, or a result of their shape, are the first input of at least three dimensions:
+    ``[tokens, heads, width]``, or batch first and one token in the second or third of four.
+
+    Returns:
+        None where the inputs do not tell, or where there are several new tokens for a sequence.
+    """
+    inputs = (one for one in input_list(shapes) if isinstance(one, list) and len(one) >= 3)
+    queries = next(inputs, None)
+    if queries is None or len(queries) > 4 or (len(queries) == 4 and 1 not in queries[1:3]):
+        return None
+    return int(queries[0]), int(np.prod(queries))
 
 
 def _weights_of_keys(calls: BusyCalls, key: Array) -> pd.DataFrame:

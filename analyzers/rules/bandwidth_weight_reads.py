@@ -47,7 +47,7 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     nodes = loss.nodes
     rows = int(np.bincount(nodes["rows"], nodes["weight_bytes"]).argmax())
     own = nodes[(nodes["rows"] == rows).to_numpy()]
-    cache = cache_reads(loss.calls)
+    cache = cache_reads(loss.calls, rows)
     tokens_per_s, narrow_per_s = _tokens_per_s(loss, own, cache)
     limit = f"at most {tokens_per_s:,.0f} tokens a second, and " if tokens_per_s else ""
     passes = int(own["is_head"].sum())
@@ -96,7 +96,8 @@ def _tokens_per_s(loss: WorkLoss, nodes: pd.DataFrame, cache: CacheReads) -> tup
     """Return how many tokens the memory's bandwidth allows at these rows; 0 where unknown.
 
     All weights are read once for each time that a vocabulary is made; a recording without that does
-    not tell how many layers the model has. Keys and values are read besides, as far as known.
+    not tell how many layers the model has. Keys and values of as many sequences are read besides,
+    as far as known.
 
     Returns:
         With the weights as they are, and in 8 bits.
@@ -112,7 +113,7 @@ def _tokens_per_s(loss: WorkLoss, nodes: pd.DataFrame, cache: CacheReads) -> tup
 
 
 def _cache_text(cache: CacheReads, passes: int, rows: int) -> str:
-    """Say what attention reads besides; empty where its shapes are not known."""
+    """Say what attention of these rows reads besides; empty where its shapes are not known."""
     if not cache.calls:
         return ""
     each = ""

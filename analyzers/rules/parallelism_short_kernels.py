@@ -32,6 +32,7 @@ import pandas as pd
 
 from analyzers.facts.facts import Facts
 from analyzers.finding import Cause, Clear, Confidence, Evidence, Finding, Outcome, Row
+from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
 from analyzers.losses.kernel_work import WorkLoss, WorkPattern, estimate_of, work_losses
 from analyzers.losses.short_kernels import SHORT, short_limit_ns
@@ -40,6 +41,7 @@ from analyzers.words import count_text, name_text, time_text
 CAUSE = Cause.PARALLELISM
 NEEDS = ("kernels",)
 NAMED_KERNELS = 4  # of a run, in the title
+_MIX = tuple(np.array([0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64))  # of SplitMix64
 
 
 def check(facts: Facts, ledger: Ledger) -> Outcome:
@@ -80,15 +82,41 @@ def check(facts: Facts, ledger: Ledger) -> Outcome:
     )
 
 
+def main_run(run: Array, name_id: Array, ns: Array) -> slice:
+    """Return the first of the runs of equal kernels that take most time together.
+
+    Runs are told apart by the sum of what their kernels' names and places hash to, over whole
+    columns: a recording has millions of them.
+
+    Args:
+        run: Number of the run of each kernel, ascending.
+        name_id: Name of each kernel.
+        ns: Time of each kernel.
+
+    Returns:
+        Its rows.
+    """
+    first = np.flatnonzero(np.diff(run, prepend=run[0] - 1))
+    size = np.diff(first, append=len(run))
+    place = np.arange(len(run)) - np.repeat(first, size)
+    mixed = name_id.astype(np.uint64) * _MIX[0] + place.astype(np.uint64) * _MIX[1]
+    for factor in _MIX:  # the finalisation of SplitMix64
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * factor
+    mixed ^= mixed >> np.uint64(31)
+    kind = pd.factorize(np.add.reduceat(mixed, first))[0]
+    most = int(np.bincount(kind, np.add.reduceat(ns, first)).argmax())
+    chosen = int((kind == most).argmax())
+    return slice(int(first[chosen]), int(first[chosen] + size[chosen]))
+
+
 def _main_run(facts: Facts, loss: WorkLoss) -> str:
     """Return the kernels of the run that takes most time together with those like it."""
     launches = loss.calls.launches["launch"].to_numpy()
     first = loss.calls.nodes["first"].to_numpy()[loss.nodes["node"].to_numpy()]
     short = facts.trace.columns("kernels", ["short_name_id"])["short_name_id"]
     name_id = short[facts.launches["source_row"].to_numpy()[launches[first]]]
-    frame = pd.DataFrame({"run": loss.nodes["run"], "name": name_id, "ns": loss.nodes["high_ns"]})
-    kinds = frame.groupby("run").agg(names=("name", tuple), ns=("ns", "sum"))
-    names = tuple(kinds.groupby("names")["ns"].sum().sort_values().index[-1])
-    texts = facts.trace.names(np.array(names)[:NAMED_KERNELS])
+    run, lost_ns = loss.nodes["run"].to_numpy(), loss.nodes["high_ns"].to_numpy()
+    names = name_id[main_run(run, name_id, lost_ns)]
+    texts = facts.trace.names(names[:NAMED_KERNELS])
     kernels = [name_text(str(text)) for text in texts]
     return " → ".join(kernels + (["…"] if len(names) > NAMED_KERNELS else []))
