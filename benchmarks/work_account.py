@@ -56,6 +56,7 @@ class OpeningCost:
 def without_account() -> Iterator[None]:
     """Let analyses leave out the account of the busy time, and what findings draw from it."""
     with (
+        mock.patch("analyzers.analysis.window_work", lambda *_: None),
         mock.patch("analyzers.analysis.answer_of_work", lambda *_: WorkAnswer()),
         mock.patch("analyzers.losses.kernel_work._can_be_estimated", lambda *_: False),
     ):

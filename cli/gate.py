@@ -119,7 +119,11 @@ def decisions(comparison: Comparison, limits: GateLimits) -> dict[str, Gate]:
     rows = {row.row: row for row in comparison.waterfall}
     base_ns = comparison.judged.base if comparison.judged else 0.0
     for cause, allowed in limits.causes.items():
-        answers[f"time by {cause}"] = _cause_gate(rows.get(cause), cause, allowed, base_ns)
+        answer = _cause_gate(rows.get(cause), cause, allowed, base_ns)
+        why = _other_machine(comparison) or _other_driver(comparison)
+        if why and answer.status == REGRESSED:
+            answer = Gate(INCONCLUSIVE, inconclusive=f"{why} {answer.failure}")
+        answers[f"time by {cause}"] = answer
     if fewest := _missing_repeats(comparison, limits.repeats):
         answers |= {
             name: Gate(INCONCLUSIVE, inconclusive=fewest) for name in answers if name != TIME

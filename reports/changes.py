@@ -366,7 +366,8 @@ class ChangeTables:
         metrics = [
             m
             for m in self.comparison.metrics
-            if m.group != "roles" and (m.group == "workload" or m.value.significant)
+            if m.group != "roles"
+            and (m.group == "workload" or m.value.significant or m.value.significant_in_runs)
         ]
         if metrics:
             yield DocumentTable(

@@ -26,7 +26,7 @@ from reports.document import (
     Sentence,
     TableColumn,
 )
-from reports.largest_changes import largest_changes, next_step
+from reports.largest_changes import caution, largest_changes, next_step
 from reports.machines import TITLE as MACHINES
 from reports.machines import machine_blocks
 from reports.predictions import prediction_sentences, untried_sentences
@@ -192,6 +192,8 @@ def _largest(comparison: Comparison, tables: ChangeTables) -> Iterator[Block]:
         yield Sentence(
             text=f"{change.words}: {change.numbers}", place=tables.of_change(change), kind="item"
         )
+    if words := caution(comparison):
+        yield Sentence(text=words, kind="note")
     if sentence := next_step(comparison):
         yield Sentence(text=sentence, place=tables.new)
 

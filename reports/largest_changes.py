@@ -92,6 +92,13 @@ def _ranges(comparison: Comparison) -> Iterator[LargestChange]:
             )
 
 
+def caution(comparison: Comparison) -> str:
+    """Say that the changes are not for the same work, where they are not; empty otherwise."""
+    if comparison.same_work is None or comparison.same_work.is_judged:
+        return ""
+    return "An iteration does another amount of work on the new side; these are not scaled to it."
+
+
 def next_step(comparison: Comparison) -> str:
     """Say what to look at next; empty when nothing was compared."""
     side, delta = comparison.new, comparison.delta

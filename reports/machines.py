@@ -37,8 +37,9 @@ def parts_sentence(machines: MachineChange, each: str) -> str:
     if machines.knows_work:
         return f"{total} is the sum of: {parts}."
     return (
-        f"{total} is the sum of: {parts}. How much of it is hardware only the shapes of operators "
-        "would tell (torch profiler with record_shapes=True), on both sides."
+        f"{total} is the sum of: {parts}. How much of it is hardware is not known: that takes the "
+        "shapes of operators on both sides (torch profiler with record_shapes=True), GPUs whose "
+        "limits are known (--device-peak), and kernels that reach at least a tenth of these."
     )
 
 

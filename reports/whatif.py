@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from analyzers.compare.outcomes import prediction_outcomes
+from analyzers.compare.outcomes import NO_END, measured_speedup, prediction_outcomes
 from analyzers.compare.prediction_outcomes import PredictedSpeedup
 from analyzers.compare.types import Comparison, ComparisonVerdict
 from analyzers.speedups import range_text, times_text
@@ -158,7 +158,9 @@ def measured_sentence(comparison: Comparison) -> str:
     if measured is None:
         return ""
     speedup, low, high = measured
-    interval = "" if times_text(low) == times_text(high) else f" ({range_text(low, high)})"
+    interval = f" (at least {times_text(low)} {TIMES})" if low else ""
+    if high < NO_END:
+        interval = "" if times_text(low) == times_text(high) else f" ({range_text(low, high)})"
     return (
         f"Speeds are relative to the baseline. Measured: {times_text(speedup)} {TIMES}{interval}, "
         "with everything that was changed; each prediction is for one change alone."
@@ -194,16 +196,3 @@ def assumptions(what_if: WhatIf) -> list[str]:
         for text, titles in rests.items()
     ]
     return sentences + [f"Not predicted, {w.change}: {w.reason}." for w in what_if.withheld]
-
-
-def measured_speedup(comparison: Comparison | None) -> tuple[float, float, float] | None:
-    """Return how many times as fast the new side is, with its interval; None if not measured."""
-    delta = comparison.judged if comparison is not None else None
-    if delta is None or delta.base <= 0 or delta.new <= 0:
-        return None
-    low = delta.base if delta.low is None else delta.base + delta.low
-    high = delta.base if delta.high is None else delta.base + delta.high
-    if delta.low is None or delta.high is None or min(low, high) <= 0:
-        same = delta.base / delta.new
-        return same, same, same
-    return delta.base / delta.new, delta.base / high, delta.base / low

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analyzers.compare.compare import compare
+from analyzers.compare.outcomes import measured_speedup
 from analyzers.compare.prediction_outcomes import (
     OutcomeKind,
     PredictedSpeedup,
@@ -26,7 +27,6 @@ from reports.comparison_words import (
 )
 from reports.numbers import signed_text
 from reports.palette import ROW_COLORS
-from reports.whatif import measured_speedup
 from tests.comparisons_in_memory import comparison, delta
 from tests.test_compare_machines import pair as two_machines
 from tests.view_fakes import TIMEOUT_S, draw, library, open_sample, words
@@ -434,6 +434,15 @@ def test_the_matrix_holds_every_region_s_change():
 def test_new_and_gone_kernels_count_as_changed():
     kinds = [k.kind.value for k in changed_only(comparison(ComparisonVerdict.INCONCLUSIVE).kernels)]
     assert kinds == ["new"]
+
+
+def test_a_change_in_these_two_runs_counts_as_changed():
+    kernel = comparison(ComparisonVerdict.INCONCLUSIVE).kernels[0]
+    time = replace(kernel.time, low_in_runs=-30_000, high_in_runs=-10_000, p_in_runs=0.001)
+    assert not kernel.time.significant
+    assert changed_only([kernel]) == []
+    sure = replace(kernel, time=replace(time, significant_in_runs=True))
+    assert changed_only([sure]) == [sure]
 
 
 @pytest.mark.parametrize(

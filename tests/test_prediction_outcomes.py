@@ -9,7 +9,14 @@ from analyzers.compare.compare import compare
 from analyzers.compare.measure import measure
 from analyzers.compare.outcomes import measured_speedup, prediction_outcomes, whole_speedup
 from analyzers.compare.prediction_outcomes import OutcomeKind, PredictedSpeedup
-from analyzers.compare.types import ComparisonVerdict, Difference, KernelMatch, Level, WorkChange
+from analyzers.compare.types import (
+    ComparisonVerdict,
+    Difference,
+    KernelMatch,
+    Level,
+    SameWork,
+    WorkChange,
+)
 from benchmarks.change_experiments import EXPERIMENTS, second_run
 from benchmarks.simulated import known_work
 from benchmarks.simulated.cases import Maker
@@ -230,3 +237,32 @@ def test_what_was_not_compared_or_only_since_somebody_asked_judges_nothing():
         what="gpu", base="A", new="B", level=Level.WARNING, sentence=f"The GPU differs. {ANYWAY}"
     )
     assert prediction_outcomes(with_graphs(comparability=(machine,)), [predicted("graph")]) == ()
+
+
+def test_predictions_are_not_judged_by_other_amounts_of_work():
+    """Fewer waits may be fewer steps."""
+    same = SameWork(scale=0.5, name="the same work", time=delta(2.0e6, 2.0e6), is_judged=True)
+    answer = dataclasses.replace(with_graphs(), same_work=same)
+    assert prediction_outcomes(answer, [predicted("graph", 1.5, 2.5)]) == ()
+
+
+@pytest.mark.parametrize(("low", "end"), [(-4e6, 1_000.0), (-3.9e6, 40.0), (None, 1_000.0)])
+def test_an_interval_down_to_no_time_has_no_upper_end(low, end):
+    answer = with_graphs()
+    high = None if low is None else -1e6
+    change = dataclasses.replace(answer.delta, low=low, high=high)
+    answer = dataclasses.replace(answer, delta=change)
+    assert measured_speedup(answer) == pytest.approx((2.0, 0.0 if low is None else 4 / 3, end))
+    (judged,) = prediction_outcomes(answer, [predicted("graph", 1.1, 1.3)])
+    assert judged.outcome is (OutcomeKind.UNCERTAIN if end == 1_000 else OutcomeKind.MORE)
+
+
+def test_under_another_driver_no_change_was_made_alone():
+    answer = with_graphs()
+    driver = Difference(
+        what="driver", base="535", new="550", level=Level.WARNING, sentence="Drivers differ."
+    )
+    answer = dataclasses.replace(answer, comparability=(driver,))
+    (judged,) = prediction_outcomes(answer, [predicted("graph", 1.5, 2.5)])
+    assert judged.outcome is OutcomeKind.TOGETHER
+    assert "the driver changed as well" in judged.evidence

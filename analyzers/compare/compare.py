@@ -39,7 +39,7 @@ from analyzers.compare.metric_changes import metric_changes
 from analyzers.compare.outliers import outlier_sentences, outliers
 from analyzers.compare.region_changes import region_changes
 from analyzers.compare.run_to_run import between_three_runs, estimate_in_general
-from analyzers.compare.same_work import between_windows, launches_by_name
+from analyzers.compare.same_work import between_windows, launches_by_name, work_match
 from analyzers.compare.sentences import (
     identity_sentence,
     reader_notes,
@@ -115,7 +115,8 @@ def compare(
     verdict = decide(judged, smallest_ns)
     quantity, mean_delta = _quantity(base, new), _mean_delta(base, new)
     regions = region_changes(base, new)
-    waterfall = waterfall_rows(base, new, scaled, regions, same=same)
+    # Regions are not scaled: beside rows that are, their numbers would contradict them.
+    waterfall = waterfall_rows(base, new, scaled, () if amount else regions, same=same)
     if amount:
         waterfall = (work_row(accounts[0], scaled[0]), *waterfall)
     work_scale = amount.scale if amount and amount.is_judged else None
@@ -179,7 +180,9 @@ def refusal(base: Sides, new: Sides, differences: tuple[Difference, ...]) -> Com
     blocking = [difference for difference in differences if difference.blocking]
     machines = None
     sentence = f"Not comparable: {_with_way_out(blocking)}"
-    if {difference.what for difference in blocking} == {OTHER_MACHINE}:  # an answer in itself
+    is_same_work = all(side.loop for side in (*base, *new)) or work_match(base[0], new[0]).is_same
+    only_machines = {difference.what for difference in blocking} == {OTHER_MACHINE}
+    if only_machines and is_same_work:  # an answer in itself
         machines = machine_change(base, new, work_changes(base, new))
     if machines is not None:
         sentence = f"{machines.sentence(_quantity(base, new))}{WAY_OUT}"

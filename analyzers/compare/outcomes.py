@@ -17,8 +17,10 @@ from analyzers.compare.prediction_outcomes import (
     PredictedSpeedup,
     PredictionOutcome,
 )
-from analyzers.compare.types import Comparison
+from analyzers.compare.types import OTHER_DRIVER, Comparison, Level
 from analyzers.speedups import ranges_meet
+
+NO_END = 1_000.0  # times as fast: nothing that is measured is as much
 
 
 def prediction_outcomes(
@@ -27,7 +29,8 @@ def prediction_outcomes(
     """Return each prediction of the base beside what was measured, tried ones first.
 
     Empty when the sides were not compared, or only since somebody asked for it: another machine or
-    another program is no change that was made.
+    another program is no change that was made. Empty, too, when they did another amount of work:
+    fewer copies or waits may be fewer steps.
 
     Args:
         comparison: The answer.
@@ -35,8 +38,9 @@ def prediction_outcomes(
     """
     measured = measured_speedup(comparison)
     is_forced = any(d.sentence.endswith(ANYWAY) for d in comparison.comparability)
-    if measured is None or is_forced:
+    if measured is None or is_forced or comparison.same_work is not None:
         return ()
+    other_driver = _other_driver(comparison)
     evidence = [evidence_of(comparison, p.change) for p in predictions]
     made = {_family(p.change) for p, e in zip(predictions, evidence, strict=True) if e.is_made}
     outcomes = []
@@ -48,7 +52,7 @@ def prediction_outcomes(
                 )
             )
             continue
-        foreign = foreign_change(comparison, prediction.change)
+        foreign = foreign_change(comparison, prediction.change) or other_driver
         is_alone = len(made) == 1 and not foreign
         outcomes.append(
             PredictionOutcome(
@@ -65,6 +69,14 @@ def prediction_outcomes(
             )
         )
     return tuple(sorted(outcomes, key=lambda o: not o.is_tried))
+
+
+def _other_driver(comparison: Comparison) -> str:
+    """Say that the sides ran under different drivers; empty when they did not."""
+    differ = any(
+        d.what == OTHER_DRIVER and d.level is Level.WARNING for d in comparison.comparability
+    )
+    return "the driver changed as well" if differ else ""
 
 
 def _family(change: str) -> str:
@@ -86,6 +98,8 @@ def _judged(
     """
     speedup, low, high = measured
     predicted = prediction.low, prediction.high
+    if high >= NO_END:
+        return OutcomeKind.UNCERTAIN
     if ranges_meet(predicted, speedup, speedup):
         return OutcomeKind.AS_PREDICTED
     if ranges_meet(predicted, min(low, whole), max(high, whole)):
@@ -107,14 +121,20 @@ def measured_speedup(comparison: Comparison) -> tuple[float, float, float] | Non
     """Return how many times as fast the new side is, and its interval; None if not measured.
 
     With one recording a side it is the interval in these two runs, since it is these that are set
-    beside the prediction; without any interval all three are the same.
+    beside the prediction. An interval that reaches down to no time at all has no upper end, for
+    which ``NO_END`` stands; so it is, with 0 as the lower end, where nothing gives an interval.
     """
-    delta = comparison.delta
+    delta = comparison.judged
     if delta is None or delta.base <= 0 or delta.new <= 0:
         return None
     low = delta.low if delta.low_in_runs is None else delta.low_in_runs
     high = delta.high if delta.high_in_runs is None else delta.high_in_runs
     speedup = delta.base / delta.new
-    if low is None or high is None or min(delta.base + low, delta.base + high) <= 0:
-        return speedup, speedup, speedup
-    return speedup, delta.base / (delta.base + high), delta.base / (delta.base + low)
+    if low is None or high is None:
+        return speedup, 0.0, NO_END
+    slowest, fastest = delta.base + high, delta.base + low
+    return (
+        speedup,
+        delta.base / max(slowest, delta.base / NO_END),
+        delta.base / max(fastest, delta.base / NO_END),
+    )

@@ -29,7 +29,7 @@ from analyzers.compare.sentences import verdict_sentence
 from analyzers.compare.side import Side, Sides
 from analyzers.compare.statistics import MIN_SAMPLES, Estimate, correlation_time
 from analyzers.compare.sub_results import sub_results
-from analyzers.compare.types import Comparison, Difference, Level, SideSummary
+from analyzers.compare.types import OTHER_MACHINE, Comparison, Difference, Level, SideSummary
 from analyzers.intervals import Array
 
 QUANTITY = "a step, as the programs timed it themselves,"
@@ -37,7 +37,11 @@ NO_GPU_WORK = (
     "Neither side has GPU work, so the steps that the programs timed themselves are compared, and "
     "nothing tells where their time went."
 )
-_OF_GPUS = ("gpu work", "window")  # what says that there is nothing to compare, or what instead
+_OF_GPUS = (
+    "gpu work",
+    "window",
+    OTHER_MACHINE,
+)  # what says that there is nothing to compare, or what instead
 
 
 def compare_own_steps(

@@ -39,6 +39,9 @@ from analyzers.intervals import Array
 from analyzers.words import count_text, flop_text, signed_percent, size_text
 
 MIN_CHANGE = 0.01  # of the work; less is the same amount
+# Iterations whose launches may be lost or doubled at the borders of a loop: what was submitted
+# before the first one, or ran after the last. Means over n iterations differ by so many n-ths.
+BORDER_ITERATIONS = 1.5
 LAUNCHES = "kernel launches"
 _BYTES = " bytes"  # how the names of copied amounts end
 
@@ -69,10 +72,9 @@ def amount_of_work(base: Sides, new: Sides) -> AmountOfWork | None:
     if not base[0].loop:
         is_same = work_match(base[0], new[0]).is_same
         return None if is_same else _of_windows(base[0], new[0], ratio)
-    if abs(ratio - 1) < MIN_CHANGE:
-        return None
     samples = kept_durations(base[0]) * ratio, kept_durations(new[0])
-    if min(map(len, samples)) < MIN_SAMPLES:
+    fewest = min(map(len, samples))
+    if fewest < MIN_SAMPLES or abs(ratio - 1) < max(MIN_CHANGE, BORDER_ITERATIONS / fewest):
         return None
     estimate = estimate_in_general(between_iterations(*samples))
     return AmountOfWork(scale=ratio, estimate=estimate, is_judged=False)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from analyzers.compare.types import Comparison
 from analyzers.finding import Row
-from reports.largest_changes import LargestChange, largest_changes, next_step
+from reports.largest_changes import LargestChange, caution, largest_changes, next_step
 from views.comparison.evidence import PickedChange
 from views.comparison.picks import pick
 from views.shared.markdown import md_escape, md_prose
@@ -23,6 +23,8 @@ def draw_largest(comparison: Comparison) -> None:
         st.caption("No kernel and no range shows a change that is sure and large enough to matter.")
     for number, change in enumerate(changes):
         _draw_change(number, change)
+    if words := caution(comparison):
+        st.caption(md_escape(words))
     _draw_next(comparison)
 
 

@@ -48,7 +48,10 @@ SHOWN_REGIONS = 20
 LESS, MORE = (14, 120, 190), (216, 107, 13)  # blue and orange: apart for every kind of eye
 GOOD, BAD = "rgba(40,159,104,0.30)", "rgba(216,107,13,0.30)"
 STRONGEST = 0.62  # opacity of the largest change; text must stay readable
-ONE_SIDED = (KernelMatch.NEW, KernelMatch.GONE)
+OTHER_KERNELS = (
+    *(KernelMatch.NEW, KernelMatch.GONE),
+    *(KernelMatch.REPLACED, KernelMatch.RENAMED),
+)
 QUIET = "color: rgba(128,136,146,0.95)"
 REGION = "region"
 _CHANGE = ("baseline", "new", "change", "in %", "95 % interval", "p, adjusted")
@@ -202,8 +205,12 @@ def predictions_table(predictions: Sequence[Prediction], comparison: Comparison)
 
 
 def changed_only(kernels: Sequence[KernelChange]) -> list[KernelChange]:
-    """Return the kernels whose change is above the noise, and those that are new or gone."""
-    return [k for k in kernels if k.time.significant or k.kind in ONE_SIDED]
+    """Return the kernels whose change is above the noise, and those that are other kernels now."""
+    return [
+        k
+        for k in kernels
+        if k.time.significant or k.time.significant_in_runs or k.kind in OTHER_KERNELS
+    ]
 
 
 def _changed(delta: Delta) -> dict[str, str]:
