@@ -16,6 +16,7 @@ from analyzers.compare.prediction_outcomes import (
     OutcomeKind,
     PredictedSpeedup,
     PredictionOutcome,
+    family_of,
 )
 from analyzers.compare.types import OTHER_DRIVER, Comparison, Level
 from analyzers.speedups import ranges_meet
@@ -42,7 +43,7 @@ def prediction_outcomes(
         return ()
     other_driver = _other_driver(comparison)
     evidence = [evidence_of(comparison, p.change) for p in predictions]
-    made = {_family(p.change) for p, e in zip(predictions, evidence, strict=True) if e.is_made}
+    made = {family_of(p.change) for p, e in zip(predictions, evidence, strict=True) if e.is_made}
     outcomes = []
     for prediction, (is_made, text) in zip(predictions, evidence, strict=True):
         if not is_made:
@@ -77,12 +78,6 @@ def _other_driver(comparison: Comparison) -> str:
         d.what == OTHER_DRIVER and d.level is Level.WARNING for d in comparison.comparability
     )
     return "the driver changed as well" if differ else ""
-
-
-def _family(change: str) -> str:
-    """Return what a change is one way to say: a kernel that is faster is nearer to its roof."""
-    kind = change.partition(":")[0]
-    return "kernels.roof" if kind == "kernel" else kind
 
 
 def _judged(
