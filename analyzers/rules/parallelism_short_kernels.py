@@ -100,8 +100,8 @@ def main_run(run: Array, name_id: Array, ns: Array) -> slice:
     size = np.diff(first, append=len(run))
     place = np.arange(len(run)) - np.repeat(first, size)
     mixed = name_id.astype(np.uint64) * _MIX[0] + place.astype(np.uint64) * _MIX[1]
-    for factor in _MIX:  # the finalisation of SplitMix64
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * factor
+    for bits, factor in zip((30, 27), _MIX, strict=True):  # the finalisation of SplitMix64
+        mixed = (mixed ^ (mixed >> np.uint64(bits))) * factor
     mixed ^= mixed >> np.uint64(31)
     kind = pd.factorize(np.add.reduceat(mixed, first))[0]
     most = int(np.bincount(kind, np.add.reduceat(ns, first)).argmax())
