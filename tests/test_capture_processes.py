@@ -195,6 +195,23 @@ def test_a_program_whose_report_nsys_makes_is_stopped_no_more(data):
     assert "exit status 1" in ending.trouble("nsys")
 
 
+def test_ctrl_c_reaches_what_a_shell_waits_for(tmp_path, data):
+    begun, saved = tmp_path / "begun", tmp_path / "saved"
+    saving = f"""
+        import time
+        try:
+            open({str(begun)!r}, "w").close()
+            time.sleep({PATIENCE_S})
+        except KeyboardInterrupt:
+            open({str(saved)!r}, "a").write("once ")
+    """
+    # With a command behind it, the shell stays and waits.
+    shell = f"{sys.executable} {script(tmp_path, saving)}; exit 4"
+    ending = guarded(data, ["bash", "-c", shell], stop_asked=begun.exists)
+    assert saved.read_text() == "once "
+    assert (ending.stopped, ending.status) == (True, 4)
+
+
 def test_a_second_ctrl_c_gives_up(tmp_path, data):
     pid = tmp_path / "pid"
     unwilling = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"

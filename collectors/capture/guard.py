@@ -9,9 +9,10 @@ It runs isolated (``python -I -S``), so that nothing in the program's environmen
 the standard library can be imported, and processes are read from ``/proc`` instead of ``psutil``.
 
 Run as ``python -I -S guard.py PRIVATE -- COMMAND…``. It reads ``t`` or ``i`` (ask the program to
-end, by SIGTERM, or by SIGINT as Ctrl-C does) from its standard input, writes JSON lines (``pid``,
-then ``status`` or ``error``) to its standard output, and gives its standard error to the program
-as output. ``PRIVATE`` is a folder of the run, which it deletes when the capturing process is gone.
+end by SIGTERM, or its group by SIGINT as Ctrl-C does) from its standard input, writes JSON lines
+(``pid``, then ``status`` or ``error``) to its standard output, and gives its standard error to the
+program as output. ``PRIVATE`` is a folder of the run, which it deletes when the capturing process
+is gone.
 """
 
 from __future__ import annotations
@@ -75,7 +76,19 @@ def _outlast(child: subprocess.Popen[bytes]) -> bool:
         order = os.read(0, 1)
         if not order:
             return True
-        child.send_signal(signal.SIGINT if order == INTERRUPT else signal.SIGTERM)
+        if order == INTERRUPT and os.getpgrp() == os.getpid():
+            _interrupt_group()
+        else:
+            child.send_signal(signal.SIGINT if order == INTERRUPT else signal.SIGTERM)
+
+
+def _interrupt_group() -> None:
+    """Interrupt all that a terminal's Ctrl-C would: a shell alone waits for what it runs.
+
+    This process leads the group. What the program put into groups of their own is left to it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program has begun, so inherits it no more
+    os.killpg(os.getpgrp(), signal.SIGINT)
 
 
 def _linger() -> None:
