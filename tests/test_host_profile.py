@@ -71,7 +71,7 @@ def test_two_threads_count_both(tmp_path):
         "a": (100_000, 1),
         "b": (100_000, 2),
     }
-    assert "2 threads spent 200 µs" in host_sentence(told)
+    assert "2 host threads spent 200 µs" in host_sentence(told)
     assert "the busiest was inside one for 50 % of the 200 µs" in host_sentence(told)
 
 
@@ -129,9 +129,9 @@ def test_the_verdict_gives_the_host_s_answer_before_the_way_out(tmp_path):
     report = Report.from_dict(analyze(facts.trace).to_dict())
     sentence = report.verdict.sentence
     assert report.verdict.cause == "unknown"
-    assert sentence.startswith("No GPU work was recorded: only 2 operators. On the host, 1 thread")
+    assert sentence.startswith("No GPU work was recorded: only 2 operators. 1 host thread")
     assert "75 % in `aten::mm` itself, 25 % in `aten::add`" in sentence
-    assert sentence.index("On the host") < sentence.index("Record")
+    assert sentence.index("host thread") < sentence.index("Record")
     text = terminal_text(diagnosis_summary(report))
     assert "What the host did" in text
     assert "Called from" not in text  # no stacks were recorded

@@ -211,7 +211,7 @@ def test_a_time_below_the_floor_is_no_prediction():
         ("duration", "does not take its time"),
         ("stream", "a stream works longer"),
         ("engine", "a copy engine works longer"),
-        ("thread", "a thread works longer"),
+        ("thread", "a host thread works longer"),
     ],
 )
 def test_a_replay_that_no_machine_could_run_is_no_answer(column, words, tmp_path):

@@ -409,7 +409,6 @@ def _recorded_launches(trace: Trace, table: str) -> pd.DataFrame:
     else:
         frame["name_id"] = UNKNOWN
     frame["kind"] = kind
-    frame["source_row"] = np.arange(len(frame), dtype=np.int32)
     return frame
 
 
@@ -419,13 +418,14 @@ def _on_devices(
     key_of: dict[tuple[int, int], int],
     process_keys: Array,
 ) -> pd.DataFrame:
-    """Return ``launches`` with the key of their device, and their process."""
+    """Return ``launches`` with the key of their device, their process and their row."""
     number = launches["device"].to_numpy()
     key = np.full(len(launches), UNKNOWN, np.int16)
     for (owner, cuda_device), device_key in key_of.items():
         place = np.searchsorted(process_keys, owner)
         key[(process_index == place) & (number == cuda_device)] = device_key
     launches["device"], launches["process_index"] = key, process_index
+    launches["source_row"] = np.arange(len(launches), dtype=np.int32)
     return launches
 
 

@@ -191,7 +191,7 @@ def host_sentence(profile: HostProfile) -> str:
     is_alone = profile.thread_count == 1
     inside = f"that is {busiest}" if is_alone else f"the busiest was inside one for {busiest}"
     return (
-        f"On the host, {count_text(profile.thread_count, 'thread')} spent "
+        f"{count_text(profile.thread_count, 'host thread')} spent "
         f"{time_text(profile.busy_ns)} in operators and ranges: {', '.join(parts)}; {inside} of "
         f"the {time_text(profile.span_ns)} from the first to the last."
     )

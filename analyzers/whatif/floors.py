@@ -112,7 +112,7 @@ def require_floors(graph: Graph, times: ReplayedTimes) -> None:
     )
     gap = np.where(graph.pauses.handover < 0, graph.pauses.gap, 0)
     work = graph.costs.own + graph.costs.tail + gap
-    _require_one_at_a_time("thread", calls.thread, work, (times.begin - gap, times.end))
+    _require_one_at_a_time("host thread", calls.thread, work, (times.begin - gap, times.end))
 
 
 def _require_one_at_a_time(

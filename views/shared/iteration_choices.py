@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from analyzers.facts.facts import holds_counters_only
 from analyzers.facts.loops import MIN_ITERATIONS, plain_name, written_by_tracers
 from analyzers.facts.window_request import NONE, parse_request, request_text
 from analyzers.recorder import recorder_of
@@ -27,8 +28,11 @@ def iteration_choices(trace_id: str) -> dict[str, str]:
     Raises:
         TraceError: The recording is gone or damaged.
     """
+    trace = cache.get(trace_id)
+    if holds_counters_only(trace):  # launches end to end, with no time between them
+        return {}
     report = load(trace_id, "").report
-    choices = {**repeated_ranges(cache.get(trace_id)), **_repeated_kernels(report)}
+    choices = {**repeated_ranges(trace), **_repeated_kernels(report)}
     if not choices and not report.iterations:
         return {}
     return {"": _detected_iterations(report), **choices, NONE: "No iterations"}
