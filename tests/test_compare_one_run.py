@@ -20,7 +20,7 @@ from analyzers.compare.run_to_run import (
     recordings_needed,
 )
 from analyzers.compare.statistics import Estimate
-from analyzers.compare.types import Certainty, ComparisonVerdict
+from analyzers.compare.types import Certainty, ComparisonVerdict, Difference, Level
 from analyzers.compare.work_amount import AmountOfWork, scaled_account, work_row
 from analyzers.facts.facts import build_facts
 from analyzers.ledger.booking import ROWS
@@ -382,6 +382,13 @@ def test_a_gate_asks_for_memory_and_causes_too():
     assert larger["peak memory"].status == ANSWERED
     assert larger["time by host"].status == INCONCLUSIVE
     assert status_of(larger) == INCONCLUSIVE
+    driver = Difference(
+        what="driver", base="535", new="550", level=Level.WARNING, sentence="Drivers differ."
+    )
+    other = dataclasses.replace(answer, comparability=(driver,))
+    uncharged = decisions(other, limits)["time by host"]
+    assert uncharged.status == INCONCLUSIVE
+    assert uncharged.inconclusive.startswith("The drivers differ, so no regression is charged")
     few = decisions(answer, GateLimits(memory=0.1, repeats=2))
     assert few["peak memory"].status == INCONCLUSIVE
     assert cause_limit("sync=5%") == ("sync", 0.05)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from analyzers.compare.types import ComparisonVerdict, KernelMatch, RegionChange
+from analyzers.compare.types import ComparisonVerdict, KernelMatch, RegionChange, SameWork
 from analyzers.finding import Row
-from reports.largest_changes import largest_changes, next_step
+from reports.largest_changes import caution, largest_changes, next_step
 from tests.comparisons_in_memory import MS, comparison, delta
 
 MINUS = "\N{MINUS SIGN}"
@@ -101,3 +101,13 @@ def test_what_cannot_be_compared_has_no_next_step():
     answer = comparison(ComparisonVerdict.NOT_COMPARABLE)
     assert next_step(answer) == ""
     assert largest_changes(answer) == []
+
+
+@pytest.mark.parametrize(("is_judged", "words"), [(True, ""), (False, "these are not scaled")])
+def test_changes_of_other_amounts_of_work_are_said_not_to_be_scaled(is_judged, words):
+    time = delta(2.0 * MS, 2.0 * MS)
+    same = SameWork(scale=2.0, name="the same work", time=time, is_judged=is_judged)
+    said = caution(replace(comparison(), same_work=same))
+    assert words in said
+    assert bool(said) is not is_judged
+    assert caution(comparison()) == ""

@@ -37,11 +37,8 @@ NO_GPU_WORK = (
     "Neither side has GPU work, so the steps that the programs timed themselves are compared, and "
     "nothing tells where their time went."
 )
-_OF_GPUS = (
-    "gpu work",
-    "window",
-    OTHER_MACHINE,
-)  # what says that there is nothing to compare, or what instead
+# What says that there is nothing to compare, or what instead, and on which GPU nothing ran.
+_OF_GPUS = ("gpu work", "window", OTHER_MACHINE)
 
 
 def compare_own_steps(
