@@ -332,17 +332,20 @@ def _class_part(
 ) -> go.Bar:
     (column, words), (labels, totals) = part, axis
     color = CLASS_COLORS[name]
+    is_solid = column == "roof_ns"
     texts, hover = [], []
     for row, total in zip(by_device, totals, strict=True):
         busy = int(row.get("busy_ns", 0))
         largest = max(ROOF_PARTS, key=lambda one: row.get(one, 0))
         title = class_title(name)
-        texts.append(f"{title} {share_text(busy, total)}" if busy and largest == column else "")
+        # Pale and hatched parts let the page shine through: no ink is read in both themes, and the
+        # legend above says the same.
+        is_labelled = busy and largest == column and is_solid
+        texts.append(f"{title} {share_text(busy, total)}" if is_labelled else "")
         time = int(row.get(column, 0))
         hover.append(
             [time_text(time), share_text(time, total), efficiency_words(row) if busy else ""]
         )
-    is_solid = column == "roof_ns"
     return go.Bar(
         y=labels,
         x=[int(row.get(column, 0)) / total for row, total in zip(by_device, totals, strict=True)],
@@ -357,7 +360,7 @@ def _class_part(
         textposition="inside",
         insidetextanchor="middle",
         textangle=0,
-        textfont={"size": 13, **({"color": ink_on(color)} if is_solid else {})},
+        textfont={"size": 13, "color": ink_on(color)},
         customdata=hover,
         hovertemplate=(
             f"<b>{class_title(name)}</b>, {words}: %{{customdata[0]}} · %{{customdata[1]}}"

@@ -9,7 +9,7 @@ from analyzers.facts.loops import MIN_ITERATIONS, plain_name, written_by_tracers
 from analyzers.facts.window_request import NONE, parse_request, request_text
 from analyzers.recorder import recorder_of
 from analyzers.report import Report
-from analyzers.words import count_text
+from analyzers.words import count_text, name_text
 from collectors.trace import Trace
 from library import cache
 from views.shared.session import load
@@ -83,7 +83,8 @@ def repeated_ranges(trace: Trace) -> dict[str, str]:
 def _repeated_kernels(report: Report) -> dict[str, str]:
     return {
         f"kernel:{kernel.name}": (
-            f"From each {visible(kernel.name, LABEL_LENGTH)} · {kernel.count:,} launches"
+            f"From each {visible(name_text(kernel.name), LABEL_LENGTH)} · "
+            f"{count_text(kernel.count, 'launch')}"
         )
         for kernel in report.top_kernels
         if kernel.count >= MIN_ITERATIONS
