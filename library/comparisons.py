@@ -72,12 +72,15 @@ def compare_recordings(  # noqa: PLR0913 - all but the recordings have defaults
     """
     from analyzers.compare.compare import SMALLEST_SHARE, compare
     from analyzers.compare.own_steps import compare_own_steps
+    from analyzers.facts.window_request import number_in
 
     take = measure or measure_side
-    key = int(device) if device.isdecimal() else BUSIEST
+    number = number_in(device)
+    is_key = number is not None and number >= 0
+    key = number if number is not None and is_key else BUSIEST
     traces = [*base, *new]
     sides = _measure_all(take, traces, window, [key] * len(traces))
-    if not device.isdecimal():
+    if not is_key:
         device_key = _key_of(device, sides[0])
         keys = [device_key if device_key < len(s.devices) else s.device for s in sides]
         again = [place for place, s in enumerate(sides) if s.device != keys[place]]

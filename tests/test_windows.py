@@ -5,8 +5,10 @@ import pytest
 
 from analyzers import analyze
 from analyzers.facts.facts import WindowError
+from analyzers.facts.window_request import number_in
 from analyzers.finding import Row
 from collectors import open_trace
+from library.comparisons import compare_recordings
 from tests.traces_in_memory import make_trace
 from traces.nsys_writer import Recording
 
@@ -126,14 +128,45 @@ def test_a_span_is_taken_as_it_is(tmp_path):
     assert sum(report.devices[0].rows.values()) == 100 * US
 
 
+MANY = "9" * 5_000  # more digits than Python converts
+
+
+@pytest.fixture(scope="module")
+def five_steps(tmp_path_factory):
+    return loop(tmp_path_factory.mktemp("five"))
+
+
 @pytest.mark.parametrize(
     "request_text",
-    ["nvtx:nothing", "nvtx:step#9", "iteration:0", "iteration:99", "span:5-5", "span:x", "what"],
+    [
+        *("nvtx:nothing", "nvtx:step#9", "iteration:0", "iteration:99", "span:5-5", "span:x", "what"),
+        *(f"iteration:{MANY}", f"nvtx:step#{MANY}", f"nvtx:{MANY}", f"span:0-{MANY}", MANY),
+        *(f";iterations=period:{MANY}", f";iterations=kernel:{MANY}", "span:0-9223372036854775808"),
+    ],
 )
-def test_a_window_that_is_not_there_is_said_in_one_line(tmp_path, request_text):
+def test_a_window_that_is_not_there_is_said_in_one_line(five_steps, request_text):
     with pytest.raises(WindowError) as caught:
-        analyze(loop(tmp_path), request_text)
+        analyze(five_steps, request_text)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("0", 0), ("-5", -5), ("007", 7), ("4611686018427387903", 2**62 - 1)),
+        *(("4611686018427387904", None), ("-4611686018427387904", None), (MANY, None)),
+        *(("", None), ("-", None), ("1.5", None), ("²", None), (" 1", None), ("1\n", None)),
+    ],
+)
+def test_numbers_of_requests_are_bounded_where_they_enter(text, number):
+    assert number_in(text) == number
+
+
+@pytest.mark.parametrize("device", ["7", MANY, "no such GPU"])
+def test_a_device_to_compare_that_is_not_there_is_refused(five_steps, device):
+    with pytest.raises(WindowError):
+        compare_recordings([five_steps], [five_steps], device=device)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from analyzers.facts.unmarked import (
     launch_iterations,
     launch_sequences,
 )
-from analyzers.facts.window_request import AUTO, FORMS, NONE
+from analyzers.facts.window_request import AUTO, FORMS, NONE, number_in
 from analyzers.facts.windows import SHOWN_NAMES, repetitions
 from analyzers.intervals import Array
 from analyzers.words import name_text
@@ -49,8 +49,8 @@ def chosen_iterations(facts: Facts, choice: str, marked: Marked | None = None) -
         return Iterations(*repetitions(facts, rest), LoopEvidence(how="request"))
     if kind == "kernel" and rest:
         return _begun_by_kernel(facts, rest)
-    if kind == "period" and rest.isdecimal() and int(rest):
-        return _every_launches(facts, int(rest))
+    if kind == "period" and (length := number_in(rest) or 0) > 0:
+        return _every_launches(facts, length)
     raise WindowError(f"{choice[:80]!r} is no choice of iterations: use {FORMS}")
 
 

@@ -11,11 +11,14 @@ An iteration is one of
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 AUTO, NONE = "auto", "none"
 FORMS = "auto, nvtx:NAME, kernel:NAME, period:N or none"
 CHOICE = ";iterations="
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
+MAX_NUMBER = (1 << 62) - 1  # the year 2116 in ns; differences of such numbers stay within 64 bits
 
 
 class WindowRequest(NamedTuple):
@@ -38,3 +41,13 @@ def request_text(window: str, iterations: str) -> str:
     if iterations in ("", AUTO):
         return window
     return f"{parse_request(window).window}{CHOICE}{iterations}"
+
+
+def number_in(text: str) -> int | None:
+    """Return the whole number that a part of a request writes; None when it is none, or too large.
+
+    Requests come from addresses and command lines. No recording has anything at a number beyond
+    ``MAX_NUMBER``; Python refuses to convert one of 4,300 digits, and columns hold 64 bits.
+    """
+    number = int(text) if _NUMBER.fullmatch(text) else MAX_NUMBER + 1
+    return number if abs(number) <= MAX_NUMBER else None

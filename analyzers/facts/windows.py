@@ -17,6 +17,7 @@ from analyzers.facts.loops import (
     whole_steps,
 )
 from analyzers.facts.spans import PROFILED, Iteration, Window
+from analyzers.facts.window_request import number_in
 from analyzers.recorder import recorder_of
 from common.memo import memo
 
@@ -55,15 +56,18 @@ def choose_window(facts: Facts, request: str, iterations: tuple[Iteration, ...])
     if kind == "nvtx" and rest:
         return _nvtx_window(facts, rest)
     if kind == "iteration" and rest.isdecimal():
-        if not 1 <= int(rest) <= len(iterations):
+        number = number_in(rest) or 0
+        if not 1 <= number <= len(iterations):
             choices = f"1 to {len(iterations)}" if iterations else "none; give nvtx:NAME#n or span:"
-            raise WindowError(f"iteration:{rest}: the iterations of this recording are {choices}")
-        chosen = iterations[int(rest) - 1]
-        label = f"iteration {rest}"
-        return _chosen(chosen.start_ns, chosen.end_ns, label)
-    span = re.fullmatch(r"(-?\d{1,19})-(-?\d{1,19})", rest) if kind == "span" else None
-    if span and int(span[1]) < int(span[2]):
-        return _span(facts, int(span[1]), int(span[2]))
+            raise WindowError(
+                f"iteration:{rest[:80]}: the iterations of this recording are {choices}"
+            )
+        chosen = iterations[number - 1]
+        return _chosen(chosen.start_ns, chosen.end_ns, f"iteration {number}")
+    span = re.fullmatch(r"(-?\d+)-(-?\d+)", rest) if kind == "span" else None
+    start_ns, end_ns = (number_in(text) for text in span.groups()) if span else (None, None)
+    if start_ns is not None and end_ns is not None and start_ns < end_ns:
+        return _span(facts, start_ns, end_ns)
     raise WindowError(
         f"{request[:80]!r} is not a window: use all, nvtx:NAME#n, iteration:n or "
         "span:START-END (ns)"
@@ -190,10 +194,11 @@ def _nvtx_window(facts: Facts, rest: str) -> Window:
     rows = _ranges_named(facts, name)
     if not len(rows) and len(whole_name := _ranges_named(facts, rest)):
         rows, name, number = whole_name, rest, "1"  # the number belongs to the name
-    if not 1 <= int(number) <= len(rows):
+    place = number_in(number) or 0
+    if not 1 <= place <= len(rows):
         raise WindowError(_no_such_range(facts, name, number, len(rows)))
-    start, end = where_work_ran(facts, rows.iloc[[int(number) - 1]])
-    label = f"{recorder_of(facts.trace).ranges} {name} #{number}"
+    start, end = where_work_ran(facts, rows.iloc[[place - 1]])
+    label = f"{recorder_of(facts.trace).ranges} {name} #{place}"
     return _chosen(int(start[0]), int(end[0]), label)
 
 
@@ -201,7 +206,7 @@ def _no_such_range(facts: Facts, name: str, number: str, count: int) -> str:
     """Say that there is no range of this name and number, and which ones there are."""
     noun = recorder_of(facts.trace).ranges
     if count:
-        return f"nvtx:{name[:80]}#{number}: the recording has {count} of these; give 1 to {count}"
+        return f"nvtx:{name[:80]}#{number[:20]}: the recording has {count} of these; give 1 to {count}"
     ranges = facts.ranges
     lasted = (ranges["end_ns"] - ranges["start_ns"]).groupby(ranges["name_id"].to_numpy()).sum()
     longest = lasted.nlargest(SHOWN_NAMES).index.to_numpy()
