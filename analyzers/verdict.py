@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
@@ -25,6 +25,7 @@ from analyzers.losses.evidence import device_name
 from analyzers.losses.ncu_command import MOST_OF_THE_TIME
 from analyzers.losses.parallelism import why_unknown
 from analyzers.losses.transfers import direction_text, transfer_losses
+from analyzers.quality.absence import TRUNCATED
 from analyzers.recorder import recorder_of
 from analyzers.report import KernelShare, QualityNote, Verdict
 from analyzers.words import share_text, size_text, split_sentence, time_text
@@ -35,6 +36,8 @@ RARELY_USED = 0.10  # of the recording; what matters then is what the program do
 LEAST_NAMED = 0.02  # of the window; what would win less is not worth a sentence
 CHOICES = ("bandwidth.weight_reads", "compute.recomputation", "compute.double_precision")
 """Findings that decide no verdict."""
+DAMAGES = ("json_truncated", "gzip_damaged", "zip_damaged")
+"""What readers note about a file that was cut off, or is not what its checksum was made of."""
 UNEVEN_FACTOR = 3  # a GPU that loses so many times what the others do is named
 
 # What each cause needs to be answered from a timeline. Divergence, and bandwidth inside kernels,
@@ -146,12 +149,22 @@ def give_verdict(basis: VerdictBasis) -> Verdict:
     if blocker:
         answer = Judgement("unknown", 0.0, _blocked(blocker, basis.host_profile))
     elif facts.counters_only:
-        return verdict_of_counters(facts, ledger, findings, examined, not_examined)
+        verdict = verdict_of_counters(facts, ledger, findings, examined, not_examined)
+        return replace(verdict, sentence=_damage(facts) + verdict.sentence)
     else:
         answer = _answer(basis)
         sentence = _mostly_unused(basis) + answer.sentence
         answer = answer._replace(sentence=recorder_of(facts.trace).wording(sentence))
+    if not (blocker and blocker.message.startswith(TRUNCATED)):
+        answer = answer._replace(sentence=_damage(facts) + answer.sentence)
     return Verdict(**answer._asdict(), examined=examined, not_examined=not_examined)
+
+
+def _damage(facts: Facts) -> str:
+    """Say first that the file itself is damaged; empty when nothing shows that it is."""
+    if any(note.code in DAMAGES for note in facts.trace.notes):
+        return "Of a damaged file, as far as it could be read: "
+    return ""
 
 
 def _blocked(blocker: QualityNote, profile: HostProfile | None) -> str:

@@ -38,6 +38,7 @@ READERS = 2  # two threads read 1.8 times as fast as one; each holds up to two s
 MIN_ROW_BYTES = 4  # on disk; a table with more row numbers than that allows has mostly holes
 CHECK_BELOW_BYTES = 256 << 20  # SQLite's own check of a larger file takes longer than reading it
 CHECK_SECONDS = 20
+MAX_TRAILING_BYTES = 64 << 20  # of a file that was grown ahead; more is no database any more
 READ_ERRORS = (
     sqlite3.Error,
     adbc.Error,
@@ -88,7 +89,7 @@ class SqliteFile:
                 more than tables and indexes.
         """
         self.path, self.name = path, name or shown_name(path)
-        self.trailing_bytes = _check_header(path, self.name)
+        self.trailing_bytes = check_header(path, self.name)
         self._names: dict[str, str] = {}
         self._uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro&immutable=1"
         self._plain = sqlite3.connect(self._uri, uri=True)
@@ -332,8 +333,13 @@ def _all_integers(batch: pa.RecordBatch, columns: tuple[str, ...]) -> bool:
     return all(pa.types.is_integer(t) or pa.types.is_null(t) for t in types)
 
 
-def _check_header(path: Path, name: str) -> int:
-    """Refuse what is no whole database; return how many bytes stand behind its last page."""
+def check_header(path: Path, name: str) -> int:
+    """Return how many bytes stand behind the last page of a database; reads its header only.
+
+    Raises:
+        RefusedError: It is cut off, has an unfinished journal beside it, or is a small part of
+            a file that is far larger.
+    """
     with path.open("rb") as file:
         head = file.read(100)
     size = path.stat().st_size
@@ -350,6 +356,12 @@ def _check_header(path: Path, name: str) -> int:
         raise RefusedError(
             f"{name}: cut off: {size:,} bytes of {page * pages:,}. Copy or export it again"
         )
+    trailing = size - page * pages
+    if pages and trailing > max(MAX_TRAILING_BYTES, page * pages):
+        raise RefusedError(
+            f"{name}: {size:,} bytes, of which the database in it is {page * pages:,}. Copy or "
+            "export it again"
+        )
     real = path.resolve()  # SQLite follows links before it looks for what lies beside
     for ending in ("-journal", "-wal"):
         companions = {p.with_name(p.name + ending) for p in (path, real)}
@@ -358,7 +370,7 @@ def _check_header(path: Path, name: str) -> int:
                 f"{name}: has an unfinished {ending[1:]} beside it, so it is half written. "
                 "Wait until the export is done, or export it again"
             )
-    return size - page * pages if is_stated else 0
+    return trailing if is_stated else 0
 
 
 def _prepare(plain: sqlite3.Connection, path: Path) -> None:

@@ -1,5 +1,7 @@
 """Exports of nsys and tables of ncu that are unusual, or damaged in one place."""
 
+import hashlib
+import os
 import sqlite3
 
 import pytest
@@ -127,6 +129,25 @@ def test_what_stands_behind_the_last_page_is_noted(tmp_path):
     assert trace.count("kernels") == 40
     assert "5,000 bytes" in note_by_code(trace)["sqlite_trailing"].message
     assert note_by_code(trace)["sqlite_trailing"].severity == "info"
+
+
+@pytest.mark.parametrize(("behind", "is_read"), [(64 << 20, True), ((64 << 20) + 1, False)])
+def test_a_database_is_read_from_a_file_that_was_grown_ahead(tmp_path, behind, is_read):
+    path = recording().write(tmp_path / "grown.sqlite")
+    os.truncate(path, path.stat().st_size + behind)
+    if is_read:
+        assert open_trace(path, tmp_path / "cache").count("kernels") == 40
+    else:
+        with pytest.raises(RefusedError, match="bytes, of which the database in it is"):
+            open_trace(path, tmp_path / "cache")
+
+
+def test_a_small_database_in_a_file_of_64_gb_is_refused_by_its_header(tmp_path, monkeypatch):
+    path = recording().write(tmp_path / "sparse.sqlite")
+    os.truncate(path, 64 << 30)
+    monkeypatch.setattr(hashlib, "file_digest", None)  # would read all of it
+    with pytest.raises(RefusedError, match="68,719,476,736 bytes, of which the database"):
+        open_trace(path, tmp_path / "cache")
 
 
 # --- ranges -------------------------------------------------------------------------------

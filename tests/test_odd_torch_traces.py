@@ -164,6 +164,7 @@ def test_an_open_array_whose_packed_data_is_cut_off_is_cut_off(opened):
     trace = opened(gzip.compress(events)[:-400], "trace.json.gz")
     assert 0 < trace.count("kernels") < 500
     assert "json_truncated" in note_by_code(trace)
+    assert analyze(trace).verdict.sentence.startswith(DAMAGED)
 
 
 def test_what_is_packed_twice_is_read(opened):
@@ -180,6 +181,9 @@ def test_what_is_packed_twice_and_cut_off_is_told(opened):
     assert note_by_code(trace)["json_truncated"].severity == "data_loss"
 
 
+DAMAGED = "Of a damaged file, as far as it could be read: "
+
+
 @pytest.mark.parametrize("layer", ["outer", "inner"])
 def test_a_wrong_checksum_is_a_warning(opened, layer):
     packed = gzip.compress(trace_bytes(launches()))
@@ -188,6 +192,9 @@ def test_a_wrong_checksum_is_a_warning(opened, layer):
     trace = opened(content, "trace.json.gz")
     assert trace.count("kernels") == 3
     assert levels(trace)["gzip_damaged"] == "warning"
+    assert analyze(trace).verdict.sentence.startswith(DAMAGED)
+    whole = opened(gzip.compress(trace_bytes(launches())), "trace.json.gz")
+    assert "damaged" not in analyze(whole).verdict.sentence
 
 
 # --- other devices ------------------------------------------------------------------------

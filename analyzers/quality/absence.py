@@ -18,6 +18,7 @@ from analyzers.report import QualityNote
 from analyzers.words import count_text
 
 CUT_OFF = "json_truncated"  # what the reader notes about a file that ends too early
+TRUNCATED = "The file is truncated"
 _GRAPH_COMMAND = "nsys profile --cuda-graph-trace=node -t cuda,nvtx,osrt -o report PROGRAM"
 
 
@@ -32,7 +33,7 @@ def no_gpu_work(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qual
         return quality_note(
             "error",
             "no_gpu_work",
-            f"The file is truncated, and what is left of it holds no GPU work: {what}. Copy or "
+            f"{TRUNCATED}, and what is left of it holds no GPU work: {what}. Copy or "
             "export it again.",
         )
     return quality_note(

@@ -29,7 +29,7 @@ from collectors.nsys.ingest import NsysIngest
 from collectors.nsys.tally import NOTED
 from collectors.schema import NOT_RECORDED
 from collectors.sqlite_file import MAGIC as SQLITE_MAGIC
-from collectors.sqlite_file import SqliteFile, is_sqlite, text_of
+from collectors.sqlite_file import SqliteFile, check_header, is_sqlite, text_of
 from collectors.trace import READER_VERSION, Source, Trace, TraceWriter
 from common.text import file_name_text
 
@@ -105,6 +105,7 @@ def _read_report(
 def _read_export(
     export: Path, original: _Original, root: Path, on_progress: Callable[[float, str], None]
 ) -> Trace:
+    check_header(export, original.name)  # before anything looks at all of the file
     _check_space(export, root)
     digest = _Digest(original.path)
     writer = TraceWriter(root)
