@@ -206,7 +206,8 @@ def _no_such_range(facts: Facts, name: str, number: str, count: int) -> str:
     """Say that there is no range of this name and number, and which ones there are."""
     noun = recorder_of(facts.trace).ranges
     if count:
-        return f"nvtx:{name[:80]}#{number[:20]}: the recording has {count} of these; give 1 to {count}"
+        place = f"nvtx:{name[:80]}#{number[:20]}"
+        return f"{place}: the recording has {count} of these; give 1 to {count}"
     ranges = facts.ranges
     lasted = (ranges["end_ns"] - ranges["start_ns"]).groupby(ranges["name_id"].to_numpy()).sum()
     longest = lasted.nlargest(SHOWN_NAMES).index.to_numpy()
