@@ -474,6 +474,6 @@ def _inside_kernels(basis: VerdictBasis) -> str:
         by_kernel = names.removeprefix(", ").replace("of it in", "of the kernel time in", 1)
         spent = f"By kernel: {by_kernel}."
     return (
-        f"{spent} They were not examined: run "
+        f"{spent} What happens inside was not examined: run "
         f'{recorder_of(facts.trace).counters} (the command is under "Could not tell").'
     )

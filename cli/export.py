@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analyzers.words import count_text
 from cli.terminal import progress_bar, progress_step, writing_to
 from common.text import printable
 from jobs.api import use_recording
@@ -48,10 +49,11 @@ def _write_files(
             if show is not None:
                 options["on_progress"] = lambda part: show(progress_step(part, "writing events"))
             count = perfetto.export(recording.trace, recording.stored, target, **options)
-            return f"{count:,} events"
+            return count_text(count, "event")
         from exports import tables
 
         if show is not None:
             options["on_progress"] = lambda table: show(progress_step(0.5, f"writing {table}"))
         write = tables.export_csv if chosen.csv else tables.export_parquet
-        return f"{len(write(recording.trace, recording.stored, target, **options))} files"
+        files = write(recording.trace, recording.stored, target, **options)
+        return count_text(len(files), "file")

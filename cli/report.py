@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ from cli.compare import NEW_OPTION, compare_sides
 from cli.iterations import add_iterations
 from cli.recordings import open_with_progress, stored_analysis
 from cli.terminal import writing_to
-from common.text import printable
+from common.text import printable, short_path
 from jobs.api import predict_compared
 from library import cache
 from reports.privacy import KINDS
@@ -56,6 +58,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
         command.add_argument(
             f"--{form}", type=Path, metavar=metavar, help=f"write {form} to this file"
         )
+    command.add_argument(
+        "--force", action="store_true", help="replace files that are there already"
+    )
     command.add_argument(
         "--base-url",
         default="",
@@ -173,6 +178,8 @@ def report_request(chosen: argparse.Namespace) -> ReportRequest:
 def run(chosen: argparse.Namespace) -> None:
     """Write the report."""
     request = report_request(chosen)
+    if not chosen.force:
+        _check_new(request.targets.values())
     if len(chosen.recordings) > 1 or chosen.new:
         base, new, comparison = compare_sides(chosen)
         what_if = _baseline_predictions(base[0], comparison)
@@ -181,6 +188,22 @@ def run(chosen: argparse.Namespace) -> None:
     else:
         what = _write_diagnosis(chosen, request)
     print(printable(what))
+
+
+def _check_new(targets: Iterable[Path]) -> None:
+    """Refuse to replace a file that nobody said may go.
+
+    Raises:
+        RefusedError: There is a file, or anything else, of this name.
+    """
+    from collectors.errors import RefusedError
+
+    for target in targets:
+        if os.path.lexists(target):
+            raise RefusedError(
+                f"{short_path(str(target))}: exists already. Add --force to replace it, or choose "
+                "another name"
+            )
 
 
 def _baseline_predictions(baseline: Trace, comparison: Comparison) -> WhatIf | None:

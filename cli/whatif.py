@@ -7,11 +7,17 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analyzers.facts.window_request import parse_request
 from cli.terminal import progress_bar
 from jobs.api import predict, use_recording
 from library.analyses import DEVICE_PEAK_VARIABLE
+
+if TYPE_CHECKING:
+    from analyzers.report import Report
+    from analyzers.whatif.whatif import WhatIf
+    from jobs.api import LibraryRecording
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -40,19 +46,18 @@ def run(chosen: argparse.Namespace) -> None:
     if chosen.device_peak:
         os.environ[DEVICE_PEAK_VARIABLE] = chosen.device_peak  # jobs inherit it
     speed_ups = [predictions.parse_speed_up(text) for text in chosen.speed_up]
+
+    def predicted(recording: LibraryRecording) -> tuple[WhatIf, Report]:
+        is_whole = not parse_request(chosen.window).window
+        report = recording.stored.report
+        options = (recording.trace, report.window, speed_ups, show)
+        return predict(*options, is_whole=is_whole), report
+
     with progress_bar(chosen.path.name) as show:
-        what_if = use_recording(
-            chosen.path,
-            lambda recording: predict(
-                recording.trace,
-                recording.stored.report.window,
-                speed_ups,
-                show,
-                is_whole=not parse_request(chosen.window).window,
-            ),
-            window=chosen.window,
-            on_progress=show,
+        what_if, report = use_recording(
+            chosen.path, predicted, window=chosen.window, on_progress=show
         )
+    _check_kernels(what_if, report)
     if chosen.json:
         sys.stdout.write(f"{json.dumps(what_if.to_dict(), indent=1)}\n")
         return
@@ -60,3 +65,20 @@ def run(chosen: argparse.Namespace) -> None:
     from reports.whatif import whatif_summary
 
     print_document(whatif_summary(what_if, chosen.path.name))
+
+
+def _check_kernels(what_if: WhatIf, report: Report) -> None:
+    """Refuse a speed-up of kernels that the window does not have, before anything is printed.
+
+    Raises:
+        SpeedUpError: No kernel has a name like this.
+    """
+    from analyzers.words import enumerated, name_text
+    from library.prediction_history import KERNEL
+    from library.predictions import SpeedUpError
+
+    absent = [w for w in what_if.withheld if w.change.startswith(KERNEL)]
+    if absent:
+        longest = enumerated([repr(name_text(k.name)) for k in report.top_kernels[:3]])
+        most = f"; most time is in {longest}" if longest else ""
+        raise SpeedUpError(f"--speed-up: {absent[0].reason}{most}")

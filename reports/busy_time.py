@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analyzers.report import Report
-from analyzers.words import TIMES, name_text, share_text, size_text, time_text
+from analyzers.words import TIMES, count_text, name_text, share_text, size_text, time_text
 from reports.document import Block, Cell, DocumentTable, Place, Sentence, TableColumn
 from reports.ledger import share_cell
 from reports.numbers import rate_text
@@ -270,7 +270,8 @@ def _operator_table(
     ordered = sorted(work, key=lambda row: -row["busy_ns"])
     some = f"{MAX_OPERATORS} of " if len(ordered) > MAX_OPERATORS else ""
     return DocumentTable(
-        name=f"{some}{len(ordered)} operators with their shapes, most time first; work of one call",
+        name=f"{some}{count_text(len(ordered), 'operator')} with shapes, most time first; "
+        "work of one call",
         columns=(
             TableColumn(name="Operator"),
             TableColumn(name="Shapes"),

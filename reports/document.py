@@ -69,6 +69,7 @@ class Cell:
         place: Where it was measured.
         strong: Whether it stands out; what may be noise does not.
         color: ``#RRGGBB``, ours, of the part of a figure that it tells about; empty for none.
+        share: Part of a whole, 0 to 1, that a form with room for it draws as a bar; None for none.
     """
 
     text: str
@@ -76,6 +77,7 @@ class Cell:
     place: Place | None = None
     strong: bool = False
     color: str = ""
+    share: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ def ledger_summary(report: Report) -> Iterator[Block]:
             ),
             rows=tuple(
                 (
-                    Cell(text=row.value, color=ROW_COLORS[row]),
+                    Cell(text=row.value, color=ROW_COLORS[row], share=ns / device.duration_ns),
                     Cell(text=time_text(ns), value=ns),
                     share_cell(ns, device.duration_ns, None),
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
+from rich.segment import Segment, Segments
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +28,9 @@ HANG = 2  # further columns of a sentence's other lines
 COLUMN_GAP = 2  # columns between those of a table
 MIN_WORDS = 8  # columns that words of a table keep while its numbers stay on one line
 NAME_GAP = 2  # columns between the name of a bar, the bar, and its number
+ROW_BAR = 24  # columns of the bar beside a row that takes all of the whole
+EIGHTHS = "▏▎▍▌▋▊▉█"  # a cell filled from the left
+MIN_COMMAND = 40  # characters from which a quoted command stands on a line of its own
 STYLES = {
     "lead": Style(bold=True),
     "note": Style(dim=True),
@@ -33,6 +38,7 @@ STYLES = {
     "error": Style(color="red", bold=True),
 }
 _HEADING, _TABLE_NAME, _CODE = Style(bold=True), Style(italic=True), Style(color="cyan")
+_COMMAND = re.compile(r"(?:ncu|nsys|rocprof-compute|whyslow|python3?|nvidia-smi) ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +48,12 @@ class Screen:
     Attributes:
         width: Columns.
         colors: How colours are written, as rich names it; empty for plain text.
+        has_blocks: Whether its character set has the blocks that bars are made of.
     """
 
     width: int = UNLIMITED
     colors: str = ""
+    has_blocks: bool = True
 
 
 def print_document(document: Document) -> None:
@@ -59,8 +67,18 @@ def _screen() -> Screen:
     if not console.is_terminal:
         return Screen()
     return Screen(
-        width=console.width, colors="" if console.no_color else console.color_system or ""
+        width=console.width,
+        colors="" if console.no_color else console.color_system or "",
+        has_blocks=_can_show(EIGHTHS, sys.stdout.encoding or "ascii"),
     )
+
+
+def _can_show(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def terminal_text(document: Document, screen: Screen | None = None) -> str:
@@ -79,6 +97,7 @@ class _TerminalWriter:
     def __init__(self, screen: Screen) -> None:
         self._buffer = io.StringIO()
         self._has_color = bool(screen.colors)
+        self._has_bars = self._has_color and screen.has_blocks
         self._console = Console(
             file=self._buffer,
             width=screen.width,
@@ -111,21 +130,28 @@ class _TerminalWriter:
                     indent = outer + LEAD_INDENT
             elif isinstance(block, DocumentTable):
                 self._table(block, indent)
-            elif self._has_color:  # its numbers stand in a table, too
+            elif self._has_bars:  # its numbers stand in a table, too
                 self._figure(block, indent)
 
     def _line(self, line: Text) -> None:
-        self._console.print(line, soft_wrap=True)
+        segments = Segments(Segment.simplify(line.render(self._console)))
+        self._console.print(segments, soft_wrap=True)
+        self._console.line()
 
     def _sentence(self, sentence: Sentence, indent: int) -> None:
         style = STYLES.get(sentence.kind, Style.null())
         width = min(self._console.width, MAX_PROSE) if self._is_narrow else UNLIMITED
         hang = LEAD_INDENT if sentence.kind == "lead" and indent else HANG if indent else 0
-        words = _words(printable(sentence.text), style)
-        if sentence.kind == "command":
-            width = UNLIMITED  # what is copied must not hold the begin of a line
-        for number, line in enumerate(_lines(words, width - indent - hang, hang)):
-            self._line(Text(" " * (indent + (hang if number else 0))) + line)
+        number = 0
+        for text, is_command in _with_commands_apart(printable(sentence.text)):
+            if is_command or sentence.kind == "command":
+                # What is copied must not hold the begin of a line.
+                lines = iter([Text(text, _CODE)])
+            else:
+                lines = _lines(_words(text, style), width - indent - hang, 0 if number else hang)
+            for line in lines:
+                self._line(Text(" " * (indent + (hang if number else 0))) + line)
+                number += 1
 
     @property
     def _is_narrow(self) -> bool:
@@ -149,10 +175,15 @@ class _TerminalWriter:
                 no_wrap=column.is_number and numbers_fit,
                 overflow="fold",
             )
-        for row in table.rows:
-            grid.add_row(
-                *(Text(printable(c.text), Style(color=c.color or None, bold=c.strong)) for c in row)
-            )
+        shares = [next((c for c in row if c.share is not None), None) for row in table.rows]
+        has_bars = self._has_bars and any(shares)
+        if has_bars := has_bars and _widest(table) + ROW_BAR <= self._console.width - indent:
+            grid.add_column(no_wrap=True)
+        for row, share in zip(table.rows, shares, strict=True):
+            cells = [
+                Text(printable(c.text), Style(color=c.color or None, bold=c.strong)) for c in row
+            ]
+            grid.add_row(*cells, *([_share_bar(share)] if has_bars else []))
         self._console.print(Padding.indent(grid, indent))
 
     def _figure(self, figure: Figure, indent: int) -> None:
@@ -187,13 +218,30 @@ def _are_apart(before: Block | None, block: Block) -> bool:
 
 def _numbers_fit(table: DocumentTable, width: int) -> bool:
     """Return whether all numbers can stay on one line, so that only words are wrapped."""
-    rows = (tuple(Cell(text=c.name) for c in table.columns), *table.rows)
-    widths = [max(cell_len(row[n].text) for row in rows) for n in range(len(table.columns))]
     needed = [
         taken if column.is_number else min(taken, MIN_WORDS)
-        for column, taken in zip(table.columns, widths, strict=True)
+        for column, taken in zip(table.columns, _widths(table), strict=True)
     ]
     return sum(needed) + COLUMN_GAP * len(needed) <= width
+
+
+def _widths(table: DocumentTable) -> list[int]:
+    """Return the columns of the screen that each column of the table takes unwrapped."""
+    rows = (tuple(Cell(text=c.name) for c in table.columns), *table.rows)
+    return [max(cell_len(row[n].text) for row in rows) for n in range(len(table.columns))]
+
+
+def _widest(table: DocumentTable) -> int:
+    return sum(_widths(table)) + COLUMN_GAP * len(table.columns)
+
+
+def _share_bar(cell: Cell | None) -> Text:
+    """Return the bar of a share, to the eighth of a column; what is not nothing can be seen."""
+    if cell is None or not cell.share:
+        return Text()
+    eighths = min(max(round(cell.share * ROW_BAR * 8), 1), ROW_BAR * 8)
+    rest = EIGHTHS[eighths % 8 - 1] if eighths % 8 else ""
+    return Text(EIGHTHS[-1] * (eighths // 8) + rest, Style(color=cell.color or None))
 
 
 def _bar_text(bar: Bar, low: float, scale: float, room: int) -> Text:
@@ -209,12 +257,35 @@ def _bar_text(bar: Bar, low: float, scale: float, room: int) -> Text:
     return drawn
 
 
+def _with_commands_apart(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield the parts of a sentence around long commands that it quotes, and whether each is one.
+
+    >>> list(_with_commands_apart("Run `ncu --set full --kernel-name gemm -o counters PROGRAM`."))
+    [('Run:', False), ('ncu --set full --kernel-name gemm -o counters PROGRAM', True)]
+    """
+    before, follows = "", False
+    for piece, is_code in pieces(text):
+        if is_code and len(piece) >= MIN_COMMAND and _COMMAND.match(piece):
+            if before := before.rstrip(" (:"):
+                yield f"{before}:", False
+            yield piece, True
+            before, follows = "", True
+        elif follows and not before and not is_code:
+            before = piece.lstrip(" ,.;:)")
+        else:
+            before += f"`{piece}`" if is_code else piece
+    if before or not follows:
+        yield before, False
+
+
 def _words(text: str, style: Style) -> list[Text]:
     """Return the words of a sentence; what it quotes as code is one word, to be copied whole."""
     words = [Text()]
     for piece, is_code in pieces(text):
         parts = [f"`{piece}`"] if is_code else piece.split(" ")
-        words[-1].append(parts[0], _CODE if is_code else style)
+        if len(words) == 1 and not words[0] and not is_code:
+            words[0] = Text(style=style)
+        words[-1].append(parts[0], _CODE if is_code else "")
         words += [Text(part, style) for part in parts[1:]]
     return words
 
@@ -228,7 +299,7 @@ def _lines(words: list[Text], width: int, further: int = 0) -> Iterator[Text]:
             yield line
             line, room, taken = Text(), width, 0
         elif number:
-            line.append(" ")
+            line.append(" ", word.style if word.style == words[number - 1].style else "")
             taken += 1
         line.append_text(word)
         taken += length

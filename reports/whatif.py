@@ -24,8 +24,6 @@ from reports.document import (
 if TYPE_CHECKING:
     from analyzers.whatif.whatif import Prediction, Replay, WhatIf
 
-BY_NAME = "kernel:"  # how changes begin that the reader named a kernel for
-
 
 def whatif_summary(what_if: WhatIf, name: str) -> Document:
     """Return predictions for a terminal; how far to trust them comes first.
@@ -39,10 +37,12 @@ def whatif_summary(what_if: WhatIf, name: str) -> Document:
         gains = [p for p in what_if.predictions if p.wins]
         title = "What if, the largest gain first" if gains else "No change would gain much"
         others = [p for p in what_if.predictions if not p.wins]
-        withheld = [w for w in what_if.withheld if not w.change.startswith(BY_NAME)]
         lists = (
             ("Would not make it notably faster", [p.title for p in others]),
-            ("Could not tell, or nothing to change", [f"{w.change}: {w.reason}" for w in withheld]),
+            (
+                "Could not tell, or nothing to change",
+                [f"{w.change}: {w.reason}" for w in what_if.withheld],
+            ),
             ("The replay assumes", what_if.replay.assumptions),
         )
         sections += [
@@ -58,10 +58,6 @@ def whatif_summary(what_if: WhatIf, name: str) -> Document:
 
 def _replay(what_if: WhatIf, name: str) -> Iterator[Block]:
     replay = what_if.replay
-    # What was asked for by name comes first when there is no answer to it.
-    for withheld in what_if.withheld:
-        if withheld.change.startswith(BY_NAME):
-            yield Sentence(text=f"{withheld.change}: {withheld.reason}", kind="lead")
     if replay.devices:
         yield Sentence(
             text=f"Replayed {replay.operations:,} GPU operations and {replay.calls:,} API calls: "

@@ -399,6 +399,21 @@ def test_the_command_writes_every_form_that_is_asked_for(tmp_path, capsys):
     assert sorted(f.name for f in tmp_path.iterdir()) == ["a.html", "a.json", "a.md"]
 
 
+def test_a_file_that_is_there_is_replaced_only_by_force(tmp_path, capsys):
+    target = tmp_path / "a.md"
+    target.write_text("mine")
+    asked = ("report", scenarios.sync(), "--json", tmp_path / "a.json", "--markdown", target)
+    status, out, err = run(capsys, *asked)
+    assert (status, out, target.read_text()) == (2, "", "mine")
+    assert (
+        err
+        == f"whyslow: {target}: exists already. Add --force to replace it, or choose another name\n"
+    )
+    assert not (tmp_path / "a.json").exists()
+    assert run(capsys, *asked, "--force")[0] == 0
+    assert target.read_text() != "mine"
+
+
 def test_the_report_of_a_window_is_about_that_window(tmp_path, capsys):
     target = tmp_path / "a.json"
     run(capsys, "report", scenarios.sync(), "--window", "iteration:2", "--json", target)
@@ -471,7 +486,7 @@ def test_a_report_never_replaces_a_recording(tmp_path, capsys):
     recording = tmp_path / "mine.sqlite"
     recording.write_bytes(Path(scenarios.sync()).read_bytes())
     before = recording.read_bytes()
-    status, _, err = run(capsys, "report", recording, "--html", recording)
+    status, _, err = run(capsys, "report", recording, "--html", recording, "--force")
     assert status == 2
     assert "is an SQLite database" in err
     assert recording.read_bytes() == before

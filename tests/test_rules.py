@@ -213,7 +213,7 @@ def test_a_healthy_timeline_has_no_findings_and_says_what_was_not_seen(analysis,
     report = analysis(name).report
     assert report.verdict.cause == "healthy"
     assert Cause.DIVERGENCE in report.verdict.not_examined
-    assert "were not examined: run ncu" in report.verdict.sentence
+    assert "What happens inside was not examined: run ncu" in report.verdict.sentence
     assert not [f for f in report.findings if f.row in CAUSE_OF_ROW]
 
 

@@ -27,7 +27,7 @@ from reports.document import (
     Sentence,
     TableColumn,
 )
-from reports.terminal import Screen, terminal_text
+from reports.terminal import EIGHTHS, ROW_BAR, Screen, terminal_text
 from tests import scenarios
 
 ROOT = Path(__file__).parents[1]
@@ -89,7 +89,7 @@ def on_terminal(width, *arguments, **variables):
 
 
 def words(text):
-    return ESCAPE.sub("", text).replace("█", "").split()
+    return ESCAPE.sub("", text).translate(dict.fromkeys(map(ord, EIGHTHS))).split()
 
 
 def test_a_pipe_gets_each_sentence_and_each_row_on_one_line():
@@ -142,6 +142,44 @@ def test_no_text_of_a_recording_commands_the_terminal(text):
     for screen in (Screen(), Screen(width=60, colors="truecolor")):
         shown = ESCAPE.sub("", terminal_text(document(*blocks), screen))
         assert all(c.isprintable() for c in shown.replace("\n", ""))
+
+
+def test_a_row_of_the_ledger_has_a_bar_of_its_share():
+    shares = (1.0, 0.5, 0.001)
+    rows = tuple(
+        (Cell(text=str(share), share=share, color="#D86B0D"), Cell(text="1 ms")) for share in shares
+    )
+    columns = (TableColumn(name="Row"), TableColumn(name="Time", is_number=True))
+    ledger = document(DocumentTable(columns=columns, rows=rows))
+
+    def bars_of(screen):
+        lines = ESCAPE.sub("", terminal_text(ledger, screen)).splitlines()[-len(rows) :]
+        return [line.partition(" ms")[2].strip() for line in lines]
+
+    assert bars_of(Screen(width=80, colors="truecolor")) == [
+        "█" * ROW_BAR,
+        "█" * (ROW_BAR // 2),
+        "▏",
+    ]
+    narrow, plain = Screen(width=30, colors="truecolor"), Screen(width=80)
+    without_blocks = Screen(width=80, colors="truecolor", has_blocks=False)
+    for screen in (narrow, plain, without_blocks, Screen()):
+        assert bars_of(screen) == [""] * len(rows)
+
+
+@pytest.mark.parametrize("screen", [Screen(), Screen(width=80), Screen(width=80, colors="256")])
+def test_a_long_command_that_a_sentence_quotes_stands_on_a_line_of_its_own(screen):
+    blocks = (
+        Sentence(text=f"To look inside, run {COMMAND}. Then come back to `gemm`."),
+        Sentence(text="Record with `nsys profile -t cuda`."),
+    )
+    lines = ESCAPE.sub("", terminal_text(document(*blocks), screen)).splitlines()[3:]
+    assert [line.strip() for line in lines] == [
+        "To look inside, run:",
+        COMMAND.strip("`"),
+        "Then come back to `gemm`.",
+        "Record with `nsys profile -t cuda`.",
+    ]
 
 
 def test_a_terminal_has_colours_and_bars_and_a_pipe_has_neither():

@@ -122,12 +122,18 @@ def test_what_is_no_speed_up_is_one_line(recording, capsys, text):
     assert capsys.readouterr().err.startswith(f"whyslow: {text!r} is no speed-up")
 
 
-def test_a_kernel_that_is_not_there_is_told_first(recording, capsys):
-    assert cli.main(["whatif", str(recording), "--speed-up", "no_such_kernel=2"]) == 0
-    first, *_ = capsys.readouterr().out.splitlines()
-    assert (
-        first == "kernel:no_such_kernel: no kernel of the window has 'no_such_kernel' in its name"
-    )
+def test_a_kernel_that_is_not_there_is_a_wrong_argument(recording, capsys):
+    for options in ([], ["--json"]):
+        asked = ["--speed-up", "gemm=2", "--speed-up", "nope=2"]
+        assert cli.main(["whatif", str(recording), *asked, *options]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        line = (
+            "whyslow: --speed-up: no kernel of the window has 'nope' in its name; most time is in "
+        )
+        (told,) = printed.err.splitlines()
+        assert told.startswith(line)
+        assert len(told) > len(line)
 
 
 COMPILE = """

@@ -23,7 +23,7 @@ from analyzers.facts.unmarked import (
 from analyzers.facts.window_request import AUTO, FORMS, NONE, number_in
 from analyzers.facts.windows import SHOWN_NAMES, repetitions
 from analyzers.intervals import Array
-from analyzers.words import name_text
+from analyzers.words import count_text, name_text
 
 Marked = tuple[tuple[Iteration, ...], str]
 """What ``find_iterations`` returns."""
@@ -127,7 +127,7 @@ def _every_launches(facts: Facts, length: int) -> Iterations:
             first = _where_repeated(alphabet, length)
             if len(first) >= MIN_ITERATIONS:
                 period = _period(facts, rows, first, first + length)
-                note = f"{len(first):,} iterations of {length:,} launches, as requested."
+                note = f"{len(first):,} iterations of {count_text(length, 'launch')}, as requested."
                 return _requested(facts, rows, period, note)
     raise WindowError(
         f"period:{length}: launches {length:,} apart are not the same {MIN_ITERATIONS} times in a "
