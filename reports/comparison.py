@@ -27,8 +27,7 @@ from reports.document import (
     TableColumn,
 )
 from reports.largest_changes import caution, largest_changes, next_step
-from reports.machines import TITLE as MACHINES
-from reports.machines import machine_blocks
+from reports.machines import MACHINES, machine_blocks, machine_title
 from reports.predictions import prediction_sentences, untried_sentences
 from reports.whatif import compared_predictions
 
@@ -73,9 +72,9 @@ def comparison_report(comparison: Comparison, sides: Sides, options: ReportOptio
     tables = ChangeTables(comparison)
     sections = [
         Section(title="Verdict", blocks=tuple(_verdict(comparison, tables))),
-        Section(title=MACHINES, blocks=tuple(machine_blocks(comparison))),
         Section(title="Largest changes", blocks=tuple(_largest(comparison, tables))),
         Section(title="Where the change comes from", blocks=tuple(tables.waterfall())),
+        Section(title=_machine_title(comparison), blocks=tuple(machine_blocks(comparison))),
         Section(title=WORK, blocks=tuple(tables.work(MAX_WORK))),
         Section(title="Kernels", blocks=tuple(tables.kernels())),
         Section(title="Regions of the program", blocks=tuple(tables.regions())),
@@ -107,8 +106,8 @@ def comparison_summary(comparison: Comparison) -> Document:
     telling = [d for d in comparison.comparability if d.level in _SUMMARY_LEVELS]
     sections = [
         Section(title="", blocks=tuple(_headline(comparison, tables))),
-        Section(title=MACHINES, blocks=tuple(machine_blocks(comparison))),
         Section(title="Where the change comes from", blocks=tuple(tables.waterfall_summary())),
+        Section(title=_machine_title(comparison), blocks=tuple(machine_blocks(comparison))),
         Section(title=WORK, blocks=tuple(tables.work(MAX_SUMMARY_WORK))),
         Section(
             title="Kernels, largest change first",
@@ -136,6 +135,10 @@ def comparison_summary(comparison: Comparison) -> Document:
 def _title(comparison: Comparison) -> str:
     is_refused = comparison.verdict is ComparisonVerdict.NOT_COMPARABLE
     return MACHINES if is_refused and comparison.machines else _TITLES[comparison.verdict]
+
+
+def _machine_title(comparison: Comparison) -> str:
+    return machine_title(comparison.machines) if comparison.machines else MACHINES
 
 
 def named_sources(base: Sequence[Trace], new: Sequence[Trace]) -> list[tuple[str, Source]]:

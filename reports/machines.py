@@ -1,4 +1,4 @@
-"""Two machines in words and tables: what is hardware, what is software, and what nobody knows."""
+"""What lies below a program in words and tables: hardware, precision, libraries, the unknown."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ from reports.comparison_words import mean_text
 from reports.document import Block, Cell, DocumentTable, Sentence, TableColumn
 from reports.numbers import signed_text
 
-TITLE = "Different machines"
+MACHINES = "Different machines"
 MAX_CLASSES = 8
+
+
+def machine_title(machines: MachineChange) -> str:
+    """Return what differs below the program, as a heading."""
+    if machines.is_other_gpu:
+        return MACHINES
+    names = [one.name for one in machines.below]
+    return f"Different {' and '.join(names)}"
 
 
 def machine_blocks(comparison: Comparison) -> Iterator[Block]:
@@ -33,19 +41,36 @@ def parts_sentence(machines: MachineChange, each: str) -> str:
         each: What times are given for: ``mean per iteration``.
     """
     parts = "; ".join(f"{words} {signed_text(ns)}" for words, ns in machines.parts)
-    total = f"{signed_text(machines.change_ns)} {each}"
-    if machines.knows_work:
-        return f"{total} is the sum of: {parts}."
+    total = f"{signed_text(machines.change_ns)} {each} is the sum of: {parts}."
+    if machines.below:
+        also = "also differ" if machines.is_other_gpu else "differ"
+        also = also if len(machines.below) > 1 else also + "s"
+        total = f"What {also} below the program: {_below_text(machines)}. {total}"
+    if machines.knows_work or not machines.is_other_gpu:
+        return total
     return (
-        f"{total} is the sum of: {parts}. How much of it is hardware is not known: that takes the "
+        f"{total} How much of it is hardware is not known: that takes the "
         "shapes of operators on both sides (torch profiler with record_shapes=True), GPUs whose "
         "limits are known (--device-peak), and kernels that reach at least a tenth of these."
     )
 
 
+def _below_text(machines: MachineChange) -> str:
+    return ", ".join(str(one) for one in machines.below)
+
+
 def class_table(machines: MachineChange) -> DocumentTable:
     """Return the kernel time by class of work, and the parts of each change."""
-    titles = ("Baseline", "New", "Change", "Hardware", "Software", "Not known")
+    parts = {
+        "Hardware": [c.hardware_ns for c in machines.classes],
+        "Precision": [c.precision_ns for c in machines.classes],
+        "Other kernels": [c.other_kernels_ns for c in machines.classes],
+        "Same kernels": [c.software_ns - c.other_kernels_ns for c in machines.classes],
+        "Not known": [c.unattributed_ns for c in machines.classes],
+    }
+    always = ("Hardware", "Not known") if machines.is_other_gpu else ("Not known",)
+    parts = {title: ns for title, ns in parts.items() if any(ns) or title in always}
+    titles = ("Baseline", "New", "Change", *parts)
     return DocumentTable(
         columns=(
             TableColumn(name="Kernels"),
@@ -57,13 +82,10 @@ def class_table(machines: MachineChange) -> DocumentTable:
                 *(Cell(text=time_text(ns), value=ns) for ns in (c.base_ns, c.new_ns)),
                 *(
                     Cell(text=signed_text(ns), value=ns)
-                    for ns in (
-                        *(c.new_ns - c.base_ns, c.hardware_ns),
-                        *(c.software_ns, c.unattributed_ns),
-                    )
+                    for ns in (c.new_ns - c.base_ns, *(ns[place] for ns in parts.values()))
                 ),
             )
-            for c in machines.classes[:MAX_CLASSES]
+            for place, c in enumerate(machines.classes[:MAX_CLASSES])
         ),
     )
 

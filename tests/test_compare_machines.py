@@ -1,5 +1,6 @@
 """Another machine is an answer of its own: hardware, software, and what nobody knows, to the ns."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -20,7 +21,7 @@ from benchmarks.simulated.cases import Maker
 from cli.gate import ANSWERED, INCONCLUSIVE, REGRESSED, gate
 from reports.comparison import comparison_summary
 from reports.terminal import terminal_text
-from tests.compare_scenarios import side, work_of
+from tests.compare_scenarios import kernels_of, side, work_of
 from tests.whatif_helpers import facts_of
 
 US = 1_000
@@ -137,6 +138,83 @@ def test_a_regression_under_another_driver_is_not_charged_to_the_program(driver,
     assert gate(faster, 0.03).status == ANSWERED
 
 
+HALF_MM = MM._replace(types='["c10::Half","c10::Half"]')
+SGEMM, TF32, SIMT = "ampere_sgemm_128x64_nn", "cutlass_tensorop_s1688gemm_tf32", "sgemm_32x32"
+
+
+def with_kernel(gpu, length_us, work, kernel, name, **changes):
+    """Return a side all of whose work runs in launches of one kernel."""
+    plain = on_machine(gpu, length_us, work, [0] * len(work), name)
+    kernels = kernels_of(
+        {(kernel, (64, 1, 1, 256, 1, 1)): sum(work.values()) * US}, 9, [0] * len(work),
+        work=list(range(len(work))),
+    )  # fmt: skip
+    return dataclasses.replace(plain, kernels=kernels, **changes)
+
+
+def test_the_same_operator_in_another_type_is_other_precision_not_hardware():
+    base = with_kernel(H100, 100.0, {MM: 80}, SGEMM, "base")
+    new = with_kernel(H100, 60.0, {HALF_MM: 35}, "hgemm", "new")
+    answer = compare([base], [new], anyway=True)
+    machines = answer.machines
+    assert dict(machines.parts) == {
+        "other precision": -45 * US,
+        "the same kernels, at another speed or in another number": 0,
+        "kernels of one side only": 0,
+        "time without a kernel (host, driver, copies, waiting)": 5 * US,
+    }
+    assert [str(b) for b in machines.below] == ["precision of aten::mm (fp32 to fp16)"]
+    assert answer.sentence.endswith(
+        "45 µs less is in operators that compute in another precision (aten::mm: fp32 to fp16): "
+        "check that the results are still good enough."
+    )
+    text = terminal_text(comparison_summary(answer))
+    assert "Different precision" in text
+    assert "What differs below the program: precision of aten::mm (fp32 to fp16)." in text
+    on_other_gpu = with_kernel(A100, 100.0, {MM: 80}, SGEMM, "base")
+    parts = dict(compare([on_other_gpu], [new], anyway=True).machines.parts)
+    assert parts["other precision"] == -45 * US
+    assert parts["hardware (what the limits of the GPUs explain)"] == 0
+
+
+def test_products_that_matrix_units_multiply_in_tf32_compute_in_another_precision():
+    sides = [
+        with_kernel(H100, length, {MM: us}, kernel, kernel)
+        for length, us, kernel in ((100.0, 80, SGEMM), (60.0, 40, TF32), (60.0, 40, SIMT))
+    ]
+    machines = compare(sides[:1], sides[1:2], anyway=True).machines
+    assert machines.precision_ns == -40 * US
+    assert str(machines.below[0]) == "precision of aten::mm (fp32 to tf32)"
+    both_in_fp32 = compare(sides[:1], sides[2:], anyway=True)
+    assert both_in_fp32.machines is None
+
+
+@pytest.mark.parametrize(("half_us", "precision_us"), [(1.0, -1.0), (0.5, 0)])
+def test_under_a_hundredth_of_the_time_in_another_precision_is_not_spoken_of(half_us, precision_us):
+    base = with_kernel(H100, 100.0, {MM: half_us, ADD: 60}, SGEMM, "base")
+    new = with_kernel(A100, 100.0, {HALF_MM: half_us / 2, ADD: 60}, SGEMM, "new")
+    machines = compare([base], [new], anyway=True).machines
+    assert machines.precision_ns * 2 == precision_us * US
+
+
+def test_under_another_driver_other_kernels_are_told_from_the_same_ones():
+    def on_driver(length, us, kernel, driver):
+        telemetry = {"driver": driver}
+        return with_kernel(H100, length, {MM: us}, kernel, driver, telemetry=telemetry)
+
+    base = on_driver(100.0, 80, SGEMM, "535")
+    for kernel, other_us, own_us in ((SIMT, -30, 0), (SGEMM, 0, -30)):
+        answer = compare([base], [on_driver(70.0, 50, kernel, "550")], anyway=True)
+        machines = answer.machines
+        assert machines.other_kernels_ns == other_us * US
+        assert machines.software_ns - machines.other_kernels_ns == own_us * US
+        assert machines.hardware_ns == machines.unattributed_ns == machines.outside_ns == 0
+        assert json.loads(answer.to_json())["machines"]["below"] == [
+            {"name": "driver", "base": "535", "new": "550", "operator": ""}
+        ]
+        assert "Different driver" in terminal_text(comparison_summary(answer))
+
+
 TIMES = st.lists(st.integers(0, 40), min_size=3, max_size=3)
 LEAST = st.lists(st.floats(0, 1e5), min_size=3, max_size=3)
 
@@ -152,7 +230,7 @@ def test_the_parts_always_sum_to_the_change(times, least):
     machines = machine_change(*both, work_changes(*both))
     assert sum(ns for _, ns in machines.parts) == machines.change_ns == US
     for one in machines.classes:
-        parts = one.hardware_ns + one.software_ns + one.unattributed_ns
+        parts = one.hardware_ns + one.precision_ns + one.software_ns + one.unattributed_ns
         assert parts == one.new_ns - one.base_ns
 
 

@@ -20,6 +20,7 @@ from views.charts.compare import (
 from views.comparison.changes import draw_tables
 from views.comparison.empty import draw_no_choice, draw_too_few
 from views.comparison.largest import draw_largest
+from views.comparison.machines import draw_machines
 from views.comparison.pickers import draw_pickers
 from views.comparison.picks import (
     change_of_row,
@@ -90,6 +91,7 @@ def _draw_comparison(selection: ComparisonSelection) -> None:
     with largest:
         draw_largest(comparison)
     draw_picked_change(comparison)
+    draw_machines(comparison)
     draw_tables(comparison)
     _draw_samples(comparison)
     _draw_forecast(selection, comparison)

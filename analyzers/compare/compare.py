@@ -124,19 +124,20 @@ def compare(
     metrics = metric_changes(base, new)
     subject = same_work.name if same_work and same_work.is_judged else quantity
     amount_words = amount_sentence(base, new, amount)
+    work = work_changes(base, new, kernels)
+    machines = machine_change(base, new, work, differences)
     sentence = (
         identity_sentence(delta, quantity)
         if same
         else sentence_with_reach(
             verdict_sentence(verdict, judged, smallest_ns, subject, how),
             differences,
-            base,
-            new,
+            (base, new),
+            machines,
         )
     )
     if same_work and same_work.is_judged and amount_words:
         sentence = f"{amount_words} {sentence}"
-    work = work_changes(base, new, kernels)
     return Comparison(
         verdict=verdict,
         sentence=sentence,
@@ -154,7 +155,7 @@ def compare(
         regions=regions,
         metrics=metrics,
         work=work,
-        machines=machine_change(base, new, work),
+        machines=machines,
         sub_results=sub_results(
             _of_all_time(
                 quantity, (delta, mean_delta), same_work, busy_change(base, new, scaled, same=same)
@@ -183,7 +184,7 @@ def refusal(base: Sides, new: Sides, differences: tuple[Difference, ...]) -> Com
     is_same_work = all(side.loop for side in (*base, *new)) or work_match(base[0], new[0]).is_same
     only_machines = {difference.what for difference in blocking} == {OTHER_MACHINE}
     if only_machines and is_same_work:  # an answer in itself
-        machines = machine_change(base, new, work_changes(base, new))
+        machines = machine_change(base, new, work_changes(base, new), differences)
     if machines is not None:
         sentence = f"{machines.sentence(_quantity(base, new))}{WAY_OUT}"
     return Comparison(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analyzers.compare.accounts import kept_durations
+from analyzers.compare.hardware import MachineChange
 from analyzers.compare.programs import common_kernel_shares
 from analyzers.compare.run_to_run import recordings_needed
 from analyzers.compare.samples import shift_within
@@ -71,16 +72,28 @@ def verdict_sentence(
 
 
 def sentence_with_reach(
-    sentence: str, differences: Sequence[Difference], base: Sides, new: Sides
+    sentence: str,
+    differences: Sequence[Difference],
+    sides: tuple[Sides, Sides],
+    machines: MachineChange | None,
 ) -> str:
-    """Return the answer with what limits it most: other machines, or mostly other kernels."""
-    shares = common_kernel_shares(base, new, frozenset((GRAPH_NAME, OTHERS)))
+    """Return the answer with what limits it most: other machines, precision, or other kernels.
+
+    Args:
+        sentence: The answer.
+        differences: What differs besides the change that is judged.
+        sides: The recordings before and after.
+        machines: How much of the change lies below the program, where something there differs.
+    """
+    shares = common_kernel_shares(*sides, frozenset((GRAPH_NAME, OTHERS)))
     if shares is not None and min(shares) < FEW_COMMON_KERNELS:
         verdict, _, rest = sentence.partition(": ")
         side = "base's" if shares[0] <= shares[1] else "new's"
         share = f"{share_text(min(shares), 1)} of {side} kernel time in kernels"
         common = share if min(shares) else "no kernel"
         sentence = f"{verdict}, with {common} that both sides have: {rest}"
+    if machines is not None and (precision := machines.precision_words):
+        sentence = f"{sentence} {precision}"
     stated = {d.what: (d.base, d.new) for d in differences if d.base and d.new and d.base != d.new}
     if OTHER_MACHINE in stated:
         gpus = " and ".join(stated[OTHER_MACHINE])

@@ -1,4 +1,4 @@
-"""Two machines: the parts of the change between them, by class of work, and both GPUs' limits."""
+"""What lies below the program: its parts of the change, by class of work, and both GPUs' limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import streamlit as st
 from analyzers.compare.types import Comparison
 from reports.comparison_words import mean_text
 from reports.document import DocumentTable
-from reports.machines import class_table, limit_table, parts_sentence
+from reports.machines import class_table, limit_table, machine_title, parts_sentence
+from views.shared.markdown import md_escape
 from views.shared.session import draw_prose
 from views.shared.units import visible
 
@@ -16,11 +17,11 @@ NAME_ROOM = 60
 
 
 def draw_machines(comparison: Comparison) -> None:
-    """Draw what two machines differ by; nothing where they are the same."""
+    """Draw what differs below the program; nothing where nothing does."""
     machines = comparison.machines
     if machines is None:
         return
-    st.subheader("Different machines", anchor=False)
+    st.subheader(md_escape(machine_title(machines)), anchor=False)
     draw_prose(parts_sentence(machines, mean_text(comparison)))
     for name, table in (("classes", class_table(machines)), ("limits", limit_table(machines))):
         if table.rows:
