@@ -43,9 +43,9 @@ def parts_sentence(machines: MachineChange, each: str) -> str:
     parts = "; ".join(f"{words} {signed_text(ns)}" for words, ns in machines.parts)
     total = f"{signed_text(machines.change_ns)} {each} is the sum of: {parts}."
     if machines.below:
-        also = "also differ" if machines.is_other_gpu else "differ"
-        also = also if len(machines.below) > 1 else also + "s"
-        total = f"What {also} below the program: {_below_text(machines)}. {total}"
+        verb = "also differ" if machines.is_other_gpu else "differ"
+        verb += "" if len(machines.below) > 1 else "s"
+        total = f"What {verb} below the program: {_below_text(machines)}. {total}"
     if machines.knows_work or not machines.is_other_gpu:
         return total
     return (

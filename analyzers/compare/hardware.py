@@ -130,7 +130,7 @@ class MachineChange:
         Hardware is a part where the GPUs differ; precision and other kernels where there are such.
         """
         hardware = ("hardware (what the limits of the GPUs explain)", self.hardware_ns)
-        found = (
+        known_parts = (
             ("other precision", self.precision_ns),
             ("other kernels for the same work (libraries, compiler)", self.other_kernels_ns),
         )
@@ -146,7 +146,7 @@ class MachineChange:
         )
         return (
             *((hardware,) if self.is_other_gpu else ()),
-            *(part for part in found if part[1]),
+            *(part for part in known_parts if part[1]),
             (own, self.software_ns - self.other_kernels_ns),
             (unknown, self.unattributed_ns),
             ("time without a kernel (host, driver, copies, waiting)", self.outside_ns),

@@ -189,8 +189,8 @@ def _precisions(
     or kernels of its products whose names tell another type.
     """
     kernels = [_kernels(sides) for sides in (base, new)]
-    found: dict[WorkKey, tuple[str, str]] = {}
-    alone: dict[tuple[str, str], tuple[list[WorkKey], list[WorkKey]]] = defaultdict(
+    precisions: dict[WorkKey, tuple[str, str]] = {}
+    single_keys: dict[tuple[str, str], tuple[list[WorkKey], list[WorkKey]]] = defaultdict(
         lambda: ([], [])
     )
     for row in work:
@@ -200,14 +200,14 @@ def _precisions(
         if row.time.base and row.time.new:
             kinds = [_product_types(of_side.get(key), key.work_class) for of_side in kernels]
             if kinds[0] and kinds[1] and kinds[0] != kinds[1]:
-                found[key] = kinds[0], kinds[1]
+                precisions[key] = kinds[0], kinds[1]
         elif row.time.base or row.time.new:
-            alone[row.operator, row.shapes][0 if row.time.base else 1].append(key)
-    for before, after in alone.values():
+            single_keys[row.operator, row.shapes][0 if row.time.base else 1].append(key)
+    for before, after in single_keys.values():
         kinds = [_input_types(keys) for keys in (before, after)]
         if kinds[0] and kinds[1] and kinds[0] != kinds[1]:
-            found |= dict.fromkeys((*before, *after), (kinds[0], kinds[1]))
-    return found
+            precisions |= dict.fromkeys((*before, *after), (kinds[0], kinds[1]))
+    return precisions
 
 
 def _product_types(names: frozenset[str] | None, work_class: str) -> str:
