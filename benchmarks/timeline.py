@@ -40,6 +40,7 @@ from collectors import open_trace
 from common.files import replacing
 from library import analyses, cache
 from timeline import store
+from timeline.matching import matching_text
 from timeline.search import Hits
 from timeline.view import Timeline
 from views.server.tiles import answer
@@ -237,7 +238,8 @@ def _tile_times(timeline: Timeline) -> Iterator[float]:
 
 def _search(timeline: Timeline, text: str) -> None:
     lanes = [p.lane for p in timeline.lanes if p.index is timeline.recording]
-    Hits(timeline.recording, lanes, text).step(0, -1, 1)  # a timeline keeps what it has searched
+    # Not through the timeline, which keeps what it has searched.
+    Hits(timeline.recording, lanes, matching_text(timeline.recording, text)).step(0, -1, 1)
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

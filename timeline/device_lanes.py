@@ -12,7 +12,7 @@ from analyzers.finding import Row
 from analyzers.intervals import by_key
 from collectors.schema import Array
 from timeline.colors import COLOR_CODE, OPERATIONS
-from timeline.labels import copy_words
+from timeline.labels import GRAPH_WORDS, MEMSET_WORDS, copy_words
 from timeline.lane import NOTHING, Group, Lane
 from timeline.recording_tables import RecordingTables, narrow
 
@@ -89,8 +89,8 @@ def _operation_names(tables: RecordingTables) -> Array:
     """Return the number of each operation's name: the kernel's, or what was copied where."""
     launches = tables.facts.launches
     kind = launches["kind"].to_numpy()
-    names = np.full(len(launches), tables.names.words("memset"), np.uint32)
-    names[kind == GRAPH] = tables.names.words("CUDA graph")
+    names = np.full(len(launches), tables.names.words(MEMSET_WORDS), np.uint32)
+    names[kind == GRAPH] = tables.names.words(GRAPH_WORDS)
     kernels = np.isin(kind, (KERNEL, COMMUNICATION))
     names[kernels] = tables.names.codes(launches["name_id"].to_numpy()[kernels])
     copies = tables.facts.of_table("copies", ["kind"]) if tables.trace.count("copies") else None

@@ -17,13 +17,14 @@ _COPY_WORDS = {
     CopyKind.MANAGED_DEVICE_TO_DEVICE: "managed memory DtoD",
 }
 NO_NAME = "(name not recorded)"
+MEMSET_WORDS, GRAPH_WORDS = "memset", "CUDA graph"
 
 
 def operation_words(kind: int, copy_kind: int, name: str) -> str:
     """Return what an operation is called: the kernel's name, or what was copied where."""
     if kind in (KERNEL, COMMUNICATION):
         return name or NO_NAME
-    return {MEMSET: "memset", GRAPH: "CUDA graph"}.get(kind) or copy_words(copy_kind)
+    return {MEMSET: MEMSET_WORDS, GRAPH: GRAPH_WORDS}.get(kind) or copy_words(copy_kind)
 
 
 def copy_words(kind: int) -> str:

@@ -104,16 +104,19 @@ def density_marks(
     )
 
 
-def share_marks(index: Index, parts: Sequence[tuple[int, int, int]], edges: Array) -> Marks:
+def share_marks(
+    index: Index, parts: Sequence[tuple[int, int, int]], edges: Array, hits: Hits | None
+) -> Marks:
     """Return a mark for each row of the ledger in each bin, as high as its share of the bin."""
     width = int(edges[1] - edges[0])
     columns = []
     for part in parts:
-        bins, busy, event, _ = _bins(index, part, edges, None)
+        bins, busy, event, hit = _bins(index, part, edges, hits)
         some = np.flatnonzero(busy > 0)
         fill = np.clip(np.round(busy[some] / width * FULL), 1, FULL).astype(np.uint8)
-        columns.append((bins[some], fill, event[some], np.full(len(some), part[2], np.uint8)))
-    bins, fill, event, color = (np.concatenate(c) for c in zip(*columns, strict=True))
+        color = np.full(len(some), part[2], np.uint8)
+        columns.append((bins[some], fill, event[some], color, hit[some]))
+    bins, fill, event, color, hit = (np.concatenate(c) for c in zip(*columns, strict=True))
     order = np.argsort(bins, kind="stable")  # bins in order, and in each the rows' own order
     event = event[order]
     return Marks(
@@ -123,7 +126,7 @@ def share_marks(index: Index, parts: Sequence[tuple[int, int, int]], edges: Arra
         color=color[order],
         fill=fill[order],
         event=event,
-        hit=np.zeros(len(order), bool),
+        hit=hit[order],
         exact=False,
     )
 

@@ -1,4 +1,4 @@
-"""Searching a timeline by name: which events match, and how many there are anywhere."""
+"""Walking through the events that match: which they are, and how many there are anywhere."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from collectors.schema import Array
 from timeline.index import Index, concatenated
 from timeline.lane import NOTHING, Lane
+from timeline.matching import CUT, QUOTE
 
 MAX_SORTED_HITS = 1 << 17  # more are counted lane by lane: 2 MB for each search that is kept
-QUOTE, CUT = '"', "…"  # around a whole name; where one was cut
 
 
 @dataclass(frozen=True)
@@ -34,28 +32,24 @@ class SearchResult:
 
 
 class Hits:
-    """The events whose names contain a text, as one bit an event.
+    """The events that match, as one bit an event.
 
     Args:
         index: Where the events are.
         lanes: Those of its lanes that are shown.
-        text: What to look for.
+        matches: For each event of the index whether it matches.
 
     Attributes:
         count: Matching events, mirrored ones left out.
     """
 
-    def __init__(self, index: Index, lanes: Sequence[Lane], text: str) -> None:
+    def __init__(self, index: Index, lanes: Sequence[Lane], matches: Array) -> None:
         bits = np.zeros(-(-len(index.start) // 64) * 64, bool)
-        if len(index.names):
-            named = _matching(index.names, text)
-            named = named.fill_null(False).to_numpy(zero_copy_only=False)
-            if named.any():
-                bits[: len(index.start)] = named[index.name]
+        bits[: len(index.start)] = matches
         self.words = np.packbits(bits, bitorder="little").view(np.uint64)
         counts = np.bitwise_count(self.words)
         self.before = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        searched = [lane for lane in lanes if lane.kind == "events" and not lane.mirror]
+        searched = [lane for lane in lanes if lane.kind != "counter" and not lane.mirror]
         parts = [part for lane in searched for part in lane.parts]
         borders = self.rank(np.array([(a, a + n) for a, n, _ in parts], np.int64).reshape(-1, 2))
         with_hits = np.flatnonzero(borders[:, 1] > borders[:, 0])
@@ -169,13 +163,3 @@ def exact_text(name: str, limit: int) -> str:
     """Return the text to search for when only events of this name are wanted."""
     text = name if len(name) + 2 <= limit else name[: limit - 3] + CUT
     return f"{QUOTE}{text}{QUOTE}"
-
-
-def _matching(names: pa.LargeStringArray, text: str) -> pa.BooleanArray:
-    """Tell which names contain ``text``, or are the whole name between quotation marks."""
-    if len(text) < 3 or text[0] + text[-1] != 2 * QUOTE:
-        return pc.match_substring(names, text, ignore_case=True)
-    whole = text[1:-1]
-    if whole.endswith(CUT):
-        return pc.starts_with(names, whole.removesuffix(CUT))
-    return pc.equal(names, whole)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ from timeline.colors import OPERATIONS, PROGRAM
 from timeline.index import Index
 from timeline.lane import NOTHING, Group, Lane
 from timeline.marks import Marks, Samples, bin_edges, density_marks, exact_marks, share_marks
+from timeline.matching import matching_query, matching_text
+from timeline.query import parsed
 from timeline.search import Hits, SearchResult
 
 MIN_BINS_A_MARK = 3  # events closer than this overlap on the screen and would overstate
@@ -200,12 +202,12 @@ class Timeline:
         placed = self.lanes[number]
         index, parts = placed.index, placed.lane.parts
         borders = [index.within(part, start, end) for part in parts]
-        hits = hits if index is self.recording else None
+        hits = hits if hits is not None and hits.index is index else None
         if sum(b - a for a, b in borders) <= bins // MIN_BINS_A_MARK:
             return self._numbered(placed, exact_marks(index, parts, borders, hits))
         edges = bin_edges(start, end, bins)
         if placed.lane.kind == "ledger":
-            return self._numbered(placed, share_marks(index, parts, edges))
+            return self._numbered(placed, share_marks(index, parts, edges, hits))
         return self._numbered(placed, density_marks(index, parts[0], edges, hits))
 
     @staticmethod
@@ -284,7 +286,14 @@ class Timeline:
     # --- searching --------------------------------------------------------------------------
 
     def hits(self, text: str) -> Hits:
-        """Return the events whose names contain ``text``, whatever the case; kept for a while."""
+        """Return the events that a text asks for; kept for a while.
+
+        Args:
+            text: A query as ``timeline.query`` defines it, else what names must contain.
+
+        Raises:
+            QuerySyntaxError: It is a query, and wrong.
+        """
         with self._lock:  # requests come on several threads; the first one searches for all
             hits = self._searches.pop(text, None) or self._search(text)
             self._searches[text] = hits
@@ -293,16 +302,29 @@ class Timeline:
         return hits
 
     def _search(self, text: str) -> Hits:
-        lanes = [p.lane for p in self.lanes if p.index is self.recording]
-        return Hits(self.recording, lanes, text)
+        query = parsed(text)
+        index = self.window if query and query.is_about_window else self.recording
+        lanes = [p.lane for p in self.lanes if p.index is index]
+        matches = matching_query(index, query, self.title) if query else matching_text(index, text)
+        return Hits(index, lanes, matches)
 
     def step(self, text: str, moment: int, event: int, direction: int) -> SearchResult:
-        """Return what ``Hits.step`` finds from an event, be it one that is shown twice."""
-        if 0 <= event < len(self.recording.start):
+        """Return what ``Hits.step`` finds from an event, be it one that is shown twice.
+
+        Raises:
+            QuerySyntaxError: ``text`` is a query, and wrong.
+        """
+        hits = self.hits(text)
+        own = len(self.recording.start)
+        if 0 <= event < own:
             placed = self.lanes[self.lane_of(event)]
             if placed.lane.mirror:
                 event = self.event_at(*self.row_of(event))
-        return self.hits(text).step(moment, event, direction)
+        offset = own if hits.index is self.window else 0
+        # Numbers of the other index say nothing here; the moment alone does.
+        inside = offset <= event < offset + len(hits.index.start)
+        found = hits.step(moment, event - offset if inside else NOTHING, direction)
+        return replace(found, event=found.event + offset) if found.event >= 0 else found
 
     # --- what belongs together --------------------------------------------------------------
 

@@ -7,6 +7,7 @@ a browser cannot hold those of a calendar date. Texts of a recording leave here 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import struct
@@ -22,6 +23,8 @@ from collectors.schema import Array
 from timeline.colors import COLORS
 from timeline.lane import Lane
 from timeline.marks import bin_edges
+from timeline.query import FORMS, QuerySyntaxError, likely_key
+from timeline.search import Hits
 from timeline.view import Timeline
 from views.shared.units import visible
 
@@ -157,7 +160,7 @@ def _tile(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Columns]:
     most = min(MAX_BINS, MAX_MARKS // max(len(numbers), 1))
     bins = max(min(_integer(query.get("bins", str(BINS))), most), MIN_BINS)
     find = query.get("find", "")[:MAX_FIND]
-    hits = timeline.hits(find) if find else None
+    hits = _hits(timeline, find)
     drawn, bands, places, counters = [], [], [], []
     firsts = {"marks": 0, "samples": 0}
     for number in numbers:
@@ -192,6 +195,13 @@ def _tile(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Columns]:
     return head, columns
 
 
+def _hits(timeline: Timeline, find: str) -> Hits | None:
+    """Return what a search finds; nothing for a wrong query, whose ``find`` tells what is wrong."""
+    with contextlib.suppress(QuerySyntaxError):
+        return timeline.hits(find) if find else None
+    return None
+
+
 def _place(number: int, firsts: dict[str, int], kind: str, count: int, exact: bool) -> Head:
     place = {"id": number, "first": firsts[kind], "count": count, "exact": exact}
     firsts[kind] += count
@@ -213,8 +223,13 @@ def _as_density(counts: Array) -> Array:
 def _find(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Columns]:
     text, moment = query["text"][:MAX_FIND], _bounded(query.get("from", "0"))
     direction = min(max(_integer(query.get("direction", "0")), -1), 1)
-    hit = timeline.step(text, moment, _integer(query.get("event", "-1")), direction)
+    try:
+        hit = timeline.step(text, moment, _integer(query.get("event", "-1")), direction)
+    except QuerySyntaxError as error:
+        return {"count": 0, "place": 0, "wrong": str(error), "forms": FORMS}, {}
     head: Head = {"count": hit.count, "place": hit.place}
+    if not hit.count and (key := likely_key(text)):
+        head["hint"] = f"Nothing is called that. Did you mean the key {key}:?"
     if hit.event >= 0:
         head |= _event_facts(timeline, hit.event)
     return head, {}

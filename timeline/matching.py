@@ -1,0 +1,175 @@
+"""Which events of an index a query or a text asks for, over whole columns."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analyzers.finding import CAUSE_OF_ROW, Row
+from collectors.schema import Array
+from timeline.colors import COLOR_CODE, OPERATIONS
+from timeline.index import Index
+from timeline.labels import GRAPH_WORDS, MEMSET_WORDS
+from timeline.lane import Group, Lane
+from timeline.query import HOST_KINDS, OPERATION_KINDS, WINDOW_KINDS, Query, Term
+
+QUOTE, CUT = '"', "…"  # around a whole name; where one was cut
+_COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+
+
+def matching_text(index: Index, text: str) -> Array:
+    """Return for each event whether its name contains ``text``, whatever the case.
+
+    Between quotation marks it is the whole name, or its beginning where the text ends in "…".
+    """
+    return _named(index, matching_names(index.names, text))
+
+
+def matching_query(index: Index, query: Query, title_of: Callable[[Group], str]) -> Array:
+    """Return for each event whether a query asks for it.
+
+    Args:
+        index: That of the window if the query is about it, else that of the recording.
+        query: What is asked for.
+        title_of: What a group is called.
+    """
+    bits = np.zeros(len(index.start), bool)
+    mirrors = []
+    for lane, label in _labelled(index):
+        if lane.mirror:
+            mirrors.append(lane)
+        elif _lane_matches(lane, label, title_of(index.groups[lane.group]), query):
+            for first, count, color in lane.parts:
+                if lane.kind != "ledger" or _cause_matches(color, query):
+                    bits[first : first + count] = True
+    for term in query.terms:
+        if not bits.any():
+            return bits
+        if term.key == "name":
+            quote = QUOTE if term.exact else ""
+            _keep(
+                bits, _named(index, matching_names(index.names, quote + term.value + quote)), term
+            )
+        elif term.key == "duration" and term.value:
+            lengths = np.diff(index.sums)[: len(bits)]
+            _keep(bits, _COMPARE[term.value](lengths, np.int64(term.number_ns)), term)
+    _keep_kinds(bits, index, query)
+    _match_mirrors(bits, index, mirrors)
+    return bits
+
+
+def matching_names(names: pa.LargeStringArray, text: str) -> Array:
+    """Return for each name whether it contains ``text``; see ``matching_text``."""
+    if len(text) < 3 or text[0] + text[-1] != 2 * QUOTE:
+        found = pc.match_substring(names, text, ignore_case=True)
+    elif text[1:-1].endswith(CUT):
+        found = pc.starts_with(names, text[1:-1].removesuffix(CUT))
+    else:
+        found = pc.equal(names, text[1:-1])
+    hits: Array = found.fill_null(False).to_numpy(zero_copy_only=False)
+    return hits
+
+
+def _named(index: Index, hits: Array) -> Array:
+    bits: Array = hits[index.name] if hits.any() else np.zeros(len(index.start), bool)
+    return bits
+
+
+def _keep(bits: Array, holds: Array, term: Term) -> None:
+    np.logical_and(bits, ~holds if term.negated else holds, out=bits)
+
+
+def _labelled(index: Index) -> Iterator[tuple[Lane, str]]:
+    """Yield each lane of events with the label of its track; deeper levels have none."""
+    label = ""
+    for lane in index.lanes:
+        label = label if lane.level else lane.label
+        if lane.kind != "counter":
+            yield lane, label
+
+
+def _lane_matches(lane: Lane, label: str, title: str, query: Query) -> bool:
+    """Tell whether any event of a lane can match: its table, stream, GPU and thread do."""
+    gpu = re.match(r"GPU (\d+)\b", title)
+    is_thread = title if lane.table in HOST_KINDS.values() else None
+    facts: tuple[tuple[str, Callable[[str], bool]], ...] = (
+        ("stream", lambda value: lane.table == OPERATIONS and label == f"stream {value}"),
+        ("gpu", lambda value: gpu is not None and gpu[1] == value),
+        ("thread", lambda value: is_thread is not None and value.lower() in is_thread.lower()),
+        ("kind", lambda value: _may_be(lane, value)),
+    )
+    for key, holds in facts:
+        wanted = query.of(key)
+        if wanted and not any(holds(t.value) for t in wanted):
+            return False
+        unwanted = query.of(key, negated=True)
+        whole = [t for t in unwanted if key != "kind" or t.value not in OPERATION_KINDS]
+        if any(holds(t.value) for t in whole):
+            return False
+    causes = query.of("cause") or query.of("cause", negated=True)
+    return lane.kind == "ledger" if causes else True
+
+
+def _may_be(lane: Lane, kind: str) -> bool:
+    if kind in OPERATION_KINDS:
+        return lane.table == OPERATIONS
+    if kind in WINDOW_KINDS:
+        return lane.kind == WINDOW_KINDS[kind]
+    return lane.table == HOST_KINDS[kind]
+
+
+def _cause_matches(color: int, query: Query) -> bool:
+    """Tell whether a row of the ledger counts for one of the causes that are asked for."""
+    row = next(r for r, code in COLOR_CODE.items() if code == color)
+    words = {row.value, str(CAUSE_OF_ROW.get(row, row.value))}
+    wanted = {t.value for t in query.of("cause")}
+    unwanted = {t.value for t in query.of("cause", negated=True)}
+    return (not wanted or bool(words & wanted)) and not words & unwanted
+
+
+def _keep_kinds(bits: Array, index: Index, query: Query) -> None:
+    """Leave of the operations those whose kind is asked for; colour and name tell it."""
+    wanted = [t.value for t in query.of("kind")]
+    unwanted = [t.value for t in query.of("kind", negated=True) if t.value in OPERATION_KINDS]
+    if not {*wanted, *unwanted} & {*OPERATION_KINDS}:
+        return
+    memset, graph = (matching_names(index.names, f'"{w}"') for w in (MEMSET_WORDS, GRAPH_WORDS))
+    for lane in index.lanes:
+        if lane.table != OPERATIONS or lane.mirror:
+            continue
+        for first, count, _ in lane.parts:
+            here = slice(first, first + count)
+            color, name = index.color[here], index.name[here]
+            copies = color == COLOR_CODE[Row.TRANSFER]
+            kernels = color == COLOR_CODE[Row.KERNEL]
+            of_kind = {
+                "kernel": kernels & ~graph[name],
+                "graph": kernels & graph[name],
+                "collective": color == COLOR_CODE[Row.COMMUNICATION],
+                "copy": copies & ~memset[name],
+                "memset": copies & memset[name],
+            }
+            if wanted:
+                bits[here] &= np.logical_or.reduce([of_kind[w] for w in wanted if w in of_kind])
+            for kind in unwanted:
+                bits[here] &= ~of_kind[kind]
+
+
+def _match_mirrors(bits: Array, index: Index, mirrors: list[Lane]) -> None:
+    """Let an operation that is shown a second time match there as it does in its stream."""
+    own = [lane for lane in index.lanes if lane.table == OPERATIONS and not lane.mirror]
+    parts = [part for lane in own for part in lane.parts if part[1]]
+    if not mirrors or not parts:
+        return
+    size = 1 + max(int(index.row[first : first + count].max()) for first, count, _ in parts)
+    rows = np.zeros(size, bool)
+    for first, count, _ in parts:
+        rows[index.row[first : first + count]] = bits[first : first + count]
+    for lane in mirrors:
+        for first, count, _ in lane.parts:
+            bits[first : first + count] = rows[index.row[first : first + count]]
