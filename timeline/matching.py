@@ -66,12 +66,12 @@ def matching_query(index: Index, query: Query, title_of: Callable[[Group], str])
 def matching_names(names: pa.LargeStringArray, text: str) -> Array:
     """Return for each name whether it contains ``text``; see ``matching_text``."""
     if len(text) < 3 or text[0] + text[-1] != 2 * QUOTE:
-        found = pc.match_substring(names, text, ignore_case=True)
+        hits = pc.match_substring(names, text, ignore_case=True)
     elif text[1:-1].endswith(CUT):
-        found = pc.starts_with(names, text[1:-1].removesuffix(CUT))
+        hits = pc.starts_with(names, text[1:-1].removesuffix(CUT))
     else:
-        found = pc.equal(names, text[1:-1])
-    hits: Array = found.fill_null(False).to_numpy(zero_copy_only=False)
+        hits = pc.equal(names, text[1:-1])
+    hits: Array = hits.fill_null(False).to_numpy(zero_copy_only=False)
     return hits
 
 
@@ -104,11 +104,11 @@ def _lane_matches(lane: Lane, label: str, title: str, query: Query) -> bool:
         ("kind", lambda value: _may_be(lane, value)),
     )
     for key, holds in facts:
-        wanted = query.of(key)
-        if wanted and not any(holds(t.value) for t in wanted):
+        included = query.of(key)
+        if included and not any(holds(t.value) for t in included):
             return False
-        unwanted = query.of(key, negated=True)
-        whole = [t for t in unwanted if key != "kind" or t.value not in OPERATION_KINDS]
+        excluded = query.of(key, negated=True)
+        whole = [t for t in excluded if key != "kind" or t.value not in OPERATION_KINDS]
         if any(holds(t.value) for t in whole):
             return False
     causes = query.of("cause") or query.of("cause", negated=True)
@@ -127,16 +127,16 @@ def _cause_matches(color: int, query: Query) -> bool:
     """Tell whether a row of the ledger counts for one of the causes that are asked for."""
     row = next(r for r, code in COLOR_CODE.items() if code == color)
     words = {row.value, str(CAUSE_OF_ROW.get(row, row.value))}
-    wanted = {t.value for t in query.of("cause")}
-    unwanted = {t.value for t in query.of("cause", negated=True)}
-    return (not wanted or bool(words & wanted)) and not words & unwanted
+    included = {t.value for t in query.of("cause")}
+    excluded = {t.value for t in query.of("cause", negated=True)}
+    return (not included or bool(words & included)) and not words & excluded
 
 
 def _keep_kinds(bits: Array, index: Index, query: Query) -> None:
     """Leave of the operations those whose kind is asked for; colour and name tell it."""
-    wanted = [t.value for t in query.of("kind")]
-    unwanted = [t.value for t in query.of("kind", negated=True) if t.value in OPERATION_KINDS]
-    if not {*wanted, *unwanted} & {*OPERATION_KINDS}:
+    included = [t.value for t in query.of("kind")]
+    excluded = [t.value for t in query.of("kind", negated=True) if t.value in OPERATION_KINDS]
+    if not {*included, *excluded} & {*OPERATION_KINDS}:
         return
     memset, graph = (matching_names(index.names, f'"{w}"') for w in (MEMSET_WORDS, GRAPH_WORDS))
     for lane in index.lanes:
@@ -154,9 +154,9 @@ def _keep_kinds(bits: Array, index: Index, query: Query) -> None:
                 "copy": copies & ~memset[name],
                 "memset": copies & memset[name],
             }
-            if wanted:
-                bits[here] &= np.logical_or.reduce([of_kind[w] for w in wanted if w in of_kind])
-            for kind in unwanted:
+            if included:
+                bits[here] &= np.logical_or.reduce([of_kind[w] for w in included if w in of_kind])
+            for kind in excluded:
                 bits[here] &= ~of_kind[kind]
 
 

@@ -159,8 +159,8 @@ def _term(token: re.Match[str]) -> Term:
 def _duration(token: re.Match[str], negated: bool) -> Term:
     unit, number = token["unit"].lower(), token["number"]
     if unit not in _UNITS:
-        said = f"{token['sign']} {number}{token['unit']}"
-        raise QuerySyntaxError(f"{_echo(said)} needs a unit of time: ns, us, ms or s.")
+        comparison = f"{token['sign']} {number}{token['unit']}"
+        raise QuerySyntaxError(f"{_echo(comparison)} needs a unit of time: ns, us, ms or s.")
     whole, _, part = number.partition(".")
     if len(whole) > 18:
         raise QuerySyntaxError(f"{_echo(number)} is longer than any recording.")
@@ -239,5 +239,5 @@ def _check_together(query: Query) -> None:
 
 def _echo(text: str) -> str:
     """Return the reader's text for a sentence, printable and short."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return f"“{shown[:MAX_ECHO]}…”" if len(shown) > MAX_ECHO else f"“{shown}”"
+    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return f"“{printable[:MAX_ECHO]}…”" if len(printable) > MAX_ECHO else f"“{printable}”"

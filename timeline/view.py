@@ -323,8 +323,8 @@ class Timeline:
         offset = own if hits.index is self.window else 0
         # Numbers of the other index say nothing here; the moment alone does.
         inside = offset <= event < offset + len(hits.index.start)
-        found = hits.step(moment, event - offset if inside else NOTHING, direction)
-        return replace(found, event=found.event + offset) if found.event >= 0 else found
+        result = hits.step(moment, event - offset if inside else NOTHING, direction)
+        return replace(result, event=result.event + offset) if result.event >= 0 else result
 
     # --- what belongs together --------------------------------------------------------------
 
