@@ -66,12 +66,12 @@ def matching_query(index: Index, query: Query, title_of: Callable[[Group], str])
 def matching_names(names: pa.LargeStringArray, text: str) -> Array:
     """Return for each name whether it contains ``text``; see ``matching_text``."""
     if len(text) < 3 or text[0] + text[-1] != 2 * QUOTE:
-        hits = pc.match_substring(names, text, ignore_case=True)
+        holds = pc.match_substring(names, text, ignore_case=True)
     elif text[1:-1].endswith(CUT):
-        hits = pc.starts_with(names, text[1:-1].removesuffix(CUT))
+        holds = pc.starts_with(names, text[1:-1].removesuffix(CUT))
     else:
-        hits = pc.equal(names, text[1:-1])
-    hits: Array = hits.fill_null(False).to_numpy(zero_copy_only=False)
+        holds = pc.equal(names, text[1:-1])
+    hits: Array = holds.fill_null(False).to_numpy(zero_copy_only=False)
     return hits
 
 
