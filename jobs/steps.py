@@ -79,7 +79,7 @@ def analyse(
     facts = build_facts(trace)
     with ThreadPoolExecutor(1) as thread:  # whole columns at a time, so both cores work
         index = thread.submit(add_recording_index, facts) if timeline else None
-        analysis = investigate(trace, window, facts, joined, analyses.device_peaks())
+        analysis = investigate(trace, window, facts, joined, analyses.device_peaks(trace.folder))
         report(0.95, "storing the analysis")
         write_beside = partial(write_window_index, analysis) if timeline else None
         stored = analyses.save(analysis, trace, window, counters, write_beside)

@@ -14,7 +14,7 @@ import msgspec
 from jobs import steps
 from jobs.limits import Limits
 from jobs.steps import READING_SHARE, ReportProgress
-from library import cache
+from library import cache, sampled_clocks
 from library.predictions import Question
 
 
@@ -97,6 +97,7 @@ class OpenRecording(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         trace = cache.find(self.place)
         if trace is None:
             trace = steps.read(self.place, report)
+        sampled_clocks.keep(self.place, trace)
         try:
             stored = steps.analyse(trace, self.window, self.counters, report, self.timeline)
         except Exception as error:
@@ -107,6 +108,7 @@ class OpenRecording(msgspec.Struct, frozen=True, kw_only=True, tag=True):
                 cache.remove(self.counters)
                 raise
             trace = steps.read(self.place, report)
+            sampled_clocks.keep(self.place, trace)
             stored = steps.analyse(trace, self.window, "", report, self.timeline)
         if self.timeline:
             steps.add_telemetry(self.place, stored)

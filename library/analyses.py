@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.files import flush, replacing_folder
+from library import sampled_clocks
 from library.cache import cache_root, fingerprint
 
 if TYPE_CHECKING:
@@ -291,24 +292,37 @@ def device_peak_text() -> str:
     return os.environ.get(DEVICE_PEAK_VARIABLE, "")
 
 
-def device_peaks() -> dict[str, float]:
-    """Return what the user says about GPUs: what each can do in a second, by type.
+def device_peaks(trace_folder: Path) -> dict[str, float]:
+    """Return what is said about GPUs beside the recording: by the user, and by telemetry.
+
+    What each can do in a second, by type, and their clocks; ``analyzers.work.roofs``.
+
+    Args:
+        trace_folder: Where the trace lies.
 
     Raises:
         RefusedError: It is not of the form that is expected.
     """
-    from analyzers.work.roofs import parse_peaks
+    from analyzers.work.roofs import CLOCK, parse_peaks
     from collectors.errors import RefusedError
 
     try:
-        return parse_peaks(device_peak_text())
+        peaks = parse_peaks(device_peak_text())
     except ValueError as error:
         raise RefusedError(f"{DEVICE_PEAK_VARIABLE}: {error}") from error
+    clocks = sampled_clocks.load(trace_folder)
+    return {**peaks, **{f"{CLOCK}{gpu}": hz for gpu, hz in clocks.items()}}
+
+
+def limits_text(trace_folder: Path) -> str:
+    """Return what ``device_peaks`` rests on, as a part of the key of an answer."""
+    clocks = sampled_clocks.load(trace_folder)
+    return device_peak_text() + (json.dumps(clocks, sort_keys=True) if clocks else "")
 
 
 def _folder(trace_folder: Path, window: str, counters: str = "") -> Path:
     question = f"{analyzer_version()}\0{window}" + (f"\0{counters}" if counters else "")
-    if peaks := device_peak_text():
+    if peaks := limits_text(trace_folder):
         question += f"\0\0{peaks}"
     key = hashlib.sha256(question.encode("utf-8", "replace")).hexdigest()
     return trace_folder / "analysis" / key[:24]

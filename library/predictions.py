@@ -69,7 +69,7 @@ def predicted(trace: Trace, question: Question) -> WhatIf:
         facts,
         question.window,
         question.speed_ups,
-        device_peaks=analyses.device_peaks(),
+        device_peaks=analyses.device_peaks(trace.folder),
     )
     save(answer, trace, question)
     if question.is_whole:
@@ -82,7 +82,7 @@ def place_of(trace: Trace, question: Question) -> Path:
     version = fingerprint(
         "analyzers", "collectors.schema", "collectors.trace", "library.predictions"
     )
-    text = json.dumps(msgspec.to_builtins(question)) + analyses.device_peak_text()
+    text = json.dumps(msgspec.to_builtins(question)) + analyses.limits_text(trace.folder)
     key = hashlib.sha256(f"{version}\0{text}".encode("utf-8", "replace")).hexdigest()
     return trace.folder / "whatif" / f"{key[:24]}.json"
 

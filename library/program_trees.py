@@ -50,7 +50,7 @@ def made(trace: Trace, stored: StoredAnalysis) -> tuple[ProgramTree, ...]:
     from analyzers.work.program_tree import program_trees
 
     facts = build_facts(trace)
-    work = work_of_launches(facts, stored.report.window, analyses.device_peaks())
+    work = work_of_launches(facts, stored.report.window, analyses.device_peaks(trace.folder))
     trees = program_trees(facts, work)
     kept_answers.save(
         place_of(stored), [dataclasses.asdict(tree) for tree in trees], analyses.MAX_KEPT

@@ -22,7 +22,7 @@ from analyzers.intervals import Array
 from analyzers.ledger.ledger import Ledger
 from analyzers.work.calls import OperatorCalls, operator_calls
 from analyzers.work.classes import CLASSES, CODES, MODEL_CLASSES
-from analyzers.work.clocks import recorded_clocks
+from analyzers.work.clocks import clocks_beside, recorded_clocks
 from analyzers.work.element_types import NO_TYPE, TYPES
 from analyzers.work.inputs import plain_list
 from analyzers.work.roofs import DeviceRoof, least_seconds, roof_of
@@ -85,7 +85,7 @@ def roofs_of(
     facts: Facts, window: Window, user_peaks: Mapping[str, float] | None = None
 ) -> tuple[DeviceRoof, ...]:
     """Return the limits of each device of a recording, by its key, at the clocks of a window."""
-    clocks = recorded_clocks(facts, window)
+    clocks = {**clocks_beside(facts, user_peaks or {}), **recorded_clocks(facts, window)}
     columns = (facts.devices["name"], facts.devices["memory_bytes_per_s"])
     return tuple(
         replace(roof_of(str(name), int(rate), user_peaks), recorded_clock_hz=clocks.get(key, 0.0))

@@ -1,8 +1,9 @@
-"""The clock at which a GPU ran its kernels, where samples of Nsight Systems tell it."""
+"""The clock at which a GPU ran its kernels, where samples in the recording or beside it tell it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
 from analyzers.facts.spans import Window
 from analyzers.intervals import Array, union
+from analyzers.work.roofs import CLOCK
 
 MIN_SAMPLES = 5  # while kernels ran; fewer may be of a moment in which the clock still rose
 MAX_HZ = 5e9
@@ -36,6 +38,22 @@ def recorded_clocks(facts: Facts, window: Window) -> dict[int, float]:
         if len(hz) >= MIN_SAMPLES:
             clocks[key] = float(np.median(hz))
     return clocks
+
+
+def clocks_beside(facts: Facts, limits: Mapping[str, float]) -> dict[int, float]:
+    """Return the clock of each device that was sampled beside the recording, in Hz.
+
+    Args:
+        facts: The recording.
+        limits: What is said about the devices from outside, with clocks by physical number.
+    """
+    clocks = {
+        int(name.removeprefix(CLOCK)): hz for name, hz in limits.items() if name.startswith(CLOCK)
+    }
+    physical = facts.devices["physical"].tolist()
+    if len(physical) == len(clocks) == 1:
+        return {0: next(iter(clocks.values()))}  # the only GPU, whatever its number
+    return {key: clocks[number] for key, number in enumerate(physical) if number in clocks}
 
 
 def _samples(facts: Facts, window: Window) -> pd.DataFrame:

@@ -24,6 +24,8 @@ MIN_CLOCK_SHARE, MAX_CLOCK_SHARE = 0.1, 1.5  # beyond, it is not this device's c
 _MEMORY = ("hbm", "memory", "bandwidth", "dram")
 LINK = "link"
 """What the user says about what connects the devices, in one direction; see ``links.py``."""
+CLOCK = "clock:"
+"""Before the physical number of a GPU: its clock in Hz, as it was sampled beside a recording."""
 _ON_UNITS = {"fp32": "fp32_matrix", "fp64": "fp64_matrix"}  # where units have their own peak
 
 
@@ -115,12 +117,14 @@ def roof_of(
         recorded_bytes_per_s: Bandwidth of its memory that the recording tells, -1 when silent;
             used where the table does not know the device.
         user_peaks: What the user says, as ``parse_peaks`` returns it; it counts before the table.
+            Clocks that were sampled beside the recording may stand in it.
     """
     roof = next((roof for pattern, roof in _devices() if pattern.search(name)), NO_ROOF)
     if not roof.memory_bytes_per_s and recorded_bytes_per_s > 0:
         roof = replace(roof, memory_bytes_per_s=float(recorded_bytes_per_s))
     if user_peaks:
-        peaks = {k: v for k, v in user_peaks.items() if k not in (*_MEMORY, LINK)}
+        beside = (*_MEMORY, LINK)
+        peaks = {k: v for k, v in user_peaks.items() if k not in beside and not k.startswith(CLOCK)}
         memory = next((v for k, v in user_peaks.items() if k in _MEMORY), roof.memory_bytes_per_s)
         roof = replace(roof, peaks={**roof.peaks, **peaks}, memory_bytes_per_s=memory)
         if peaks:
