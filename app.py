@@ -1,7 +1,15 @@
 """The launcher: ``streamlit run app.py`` serves the pages and the routes beside them."""
 
 import streamlit as st
+from starlette.middleware import Middleware
 
+from views.server.admission import Admission
 from views.server.routes import ROUTES, lifespan
+from views.server.sessions import PageSessions
 
-app = st.App("views/main.py", routes=ROUTES, lifespan=lifespan)
+app = st.App(
+    "views/main.py",
+    routes=ROUTES,
+    middleware=[Middleware(Admission), Middleware(PageSessions)],
+    lifespan=lifespan,
+)

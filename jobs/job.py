@@ -15,8 +15,9 @@ import subprocess
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from jobs.deaths import (
     exception_of,
@@ -34,6 +35,14 @@ from library import cache
 MAX_NAME = 80  # characters of a recording's name in a line of trouble
 
 Answer = TypeVar("Answer", bound=Analysed | Done)
+
+_running: weakref.WeakSet[Job[Any]] = weakref.WeakSet()
+
+
+def stop_running() -> None:
+    """Ask every job of this process to stop; what it had started is ended soon after."""
+    for job in list(_running):
+        job.ask_to_stop()
 
 
 class Job(Generic[Answer]):
@@ -80,9 +89,13 @@ class Job(Generic[Answer]):
             raise self._error
         return self._answer
 
+    def ask_to_stop(self) -> None:
+        """Stop the job as ``cancel`` does, without waiting for its end."""
+        self._cancelled.set()
+
     def cancel(self) -> None:
         """Stop the job; does nothing when it has ended."""
-        self._cancelled.set()
+        self.ask_to_stop()
         self._done.wait(timeout=5.0)
 
     def begin(self, task: AnyTask, limits: Limits) -> None:
@@ -101,6 +114,7 @@ class Job(Generic[Answer]):
             shutil.rmtree(self._folder, ignore_errors=True)
             running.close()
             raise
+        _running.add(self)
         watcher = threading.Thread(target=self._watch, args=(process, limits, running), daemon=True)
         watcher.start()
 
@@ -118,6 +132,7 @@ class Job(Generic[Answer]):
             self._error = error
         finally:
             self._done.set()
+            _running.discard(self)
 
     def _outlast(self, process: subprocess.Popen[bytes], limits: Limits) -> Failure | None:
         """Return once the child has ended; the failure when it had to be stopped."""

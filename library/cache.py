@@ -50,7 +50,7 @@ _STORAGE_ERRORS = {
     errno.EEXIST: "not a folder",
     errno.EIO: "the disk reports an error",
 }
-_TRACE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
+_TRACE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")  # a longer one is no file name
 
 
 def data_dir() -> Path:

@@ -6,6 +6,7 @@ An upload arrives in slices and grows as ``<hash of its key>.part``; when it is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -21,6 +22,7 @@ from library import cache
 QUOTA_VARIABLE, QUOTA_GB = "WHYSLOW_LIMIT_UPLOADS_GB", 64.0
 MIN_FREE_BYTES = 1 << 30  # on the disk, after the upload: ingest needs room too
 MAX_NAME = 80
+KEPT_PART_S = 86_400  # an upload that was interrupted can go on the next morning
 MIN_BYTES = 16  # no recording is shorter
 
 _KEY = re.compile(r"[0-9a-f]{16,64}")
@@ -139,6 +141,23 @@ def check_content(part: Path, name: str, *, whole: bool) -> None:
         line = input_file.unknown(part, known_as()).partition(": ")[2]  # the command's words
         part.unlink()
         raise UploadError(415, f"{name}: {line}")
+
+
+def sweep(now_s: float) -> None:
+    """Delete uploads that nobody has continued for a day, and the empty folder of a refused one.
+
+    Args:
+        now_s: Seconds since 1970, as files count them.
+    """
+    folder = inbox()
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(OSError):  # gone meanwhile, or not empty
+            if now_s - entry.stat().st_mtime <= KEPT_PART_S:
+                continue
+            if entry.is_dir():
+                entry.rmdir()
+            elif entry.suffix == ".part":
+                entry.unlink()
 
 
 def finish(key: str, part: Path, name: str) -> None:

@@ -14,7 +14,8 @@ def telemetry_beside(path: Path) -> Path | None:
     from collectors.telemetry.schema import SUFFIX  # the package loads Arrow
 
     for file in (path.with_name(path.name + SUFFIX), path.with_name(OF_CAPTURE)):
-        if file.is_file() and file != path:
+        # A link beside a recording must not make another folder's file a part of it.
+        if file.is_file() and file != path and file.resolve().parent == path.resolve().parent:
             return file
     return None
 

@@ -32,7 +32,7 @@ WORDS = {
     "analyzers.words",
     "collectors.schema",
 }
-SERVER = {"anyio", "itsdangerous", "starlette"}
+SERVER = {"anyio", "itsdangerous", "starlette", "uvicorn"}
 TRACE = {"common", "collectors.errors", "collectors.schema", "collectors.trace"}
 READER = TRACE | {"collectors.input_file", "collectors.processes", "collectors.sqlite_file"}
 FACTS = WORDS | TRACE | {"analyzers.facts"}
@@ -119,14 +119,13 @@ BORDERS = (
         {*NUMBERS, "plotly"},
     ),
     ("views/shared/units.py", STORE | {"reports"}, NUMBERS),
-    ("views/server/tokens.py", set(), {"itsdangerous", "starlette", "streamlit"}),
-    ("views/server", STORE | {"jobs", "timeline", "views"}, {*NUMBERS, *SERVER}),
+    ("views/server", STORE | {"jobs", "timeline", "views"}, {*NUMBERS, *SERVER, "streamlit"}),
     (
         "views",
         STORE | {"captures", "exports", "jobs", "reports", "timeline"},
         {*NUMBERS, *SERVER, "plotly", "psutil", "pynvml", "streamlit"},
     ),
-    ("app.py", {"views"}, {"streamlit"}),
+    ("app.py", {"views"}, {"starlette", "streamlit"}),
     # What tells whether the analysis is right must know nothing of it.
     ("benchmarks/simulated", {"traces.nsys_layout", "traces.nsys_writer"}, {"numpy"}),
     ("workloads", {"workloads.harness"}, {"nvtx", "numba", "numpy", "torch"}),

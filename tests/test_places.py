@@ -26,16 +26,27 @@ def test_a_server_others_can_reach_opens_watched_folders_only(tmp_path, monkeypa
     link = tmp_path / "in" / "link.sqlite"
     link.symlink_to(outside)
     monkeypatch.setenv("WHYSLOW_TRACE_ROOTS", str(tmp_path / "in"))
-    assert places.check_path(str(inside), "0.0.0.0") == inside
-    assert places.check_path(str(outside), "127.0.0.1") == outside
-    for refused in (outside, link, tmp_path / "in" / ".." / "b.sqlite"):
+    assert places.openable(inside, anywhere=False) == inside
+    assert places.openable(outside, anywhere=True) == outside
+    for refused in (outside, link, tmp_path / "in" / ".." / "b.sqlite", tmp_path / "in" / "no"):
         with pytest.raises(places.RefusedError, match="watched folders"):
-            places.check_path(str(refused), "0.0.0.0")
+            places.openable(refused, anywhere=False)
+    listed = places.recordings(tmp_path / "in", anywhere=False)
+    assert [f.relative_name for f in listed] == ["a.sqlite"]  # not even the size of the other
+
+
+def test_a_link_inside_of_the_watched_folders_is_followed_once(tmp_path, monkeypatch):
+    file, link = tmp_path / "a.sqlite", tmp_path / "latest.sqlite"
+    file.write_bytes(b"x")
+    link.symlink_to(file)
+    monkeypatch.setenv("WHYSLOW_TRACE_ROOTS", str(tmp_path))
+    assert places.openable(link, anywhere=False) == file
+    assert places.openable(link, anywhere=True) == link
 
 
 def test_a_folder_is_not_a_recording(tmp_path):
     with pytest.raises(places.RefusedError, match="a folder, not a recording"):
-        places.check_path(str(tmp_path), "localhost")
+        places.openable(tmp_path, anywhere=True)
 
 
 def test_every_sample_is_described():

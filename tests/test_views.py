@@ -1,6 +1,7 @@
 """The pages say what the analysis says, in every state a library can be in."""
 
 import errno
+import hashlib
 import json
 import re
 import subprocess
@@ -400,7 +401,8 @@ def test_the_newest_answer_replaces_an_older_one(pages):
 def test_opening_a_sample_ends_on_its_overview(pages, launch):
     app = draw("open")
     sample = ROOT / "traces" / "synthetic" / "synthetic_launch.sqlite"
-    app.button(key=f"open {sample}").click().run()
+    key = hashlib.sha256(str(sample).encode()).hexdigest()[:12]  # a browser sees no path
+    app.button(key=f"open {key}").click().run()
     assert not app.exception
     assert app.query_params["trace"] == launch.trace.id
 

@@ -30,6 +30,7 @@ from views.parts.capture_choices import (
     pairs,
     parsed,
 )
+from views.shared.access import EDITORS_ONLY, may_edit
 from views.shared.markdown import Escaped, md_escape
 from views.shared.session import draw_error, draw_prose
 from views.shared.units import visible
@@ -193,6 +194,9 @@ def _start(
     pair: Pair | None, command: Sequence[str], chosen: Sequence[str], repeat: int, steps: int
 ) -> None:
     """Begin in a process of its own; the address names the capture from now on."""
+    if not may_edit():
+        draw_error(EDITORS_ONLY)
+        return
     if any(not c.is_over for c in store.captures()):
         draw_error(
             "Another capture has started in the meantime; two at once would distort each "
@@ -232,7 +236,7 @@ def _draw_capture(capture: Capture) -> None:
             left.markdown(f"**{_title(capture)}**")
             pressed = right.button("Cancel", key="cancel")
             st.fragment(_draw_progress, run_every=POLL)(capture.id)
-            if pressed:
+            if pressed and may_edit():
                 store.cancel(capture.id)
                 st.session_state["cancelling"] = capture.id
                 st.rerun()

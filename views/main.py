@@ -23,6 +23,8 @@ from analyzers.facts.window_request import AUTO, CHOICE, parse_request, request_
 from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache
+from views.parts.sign_in import draw_sign_in
+from views.shared.access import may_edit, role
 from views.shared.choices import (
     NO_COUNTERS,
     WHOLE,
@@ -42,6 +44,7 @@ LOG = logging.getLogger(__name__)
 # The reader's way through: the answer first, then the evidence. Pages not named come before Open.
 ORDER = ("overview", "timeline", "kernels", "compare", "capture", "reviews")
 LAST = "open"
+EDITORS_PAGES = ("capture",)
 WITHOUT_PICKERS = ("capture", "compare", "open")
 WITH_COUNTERS = ("overview", "kernels")
 WITH_ITERATIONS = ("overview", "timeline")
@@ -58,6 +61,9 @@ def main() -> None:
     st.set_page_config(page_title="whyslow", page_icon=str(_beside("icon.png")), layout="wide")
     write_style_sheet()
     st.logo(str(_beside("logo.svg")), size="large")
+    if role() is None:
+        draw_sign_in()
+        return
     page = st.navigation(_pages(), position="top")
     recordings = cache.traces()
     _adopt_address(recordings)
@@ -79,6 +85,8 @@ def _beside(name: str) -> Path:
 
 def _pages() -> list[st.Page]:
     stems = [f.stem for f in _beside("").glob("[!_]*.py") if f.stem != Path(__file__).stem]
+    if not may_edit():
+        stems = [stem for stem in stems if stem not in EDITORS_PAGES]
     place = {name: number for number, name in enumerate(ORDER)}
     place[LAST] = len(stems) + len(ORDER)
     stems.sort(key=lambda s: (place.get(s, len(ORDER)), s))

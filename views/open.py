@@ -16,6 +16,7 @@ from collectors.trace import Trace
 from library import cache
 from library.inbox import uploaded_file
 from views.components.upload import draw_upload
+from views.shared.access import EDITORS_ONLY, Role, may_edit, role
 from views.shared.jobs import begin, draw_job, forget
 from views.shared.markdown import md_escape
 from views.shared.places import (
@@ -23,10 +24,10 @@ from views.shared.places import (
     SAMPLES,
     SHOWN_FILES,
     RecordingFile,
-    check_path,
     recordings,
     roots,
     sample_words,
+    typed_path,
 )
 from views.shared.session import draw_error
 from views.shared.units import visible
@@ -43,8 +44,11 @@ def page() -> None:
     st.header("Open a recording", anchor=False)
     draw_job()
     _draw_refusal()
-    _draw_path_form()
-    _draw_upload_field()
+    if may_edit():
+        _draw_path_form()
+        _draw_upload_field()
+    else:
+        st.caption(EDITORS_ONLY)
     left, right = st.columns(2, gap="large")
     with left:
         for root in roots():
@@ -78,12 +82,7 @@ def _draw_path_form() -> None:
         )
         pressed = right.form_submit_button("Open", type="primary", width="stretch")
     if pressed and text:
-        try:
-            path = check_path(text, str(st.get_option("server.address") or ""))
-        except TraceError as error:
-            _refuse(str(error))
-        else:
-            _open(path)
+        _open(typed_path(text))
 
 
 def _draw_upload_field() -> None:
@@ -108,8 +107,8 @@ def _open(path: Path) -> None:
 
 
 def _draw_watched_folder(root: Path) -> None:
-    st.markdown(f"**{md_escape(str(root))}**")
-    files = recordings(root) if root.is_dir() else []
+    st.markdown(f"**{md_escape(root.name)}**")
+    files = recordings(root, anywhere=role() is Role.OWNER) if root.is_dir() else []
     if not root.is_dir():
         st.caption(f"This folder, listed in {ROOTS_VARIABLE}, does not exist.")
     elif not files:
@@ -145,19 +144,22 @@ def _draw_samples() -> None:
 def _draw_recordings(files: Sequence[RecordingFile], words: dict[str, str]) -> None:
     for file in files[:SHOWN_FILES]:
         about = words.get(file.relative_name) or f"changed {_ago(file.changed_s)}"
-        with _draw_row(
-            file.relative_name, f"{size_text(file.size_bytes)} · {about}", str(file.path)
-        ):
-            if st.button("Open", key=f"open {file.path}"):
+        name = _short_digest(str(file.path))  # the browser reads the keys of widgets
+        with _draw_row(file.relative_name, f"{size_text(file.size_bytes)} · {about}", name):
+            if st.button("Open", key=f"open {name}"):
                 _open(file.path)
 
 
 def _draw_row(name: str, about: str, key: str) -> DeltaGenerator:
     """Draw one recording of a list; return the place for what can be done with it."""
-    box = st.container(key=f"listing {hashlib.sha256(key.encode()).hexdigest()[:12]}")
+    box = st.container(key=f"listing {key}")
     left, right = box.columns([7, 1], vertical_alignment="center", gap="small")
     left.markdown(f"{md_escape(visible(name, SHOWN_NAME))}  \n:small[:gray[{md_escape(about)}]]")
     return right
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def _ago(moment_s: float) -> str:

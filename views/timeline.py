@@ -22,9 +22,10 @@ from views.components.timeline import (
 from views.parts.event_details import SHOWN_FACT, draw_details
 from views.parts.longest_events import draw_longest
 from views.parts.recording_view import RecordingView
-from views.server.routes import timeline_answer, trouble
+from views.server.routes import timeline_answer
 from views.server.tiles import MAX_FIND, MIN_VIEW_NS
 from views.shared.markdown import md_prose
+from views.shared.server_paths import trouble
 from views.shared.session import (
     Session,
     current,

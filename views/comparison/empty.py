@@ -10,8 +10,9 @@ from collectors.errors import TraceError
 from collectors.trace import Trace
 from jobs.api import open_recording
 from views.comparison.session import ComparisonSelection, write_address
-from views.server.routes import trouble
+from views.shared.jobs import checked_path
 from views.shared.places import SAMPLES
+from views.shared.server_paths import trouble
 from views.shared.session import draw_error
 
 SAMPLE_PAIR = (
@@ -60,9 +61,9 @@ def draw_sample_pair() -> None:
         return
     try:
         with st.spinner("Opening both recordings …"):
-            base, new = (open_recording(path).trace.id for path in SAMPLE_PAIR)
+            base, new = (open_recording(checked_path(path)).trace.id for path in SAMPLE_PAIR)
     except (TraceError, OSError) as error:
-        draw_error(str(error) if isinstance(error, TraceError) else trouble(error))
+        draw_error(trouble(error))
         return
     write_address(ComparisonSelection(base=(base,), new=(new,)))
     st.rerun()

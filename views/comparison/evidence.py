@@ -11,9 +11,10 @@ from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
 from timeline.view import Timeline
 from views.components.timeline import CanvasRecording, Span, draw_timeline
-from views.server.routes import timeline_answer, trouble
+from views.server.routes import timeline_answer
 from views.server.tiles import MIN_VIEW_NS
 from views.shared.markdown import md_escape
+from views.shared.server_paths import trouble
 from views.shared.session import draw_error, timeline
 from views.shared.units import visible
 

@@ -22,9 +22,9 @@ from collectors.errors import TraceError
 from collectors.trace import Trace
 from jobs import api
 from library import cache, comparisons
-from views.server.routes import trouble
 from views.shared.choices import window_choices
 from views.shared.markdown import md_escape
+from views.shared.server_paths import trouble
 from views.shared.session import chosen, draw_error
 
 SELECTION = "compare_asked"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import re
@@ -15,13 +16,13 @@ from starlette.routing import BaseRoute, Route
 
 from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
-from library import cache
+from views.server.housekeeping import announce_access, end_soon, keep_house, prepare
 from views.server.making import TimelineNotMadeError, begin_if_not_made
 from views.server.tiles import QueryError, answer
 from views.server.tokens import NEVER_STORE, api_path, forbidden, refusal
 from views.server.uploads import upload
 from views.shared import session
-from views.shared.units import visible
+from views.shared.server_paths import trouble
 
 
 async def health(_request: Request) -> Response:
@@ -48,13 +49,6 @@ async def timeline(request: Request) -> Response:
     return Response(body, media_type="application/octet-stream", headers=NEVER_STORE)
 
 
-def trouble(error: Exception) -> str:
-    """Return one line about what keeps a timeline from being shown; no path of the server in it."""
-    if isinstance(error, OSError):
-        return visible(str(cache.storage_error(error) or "The timeline's index cannot be read."))
-    return visible(str(error))
-
-
 def timeline_answer(query: Mapping[str, str]) -> bytes:
     """Return the answer to one question of the canvas.
 
@@ -76,9 +70,16 @@ def timeline_answer(query: Mapping[str, str]) -> bytes:
 
 @contextlib.asynccontextmanager
 async def lifespan(_app: object) -> AsyncIterator[dict[str, object]]:
-    """Import what the pages need while the browser starts."""
+    """Import what the pages need while the browser starts, and keep house until the end."""
+    prepare()
     threading.Thread(target=_warm_up, daemon=True).start()
-    yield {}
+    keeper = asyncio.create_task(keep_house())
+    announce_access()
+    try:
+        yield {}
+    finally:
+        keeper.cancel()
+        end_soon()
 
 
 def _warm_up() -> None:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from urllib.parse import urlsplit
 
 import streamlit as st
 from itsdangerous import TimestampSigner
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from views.server.hosts import is_own_origin
+from views.shared.server_paths import without_server_paths
+
 TOKEN_HEADER = "x-whyslow-token"
 TOKEN_LASTS_S = 12 * 3600  # a working day without touching the page
-NEVER_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+NEVER_STORE = {"Cache-Control": "no-store"}
 
 _SECRET = secrets.token_bytes(32)
 
@@ -38,8 +40,13 @@ def _signer(purpose: str) -> TimestampSigner:
 
 def api_path(name: str) -> str:
     """Return the address of a route, below the path that the server is mounted at."""
+    return f"{base_path()}/api/{name}"
+
+
+def base_path() -> str:
+    """Return the path that the server is mounted at, without a slash at its end; often empty."""
     base = str(st.get_option("server.baseUrlPath") or "").strip("/")
-    return f"/{base}/api/{name}" if base else f"/api/{name}"
+    return f"/{base}" if base else ""
 
 
 def forbidden(request: Request, purpose: str) -> Response | None:
@@ -47,7 +54,7 @@ def forbidden(request: Request, purpose: str) -> Response | None:
     if not is_token(request.headers.get(TOKEN_HEADER, ""), purpose):
         return refusal(403, "The page has expired; reload it.")
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin is not None and not is_own_origin(origin, request.headers.get("host", "")):
         return refusal(403, "The request comes from another site.")
     if origin is None and request.method not in ("GET", "HEAD"):
         return refusal(403, "The request does not state its origin.")
@@ -58,4 +65,5 @@ def forbidden(request: Request, purpose: str) -> Response | None:
 
 def refusal(status: int, line: str, **details: int) -> Response:
     """Return an answer that says in one line why there is no other."""
-    return JSONResponse({"error": line, **details}, status, headers=NEVER_STORE)
+    content = {"error": without_server_paths(line), **details}
+    return JSONResponse(content, status, headers=NEVER_STORE)

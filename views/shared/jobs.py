@@ -6,10 +6,15 @@ from pathlib import Path
 
 import streamlit as st
 
+from collectors import input_file
+from collectors.errors import RefusedError
 from jobs.api import begin_opening
 from jobs.job import Job
 from jobs.tasks import Analysed
+from views.shared.access import EDITORS_ONLY, Role, may_edit, role
 from views.shared.markdown import md_escape
+from views.shared.places import openable
+from views.shared.session import draw_error
 
 KEPT_JOBS = 64
 POLL = "0.4s"  # often enough to feel alive, seldom enough to cost nothing
@@ -25,14 +30,26 @@ def begin(path: Path) -> None:
     """Start to open ``path``; the address names the job from now on.
 
     Raises:
+        RefusedError: There is no such file, or the reader may not open it.
         TraceError: The data folder cannot be written, or a limit is no number.
     """
-    job = begin_opening(path)
+    job = begin_opening(checked_path(path))
     jobs = _jobs()
     while len(jobs) >= KEPT_JOBS:
         jobs.pop(next(iter(jobs)))
     jobs[job.id] = job
     st.query_params[JOB] = job.id
+
+
+def checked_path(path: Path) -> Path:
+    """Return ``path`` as it may be opened by whoever reads this page.
+
+    Raises:
+        RefusedError: There is no such file, or the reader may not open it.
+    """
+    if not may_edit():
+        raise RefusedError(f"{input_file.shown_name(path)}: {EDITORS_ONLY}")
+    return openable(path, anywhere=role() is Role.OWNER)
 
 
 def forget() -> None:
@@ -51,7 +68,7 @@ def draw_job() -> None:
     if progress.trace_id:
         st.switch_page("overview.py", query_params={"trace": progress.trace_id})
     if progress.done:
-        st.error(md_escape(progress.error))
+        draw_error(progress.error)
         if st.button("Dismiss", key="job_dismiss"):
             del st.query_params[JOB]
             st.rerun()

@@ -12,8 +12,8 @@ from pathlib import Path
 from collectors import input_file, is_recording, shared_suffixes, suffixes
 from collectors.errors import RefusedError
 from collectors.telemetry.schema import SUFFIX as TELEMETRY_SUFFIX
+from library import inbox
 from library.sidecars import OF_CAPTURE
-from views.shared.units import visible
 
 ROOTS_VARIABLE = "WHYSLOW_TRACE_ROOTS"
 WORKLOAD_SUFFIX = ".workload.json"  # what a workload wrote about itself
@@ -47,8 +47,13 @@ def roots() -> list[Path]:
     return [Path(n).expanduser() for n in named if n.strip()]
 
 
-def recordings(root: Path) -> list[RecordingFile]:
-    """Return the recordings in and below ``root``, the newest first."""
+def recordings(root: Path, *, anywhere: bool = True) -> list[RecordingFile]:
+    """Return the recordings in and below ``root``, the newest first.
+
+    Args:
+        root: A folder.
+        anywhere: Whether links to files outside of the watched folders are listed, too.
+    """
     listing: list[RecordingFile] = []
     entries = tables = 0
     for folder, folders, names in os.walk(root):
@@ -66,6 +71,8 @@ def recordings(root: Path) -> list[RecordingFile]:
                     listing.append(file)
         if entries > MAX_ENTRIES:
             break
+    if not anywhere:
+        listing = [f for f in listing if (real := _real_path(f.path)) and _is_watched(real)]
     return sorted(listing, key=lambda p: -p.changed_s)
 
 
@@ -101,23 +108,34 @@ def _recording_file(path: Path, root: Path) -> RecordingFile | None:
     )
 
 
-def check_path(text: str, address: str) -> Path:
-    """Return the file that a reader typed, if this server may open it.
+def typed_path(text: str) -> Path:
+    """Return the path that a reader typed, or pasted with its quotation marks."""
+    return Path(text.strip().strip("'\"")).expanduser()
+
+
+def openable(path: Path, *, anywhere: bool) -> Path:
+    """Return the file to open, after the one check that every opening from a page passes.
 
     Args:
-        text: A path on the machine of the server.
-        address: The address the server listens on. One that only this machine reaches may open
-            any file of its user; any other only what lies in a watched folder.
+        path: A path on the machine of the server.
+        anywhere: Whether whoever asks may open any file that the server can read; else only what
+            lies in a watched folder, is a sample or was uploaded, wherever links lead.
+
+    Returns:
+        ``path``; where the place matters the file that it leads to, so that a link which is
+        changed afterwards changes nothing.
 
     Raises:
         RefusedError: No such file, or not allowed, in the words of the command line.
     """
-    path = Path(text.strip().strip("'\"")).expanduser()
-    name = visible(path.name, 80) or visible(text, 80)
-    if not is_loopback(address) and not _is_watched(path):
-        raise RefusedError(
-            f"{name}: this server opens only files in its watched folders ({ROOTS_VARIABLE})"
-        )
+    if not anywhere:
+        real = _real_path(path)
+        if real is None or not _is_watched(real):
+            raise RefusedError(
+                f"{input_file.shown_name(path)}: this server opens only files in its watched "
+                f"folders ({ROOTS_VARIABLE})"
+            )
+        path = real
     input_file.look_at(path)
     return path
 
@@ -130,12 +148,17 @@ def is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-def _is_watched(path: Path) -> bool:
+def _real_path(path: Path) -> Path | None:
+    """Return where ``path`` leads; None when that is nowhere."""
     try:
-        real = path.resolve(strict=True)
+        return path.resolve(strict=True)
     except (OSError, ValueError, RuntimeError):
-        return False
-    return any(real.is_relative_to(root.resolve()) for root in (*roots(), SAMPLES))
+        return None
+
+
+def _is_watched(real: Path) -> bool:
+    folders = (*roots(), SAMPLES, inbox.inbox())
+    return any(real.is_relative_to(folder.resolve()) for folder in folders)
 
 
 def sample_words() -> dict[str, str]:

@@ -31,6 +31,7 @@ from timeline.telemetry import telemetry_index
 from timeline.view import Timeline
 from views.shared.devices import device_labels
 from views.shared.markdown import md_escape, md_prose
+from views.shared.server_paths import trouble, without_server_paths
 
 SELECTION = "selection"
 KEPT_SESSIONS = 8  # windows whose tables stay in memory
@@ -168,7 +169,7 @@ def current() -> Session | None:
         _draw_other_window()
         return None
     except (TraceError, OSError) as error:
-        draw_error(str(error))
+        draw_error(trouble(error))
         _draw_open_link()
         return None
     return Session(
@@ -222,7 +223,7 @@ def draw_no_recording() -> None:
 
 def draw_error(line: str) -> None:
     """Show one line of trouble as plain text."""
-    st.error(md_escape(line))
+    st.error(md_escape(without_server_paths(line)))
 
 
 def draw_prose(sentence: str) -> None:

@@ -14,8 +14,8 @@ import streamlit as st
 from collectors.errors import TraceError
 from timeline.colors import COLORS
 from views.charts.ledger import PALETTE
-from views.server.routes import trouble
 from views.server.tokens import api_path, mint_token
+from views.shared.server_paths import trouble
 
 _FOLDER = Path(__file__).parent
 

@@ -1,0 +1,113 @@
+"""What the server does beside answering: it says who comes in, deletes leftovers, ends soon."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import threading
+import time
+
+import anyio
+import streamlit as st
+
+from jobs.job import stop_running
+from library import cache, inbox
+from views.server import access
+from views.server.connections import ClosingConnections, running_server, set_timeouts
+from views.server.hosts import is_loopback_name, is_wildcard
+from views.shared.access import EDITORS_VARIABLE, VIEWERS_VARIABLE, Role
+
+LOOK_EVERY_S = 15.0
+SWEEP_EVERY_S = 3_600.0
+DESCRIPTORS = 65_536  # a shell often allows 1,024, and a page needs five
+END_S = 1.0  # for what Python does at its end; the data folder survives any death
+
+_MAY = {Role.VIEWER: "to read", Role.EDITOR: "to open, upload and capture, too"}
+
+
+def prepare() -> None:
+    """Set what has to be set before the first connection is accepted."""
+    if (server := running_server()) is not None:
+        set_timeouts(server)
+    _raise_descriptor_limit()
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow this process as many descriptors as the system lets it have, within reason."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # not everywhere
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+async def keep_house() -> None:
+    """End stuck connections and delete leftovers, until cancelled."""
+    server = running_server()
+    closing = ClosingConnections(server) if server is not None else None
+    sweep_at = 0.0
+    while True:
+        if time.monotonic() >= sweep_at:
+            sweep_at = time.monotonic() + SWEEP_EVERY_S
+            await anyio.to_thread.run_sync(_sweep)
+        if closing is not None:
+            closing.end_stuck()
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _sweep() -> None:
+    """Delete what killed jobs and interrupted uploads left behind."""
+    cache.sweep()
+    with contextlib.suppress(OSError):
+        inbox.sweep(time.time())
+
+
+def end_soon() -> None:
+    """Stop what runs for readers who are gone, and end the process even if something holds on."""
+    stop_running()
+    last = threading.Timer(END_S, os._exit, (130,))
+    last.daemon = True
+    last.start()
+
+
+def announce_access() -> None:
+    """Say on the terminal how others come in, when they are asked who they are."""
+    bound = str(st.get_option("server.address") or "")
+    if not access.asks_for_access(bound, bound or "0.0.0.0", bound or "0.0.0.0"):
+        return
+    for line in _access_lines(bound):
+        sys.stderr.write(f"whyslow: {line}\n")
+    sys.stderr.flush()
+
+
+def _access_lines(bound: str) -> list[str]:
+    if access.signs_in():
+        if any(os.environ.get(v) for v in (VIEWERS_VARIABLE, EDITORS_VARIABLE)):
+            return ["people sign in, and come in if they are listed"]
+        return [f"nobody can come in: {VIEWERS_VARIABLE} and {EDITORS_VARIABLE} list nobody"]
+    is_encrypted = bool(st.get_option("server.sslCertFile"))
+    lines = []
+    if file := os.environ.get(access.TOKENS_VARIABLE):
+        lines.append(f"who comes in needs a token of {file}")
+    else:
+        host = socket.gethostname() if is_wildcard(bound) else bound
+        host = f"[{host}]" if ":" in host else host
+        address = f"http{'s' if is_encrypted else ''}://{host}:{st.get_option('server.port')}"
+        try:
+            lines += [
+                f"link {_MAY[role]}: {address}/?token={token}"
+                for role, token in access.tokens().items()
+            ]
+        except access.TokensError as error:
+            return [f"nobody can come in: {error}"]
+    if not is_encrypted and not is_loopback_name(bound):
+        lines.append(
+            "the connection is not encrypted; where others can listen, set server.sslCertFile and "
+            "server.sslKeyFile, or put a proxy with TLS in front"
+        )
+    return lines
