@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cli.options import parse
-from common.text import short_path
+from common.text import short_path, visible
 from jobs.progress import one_line
 from library import cache
 
@@ -44,11 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
-        return _fail(error, getattr(chosen, "path", None))
+        return exit_status(error, getattr(chosen, "path", None))
     return 0
 
 
-def _fail(error: Exception, path: Path | None = None) -> int:
+def exit_status(error: Exception, path: Path | None = None) -> int:
     """Print one line about ``error`` and return the exit status it stands for.
 
     Args:
@@ -72,6 +72,8 @@ def _fail(error: Exception, path: Path | None = None) -> int:
     else:
         status, line = DEFECT, f"a bug in whyslow ({type(error).__name__}){_log(error)}"
     print(f"whyslow: {line}", file=sys.stderr)
+    for choice in getattr(error, "choices", ()):  # of an archive that holds several recordings
+        print(f"  {visible(f'{path}/{choice}' if path else choice)}", file=sys.stderr)
     return status
 
 

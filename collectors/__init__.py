@@ -34,7 +34,7 @@ def collectors() -> list[ModuleType]:
     return [m for m in _modules() if hasattr(m, "recognizes") and hasattr(m, "read")]
 
 
-def _companions() -> list[ModuleType]:
+def companions() -> list[ModuleType]:
     """Return what writes files that lie beside recordings, found by being in this folder."""
     return [m for m in _modules() if hasattr(m, "no_recording")]
 
@@ -52,7 +52,7 @@ def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -
     """Read the recording at ``path`` into the cache folder ``root``.
 
     Args:
-        path: File to read; never changed.
+        path: File to read; never changed. ``ARCHIVE.zip/NAME`` is one in an archive.
         root: Cache folder.
         on_progress: Called with the part done, 0 to 1, and what is being done.
 
@@ -62,7 +62,7 @@ def open_trace(path: Path, root: Path, *, on_progress: Progress | None = None) -
         EnvironmentFailedError: The machine failed: disk full, nsys missing.
     """
     input_file.look_at(path)
-    for companion in _companions():
+    for companion in companions():
         if line := companion.no_recording(path):
             raise RefusedError(line)
     for collector in collectors():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class TraceError(Exception):
     """A recording could not be opened; the message is one line: file, trouble, way out."""
@@ -13,6 +15,18 @@ class RefusedError(TraceError):
     """The input is not something whyslow can answer for."""
 
     exit_code = 2
+
+
+class SeveralRecordingsError(RefusedError):
+    """An archive holds several recordings, and which of them is meant was not said.
+
+    Attributes:
+        choices: The names of the recordings in it; ``ARCHIVE/NAME`` is the path of one.
+    """
+
+    def __init__(self, message: str, choices: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.choices = tuple(choices)
 
 
 class EnvironmentFailedError(TraceError):

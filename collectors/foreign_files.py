@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from common.text import printable
@@ -18,7 +16,6 @@ from common.text import printable
 HEAD_BYTES = 1 << 16
 UNPACKED_BYTES = 4 << 20  # of an archive, to see what it holds
 MAX_NAMED = 3  # members of an archive in a message
-MAX_DIRECTORY_BYTES = 1 << 20  # of a zip; a larger one is not listed
 MAX_MEMBERS = 10_000
 
 _RECORD = "Record with: nsys profile -t cuda,nvtx,osrt -o report PROGRAM"
@@ -62,6 +59,12 @@ _TABLE_FILES = ("*.parquet", "*.arrow")
 _RECORDINGS = re.compile(r"\.(?:sqlite|nsys-rep|qdrep|ncu-rep|json|json\.gz|csv)$", re.IGNORECASE)
 
 
+def is_zip(path: Path) -> bool:
+    """Tell whether the file at ``path`` begins as a zip archive does, be it an empty one."""
+    with path.open("rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+
+
 def is_lfs_pointer(path: Path) -> bool:
     """Tell whether ``path`` holds what Git LFS leaves in place of a file that was not fetched."""
     with path.open("rb") as file:
@@ -79,8 +82,6 @@ def file_trouble(path: Path) -> str:
     """Return what a file is that no collector recognizes, and the way out; empty when unknown."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    if head.startswith(b"PK\x03\x04"):
-        return f"a zip archive{_zip_members(path)}. Unpack it first: unzip FILE"
     if _is_tar(head):
         return f"a tar archive{_tar_members(path, b'')}. Unpack it first: tar xf FILE"
     for magic, (kind, program) in _PACKED.items():
@@ -127,37 +128,11 @@ def _tar_members(path: Path, unpacked: bytes) -> str:
                     break
     except (tarfile.TarError, EOFError, ValueError):
         pass
-    return _members_text(names)
+    return members_text(names)
 
 
-def _zip_members(path: Path) -> str:
-    """Name what a zip archive holds; its directory stands at its end."""
-    with path.open("rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - HEAD_BYTES))
-        tail = file.read()
-        record = tail.rfind(b"PK\x05\x06")
-        if record < 0 or len(tail) < record + 22:
-            return ""
-        length, place = struct.unpack_from("<II", tail, record + 12)
-        if length > MAX_DIRECTORY_BYTES or place + length > size:
-            return ""
-        file.seek(place)
-        directory = file.read(length)
-    return _members_text([name for name in _listed(directory) if not name.endswith("/")])
-
-
-def _listed(directory: bytes) -> Iterator[str]:
-    """Yield the names in the directory of a zip archive."""
-    place = 0
-    while directory.startswith(b"PK\x01\x02", place) and len(directory) >= place + 46:
-        name, extra, comment = struct.unpack_from("<HHH", directory, place + 28)
-        yield directory[place + 46 : place + 46 + name].decode("utf-8", "replace")
-        place += 46 + name + extra + comment
-
-
-def _members_text(names: list[str]) -> str:
-    """Say what is inside, recordings first."""
+def members_text(names: list[str]) -> str:
+    """Say what is inside an archive, recordings first; empty when nothing is."""
     if not names:
         return ""
     names.sort(key=lambda name: _RECORDINGS.search(name) is None)

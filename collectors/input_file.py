@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
 from collectors import foreign_files
-from collectors.errors import RefusedError
+from collectors.errors import EnvironmentFailedError, RefusedError
+from common.files import file_holding
 from common.text import file_name_text, one_line
 
 MAX_SHOWN = 80  # characters of a name in a message; the trouble and the way out need the rest
@@ -33,12 +35,15 @@ def shown_name(path: Path) -> str:
 
 
 def look_at(path: Path) -> os.stat_result:
-    """Return what the file at ``path`` is now; it can be read.
+    """Return what the file at ``path``, or the archive that holds it, is now; it can be read.
 
     Raises:
         RefusedError: It is absent, unreadable, empty, or not a plain file.
     """
     name, is_pointer = shown_name(path), False
+    held_by = file_holding(path)
+    if held_by != path and foreign_files.is_zip(held_by):
+        path = held_by
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode):
@@ -63,13 +68,28 @@ def check_unchanged(path: Path, before: os.stat_result) -> None:
         RefusedError: It was replaced, written to or removed.
     """
     try:
-        now: os.stat_result | None = path.stat()
+        now: os.stat_result | None = file_holding(path).stat()
     except OSError:
         now = None
     if now is None or _identity(now) != _identity(before):
         raise RefusedError(
             f"{shown_name(path)}: changed while it was read. Wait until nothing writes to it, "
             "then open it again"
+        )
+
+
+def check_space(need_bytes: int, folder: Path) -> None:
+    """Make sure that so many bytes fit onto the disk of ``folder``, which is made if absent.
+
+    Raises:
+        EnvironmentFailedError: They do not.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    have = shutil.disk_usage(folder).free
+    if have < need_bytes:
+        raise EnvironmentFailedError(
+            f"{folder}: {have:,} bytes free, {need_bytes:,} wanted. Free disk space or choose "
+            "another folder with WHYSLOW_DATA_DIR"
         )
 
 

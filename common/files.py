@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,3 +95,20 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def file_holding(path: Path) -> Path:
+    """Return the file on disk that holds what ``path`` names.
+
+    That is ``path`` itself, unless it goes on behind a file, as ``runs.zip/rank0.json`` does for
+    a recording in an archive: then the archive.
+    """
+    for place in (path, *path.parents):
+        try:
+            status = place.stat()
+        except NotADirectoryError:
+            continue
+        except (OSError, ValueError):  # a name with a NUL is a ValueError
+            return path
+        return place if stat.S_ISREG(status.st_mode) else path
+    return path

@@ -78,7 +78,8 @@ def answer_of(task: AnyTask, report: ReportProgress) -> AnyAnswer:
                 time.sleep(PROGRESS_EVERY_S)
             return task.run(report)
     except (TraceError, WindowError) as error:
-        return Failure(error=type(error).__name__, message=one_line(error))
+        choices = getattr(error, "choices", ())
+        return Failure(error=type(error).__name__, message=one_line(error), choices=choices)
     except MemoryError:
         return Failure(error="OutOfMemory")
     except OSError as error:

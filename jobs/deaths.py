@@ -103,6 +103,8 @@ def exception_of(failure: Failure) -> Exception:
     from analyzers.facts.facts import WindowError
     from collectors import errors
 
+    if failure.choices:
+        return errors.SeveralRecordingsError(failure.message, failure.choices)
     classes: dict[str, type[Exception]] = {
         c.__name__: c
         for c in (

@@ -72,7 +72,8 @@ class Job(Generic[Answer]):
             self._reached = read_progress(self._folder) or self._reached
             return self._reached
         if self._answer is None:
-            return Progress(fraction=1.0, stage="failed", done=True, error=one_line(self._error))
+            error, choices = one_line(self._error), getattr(self._error, "choices", ())
+            return Progress(fraction=1.0, stage="failed", done=True, error=error, choices=choices)
         trace_id = self._answer.trace_id if isinstance(self._answer, Analysed) else ""
         return Progress(fraction=1.0, stage="ready", done=True, trace_id=trace_id)
 

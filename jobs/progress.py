@@ -27,6 +27,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         done: True when there is an answer.
         error: The line that says why there is none; empty when all is well.
         trace_id: The recording in the library, once it is ready; empty for other tasks.
+        choices: Names of the recordings in an archive, when none was chosen; ``ARCHIVE/NAME`` is
+            the path of one.
     """
 
     fraction: float
@@ -34,6 +36,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     done: bool = False
     error: str = ""
     trace_id: str = ""
+    choices: tuple[str, ...] = ()
 
 
 @dataclass

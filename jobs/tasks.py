@@ -40,10 +40,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     Attributes:
         error: Class name of the exception, or ``OutOfMemory``.
         message: Its line; empty when the parent knows more than the child.
+        choices: Names of the recordings in an archive, one of which has to be chosen.
     """
 
     error: str
     message: str = ""
+    choices: tuple[str, ...] = ()
 
 
 class LibraryTask(msgspec.Struct, frozen=True, kw_only=True):

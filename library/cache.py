@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from common.files import write_file
+from common.files import file_holding, write_file
 from common.text import file_name_text, printable
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def remember(path: Path, trace: Trace, before: os.stat_result | None = None) -> 
     """
     with writing():
         record = Record(
-            **_identity(path, before or path.stat()),
+            **_identity(path, before or file_holding(path).stat()),
             name=file_name_text(path.name),
             trace=trace.id,
             manifest_sha256=_digest(trace.folder / MANIFEST),
@@ -382,7 +382,7 @@ def _load_record(path: Path) -> Record | None:
 
 def _still_describes(record: Record, path: Path) -> bool:
     try:
-        status = path.stat()
+        status = file_holding(path).stat()
     except OSError:
         return False
     now = _identity(path, status)

@@ -34,7 +34,12 @@ WORDS = {
 }
 SERVER = {"anyio", "itsdangerous", "starlette", "uvicorn"}
 TRACE = {"common", "collectors.errors", "collectors.schema", "collectors.trace"}
-READER = TRACE | {"collectors.input_file", "collectors.processes", "collectors.sqlite_file"}
+READER = TRACE | {
+    "collectors.input_file",
+    "collectors.processes",
+    "collectors.sqlite_file",
+    "collectors.unpacking",
+}
 FACTS = WORDS | TRACE | {"analyzers.facts"}
 COUNTERS = FACTS | {"analyzers.counters"}
 LEDGER = COUNTERS | {"analyzers.ledger"}
@@ -62,6 +67,9 @@ BORDERS = (
         set(),
     ),
     ("collectors/sqlite_file.py", READER, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
+    ("collectors/unpacking.py", {"collectors.errors"}, set()),
+    # It hands the file that it unpacked to whichever collector knows it.
+    ("collectors/archive", {"collectors", "common"}, set()),
     ("collectors/nsys", READER, {*NUMBERS, "adbc_driver_manager", "adbc_driver_sqlite"}),
     ("collectors/ncu", READER, {*NUMBERS, "google"}),
     ("collectors/torch_profiler", READER, {*NUMBERS, "msgspec"}),

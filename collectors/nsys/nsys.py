@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collectors import input_file
-from collectors.errors import EnvironmentFailedError, RefusedError
+from collectors.errors import RefusedError
 from collectors.nsys import activity, host, nvtx, tables
 from collectors.nsys import export as nsys_export
 from collectors.nsys.ingest import NsysIngest
@@ -106,7 +106,8 @@ def _read_export(
     export: Path, original: _Original, root: Path, on_progress: Callable[[float, str], None]
 ) -> Trace:
     check_header(export, original.name)  # before anything looks at all of the file
-    _check_space(export, root)
+    # Our copy is compressed to about a third; the rest is head room.
+    input_file.check_space(export.stat().st_size, root)
     digest = _Digest(original.path)
     writer = TraceWriter(root)
     try:
@@ -148,16 +149,6 @@ class _Digest:
             name = input_file.shown_name(self._path)
             raise RefusedError(f"{name}: became unreadable while it was read. Open it again")
         return self._hex
-
-
-def _check_space(export: Path, root: Path) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    need, have = export.stat().st_size, shutil.disk_usage(root).free
-    if have < need:  # our copy is compressed to about a third; the rest is head room
-        raise EnvironmentFailedError(
-            f"{root}: {have:,} bytes free, {need:,} wanted. Free disk space or choose another "
-            "folder with WHYSLOW_DATA_DIR"
-        )
 
 
 def _check_is_export(file: SqliteFile, name: str) -> None:

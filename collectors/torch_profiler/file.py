@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from collectors import input_file
-from collectors.errors import EnvironmentFailedError, RefusedError
+from collectors.errors import RefusedError
+from collectors.unpacking import SizeSetting, UnpackingLimit
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 4 << 20
 PACKED_BYTES = 1 << 14  # unpacked at a time; of the last of them, byte by byte if damaged
 SNIFFED_BYTES = 1 << 16
 MAX_LAYERS = 2  # of compression: a server may pack once more what was packed already
-RATIO_VARIABLE, MAX_RATIO = "WHYSLOW_LIMIT_GZIP_RATIO", 200.0  # honest traces: 10 to 40
-SIZE_VARIABLE, MAX_SIZE_GB = "WHYSLOW_LIMIT_JSON_GB", 4.0
-ALWAYS_ALLOWED_BYTES = 64 << 20  # of any file: a small trace of one kernel packs very well
+MAX_SIZE = SizeSetting("WHYSLOW_LIMIT_JSON_GB", 4.0)
 
 _JSON_BEGINS = re.compile(rb"(?:\xef\xbb\xbf)?\s*[\[{]")
 
@@ -147,7 +146,7 @@ class TorchFile:
             yield b"".join(pieces)
 
     def _inflated(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        limit = _Limit(self.name, self.size_bytes)
+        limit = UnpackingLimit(self.name, self.size_bytes, MAX_SIZE)
         inflate, is_first = zlib.decompressobj(wbits=31), True
         begun = False  # whether anything came out of the part that is being unpacked
         for rest in _small_parts(chunks):
@@ -176,38 +175,3 @@ def _small_parts(chunks: Iterator[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         for place in range(0, len(chunk), PACKED_BYTES):
             yield chunk[place : place + PACKED_BYTES]
-
-
-class _Limit:
-    """Counts what comes out of a compressed file."""
-
-    def __init__(self, name: str, packed_bytes: int) -> None:
-        self._name, self._packed = name, packed_bytes
-        self._ratio = _setting(RATIO_VARIABLE, MAX_RATIO)
-        self._gigabytes = _setting(SIZE_VARIABLE, MAX_SIZE_GB)
-        self._out = 0
-
-    def add(self, size: int) -> None:
-        self._out += size
-        if self._out <= ALWAYS_ALLOWED_BYTES:
-            return
-        if self._out > self._ratio * self._packed:
-            raise RefusedError(
-                f"{self._name}: unpacks to more than {self._ratio:g} times its size "
-                f"({RATIO_VARIABLE}), which no recording does. Record again"
-            )
-        if self._out > self._gigabytes * (1 << 30):
-            raise RefusedError(
-                f"{self._name}: unpacks to more than {self._gigabytes:g} GB ({SIZE_VARIABLE}). "
-                "Set a higher limit, or record fewer steps"
-            )
-
-
-def _setting(variable: str, default: float) -> float:
-    try:
-        value = float(os.environ.get(variable) or default)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 1e9:
-        raise EnvironmentFailedError(f"{variable}: not a number above 0, at most 1e+09")
-    return value

@@ -15,14 +15,13 @@ environment of the program (they may be private and nothing here uses them).
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from collectors import input_file
-from collectors.errors import EnvironmentFailedError, RefusedError
+from collectors.errors import RefusedError
 from collectors.schema import NOT_RECORDED
 from collectors.torch_profiler import names, other_tools
 from collectors.torch_profiler.events import Event
@@ -52,8 +51,8 @@ may_begin = recognizes  # also of the first bytes of an upload
 def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> Trace:
     """Read a trace into the cache folder ``root``; see ``open_trace``."""
     before = input_file.look_at(path)
-    root.mkdir(parents=True, exist_ok=True)
-    _check_space(before.st_size, root)
+    # Our copy of a plain file takes a tenth of it, of a packed one its size.
+    input_file.check_space(before.st_size, root)
     writer = TraceWriter(root)
     try:
         file = TorchFile(path)
@@ -72,15 +71,6 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
         if isinstance(error, RefusedError):
             input_file.check_unchanged(path, before)  # that is why it looks damaged
         raise
-
-
-def _check_space(need: int, root: Path) -> None:
-    have = shutil.disk_usage(root).free
-    if have < need:  # our copy of a plain file takes a tenth of it, of a packed one its size
-        raise EnvironmentFailedError(
-            f"{root}: {have:,} bytes free, {need:,} wanted. Free disk space or choose another "
-            "folder with WHYSLOW_DATA_DIR"
-        )
 
 
 def _take(job: DistributedJob, events: list[Event], texts: bytes | list[bytes]) -> None:

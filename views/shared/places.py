@@ -12,6 +12,7 @@ from pathlib import Path
 from collectors import input_file, is_recording, shared_suffixes, suffixes
 from collectors.errors import RefusedError
 from collectors.telemetry.schema import SUFFIX as TELEMETRY_SUFFIX
+from common.files import file_holding
 from library import inbox
 from library.sidecars import OF_CAPTURE
 
@@ -149,9 +150,13 @@ def is_loopback(address: str) -> bool:
 
 
 def _real_path(path: Path) -> Path | None:
-    """Return where ``path`` leads; None when that is nowhere."""
+    """Return where ``path`` leads, of a recording in an archive too; None when that is nowhere."""
+    held_by = file_holding(path)
+    member = path.relative_to(held_by)
+    if ".." in member.parts:
+        return None
     try:
-        return path.resolve(strict=True)
+        return held_by.resolve(strict=True) / member
     except (OSError, ValueError, RuntimeError):
         return None
 

@@ -1,0 +1,1 @@
+"""Archives: a recording that somebody packed, read without trusting how it was packed."""
