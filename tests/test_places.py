@@ -52,3 +52,15 @@ def test_a_folder_is_not_a_recording(tmp_path):
 def test_every_sample_is_described():
     shown = {p.relative_name for p in places.recordings(places.SAMPLES)}
     assert shown <= set(places.sample_words())
+
+
+def test_a_recording_in_an_archive_lies_where_the_archive_does(tmp_path, monkeypatch):
+    inside, outside = tmp_path / "in" / "a.zip", tmp_path / "b.zip"
+    for file in (inside, outside):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"PK\x03\x04")
+    monkeypatch.setenv("WHYSLOW_TRACE_ROOTS", str(tmp_path / "in"))
+    assert places.openable(inside / "x" / "a.json", anywhere=False) == inside / "x" / "a.json"
+    for refused in (outside / "a.json", inside / ".." / ".." / "b.zip"):
+        with pytest.raises(places.RefusedError, match="watched folders"):
+            places.openable(refused, anywhere=False)
