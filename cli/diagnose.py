@@ -1,4 +1,4 @@
-"""``whyslow diagnose``: say why a recording is slow."""
+"""``whyslow diagnose``: say why a recording is slow, or several, or those that arrive."""
 
 from __future__ import annotations
 
@@ -12,12 +12,26 @@ from library.analyses import DEVICE_PEAK_VARIABLE
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the recording, the form of the answer and the counters to join."""
-    command.add_argument("path", type=Path, metavar="PATH")
+    """Add the recordings, the form of the answer and the counters to join."""
+    command.add_argument(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="a recording; of several, each gets one line of a table",
+    )
+    command.add_argument(
+        "--watch",
+        type=Path,
+        metavar="FOLDER",
+        help="go on with each recording that arrives in FOLDER, a line each, until Ctrl-C",
+    )
     command.add_argument(
         "--verbose", action="store_true", help="give every reason for what could not be told"
     )
-    command.add_argument("--json", action="store_true", help="print the answer as JSON")
+    command.add_argument(
+        "--json", action="store_true", help="print the answer as JSON; of several, one on each line"
+    )
     command.add_argument(
         "--counters",
         type=Path,
@@ -32,16 +46,28 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def run(chosen: argparse.Namespace) -> None:
-    """Print the diagnosis."""
+def run(chosen: argparse.Namespace) -> int:
+    """Print the diagnosis; return the worst exit status of all recordings."""
     if chosen.device_peak:
         os.environ[DEVICE_PEAK_VARIABLE] = chosen.device_peak  # jobs inherit it
+    if not chosen.paths and not chosen.watch:
+        from collectors.errors import RefusedError
+
+        raise RefusedError(
+            "diagnose: no recording to diagnose. Give one or more, or --watch FOLDER"
+        )
     counters = open_with_progress(chosen.counters).trace.id if chosen.counters else ""
+    if len(chosen.paths) != 1 or chosen.watch:
+        from cli.diagnoses import diagnose_several
+
+        return diagnose_several(chosen, counters)
+    chosen.path = chosen.paths[0]  # what a line of trouble is about
     stored = stored_analysis(chosen.path, chosen.window, counters)
     if chosen.json:
         sys.stdout.write(f"{stored.report_text()}\n")
-        return
+        return 0
     from reports.diagnosis import diagnosis_summary
     from reports.terminal import print_document
 
     print_document(diagnosis_summary(stored.report, is_verbose=chosen.verbose))
+    return 0

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from cli.failures import failure_of, is_output_full
 from cli.options import parse
 from common.text import short_path, visible
-from jobs.progress import one_line
 from library import cache
 
-DEFECT, INTERRUPTED = 70, 130
+INTERRUPTED = 130
 _OUTPUTS = ("perfetto", "html", "markdown", "json", "junit")  # options that name a file
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,22 +52,9 @@ def exit_status(error: Exception, path: Path | None = None) -> int:
         error: What went wrong.
         path: The recording that was asked about, where there is only one.
     """
-    from analyzers.facts.facts import WindowError
-    from collectors.errors import TraceError
-    from library.predictions import SpeedUpError
-
-    if isinstance(error, TraceError):
-        status, line = error.exit_code, one_line(error)
-    elif isinstance(error, WindowError):
-        file = f"{short_path(path.name)}: " if path is not None else ""
-        status, line = 2, f"{file}{one_line(error)}"
-    elif isinstance(error, SpeedUpError):
-        status, line = 2, one_line(error)
-    elif isinstance(error, OSError) and error.errno in _FULL:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it fails again at exit
-        status, line = 3, f"the answer cannot be written ({os.strerror(error.errno or 0)})"
-    else:
-        status, line = DEFECT, f"a bug in whyslow ({type(error).__name__}){_log(error)}"
+    status, line = failure_of(error, path)
+    if is_output_full(error):  # or it fails again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(f"whyslow: {line}", file=sys.stderr)
     for choice in getattr(error, "choices", ()):  # of an archive that holds several recordings
         print(f"  {visible(f'{path}/{choice}' if path else choice)}", file=sys.stderr)
@@ -88,18 +72,6 @@ def _check_outputs(chosen: argparse.Namespace) -> None:
                 f"{short_path(str(target))}: the folder {short_path(str(target.parent))} does not "
                 "exist. Create it, or choose another place"
             )
-
-
-def _log(error: Exception) -> str:
-    """Keep the traceback for a bug report; say where it is."""
-    path = cache.jobs_root() / f"cli-{os.getpid()}" / "log.txt"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        (path.parent / "defect").touch()
-    except OSError:
-        return ""
-    return f"; log: {path}"
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from types import ModuleType
 from typing import NamedTuple
 
-from cli import capture, compare, diagnose, export, predictions, report, whatif
+from cli import capture, compare, completion, diagnose, export, predictions, report, whatif
 from cli import open as open_command
 from cli.iterations import add_iterations, with_iterations
 
@@ -32,6 +33,7 @@ COMMANDS = (
     Command("export", export, "write a recording and its analysis to files", has_window=True),
     Command("report", report, "write the answer to one HTML, Markdown or JSON file"),
     Command("capture", capture, "run a program under a profiler and open what it records"),
+    Command("completion", completion, "print what makes a shell complete its words"),
 )
 
 
@@ -67,10 +69,20 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     for entry in COMMANDS:
         parents = [shared, windowed] if entry.has_window else [shared]
-        command = commands.add_parser(entry.name, parents=parents, help=entry.help)
+        text = f"{entry.help[:1].upper()}{entry.help[1:]}."
+        command = commands.add_parser(
+            entry.name, parents=parents, help=entry.help, description=text
+        )
         entry.module.add_options(command)
-        command.set_defaults(run=entry.module.run)
+        command.set_defaults(run=entry.module.run, parsers=commands.choices)
     return whole
+
+
+def parsers_of(whole: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Return the parser of each command by its name."""
+    action = next(a for a in whole._actions if isinstance(a, argparse._SubParsersAction))
+    parsers: Mapping[str, argparse.ArgumentParser] = action.choices
+    return parsers
 
 
 class _Version(argparse.Action):

@@ -82,11 +82,19 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class TableColumn:
-    """Head of a table's column; ``unit`` is that of the cells' values."""
+    """Head of a table's column.
+
+    Attributes:
+        name: What stands above it.
+        unit: That of the cells' values.
+        is_number: Whether its cells are numbers.
+        is_cropped: Whether a terminal ends its cells with an ellipsis rather than wrap them.
+    """
 
     name: str
     unit: str = ""
     is_number: bool = False
+    is_cropped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import io
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -30,6 +30,7 @@ MIN_WORDS = 8  # columns that words of a table keep while its numbers stay on on
 NAME_GAP = 2  # columns between the name of a bar, the bar, and its number
 ROW_BAR = 24  # columns of the bar beside a row that takes all of the whole
 EIGHTHS = "▏▎▍▌▋▊▉█"  # a cell filled from the left
+MIN_CROPPED = 20  # columns that a cropped column keeps
 MIN_COMMAND = 40  # characters from which a quoted command stands on a line of its own
 STYLES = {
     "lead": Style(bold=True),
@@ -179,7 +180,8 @@ class _TerminalWriter:
         has_bars = self._has_bars and any(shares)
         if has_bars := has_bars and _widest(table) + ROW_BAR <= self._console.width - indent:
             grid.add_column(no_wrap=True)
-        for row, share in zip(table.rows, shares, strict=True):
+        rows = _cropped_rows(table, self._console.width - indent)
+        for row, share in zip(rows, shares, strict=True):
             cells = [
                 Text(printable(c.text), Style(color=c.color or None, bold=c.strong)) for c in row
             ]
@@ -233,6 +235,32 @@ def _widths(table: DocumentTable) -> list[int]:
 
 def _widest(table: DocumentTable) -> int:
     return sum(_widths(table)) + COLUMN_GAP * len(table.columns)
+
+
+def _cropped_rows(table: DocumentTable, width: int) -> list[tuple[Cell, ...]]:
+    """Return the rows with the cells of cropped columns cut between words, where room is short."""
+    over = _widest(table) - COLUMN_GAP - width
+    if over <= 0 or not any(column.is_cropped for column in table.columns):
+        return list(table.rows)
+    rooms = [
+        max(taken - over, MIN_CROPPED) if column.is_cropped else taken
+        for column, taken in zip(table.columns, _widths(table), strict=True)
+    ]
+    return [
+        tuple(
+            replace(cell, text=_cropped(cell.text, room)) if column.is_cropped else cell
+            for cell, column, room in zip(row, table.columns, rooms, strict=True)
+        )
+        for row in table.rows
+    ]
+
+
+def _cropped(text: str, width: int) -> str:
+    """Return the first words of ``text`` that fit, and an ellipsis where some do not."""
+    if cell_len(text) <= width:
+        return text
+    first, *_ = _lines(_words(text, Style.null()), width - 1)
+    return f"{first.plain.rstrip(' ,;:')}…"
 
 
 def _share_bar(cell: Cell | None) -> Text:
