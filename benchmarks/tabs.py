@@ -34,6 +34,16 @@ class Tab:
         rerun = BackMsg()
         rerun.rerun_script.query_string = query
         rerun.rerun_script.page_name = page
+        return self._frames(rerun)
+
+    def press(self, widget: str, page: str) -> bytes:
+        """Press the button whose id is ``widget`` and return all that the page then sends."""
+        rerun = BackMsg()
+        rerun.rerun_script.page_name = page
+        rerun.rerun_script.widget_states.widgets.add(id=widget, trigger_value=True)
+        return self._frames(rerun)
+
+    def _frames(self, rerun: BackMsg) -> bytes:
         self.socket.send(rerun.SerializeToString())
         frames = []
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -19,11 +20,26 @@ QUIET_S = 5.0  # a cold start takes 2 s; a busy disk may need a lot longer
 REMINDER_S = 30.0
 ANSWER_S = 2.0  # for one answer; the server works on nothing yet
 HOST = "127.0.0.1"
+HOSTS_VARIABLE = "WHYSLOW_ALLOWED_HOSTS"  # as in views.server.hosts, which loads Streamlit
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the recordings and the server's options."""
     command.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    command.add_argument(
+        "--host",
+        default=HOST,
+        metavar="ADDRESS",
+        help="address to listen on (default: %(default)s); at any other but this machine's own, "
+        "the server asks for a token, which it prints",
+    )
+    command.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name that the server answers to, such as that of a proxy",
+    )
     command.add_argument("--no-browser", action="store_true", help="only print the address")
     command.add_argument(
         "--port", type=int, default=0, help="port of the server (default: any free one)"
@@ -34,14 +50,18 @@ def run(chosen: argparse.Namespace) -> None:
     """Open the recordings and serve the pages."""
     import webbrowser
 
-    port = _free_port(chosen.port)
+    port = _free_port(chosen.host, chosen.port)
+    if chosen.allowed_host:
+        names = [os.environ.get(HOSTS_VARIABLE, ""), *chosen.allowed_host]
+        os.environ[HOSTS_VARIABLE] = ",".join(filter(None, names))
     trace_id = ""
     for path in chosen.paths:
         trace_id = open_with_progress(path).trace.id
     signal.signal(signal.SIGTERM, exit_on_signal)  # or the server would go on without us
-    with _server(port) as process:
-        url = f"http://{HOST}:{port}/?trace={trace_id}"
-        _wait_until_healthy(process, port)
+    with _server(chosen.host, port) as process:
+        url = _address(chosen.host, port)
+        _wait_until_healthy(process, url)
+        url += f"/?trace={trace_id}"
         print(f"whyslow is at {url} (stop it with Ctrl-C)", flush=True)
         if not chosen.no_browser:
             webbrowser.open(url)
@@ -50,12 +70,18 @@ def run(chosen: argparse.Namespace) -> None:
             _server_failed(f"stopped with exit status {status}")
 
 
-def _free_port(requested: int) -> int:
+def _address(host: str, port: int) -> str:
+    """Return where this machine reaches a server that listens on ``host``."""
+    near = {"0.0.0.0": HOST, "::": "::1"}.get(host, host)
+    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
+
+
+def _free_port(host: str, requested: int) -> int:
     """Return ``requested``, or any free port for 0."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, requested))
+            probe.bind((host, requested))
         except (OSError, OverflowError):
             _server_failed(f"cannot listen on port {requested}")
         port: int = probe.getsockname()[1]
@@ -63,11 +89,11 @@ def _free_port(requested: int) -> int:
 
 
 @contextlib.contextmanager
-def _server(port: int) -> Iterator[subprocess.Popen[bytes]]:
+def _server(host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run the pages; they end with us."""
     app = Path(__file__).resolve().parents[1] / "app.py"
     command = [sys.executable, "-m", "streamlit", "run", str(app), "--server.headless=true"]
-    command += [f"--server.address={HOST}", f"--server.port={port}"]
+    command += [f"--server.address={host}", f"--server.port={port}"]
     command += ["--browser.gatherUsageStats=false", "--client.showErrorDetails=none"]
     process = subprocess.Popen(command, cwd=app.parent, stdout=subprocess.DEVNULL)
     try:
@@ -81,7 +107,7 @@ def _server(port: int) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_healthy(process: subprocess.Popen[bytes], address: str) -> None:
     """Wait until the server answers, as long as it lives, and say so when that takes long."""
     import urllib.error  # slow to import, and no other command needs it
     import urllib.request
@@ -92,13 +118,13 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
     said_s = QUIET_S
     while process.poll() is None:
         with contextlib.suppress(urllib.error.URLError, OSError):
-            direct.open(f"http://{HOST}:{port}/_stcore/health", timeout=ANSWER_S).close()
+            direct.open(f"{address}/_stcore/health", timeout=ANSWER_S).close()
             return
         waited_s = time.monotonic() - begun
         if waited_s >= said_s:
             said_s += REMINDER_S
             print(
-                f"whyslow: waiting for the dashboard's server to answer on port {port}, for "
+                f"whyslow: waiting for the dashboard's server to answer at {address}, for "
                 f"{waited_s:.0f} s so far (process {process.pid}; Ctrl-C gives up)",
                 file=sys.stderr,
                 flush=True,

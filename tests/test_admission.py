@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from dataclasses import dataclass
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,6 +19,7 @@ from library import cache
 from tests.view_fakes import library, open_sample
 from views.server import access, hosts
 from views.server.hosts import host_name, is_own_origin
+from views.shared import access as page_access
 from views.shared.access import Role
 from views.shared.server_paths import without_server_paths
 
@@ -375,3 +377,24 @@ def test_tokens_are_made_once_private_and_long(tmp_path):
         os.utime(path, (2, 2))
         with pytest.raises(access.TokensError, match="fewer than 24"):
             access.tokens()
+
+
+@pytest.mark.parametrize(
+    ("user", "role"),
+    [
+        ({}, None),
+        ({"email": "e@a.org"}, None),  # not signed in
+        ({"is_logged_in": True}, None),
+        ({"is_logged_in": True, "email": "E@a.org"}, Role.EDITOR),
+        ({"is_logged_in": True, "email": "e@a.org", "email_verified": False}, None),
+        ({"is_logged_in": True, "email": "x@lab.org"}, Role.VIEWER),
+        ({"is_logged_in": True, "email": "x@sub.lab.org"}, None),
+        ({"is_logged_in": True, "email": "*@lab.org.evil"}, None),
+    ],
+)
+def test_who_signed_in_may_do_what_the_lists_say(monkeypatch, user, role):
+    monkeypatch.setattr(page_access.st, "user", SimpleNamespace(to_dict=lambda: user))
+    assert page_access.role_of_user() is None  # nobody is listed
+    monkeypatch.setenv(page_access.EDITORS_VARIABLE, "e@a.org")
+    monkeypatch.setenv(page_access.VIEWERS_VARIABLE, " e@a.org , *@lab.org")
+    assert page_access.role_of_user() is role

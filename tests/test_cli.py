@@ -327,15 +327,16 @@ time.sleep(60)
 
 def test_open_waits_as_long_as_its_server_lives_and_says_for_what(monkeypatch, capsys):
     monkeypatch.setattr(open_command, "QUIET_S", 0.0)
-    port = open_command._free_port(0)
+    port = open_command._free_port(open_command.HOST, 0)
+    address = f"http://127.0.0.1:{port}"
     with subprocess.Popen([sys.executable, "-c", SILENT_SERVER, str(port)]) as server:
         try:
-            open_command._wait_until_healthy(server, port)
+            open_command._wait_until_healthy(server, address)
             assert server.poll() is None
         finally:
             server.kill()
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"waiting for the dashboard's server to answer on port {port}, for 0 s so far" in line
+    assert f"waiting for the dashboard's server to answer at {address}, for 0 s so far" in line
     assert f"process {server.pid}; Ctrl-C gives up" in line
 
 
@@ -344,7 +345,7 @@ def test_open_gives_up_when_its_server_has_ended():
         subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"]) as server,
         pytest.raises(EnvironmentFailedError, match="stopped with exit status 7"),
     ):
-        open_command._wait_until_healthy(server, open_command._free_port(0))
+        open_command._wait_until_healthy(server, "http://127.0.0.1:1")
 
 
 def test_a_taken_port_is_one_line():

@@ -202,8 +202,9 @@ def mapped(path: Path, kind: np.dtype[Any]) -> Array:
     """Return a column without reading it: the file is mapped into memory."""
     if not path.stat().st_size:  # nothing cannot be mapped
         return np.empty(0, kind)
-    # Not np.memmap: its subclass slows every small operation down.
-    return np.asarray(np.memmap(path, kind, mode="r"))
+    # Not np.memmap: it holds a descriptor as long as the column lives, and an index has nine.
+    with pa.memory_map(str(path)) as file:
+        return np.frombuffer(file.read_buffer(), kind)
 
 
 def concatenated(columns: Iterable[Array], kind: str) -> Array:
