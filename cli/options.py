@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import NamedTuple
 
-from cli import capture, compare, completion, diagnose, export, predictions, report, whatif
+from cli import capture, compare, completion, diagnose, export, fleet, predictions, report, whatif
 from cli import open as open_command
 from cli.iterations import add_iterations, with_iterations
 
@@ -29,6 +29,7 @@ COMMANDS = (
     Command("diagnose", diagnose, "say why a recording is slow", has_window=True),
     Command("whatif", whatif, "predict what changes to a program would gain", has_window=True),
     Command("compare", compare, "say whether a program got faster, and why"),
+    Command("fleet", fleet, "say which rank makes the others of a job wait"),
     Command("predictions", predictions, "say how often predictions came true here"),
     Command("export", export, "write a recording and its analysis to files", has_window=True),
     Command("report", report, "write the answer to one HTML, Markdown or JSON file"),

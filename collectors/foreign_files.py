@@ -33,7 +33,8 @@ _PACKED = {  # how files begin that only need unpacking
 }
 _OTHER_FORMATS = {
     LFS_POINTER: NOT_FETCHED,
-    b"PAR1": f"a Parquet file, as `nsys export --type parquetdir` writes. {_EXPORT}",
+    b"PAR1": f"a Parquet file, as `nsys export --type parquetdir` writes. {_EXPORT}. A table of a "
+    "job's operations goes to: whyslow fleet",
     b"ARROW1": f"an Arrow file, as `nsys export --type arrow` writes. {_EXPORT}",
     b"\xff\xff\xff\xff": f"an Arrow stream, as `nsys export --type arrow` writes. {_EXPORT}",
     b"\x89HDF\r\n": f"an HDF5 file, as `nsys export --type hdf` writes. {_EXPORT}",

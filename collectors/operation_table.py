@@ -102,7 +102,7 @@ def _checked(frame: pd.DataFrame, name: str) -> OperationTable:
         & frame["optype"].notna()
     ).to_numpy()
     if not is_good.any():
-        raise RefusedError(f"{name}: no row has numbers and times that can be used. Export it again")
+        raise RefusedError(f"{name}: no row has usable numbers and times. Export it again")
     kind, kinds = pd.factorize(frame.loc[is_good, "optype"].astype(str))
     if len(kinds) > MAX_KINDS:
         raise RefusedError(f"{name}: {len(kinds):,} kinds of operations; no job has so many")

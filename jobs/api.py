@@ -19,6 +19,7 @@ from jobs.progress import Progress
 from jobs.tasks import (
     Analyse,
     Analysed,
+    AnswerJob,
     Done,
     MakeProgramTrees,
     MakeTimeline,
@@ -32,6 +33,7 @@ from timeline.places import has_timeline
 if TYPE_CHECKING:
     from analyzers.compare.side import Side
     from analyzers.facts.spans import Window
+    from analyzers.fleet.answer import JobAnswer
     from analyzers.whatif.whatif import WhatIf
     from analyzers.work.program_tree import ProgramTree
     from collectors.trace import Trace
@@ -202,7 +204,7 @@ def measure(trace: Trace, window: str = "", device: int = -1) -> Side:
     job.begin(MeasureSide(trace_id=trace.id, window=window, device=device), Limits())
     job.wait()
     if (side := comparisons.load_side(trace, window, device)) is None:
-        raise _vanished(trace)
+        raise _vanished(trace.source.name)
     return side
 
 
@@ -229,7 +231,7 @@ def program_trees(
     job.begin(task, Limits())
     job.wait()
     if (trees := kept.load(stored)) is None:
-        raise _vanished(trace)
+        raise _vanished(trace.source.name)
     return trees
 
 
@@ -262,15 +264,37 @@ def predict(
     job.begin(Predict(trace_id=trace.id, question=question), Limits())
     job.wait(on_progress)
     if (what_if := predictions.load(trace, question)) is None:
-        raise _vanished(trace)
+        raise _vanished(trace.source.name)
     return what_if
 
 
-def _vanished(trace: Trace) -> Exception:
+def answer_job(path: Path, on_progress: OnProgress | None = None) -> JobAnswer:
+    """Return who makes the ranks of a whole job wait.
+
+    Args:
+        path: The table of its operations; never changed.
+        on_progress: Called about ten times a second.
+
+    Raises:
+        RefusedError: The file is no table of operations, or none that can be replayed.
+        TraceError: As ``open_recording``.
+    """
+    from library import fleet
+
+    if (answer := fleet.load(path)) is not None:
+        return answer
+    job: Job[Done] = Job(name=path.name)
+    job.begin(AnswerJob(path=str(path.absolute())), Limits())
+    job.wait(on_progress)
+    if (answer := fleet.load(path)) is None:
+        raise _vanished(path.name)
+    return answer
+
+
+def _vanished(name: str) -> Exception:
     """Return the error for an answer that somebody deleted between its making and its reading."""
     from collectors.errors import EnvironmentFailedError
 
-    name = trace.source.name
     return EnvironmentFailedError(f"{name}: its answer vanished from the data folder. Ask again")
 
 

@@ -225,7 +225,39 @@ class Predict(LibraryTask, frozen=True, kw_only=True, tag=True):
         return Done()
 
 
-AnyTask = OpenRecording | Analyse | MakeTimeline | MeasureSide | MakeProgramTrees | Predict
+class AnswerJob(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Say who makes the ranks of a whole job wait, and keep the answer.
+
+    Attributes:
+        path: The table of its operations; never changed.
+    """
+
+    path: str
+
+    gives_memory_back: ClassVar[bool] = True
+
+    @property
+    def place(self) -> Path:
+        """The file that no other job may work on meanwhile."""
+        return Path(self.path)
+
+    def run(self, report: ReportProgress) -> Done:
+        """Do it.
+
+        Raises:
+            RefusedError: The file is no table of operations, or none that can be replayed.
+            OSError: The disk cannot be read or written.
+        """
+        from library import fleet
+
+        report(0.0, "reading operations")
+        fleet.made(self.place)
+        return Done()
+
+
+AnyTask = (
+    AnswerJob | OpenRecording | Analyse | MakeTimeline | MeasureSide | MakeProgramTrees | Predict
+)
 AnyAnswer = Analysed | Done | Failure
 
 

@@ -47,7 +47,9 @@ def made(path: Path) -> JobAnswer:
     try:
         answer = answer_of(JobOperations(read.table, read.kinds), shown_name(path), read.notes)
     except (StuckStepError, EmptyJobError) as error:
-        raise RefusedError(f"{shown_name(path)}: {error}. Export whole steps of all ranks") from error
+        raise RefusedError(
+            f"{shown_name(path)}: {error}. Export whole steps of all ranks"
+        ) from error
     place.parent.parent.mkdir(parents=True, exist_ok=True)
     kept_answers.save(place, msgspec.to_builtins(answer), MAX_KEPT)
     return answer

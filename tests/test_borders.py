@@ -59,6 +59,11 @@ BORDERS = (
     ("collectors/errors.py", set(), set()),
     ("collectors/schema.py", {"collectors.errors"}, NUMBERS),
     ("collectors/trace.py", TRACE, {*NUMBERS, "msgspec"}),
+    (
+        "collectors/operation_table.py",
+        {"collectors.errors", "collectors.input_file", "common"},
+        NUMBERS,
+    ),
     ("collectors/processes.py", set(), {"psutil"}),
     ("collectors/foreign_files.py", {"common"}, set()),
     (
@@ -98,6 +103,8 @@ BORDERS = (
     ("analyzers/compare", ANSWER | WORK, {*NUMBERS, "msgspec"}),
     ("analyzers/whatif/compiled.py", {"analyzers.whatif"}, {"numba"}),
     ("analyzers/whatif", ANSWER, {*NUMBERS, "msgspec"}),
+    ("analyzers/fleet/compiled.py", set(), {"numba"}),
+    ("analyzers/fleet", {"analyzers.fleet", "analyzers.intervals", *WORDS}, NUMBERS),
     ("analyzers/recorder.py", TRACE, set()),
     ("analyzers/report.py", LEDGER, {"msgspec"}),
     ("analyzers/quality", ANSWER, NUMBERS),

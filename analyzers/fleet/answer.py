@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analyzers.fleet.job_ledger import NOBODY, ROWS, JobLedger, JobRow, job_ledger
-from analyzers.fleet.operations import JobOperations, peers_of
-from analyzers.fleet.stragglers import NO_STRAGGLER, Stragglers, stragglers
+from analyzers.fleet.operations import JobOperations, Peers, peers_of
+from analyzers.fleet.stragglers import NO_STRAGGLER, PartOfJob, Stragglers, stragglers
 from analyzers.words import TIMES, count_text, enumerated, share_text, time_text
 
 SCHEMA = 1
@@ -212,6 +212,8 @@ def _communications(operations: JobOperations) -> tuple[CommunicationRow, ...]:
     for code, own in rows.groupby("kind"):
         often = last.loc[last["kind"] == code, "rank"].value_counts(normalize=True, sort=True)
         kind = operations.kinds[int(code)]
+        if peers_of(kind) is Peers.NOBODY:
+            continue
         made.append(
             CommunicationRow(
                 kind=kind,
@@ -242,8 +244,8 @@ def _words(operations: JobOperations, ledger: JobLedger, what_if: Stragglers) ->
             "",
         )
     opening = (
-        f"A step takes {step}, {ratio} as long as it would with equal ranks; {waiting} of the time "
-        f"of {ranks} is waiting for others, the pipeline's own bubbles included"
+        f"A step takes {step}, {ratio} as long as it would with equal ranks; {waiting} of the "
+        f"time of {ranks} is waiting for others, the pipeline's own bubbles included"
     )
     by_ranks, by_stage = what_if.m_w or 0.0, what_if.m_s or 0.0
     if by_ranks >= max(EXPLAINED, by_stage):
@@ -254,8 +256,8 @@ def _words(operations: JobOperations, ledger: JobLedger, what_if: Stragglers) ->
         return (
             f"{opening}. Micro-batches differ in length, forward and backward passes alike "
             f"(correlation {what_if.pass_correlation:.2f}), on every rank.",
-            "Pack sequences so that micro-batches take equally long (by the sum of squares of their "
-            "lengths where attention dominates).",
+            "Pack sequences so that micro-batches take equally long (by the sum of squares of "
+            "their lengths where attention dominates).",
         )
     worst, kind = what_if.ranks[0], what_if.kinds[0]
     return (
@@ -270,9 +272,7 @@ def _explained(part: PartOfJob) -> str:
     return share_text(min(max(part.explains or 0.0, 0.0), 1.0), 1)
 
 
-def _slow_ranks(
-    operations: JobOperations, what_if: Stragglers, opening: str
-) -> tuple[str, str]:
+def _slow_ranks(operations: JobOperations, what_if: Stragglers, opening: str) -> tuple[str, str]:
     rank = what_if.worst_ranks[0]
     names = enumerated([f"rank {one}" for one in what_if.worst_ranks])
     kind, own_ns, others_ns = _slowest_kind(operations, "rank", rank)
@@ -281,19 +281,17 @@ def _slow_ranks(
     explained = share_text(min(what_if.m_w or 0.0, 1.0), 1)
     is_one = len(what_if.worst_ranks) == 1
     return (
-        f"{opening}. {names[0].upper()}{names[1:]} (stage {stage}) {'is' if is_one else 'are'} slow "
-        f"and {'explains' if is_one else 'explain'} {explained} of the slowdown: "
+        f"{opening}. {names[0].upper()}{names[1:]} (stage {stage}) {'is' if is_one else 'are'} "
+        f"slow and {'explains' if is_one else 'explain'} {explained} of the slowdown: "
         f"{kind} takes {time_text(round(own_ns))} on rank {rank}, {time_text(round(others_ns))} on "
         "the other ranks of its stage.",
         f"Look at the machine of rank {rank}: clocks, temperature, other processes, its GPU's "
-        f"health; then at its input. At the speed of the others a step would be {gained:.2f} {TIMES} as "
-        "fast.",
+        f"health; then at its input. At the speed of the others a step would be {gained:.2f} "
+        f"{TIMES} as fast.",
     )
 
 
-def _long_stage(
-    operations: JobOperations, what_if: Stragglers, opening: str
-) -> tuple[str, str]:
+def _long_stage(operations: JobOperations, what_if: Stragglers, opening: str) -> tuple[str, str]:
     stage = int(operations.table["stage"].max())
     kind, own_ns, others_ns = _slowest_kind(operations, "stage", stage)
     gained = what_if.no_delay_ns / max(what_if.ideal_ns, 1.0)

@@ -28,6 +28,7 @@ class JobRow(Enum):
     WAITING = "waiting for a late rank"
     LAUNCH = "between operations"
     DONE = "done before the step's end"
+    MISSING = "not recorded in this step"
 
 
 ROWS = tuple(JobRow)
@@ -74,9 +75,12 @@ def job_ledger(operations: JobOperations) -> JobLedger:
     own = np.zeros((len(ranks), len(ROWS)), np.int64)
     np.add.at(own, (place, segments["row"].to_numpy()), spent)
     by_step = table.groupby("step")
-    window_ns = int((by_step["end_ns"].max() - by_step["start_ns"].min()).sum())
+    windows = by_step["end_ns"].max() - by_step["start_ns"].min()
+    recorded = table[["step", "rank"]].drop_duplicates()
+    recorded_ns = recorded["step"].map(windows).groupby(recorded["rank"]).sum()
+    own[:, _CODE[JobRow.MISSING]] = windows.sum() - recorded_ns.reindex(ranks).to_numpy()
     return JobLedger(
-        window_ns=window_ns, ranks=ranks, own_ns=own, charged=_charged(segments, ranks)
+        window_ns=int(windows.sum()), ranks=ranks, own_ns=own, charged=_charged(segments, ranks)
     )
 
 

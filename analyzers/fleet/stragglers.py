@@ -176,7 +176,6 @@ class _Replays:
         ]
         return tuple(sorted(made, key=lambda part: -part.slowdown))
 
-
     def _slowest(self, column: Array) -> Array:
         """Return the values of a column, of many those whose operations lose most time."""
         values, place = np.unique(column, return_inverse=True)
