@@ -20,6 +20,8 @@ from common.text import visible
 if TYPE_CHECKING:
     import pandas as pd
 
+    from collectors.schema import Array
+
 SUFFIX = ".parquet"
 MAX_ROWS = 30_000_000  # of one job; 1,024 ranks of 20,000 operations are 20 million
 MAX_SECONDS = 1e6  # a moment or a duration beyond it is no measurement
@@ -73,15 +75,15 @@ def read_operations(path: Path) -> OperationTable:
                 raise RefusedError(
                     f"{name}: {count:,} operations; 1 to {MAX_ROWS:,} can be read. Keep fewer steps"
                 )
-            wanted = [c for c in (*_NEEDED, *_NUMBERS) if c in columns]
-            frame = file.read(columns=list(dict.fromkeys(wanted))).to_pandas()
+            present = [c for c in (*_NEEDED, *_NUMBERS) if c in columns]
+            frame = file.read(columns=list(dict.fromkeys(present))).to_pandas()
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise RefusedError(f"{name}: cannot be read as Parquet. Copy it again") from error
     check_unchanged(path, before)
-    return _checked(frame, name)
+    return _usable_rows(frame, name)
 
 
-def _checked(frame: pd.DataFrame, name: str) -> OperationTable:
+def _usable_rows(frame: pd.DataFrame, name: str) -> OperationTable:
     """Return the rows that can be used."""
     import pandas as pd
 
@@ -93,14 +95,11 @@ def _checked(frame: pd.DataFrame, name: str) -> OperationTable:
         index=frame.index,
     ).astype(float)
     times = frame[["start_ts", "duration"]].apply(pd.to_numeric, errors="coerce").astype(float)
-    is_good = (
-        np.isfinite(numbers).all(axis=1)
-        & (numbers.abs() < MAX_NUMBER).all(axis=1)
-        & (numbers[["rank", "stage", "dp_rank"]] >= 0).all(axis=1)
-        & (times.abs() < MAX_SECONDS).all(axis=1)  # not what is no number either
-        & (times["duration"] >= 0)
-        & frame["optype"].notna()
-    ).to_numpy()
+    values, seconds = numbers.to_numpy(), times.to_numpy()
+    is_good: Array = (np.abs(values) < MAX_NUMBER).all(axis=1)  # not what is no number either
+    is_good &= (numbers[["rank", "stage", "dp_rank"]].to_numpy() >= 0).all(axis=1)
+    is_good &= (np.abs(seconds) < MAX_SECONDS).all(axis=1) & (seconds[:, 1] >= 0)
+    is_good &= frame["optype"].notna().to_numpy()
     if not is_good.any():
         raise RefusedError(f"{name}: no row has usable numbers and times. Export it again")
     kind, kinds = pd.factorize(frame.loc[is_good, "optype"].astype(str))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from analyzers.fleet.answer import JobAnswer, culprit_name
 from analyzers.fleet.stragglers import PartOfJob
@@ -47,12 +47,9 @@ def _lead(answer: JobAnswer) -> Iterator[Block]:
         yield Sentence(text=answer.advice)
 
 
-def _table(names: tuple[str, ...], rows: list[tuple[Cell, ...]]) -> DocumentTable:
-    columns = (
-        TableColumn(name=names[0]),
-        *(TableColumn(name=n, is_number=True) for n in names[1:]),
-    )
-    return DocumentTable(columns=columns, rows=tuple(rows))
+def _table(names: tuple[str, ...], rows: Iterable[tuple[Cell, ...]]) -> DocumentTable:
+    numbers = (TableColumn(name=name, is_number=True) for name in names[1:])
+    return DocumentTable(columns=(TableColumn(name=names[0]), *numbers), rows=tuple(rows))
 
 
 def _time(ns: float) -> Cell:

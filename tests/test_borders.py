@@ -61,7 +61,7 @@ BORDERS = (
     ("collectors/trace.py", TRACE, {*NUMBERS, "msgspec"}),
     (
         "collectors/operation_table.py",
-        {"collectors.errors", "collectors.input_file", "common"},
+        {"collectors.errors", "collectors.input_file", "collectors.schema", "common"},
         NUMBERS,
     ),
     ("collectors/processes.py", set(), {"psutil"}),

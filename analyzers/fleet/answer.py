@@ -209,9 +209,10 @@ def _communications(operations: JobOperations) -> tuple[CommunicationRow, ...]:
         return ()
     last = rows.sort_values(["start", "rank"]).drop_duplicates(["kind", "group"], keep="last")
     made = []
-    for code, own in rows.groupby("kind"):
+    for code in np.unique(rows["kind"]).tolist():
+        own = rows[rows["kind"] == code]
         often = last.loc[last["kind"] == code, "rank"].value_counts(normalize=True, sort=True)
-        kind = operations.kinds[int(code)]
+        kind = operations.kinds[code]
         if peers_of(kind) is Peers.NOBODY:
             continue
         made.append(
@@ -277,7 +278,7 @@ def _slow_ranks(operations: JobOperations, what_if: Stragglers, opening: str) ->
     names = enumerated([f"rank {one}" for one in what_if.worst_ranks])
     kind, own_ns, others_ns = _slowest_kind(operations, "rank", rank)
     gained = what_if.no_delay_ns / max(what_if.without_worst_ns, 1.0)
-    stage = operations.ranks.set_index("rank").loc[rank, "stage"]
+    stage = int(operations.ranks["stage"][operations.ranks["rank"] == rank].iloc[0])
     explained = share_text(min(what_if.m_w or 0.0, 1.0), 1)
     is_one = len(what_if.worst_ranks) == 1
     return (

@@ -10,7 +10,7 @@ import numba
 
 
 # Under mypy numba's decorator has no type, and its configuration no names.
-@numba.njit(cache=bool(numba.config.CACHE_DIR), nogil=True)  # type: ignore[attr-defined,untyped-decorator]
+@numba.njit(cache=bool(numba.config.CACHE_DIR), nogil=True)  # type: ignore[attr-defined]
 def replay(order, previous, first_operation, first_peer, peers, durations, begins, ends):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, PLR0913, PLR0917
     """Fill in when each call begins and ends.
 

@@ -121,7 +121,9 @@ def _segments(operations: JobOperations) -> pd.DataFrame:
         )[chosen & (b > a)]
         for chosen, a, b, row, who in parts
     ]
-    return pd.concat(frames).sort_values(["step", "rank", "start_ns"], ignore_index=True)
+    order = ["step", "rank", "start_ns"]
+    whole: pd.DataFrame = pd.concat(frames).sort_values(order, ignore_index=True)
+    return whole
 
 
 def _late_ranks(operations: JobOperations) -> Array:
@@ -141,7 +143,7 @@ def _charged(segments: pd.DataFrame, ranks: Array) -> pd.DataFrame:
     pieces = waiting.rename(columns={"late_rank": "late"})[
         ["step", "rank", "late", "start_ns", "end_ns"]
     ]
-    lanes = _Lanes(segments, ranks)
+    lanes = _RankTimes(segments, ranks)
     for _ in range(MAX_CHAIN):
         if not len(pieces):
             break
@@ -153,10 +155,11 @@ def _charged(segments: pd.DataFrame, ranks: Array) -> pd.DataFrame:
     whole = pd.concat(parts, ignore_index=True)
     whole = whole.assign(ns=whole["end_ns"] - whole["start_ns"], late_rank=whole["late"])
     keys = ["rank", "late_rank", "row", "step"]
-    return whole.groupby(keys, as_index=False)["ns"].sum().astype(np.int64)
+    sums: pd.DataFrame = whole.groupby(keys)["ns"].sum().reset_index().astype(np.int64)
+    return sums
 
 
-class _Lanes:
+class _RankTimes:
     """What each rank does, to be looked up by rank and time."""
 
     def __init__(self, segments: pd.DataFrame, ranks: Array) -> None:
