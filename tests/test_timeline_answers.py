@@ -153,12 +153,33 @@ def test_what_lies_outside_the_window_is_a_row_of_its_own(shown):
     assert sum(rows.values()) == head["end"] - head["start"]
 
 
-def test_an_event_leads_to_its_chain_and_an_arrow(shown):
+def test_an_event_leads_to_its_chain_and_arrows_along_it(shown):
     operation = shown.event_at(OPERATIONS, 3)
     head, _ = decoded(answer(shown, {"what": "event", "event": str(operation)}))
     roles = {link["role"]: link["event"] for link in head["chain"]}
-    assert head["arrows"] == [[roles["API call"], roles["operation"]]]
-    assert roles["operation"] == operation
+    assert list(roles) == ["NVTX range", "API call", "operation"]
+    assert head["arrows"] == [
+        [roles["NVTX range"], roles["API call"]],
+        [roles["API call"], operation],
+    ]
+
+
+def test_the_names_of_a_stretch_are_summed_inside_it(shown):
+    query = {"what": "names", "start": "1000000", "end": "3000000"}
+    head, _ = decoded(answer(shown, query))
+    assert head["count"] == len(head["rows"])
+    rows = {(kind, name): (n, total, longest) for kind, name, n, total, longest, _ in head["rows"]}
+    assert {kind for kind, _ in rows} == {"GPU", "range", "API call"}
+    lanes = [x for x in shown.lanes if x.lane.table == OPERATIONS and not x.lane.mirror]
+    covered = sum(
+        int(np.diff(x.index.covered(part, edges, x.index.before(part, edges)))[0])
+        for x in lanes
+        for part in x.lane.parts
+        for edges in [np.array([1_000_000, 3_000_000])]
+    )
+    assert sum(total for (kind, _), (_, total, _) in rows.items() if kind == "GPU") == covered
+    assert all(longest * n >= total >= longest for n, total, longest in rows.values())
+    assert max(longest for _, _, longest in rows.values()) <= 2_000_000  # cut at the stretch's ends
 
 
 @pytest.mark.parametrize(
@@ -173,6 +194,7 @@ def test_an_event_leads_to_its_chain_and_an_arrow(shown):
         {"what": "event", "event": "99999999"},
         {"what": "event", "event": "-5"},
         {"what": "find"},
+        {"what": "names", "start": "0"},
     ],
 )
 def test_a_question_that_makes_no_sense_is_one_line(shown, wrong):

@@ -14,14 +14,16 @@ import pytest
 from analyzers.words import share_text, time_text
 from library import analyses
 from reports.diagnosis import gain_text
+from tests.timeline_helpers import decoded
 from tests.view_fakes import ROOT, draw, library, open_sample, words
 from timeline.colors import OPERATIONS, SEGMENTS
 from views.charts.ledger import (
     ledger_figure,
 )
+from views.server.routes import timeline_answer
 from views.shared import session
 from views.shared.choices import window_label
-from views.shared.session import finding_places, parse_span, zero_ns
+from views.shared.session import finding_places, parse_span, timeline, zero_ns
 
 PAGES = ("overview", "timeline", "kernels", "open")
 PICKERS = ["pick_recording", "pick_window"]
@@ -173,10 +175,12 @@ def test_a_finding_leads_from_place_to_place(pages, launch):
 
 
 def picked(opened, event):
-    """Draw the timeline with an event of the address and return its details."""
-    app = draw("timeline", trace=opened.trace.id, event=event)
-    assert not app.exception
-    return app.dataframe[0].value.iloc[0].to_dict(), app.dataframe[1].value
+    """Return what the timeline's dock tells of an event of the address: facts, and its chain."""
+    table, _, row = event.partition(":")
+    number = timeline(opened.trace.id, "", -1).event_at(table, int(row))
+    query = {"trace": opened.trace.id, "window": "", "what": "event", "event": str(number)}
+    head, _ = decoded(timeline_answer(query))
+    return dict(head["facts"]), head["chain"]
 
 
 def test_the_details_tell_a_late_launch_from_a_queued_one(pages, sync):
@@ -186,8 +190,8 @@ def test_the_details_tell_a_late_launch_from_a_queued_one(pages, sync):
         details, chain = picked(sync, f"{OPERATIONS}:{place}")
         assert details["launch call began"] == f"{time_text(int(before[place]))} before it"
         assert ("waited in queue" in details) == (launches["queue_ns"][place] > 0)
-        assert chain[""].tolist() == ["NVTX range", "API call", "operation"]
-        assert chain["name"][0] == "step"
+        assert [link["role"] for link in chain][:3] == ["NVTX range", "API call", "operation"]
+        assert chain[0]["name"] == "step"
 
 
 def test_a_block_of_the_ledger_tells_what_ended_it_and_what_blocked(pages, sync):
@@ -203,7 +207,7 @@ def test_a_block_of_the_ledger_tells_what_ended_it_and_what_blocked(pages, sync)
     launch = launches.loc[segments["launch"][place]]
     assert details["ended by"][:12] in sync.trace.names(np.array([launch["name_id"]]))[0]
     assert details["launched by"] == "synthetic_sync 4242"
-    assert chain["name"][0] == "step"
+    assert chain[0]["name"] == "step"
 
 
 def test_one_operation_reads_the_same_alone_as_among_all(sync):

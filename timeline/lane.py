@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 NOTHING = -1
@@ -63,3 +64,11 @@ class Group:
     title: str
     device: int = NOTHING
     open: bool = True
+
+
+def track_labels(lanes: Iterable[Lane]) -> list[str]:
+    """Return the label of each lane's track; the deeper levels of a track have none themselves."""
+    labels: list[str] = []
+    for lane in lanes:
+        labels.append(labels[-1] if lane.level and labels else lane.label)
+    return labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from collectors.schema import Array
 from timeline.colors import COLOR_CODE, OPERATIONS
 from timeline.index import Index
 from timeline.labels import GRAPH_WORDS, MEMSET_WORDS
-from timeline.lane import Group, Lane
+from timeline.lane import Group, Lane, track_labels
 from timeline.query import HOST_KINDS, OPERATION_KINDS, WINDOW_KINDS, Query, Term
 
 QUOTE, CUT = '"', "…"  # around a whole name; where one was cut
@@ -40,10 +40,11 @@ def matching_query(index: Index, query: Query, title_of: Callable[[Group], str])
     """
     bits = np.zeros(len(index.start), bool)
     mirrors = []
-    for lane, label in _labelled(index):
+    for lane, label in zip(index.lanes, track_labels(index.lanes), strict=True):
+        title = title_of(index.groups[lane.group])
         if lane.mirror:
             mirrors.append(lane)
-        elif _lane_matches(lane, label, title_of(index.groups[lane.group]), query):
+        elif lane.kind != "counter" and _lane_matches(lane, label, title, query):
             for first, count, color in lane.parts:
                 if lane.kind != "ledger" or _cause_matches(color, query):
                     bits[first : first + count] = True
@@ -82,15 +83,6 @@ def _named(index: Index, hits: Array) -> Array:
 
 def _keep(bits: Array, holds: Array, term: Term) -> None:
     np.logical_and(bits, ~holds if term.negated else holds, out=bits)
-
-
-def _labelled(index: Index) -> Iterator[tuple[Lane, str]]:
-    """Yield each lane of events with the label of its track; deeper levels have none."""
-    label = ""
-    for lane in index.lanes:
-        label = label if lane.level else lane.label
-        if lane.kind != "counter":
-            yield lane, label
 
 
 def _lane_matches(lane: Lane, label: str, title: str, query: Query) -> bool:

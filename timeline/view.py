@@ -8,6 +8,7 @@ event, so that a rare stall stays visible at every zoom.
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ import numpy as np
 from collectors.schema import Array
 from timeline.colors import OPERATIONS, PROGRAM
 from timeline.index import Index
-from timeline.lane import NOTHING, Group, Lane
+from timeline.lane import NOTHING, Group, Lane, track_labels
 from timeline.marks import Marks, Samples, bin_edges, density_marks, exact_marks, share_marks
 from timeline.matching import matching_query, matching_text
 from timeline.query import parsed
@@ -41,12 +42,14 @@ class TimelineLane:
         lane: What it is.
         offset: Number in the timeline of the index's first event.
         name_offset: Number in the timeline of the index's first name.
+        track: Label of its track, which its deeper levels share.
     """
 
     index: Index
     lane: Lane
     offset: int
     name_offset: int
+    track: str
 
 
 class Link(NamedTuple):
@@ -99,19 +102,36 @@ class Timeline:
         sampled = self.telemetry.groups if self.telemetry is not None else ()
         for group in (*self.window.groups, *self.recording.groups, *sampled):
             by_id.setdefault(group.id, group)
-        order = {"program": 0, "device": 1, "metrics": 2, "thread": 3}
         filled = {p.index.groups[p.lane.group].id for p in self.lanes}
         present = [g for g in by_id.values() if g.id in filled]
-        return tuple(sorted(present, key=lambda g: (order.get(g.kind, 9), g.device)))
+        gpus = {self._gpu(g) for g in present if g.kind == "device"}
+
+        def place(group: Group) -> tuple[int, str, bool, int]:
+            """Put the counters of a GPU under its lanes; those of no GPU that is shown follow."""
+            gpu, is_counter = self._gpu(group), group.kind == "metrics"
+            if group.kind == "device" or (is_counter and gpu and gpu in gpus):
+                return 1, gpu.zfill(4), is_counter, group.device
+            return {"program": 0, "metrics": 2, "thread": 3}.get(group.kind, 9), "", False, 0
+
+        return tuple(sorted(present, key=place))
+
+    def _gpu(self, group: Group) -> str:
+        """Return the number of the GPU in the title of a group, "" for none."""
+        match = re.match(r"GPU (\d+)\b", self.title(group))
+        return match[1] if match else ""
 
     @functools.cached_property
     def lanes(self) -> tuple[TimelineLane, ...]:
         """Every lane that holds something; its place here is its number."""
         events, names = len(self.recording.start), len(self.recording.names)
-        placed = [TimelineLane(self.window, lane, events, names) for lane in self.window.lanes]
-        placed += [TimelineLane(self.recording, lane, 0, 0) for lane in self.recording.lanes]
+        sources = [(self.window, events, names), (self.recording, 0, 0)]
         if self.telemetry is not None:
-            placed += [TimelineLane(self.telemetry, lane, 0, 0) for lane in self.telemetry.lanes]
+            sources.append((self.telemetry, 0, 0))
+        placed = [
+            TimelineLane(index, lane, offset, name_offset, track)
+            for index, offset, name_offset in sources
+            for lane, track in zip(index.lanes, track_labels(index.lanes), strict=True)
+        ]
         return tuple(p for p in placed if p.lane.count and self._is_shown(p))
 
     @functools.cached_property

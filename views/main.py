@@ -50,7 +50,7 @@ WITH_COUNTERS = ("overview", "kernels")
 WITH_ITERATIONS = ("overview", "timeline")
 WITH_DEVICE = ("timeline", "kernels")  # only there does all that is shown follow the device
 # What the address says about a recording, whatever window; and whatever device.
-OF_RECORDING = ("kernel", "filter", "find", "below", "align")
+OF_RECORDING = ("kernel", "filter", "find", "below", "align", "note")
 OF_WINDOW = (*OF_RECORDING, "view", "mark", "finding", "event")
 SHOWN_RECORDINGS = 50
 LABEL_LENGTH = 60

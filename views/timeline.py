@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import streamlit as st
 
@@ -16,12 +18,14 @@ from views.components.timeline import (
     CanvasEvent,
     CanvasInput,
     CanvasRecording,
+    Note,
     Span,
     draw_timeline,
 )
-from views.parts.event_details import SHOWN_FACT, draw_details
 from views.parts.longest_events import draw_longest
+from views.parts.notes import PARAMETER, note_value, parse_notes
 from views.parts.recording_view import RecordingView
+from views.server.event_details import SHOWN_FACT
 from views.server.routes import timeline_answer
 from views.server.tiles import MAX_FIND, MIN_VIEW_NS
 from views.shared.markdown import md_prose
@@ -38,13 +42,6 @@ from views.shared.session import (
 )
 from views.shared.units import format_value, visible
 
-HELP = (
-    "Wheel or W and S: zoom. Drag or A and D: move. Shift and drag, M, or touch and hold: "
-    "measure. Click: details; double-click or F: zoom to the event; [ and ]: its "
-    "neighbours. / searches, N goes to the next match; quotation marks match a whole name. "
-    "0 shows everything. Where there are too many events to draw, the height of a column is "
-    "the share of time that they cover. Times count from the first event."
-)
 KEY = "timeline"
 ROOM_AROUND = 0.6  # of a finding's length, on both sides of it
 MARGIN = 0.02  # the same around all ranges that the program marked
@@ -103,11 +100,10 @@ def _draw_timeline(recording: RecordingView) -> None:
         align=align,
         answer=timeline_answer,
         key=KEY,
+        notes=_notes(recording),
+        whole_page=True,
     )
     _apply_input(user_input, recordings, view_key)
-    st.caption(HELP)
-    if (picked := _picked(recordings)) is not None:
-        draw_details(recordings[picked.recording], picked.event)
     view = user_input.view or first
     _draw_links(recording, view)
     draw_longest(recording, view)
@@ -147,6 +143,8 @@ def _apply_input(user_input: CanvasInput, recordings: list[RecordingView], view_
         st.query_params.pop("kernel", None)
     if user_input.pick is not None:
         _write_parameter("event", _event_address(recordings, user_input.pick))
+    if user_input.notes is not None:
+        _write_notes(recordings[0], user_input.notes)
     if user_input.align is not None:
         _write_parameter("align", str(user_input.align))
         st.rerun(scope="app")
@@ -159,6 +157,24 @@ def _apply_input(user_input: CanvasInput, recordings: list[RecordingView], view_
         st.query_params["trace"] = recording.session.trace.id
         st.query_params["window"] = f"span:{start}-{end}"
         st.rerun(scope="app")
+
+
+def _notes(recording: RecordingView) -> list[Note]:
+    """Return what the address marks, on the axis."""
+    origin = recording.timeline.origin_ns
+    notes = parse_notes(st.query_params.get_all(PARAMETER))
+    return [Note(n.start - origin, n.end - origin, n.text) for n in notes]
+
+
+def _write_notes(recording: RecordingView, notes: Sequence[Note]) -> None:
+    origin = recording.timeline.origin_ns
+    values = [note_value(Note(n.start + origin, n.end + origin, n.text)) for n in notes]
+    if values == st.query_params.get_all(PARAMETER):
+        return
+    if values:
+        st.query_params[PARAMETER] = values
+    else:
+        st.query_params.pop(PARAMETER, None)
 
 
 def _write_parameter(key: str, value: str) -> None:

@@ -139,42 +139,6 @@ def test_the_wheel_zooms_where_the_mouse_is_and_fetches_new_pixels(page, launch)
     assert abs(ask(page, "t.time(700)") - pinned) < 0.01 * (after[1] - after[0])
 
 
-def test_the_keyboard_zooms_moves_and_shows_all(page, launch):
-    look(page, launch.trace)
-    page.locator(".timeline canvas").focus()
-    whole = view(page)
-    for _ in range(4):
-        page.keyboard.press("w")
-    zoomed = view(page)
-    assert zoomed[1] - zoomed[0] < (whole[1] - whole[0]) / 4
-    page.keyboard.press("d")
-    assert view(page)[0] > zoomed[0]
-    page.keyboard.press("a")
-    page.keyboard.press("0")
-    settle(page)
-    assert view(page)[1] - view(page)[0] >= whole[1] - whole[0]
-
-
-def test_a_link_reopens_view_event_and_search(page, launch):
-    look(page, launch.trace)
-    page.get_by_role("button", name="Zoom in").click()
-    page.wait_for_url("**view=**")
-    page.locator(".timeline .find").fill("kernel")
-    page.wait_for_url("**find=kernel**")
-    settle(page)
-    page.get_by_role("button", name="Next match").click()
-    page.wait_for_url("**event=**")
-    settle(page)
-    page.wait_for_function(f"() => {T}.picked?.chain")
-    page.wait_for_timeout(400)  # the address follows the view after a pause
-    settle(page)
-    kept = (view(page), ask(page, "t.picked.event"), ask(page, "t.find"))
-    page.reload()
-    settle(page)
-    page.wait_for_function(f"() => {T}.picked?.chain")
-    assert (view(page), ask(page, "t.picked.event"), ask(page, "t.find")) == kept
-
-
 def test_a_search_counts_walks_and_marks_at_any_zoom(page, launch):
     look(page, launch.trace)
     kernels = launch.trace.count("kernels")
@@ -211,15 +175,6 @@ def test_shift_and_drag_measures_the_ledger_of_exactly_that_span(page, launch):
     assert ask(page, "t.given.recordings[0].window") == span
 
 
-def test_escape_closes_the_measure(page, launch):
-    look(page, launch.trace)
-    page.locator(".timeline canvas").focus()
-    page.keyboard.press("m")
-    page.locator(".timeline .panel").wait_for()
-    page.keyboard.press("Escape")
-    page.locator(".timeline .panel").wait_for(state="hidden")
-
-
 def test_a_click_leads_from_the_range_over_the_call_to_the_kernel(page, launch):
     first = launch.stored.launches().iloc[100]
     around = 20_000
@@ -229,11 +184,11 @@ def test_a_click_leads_from_the_range_over_the_call_to_the_kernel(page, launch):
     )
     middle = sum(view(page)) // 2
     click_at(page, label, middle)
-    page.wait_for_function(f"() => {T}.picked?.chain?.length === 3")
+    page.wait_for_function(f"() => {T}.picked?.chain?.length >= 3")
     roles = [link["role"] for link in ask(page, "t.picked.chain")]
-    assert roles == ["NVTX range", "API call", "operation"]
-    assert len(ask(page, "t.picked.arrows")) == 1
-    page.locator(".st-key-event_details").wait_for()
+    assert roles[:3] == ["NVTX range", "API call", "operation"]
+    assert len(ask(page, "t.picked.arrows")) == len(roles) - 1
+    assert page.locator(".timeline .dock .event").get_by_text("launched by").is_visible()
     page.wait_for_url("**event=operations**")
 
 
@@ -243,7 +198,7 @@ def test_a_block_of_the_ledger_is_explained(page, launch):
     around = int(gap["end_ns"] - gap["start_ns"])  # the block is a third of the view
     look(page, launch.trace, view=f"{gap['start_ns'] - around}-{gap['end_ns'] + around}")
     click_at(page, "ledger", sum(view(page)) // 2)
-    page.locator(".st-key-event_details").wait_for()
+    page.wait_for_function(f"() => {T}.picked?.facts?.length")
     picked = ask(page, "t.picked")
     assert picked["end"] - picked["start"] == gap["end_ns"] - gap["start_ns"]
 
@@ -407,7 +362,8 @@ def test_hostile_names_and_far_times_are_drawn_and_never_run(page, hostile):
     assert page.title() != "owned"
     assert page.defects == []
     click_at(page, row["label"], 5_000)
-    page.locator(".st-key-event_details").wait_for()
+    page.wait_for_function(f"() => {T}.picked?.facts?.length")
+    assert "<img" in page.locator(".timeline .dock .event").inner_text()
     assert ask(page, "t.picked.end - t.picked.start") == 6_000
     assert page.title() != "owned"
 

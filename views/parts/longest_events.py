@@ -11,8 +11,8 @@ from timeline.view import Timeline
 from views.components.timeline import (
     Span,
 )
-from views.parts.event_details import SHOWN_NAME
 from views.parts.recording_view import RecordingView
+from views.server.event_details import SHOWN_NAME
 from views.server.tiles import short
 from views.shared.units import ns_to_us
 

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
+from views.server.event_details import EventDetails
 from views.server.housekeeping import announce_access, end_soon, keep_house, prepare
 from views.server.making import TimelineNotMadeError, begin_if_not_made
 from views.server.tiles import QueryError, answer
@@ -64,8 +65,11 @@ def timeline_answer(query: Mapping[str, str]) -> bytes:
     device = query.get("device", "-1")
     key = int(device) if re.fullmatch(r"-1|\d{1,4}", device) else -1
     identity = (query.get("trace", ""), query.get("window", ""), key, query.get("counters", ""))
-    recording_timeline = session.timeline(*identity)
-    return answer(recording_timeline, query)
+    lanes = session.timeline(*identity)
+    if query.get("what") != "event":
+        return answer(lanes, query)
+    trace_id, window, _, counters = identity
+    return answer(lanes, query, EventDetails(session.load(trace_id, window, counters), lanes))
 
 
 @contextlib.asynccontextmanager

@@ -8,11 +8,12 @@ a browser cannot hold those of a calendar date. Texts of a recording leave here 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,7 +26,8 @@ from timeline.lane import Lane
 from timeline.marks import bin_edges
 from timeline.query import FORMS, QuerySyntaxError, likely_key
 from timeline.search import Hits
-from timeline.view import Timeline
+from timeline.span_table import span_rows
+from timeline.view import Link, Timeline
 from views.shared.units import visible
 
 BINS = 700  # of a full view: about two pixels each on a common screen
@@ -34,7 +36,9 @@ MIN_VIEW_NS = 100
 MAX_MARKS = 400_000  # bins of all lanes of one request: 9 MB
 MAX_LANES = 400  # of one request; more do not fit on any screen
 MAX_NAME = 300  # characters sent to the browser
+MAX_TITLE = 640  # of the event that was picked
 MAX_LABEL = 60
+MAX_ROWS = 500  # names of one stretch
 MAX_FIND = 2_000
 MINIMAP_LANES = 4
 OUTSIDE = "outside the analysed window"
@@ -67,13 +71,24 @@ class QueryError(ValueError):
     """A question makes no sense; the message is one line."""
 
 
-def answer(timeline: Timeline, query: Mapping[str, str]) -> bytes:
+class Details(Protocol):
+    """What is known of events beyond their lanes."""
+
+    def facts(self, event: int) -> list[tuple[str, str]]:
+        """Return what is known of an event, in words."""
+
+    def chain(self, event: int) -> list[Link]:
+        """Return what led to an event, and what it ended."""
+
+
+def answer(timeline: Timeline, query: Mapping[str, str], details: Details | None = None) -> bytes:
     """Return the answer to one question about a timeline.
 
     Args:
         timeline: What is looked at.
-        query: ``what`` is one of ``layout``, ``tile``, ``find``, ``event`` and ``measure``; the
-            rest depends on that.
+        query: ``what`` is one of ``layout``, ``tile``, ``find``, ``event``, ``measure`` and
+            ``names``; the rest depends on that.
+        details: Tells of events; without it their lanes do.
 
     Raises:
         QueryError: The question makes no sense.
@@ -82,6 +97,8 @@ def answer(timeline: Timeline, query: Mapping[str, str]) -> bytes:
     if respond is None:
         raise QueryError("Unknown kind of timeline request.")
     try:
+        if respond is _event:
+            return _packed(*_event(timeline, query, details))
         return _packed(*respond(timeline, query))
     except (KeyError, ValueError, OverflowError) as error:
         raise QueryError("The timeline request names something that does not exist.") from error
@@ -188,6 +205,8 @@ def _tile(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Columns]:
         "hits_known": bool(find),
     }
     if hits is not None:
+        searched_window = hits.index is timeline.window
+        head["searched"] = ["ledger", "findings", "iterations"] if searched_window else ["events"]
         edges = bin_edges(start, end, bins)
         counts = hits.ticks(edges)
         head["ticks"] = {"start": int(edges[0]), "width": int(edges[1] - edges[0])}
@@ -235,14 +254,19 @@ def _find(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Columns]:
     return head, {}
 
 
-def _event(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Columns]:
+def _event(
+    timeline: Timeline, query: Mapping[str, str], details: Details | None = None
+) -> tuple[Head, Columns]:
     event = _integer(query["event"])
-    chain = [
-        {"role": link.role, **_event_facts(timeline, link.event)} for link in timeline.chain(event)
-    ]
-    at = {link["role"]: link["event"] for link in chain}
-    arrows = [[at["API call"], at["operation"]]] if {"API call", "operation"} <= set(at) else []
-    return {**_event_facts(timeline, event), "chain": chain, "arrows": arrows}, {}
+    chain = details.chain(event) if details else timeline.chain(event)
+    links = [{"role": link.role, **_event_facts(timeline, link.event)} for link in chain]
+    head = _event_facts(timeline, event) | {
+        "title": short(timeline.name_of(event), MAX_TITLE),
+        "facts": [[w, short(t, MAX_TITLE)] for w, t in details.facts(event)] if details else [],
+        "chain": links,
+        "arrows": [[a["event"], b["event"]] for a, b in itertools.pairwise(links)],
+    }
+    return head, {}
 
 
 def _event_facts(timeline: Timeline, event: int) -> Head:
@@ -253,8 +277,28 @@ def _event_facts(timeline: Timeline, event: int) -> Head:
         "start": start,
         "end": end,
         "name": short(timeline.name_of(event)),
+        "where": _place_words(timeline, event),
         "color": timeline.color_of(event),
     }
+
+
+def _place_words(timeline: Timeline, event: int) -> str:
+    """Return group and track of an event."""
+    placed = timeline.lanes[timeline.lane_of(event)]
+    group = timeline.title(placed.index.groups[placed.lane.group])
+    return short(f"{group} · {placed.track}" if placed.track else group, MAX_LABEL * 2)
+
+
+def _names(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Columns]:
+    start, end = _span(query)
+    rows, count = span_rows(timeline, start, end, MAX_ROWS)
+    head: Head = {
+        "start": start,
+        "end": end,
+        "count": count,
+        "rows": [[short(cell) if isinstance(cell, str) else cell for cell in row] for row in rows],
+    }
+    return head, {}
 
 
 def _measure(timeline: Timeline, query: Mapping[str, str]) -> tuple[Head, Columns]:
@@ -297,6 +341,7 @@ _ANSWERS: dict[str, Callable[[Timeline, Mapping[str, str]], tuple[Head, Columns]
     "find": _find,
     "event": _event,
     "measure": _measure,
+    "names": _names,
 }
 
 

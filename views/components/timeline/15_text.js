@@ -92,11 +92,20 @@ const ICONS = {
   pin: "M5 1h6v1l-1 1v4l2 2v1H8.6v4L8 15l-.6-1v-4H4V9l2-2V3L5 2z",
   up: "M8 4l5 6H3z",
   down: "M8 12L3 6h10z",
+  sides: "M2 3h12v10H2zM3 4v4h10V4zM3 9v3h10V9z",
   close: "M3.5 2.5L8 7l4.5-4.5 1 1L9 8l4.5 4.5-1 1L8 9l-4.5 4.5-1-1L7 8 2.5 3.5z",
 };
 
 function iconButton(name, icon, label) {
-  const button = element("button", name), space = "http://www.w3.org/2000/svg";
+  const button = element("button", name);
+  fillIcon(button, icon);
+  button.title = label;
+  button.setAttribute("aria-label", label);
+  return button;
+}
+
+function fillIcon(button, icon) {
+  const space = "http://www.w3.org/2000/svg";
   const picture = document.createElementNS(space, "svg");
   const path = document.createElementNS(space, "path");
   picture.setAttribute("viewBox", "0 0 16 16");
@@ -104,9 +113,6 @@ function iconButton(name, icon, label) {
   path.setAttribute("d", ICONS[icon]);
   picture.append(path);
   button.append(picture);
-  button.title = label;
-  button.setAttribute("aria-label", label);
-  return button;
 }
 
 function clamp(value, low, high) { return Math.min(Math.max(value, low), high); }

@@ -3,7 +3,9 @@ function readTheme(root) {
   const style = getComputedStyle(root);
   const css = (name, otherwise) => style.getPropertyValue(name).trim() || otherwise;
   const accent = css("--st-primary-color", "#0B62B8");
+  const dark = inkOn(css("--st-background-color", "#FFFFFF")) === "#FFFFFF";
   return {
+    flag: dark ? "#E3B341" : "#8A5A00", onFlag: dark ? "#14181D" : "#FFFFFF",
     text: style.color, accent, onAccent: /^#[0-9a-f]{6}$/i.test(accent) ? inkOn(accent) : "#FFFFFF",
     paper: css("--st-background-color", "#FFFFFF"), soft: css("--st-secondary-background-color", "#F4F6F8"),
     line: css("--st-border-color", "#D9DEE3"), font: css("--st-font", "sans-serif"),

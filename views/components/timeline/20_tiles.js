@@ -33,7 +33,7 @@ class Tiles {
     const answer = {
       head, columns, plan, used: this.frame, lanes: new Set(lanes),
       size: (columns.start?.length || 0) + (columns.time?.length || 0) + lanes.length,
-      hits: plan.find !== "" && head.hits_known,
+      hits: plan.find !== "" && head.hits_known && !!head.searched,
     };
     const found = new Map();
     for (const lane of head.lanes || []) found.set(lane.id, lane);

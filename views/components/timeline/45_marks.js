@@ -175,5 +175,5 @@ class Marks {
   }
 }
 
-// Only events are searched; what the analysis says about them is not dimmed.
-function searched(part, at) { return part.answer.hits && at.info.kind === "events"; }
+// A search is about what was recorded or about what the analysis says; the other is not dimmed.
+function searched(part, at) { return part.answer.hits && part.answer.head.searched.includes(at.info.kind); }

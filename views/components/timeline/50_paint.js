@@ -21,6 +21,7 @@ class Painter {
     this.marks.drawn = 0;
     const grid = this.axis(g);
     for (const pane of timeline.panes) this.pane(g, pane, grid);
+    timeline.notes.draw(g);
     this.measured(g);
     g.fillStyle = theme.line;
     g.fillRect(gutter - 1, timeline.minimap.height, 1, timeline.height - timeline.minimap.height);
@@ -45,7 +46,7 @@ class Painter {
       const x = Math.round(timeline.x(t));
       grid.push(x);
       const label = base ? "+" + axisLabel(t - base, step, b - base) : axisLabel(t, step, b);
-      const end = x + 6 + g.measureText(label).width, free = !chip || end < chip.x || x > chip.x + chip.w;
+      const end = x + 6 + g.measureText(label).width, free = (!chip || end < chip.x || x > chip.x + chip.w) && !timeline.notes.covers(x, end);
       if (end < width && free) g.fillText(label, x + 4, y + TIMES);
     }
     g.globalAlpha = 1;
@@ -197,7 +198,8 @@ class Painter {
     g.lineWidth = 1;
   }
 
-  // From where each call ended, or began if it was still running, to where its operation began.
+  // From the end of each cause, or from within one that holds its effect, to where that began; a
+  // wait is met where it ended, for that is what the operation did.
   arrows(pane) {
     const { timeline } = this, { picked } = timeline, offset = pane.given.offset || 0;
     const events = new Map((picked.chain || []).map((event) => [event.event, event]));
@@ -207,12 +209,15 @@ class Painter {
       const one = events.get(source), other = events.get(target);
       const from = one && pane.whereIs(one.lane), to = other && pane.whereIs(other.lane);
       if (!from || !to || from.row === to.row) continue;
-      const leaves = one.end <= other.start ? one.end : one.start;
+      const arrives = other.start < one.start ? other.end : other.start;
+      const leaves = one.end <= arrives ? one.end : one.end >= other.end ? other.start : one.start;
       // From the edge of one row to the facing edge of the other, so that names stay legible.
       const up = to.y < from.y;
+      // Straight down from a range into its call: from the middle, or nothing of it would be seen.
+      const edge = leaves === arrives ? from.y + from.h / 2 : up ? from.y : from.y + from.h;
       drawn.push([
-        [timeline.x(leaves - offset), up ? from.y : from.y + from.h],
-        [timeline.x(other.start - offset), up ? to.y + to.h : to.y],
+        [timeline.x(leaves - offset), edge],
+        [timeline.x(arrives - offset), up ? to.y + to.h : to.y],
       ]);
     }
     return drawn;

@@ -48,6 +48,7 @@ class Minimap {
     }
     g.fillStyle = theme.line;
     g.fillRect(0, h - 1, width, 1);
+    timeline.notes.drawSmall(g, this);
     this.label(g);
   }
 

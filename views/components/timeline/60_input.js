@@ -141,7 +141,8 @@ class Input {
       canvas.style.cursor = { box: "grab", rest: "pointer", from: "ew-resize", to: "ew-resize" }[part] || "default";
       return;
     }
-    canvas.style.cursor = event.shiftKey ? "col-resize" : "default";
+    const onAxis = y < timeline.top && x >= timeline.gutter && timeline.notes.most[0] > 0;
+    canvas.style.cursor = event.shiftKey ? "col-resize" : onAxis ? "pointer" : "default";
     timeline.active = timeline.paneAt(y) || timeline.active;
     timeline.hover.show(x, y);
   }
@@ -155,7 +156,10 @@ class Input {
     }
     this.release();
     timeline.canvas.style.cursor = "default";
-    if (drag && !drag.measuring && !drag.moved && event.button === 0) timeline.pick(event.offsetX, event.offsetY);
+    if (!drag || drag.measuring || drag.moved || event.button !== 0) return;
+    const { offsetX: x, offsetY: y } = event;
+    if (y < timeline.top && x >= timeline.gutter) timeline.markAxis(x, y);
+    else timeline.pick(x, y);
   }
 
   cancel(event) {
@@ -166,7 +170,7 @@ class Input {
 
   twice(event) {
     const { timeline } = this, hit = timeline.at(event.offsetX, event.offsetY);
-    if (!hit) return;
+    if (!hit || event.offsetY < timeline.top) return;
     if (hit.part.exact || hit.part.counter) timeline.show(...around([hit.start, hit.end]));
     else timeline.picking.zoomTo(hit);
   }
@@ -180,7 +184,7 @@ class Input {
     const canvas = target === timeline.canvas;
     const act = command ? null : this.acts(event.key)[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     // On buttons only what a button does not need itself.
-    if (!act || (!canvas && !/^([a-z/0]|Escape)$/i.test(event.key))) return;
+    if (!act || (!canvas && !/^([a-z/0?,.[\]]|Escape)$/i.test(event.key))) return;
     event.preventDefault();
     event.stopPropagation();
     timeline.stats.lastInput = performance.now();
@@ -200,11 +204,15 @@ class Input {
       ArrowUp: scroll(-STEP_DOWN), ArrowDown: scroll(STEP_DOWN),
       PageUp: scroll(-0.9 * pane?.listHeight), PageDown: scroll(0.9 * pane?.listHeight),
       Home: scroll(-Infinity), End: scroll(Infinity),
-      0: () => timeline.showAll(), f: () => timeline.fit(),
+      0: () => timeline.showAll(),
+      f: (event) => (event.shiftKey ? timeline.setFocused(!timeline.focused) : timeline.fit()),
       "/": () => search.box.focus(),
       n: (event) => search.go(event.shiftKey ? -1 : 1),
-      m: () => measure.view(),
-      "[": () => timeline.neighbour(-1), "]": () => timeline.neighbour(1),
+      m: (event) => (event.shiftKey ? timeline.notes.addHere() : measure.selection()),
+      "[": () => timeline.picking.follow(-1), "]": () => timeline.picking.follow(1),
+      ",": () => timeline.neighbour(-1), ".": () => timeline.neighbour(1),
+      q: () => timeline.dock.toggle(),
+      "?": () => timeline.help.toggle(),
       Escape: () => timeline.escape(),
     };
   }

@@ -5,7 +5,8 @@ class Search {
   constructor(timeline) {
     this.timeline = timeline;
     const find = (name) => timeline.root.querySelector(".search ." + name);
-    [this.box, this.count, this.back, this.on] = ["find", "count", "previous", "next"].map(find);
+    [this.box, this.count, this.back, this.on, this.forms] = ["find", "count", "previous", "next", "forms"].map(find);
+    this.wrong = this.hint = "";  // what the server says of a query that it cannot answer, or that finds nothing
     this.text = "";
     this.counts = [];     // matches of each recording
     this.current = null;  // { recording, place, event, start }
@@ -15,6 +16,10 @@ class Search {
       this.typing = setTimeout(() => this.set(this.box.value), FIND_AFTER);
     });
     this.box.addEventListener("keydown", (event) => this.key(event));
+    this.box.addEventListener("focus", () => this.offer());
+    this.box.addEventListener("blur", () => this.offer(false));
+    // A press on a form must not take the focus from the box, which would close them.
+    this.forms.addEventListener("pointerdown", (event) => event.preventDefault());
     this.back.onclick = () => this.go(-1);
     this.on.onclick = () => this.go(1);
   }
@@ -27,9 +32,30 @@ class Search {
       this.go(event.shiftKey ? -1 : 1);
     } else if (event.key === "Escape") {
       event.preventDefault();
-      if (this.box.value) this.clear();
-      else this.timeline.canvas.focus();
+      this.set(this.box.value);
+      this.timeline.canvas.focus();
     }
+  }
+
+  // The accepted forms, below the box: while it is empty, and where a query is wrong.
+  offer(focused = this.box.getRootNode().activeElement === this.box) {
+    const told = this.wrong || this.hint, open = focused && (told || !this.box.value.trim());
+    this.forms.hidden = !open;
+    if (!open || !this.formsGiven) return;
+    const list = element("ul");
+    for (const [form, words] of this.formsGiven) {
+      const item = element("li"), use = element("button", "", form);
+      use.tabIndex = -1;
+      use.onclick = () => {
+        this.box.value = form;
+        this.set(form);
+      };
+      item.append(use, element("span", "", words));
+      list.append(item);
+    }
+    const words = element("p", told ? "wrong" : "", told || "A text is looked for in names. Or ask:");
+    words.setAttribute("role", told ? "alert" : "note");
+    this.forms.replaceChildren(words, list);
   }
 
   get pending() { return this.typing ? 1 : 0; }
@@ -48,7 +74,7 @@ class Search {
     this.text = text;
     this.counts = [];
     this.current = null;
-    this.trouble = "";
+    this.trouble = this.wrong = this.hint = "";
     if (this.box.value.trim() !== text) this.box.value = text;
     this.say();
     this.timeline.moved();
@@ -71,11 +97,21 @@ class Search {
       const found = await Promise.all(panes.map((pane) => this.ask(pane, 0, 0, -1)));
       if (round !== this.round) return;
       this.counts = found.map((answer) => answer.count);
+      this.learn(found);
     } catch (error) {
       if (round !== this.round || error.name === "AbortError") return;
       this.trouble = String(error.message || error);
     }
     this.say();
+  }
+
+  // A wrong query shows no match; nothing is dimmed for it.
+  learn(answers) {
+    const before = this.wrong, none = answers.every((answer) => !answer.count);
+    this.wrong = answers.map((answer) => answer.wrong).find(Boolean) || "";
+    this.hint = none && answers.map((answer) => answer.hint).find(Boolean) || "";
+    if (before !== this.wrong) this.timeline.moved();
+    this.offer();
   }
 
   async ask(pane, from, direction, event) {
@@ -107,6 +143,7 @@ class Search {
         const found = await this.ask(panes[recording], start, direction, event);
         if (round !== this.round || text !== this.text) return;
         this.counts[recording] = found.count;
+        if (found.wrong) break;
         const place = this.current?.recording === recording ? this.current.place : null;
         const wrapped = event >= 0 && place !== null && (found.place - place) * direction <= 0;
         if (found.count && (!wrapped || panes.length === 1)) return this.arrive(recording, found);
@@ -154,10 +191,12 @@ class Search {
     this.count.title = this.trouble || "";
     if (!this.text) this.count.textContent = "";
     else if (this.trouble) this.count.textContent = "search failed";
+    else if (this.wrong) this.count.textContent = "not a query";
     else if (!found) this.count.textContent = "…";
     else if (!found.count) this.count.textContent = "no match";
     else if (found.place) this.count.textContent = `${counted(found.place)} of ${counted(found.count)}`;
     else this.count.textContent = counted(found.count) + (found.count === 1 ? " match" : " matches");
+    this.box.setAttribute("aria-invalid", String(!!this.wrong));
     this.back.disabled = this.on.disabled = !found?.count;
   }
 }

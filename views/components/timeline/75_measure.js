@@ -22,6 +22,15 @@ class Measure {
     this.timeline.redraw();
   }
 
+  // The picked event, as Perfetto's M does; without one all that is in view.
+  selection() {
+    const { picked, panes } = this.timeline;
+    if (picked?.start === undefined) return this.view();
+    const offset = panes[picked.recording].given.offset || 0;
+    this.stretch(picked.start - offset, Math.max(picked.end, picked.start + 1) - offset);
+    this.ask();
+  }
+
   view() {
     const [a, b] = this.timeline.view, [first, last] = this.timeline.extent();
     this.stretch(Math.max(a, first), Math.min(b, last));
@@ -33,6 +42,8 @@ class Measure {
     this.answers = [];
     this.round += 1;
     this.panel.hidden = true;
+    this.timeline.dock.table.clear();
+    this.timeline.dock.changed();
     this.timeline.redraw();
   }
 
@@ -51,6 +62,8 @@ class Measure {
     const round = ++this.round, { timeline } = this, { panes } = timeline;
     this.answers = panes.map(() => null);
     this.draw();
+    timeline.dock.changed();
+    timeline.dock.table.ask();
     await Promise.all(panes.map(async (pane, n) => {
       const [start, end] = this.stretchOf(pane);
       let answer;
@@ -81,7 +94,6 @@ class Measure {
     const kept = this.held();
     panel.replaceChildren(head, body, this.buttons());
     panel.hidden = false;
-    this.place();
     this.restore(kept);
   }
 
@@ -159,19 +171,6 @@ class Measure {
     const last = pane.layout?.duration ?? Infinity;
     const span = this.stretchOf(pane).map((t) => clamp(t, 0, last));
     this.timeline.trigger("analyse", { recording: pane.place, span });
-  }
-
-  // Beside the band where there is room, so that it hides little of what was measured.
-  place() {
-    if (!this.span || this.panel.hidden) return;
-    const { timeline, panel } = this, { gutter, width } = timeline;
-    const w = panel.offsetWidth, left = timeline.x(this.span[0]), right = timeline.x(this.span[1]);
-    let x = right + 8;
-    if (x + w > width - 14) x = left - w - 8;
-    if (x < gutter + 4) x = Math.min(right, width) - w - 14;
-    panel.style.left = clamp(x, 4, Math.max(width - w - 14, 4)) + "px";
-    panel.style.top = timeline.top + 6 + "px";
-    panel.style.maxHeight = Math.max(timeline.height - timeline.top - 14, 120) + "px";
   }
 }
 

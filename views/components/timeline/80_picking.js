@@ -73,7 +73,8 @@ class Picking {
   take(picked, { tell = true, then } = {}) {
     this.picked = picked;
     this.timeline.redraw();
-    if (tell) this.timeline.trigger("pick", { recording: picked.recording, event: picked.event });
+    if (tell) this.tell(picked.recording, picked.event);
+    this.timeline.dock.show(picked);
     this.learn(picked, then);
   }
 
@@ -82,15 +83,23 @@ class Picking {
     return picked?.recording === pane.place && picked.event === part.answer.columns.event?.[i];
   }
 
+  // A state and no trigger: one that comes while the page is drawn anew is not lost.
+  tell(recording, event) {
+    const { timeline } = this;
+    timeline.tell("pick", { key: timeline.given.view_key, recording, event });
+  }
+
   // The reader no longer wants it picked.
   drop() {
-    this.timeline.trigger("pick", { recording: this.picked.recording, event: -1 });
+    this.tell(this.picked.recording, -1);
     this.clear();
   }
 
   clear() {
     this.picked = null;
     this.round += 1;
+    this.timeline.dock.changed();
+    this.timeline.words.speak("Nothing is selected");
     this.timeline.redraw();
   }
 
@@ -102,6 +111,7 @@ class Picking {
       const { head } = await pane.ask("event", { event: picked.event });
       if (round !== this.round) return;
       this.picked = { ...picked, ...head };
+      this.timeline.dock.show(this.picked);
       then?.(this.picked);
       this.timeline.words.picked(this.picked, pane);
       this.timeline.redraw();
@@ -113,14 +123,32 @@ class Picking {
   // To the longest event of a bin: its first click picked it, but where it lies may still be asked.
   zoomTo(hit) {
     if (!this.isPicked(hit)) return;
-    if (this.picked.chain) this.timeline.fit();
-    else this.learn(this.picked, () => this.timeline.fit());
+    if (this.picked.chain) this.timeline.zoomToPicked();
+    else this.learn(this.picked, () => this.timeline.zoomToPicked());
   }
 
   // To an event found elsewhere: pick it, show its lane, and its time.
   go(found, options) {
     this.take({ ...found }, options);
     this.reveal(found);
+  }
+
+  // To an event of which only the number is known.
+  async goTo(recording, event) {
+    const { timeline } = this, pane = timeline.panes[recording];
+    try {
+      const { head } = await pane.ask("event", { event });
+      this.go({ recording, ...head });
+    } catch (error) {
+      if (error.name !== "AbortError") timeline.words.note(pane, String(error.message || error));
+    }
+  }
+
+  // Along the chain of the picked event: to its cause, or to what it caused.
+  follow(direction) {
+    const { picked } = this, chain = picked?.chain || [];
+    const place = chain.findIndex((link) => link.event === picked.event), next = chain[place + direction];
+    if (place >= 0 && next) this.go({ recording: picked.recording, ...next });
   }
 
   reveal({ recording, lane, start, end }) {
@@ -137,6 +165,7 @@ class Picking {
   // To the event before or after the picked one in its lane, however far away.
   async neighbour(direction) {
     const { timeline, picked } = this, pane = picked && timeline.panes[picked.recording];
+    if (!picked) return this.first();
     if (!pane?.tiles || picked.start === undefined) return;
     const [a, b] = timeline.view;
     try {
@@ -148,6 +177,21 @@ class Picking {
       }
     } catch (error) {
       if (error.name !== "AbortError") timeline.words.note(pane, String(error.message || error));
+    }
+  }
+
+  // Without a mouse: the event nearest the view's middle in the first lane of events on screen.
+  first() {
+    const { timeline } = this, pane = timeline.active || timeline.panes[0];
+    const rows = pane?.shown.filter(({ row }) => row.info?.kind === "events") || [];
+    for (const { y, h } of rows) {
+      const middle = (timeline.gutter + timeline.width) / 2, half = timeline.room() / 2;
+      for (let away = 0; away < half; away += 4) {
+        for (const x of [middle + away, middle - away]) {
+          const hit = markAt(timeline, x, y + h / 2);
+          if (hit && !hit.part.counter) return this.click(x, y + h / 2);
+        }
+      }
     }
   }
 

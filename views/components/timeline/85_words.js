@@ -1,5 +1,6 @@
 // What stands around the canvas: legend, notes, alignment, and what is said aloud.
 const SAY_AFTER = 250;  // ms of rest
+const NOTICE = 4000;    // ms that a notice stands where the length of the view does
 
 class Words {
   constructor(timeline) {
@@ -23,7 +24,8 @@ class Words {
       .map((note) => element("p", "", panes.length > 1 ? `${pane.given.name}: ${note}` : note))));
     const lanes = panes.map((pane) => `${pane.given.name}, ${counted(pane.layout?.lanes.length || 0)} lanes`);
     timeline.canvas.setAttribute("aria-label", `Timeline of ${lanes.join(" and ")}. W and S zoom, A and D move, `
-      + "arrow up and down scroll, slash searches, M measures, 0 shows everything, F zooms to the selected event.");
+      + "arrow up and down scroll, comma and full stop select events, brackets follow a chain, slash searches, "
+      + "M measures, 0 shows everything, F zooms to the selected event, question mark lists all keys.");
   }
 
   legend() {
@@ -47,7 +49,13 @@ class Words {
   }
 
   // For those who do not see the canvas.
-  speak(text) { this.timeline.root.querySelector(".spoken").textContent = text; }
+  speak(text, visible = false) {
+    this.timeline.root.querySelector(".spoken").textContent = text;
+    if (!visible) return;
+    clearTimeout(this.saying);
+    this.status.textContent = text;
+    this.saying = setTimeout(() => this.say(), NOTICE);
+  }
 
   picked({ name, start, end, lane }, pane) {
     const { label } = pane.rows?.byLane.get(lane)?.head.info || {};

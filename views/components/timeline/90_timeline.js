@@ -4,12 +4,14 @@ const SLACK = 0.05;           // of the recording, beyond its ends
 const FETCH_AFTER = 40, FETCH_EVERY = 120, TELL_AFTER = 350;  // ms
 const GUTTER = 190, GUTTER_SHARE = 0.27, LEAST_GUTTER = 96;                     // px
 const BAR = 11;  // px on the right, for the scrollbars
-const HEIGHT_SHARE = 0.62, LEAST_HEIGHT_PX = 320, LEAST_LIST = 160;
+const HEIGHT_SHARE = 0.62, LEAST_HEIGHT_PX = 320, LEAST_LIST = 160;  // of one that is a part of a page
+const LEAST_STAGE = 300, BELOW_STAGE = 8;  // px of one that fills the window
 
 class Timeline {
   constructor(parent) {
     this.root = parent.querySelector(".timeline");
     this.frame = this.root.querySelector(".frame");
+    this.stage = this.root.querySelector(".stage");
     this.canvas = this.root.querySelector("canvas");
     this.g = this.canvas.getContext("2d", { alpha: false });
     this.stats = {
@@ -28,6 +30,9 @@ class Timeline {
     this.painter = new Painter(this);
     this.picking = new Picking(this);
     this.measure = new Measure(this);
+    this.notes = new Notes(this);
+    this.dock = new Dock(this);
+    this.help = new Help(this);
     this.search = new Search(this);
     this.hover = new Hover(this);
     this.words = new Words(this);
@@ -43,6 +48,7 @@ class Timeline {
     on("window", () => this.showWindow());
     on("all", () => this.showAll());
     on("mark", () => this.showMark());
+    on("focus", () => this.setFocused(!this.focused));
     on("earlier", () => this.trigger("align", this.given.align.chosen - 1));
     on("later", () => this.trigger("align", this.given.align.chosen + 1));
   }
@@ -90,7 +96,11 @@ class Timeline {
     else if (moved !== offsets(given) && this.measured) this.measure.ask();
     if (given.view_key !== before.view_key) this.jump(given.view);
     if (given.find_key !== before.find_key) this.search.set(given.find || "", false);
-    if (given.picked_key !== before.picked_key) this.pickGiven(given.picked);
+    if (given.picked_key !== before.picked_key) {
+      this.pickGiven(given.picked);
+      this.notes.take(given.notes);
+    }
+    this.search.formsGiven = given.forms;
     this.words.dress();
     this.measureRoom();
     window.__whyslow_timeline = this;
@@ -143,7 +153,10 @@ class Timeline {
   room() { return Math.max(this.width - this.gutter, 1); }
 
   measureRoom() {
-    const ratio = window.devicePixelRatio || 1, width = Math.max(this.root.clientWidth, 240);
+    this.stageWidth = this.root.clientWidth;
+    this.stageHeight = this.roomForStage();
+    const ratio = window.devicePixelRatio || 1, [beside] = this.dock.taken(this.stageWidth, this.stageHeight);
+    const width = Math.max(this.stageWidth - beside, 240);
     if (width !== this.outer || ratio !== this.ratio) this.minimap.forget();
     this.outer = width;
     this.width = width - BAR;
@@ -153,21 +166,50 @@ class Timeline {
     this.moved();
   }
 
-  // How high each recording's pane is: as its content, or its fair part of the window's height.
+  get fills() { return this.focused || this.given?.whole_page; }
+
+  // How high the stage is that reaches from where it begins to the window's foot.
+  roomForStage() {
+    if (!this.fills) return 0;
+    const scroller = this.root.getRootNode().host?.closest("[data-testid=stMain]") || document.scrollingElement;
+    const scrolled = this.focused ? 0 : scroller?.scrollTop || 0;
+    const top = this.stage.getBoundingClientRect().top + scrolled;
+    const foot = this.root.querySelector(".foot").offsetHeight + BELOW_STAGE;
+    return Math.max(Math.floor(window.innerHeight - top - foot), LEAST_STAGE);
+  }
+
+  // Only the timeline, over the whole window.
+  setFocused(focused) {
+    this.focused = focused;
+    this.root.classList.toggle("focused", focused);
+    const button = this.root.querySelector(".bar .focus");
+    button.setAttribute("aria-pressed", String(focused));
+    button.textContent = focused ? "Leave focus" : "Focus";
+    this.measureRoom();
+    if (!this.root.contains(this.root.getRootNode().activeElement)) this.canvas.focus({ preventScroll: true });
+  }
+
+  // How high each recording's pane is: as its content, or its fair part of the height there is.
   share() {
-    const pinned = this.panes.reduce((sum, pane) => sum + pane.headHeight, 0);
-    const most = Math.max(HEIGHT_SHARE * window.innerHeight, LEAST_HEIGHT_PX, pinned + LEAST_LIST * this.panes.length);
+    const pinned = this.panes.reduce((sum, pane) => sum + pane.headHeight, 0), axis = this.minimap.height + AXIS;
+    const [, below] = this.dock.taken(this.stageWidth, this.stageHeight);
+    const fair = Math.max(HEIGHT_SHARE * window.innerHeight, LEAST_HEIGHT_PX);
+    const most = this.fills
+      ? Math.max(this.stageHeight - below - axis - 2, LEAST_LIST)
+      : Math.max(fair, pinned + LEAST_LIST * this.panes.length);
     let left = Math.round(most), waiting = [...this.panes].sort((one, other) => one.wanted - other.wanted);
     for (; waiting.length; waiting = waiting.slice(1)) {
       waiting[0].height = Math.min(waiting[0].wanted, Math.floor(left / waiting.length));
       left -= waiting[0].height;
     }
-    this.top = this.minimap.height + AXIS;
+    if (this.fills && this.panes.length) this.panes.at(-1).height += left;
+    this.top = axis;
     let y = this.top;
     for (const pane of this.panes) {
       pane.top = y;
       y += pane.height;
     }
+    this.dock.place(this.stageWidth, this.fills ? this.stageHeight : y);
     if (y !== this.height || this.canvas.width !== Math.round(this.outer * this.ratio)) this.resize(y);
   }
 
@@ -181,7 +223,7 @@ class Timeline {
 
   // --- the view -----------------------------------------------------------------------------
 
-  get find() { return this.search.text; }
+  get find() { return this.search.wrong ? "" : this.search.text; }
   get picked() { return this.picking.picked; }
   get measured() { return this.measure.span && { span: this.measure.span, answers: this.measure.answers }; }
   get found() { return this.search.found; }
@@ -254,12 +296,29 @@ class Timeline {
     this.show(...around(given.mark.map((t) => t - (given.offset || 0))));
   }
 
+  // As in Perfetto: to the middle at first; when it is there already, so near that it fills the view.
   fit() {
     const { picked } = this;
     if (picked?.start === undefined) return this.showWindow();
     const pane = this.panes[picked.recording], offset = pane.given.offset || 0;
     pane.reveal(picked.lane);
+    const [from, to] = [picked.start - offset, picked.end - offset], middle = (from + to) / 2, [a, b] = this.view;
+    const isCentred = Math.abs(middle - this.middle()) * this.scale() < 2;
+    if (isCentred || to - from > b - a) this.show(...around([from, to]));
+    else this.pan(middle - this.middle());
+  }
+
+  zoomToPicked() {
+    const { picked } = this, offset = this.panes[picked.recording].given.offset || 0;
+    this.panes[picked.recording].reveal(picked.lane);
     this.show(...around([picked.start - offset, picked.end - offset]));
+  }
+
+  // A click on the axis: a flag is opened, elsewhere a moment is marked.
+  markAxis(x, y) {
+    const note = this.notes.at(x, y), t = this.time(x);
+    if (note) this.notes.edit(note);
+    else this.notes.add(t, t);
   }
 
   pick(x, y) { this.picking.click(x, y); }
@@ -269,11 +328,13 @@ class Timeline {
 
   tellFind(text) { this.tell("find", { key: this.given.find_key, text }); }
 
-  // One thing for each press: the measure, the picked event, the search.
+  // One thing for each press: the measure, the picked event, the search, the focus.
   escape() {
-    if (this.measure.span) this.measure.close();
+    if (this.help.root.open) this.help.root.close();
+    else if (this.measure.span) this.measure.close();
     else if (this.picked) this.picking.drop();
-    else if (this.find) this.search.clear();
+    else if (this.search.text) this.search.clear();
+    else if (this.focused) this.setFocused(false);
   }
 
   // --- drawing and fetching -----------------------------------------------------------------
@@ -325,7 +386,7 @@ class Timeline {
       pane.gutter.sync();
       pane.drawn = pane.layout && (pane.loads > 0 || !pane.layout.lanes.length);
     }
-    this.measure.place();
+    this.notes.place();
     stats.draws += 1;
     stats.frameTime = performance.now() - began;
     if (stats.lastPixels < stats.lastInput && this.sharp()) stats.lastPixels = performance.now();

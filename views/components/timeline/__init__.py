@@ -13,6 +13,7 @@ import streamlit as st
 
 from collectors.errors import TraceError
 from timeline.colors import COLORS
+from timeline.query import FORMS
 from views.charts.ledger import PALETTE
 from views.server.tokens import api_path, mint_token
 from views.shared.server_paths import trouble
@@ -28,6 +29,8 @@ _component = st.components.v2.component(
 )
 
 Span = tuple[int, int]
+
+MAX_NOTES, MAX_NOTE = 20, 80  # marks, and characters of each: they live in the page's address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,20 @@ class CanvasEvent(NamedTuple):
     event: int
 
 
+class Note(NamedTuple):
+    """A moment or a stretch that the reader marked.
+
+    Attributes:
+        start: Begin, ns.
+        end: End, ns; the begin of one that marks a moment.
+        text: What the reader wrote about it; may be empty.
+    """
+
+    start: int
+    end: int
+    text: str
+
+
 class CanvasInput(NamedTuple):
     """What the reader did with the timeline.
 
@@ -76,9 +93,11 @@ class CanvasInput(NamedTuple):
         view: Begin and end of what is in view, in ns since the upper recording's first event;
             None before the first move.
         find: What is searched for; None before anything was typed.
-        pick: Event that was clicked in this very run.
+        pick: Event that is selected, its number negative where none is; None before any was.
         analyse: Recording and stretch that is to be analysed.
         align: Repetition to align by.
+        notes: What the reader marked, in ns since the upper recording's first event; None before
+            anything changed.
     """
 
     view: Span | None = None
@@ -86,6 +105,7 @@ class CanvasInput(NamedTuple):
     pick: CanvasEvent | None = None
     analyse: tuple[int, Span] | None = None
     align: int | None = None
+    notes: tuple[Note, ...] | None = None
 
 
 def draw_timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
@@ -98,19 +118,23 @@ def draw_timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
     align: Alignment | None,
     answer: Callable[[Mapping[str, str]], bytes],
     key: str,
+    notes: Sequence[Note] = (),
+    whole_page: bool = False,
 ) -> CanvasInput:
     """Draw one recording, or two below each other, and return what the reader did.
 
     Args:
         recordings: What to draw; the canvas fetches it view by view.
         view: What to show first, in ns since the upper recording's first event.
-        view_key: The canvas takes ``view``, ``find`` and ``picked`` over whenever this changes,
-            and only then.
+        view_key: The canvas takes ``view``, ``find``, ``picked`` and ``notes`` over whenever this
+            changes, and only then.
         find: Text to search for.
         picked: The event to outline first.
         align: What two recordings are aligned by.
         answer: Answers a question when the route cannot be reached; raises ``ValueError``.
         key: Widget key.
+        notes: What the reader marked before.
+        whole_page: Whether it fills the window, and keeps marks; else it is a part of a page.
     """
     number, body = _answered(st.session_state.get(key), answer)
     setup = {
@@ -123,6 +147,10 @@ def draw_timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
         "find_key": view_key,
         "picked": picked._asdict() if picked else None,
         "picked_key": view_key,
+        "notes": notes,
+        "forms": FORMS,
+        "most_notes": [MAX_NOTES if whole_page else 0, MAX_NOTE],
+        "whole_page": whole_page,
         "align": align.to_dict() if align else None,
         "palette": PALETTE,
         "colors": COLORS,
@@ -137,6 +165,7 @@ def draw_timeline(  # noqa: PLR0913 - the canvas needs all of it, by name
         on_pick_change=lambda: None,
         on_analyse_change=lambda: None,
         on_align_change=lambda: None,
+        on_notes_change=lambda: None,
     )
     return _input_of(result, view_key, len(recordings))
 
@@ -173,10 +202,11 @@ def _answered(state: Any, answer: Callable[[Mapping[str, str]], bytes]) -> tuple
 def _input_of(result: Any, view_key: str, recordings: int) -> CanvasInput:
     """Turn what the browser says into values; what makes no sense is not there."""
     # What is left from another recording, or from before a jump, is not what is in view now.
-    view, find = result.get("view"), result.get("find")
-    view = view if view and view.get("key") == view_key else None
-    find = find if find and find.get("key") == view_key else None
-    pick, analyse, align = (result.get(n) for n in ("pick", "analyse", "align"))
+    states = {name: result.get(name) for name in ("view", "find", "pick", "notes")}
+    view, find, pick, notes = (
+        state if state and state.get("key") == view_key else None for state in states.values()
+    )
+    analyse, align = result.get("analyse"), result.get("align")
     if pick and not 0 <= int(pick["recording"]) < recordings:
         pick = None
     return CanvasInput(
@@ -187,4 +217,10 @@ def _input_of(result: Any, view_key: str, recordings: int) -> CanvasInput:
         if analyse
         else None,
         align=int(align) if align is not None else None,
+        notes=_notes_of(notes["list"]) if notes else None,
     )
+
+
+def _notes_of(values: Sequence[Sequence[Any]]) -> tuple[Note, ...]:
+    notes = (Note(int(start), int(end), str(text)[:MAX_NOTE]) for start, end, text in values)
+    return tuple(notes)[:MAX_NOTES]
