@@ -148,7 +148,13 @@ class Picking {
   follow(direction) {
     const { picked } = this, chain = picked?.chain || [];
     const place = chain.findIndex((link) => link.event === picked.event), next = chain[place + direction];
-    if (place >= 0 && next) this.go({ recording: picked.recording, ...next });
+    if (place >= 0 && next) this.goAlong(next);
+  }
+
+  // To another event of the chain: what is known of the chain stays until the server has answered.
+  goAlong(link) {
+    const { recording, chain, arrows } = this.picked;
+    this.go({ recording, chain, arrows, ...link });
   }
 
   reveal({ recording, lane, start, end }) {

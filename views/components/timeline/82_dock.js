@@ -160,7 +160,7 @@ class Dock {
         element("em", "", duration(link.end - link.start)));
       to.title = `${link.name} · ${link.where} · from ${moment(link.start, 1)}`;
       if (link.event === picked.event) to.setAttribute("aria-current", "true");
-      to.onclick = () => this.timeline.go({ recording: picked.recording, ...link });
+      to.onclick = () => this.timeline.picking.goAlong(link);
       item.append(to);
       list.append(item);
     }
