@@ -13,6 +13,7 @@ from timeline.waits import ended_wait, operation_awaited
 from traces.nsys_writer import Recording
 from views.components.timeline import MAX_NOTE, MAX_NOTES, Note
 from views.parts.notes import note_value, parse_notes
+from views.shared.session import parse_span
 
 US = 1_000
 
@@ -83,3 +84,8 @@ def test_notes_come_back_from_the_address_as_one_short_line_each(values):
 @pytest.mark.parametrize("value", ["", "x", "5", "9-5 text", "1-2-3 x", "-", "1e9-2e9 x"])
 def test_a_note_that_makes_no_sense_is_left_out(value):
     assert parse_notes([value, "5-9 kept\n\u202ehere"]) == [Note(5, 9, "kept here")]
+
+
+def test_a_span_of_a_clock_that_counts_from_1970_is_understood():
+    begin = 1_700_000_000_000_000_000
+    assert parse_span(f"{begin}-{begin + 100}") == (begin, begin + 100)

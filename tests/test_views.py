@@ -23,7 +23,7 @@ from views.charts.ledger import (
 from views.server.routes import timeline_answer
 from views.shared import session
 from views.shared.choices import window_label
-from views.shared.session import finding_places, parse_span, timeline, zero_ns
+from views.shared.session import finding_places, timeline, zero_ns
 
 PAGES = ("overview", "timeline", "kernels", "open")
 PICKERS = ["pick_recording", "pick_window"]
@@ -226,11 +226,6 @@ def test_counters_have_no_timeline_and_the_page_says_why(pages, data):
     assert not app.exception
     assert app.header[0].value == "No timeline"
     assert "nsys profile" in words(app)
-
-
-def test_a_span_of_a_clock_that_counts_from_1970_is_understood():
-    begin = 1_700_000_000_000_000_000
-    assert parse_span(f"{begin}-{begin + 100}") == (begin, begin + 100)
 
 
 def test_a_timeline_that_cannot_be_stored_is_one_line(pages, sync, monkeypatch):
