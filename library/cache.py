@@ -153,6 +153,22 @@ def remember(path: Path, trace: Trace, before: os.stat_result | None = None) -> 
         write_json(trace.folder / LATEST, asdict(record))  # so that `get` reads one record, not all
 
 
+def note_reopening(path: Path) -> None:
+    """Make a file that was opened again the newest of the library; its trace is named by it.
+
+    Does nothing for a file that the library does not know, nor where the disk cannot be written:
+    the recording is there all the same.
+    """
+    record = _load_record(_record_path(path))
+    newest = max((r.order for r in _records()), default=0)
+    if record is None or (record.order == newest and record.name == file_name_text(path.name)):
+        return
+    text = json.dumps(asdict(replace(record, name=file_name_text(path.name), order=newest + 1)))
+    with contextlib.suppress(OSError):
+        write_file(_record_path(path), text)
+        write_file(cache_root() / record.trace / LATEST, text)
+
+
 def traces() -> list[Trace]:
     """Return every trace of the library that can be opened, the newest first."""
     from collectors.errors import TraceError

@@ -149,6 +149,19 @@ def test_one_trace_bears_the_name_under_which_it_was_opened_last(recording, tmp_
     assert renamed.report_text() == renamed.report.to_json()
 
 
+def test_a_file_that_is_opened_again_leads_the_library_and_names_its_trace(recording, tmp_path):
+    trace = open_trace(recording, cache.cache_root())
+    copy = tmp_path / "copy.sqlite"
+    shutil.copy(recording, copy)
+    for path in (recording, copy):
+        cache.remember(path, trace)
+    cache.note_reopening(recording)
+    assert [t.source.name for t in cache.traces()] == [recording.name]
+    assert cache.get(trace.id).source.name == recording.name
+    cache.note_reopening(tmp_path / "unknown.sqlite")
+    assert cache.get(trace.id).source.name == recording.name
+
+
 @pytest.mark.parametrize("name", ["caf\udce9.sqlite", "n" * 300, "a\0b"])
 def test_no_name_is_too_odd_to_be_asked_for(recording, name):
     remembered(recording)

@@ -73,7 +73,7 @@ def test_every_page_file_is_a_page_of_the_tests():
     assert {f.stem for f in (ROOT / "views").glob("[!_]*.py")} - {"main"} >= set(PAGES)
 
 
-@pytest.mark.parametrize("page", ["overview", "timeline", "kernels"])
+@pytest.mark.parametrize("page", ["timeline", "kernels"])
 def test_without_a_recording_each_page_says_what_to_run(page, tmp_path):
     with library(tmp_path):
         app = draw(page)
@@ -84,9 +84,10 @@ def test_without_a_recording_each_page_says_what_to_run(page, tmp_path):
     assert "nsys profile" in words(app)
 
 
-def test_without_a_recording_the_open_page_offers_samples(tmp_path):
+@pytest.mark.parametrize("page", ["overview", "open"])
+def test_without_a_recording_samples_are_offered_first(page, tmp_path):
     with library(tmp_path):
-        app = draw("open")
+        app = draw(page)
     assert not app.exception
     text = words(app)
     assert text.index("synthetic_healthy.sqlite") < text.index("cpu_training.sqlite")
@@ -395,6 +396,8 @@ def test_the_newest_answer_replaces_an_older_one(pages):
         app.text_input(key="path").set_value(f"/no/such/{name}.sqlite")
         app.button[0].click().run()
         assert [e.value.split(":")[0].replace("\\", "") for e in app.error] == [f"{name}.sqlite"]
+    way = app.query_params["job"]
+    assert [e.value for e in draw("open", job=way).error] == [e.value for e in app.error]  # reload
 
 
 def test_opening_a_sample_ends_on_its_overview(pages, launch):
@@ -403,7 +406,8 @@ def test_opening_a_sample_ends_on_its_overview(pages, launch):
     key = hashlib.sha256(str(sample).encode()).hexdigest()[:12]  # a browser sees no path
     app.button(key=f"open {key}").click().run()
     assert not app.exception
-    assert app.query_params["trace"] == launch.trace.id
+    assert app.query_params == {"trace": launch.trace.id}
+    assert app.header[0].value.replace("\\", "") in launch.stored.report.verdict.sentence
 
 
 def test_the_kernels_table_holds_the_stored_numbers(pages, launch):

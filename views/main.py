@@ -35,7 +35,16 @@ from views.shared.choices import (
     window_label,
 )
 from views.shared.iteration_choices import iteration_choices, with_choice
-from views.shared.session import Selection, choose, chosen, load
+from views.shared.jobs import WAY, WAYS, StatusPlace
+from views.shared.opening import OpeningState, Stage
+from views.shared.session import (
+    Selection,
+    choose,
+    chosen,
+    draw_trouble,
+    load,
+    timeline_is_made,
+)
 from views.shared.style import write_style_sheet
 from views.shared.units import visible
 
@@ -52,6 +61,8 @@ WITH_DEVICE = ("timeline", "kernels")  # only there does all that is shown follo
 # What the address says about a recording, whatever window; and whatever device.
 OF_RECORDING = ("kernel", "filter", "find", "below", "align", "note")
 OF_WINDOW = (*OF_RECORDING, "view", "mark", "finding", "event")
+PAGE = "page"  # what the session calls the page that was drawn last
+DRAWN = "drawn"  # what the session keeps of the analysis that was drawn last
 SHOWN_RECORDINGS = 50
 LABEL_LENGTH = 60
 
@@ -65,18 +76,103 @@ def main() -> None:
         draw_sign_in()
         return
     page = st.navigation(_pages(), position="top")
-    recordings = cache.traces()
-    _adopt_address(recordings)
-    if recordings and page.url_path not in WITHOUT_PICKERS:
-        _draw_pickers(recordings, page.url_path or ORDER[0])
     try:
-        page.run()
+        _draw(page, page.url_path or ORDER[0])
     except Exception:  # a defect of ours; the reader gets a line, the log the rest
         number = uuid.uuid4().hex[:8]
         LOG.exception("page %s failed (%s)", page.url_path or ORDER[0], number)
         st.error(
             f"This page failed because of a defect in whyslow; see {number} in the server log."
         )
+
+
+def _draw(page: st.Page, name: str) -> None:
+    """Draw what stands between the reader and the answer, or else the page.
+
+    The place for progress and refusals belongs to the frame: whatever a page shows, the browser
+    drops when another one is chosen, and nothing else would be there until that has come.
+    """
+    place = StatusPlace()
+    if way := _way_of_address(name):
+        _follow_opening(place, way, name)
+    recordings = cache.traces()
+    _adopt_address(recordings)
+    # The browser has dropped what another page showed; a recording that is new says more below.
+    is_said = name not in WITHOUT_PICKERS and st.session_state.get(DRAWN) != _identity(chosen())
+    if st.session_state.get(PAGE) != name and WAY not in st.query_params and not is_said:
+        place.draw_change(page.title)
+    if name not in WITHOUT_PICKERS:
+        _draw_answer(place, page, name, recordings)
+    else:
+        page.run()
+        if WAY not in st.query_params:
+            place.clear()
+    st.session_state[PAGE] = name
+
+
+def _draw_answer(place: StatusPlace, page: st.Page, name: str, recordings: list[Trace]) -> None:
+    """Draw a page about the recording that the reader looks at, once its analysis is there."""
+    selection = chosen()
+    if not selection.trace_id and name == ORDER[0]:
+        st.switch_page(f"{LAST}.py")  # what is to be done first
+    refusal = _follow_analysis(place, selection) if selection.trace_id else None
+    if recordings:
+        _draw_pickers(recordings, name)
+    if refusal is not None:
+        draw_trouble(refusal.words, other_window=refusal.other_window)
+    else:
+        page.run()
+        st.session_state[DRAWN] = _identity(selection)
+    if refusal is not None or name != ORDER[0]:  # the style sheet hides it beside a verdict
+        place.clear()
+
+
+def _way_of_address(page: str) -> str:
+    """Return the way that the address names, else one that the reader left for another page."""
+    way = st.query_params.get(WAY, "")
+    if way or "trace" in st.query_params:
+        st.session_state[WAY] = way
+    elif page not in WITHOUT_PICKERS:
+        way = st.session_state.get(WAY, "")
+    return way
+
+
+def _follow_opening(place: StatusPlace, way: str, page: str) -> None:
+    """Wait for the recording that is being opened; then go to where its answer is shown."""
+    if page == LAST and not WAYS.state(way).stage.is_last:
+        place.draw(WAYS.state(way))
+        st.switch_page(f"{ORDER[0]}.py", query_params={WAY: way})
+    state = place.follow(way)
+    st.session_state[WAY] = ""
+    if state.stage is Stage.VERDICT:
+        _change(Selection(trace_id=state.trace_id), keep=())
+        if page == LAST:
+            st.switch_page(f"{ORDER[0]}.py", query_params={"trace": state.trace_id})
+    elif page != LAST:
+        st.switch_page(f"{LAST}.py", query_params={WAY: way})
+
+
+def _identity(selection: Selection) -> tuple[str, str, str]:
+    return selection.trace_id, selection.window, selection.counters
+
+
+def _follow_analysis(place: StatusPlace, selection: Selection) -> OpeningState | None:
+    """Wait until every analysis that the page draws is there; return why one is not."""
+    trace_id, *window = _identity(selection)
+    if st.session_state.get(DRAWN) == (trace_id, *window):
+        return None  # it was there a moment ago; a page whose answer is gone says so
+    try:
+        trace = cache.get(trace_id)
+        state = OpeningState(stage=Stage.VERDICT, name=trace.source.name, fraction=1.0)
+        for part in dict.fromkeys((("", ""), tuple(window))):  # pickers need the first
+            if not timeline_is_made(trace_id, *part):
+                state = place.follow(WAYS.analyse(trace, *part))
+            if state.stage is Stage.REFUSED:
+                return state
+    except (TraceError, OSError) as error:
+        return OpeningState(stage=Stage.REFUSED, words=str(error))
+    place.draw(state)
+    return None
 
 
 def _beside(name: str) -> Path:

@@ -11,39 +11,35 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analyzers.words import count_text, size_text
-from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache
 from library.inbox import uploaded_file
 from views.components.upload import draw_upload
+from views.components.watched import draw_watch
 from views.shared.access import EDITORS_ONLY, Role, may_edit, role
-from views.shared.jobs import begin, draw_job, forget
+from views.shared.jobs import begin, forget_refusal, refuse
 from views.shared.markdown import md_escape
 from views.shared.places import (
     ROOTS_VARIABLE,
     SAMPLES,
     SHOWN_FILES,
     RecordingFile,
+    listing_digest,
     recordings,
     roots,
     sample_words,
     typed_path,
 )
-from views.shared.session import draw_error
 from views.shared.units import visible
 
 SHOWN_RECENT = 8
 SHOWN_NAME = 64
-LOOK_AGAIN = "5s"
-REFUSAL = "refusal"
 SYNTHETIC = "synthetic"  # in the names of samples that show GPU work; they come first
 
 
 def page() -> None:
     """Draw the page."""
     st.header("Open a recording", anchor=False)
-    draw_job()
-    _draw_refusal()
     if may_edit():
         _draw_path_form()
         _draw_upload_field()
@@ -52,58 +48,41 @@ def page() -> None:
     left, right = st.columns(2, gap="large")
     with left:
         for root in roots():
-            st.fragment(_draw_watched_folder, run_every=LOOK_AGAIN)(root)
+            _draw_watched_folder(root)
+        if roots():
+            draw_watch("watched", listing_digest())
         _draw_recent()
         _draw_recording_hint()
     with right:
         _draw_samples()
 
 
-def _draw_refusal() -> None:
-    """Show why the last attempt failed, until the reader does something else."""
-    if line := st.session_state.pop(REFUSAL, ""):
-        draw_error(line)
-
-
-def _refuse(line: str) -> None:
-    """Make ``line`` the one answer that the page shows."""
-    forget()
-    st.session_state[REFUSAL] = line
-    st.rerun()
-
-
 def _draw_path_form() -> None:
     with st.form("by_path", border=False):
         left, right = st.columns([8, 1], vertical_alignment="bottom")
-        text = left.text_input(
+        left.text_input(
             "Path on the machine that runs whyslow",
             key="path",
             placeholder="/home/me/report.nsys-rep, report.sqlite or trace.json.gz",
         )
-        pressed = right.form_submit_button("Open", type="primary", width="stretch")
-    if pressed and text:
-        _open(typed_path(text))
+        right.form_submit_button("Open", type="primary", width="stretch", on_click=_open_typed)
+
+
+def _open_typed() -> None:
+    if text := str(st.session_state.get("path") or ""):
+        begin(typed_path(text))
 
 
 def _draw_upload_field() -> None:
-    outcome = draw_upload("upload", on_begin=forget)
-    if outcome.refused:
-        _refuse(outcome.refused)
-    elif outcome.key:
-        path = uploaded_file(outcome.key)
-        if path is None:
-            _refuse("The upload no longer exists; upload the file again.")
-        else:
-            _open(path)
-
-
-def _open(path: Path) -> None:
-    try:
+    outcome = draw_upload("upload", on_begin=forget_refusal)
+    if not outcome.refused and not outcome.key:
+        return
+    path = uploaded_file(outcome.key) if outcome.key else None
+    if path is not None:
         begin(path)
-    except TraceError as error:
-        _refuse(str(error))
     else:
-        st.rerun()
+        refuse(outcome.refused or "The upload no longer exists; upload the file again.")
+    st.rerun()
 
 
 def _draw_watched_folder(root: Path) -> None:
@@ -146,8 +125,7 @@ def _draw_recordings(files: Sequence[RecordingFile], words: dict[str, str]) -> N
         about = words.get(file.relative_name) or f"changed {_ago(file.changed_s)}"
         name = _short_digest(str(file.path))  # the browser reads the keys of widgets
         with _draw_row(file.relative_name, f"{size_text(file.size_bytes)} · {about}", name):
-            if st.button("Open", key=f"open {name}"):
-                _open(file.path)
+            st.button("Open", key=f"open {name}", on_click=begin, args=(file.path,))
 
 
 def _draw_row(name: str, about: str, key: str) -> DeltaGenerator:

@@ -22,6 +22,7 @@ from views.server.making import TimelineNotMadeError, begin_if_not_made
 from views.server.tiles import QueryError, answer
 from views.server.tokens import NEVER_STORE, api_path, forbidden, refusal
 from views.server.uploads import upload
+from views.server.watched import watched
 from views.shared import session
 from views.shared.server_paths import trouble
 
@@ -95,4 +96,5 @@ ROUTES: tuple[BaseRoute, ...] = (
     Route(api_path("health"), health),
     Route(api_path("upload"), upload, methods=["GET", "PUT"]),
     Route(api_path("timeline"), timeline),
+    Route(api_path("watched"), watched),
 )

@@ -1,44 +1,44 @@
-"""Recordings that are being opened, known by id so that a reload finds them again."""
+"""The way of a recording, drawn: the same box wherever a recording comes from.
+
+A run of the page draws the box, waits, and goes on to draw the answer: nothing is drawn anew by a
+timer. A timer of Streamlit's that fires while the page changes names the page that was left, at
+which the browser drops whatever the new one shows.
+"""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from collectors import input_file
-from collectors.errors import RefusedError
-from jobs.api import begin_opening
-from jobs.job import Job
-from jobs.tasks import Analysed
+from collectors.errors import RefusedError, TraceError
 from views.shared.access import EDITORS_ONLY, Role, may_edit, role
 from views.shared.markdown import md_escape
+from views.shared.opening import OpeningState, Stage, Ways
 from views.shared.places import openable
-from views.shared.session import draw_error
+from views.shared.server_paths import without_server_paths
+from views.shared.style import draw_progress, draw_waiting
+from views.shared.units import visible
 
-KEPT_JOBS = 64
-POLL = "0.4s"  # often enough to feel alive, seldom enough to cost nothing
-JOB = "job"
-
-
-@st.cache_resource(show_spinner=False)
-def _jobs() -> dict[str, Job[Analysed]]:
-    return {}
+WAYS = Ways()
+WAY = "job"  # what the address calls the id of a way
+LOOK_AGAIN_S = 0.1
+PATIENCE_S = 1.0  # before there is a button; most recordings need less
+SHOWN_NAME = 80
+SHOWN_WAY = (Stage.ASKED, Stage.READING, Stage.ANALYSING, Stage.VERDICT)
+DRAWN = "Drawing the answer"
 
 
 def begin(path: Path) -> None:
-    """Start to open ``path``; the address names the job from now on.
-
-    Raises:
-        RefusedError: There is no such file, or the reader may not open it.
-        TraceError: The data folder cannot be written, or a limit is no number.
-    """
-    job = begin_opening(checked_path(path))
-    jobs = _jobs()
-    while len(jobs) >= KEPT_JOBS:
-        jobs.pop(next(iter(jobs)))
-    jobs[job.id] = job
-    st.query_params[JOB] = job.id
+    """Begin to open the recording at ``path``; the next run of the page follows its way."""
+    try:
+        way = WAYS.open(checked_path(path))
+    except TraceError as error:
+        way = WAYS.refuse(str(error), path.name)
+    _go(way)
 
 
 def checked_path(path: Path) -> Path:
@@ -52,37 +52,67 @@ def checked_path(path: Path) -> Path:
     return openable(path, anywhere=role() is Role.OWNER)
 
 
-def forget() -> None:
-    """Let the answer of a job that has ended make room for a newer one."""
-    job = _jobs().get(st.query_params.get(JOB, ""))
-    if job is not None and job.progress().done:
-        del st.query_params[JOB]
+def refuse(line: str) -> None:
+    """Make ``line`` the answer to what the reader asked for last."""
+    _go(WAYS.refuse(line))
 
 
-def draw_job() -> None:
-    """Show the job that the address names, until it is done; then show its recording."""
-    job = _jobs().get(st.query_params.get(JOB, ""))
-    if job is None:
-        return
-    progress = job.progress()
-    if progress.trace_id:
-        st.switch_page("overview.py", query_params={"trace": progress.trace_id})
-    if progress.done:
-        draw_error(progress.error)
-        if st.button("Dismiss", key="job_dismiss"):
-            del st.query_params[JOB]
-            st.rerun()
-        return
-    with st.container(border=True):
-        st.fragment(_draw_progress, run_every=POLL)(job)
-        if st.button("Stop", key="job_stop"):
-            job.cancel()
-            st.rerun()
+def _go(way: str) -> None:
+    st.query_params.from_dict({WAY: way})
 
 
-def _draw_progress(job: Job[Analysed]) -> None:
-    progress = job.progress()
-    if progress.done:
-        st.rerun(scope="app")
-    words = f"{job.name}: {progress.stage}, {progress.fraction:.0%}"
-    st.progress(min(max(progress.fraction, 0.0), 1.0), md_escape(words))
+def forget_refusal() -> None:
+    """Let a refusal make room for what is being submitted now."""
+    way = st.query_params.get(WAY, "")
+    if way and WAYS.state(way).stage is Stage.REFUSED:
+        del st.query_params[WAY]
+
+
+class StatusPlace:
+    """The place at the top of every page for what stands between the reader and the answer.
+
+    It belongs to the frame: what a page draws, the browser drops as soon as another is chosen.
+    """
+
+    def __init__(self) -> None:
+        # What the container held before stays until it is drawn over, or the run ends: an empty
+        # element would take it away first, and a slow browser would show that.
+        self._frame = st.container()
+        self._status = self._frame
+        self._button: DeltaGenerator | None = None
+
+    def follow(self, way: str) -> OpeningState:
+        """Draw a way until it has ended, and return how; its last step stays."""
+        button_at = time.monotonic() + PATIENCE_S
+        while not (state := WAYS.state(way)).stage.is_last:
+            self.draw(state)
+            if self._button is None and time.monotonic() > button_at:
+                self._button = self._frame.empty()
+                self._button.button("Stop", key="stop_way", on_click=WAYS.stop, args=(way,))
+            time.sleep(LOOK_AGAIN_S)
+        if self._button is not None:
+            self._button.empty()
+        self.draw(state)
+        return state
+
+    def draw(self, state: OpeningState) -> None:
+        """Draw where a recording is at this moment; a refusal is one line."""
+        if state.stage is Stage.REFUSED:
+            self._status = self._status.error(md_escape(without_server_paths(state.words)))
+            return
+        self._status = draw_progress(
+            self._status,
+            title=f"Opening {visible(state.name, SHOWN_NAME) or 'a recording'}",
+            way=[(step.value, step is state.stage) for step in SHOWN_WAY],
+            fraction=state.fraction,
+            doing=DRAWN if state.stage is Stage.VERDICT else visible(state.words),
+        )
+
+    def draw_change(self, page: str) -> None:
+        """Say that a page of ours is on its way, for whom it takes long to come."""
+        self._status = draw_waiting(self._status, f"{page} …")
+
+    def clear(self) -> None:
+        """Take away what is there, once there is something better to look at."""
+        if self._status is not self._frame:
+            self._status.empty()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import ipaddress
 import os
 import re
@@ -75,6 +76,16 @@ def recordings(root: Path, *, anywhere: bool = True) -> list[RecordingFile]:
     if not anywhere:
         listing = [f for f in listing if (real := _real_path(f.path)) and _is_watched(real)]
     return sorted(listing, key=lambda p: -p.changed_s)
+
+
+def listing_digest() -> str:
+    """Return what changes whenever a recording in the watched folders comes, goes or changes."""
+    listing = [
+        (str(file.path), file.size_bytes, file.changed_s)
+        for root in roots()
+        for file in recordings(root)
+    ]
+    return hashlib.sha256(repr(listing).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _is_recording(name: str) -> bool:

@@ -164,13 +164,8 @@ def current() -> Session | None:
         return None
     try:
         session = load(selection.trace_id, selection.window, selection.counters)
-    except WindowError as error:
-        draw_error(str(error))
-        _draw_other_window()
-        return None
-    except (TraceError, OSError) as error:
-        draw_error(trouble(error))
-        _draw_open_link()
+    except (WindowError, TraceError, OSError) as error:
+        draw_trouble(trouble(error), other_window=isinstance(error, WindowError))
         return None
     return Session(
         trace=session.trace,
@@ -181,12 +176,13 @@ def current() -> Session | None:
     )
 
 
-def _draw_other_window() -> None:
-    st.caption("Choose another window above.")
-
-
-def _draw_open_link() -> None:
-    st.page_link("open.py", label="Open a recording")
+def draw_trouble(line: str, *, other_window: bool) -> None:
+    """Show why there is no answer, and the way out: ``other_window``, or another recording."""
+    draw_error(line)
+    if other_window:
+        st.caption("Choose another window above.")
+    else:
+        st.page_link("open.py", label="Open a recording")
 
 
 def load(trace_id: str, window: str, counters: str = "") -> Session:

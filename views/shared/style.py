@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analyzers.finding import CAUSE_OF_ROW, Row
 from reports.palette import ROW_COLORS
@@ -37,6 +38,45 @@ def draw_legend(entries: Sequence[tuple[str, str]]) -> None:
         for color, words in entries
     )
     st.html(f'<div class="whyslow-legend">{spans}</div>')
+
+
+def draw_progress(
+    place: DeltaGenerator,
+    *,
+    title: str,
+    way: Sequence[tuple[str, bool]],
+    fraction: float,
+    doing: str,
+) -> DeltaGenerator:
+    """Show how far something is that the reader waits for.
+
+    One element without a part that the browser would have to load first, so that it is there at
+    once on a slow machine, too.
+
+    Args:
+        place: Where; a container, or what this function returned, which is drawn over then.
+        title: What is being done, of which file; may quote anything.
+        way: The steps, in order, and whether each is the one that is being done; ours.
+        fraction: The share of the whole way that is done, 0 to 1.
+        doing: What is being done now; may quote anything.
+    """
+    percent = round(100 * fraction)
+    steps = " → ".join(
+        f"<b>{html.escape(step)}</b>" if is_present else html.escape(step)
+        for step, is_present in way
+    )
+    words = html.escape(doing)
+    return place.html(
+        f'<div class="whyslow-progress"><p>{html.escape(title)}</p>'
+        f'<div role="progressbar" aria-valuenow="{percent}" aria-valuemin="0" aria-valuemax="100"'
+        f' aria-label="{words}"><i style="width:{percent}%"></i></div>'
+        f"<p><span>{words} · {percent}\N{NO-BREAK SPACE}%</span><span>{steps}</span></p></div>"
+    )
+
+
+def draw_waiting(place: DeltaGenerator, words: str) -> DeltaGenerator:
+    """Show ``words`` in ``place`` unless the page is there within the blink of an eye."""
+    return place.html(f'<div class="whyslow-waiting" role="status">{html.escape(words)}</div>')
 
 
 def write_verdict_color(cause: str) -> None:

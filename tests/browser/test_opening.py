@@ -1,0 +1,68 @@
+"""From "open" to the verdict on a slow machine: there is always something that says what is."""
+
+import shutil
+
+import pytest
+
+from tests.view_fakes import SAMPLES
+
+pytestmark = pytest.mark.browser
+
+SLOWER = 6  # times, the browser's processor
+CAUSES = ("launch", "sync", "host")
+# Runs before the page's own scripts, and looks at every frame: a list of those in which nothing
+# says what is, between what said so before and what says so later.
+WATCH = """
+window.blank = [];
+const SAYS = '.st-key-verdict h2, .whyslow-progress, [role=alert], [data-testid=stForm]';
+let began = false;
+(function look() {
+  const says = [...document.querySelectorAll(SAYS)].some((e) => e.getClientRects().length);
+  if (!says && began) window.blank.push(location.href + document.body.innerText);
+  began ||= says;
+  requestAnimationFrame(look);
+})();
+"""
+
+
+@pytest.fixture
+def slow_page(page):
+    page.set_default_timeout(60_000)
+    page.add_init_script(WATCH)
+    session = page.context.new_cdp_session(page)
+    session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
+    return page
+
+
+def blank_frames(page, name):
+    """Return the frames without a word until there is the verdict of the recording ``name``."""
+    page.locator(".st-key-verdict").filter(has_text=name).wait_for()
+    return page.evaluate("blank")
+
+
+def back_to_open(page):
+    page.get_by_role("link", name="Open").click()
+    page.locator("[data-testid=stForm]").wait_for()
+    page.evaluate("blank.length = 0")
+
+
+def test_thirty_recordings_in_a_row_are_never_a_blank_page(slow_page, tmp_path):
+    page = slow_page
+    page.goto("/open")
+    for number in range(int(__import__("os").environ.get("N", 14))):
+        cause = CAUSES[number % len(CAUSES)]
+        name = f"{cause}_{number}.sqlite"
+        shutil.copy(SAMPLES / "synthetic" / f"synthetic_{cause}.sqlite", tmp_path / name)
+        page.get_by_label("Path on the machine that runs whyslow").fill(str(tmp_path / name))
+        page.get_by_role("button", name="Open", exact=True).first.click()
+        assert blank_frames(page, name) == []
+        link = page.url
+        if number % 7 == 0:
+            page.goto(link)
+            assert blank_frames(page, name) == []
+        back_to_open(page)
+        sample = page.locator("[class*=st-key-listing]").filter(has_text=f"synthetic_{cause}.sq")
+        sample.get_by_role("button", name="Open").first.click()
+        assert blank_frames(page, f"synthetic_{cause}.sqlite") == []
+        back_to_open(page)
+    assert page.defects == []
