@@ -145,6 +145,7 @@ def _follow_opening(place: StatusPlace, way: str, page: str) -> None:
     state = place.follow(way)
     st.session_state[WAY] = ""
     if state.stage is Stage.VERDICT:
+        st.session_state.pop(DRAWN, None)  # what was asked for is said until it is there
         _change(Selection(trace_id=state.trace_id), keep=())
         if page == LAST:
             st.switch_page(f"{ORDER[0]}.py", query_params={"trace": state.trace_id})
