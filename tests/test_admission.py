@@ -238,6 +238,13 @@ def test_lines_of_trouble_keep_their_words_and_lose_their_paths(tmp_path):
 # --- who comes in -----------------------------------------------------------------------------
 
 
+def test_the_log_says_where_the_pages_are_and_never_a_token_of_ones_own(asking, data):
+    log = (data / "server.log").read_text()
+    assert f"whyslow is at {asking} (stop it with Ctrl-C)" in log
+    assert "whyslow: who comes in needs a token of" in log
+    assert EDITOR not in log
+
+
 def test_without_a_token_nothing_is_read(asking):
     for path in ("/", "/open", "/api/timeline", "/static/x.js", "/_stcore/host-config"):
         assert ask(asking, path).status == 401

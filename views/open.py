@@ -40,11 +40,12 @@ SYNTHETIC = "synthetic"  # in the names of samples that show GPU work; they come
 def page() -> None:
     """Draw the page."""
     st.header("Open a recording", anchor=False)
-    if may_edit():
-        _draw_path_form()
-        _draw_upload_field()
-    else:
+    if not may_edit():
         st.caption(EDITORS_ONLY)
+        _draw_recent()
+        return
+    _draw_path_form()
+    _draw_upload_field()
     left, right = st.columns(2, gap="large")
     with left:
         for root in roots():

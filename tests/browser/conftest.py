@@ -9,6 +9,7 @@ from tests.view_fakes import open_sample
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 WAIT_MS = 30_000  # two shared cores
+POLICY = "Content Security Policy"  # in what the console says about what a page may not load
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +61,7 @@ def page(chromium, server):
     page.foreign, page.defects = [], []
     page.on("request", lambda r: page.foreign.append(r.url) if is_foreign(r.url, server) else None)
     page.on("pageerror", lambda e: page.defects.append(str(e)))
+    page.on("console", lambda m: page.defects.append(m.text) if POLICY in m.text else None)
     yield page
     context.close()
 

@@ -75,14 +75,23 @@ def end_soon() -> None:
     last.start()
 
 
-def announce_access() -> None:
-    """Say on the terminal how others come in, when they are asked who they are."""
+def announce() -> None:
+    """Say on the terminal where the pages are, and how others come in where that is asked."""
     bound = str(st.get_option("server.address") or "")
+    near = "localhost" if is_wildcard(bound) else bound
+    sys.stdout.write(f"whyslow is at {_address(near)} (stop it with Ctrl-C)\n")
+    sys.stdout.flush()
     if not access.asks_for_access(bound, bound or "0.0.0.0", bound or "0.0.0.0"):
         return
     for line in _access_lines(bound):
         sys.stderr.write(f"whyslow: {line}\n")
     sys.stderr.flush()
+
+
+def _address(host: str) -> str:
+    scheme = "https" if st.get_option("server.sslCertFile") else "http"
+    name = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}:{st.get_option('server.port')}"
 
 
 def _access_lines(bound: str) -> list[str]:
@@ -95,9 +104,7 @@ def _access_lines(bound: str) -> list[str]:
     if file := os.environ.get(access.TOKENS_VARIABLE):
         lines.append(f"who comes in needs a token of {file}")
     else:
-        host = socket.gethostname() if is_wildcard(bound) else bound
-        host = f"[{host}]" if ":" in host else host
-        address = f"http{'s' if is_encrypted else ''}://{host}:{st.get_option('server.port')}"
+        address = _address(socket.gethostname() if is_wildcard(bound) else bound)
         try:
             lines += [
                 f"link {_MAY[role]}: {address}/?token={token}"

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from analyzers.facts.facts import WindowError
 from collectors.errors import TraceError
 from views.server.event_details import EventDetails
-from views.server.housekeeping import announce_access, end_soon, keep_house, prepare
+from views.server.housekeeping import announce, end_soon, keep_house, prepare
 from views.server.making import TimelineNotMadeError, begin_if_not_made
 from views.server.tiles import QueryError, answer
 from views.server.tokens import NEVER_STORE, api_path, forbidden, refusal
@@ -79,7 +79,7 @@ async def lifespan(_app: object) -> AsyncIterator[dict[str, object]]:
     prepare()
     threading.Thread(target=_warm_up, daemon=True).start()
     keeper = asyncio.create_task(keep_house())
-    announce_access()
+    announce()
     try:
         yield {}
     finally:
