@@ -2,7 +2,8 @@
 
 import pytest
 
-from views.shared import places
+from views.shared import access, jobs, places
+from views.shared.access import Role
 
 
 def test_a_watched_folder_lists_recordings_newest_first(tmp_path):
@@ -42,6 +43,28 @@ def test_a_link_inside_of_the_watched_folders_is_followed_once(tmp_path, monkeyp
     monkeypatch.setenv("WHYSLOW_TRACE_ROOTS", str(tmp_path))
     assert places.openable(link, anywhere=False) == file
     assert places.openable(link, anywhere=True) == link
+
+
+@pytest.mark.parametrize(
+    ("role", "refused"),
+    [
+        (None, "Only editors"),
+        (Role.VIEWER, "Only editors"),
+        (Role.EDITOR, "watched folders"),
+        (Role.OWNER, None),
+    ],
+)
+def test_every_opening_asks_what_the_reader_may_do(tmp_path, monkeypatch, role, refused):
+    file = tmp_path / "a.sqlite"
+    file.write_bytes(b"x")
+    monkeypatch.delenv("WHYSLOW_TRACE_ROOTS", raising=False)
+    for module in (access, jobs):
+        monkeypatch.setattr(module, "role", lambda: role)
+    if refused is None:
+        assert jobs.checked_path(file) == file
+        return
+    with pytest.raises(places.RefusedError, match=refused):
+        jobs.checked_path(file)
 
 
 def test_a_folder_is_not_a_recording(tmp_path):

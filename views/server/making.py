@@ -15,6 +15,7 @@ _lock = threading.Lock()
 _jobs: dict[tuple[str, str, str], Job[Analysed]] = {}
 _made: set[tuple[str, str, str]] = set()  # asked for with every tile, so the disk is not
 MOST_MADE = 10_000
+MOST_JOBS = 64  # that have ended and whose canvas did not come back for the answer
 
 
 class TimelineNotMadeError(Exception):
@@ -43,6 +44,7 @@ def begin_if_not_made(query: Mapping[str, str]) -> None:
     with _lock:
         job = _jobs.get(key)
         if job is None:
+            _drop_ended()
             job = _jobs[key] = begin_timeline(cache.get(key[0]), *key[1:])
     progress = job.progress()
     if not progress.done:
@@ -50,3 +52,10 @@ def begin_if_not_made(query: Mapping[str, str]) -> None:
     with _lock:
         _jobs.pop(key, None)
     job.wait()  # it has ended: raises what went wrong
+
+
+def _drop_ended() -> None:
+    """Forget the oldest jobs that have ended, beyond those that may still be asked about."""
+    ended = [key for key, job in _jobs.items() if job.progress().done]
+    for key in ended[: max(len(ended) - MOST_JOBS, 0)]:
+        del _jobs[key]
