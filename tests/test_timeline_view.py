@@ -3,14 +3,19 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.timeline_helpers import make_timeline, pauses, write_index
 from timeline import view
+from timeline.index import Index
+from timeline.index_writer import IndexWriter
+from timeline.lane import Group, Lane
 from timeline.marks import bin_edges
 from timeline.search import exact_text
+from timeline.view import Timeline
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +179,38 @@ def test_a_name_too_long_for_an_address_is_still_found_whole(tmp_path):
     assert shown.hits(text).count == 1
     assert shown.hits(exact_text(other, 2_000)).count == 1
     assert shown.hits("==").count == 0  # an operator, not a way to search
+
+
+def test_the_counters_of_each_gpu_stand_under_its_lanes(folder):
+    writer = IndexWriter(folder_of := folder_made(folder()))
+    times, columns = (
+        np.array([0, 10]),
+        dict.fromkeys(("start", "end", "name", "row"), np.array([0])),
+    )
+    groups = [
+        ("thread:0", "thread", "python 7", -1),
+        ("metrics:1", "metrics", "GPU 1 metrics", -1),
+        ("metrics:host", "metrics", "Host", -1),
+        ("metrics:0", "metrics", "GPU 0 metrics", -1),
+        ("gpu:1", "device", "", 1),
+        ("gpu:0", "device", "", 0),
+    ]
+    for name, kind, title, device in groups:
+        group = writer.group(Group(id=name, kind=kind, title=title, device=device))
+        lane = Lane(group=group, label=name, table="ranges")
+        if kind == "metrics":
+            writer.counter(lane, times, times * 1.0)
+        else:
+            writer.lane(lane, (1, columns))
+    writer.names(pa.array(["a"]))
+    writer.finish(origin_ns=0, duration_ns=10)
+    devices = {0: "GPU 0 H100", 1: "GPU 1 H100"}
+    timeline = Timeline(Index.open(folder_of), write_index(folder()), devices)
+    assert [g.id for g in timeline.groups] == [
+        *("gpu:0", "metrics:0", "gpu:1", "metrics:1", "metrics:host", "thread:0")
+    ]
+
+
+def folder_made(path):
+    path.mkdir()
+    return path

@@ -67,7 +67,8 @@ class Dock {
     this.root.style.width = beside ? w + "px" : "";
     this.root.style.height = (beside ? height : h) + "px";
     this.edge.setAttribute("aria-orientation", beside ? "vertical" : "horizontal");
-    this.edge.setAttribute("aria-valuenow", String(beside ? w : h));
+    const values = { min: DOCK[beside ? "beside" : "below"][1], now: beside ? w : h, max: beside ? width : height };
+    for (const [name, value] of Object.entries(values)) this.edge.setAttribute("aria-value" + name, String(value));
     const side = this.root.querySelector(".side");
     side.hidden = width < BESIDE_FROM;
     side.title = beside ? "Below the lanes" : "Beside the lanes";
