@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +39,7 @@ def matching_query(index: Index, query: Query, title_of: Callable[[Group], str])
         title_of: What a group is called.
     """
     bits = np.zeros(len(index.start), bool)
-    mirrors = []
+    mirrors, parts = [], []
     for lane, label in zip(index.lanes, track_labels(index.lanes), strict=True):
         title = title_of(index.groups[lane.group])
         if lane.mirror:
@@ -48,6 +48,7 @@ def matching_query(index: Index, query: Query, title_of: Callable[[Group], str])
             for first, count, color in lane.parts:
                 if lane.kind != "ledger" or _cause_matches(color, query):
                     bits[first : first + count] = True
+                    parts.append((first, first + count))
     for term in query.terms:
         if not bits.any():
             return bits
@@ -57,8 +58,9 @@ def matching_query(index: Index, query: Query, title_of: Callable[[Group], str])
                 bits, _named(index, matching_names(index.names, quote + term.value + quote)), term
             )
         elif term.key == "duration" and term.value:
-            lengths = np.diff(index.sums)[: len(bits)]
-            _keep(bits, _COMPARE[term.value](lengths, np.int64(term.number_ns)), term)
+            for first, last in _runs(parts):
+                here, lengths = bits[first:last], np.diff(index.sums[first : last + 1])
+                _keep(here, _COMPARE[term.value](lengths, np.int64(term.number_ns)), term)
     _keep_kinds(bits, index, query)
     _match_mirrors(bits, index, mirrors)
     return bits
@@ -83,6 +85,16 @@ def _named(index: Index, hits: Array) -> Array:
 
 def _keep(bits: Array, holds: Array, term: Term) -> None:
     np.logical_and(bits, ~holds if term.negated else holds, out=bits)
+
+
+def _runs(parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return stretches of events, those that touch each other as one."""
+    runs: list[tuple[int, int]] = []
+    for first, last in sorted(parts):
+        if runs and runs[-1][1] == first:
+            first = runs.pop()[0]
+        runs.append((first, last))
+    return runs
 
 
 def _lane_matches(lane: Lane, label: str, title: str, query: Query) -> bool:
@@ -130,26 +142,38 @@ def _keep_kinds(bits: Array, index: Index, query: Query) -> None:
     excluded = [t.value for t in query.of("kind", negated=True) if t.value in OPERATION_KINDS]
     if not {*included, *excluded} & {*OPERATION_KINDS}:
         return
-    memset, graph = (matching_names(index.names, f'"{w}"') for w in (MEMSET_WORDS, GRAPH_WORDS))
+    own = {w: matching_names(index.names, f'"{w}"') for w in (MEMSET_WORDS, GRAPH_WORDS)}
     for lane in index.lanes:
         if lane.table != OPERATIONS or lane.mirror:
             continue
         for first, count, _ in lane.parts:
             here = slice(first, first + count)
-            color, name = index.color[here], index.name[here]
-            copies = color == COLOR_CODE[Row.TRANSFER]
-            kernels = color == COLOR_CODE[Row.KERNEL]
-            of_kind = {
-                "kernel": kernels & ~graph[name],
-                "graph": kernels & graph[name],
-                "collective": color == COLOR_CODE[Row.COMMUNICATION],
-                "copy": copies & ~memset[name],
-                "memset": copies & memset[name],
-            }
             if included:
-                bits[here] &= np.logical_or.reduce([of_kind[w] for w in included if w in of_kind])
+                kinds = [_of_kind(index, here, own, w) for w in included if w in OPERATION_KINDS]
+                bits[here] &= np.logical_or.reduce(kinds)
             for kind in excluded:
-                bits[here] &= ~of_kind[kind]
+                bits[here] &= ~_of_kind(index, here, own, kind)
+
+
+def _of_kind(index: Index, here: slice, own: Mapping[str, Array], kind: str) -> Array:
+    """Return which operations of a stretch are of a kind.
+
+    Args:
+        index: Where they are.
+        here: The stretch.
+        own: For each word of ours which names are it; a kernel may be called so, too.
+        kind: One of ``OPERATION_KINDS``.
+    """
+    rows = {"collective": Row.COMMUNICATION, "copy": Row.TRANSFER, "memset": Row.TRANSFER}
+    colored: Array = index.color[here] == COLOR_CODE[rows.get(kind, Row.KERNEL)]
+    word = {"copy": MEMSET_WORDS, "memset": MEMSET_WORDS}.get(kind, GRAPH_WORDS)
+    if kind == "collective":
+        return colored
+    if not own[word].any():
+        return colored if kind in ("copy", "kernel") else np.zeros(len(colored), bool)
+    is_word = own[word][index.name[here]]
+    result: Array = colored & (is_word if kind in ("memset", "graph") else ~is_word)
+    return result
 
 
 def _match_mirrors(bits: Array, index: Index, mirrors: list[Lane]) -> None:

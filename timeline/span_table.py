@@ -54,16 +54,17 @@ def span_rows(timeline: Timeline, start: int, end: int, limit: int) -> tuple[lis
     for placed in timeline.lanes:
         if placed.lane.table in TABLES and not placed.lane.mirror:
             by_table[placed.lane.table].append(_events_inside(placed, start, end))
-    sums = []
-    for table, parts in by_table.items():
-        name, length, event = (np.concatenate(column) for column in zip(*parts, strict=True))
-        sums += [(table, *row) for row in _by_name(name, length, event)]
-    sums.sort(key=lambda row: -row[3])
+    sums = [_by_name(*map(np.concatenate, zip(*parts, strict=True))) for parts in by_table.values()]
+    if not sums:
+        return [], 0
+    columns = np.concatenate(sums, axis=1)
+    kind = np.repeat(np.array([TABLES[t] for t in by_table]), [s.shape[1] for s in sums])
+    largest = np.argsort(-columns[2], kind="stable")[:limit]
     rows = [
-        SpanRow(TABLES[table], timeline.recording.text(name), number, total, longest, event)
-        for table, name, number, total, longest, event in sums[:limit]
+        SpanRow(str(kind[place]), timeline.recording.text(name), *numbers)
+        for place, (name, *numbers) in zip(largest, columns[:, largest].T.tolist(), strict=True)
     ]
-    return rows, len(sums)
+    return rows, columns.shape[1]
 
 
 def _events_inside(placed: TimelineLane, start: int, end: int) -> tuple[Array, Array, Array]:
@@ -76,13 +77,20 @@ def _events_inside(placed: TimelineLane, start: int, end: int) -> tuple[Array, A
     return index.name[low:high], np.maximum(inside, 0), np.arange(low, high)
 
 
-def _by_name(name: Array, length: Array, event: Array) -> list[tuple[int, int, int, int, int]]:
-    """Return name, count, sum, longest and its event for each name."""
-    if not len(name):
-        return []
-    order = np.lexsort((length, name))  # the longest of each name stands last
-    name, length, event = name[order], length[order], event[order]
-    first = np.flatnonzero(np.diff(name.astype(np.int64), prepend=-1))
-    last = np.append(first[1:], len(name)) - 1
-    columns = (name[first], last - first + 1, np.add.reduceat(length, first))
-    return list(zip(*(c.tolist() for c in (*columns, length[last], event[last])), strict=True))
+def _by_name(name: Array, length: Array, event: Array) -> Array:
+    """Return rows of name, count, sum, longest and its event, a column for each name.
+
+    No sorting: of 10 million events that would take seconds.
+    """
+    count = np.bincount(name)
+    # Floats hold such sums exactly up to 2**53 ns, 104 days.
+    total = np.bincount(name, weights=length)
+    longest = np.full(len(count), -1, np.int64)
+    np.maximum.at(longest, name, length)
+    first = np.zeros(len(count), np.int64)
+    places = np.flatnonzero(length == longest[name])[::-1]  # of equals the first stays
+    first[name[places]] = event[places]
+    present = np.flatnonzero(count)
+    return np.stack(
+        [present, *(c[present].astype(np.int64) for c in (count, total, longest, first))]
+    )
