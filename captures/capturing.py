@@ -54,6 +54,7 @@ from collectors.errors import (
 )
 from collectors.processes import kill, with_variable
 from collectors.trace import Trace
+from common.platform import CAN_CAPTURE
 
 if TYPE_CHECKING:
     from collectors.telemetry.telemetry import Telemetry
@@ -88,6 +89,10 @@ def capture(
         RefusedError: There is no such workload, program or place.
         EnvironmentFailedError: The tool is missing, or the disk cannot be written.
     """
+    if not CAN_CAPTURE:
+        raise RefusedError(
+            "capture: programs are recorded on Linux only. Record there, and open the file here"
+        )
     runnable = checked_commands(order)
     if order.out is not None:
         check_folder(order.out)

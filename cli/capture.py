@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.terminal import exit_on_signal, progress_bar, progress_step
+from common.platform import ending_signals
 from jobs.api import open_recording
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -69,7 +70,7 @@ def run(chosen: argparse.Namespace) -> int:
     from reports.capture import capture_summary
     from reports.terminal import print_document
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ending_signals():
         signal.signal(number, exit_on_signal)  # so that everything it started is ended
     stop = _FirstInterrupt()
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a job in the background

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common import platform
+
 POLL_S = 0.01
 PATIENCE_S = 10.0  # a killed process that waits for a disk ends when the disk answers
 
@@ -33,7 +35,9 @@ def with_variable(name: str, value: str) -> Callable[[Any], bool]:
 
 def in_session(session: int) -> Callable[[Any], bool]:
     """Return a condition for processes of this session."""
-    return lambda process: os.getsid(process.pid) == session
+    if not platform.HAS_SESSIONS:  # whoever began it stands above all that it started
+        return lambda process: session in (process.pid, *(p.pid for p in process.parents()))
+    return lambda process: platform.session_of(process.pid) == session
 
 
 def working_in(folder: Path) -> Callable[[Any], bool]:

@@ -15,7 +15,6 @@ import errno
 import hashlib
 import json
 import os
-import resource
 import shutil
 import uuid
 from collections import deque
@@ -33,7 +32,9 @@ import pyarrow.parquet as pq
 
 from collectors.errors import DamagedError, EnvironmentFailedError, TraceError
 from collectors.schema import NOT_RECORDED, TABLES, Array, check, schema
-from common.files import flush, publish_folder
+from common import platform
+from common.files import publish_folder
+from common.platform import flush
 
 READER_VERSION = 13  # part of every cache key: raise it when a table changes its meaning
 MANIFEST = "manifest.json"
@@ -397,8 +398,8 @@ def storing_in(root: Path) -> Iterator[None]:
 
 def file_size_limit() -> str:
     """Say which limit a file reached that may not grow any further."""
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    size = "" if limit == resource.RLIM_INFINITY else f"of {limit / (1 << 30):.3g} GB "
+    limit = platform.file_size_limit()
+    size = "" if limit is None else f"of {limit / (1 << 30):.3g} GB "
     return f"a file on disk reached the size limit {size}(WHYSLOW_LIMIT_FILE_GB)"
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from common.platform import flush
 
 
 @contextlib.contextmanager
@@ -86,15 +87,6 @@ def publish_folder(draft: Path, target: Path, is_intact: Callable[[Path], bool])
             return
         shutil.rmtree(target, ignore_errors=True)
         draft.replace(target)
-
-
-def flush(path: Path) -> None:
-    """Return when a file's content, or a folder's list of files, has reached the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def file_holding(path: Path) -> Path:

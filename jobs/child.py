@@ -10,7 +10,6 @@ import errno
 import importlib
 import json
 import os
-import select
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import NoReturn
 
 import msgspec
 
+from common import platform
 from jobs import limits
 from jobs.limits import FILE_TOO_LARGE, OUT_OF_MEMORY, OUT_OF_SPACE, Limits
 from jobs.processes import ORDER, RESULT, kill_session
@@ -54,14 +54,11 @@ def main() -> int:
 
 def _keep_watch(folder: Path, allowed: Limits) -> NoReturn:
     """End with the parent; leave word when memory runs out, since libraries may crash then."""
-    tight_pages = limits.tight_pages(allowed)
-    while True:
-        if select.select([0], [], [], POLL_S)[0] and not os.read(0, 1):
-            break
+    while not platform.has_closed(0, POLL_S):
         with contextlib.suppress(OSError):  # a full disk must not end the watch
-            if int(Path("/proc/self/statm").read_text().split()[0]) > tight_pages:
+            if limits.is_tight(allowed):
                 (folder / limits.TIGHT).touch()
-    if os.getsid(0) == os.getpid():  # not when started by hand, in the session of a shell
+    if platform.leads_session():  # not when started by hand, in the session of a shell
         kill_session(os.getpid(), folder)
     os._exit(1)
 

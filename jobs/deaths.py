@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 from pathlib import Path
 
 import msgspec
 
+from common.platform import ended_by
 from jobs.limits import FILE_TOO_LARGE, OUT_OF_MEMORY, OUT_OF_SPACE, TIGHT, Limits, names_memory
 from jobs.processes import LOG, RESULT
 from jobs.tasks import AnyAnswer, Failure
@@ -18,7 +18,7 @@ from library import cache
 MAX_ANSWER_BYTES = 1 << 20
 LOG_END_BYTES = 8_192
 
-_CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
+_CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS")
 
 
 def read_answer(folder: Path, status: int) -> AnyAnswer | None:
@@ -58,7 +58,7 @@ def explain_death(status: int, folder: Path, name: str, limits: Limits) -> Failu
         name: What the recording is called in the line.
         limits: What it was allowed.
     """
-    tight = (folder / TIGHT).exists() and status in _CRASHES
+    tight = (folder / TIGHT).exists() and ended_by(status, *_CRASHES)
     if tight or status == OUT_OF_MEMORY or names_memory(_end_of_log(folder)):
         return explain_failure(Failure(error="OutOfMemory"), name, limits)
     environment = _environment_line(status, name, limits)
@@ -78,10 +78,10 @@ def _environment_line(status: int, name: str, limits: Limits) -> str:
     if status == FILE_TOO_LARGE:
         limit = f"{limits.file_gb:g} GB (WHYSLOW_LIMIT_FILE_GB)"
         return f"{name}: a file on disk reached the size limit of {limit}"
-    if status == -signal.SIGXCPU:
+    if ended_by(status, "SIGXCPU"):
         limit = f"{limits.cpu_s:g} s (WHYSLOW_LIMIT_CPU_S)"
         return f"{name}: needs more processor time than the limit of {limit}"
-    if status == -signal.SIGKILL:
+    if ended_by(status, "SIGKILL"):
         return (
             f"{name}: the system stopped the reader, probably for lack of memory. Close other "
             "programs, or set WHYSLOW_LIMIT_MEMORY_GB below what is free"

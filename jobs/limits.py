@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import resource
 
 import msgspec
+
+from common import platform
 
 GIB = 1 << 30
 MAX_LIMIT = 1e9  # GB or seconds; more does not fit into what the system counts with
@@ -56,23 +57,20 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 def set_limits(limits: Limits) -> None:
     """Put this process under the limits; its wall time is watched by the parent."""
-    _lower(resource.RLIMIT_AS, int(limits.memory_gb * GIB))
-    _lower(resource.RLIMIT_CPU, max(1, int(limits.cpu_s)))
-    _lower(resource.RLIMIT_FSIZE, int(limits.file_gb * GIB))
-    _lower(resource.RLIMIT_CORE, 0)
+    platform.limit_memory(int(limits.memory_gb * GIB))
+    platform.limit_processor_time(max(1, int(limits.cpu_s)))
+    platform.limit_files(int(limits.file_gb * GIB))
+    platform.leave_no_core()
 
 
-def _lower(what: int, value: int) -> None:
-    """Set a limit, but never above one that is already there."""
-    hard = resource.getrlimit(what)[1]
-    if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    resource.setrlimit(what, (value, hard))
+def is_tight(limits: Limits) -> bool:
+    """Tell whether so much address space is taken that memory is about to run out.
 
-
-def tight_pages(limits: Limits) -> float:
-    """Return the pages of address space beyond which memory counts as tight."""
-    return TIGHT_SHARE * limits.memory_gb * GIB / resource.getpagesize()
+    Raises:
+        OSError: That cannot be told now.
+    """
+    taken = platform.address_space()
+    return taken is not None and taken > TIGHT_SHARE * limits.memory_gb * GIB
 
 
 def names_memory(text: str) -> bool:

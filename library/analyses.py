@@ -20,7 +20,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.files import flush, replacing_folder
+from common.files import replacing_folder
+from common.platform import flush
 from library import sampled_clocks
 from library.cache import cache_root, fingerprint
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import hashlib
 import importlib.util
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from common.files import file_holding, write_file
+from common.platform import file_lock, lock_byte
 from common.text import file_name_text, printable
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def vanish(folder: Path) -> None:
 def sweep() -> None:
     """Delete what killed jobs left behind; does nothing while any job is running."""
     # A read-only library can still be looked at, so an error of the disk is no trouble here.
-    with contextlib.suppress(OSError), _lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+    with contextlib.suppress(OSError), _jobs_lock(waits=False):
         _sweep()
 
 
@@ -268,7 +268,7 @@ def job_running() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with writing():
             data_dir().mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_lock(fcntl.LOCK_SH))
+            stack.enter_context(_jobs_lock(is_shared=True))
         yield
 
 
@@ -286,7 +286,7 @@ def file_taken(path: Path) -> Iterator[Iterator[None]]:
     def turns() -> Iterator[None]:
         while True:
             try:
-                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+                lock_byte(handle, byte)
             except BlockingIOError:
                 yield
             else:
@@ -431,13 +431,12 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@contextlib.contextmanager
-def _lock(how: int) -> Iterator[IO[bytes]]:
+def _jobs_lock(
+    *, is_shared: bool = False, waits: bool = True
+) -> contextlib.AbstractContextManager[IO[bytes]]:
     # Any number of jobs share it, the sweep holds it alone, and a killed process lets go of it. The
     # library filelock would need a database or files of its own for a lock that can be shared.
-    with (data_dir() / "jobs.lock").open("ab") as handle:
-        fcntl.flock(handle, how)
-        yield handle
+    return file_lock(data_dir() / "jobs.lock", is_shared=is_shared, waits=waits)
 
 
 def _sweep() -> None:

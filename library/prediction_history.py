@@ -18,7 +18,6 @@ whether a name that he knows is among them.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import re
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from analyzers.facts.window_request import parse_request
+from common.platform import file_lock
 from library import kept_answers
 from library.cache import data_dir
 from library.predicted_programs import (
@@ -412,6 +412,5 @@ def _write(program: PredictedProgram) -> None:
 def _locked() -> Iterator[None]:
     """Let one process at a time read and write what is kept."""
     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder() / "lock").open("ab") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with file_lock(folder() / "lock"):
         yield

@@ -16,6 +16,7 @@ import msgspec
 
 from analyzers.facts.spans import Window
 from analyzers.facts.window_request import parse_request, request_text
+from common.platform import is_private
 from library import analyses, kept_answers, prediction_history
 from library.cache import data_dir, fingerprint
 
@@ -137,7 +138,7 @@ def keep_compiled() -> None:
         return
     status = folder.stat()
     # What lies there is run: it has to be ours alone.
-    if status.st_uid != os.getuid() or status.st_mode & 0o022 or not os.access(folder, os.W_OK):
+    if not is_private(status) or not os.access(folder, os.W_OK):
         return
     if (numba := sys.modules.get("numba")) is None:  # loading it takes longer than short replays
         os.environ["NUMBA_CACHE_DIR"] = str(folder)

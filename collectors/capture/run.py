@@ -34,7 +34,7 @@ MAX_LOG_BYTES = 8 << 20  # of what a program prints
 TAIL_BYTES = 16_384  # a traceback through a framework is long
 _NSYS_WRITES = re.compile(rb"Generating '[^'\n]*\.qdstrm'")
 # Signals by which a program ends itself; the others are sent by somebody, whatever it printed.
-_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+_CRASHES = ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL")
 _GUARD = str(Path(capture_guard.__file__).resolve())
 Tick = Callable[[], None]
 
@@ -120,7 +120,7 @@ class Ending:
         if number not in set(signal.Signals):
             how, words = f"exit status {self.status}", failure_words(self.printed)
             return f"the program ended with {how}" + (f": {words}" if words else "")
-        last = last_line(self.printed) if number in _CRASHES else ""
+        last = last_line(self.printed) if signal_name(number) in _CRASHES else ""
         printed = f" after it printed {last!r}" if last else ""
         return f"the program was ended by {signal_name(number)}{printed}"
 

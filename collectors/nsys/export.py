@@ -7,12 +7,10 @@ it said that it succeeded, because a failed export can leave a readable database
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import select
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -23,6 +21,7 @@ from collectors.input_file import shown_name
 from collectors.processes import signal_name
 from collectors.sqlite_file import is_sqlite
 from collectors.trace import file_size_limit
+from common import platform
 from common.text import printable
 
 TIMEOUT_VARIABLE = "WHYSLOW_LIMIT_NSYS_S"
@@ -63,6 +62,10 @@ def export(report: Path, folder: Path) -> Path:
         raise EnvironmentFailedError(
             f"{name}: nsys is not installed here, and only nsys reads this format. "
             f"Run where it was recorded: {WAY_OUT}"
+        )
+    if not platform.WAITS_FOR_PIPES:
+        raise EnvironmentFailedError(
+            f"{name}: whyslow runs nsys on Linux and macOS only. Run it yourself: {WAY_OUT}"
         )
     with tempfile.TemporaryDirectory(prefix="nsys-", dir=folder) as private:
         exported = _run(nsys, report, Path(private))
@@ -122,11 +125,11 @@ def _finish(command: list[str], private: Path, timeout_s: float) -> tuple[int | 
         stderr=subprocess.STDOUT,
         cwd=private,
         env=environment,
-        process_group=0,  # its own group, yet in the worker's session, which is stopped as a whole
+        **platform.OWN_GROUP,  # yet in the worker's session, which is stopped as a whole
     )
     try:
         printed = _listen(process, time.monotonic() + timeout_s)
-        late = not _has_ended(process)
+        late = not platform.has_ended(process)
     finally:
         _stop(process, private)
     return (None if late else process.returncode), printed
@@ -138,7 +141,7 @@ def _listen(process: subprocess.Popen[bytes], deadline: float) -> str:
     kept = bytearray()
     pipe: int | None = process.stdout.fileno()
     while time.monotonic() < deadline:
-        ended = _has_ended(process)
+        ended = platform.has_ended(process)
         ready = pipe is not None and bool(select.select([pipe], [], [], 0)[0])
         if pipe is not None and ready:
             chunk = os.read(pipe, 65_536)
@@ -153,24 +156,17 @@ def _listen(process: subprocess.Popen[bytes], deadline: float) -> str:
     return kept.decode("utf-8", "replace")
 
 
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    # Not reaped yet: until then its group number cannot be given to anyone else.
-    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-    return process.returncode is not None or os.waitid(os.P_PID, process.pid, flags) is not None
-
-
 def _stop(process: subprocess.Popen[bytes], private: Path) -> None:
     """End ``process`` and whatever it started, in whatever session that is now."""
-    if not _has_ended(process):
-        os.killpg(process.pid, signal.SIGTERM)
+    if not platform.has_ended(process):
+        platform.end_group(process, at_once=False)
         patience = time.monotonic() + GRACE_S
-        while time.monotonic() < patience and not _has_ended(process):
+        while time.monotonic() < patience and not platform.has_ended(process):
             time.sleep(POLL_S)
-    os.killpg(process.pid, signal.SIGKILL)
+    platform.end_group(process, at_once=True)
     for _ in range(3):  # one that was being born while we looked is found the next time
         for pid in _started_in(private):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+            platform.kill(pid)
     process.wait()
     if process.stdout is not None:
         process.stdout.close()
@@ -179,19 +175,17 @@ def _stop(process: subprocess.Popen[bytes], private: Path) -> None:
 def _started_in(private: Path) -> list[int]:
     """Return the processes that work in ``private``, or were told to keep their files there."""
     variable = os.fsencode(f"TMPDIR={private}")
-    processes = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):  # of someone else, or gone
-                works_there = (entry / "cwd").readlink().is_relative_to(private.resolve())
-                if works_there or variable in (entry / "environ").read_bytes().split(b"\0"):
-                    processes.append(int(entry.name))
-    return processes
+
+    def is_started(entry: Path) -> bool:
+        works_there = (entry / "cwd").readlink().is_relative_to(private.resolve())
+        return works_there or variable in (entry / "environ").read_bytes().split(b"\0")
+
+    return platform.processes_with(is_started)
 
 
 def _failure(name: str, code: int, printed: str) -> EnvironmentFailedError | RefusedError:
     """Put the failure of nsys into one line."""
-    if code == -signal.SIGXFSZ:
+    if platform.ended_by(code, "SIGXFSZ"):
         return EnvironmentFailedError(
             f"{name}: what nsys exports does not fit: {file_size_limit()}"
         )

@@ -13,6 +13,7 @@ import time
 import anyio
 import streamlit as st
 
+from common.platform import allow_descriptors
 from jobs.job import stop_running
 from library import cache, inbox
 from views.server import access
@@ -32,18 +33,7 @@ def prepare() -> None:
     """Set what has to be set before the first connection is accepted."""
     if (server := running_server()) is not None:
         set_timeouts(server)
-    _raise_descriptor_limit()
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow this process as many descriptors as the system lets it have, within reason."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource  # not everywhere
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
-        if soft != resource.RLIM_INFINITY and soft < most:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    allow_descriptors(DESCRIPTORS)
 
 
 async def keep_house() -> None:
