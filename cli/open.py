@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from cli.app_path import app_path
 from cli.recordings import open_with_progress
 from cli.terminal import exit_on_signal
 
@@ -91,7 +92,7 @@ def _free_port(host: str, requested: int) -> int:
 @contextlib.contextmanager
 def _server(host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run the pages; they end with us."""
-    app = Path(__file__).resolve().parents[1] / "app.py"
+    app = app_path()
     command = [sys.executable, "-m", "streamlit", "run", str(app), "--server.headless=true"]
     command += [f"--server.address={host}", f"--server.port={port}"]
     command += ["--browser.gatherUsageStats=false", "--client.showErrorDetails=none"]

@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import NamedTuple
 
-from cli import capture, compare, completion, diagnose, export, fleet, predictions, report, whatif
+from cli import (
+    app_path,
+    capture,
+    compare,
+    completion,
+    diagnose,
+    export,
+    fleet,
+    predictions,
+    report,
+    whatif,
+)
 from cli import open as open_command
 from cli.iterations import add_iterations, with_iterations
 
@@ -34,6 +45,7 @@ COMMANDS = (
     Command("export", export, "write a recording and its analysis to files", has_window=True),
     Command("report", report, "write the answer to one HTML, Markdown or JSON file"),
     Command("capture", capture, "run a program under a profiler and open what it records"),
+    Command("app-path", app_path, "print what Streamlit runs to serve the pages"),
     Command("completion", completion, "print what makes a shell complete its words"),
 )
 
