@@ -206,13 +206,13 @@ def processes_with(is_wanted: Callable[[Path], bool]) -> list[int]:
     """Return the other processes whose folder in ``/proc`` fulfils a condition; none without it."""
     if not HAS_PROC:
         return []
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):  # of someone else, or gone
                 if is_wanted(entry):
-                    found.append(int(entry.name))
-    return found
+                    pids.append(int(entry.name))
+    return pids
 
 
 def ending_signals() -> list[signal.Signals]:

@@ -64,7 +64,7 @@ BORDERS = (
         {"collectors.errors", "collectors.input_file", "collectors.schema", "common"},
         NUMBERS,
     ),
-    ("collectors/processes.py", set(), {"psutil"}),
+    ("collectors/processes.py", {"common.platform"}, {"psutil"}),
     ("collectors/foreign_files.py", {"common"}, set()),
     (
         "collectors/input_file.py",
