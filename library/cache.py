@@ -169,6 +169,11 @@ def note_reopening(path: Path) -> None:
         write_file(cache_root() / record.trace / LATEST, text)
 
 
+def has_traces() -> bool:
+    """Tell whether anything was opened yet; cheap, so that it may be asked for every page."""
+    return any((data_dir() / "index").glob("*.json"))
+
+
 def traces() -> list[Trace]:
     """Return every trace of the library that can be opened, the newest first."""
     from collectors.errors import TraceError

@@ -24,7 +24,7 @@ from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache
 from views.parts.sign_in import draw_sign_in
-from views.shared.access import may_edit, role
+from views.shared.access import role
 from views.shared.choices import (
     NO_COUNTERS,
     WHOLE,
@@ -181,11 +181,10 @@ def _beside(name: str) -> Path:
 
 
 def _pages() -> list[st.Page]:
+    """Return the pages as they stand; opening a recording comes first until something is open."""
     stems = [f.stem for f in _beside("").glob("[!_]*.py") if f.stem != Path(__file__).stem]
-    if not may_edit():
-        stems = [stem for stem in stems if stem not in EDITORS_PAGES]
     place = {name: number for number, name in enumerate(ORDER)}
-    place[LAST] = len(stems) + len(ORDER)
+    place[LAST] = len(stems) + len(ORDER) if cache.has_traces() else -1
     stems.sort(key=lambda s: (place.get(s, len(ORDER)), s))
     return [st.Page(f"{s}.py", title=s.capitalize(), default=s == ORDER[0]) for s in stems]
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
 
+from collectors import shared_suffixes, suffixes
 from views.components import source
 from views.server.tokens import api_path, mint_token
 from views.server.uploads import SLICE_BYTES
 
-HTML = """<div class="upload">
+_ENDINGS = sorted({*suffixes(), *shared_suffixes()})  # every one that is read
+_ACCEPTED = sorted({Path(ending).suffix for ending in _ENDINGS} | {".db"})  # a browser knows these
+
+HTML = f"""<div class="upload">
   <button type="button">Choose a file</button>
-  <span class="line">or drop a .nsys-rep, .ncu-rep, .sqlite or .json here, of any size</span>
+  <span class="line">or drop a recording here, of any size: {" ".join(_ENDINGS)}</span>
   <progress max="1" value="0"></progress>
-  <input type="file" accept=".nsys-rep,.qdrep,.sqlite,.db,.ncu-rep,.csv,.json,.gz" hidden>
+  <input type="file" accept="{",".join(_ACCEPTED)}" hidden>
 </div>"""
 
 MAX_LINE = 500
