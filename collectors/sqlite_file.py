@@ -51,6 +51,7 @@ READ_ERRORS = (
 _NO_MEMORY = "(unknown error)"  # of a connection that could not even be allocated
 
 _UTF_8 = "utf-8"
+_UTF_16_BE = 3  # the last of the encodings that a header can name
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,80}")
 _PREPARE = (
     "trusted_schema=OFF",
@@ -75,6 +76,8 @@ class SqliteFile:
         name: What messages call it.
         tables: Column names by table, as the file declares them.
         trailing_bytes: What stands behind the last page and is no part of the database.
+        unusable: How many values are no integers of 64 bits where integers were asked for, by
+            table and column, of the tables that were read.
     """
 
     def __init__(self, path: Path, name: str = "") -> None:
@@ -90,7 +93,9 @@ class SqliteFile:
         """
         self.path, self.name = path, name or shown_name(path)
         self.trailing_bytes = check_header(path, self.name)
+        self.unusable: dict[str, dict[str, int]] = {}
         self._names: dict[str, str] = {}
+        self._mixed: set[str] = set()  # tables with columns of more than one type
         self._uri = f"file:{quote(os.fsencode(path.resolve()))}?mode=ro&immutable=1"
         self._plain = sqlite3.connect(self._uri, uri=True)
         try:
@@ -180,8 +185,20 @@ class SqliteFile:
         try:
             for batch in self._in_stripes(request):
                 yield _complete(batch, columns, texts, self._encoding)
+            if table in self._mixed:
+                self.unusable[table] = self._count_unusable(request)
         except READ_ERRORS as error:
             raise self._damaged(error) from error
+
+    def _count_unusable(self, request: _ColumnRequest) -> dict[str, int]:
+        """Count the values that read as nulls although they are none, by column."""
+        if not request.columns:
+            return {}
+        is_other = "total(typeof(\"{0}\") NOT IN ('integer', 'null'))"
+        counts = ", ".join(is_other.format(c) for c in request.columns)
+        (row,) = self.rows(f'SELECT {counts} FROM "{request.table}"')
+        numbers = (int(n) if isinstance(n, float) else 0 for n in row)
+        return {c: n for c, n in zip(request.columns, numbers, strict=True) if n}
 
     def _query(self, sql: str) -> str:
         """Return a query with the names that the file gives to tables."""
@@ -203,6 +220,7 @@ class SqliteFile:
         """Read a table on several threads, a stripe of row numbers each, and yield it in order."""
         stripes = self._stripes(request.table)
         if stripes is None:
+            self._mixed.add(request.table)
             yield from self._scan(request, "", strict=True)
             return
         pending: deque[Future[list[pa.RecordBatch]]] = deque()
@@ -228,6 +246,7 @@ class SqliteFile:
         try:
             return list(self._scan(request, where, strict=False))
         except _MixedTypesError:
+            self._mixed.add(request.table)
             return list(self._scan(request, where, strict=True))
 
     def _scan(
@@ -347,7 +366,8 @@ def check_header(path: Path, name: str) -> int:
         raise RefusedError(f"{name}: not an SQLite database. Give an nsys export or report")
     page = int.from_bytes(head[16:18], "big")
     page = 65_536 if page == 1 else page
-    if page < 512 or page & (page - 1):
+    encoding = int.from_bytes(head[56:60], "big")  # 0 of a file without tables
+    if page < 512 or page & (page - 1) or encoding > _UTF_16_BE:
         raise RefusedError(f"{name}: the SQLite header is damaged. Export the report again")
     pages = int.from_bytes(head[28:32], "big")
     # The page count is only valid when these two counters agree; old writers leave it stale.

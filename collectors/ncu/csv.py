@@ -20,7 +20,15 @@ from pathlib import Path
 
 from collectors.ncu.labels import metric_of
 from collectors.ncu.launches import MAX_RULES, MAX_TEXT, Profiled, RuleResult
-from collectors.ncu.numbers import ABSENT, NumberMarks, is_impossible, marks, number, scale
+from collectors.ncu.numbers import (
+    ABSENT,
+    MAX_CELL,
+    NumberMarks,
+    is_impossible,
+    marks,
+    number,
+    scale,
+)
 from collectors.schema import NOT_RECORDED, RuleKind, SpeedupScope
 
 SNIFFED_BYTES = 1 << 20  # a program may have printed this much before the first row
@@ -180,7 +188,7 @@ class CsvTable:
                 continue
             for _ in unknown:
                 self._note("unit_unknown", "excluded", "metrics in a unit that is not known")
-            launch = _described(header, cells)
+            launch = self._launch_of(header, cells)
             for place, (name, cell) in enumerate(zip(header.columns, cells, strict=False)):
                 if name not in _DESCRIBING and not _NVTX.search(name):
                     unit = units[place] if place < len(units) else ""
@@ -197,7 +205,7 @@ class CsvTable:
             key = tuple(cells[i] for i in told_by if i < len(cells))
             launch = launches.get(key)
             if launch is None:
-                launch = launches[key] = _described(header, cells)
+                launch = launches[key] = self._launch_of(header, cells)
                 if len(launches) > MAX_OPEN:
                     yield launches.pop(next(iter(launches)))
             self.used += 1
@@ -232,6 +240,14 @@ class CsvTable:
             self._note("unit_unknown", "excluded", "metrics in a unit that is not known")
         self._add(launch, name, row.get(_VALUE, ""), factor, unit)
 
+    def _launch_of(self, header: Header, cells: list[str]) -> Profiled:
+        """Return a launch without metrics, and count numbers of it that no 64 bits hold."""
+        columns = zip(header.columns, cells, strict=False)
+        if any(name in _COUNTED and _BEYOND_64_BITS.search(cell) for name, cell in columns):
+            message = "launches with a number that does not fit into 64 bits; it is not recorded"
+            self._note("number_out_of_range", "repaired", message)
+        return _described(header, cells)
+
     def _add(self, launch: Profiled, name: str, cell: str, factor: float | None, unit: str) -> None:
         """Add one metric in base units; what was not collected or cannot be is left out."""
         text = cell.strip()
@@ -241,7 +257,9 @@ class CsvTable:
                 self._note("metric_absent", "noted", message)
             return
         value = number(text, self._marks)
-        if value is None:
+        if value is None and _BEYOND_64_BITS.match(text[:MAX_CELL]) and len(text) > MAX_CELL:
+            self._note("metric_impossible", "excluded", "metrics of more digits than any has")
+        elif value is None:
             launch.texts.setdefault(name, text[:MAX_TEXT])
         elif is_impossible(value, unit):
             message = "metrics with a value that cannot be, such as a negative share"
@@ -267,6 +285,8 @@ _KEY = frozenset(
         "Device",
     )
 )
+_COUNTED = ("ID", "Process ID", "Context", "Stream", "Device", "Grid Size", "Block Size")
+_BEYOND_64_BITS = re.compile(r"[0-9]{19}")
 
 
 class Surroundings:
@@ -369,7 +389,7 @@ def _described(header: Header, cells: list[str]) -> Profiled:
             launch.shape |= dict(zip((f"{side}_{a}" for a in "xyz"), sizes, strict=True))
     major, _, minor = row.get("CC", "").replace(",", ".").partition(".")
     for part, text in (("major", major), ("minor", minor)):
-        if text.isdecimal():
+        if text.isdecimal() and len(text) < 4:
             launch.numbers[f"device__attribute_compute_capability_{part}"] = float(text)
     return launch
 

@@ -9,7 +9,7 @@ from collectors.nsys import tables
 from collectors.nsys.names import NsysNames
 from collectors.nsys.places import NsysPlaces
 from collectors.nsys.rows import NsysRows
-from collectors.nsys.tally import NOTED, NsysTally, Oddity
+from collectors.nsys.tally import NOTED, REPAIRED, NsysTally, Oddity
 from collectors.nsys.times import window_of
 from collectors.schema import NOT_RECORDED
 from collectors.sqlite_file import SqliteFile
@@ -18,6 +18,7 @@ from common.text import printable
 
 # Rows concerned by these are no loss: what they say is in other rows, or was never closed.
 _HARMLESS = ("api_backtrace_duplicate", "nvtx_other_event", "nvtx_unclosed")
+_TIMES = ("start", "end", "timestamp")
 
 
 class NsysIngest:
@@ -88,11 +89,21 @@ class NsysIngest:
             )
             for oddity, count in tally.oddities.items():
                 self.note(table, oddity, count)
+        self._note_unusable_values()
         self._note_unread_tables()
         if trailing := self.file.trailing_bytes:
             message = f"{trailing:,} bytes stand behind the last page of the database; not read"
             self.note("", ("sqlite_trailing", NOTED, message), 1)
         self.names.write(self.writer, self.note)
+
+    def _note_unusable_values(self) -> None:
+        """Count what stands where a number should; rows without usable times are told already."""
+        for table, columns in self.file.unusable.items():
+            counts = {c: n for c, n in columns.items() if c not in _TIMES}
+            if counts:
+                names = ", ".join(counts)
+                message = f"values of {names} that are no integers of 64 bits; not recorded"
+                self.note(table, ("number_unusable", REPAIRED, message), sum(counts.values()))
 
     def _note_unread_tables(self) -> None:
         """Say which tables hold events that nothing here reads."""

@@ -28,6 +28,7 @@ MAX_TEXT_BYTES = 1 << 16  # a list of 256 cores takes 1 kB
 MAX_STEPS_OF_1000 = 200_000  # of SQLite's machine; 4 million rows take a quarter of that
 BUSY_TIMEOUT_S = 2.0
 READ_ERRORS = (sqlite3.Error, OverflowError, UnicodeDecodeError)
+_AT_REST = "mode=ro&immutable=1"
 SILENT_NS = 5_000_000_000  # a sampler commits at least once a second
 
 
@@ -265,8 +266,11 @@ def _is_time(name: str) -> bool:
 def _connect(path: Path) -> sqlite3.Connection:
     """Open the file read-only; also one whose writer was killed, in a folder we cannot write."""
     path.open("rb").close()  # SQLite says only that it is unable to
-    name = quote(os.fsencode(path.resolve()))
-    for how in ("mode=ro", "mode=ro&immutable=1"):
+    real = path.resolve()
+    name = quote(os.fsencode(real))
+    # Where nobody writes, a plain connection would make the log of a writer beside the file.
+    is_written = real.with_name(real.name + "-wal").exists()
+    for how in ("mode=ro", _AT_REST) if is_written else (_AT_REST,):
         db = sqlite3.connect(
             f"file:{name}?{how}", uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False
         )
@@ -274,7 +278,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             _prepare(db)
         except sqlite3.OperationalError:
             db.close()
-            if "immutable" in how:
+            if how == _AT_REST:
                 raise
         else:
             return db

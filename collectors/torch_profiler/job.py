@@ -27,6 +27,7 @@ from collectors.torch_profiler.rows import (
 from collectors.trace import TraceWriter
 
 MAX_OPEN = 100_000  # events that have begun and not ended; a program of 10 threads has 1,000
+_BEYOND_64_BITS = 1 << 64
 MAX_SIGNS = 1_000
 _ON_DEVICE = (names.KERNEL, names.COPY, names.MEMSET)
 HOST_TABLES = ("syncs", "range_counters")  # what does not say which process it is of
@@ -154,6 +155,7 @@ class DistributedJob:
     def on_device(self, rows: Rows) -> dict[str, Array]:
         """Read where on a device, and when, operations ran; drops those that do not tell."""
         rows.take_spans()
+        self._count_unusable_places(rows)
         pairs = zip(rows.argument("device"), rows.events, strict=True)
         device = np.array([device_number(d, e.pid) for d, e in pairs], dtype=np.int64)
         unknown = device == NOT_RECORDED
@@ -176,6 +178,19 @@ class DistributedJob:
             lanes[:, 0], lanes[:, 1] = [e.pid for e in rows.events], [e.tid for e in rows.events]
             place["_lane"] = lanes
         return place
+
+    def _count_unusable_places(self, rows: Rows) -> None:
+        """Count numbers of devices and streams that no 64 bits hold."""
+        places = (
+            *(rows.argument("device"), rows.argument("stream")),
+            *([e.pid for e in rows.events], [e.tid for e in rows.events]),
+        )
+        count = sum(
+            type(n) in (int, float) and not -_BEYOND_64_BITS < n < _BEYOND_64_BITS
+            for numbers in places
+            for n in numbers
+        )
+        rows.note(count, "place_out_of_range", "numbers of devices or streams beyond 64 bits")
 
     def write(self, table: str, rows: Rows, columns: Mapping[str, Any]) -> None:
         """Append the rows in use to ``table``."""

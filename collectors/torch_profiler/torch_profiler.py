@@ -60,7 +60,7 @@ def read(path: Path, root: Path, on_progress: Callable[[float, str], None]) -> T
         for events, texts in stream.batches():
             _take(job, events, texts)
             on_progress(min(0.99, file.read_bytes / file.size_bytes), "reading events")
-        _check_is_trace(file.name, stream, job)
+        _check_is_trace(file, stream, job)
         _note_damage(file, stream, job)
         job.finish(stream.head)
         source = _source(file_name_text(path.name), file, stream.head, job)
@@ -106,8 +106,9 @@ def _grouped(events: list[Event]) -> dict[tuple[Any, Any], list[Event]]:
     return groups
 
 
-def _check_is_trace(name: str, stream: EventStream, job: DistributedJob) -> None:
+def _check_is_trace(file: TorchFile, stream: EventStream, job: DistributedJob) -> None:
     """Refuse JSON that is something else, or that holds no event."""
+    name, is_cut_off = file.name, file.cut_off
     damage = stream.damage
     exported = stream.head.get("otherData")
     if isinstance(exported, dict) and "origin_ns" in exported:
@@ -134,6 +135,10 @@ def _check_is_trace(name: str, stream: EventStream, job: DistributedJob) -> None
         )
     if damage.lost_bytes > 0:
         raise RefusedError(f"{name}: ends before its first event does. Copy or export it again")
+    if is_cut_off or (damage.unclosed and stream.keys):
+        raise RefusedError(
+            f"{name}: cut off or damaged before its list of events begins. Copy or export it again"
+        )
     raise RefusedError(
         f"{name}: JSON, but without a list of events ({EVENTS}), so no trace of the torch "
         f"profiler. {other_tools.RECORD}"

@@ -1,0 +1,1 @@
+"""Files as a stranger would send them, generated on the fly, and what each of them must get."""
