@@ -8,7 +8,7 @@ from analyzers.cuda_names import Call
 from analyzers.facts.facts import GRAPH, KERNEL, Facts
 from analyzers.facts.loops import left_over
 from analyzers.facts.spans import Iteration
-from analyzers.finding import Row
+from analyzers.finding import CAUSE_OF_ROW, Cause, Row
 from analyzers.intervals import Array, Spans, by_key, covered, empty, union
 from analyzers.ledger.ledger import Ledger
 from analyzers.quality.note import (
@@ -225,11 +225,27 @@ def impossible_times(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> 
         )
     if not sentences:
         return None
-    changes = odd.usual_ns >= MAX_UNEXPLAINED_SHARE * max(ledger.in_use_ns, 1)
+    changes = _could_change_verdict(odd.usual_ns, ledger)
     if changes:
         sentences.append("They could change the verdict.")
     sentences.append("Check the clocks of the machine, and record again.")
     return quality_note("error" if changes else "warning", "impossible_times", " ".join(sentences))
+
+
+def _could_change_verdict(missing_ns: int, ledger: Ledger) -> bool:
+    """Tell whether operations of so much time, wherever they ran, could make another cause largest.
+
+    Each would fill idle time, so it takes from the rows of idle time what it lasts, at most. A
+    loss that is a tenth of the time in use may fall below that, or below the next largest.
+    """
+    tenth_ns = MAX_UNEXPLAINED_SHARE * max(ledger.in_use_ns, 1)
+    costs = dict.fromkeys(CAUSE_OF_ROW.values(), 0)
+    for row, cause in CAUSE_OF_ROW.items():
+        costs[cause] += ledger.total_ns(row)
+    costs[Cause.HOST] -= ledger.duration_ns - ledger.in_use_ns
+    *_, second_ns, first_ns = sorted(costs.values())
+    is_close = tenth_ns <= first_ns < max(tenth_ns, second_ns) + missing_ns
+    return missing_ns >= tenth_ns or (missing_ns > 0 and is_close)
 
 
 def shared_calls(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityNote | None:

@@ -18,7 +18,8 @@ from common.text import printable
 
 # Rows concerned by these are no loss: what they say is in other rows, or was never closed.
 _HARMLESS = ("api_backtrace_duplicate", "nvtx_other_event", "nvtx_unclosed")
-_TIMES = ("start", "end", "timestamp")
+# Columns whose unusable values are told where they are read, in words of their own.
+_TOLD_ELSEWHERE = ("start", "end", "timestamp", "eventType", "value", "deviceId", "globalTid")
 
 
 class NsysIngest:
@@ -97,9 +98,9 @@ class NsysIngest:
         self.names.write(self.writer, self.note)
 
     def _note_unusable_values(self) -> None:
-        """Count what stands where a number should; rows without usable times are told already."""
+        """Count what stands where a number should, unless a reader of that column does."""
         for table, columns in self.file.unusable.items():
-            counts = {c: n for c, n in columns.items() if c not in _TIMES}
+            counts = {c: n for c, n in columns.items() if c not in _TOLD_ELSEWHERE}
             if counts:
                 names = ", ".join(counts)
                 message = f"values of {names} that are no integers of 64 bits; not recorded"
