@@ -5,6 +5,8 @@ import os
 import signal
 import socket
 import time
+from types import SimpleNamespace
+from unittest import mock
 from urllib.parse import urlsplit
 
 import psutil
@@ -18,7 +20,7 @@ from jobs.job import stop_running
 from library import cache, inbox
 from tests.view_fakes import SAMPLES, library, open_sample
 from views.server import connections
-from views.server.connections import with_timeouts
+from views.server.connections import ClosingConnections, with_timeouts
 
 TABS = 6
 END_S = 2.0
@@ -160,6 +162,18 @@ def test_a_reader_who_does_not_read_is_given_up(monkeypatch):
             return count
 
     assert asyncio.run(ask()) < 50_000_000
+
+
+def test_a_connection_that_stays_closing_is_ended_at_the_second_look():
+    stuck, open_one = mock.Mock(), mock.Mock()
+    stuck.is_closing.return_value, open_one.is_closing.return_value = True, False
+    held = [SimpleNamespace(transport=stuck), SimpleNamespace(transport=open_one)]
+    closing = ClosingConnections(SimpleNamespace(server_state=SimpleNamespace(connections=held)))
+    closing.end_stuck()
+    stuck.abort.assert_not_called()  # it may still be sending
+    closing.end_stuck()
+    stuck.abort.assert_called_once_with()
+    open_one.abort.assert_not_called()
 
 
 def test_what_was_left_behind_is_swept(tmp_path):
