@@ -64,10 +64,10 @@ print("page", len(page.main) > 0)
 
 
 def sources():
-    for path in sorted(ROOT.glob("*/**/*.py")):
-        place = path.relative_to(ROOT)
-        if path != OWN and not place.as_posix().startswith(LINUX) and place.parts[0][0] != ".":
-            yield path
+    for folder in sorted({path.parent for path in ROOT.glob("*/*.py")}):
+        for path in sorted(folder.rglob("*.py")):
+            if path != OWN and not path.relative_to(ROOT).as_posix().startswith(LINUX):
+                yield path
 
 
 def platform_words(path):
