@@ -82,6 +82,14 @@ _OF_AMD = (
     (r"\bmultiprocessor", "compute unit"),
     (r"\bwarp(?=s?\b)", "wavefront"),
     (r"\bNCCL\b", "RCCL"),
+    (
+        "nvidia-smi -q -d CLOCK,PERFORMANCE,TEMPERATURE",
+        "rocm-smi --showclocks --showperflevel --showtemp",
+    ),
+    (r"\bnvidia-smi\b", "rocm-smi"),
+    (r"\bCUDA_VISIBLE_DEVICES\b", "HIP_VISIBLE_DEVICES"),
+    (r"\bNVLink\b", "Infinity Fabric"),
+    (r"\btensor core", "matrix core"),
 )
 _TORCH_ON_AMD = dataclasses.replace(
     _TORCH,
@@ -98,7 +106,7 @@ _TORCH_ON_INTEL = dataclasses.replace(
     again="torch.profiler.profile(activities=[ProfilerActivity.CPU, ProfilerActivity.XPU])",
     calls="record with torch.profiler and both ProfilerActivity.CPU and ProfilerActivity.XPU",
     details="the torch profiler does not record it on Intel GPUs",
-    metrics="examine kernels with VTune: `vtune -collect gpu-hotspots -- PROGRAM`",
+    metrics="examine kernels with `vtune -collect gpu-hotspots -- PROGRAM`",
     api="XPU",
     counters="VTune",
 )

@@ -28,7 +28,7 @@ from analyzers.losses.transfers import direction_text, transfer_losses
 from analyzers.quality.absence import TRUNCATED
 from analyzers.recorder import recorder_of
 from analyzers.report import KernelShare, QualityNote, Verdict
-from analyzers.words import share_text, size_text, split_sentence, time_text
+from analyzers.words import lower_first, share_text, size_text, split_sentence, time_text
 
 HEALTHY_BELOW = 0.10  # of the time in use; a reader would not act on a smaller loss
 NOTABLE_FROM = 0.05  # a loss from here on is named before anything is called healthy
@@ -153,7 +153,8 @@ def give_verdict(basis: VerdictBasis) -> Verdict:
         return replace(verdict, sentence=_damage(facts) + verdict.sentence)
     else:
         answer = _answer(basis)
-        sentence = _mostly_unused(basis) + answer.sentence
+        before = _mostly_unused(basis)
+        sentence = before + (lower_first(answer.sentence) if before else answer.sentence)
         answer = answer._replace(sentence=recorder_of(facts.trace).wording(sentence))
     if not (blocker and blocker.message.startswith(TRUNCATED)):
         answer = answer._replace(sentence=_damage(facts) + answer.sentence)
@@ -170,7 +171,7 @@ def _damage(facts: Facts) -> str:
 def _blocked(blocker: QualityNote, profile: HostProfile | None) -> str:
     """Say why there is no verdict about a GPU; what the host did is told all the same."""
     if profile is None:
-        return f"Could not tell: {blocker.message}"
+        return f"Could not tell: {lower_first(blocker.message)}"
     first, rest = split_sentence(blocker.message)
     return f"{first} {host_sentence(profile)} {rest}"
 
@@ -182,8 +183,8 @@ def _mostly_unused(basis: VerdictBasis) -> str:
     if not covers_all_work(window) or share >= RARELY_USED or window.label == FREE:
         return ""  # a GPU that older work may have held was not unused
     if window.steps:
-        return f"The steps are {share_text(share, 1)} of the recording; within them: "
-    return f"The GPU is used in {share_text(share, 1)} of the recording; within that: "
+        return f"The steps are {share_text(share, 1)} of the recording; within them, "
+    return f"The GPU is used in {share_text(share, 1)} of the recording; within that, "
 
 
 class Judgement(NamedTuple):
@@ -410,7 +411,9 @@ def _cannot_tell(basis: VerdictBasis, explained: str) -> Judgement:
     ledger = basis.ledger
     why = next((n.message for n in basis.quality if n.code == "unexplained"), "")
     share = ledger.total_ns(Row.UNEXPLAINED) / max(ledger.in_use_ns, 1)
-    sentence = f"Could not tell: {why}" if why else "Could not tell why the GPU was idle."
+    sentence = (
+        f"Could not tell: {lower_first(why)}" if why else "Could not tell why the GPU was idle."
+    )
     return Judgement(
         "unknown", share, f"{sentence} What is known: {explained}" if explained else sentence
     )
@@ -465,7 +468,8 @@ def _inside_kernels(basis: VerdictBasis) -> str:
     if KERNEL not in kinds:
         return (
             f"{share} of the time is spent in CUDA graphs that were recorded as a whole, so "
-            "nothing is known about their kernels: record with --cuda-graph-trace=node."
+            "nothing is known about their kernels: record with "
+            "`nsys profile --cuda-graph-trace=node`."
         )
     graphs = " and in whole CUDA graphs" if GRAPH in kinds else ""
     names = f", {kernels_sentence(basis.top_kernels)}" if basis.top_kernels else ""

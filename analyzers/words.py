@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import re
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +13,8 @@ _FLOP = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 MAX_NAME = 80  # characters of a kernel's name in a sentence
+MIN_NAME = 40  # of those, what a cut between two words of it leaves at least
+_WORD_ENDS = re.compile(r"[ ,:<>()\[\]_\-./|]+")  # where a name may be cut: between its words
 
 
 def time_text(ns: float, digits: int = 3) -> str:
@@ -94,9 +98,42 @@ def name_text(name: str) -> str:
     return shortened(function_first(name))
 
 
+def distinct_short(names: Sequence[str]) -> list[str]:
+    """Return each function's name alone, and where several would read the same what differs.
+
+    ``kernel<4, Add>(int)`` beside ``kernel<4, Mul>(int)`` becomes ``kernel…Add>(int)``.
+    """
+    plain = [function_first(name) for name in names]
+    bare = [re.split(r"[<(]", name, maxsplit=1)[0] or name for name in plain]
+    result = []
+    for short, full in zip(bare, plain, strict=True):
+        twins = {p for b, p in zip(bare, plain, strict=True) if b == short and p != full}
+        shared = max((_shared_length(full, twin) for twin in twins), default=0)
+        ends = [m.end() for m in _WORD_ENDS.finditer(full[:shared])]
+        begin = max([end for end in ends if end > len(short)], default=0)
+        result.append(f"{short}…{full[begin:]}" if begin else full if twins else short)
+    return result
+
+
+def _shared_length(one: str, other: str) -> int:
+    """Return how many characters two names begin with in common."""
+    return sum(1 for _ in itertools.takewhile(bool, map(operator.eq, one, other)))
+
+
 def shortened(name: str) -> str:
-    """Return a name as it is, cut off where a sentence has no room for all of it."""
-    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+    """Return a name as it is, cut between two of its words where a sentence has no room for it."""
+    if len(name) <= MAX_NAME:
+        return name
+    room = name[:MAX_NAME]
+    cuts = [m.start() for m in _WORD_ENDS.finditer(room) if MIN_NAME <= m.start() < MAX_NAME]
+    return f"{room[: cuts[-1] if cuts else MAX_NAME - 1]}…"
+
+
+def lower_first(sentence: str) -> str:
+    """Return a sentence to go on after a colon; names and abbreviations stay: ``GPU``, ``L2``."""
+    head = sentence[:2]
+    is_word = len(head) == 2 and head[0].isupper() and head[1].islower()
+    return head.lower() + sentence[2:] if is_word else sentence
 
 
 def by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -105,6 +142,21 @@ def by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     for reason, rule in skipped:
         grouped.setdefault(reason, []).append(rule)
     return grouped
+
+
+_ABBREVIATIONS = {"dram", "l1", "l2", "fp32", "fp64"}
+_RULE_NAMES = {  # that say too little, or are those of one maker
+    "idle_tensor_cores": "idle matrix units",
+    "fp32_matmul": "32-bit matrix products",
+    "load_store": "load and store rate",
+}
+
+
+def rule_words(rule: str) -> str:
+    """Return a rule's name for a sentence: ``bandwidth.dram_roof`` becomes ``DRAM roof``."""
+    name = rule.rpartition(".")[2]
+    words = _RULE_NAMES.get(name, name).replace("_", " ").split()
+    return " ".join(word.upper() if word in _ABBREVIATIONS else word for word in words)
 
 
 def _scaled(value: float, units: tuple[tuple[float, str], ...], digits: int) -> str:

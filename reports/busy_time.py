@@ -109,7 +109,7 @@ def unknown_reason(report: Report) -> tuple[str, str]:
     if 2 * in_operators < whole:
         if in_operators or any(row["operator"] for row in report.work):
             return (
-                "Most kernels were launched outside of operators, as when CUDA graphs are "
+                "Most kernels were launched outside of operators, as when graphs are "
                 "replayed, so their shapes are not known and classes come from their names.",
                 "",
             )

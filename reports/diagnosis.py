@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
 from analyzers.finding import Confidence, Finding
 from analyzers.report import Report
-from analyzers.words import count_text, share_text, time_text
+from analyzers.words import count_text, rule_words, share_text, split_sentence, time_text
 from reports.about import ReportedWindow, ReportOptions, about, tool_words, without_private
 from reports.busy_time import busy_time, busy_time_summary
+from reports.commands import spoken_sentences
 from reports.document import (
     Block,
     Cell,
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 BUSY_TIME = "What the kernels do"
 REASONS = "Why rules could not tell"
 TOOL_RULES = "Nsight Compute's own rules"
+LONGEST_STEP, SHORTEST_STEP = 90, 40  # characters of what to do first; fewer say too little
+LONGEST_HEADLINE = 120  # characters; a longer one fills the screen that it should head
+_WHERE = re.compile(r"; (?!within )|, (?=most(?:ly)? )")
+_BEYOND = re.compile(rf": |{_WHERE.pattern}")
 OPERATIONS = {
     "kernels": "kernel launch",
     "graph_launches": "graph launch",
@@ -133,7 +139,7 @@ def _limits(report: Report, *, is_brief: bool) -> list[Section]:
 
 
 def _verdict(report: Report, whole: Place | None) -> Iterator[Block]:
-    yield Sentence(text=report.verdict.sentence, place=whole, kind="lead")
+    yield from spoken_sentences(Sentence(text=report.verdict.sentence, place=whole, kind="lead"))
     gpus = ", ".join(str(g) for g in report.source["gpus"][:3])
     facts = [
         str(report.source["name"]),
@@ -164,7 +170,7 @@ def _findings(report: Report, where: ReportedWindow | None) -> Iterator[Block]:
         yield Sentence(text=f"{number}. {finding.title}", place=whole, kind="lead")
         loss = _loss(finding, in_use_ns, len(report.devices), same_as[number - 1])
         yield Sentence(text=loss, place=whole)
-        yield Sentence(text=f"Try: {finding.advice}")
+        yield from spoken_sentences(Sentence(text=f"Try: {finding.advice}"))
         if finding.does_not_apply_when:
             yield Sentence(text=f"Does not apply when: {finding.does_not_apply_when}", kind="note")
         if finding.evidence and where is not None and whole is not None:
@@ -175,7 +181,7 @@ def _loss(finding: Finding, in_use_ns: int, devices: int, same_as: int = 0) -> s
     over = f" over {devices} GPUs" if devices > 1 else ""
     share = share_text(finding.lost_ns, in_use_ns, exact=True)
     lost = time_text(finding.lost_ns)
-    how = f"{finding.id}, row {finding.row.value}, {finding.confidence.value}"
+    how = f"row {finding.row.value}, {finding.confidence.value}"
     if finding.predicted_gain is not None and finding.confidence is not Confidence.ESTIMATED:
         gain = gain_text(finding, same_as)
         return f"This costs {lost}{over}, {share} of the time in use ({how}). {gain}."
@@ -206,6 +212,73 @@ def earlier_with_the_same_change(findings: Sequence[Finding]) -> list[int]:
         result.append(first.get(change, 0) if change else 0)
         first.setdefault(change, number)
     return result
+
+
+def title_parts(title: str) -> tuple[str, str]:
+    """Return a finding's title as its claim and what it says beyond: how much, and where.
+
+    The claim ends at the first colon or semicolon, or before the first "mostly", that stands in no
+    quoted name.
+    """
+    return _cut(title, _BEYOND)
+
+
+def verdict_parts(sentence: str, findings: Sequence[Finding]) -> tuple[str, str]:
+    """Return the verdict's first sentence and the others, for a page that shows the findings.
+
+    Of a long first sentence, what says where goes to the others, unless a finding says it too.
+    """
+    first, rest = split_sentence(sentence)
+    if len(first) <= LONGEST_HEADLINE:
+        return first, rest
+    head, beyond = _cut(first.removesuffix("."), _WHERE)
+    is_said = any(f.title.endswith(beyond[1:]) for f in findings)
+    beyond = f"{beyond}." if beyond and not is_said else ""
+    return f"{head}.", " ".join(part for part in (beyond, rest) if part)
+
+
+def _cut(text: str, border: re.Pattern[str]) -> tuple[str, str]:
+    """Return what stands before and behind the first border outside of quoted names."""
+    quoted = [m.span() for m in re.finditer(r"`[^`]*`", text)]
+    for match in border.finditer(text):
+        if not any(begin < match.start() < end for begin, end in quoted):
+            rest = text[match.end() :]
+            return text[: match.start()], rest[:1].upper() + rest[1:]
+    return text, ""
+
+
+def first_step(advice: str) -> str:
+    """Return what to do in about a line: an advice's first sentence, a long one's first clause."""
+    first, _ = split_sentence(advice)
+    if len(first) <= LONGEST_STEP:
+        return first
+    for border in ("; ", ": "):
+        clause, found, _ = first.partition(border)
+        if found and len(clause) >= SHORTEST_STEP:
+            return f"{clause}."
+    return first
+
+
+def short_gain(finding: Finding) -> str:
+    """Say what following a finding wins, in a few words; empty where only its cost is known."""
+    gain = finding.predicted_gain
+    if gain is not None:
+        low, high, whole = (time_text(ns) for ns in (gain.low_ns, gain.high_ns, gain.window_ns))
+        if not gain.wins:
+            return f"saves next to nothing of {whole}"
+        if not gain.is_sure:
+            return f"saves up to {high} of {whole}"
+        return f"saves {low} of {whole}" if low == high else f"saves {low} to {high} of {whole}"
+    if finding.gain_ns >= 0:
+        return f"saves at most {time_text(finding.gain_ns)}"
+    if finding.low_ns >= 0:
+        high = time_text(finding.high_ns)
+        return (
+            f"saves {time_text(finding.low_ns)} to {high}"
+            if finding.low_ns
+            else f"saves up to {high}"
+        )
+    return ""
 
 
 def gain_text(finding: Finding, same_as: int = 0) -> str:
@@ -276,7 +349,7 @@ def _iterations_summary(report: Report) -> Iterator[Block]:
 def _quality(report: Report) -> Iterator[Block]:
     order = ("error", "warning", "info")
     for note in sorted(report.quality, key=lambda n: order.index(n.level)):
-        yield Sentence(text=f"{note.level}: {note.message}", kind=note.level)
+        yield from spoken_sentences(Sentence(text=f"{note.level}: {note.message}", kind=note.level))
     if not report.quality:
         yield Sentence(text="Nothing about this capture limits what it can answer.")
 
@@ -288,7 +361,9 @@ def _not_examined(report: Report) -> Iterator[Block]:
     if open_.command:
         yield Sentence(text=open_.command, kind="command")
     for failed in report.failed:
-        yield Sentence(text=f"A bug in whyslow, {failed.id}: {failed.error}", kind="error")
+        yield Sentence(
+            text=f"A defect in whyslow, in {rule_words(failed.id)}: {failed.error}", kind="error"
+        )
 
 
 def _reasons(report: Report, *, is_brief: bool) -> Iterator[Block]:
@@ -299,4 +374,4 @@ def _reasons(report: Report, *, is_brief: bool) -> Iterator[Block]:
         yield Sentence(text=text, kind="note")
         return
     for reason in reasons:
-        yield Sentence(text=reason)
+        yield from spoken_sentences(Sentence(text=reason))

@@ -85,6 +85,10 @@ def efficiency_color(busy_ns: int, roof_ns: int, not_modelled_ns: int) -> str:
     return next(color for limit, color, _ in EFFICIENCY_STEPS if share < limit)
 
 
+EVEN_LUMINANCE = 0.179
+"""Where black and white ink have the same contrast, 4.58 to 1 (WCAG 2.2, relative luminance)."""
+
+
 def ink_on(color: str) -> str:
     """Return black or white, whichever reads better on ``color`` (``#RRGGBB``)."""
     red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
@@ -92,4 +96,4 @@ def ink_on(color: str) -> str:
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)
     ]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#FFFFFF" if luminance < 0.3 else "#14181D"
+    return "#FFFFFF" if luminance < EVEN_LUMINANCE else "#000000"

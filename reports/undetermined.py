@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from analyzers.report import Report
-from analyzers.words import by_reason, count_text
+from analyzers.words import by_reason, count_text, enumerated, rule_words
 from reports.ncu_commands import collected_by, together
 
 _COMMAND = re.compile(r"`((?:ncu|nsys|rocprof-compute) .*)`", re.DOTALL)
@@ -45,8 +45,14 @@ def undetermined(report: Report) -> Undetermined:
     return Undetermined(
         sentence=sentence,
         command=command,
-        reasons=tuple(f"{', '.join(rules)}: {reason}" for reason, rules in reasons.items()),
+        reasons=tuple(f"{_named(rules)}: {reason}" for reason, rules in reasons.items()),
     )
+
+
+def _named(rules: list[str]) -> str:
+    """Name what a reason keeps from being judged: ``Idle lanes and bank conflicts``."""
+    names = enumerated(list(dict.fromkeys(map(rule_words, rules))))
+    return names[:1].upper() + names[1:]
 
 
 def _sentence(causes: list[str], skipped: int, reasons: dict[str, list[str]]) -> str:

@@ -199,7 +199,7 @@ def diagnosed(capsys, data, *arguments):
 def test_the_command_line_joins_counters(both, capsys):
     status, said, _ = diagnosed(capsys, both[0], TIMELINE, "--counters", COUNTERS)
     assert status == 0
-    assert "within them: Divergence-bound" in said
+    assert "within them, divergence-bound" in said
     assert "in `collatz_steps` costs" in said
     status, said, _ = diagnosed(capsys, both[0], TIMELINE, "--counters", COUNTERS, "--json")
     report = json.loads(said)
@@ -210,7 +210,7 @@ def test_the_command_line_joins_counters(both, capsys):
 def test_an_answer_with_counters_is_kept_apart_from_one_without(both, capsys):
     with_counters = diagnosed(capsys, both[0], TIMELINE, "--counters", COUNTERS)[1]
     without = diagnosed(capsys, both[0], TIMELINE)[1]
-    assert "within them: Healthy on the timeline" in without
+    assert "within them, healthy on the timeline" in without
     assert diagnosed(capsys, both[0], TIMELINE, "--counters", COUNTERS)[1] == with_counters
 
 

@@ -283,15 +283,19 @@ def test_an_optimizer_that_the_gpu_never_waits_for_is_not_named(answer):
 # --- GPUs of other makers ---------------------------------------------------------------------
 
 
-def test_a_recording_of_hip_is_answered_in_the_words_of_hip(tmp_path):
+def hip_events():
+    """Events of a training on a GPU of AMD, and what its trace says beside them."""
     device = {**GPU, "name": "AMD Instinct MI300X", "numSms": 304}
     events = training(updates=20)
     for event in events:
         if event["cat"] == "cuda_runtime":
             event["name"] = event["name"].replace("cuda", "hip")
-    report = analyze(
-        opener(tmp_path)(events, deviceProperties=[device], hip_runtime_version=60_443_480)
-    )
+    return events, {"deviceProperties": [device], "hip_runtime_version": 60_443_480}
+
+
+def test_a_recording_of_hip_is_answered_in_the_words_of_hip(tmp_path):
+    events, head = hip_events()
+    report = analyze(opener(tmp_path)(events, **head))
     texts = [
         report.verdict.sentence,
         *(n.message for n in report.quality),

@@ -134,7 +134,7 @@ def test_work_in_a_small_part_of_the_recording_is_said_first(tmp_path):
         made.kernel("gemm(float*)", i * MS, (i + 1) * MS - 10 * US, **call)
     report = analyze(open_trace(made.write(tmp_path / "a.sqlite"), tmp_path / "cache"))
     assert report.verdict.sentence.startswith(
-        "The GPU is used in 1.1 % of the recording; within that: "
+        "The GPU is used in 1.1 % of the recording; within that, "
     )
 
 

@@ -330,7 +330,7 @@ def test_steps_in_less_than_a_tenth_of_the_recording_are_said_to_be_so(
     calls = both({**calls, "thread": 11, "name": "cudaLaunchKernel"}, start_up)
     trace = make_trace(tmp_path, kernels=work, api_calls=calls, ranges=steps_of([900], length_ms))
     sentence = analyze(trace).verdict.sentence
-    assert sentence.startswith("The steps are 9.9 % of the recording; within them: ") == is_said
+    assert sentence.startswith("The steps are 9.9 % of the recording; within them, ") == is_said
 
 
 @settings(max_examples=15, deadline=None)

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from analyzers.kernels.words import NOTABLE_SHARE, counted_sentence, timeline_sentence
+from analyzers.recorder import recorder_of
 from analyzers.words import count_text, split_sentence, time_text
 from collectors.schema import Array
 from reports.busy_time import classes_are_telling, kernel_time_sentence, summed_classes
@@ -44,7 +45,7 @@ from views.parts.work import (
     draw_work_table,
     operators_are_telling,
 )
-from views.shared.markdown import Escaped, md_prose
+from views.shared.markdown import Escaped, md_escape, md_prose
 from views.shared.session import Session, current, digest, draw_prose
 from views.shared.style import write_verdict_color
 from views.shared.units import NOT_RECORDED_TEXT, visible
@@ -69,6 +70,7 @@ def page() -> None:
     work = device_work(session)
     classes = summed_classes(session.report, session.device)
     _draw_verdict(kernels, counted, "" if len(counted) else kernel_time_sentence(classes))
+    st.caption(md_escape(_kernel_time(session, kernels)))
     if covered := covered_words(session.report):
         st.caption(md_prose(covered))
     if len(counted):
@@ -113,6 +115,19 @@ def _draw_kernels(session: Session, kernels: pd.DataFrame) -> None:
     _draw_kernel(session, picked_kernel(listed))
 
 
+def _kernel_time(session: Session, kernels: pd.DataFrame) -> str:
+    """Say what the percentages of this page are parts of."""
+    total = time_text(int(kernels["total_ns"].sum()))
+    of = count_text(int(kernels["count"].sum()), "launch")
+    if counted_only(session):
+        return f"Percentages are of the profiled time: {total} in {of}."
+    window = session.report.window
+    return (
+        f"Percentages are of the kernel time: {total} in {of}, {window.label} "
+        f"({time_text(window.duration_ns)}). Kernels that run at the same time each count in full."
+    )
+
+
 def counted_only(session: Session) -> bool:
     """Tell whether the recording holds counters of launches and no timeline."""
     return not session.trace.count("kernels") and session.trace.count("profiled_kernels") > 0
@@ -139,7 +154,7 @@ def _draw_counted_charts(session: Session, counted: pd.DataFrame) -> None:
         st.markdown("**Roofline**")
         _draw_roofline(counted, summary.get("roofs", []))
         if summary.get("lacks"):
-            _draw_missing_counters(str(summary["lacks"]))
+            _draw_missing_counters("What the roofline lacks", str(summary["lacks"]))
     with right:
         st.markdown("**Share of time and what could be won back**")
         _draw_lost_chart(counted)
@@ -179,11 +194,10 @@ def _draw_roofline(counted: pd.DataFrame, roofs: list[dict[str, object]]) -> Non
         )
 
 
-def _draw_missing_counters(sentence: str) -> None:
-    """Show what a chart lacks, and the command that collects it, ready to be copied."""
-    reason, _, command = sentence.replace("; run `", ", run `").partition(", run `")
-    with st.expander(f"{md_prose(reason[:1].upper() + reason[1:])}"):
-        st.code(command.rstrip("`"), language=None, wrap_lines=True)
+def _draw_missing_counters(title: str, sentence: str) -> None:
+    """Show what is missing, and the command that collects it, ready to be copied."""
+    with st.expander(title):
+        draw_prose(sentence[:1].upper() + sentence[1:])
 
 
 def _draw_lost_chart(lost: pd.DataFrame) -> None:
@@ -208,7 +222,7 @@ def _draw_computed_chart(session: Session, kernels: pd.DataFrame) -> None:
         _draw_lost_chart(lost)
     reasons = (s.reason for s in session.report.skipped if s.id == INSIDE_RULE)
     if reason := next(reasons, ""):
-        _draw_missing_counters(reason)
+        _draw_missing_counters("How to see what happens inside kernels", reason)
 
 
 def _pick_point(chart: str) -> None:
@@ -239,8 +253,9 @@ def _draw_no_kernels(session: Session) -> None:
         )
         st.code("nsys profile -t cuda,nvtx --cuda-graph-trace=node your_program", language=None)
     else:
-        st.write("CUDA was not traced. Record with:")
-        st.code("nsys profile -t cuda,nvtx,osrt -o report your_program", language=None)
+        recorder = recorder_of(session.trace)
+        st.write(f"{recorder.api} was not traced. Record with:")
+        st.code(recorder.again, language=None)
 
 
 def _show_all() -> None:

@@ -9,7 +9,7 @@ from analyzers.facts.facts import KERNEL, Facts
 from analyzers.facts.spans import Window
 from analyzers.losses.ncu_command import base_name
 from analyzers.report import KernelShare
-from analyzers.words import name_text, share_text
+from analyzers.words import distinct_short, name_text, share_text, shortened
 
 MOST_KERNELS = 5
 NEARLY_ALL = 0.995
@@ -49,10 +49,7 @@ def top_kernels(facts: Facts, window: Window) -> tuple[KernelShare, ...]:
 
 def kernels_sentence(top: tuple[KernelShare, ...]) -> str:
     """Name the kernels that hold half of the kernel time, or the first three, in a clause."""
-    short = [short_name(k.name) for k in top]
-    names = [
-        s if short.count(s) == 1 else name_text(k.name) for s, k in zip(short, top, strict=True)
-    ]
+    names = [shortened(name) for name in distinct_short([k.name for k in top])]
     if top[0].share >= NEARLY_ALL:
         return f"nearly all of it in `{names[0]}`"
     parts: list[str] = []

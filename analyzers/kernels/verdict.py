@@ -15,7 +15,7 @@ from analyzers.ledger.ledger import Ledger
 from analyzers.losses.ncu_command import MOST_OF_THE_TIME, base_name, why_missing
 from analyzers.metric_names import Part
 from analyzers.report import Verdict
-from analyzers.words import count_text, enumerated, name_text, share_text, time_text
+from analyzers.words import count_text, enumerated, lower_first, name_text, share_text, time_text
 
 BUSY_FROM = 0.60  # below, ncu's own rule calls a kernel bound by latency
 _LATENCY = ("SpeedOfLight", "SchedulerStats", "WarpStateStats", "Occupancy", "LaunchStats")
@@ -130,7 +130,11 @@ def _judge(
         sentence = f"{_TITLES[worst.cause]}: up to {ledger.share(worst.lost_ns)} can be won back."
         return worst.cause.value, worst.lost_ns / in_use, f"{sentence} {worst.title}."
     if Cause.BANDWIDTH not in examined:  # idle compute alone may as well wait for memory
-        return "unknown", 0.0, f"Could not tell: {_unexamined(facts, ledger, examined)}"
+        return (
+            "unknown",
+            0.0,
+            f"Could not tell: {lower_first(_unexamined(facts, ledger, examined))}",
+        )
     if _may_wait(ledger):
         reason = why_missing(facts, ledger, ["information on what kernels wait for"], _LATENCY)
         return (

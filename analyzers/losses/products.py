@@ -10,6 +10,7 @@ import pandas as pd
 from analyzers.facts.facts import Facts
 from analyzers.intervals import Array
 from analyzers.losses.busy_calls import BusyCalls
+from analyzers.words import count_text
 from analyzers.work.classes import WorkClass, kernel_tile
 from analyzers.work.element_types import SIZES, TYPES
 from analyzers.work.inputs import input_list, shape_text
@@ -159,7 +160,7 @@ def _quantised(facts: Facts, shape: ProductShape, launch: int) -> str:
     used = filled * waves / np.ceil(waves)
     if used > 1 - NOTABLE_IDLE:
         return ""
-    text = f"{tiles:,} tiles of {tile[0]} by {tile[1]} for {units} multiprocessors"
+    text = f"{count_text(tiles, 'tile')} of {tile[0]} by {tile[1]} for {units} multiprocessors"
     is_long = shape.inner >= LONG_INNER * max(shape.rows, shape.columns)
     if tiles < units and is_long:
         return f"{text}, and an inner dimension of {shape.inner:,} that nobody splits"

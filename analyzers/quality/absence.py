@@ -69,7 +69,9 @@ def _reason(facts: Facts) -> str:
             "kernels. Record a timeline without that setting."
         )
     if not facts.trace.count("api_calls"):
-        return f"{api} was not traced, or the program did not use it. Record with: {recorder.again}"
+        return (
+            f"{api} was not traced, or the program did not use it. Record with: `{recorder.again}`"
+        )
     return _reason_beside_calls(facts)
 
 
@@ -84,7 +86,7 @@ def _reason_beside_calls(facts: Facts) -> str:
         )
     graphs, others = _launch_calls(facts)
     if graphs and not others:
-        trace_nodes = f"Record with: {_GRAPH_COMMAND}; or switch" if api == "CUDA" else "Switch"
+        trace_nodes = f"Record with: `{_GRAPH_COMMAND}`; or switch" if api == "CUDA" else "Switch"
         return (
             f"{count_text(graphs, 'call')} launched {api} graphs, but the profiler did not trace "
             f"what the graphs replay. {trace_nodes} graphs off for the recording (enforce_eager in "

@@ -90,8 +90,8 @@ def no_duration(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qual
         "error",
         "no_duration",
         f"{count_text(len(facts.counters), 'profiled launch')} without a duration, so nothing can "
-        "be weighted by time. Collect it with: ncu --section SpeedOfLight, or --metrics "
-        "gpu__time_duration.sum",
+        "be weighted by time. Collect it with: "
+        "`ncu --section SpeedOfLight -o counters PROGRAM`",
     )
 
 
@@ -104,6 +104,6 @@ def no_timeline(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> Qual
         "counters_only",
         f"Counters for {count_text(len(facts.launches), 'profiled launch')}, measured in "
         "isolation, with clocks locked to base unless ncu ran with --clock-control none. What "
-        "happens "
-        "between launches was not recorded. Record it with: nsys profile -t cuda,nvtx,osrt",
+        "happens between launches was not recorded. Record it with: "
+        "`nsys profile -t cuda,nvtx,osrt -o report PROGRAM`",
     )

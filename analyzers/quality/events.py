@@ -42,7 +42,7 @@ def orphans(facts: Facts, _ledger: Ledger, _: tuple[Iteration, ...]) -> QualityN
             "warning",
             "no_api_calls",
             f"No {recorder_of(facts.trace).api} API calls were recorded for {total:,} kernels, so "
-            f"idle time cannot be explained. Record with: {recorder_of(facts.trace).again}",
+            f"idle time cannot be explained. Record with: `{recorder_of(facts.trace).again}`",
         )
     return quality_note(
         "warning",
@@ -313,7 +313,7 @@ def graphs_as_a_whole(
         "graph_level",
         f"{graphs:,} CUDA graph launches were recorded as one block each, so the kernels in them, "
         "and the gaps between those kernels, are hidden. Record with: "
-        "nsys profile --cuda-graph-trace=node -t cuda,nvtx PROGRAM",
+        "`nsys profile --cuda-graph-trace=node -t cuda,nvtx -o report PROGRAM`",
     )
 
 

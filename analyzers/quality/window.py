@@ -111,7 +111,7 @@ def unexplained(facts: Facts, ledger: Ledger, _: tuple[Iteration, ...]) -> Quali
     elif main == DETAILS[Detail.NO_WAIT_RECORDED]:
         advice = _about_queue(facts, ledger)
     else:
-        advice = f"Record again with: {recorder_of(facts.trace).again}"
+        advice = f"Record again with: `{recorder_of(facts.trace).again}`"
     return quality_note(
         "warning",
         "unexplained",

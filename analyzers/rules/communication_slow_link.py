@@ -44,12 +44,14 @@ CAUSE = Cause.COMMUNICATION
 NEEDS = ("kernels",)
 
 FIRST_STEPS = (
-    "Find out which way the data goes: `nvidia-smi topo -m` and NCCL_DEBUG=INFO (P2P, not SHM or "
-    "NET, between GPUs of one machine), and compare with all_reduce_perf of nccl-tests."
+    "Find out which way the data goes: run `nvidia-smi topo -m`, and the program with "
+    "NCCL_DEBUG=INFO (P2P, not SHM or NET, between GPUs of one machine), and compare with "
+    "all_reduce_perf of nccl-tests."
 )
 FIRST_STEPS_OF_AMD = (
-    "Find out which way the data goes: `rocm-smi --showtopo` and NCCL_DEBUG=INFO (P2P, not SHM or "
-    "NET, between GPUs of one machine), and compare with all_reduce_perf of rccl-tests."
+    "Find out which way the data goes: run `rocm-smi --showtopo`, and the program with "
+    "NCCL_DEBUG=INFO (P2P, not SHM or NET, between GPUs of one machine), and compare with "
+    "all_reduce_perf of rccl-tests."
 )
 
 

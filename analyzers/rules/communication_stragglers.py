@@ -49,7 +49,7 @@ _IDLE = {
 _FIRST_STEPS = {
     Reason.SLOWER_GPU: (
         "Find out what slows {gpu}: all of its kernels take longer for the same launches. Compare "
-        "`nvidia-smi -q -d CLOCK,PERFORMANCE,TEMPERATURE` of the GPUs under load, and look for "
+        "the GPUs under load with `nvidia-smi -q -d CLOCK,PERFORMANCE,TEMPERATURE`, and look for "
         "another process on it."
     ),
     Reason.HOST: (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Window
 from analyzers.finding import Finding, PredictedGain
+from analyzers.recorder import recorder_of
 from analyzers.whatif.changes.shorter import Shortening
 from analyzers.whatif.whatif import ChangeRequest, Prediction, explore_changes
 
@@ -78,16 +79,17 @@ def with_predicted_gains(
         return findings
     wins = {p.change for p in answer.predictions if p.wins}
     if answer.replay.is_trusted and "graph" in changes - wins:
-        findings = tuple(_without_graph(f) for f in findings)
+        wording = recorder_of(facts.trace).wording
+        findings = tuple(_without_graph(f, wording) for f in findings)
     return tuple(_with_gain(f, answer.predictions) for f in findings)
 
 
-def _without_graph(finding: Finding) -> Finding:
+def _without_graph(finding: Finding, wording: Callable[[str], str]) -> Finding:
     """Return a finding that does not advise a graph which would win nothing notable."""
     advice = WITHOUT_GRAPH.get(finding.id, "")
-    if not advice or "CUDA graph" not in finding.advice:
+    if not advice or wording("CUDA graph") not in finding.advice:
         return finding
-    return dataclasses.replace(finding, advice=advice)
+    return dataclasses.replace(finding, advice=wording(advice))
 
 
 def _with_gain(finding: Finding, predictions: Iterable[Prediction]) -> Finding:

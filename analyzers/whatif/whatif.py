@@ -9,7 +9,7 @@ prediction is a range, and it is withheld where the unchanged replay does not hi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,7 @@ from analyzers.facts.facts import Facts
 from analyzers.facts.migrations import moves_nobody_submitted
 from analyzers.facts.spans import Window
 from analyzers.ledger.ledger import Ledger
+from analyzers.recorder import recorder_of
 from analyzers.speedups import CLOSE, range_text, ranges_meet, times_text
 from analyzers.whatif.moments import Moments, busy_ns, device_of
 from analyzers.whatif.uncertainty import MIN_UNCERTAINTY, VARIES
@@ -397,11 +398,13 @@ def _predicted(
     ]
     results += [(s.name, shorten(graph, reach, s)) for s in request.shortenings]
     predictions, withheld = [], []
+    wording = recorder_of(facts.trace).wording
     for name, result in results:
         if isinstance(result, str):
-            withheld.append(Withheld(change=name, reason=result))
+            withheld.append(Withheld(change=name, reason=wording(result)))
             continue
         chosen = [c for c in result if not request.only or c.id in request.only]
+        chosen = [replace(c, title=wording(c.title)) for c in chosen]
         predictions += [_prediction(c, ranges, unchanged.measured_ns) for c in chosen]
     once = {p.change: p for p in predictions}
     ranked = sorted(once.values(), key=lambda p: -p.gain_ns)

@@ -13,6 +13,7 @@ from analyzers.facts.facts import Facts
 from analyzers.facts.spans import Iteration
 from analyzers.ledger.device import DeviceLedger
 from analyzers.ledger.ledger import Ledger
+from analyzers.recorder import recorder_of
 from analyzers.words import share_text
 from analyzers.work.account import (
     NONE,
@@ -83,7 +84,7 @@ def answer_of_work(
         classes=tuple(_class_rows(account, by_key)),
         mfu=mfu or None,
         roofs=tuple(_roofs(account, by_key)),
-        sentence=busy_sentence(account, ledger.in_use_ns),
+        sentence=recorder_of(facts.trace).wording(busy_sentence(account, ledger.in_use_ns)),
         account=account,
         knows_work=_knows_work(account.classes),
     )
@@ -283,5 +284,5 @@ def _why(account: WorkAccount) -> str:
     if 2 * busy_ns[has_shapes].sum() < busy_ns.sum():
         return "the shapes of most operators were not recorded (record_shapes=True)"
     if not any(roof.memory_bytes_per_s for roof in account.roofs):
-        return "this GPU is in no table here; give its peaks with --device-peak bf16=…,hbm=…"
+        return "this GPU is in no table here, and its peaks were not given"
     return "there is no model of the work of most operators"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,19 +28,25 @@ PALETTE = (
 # In the order of design.md's ledger: what runs first, then what the device waits for.
 ROW_ORDER = tuple(ROW_COLORS)
 
-BAR_HEIGHT_PX = 52
+BAR_HEIGHT_PX, LINE_HEIGHT_PX = 40, 24  # of one device alone, of each of several
 FEWEST_BINS, MOST_BINS = 12, 60
 LOG_FROM_RATIO = 8  # longest to shortest; below, equal bins show the shape better
 MIN_COUNT_FOR_TICKS = 5  # fewer would get ticks between whole numbers
 HISTOGRAM_HEIGHT_PX = 210
 
 
-def ledger_figure(devices: Sequence[DeviceLedger]) -> go.Figure:
+def ledger_figure(
+    devices: Sequence[DeviceLedger], names: Mapping[int, str] | None = None
+) -> go.Figure:
     """Return one stacked bar a device; the parts of a bar sum to its window.
 
     It has no axis: the parts stand in the order of the ledger, not of time.
+
+    Args:
+        devices: From top to bottom.
+        names: What each is called, by its key; by default its number and product.
     """
-    names = device_labels(devices)
+    names = names or device_labels(devices)
     labels = [names[d.key] for d in devices]
     figure = go.Figure()
     for row in _shown_rows(devices):
@@ -67,7 +73,8 @@ def ledger_figure(devices: Sequence[DeviceLedger]) -> go.Figure:
             ),
         )
     longest_ns = max((d.duration_ns for d in devices), default=0)
-    figure.update_layout(**bars_layout(len(devices), longest_ns, BAR_HEIGHT_PX))
+    height_px = BAR_HEIGHT_PX if len(devices) == 1 else LINE_HEIGHT_PX
+    figure.update_layout(**bars_layout(len(devices), longest_ns, height_px))
     return figure
 
 

@@ -21,7 +21,7 @@ from reports.palette import (
     efficiency_color,
     ink_on,
 )
-from views.charts.ledger import bars_layout
+from views.charts.ledger import LINE_HEIGHT_PX, bars_layout
 from views.charts.rooflines import (
     CHART_HEIGHT_PX,
     MARGIN,
@@ -45,7 +45,7 @@ SHORT_TITLES = {  # of tiles, which are narrow; what stands at the pointer is th
 }
 MAX_POINTS = 300  # the others have next to no time
 SMALLEST_PX, LARGEST_PX = 8.0, 40.0
-BAR_HEIGHT_PX = 40
+BAR_HEIGHT_PX = 30
 MIN_LEGEND_SHARE = 0.01  # of kernel time
 PALE = 0.42  # opacity of what is below the roof
 EFFICIENCY_LEGEND = [
@@ -312,7 +312,8 @@ def classes_figure(classes: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Fig
             times = [int(row.get(part, 0)) for row in by_device]
             if any(times):
                 figure.add_trace(_class_part(name, (part, words), by_device, (labels, totals)))
-    figure.update_layout(**bars_layout(len(classes), 1, BAR_HEIGHT_PX))
+    height_px = BAR_HEIGHT_PX if len(classes) == 1 else LINE_HEIGHT_PX
+    figure.update_layout(**bars_layout(len(classes), 1, height_px))
     return figure
 
 

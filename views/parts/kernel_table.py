@@ -18,41 +18,41 @@ ROWS_THAT_FIT = 8
 SHOWN_NAME = 600  # characters; template arguments can fill pages
 PICKED = "picked_kernel"
 COLUMNS = {
-    "kernel": st.column_config.TextColumn("kernel", width=410),
-    "count": st.column_config.NumberColumn("launches", format="localized", width="small"),
+    "kernel": st.column_config.TextColumn("kernel", width=300),
+    "count": st.column_config.NumberColumn("launches", format="localized", width=72),
     "share": st.column_config.NumberColumn(
         "share",
         format="%.1f %%",
-        width="small",
+        width=64,
         help="Of the total kernel time in the window; concurrent kernels each count in full.",
     ),
     "total": st.column_config.NumberColumn(
         "total (ms)",
         format="%.3f",
-        width="small",
+        width=84,
         help="Time of its launches that lies in the window.",
     ),
-    "min": st.column_config.NumberColumn("min (µs)", format="%.1f", width="small"),
-    "median": st.column_config.NumberColumn("median (µs)", format="%.1f", width="small"),
-    "max": st.column_config.NumberColumn("max (µs)", format="%.1f", width="small"),
+    "min": st.column_config.NumberColumn("min (µs)", format="%.1f", width=72),
+    "median": st.column_config.NumberColumn("median (µs)", format="%.1f", width=90),
+    "max": st.column_config.NumberColumn("max (µs)", format="%.1f", width=76),
     "queue": st.column_config.NumberColumn(
         "queue (µs)",
         format="%.1f",
-        width="small",
+        width=84,
         help="Median time from the return of the launch call to the start of the kernel. Longer "
         "is better for throughput: the host runs ahead of the device.",
     ),
     "occupancy": st.column_config.NumberColumn(
         "occupancy",
         format="%.0f %%",
-        width="small",
+        width=84,
         help="Theoretical: what registers, shared memory and block size allow.",
     ),
-    "limiter": st.column_config.TextColumn("limited by", width="small"),
+    "limiter": st.column_config.TextColumn("limited by", width=92),
     "waves": st.column_config.NumberColumn(
         "waves",
         format="%.1f",
-        width="small",
+        width=62,
         help="Computed: how many times its blocks would fill the GPU's multiprocessors.",
     ),
 }

@@ -33,22 +33,24 @@ SUBJECT = ["class", "operator", "shapes", "types", "strides", "values", "kernel"
 """What tells one row of the work from another, on whatever device."""
 
 _SUMMED = ["calls", "launches", *TIMES_NS, "least_ns", "flop", "bytes"]
+LONGEST = "kernel"  # has no room on the page; a picked row tells it, and so does the file
 TABLE_HEIGHT_PX = 420
 ROWS_THAT_FIT = 11
+FEW_TILES = 3  # of one colour: a sentence says as much
 MIN_PLACED_SHARE = 0.05  # of kernel time; a roofline of less would mislead
 MIN_OPERATOR_SHARE = 0.05  # the same of tiles for operators, and of their table
 SHOWN_ROWS = 5_000  # a longer table helps nobody; filter it
 SHAPE_ROOM, NAME_ROOM = 160, 120
 COLUMNS = {
-    "operator": st.column_config.TextColumn("operator", width=200),
+    "operator": st.column_config.TextColumn("operator", width=190),
     "shapes": st.column_config.TextColumn(
-        "shapes", width=205, help="Of the inputs, as recorded; scalars are left out."
+        "shapes", width=165, help="Of the inputs, as recorded; scalars are left out."
     ),
-    "type": st.column_config.TextColumn("type", width=56, help="Of what it computes in."),
-    "launches": st.column_config.NumberColumn("launches", format="localized", width=70),
-    "time": st.column_config.NumberColumn("time (ms)", format="%.3f", width=80),
+    "type": st.column_config.TextColumn("type", width=50, help="Of what it computes in."),
+    "launches": st.column_config.NumberColumn("launches", format="localized", width=68),
+    "time": st.column_config.NumberColumn("time (ms)", format="%.3f", width=74),
     "share": st.column_config.NumberColumn(
-        "share", format="%.1f %%", width=62, help="Of the kernel time."
+        "share", format="%.1f %%", width=58, help="Of the kernel time."
     ),
     "roof": st.column_config.NumberColumn(
         "of its roof",
@@ -57,17 +59,16 @@ COLUMNS = {
         help="The least time that operations, bytes and the GPU's limits allow, as a share of the "
         "time it took. Work that a cache served counts as 100 %.",
     ),
-    "below": st.column_config.NumberColumn("below (ms)", format="%.3f", width=86),
-    "bound": st.column_config.TextColumn("bound by", width=76),
+    "below": st.column_config.NumberColumn("below (ms)", format="%.3f", width=80),
+    "bound": st.column_config.TextColumn("bound by", width=70),
     "gflop": st.column_config.NumberColumn(
-        "GFLOP", format="%.3g", width=66, help="Operations of one call."
+        "GFLOP", format="%.3g", width=60, help="Operations of one call."
     ),
     "mb": st.column_config.NumberColumn(
-        "MB", format="%.3g", width=60, help="The least that one call must move, in 10⁶ bytes."
+        "MB", format="%.3g", width=56, help="The least that one call must move, in 10⁶ bytes."
     ),
-    "tflops": st.column_config.NumberColumn("TFLOP/s", format="%.3g", width=70),
-    "tbs": st.column_config.NumberColumn("TB/s", format="%.3g", width=58),
-    "kernel": st.column_config.TextColumn("longest kernel", width=200),
+    "tflops": st.column_config.NumberColumn("TFLOP/s", format="%.3g", width=64),
+    "tbs": st.column_config.NumberColumn("TB/s", format="%.3g", width=54),
 }
 
 
@@ -127,36 +128,54 @@ def draw_work_charts(session: Session, work: pd.DataFrame) -> None:
     if reason:
         _draw_unknown(reason, code)
     has_roofline = bool(len(placed)) and roofs is not None
-    with st.container(key="work_legend"):
-        draw_legend(EFFICIENCY_LEGEND if has_roofline else EFFICIENCY_LEGEND[-1:])
-    left, right = st.columns([3, 2], gap="medium") if has_roofline else (st.container(), None)
-    with left:
-        inner = "operator, kernel" if (kernels["operator"] != "").any() else "kernel"
-        is_modelled = bool((work["not_modelled_ns"] < work["busy_ns"]).any())
-        color = "colour is nearness to the roof" if is_modelled else "nearness to the roof unknown"
-        st.markdown(f"**Class, {inner}: height is time, {color}**")
-        st.plotly_chart(
-            icicle_figure(kernels),
-            key="work_icicle",
-            config={"displayModeBar": False},
-            on_select=lambda: _pick_tile(session, kernels),
-            selection_mode="points",
-            alt=f"Kernel time of {kernels['class'].nunique()} classes by operator and kernel",
-        )
-    if right is not None and roofs is not None:
-        with right:
-            st.markdown("**Roofline of operators, from their shapes** :gray-badge[estimated]")
-            st.plotly_chart(
-                operator_roofline(placed, roofs, placed.index.tolist()),
-                key="work_roofline",
-                config={"displayModeBar": False},
-                on_select=lambda: _pick_point(session, work),
-                selection_mode="points",
-                alt=f"Roofline of {count_text(len(placed), 'operator')}",
-            )
+    is_modelled = bool((work["not_modelled_ns"] < work["busy_ns"]).any())
+    if is_modelled or len(kernels) > FEW_TILES:
+        with st.container(key="work_legend"):
+            draw_legend(EFFICIENCY_LEGEND if has_roofline else EFFICIENCY_LEGEND[-1:])
+        left, right = st.columns([3, 2], gap="medium") if has_roofline else (st.container(), None)
+        with left:
+            _draw_tiles(session, kernels, is_modelled)
+        if right is not None and roofs is not None:
+            with right:
+                _draw_roofline(session, work, placed, roofs)
     for sentence in utilisation_sentences(session.report):
         st.caption(md_prose(sentence))
     _draw_picked(session, int(work["busy_ns"].sum()))
+
+
+def _draw_tiles(session: Session, kernels: pd.DataFrame, is_modelled: bool) -> None:
+    inner = "operator, kernel" if (kernels["operator"] != "").any() else "kernel"
+    color = "colour is nearness to the roof" if is_modelled else "nearness to the roof unknown"
+    st.markdown(f"**Class, {inner}: height is time, {color}**")
+    st.plotly_chart(
+        icicle_figure(kernels),
+        key="work_icicle",
+        config={"displayModeBar": False},
+        on_select=lambda: _pick_tile(session, kernels),
+        selection_mode="points",
+        alt="Kernel time by class: " + _class_words(kernels),
+    )
+
+
+def _class_words(kernels: pd.DataFrame) -> str:
+    """Tell in words what the tiles of classes show."""
+    times = kernels.groupby("class")["busy_ns"].sum().sort_values(ascending=False)
+    whole = int(times.sum())
+    return ", ".join(f"{class_title(str(c))} {share_text(int(n), whole)}" for c, n in times.items())
+
+
+def _draw_roofline(
+    session: Session, work: pd.DataFrame, placed: pd.DataFrame, roofs: Mapping[str, Any]
+) -> None:
+    st.markdown("**Roofline of operators, from their shapes** :gray-badge[estimated]")
+    st.plotly_chart(
+        operator_roofline(placed, roofs, placed.index.tolist()),
+        key="work_roofline",
+        config={"displayModeBar": False},
+        on_select=lambda: _pick_point(session, work),
+        selection_mode="points",
+        alt=f"Roofline of {count_text(len(placed), 'operator')}; the table below has their numbers",
+    )
 
 
 def _roofs(session: Session) -> dict[str, Any] | None:
@@ -209,6 +228,7 @@ def _pick(session: Session, words: str, rows: pd.DataFrame) -> None:
     st.session_state[PICKED_WORK] = {
         "words": words,
         **{name: int(rows[name].sum()) for name in (*TIMES_NS, "launches")},
+        "kernel": name_text(str(longest["kernel"])),
         "start_ns": int(longest["start_ns"]),
         "end_ns": int(longest["end_ns"]),
         "subject": _subject(session),
@@ -234,7 +254,8 @@ def _draw_picked(session: Session, whole_ns: int) -> None:
             f"**{md_escape(visible(picked['words'], NAME_ROOM))}** · "
             f"{time_text(picked['busy_ns'])}, {share_text(picked['busy_ns'], whole_ns)} of the "
             f"kernel time, {count_text(picked['launches'], 'launch')} · "
-            f"{md_prose(efficiency_words(picked))}"
+            f"{md_prose(efficiency_words(picked))} · longest launch: "
+            f"{md_escape(visible(picked['kernel'], NAME_ROOM))}"
         )
         mark = f"{picked['start_ns']}-{picked['end_ns']}"
         st.page_link(
@@ -261,7 +282,7 @@ def draw_work_table(session: Session, work: pd.DataFrame) -> None:
         return
     rows = work_table(listed.head(SHOWN_ROWS), int(work["busy_ns"].sum()))
     st.dataframe(
-        rows.drop(columns=[c for c in rows.columns if _is_empty(rows[c])]),
+        rows.drop(columns=[c for c in rows.columns if c == LONGEST or _is_empty(rows[c])]),
         hide_index=True,
         column_config=COLUMNS,
         placeholder="",

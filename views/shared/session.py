@@ -24,6 +24,7 @@ from jobs.api import begin_timeline, stored_analysis
 from library import analyses, cache
 from library.analyses import StoredAnalysis
 from library.sidecars import telemetry_folder
+from reports.commands import spoken
 from timeline.index import Index
 from timeline.places import has_timeline
 from timeline.store import indexes_if_made
@@ -223,8 +224,11 @@ def draw_error(line: str) -> None:
 
 
 def draw_prose(sentence: str) -> None:
-    """Show a sentence of the analysis; whatever it quotes stays text."""
-    st.markdown(md_prose(sentence))
+    """Show a sentence of the analysis; what it quotes stays text, and commands stand below it."""
+    parts = spoken(sentence)
+    st.markdown(md_prose(parts.text))
+    for command in parts.commands:
+        st.code(command, language=None)
 
 
 @st.cache_resource(max_entries=KEPT_SESSIONS * 2, show_spinner=False)

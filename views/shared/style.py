@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analyzers.finding import CAUSE_OF_ROW, Row
+from analyzers.words import share_text
 from reports.palette import ROW_COLORS
 
+# Of captions and notes: the quietest grey with a contrast above 4.5 on page, card and code.
+_QUIET = {"light": "#57606A", "dark": "#9BA6B1"}
 _PAGE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 
@@ -21,20 +25,21 @@ def write_style_sheet() -> None:
         f'[class*="st-key-finding-{row.value}-"] {{ border-left-color: {color} !important; }}'
         for row, color in ROW_COLORS.items()
     ]
-    link = f":root {{ --link: {st.get_option('theme.light.linkColor')}; }}"
-    if st.context.theme.type == "dark":
-        link = f":root {{ --link: {st.get_option('theme.dark.linkColor')}; }}"
-    st.html(f"<style>{link}{_PAGE}{''.join(rules)}</style>")
+    theme = "dark" if st.context.theme.type == "dark" else "light"
+    link = st.get_option(f"theme.{theme}.linkColor")
+    colors = f":root {{ --link: {link}; --quiet: {_QUIET[theme]}; }}"
+    st.html(f"<style>{colors}{_PAGE}{''.join(rules)}</style>")
 
 
 def draw_legend(entries: Sequence[tuple[str, str]]) -> None:
     """Show what each colour means, on as many lines as the page's width asks for.
 
     Args:
-        entries: ``#RRGGBB`` and words, both ours.
+        entries: ``#RRGGBB`` and words, both ours; words without a colour explain the others.
     """
     spans = "".join(
-        f'<span><i style="background:{html.escape(color)}"></i>{html.escape(words)}</span>'
+        (f'<span><i style="background:{html.escape(color)}"></i>' if color else "<span>")
+        + f"{html.escape(words)}</span>"
         for color, words in entries
     )
     st.html(f'<div class="whyslow-legend">{spans}</div>')
@@ -77,6 +82,32 @@ def draw_progress(
 def draw_waiting(place: DeltaGenerator, words: str) -> DeltaGenerator:
     """Show ``words`` in ``place`` unless the page is there within the blink of an eye."""
     return place.html(f'<div class="whyslow-waiting" role="status">{html.escape(words)}</div>')
+
+
+def draw_shares(
+    head: tuple[str, str, str, str], rows: Sequence[tuple[str, str, float, str, str]]
+) -> None:
+    """Show names with their shares as a table with bars; a name that is cut is whole on hover.
+
+    Args:
+        head: What the columns are called.
+        rows: Whole name, short name, share (0 to 1), time and count.
+    """
+    names = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
+    lines = "".join(
+        f'<tr><th scope="row" title="{html.escape(whole)}"><b>{_breakable(short)}</b></th>'
+        f"<td>{html.escape(share_text(share, 1))}</td>"
+        f"<td>{html.escape(time)}</td><td>{html.escape(count)}</td></tr>"
+        f'<tr aria-hidden="true"><td colspan="4"><i style="width:{100 * share:.1f}%"></i></td></tr>'
+        for whole, short, share, time, count in rows
+    )
+    table = f"<thead><tr>{names}</tr></thead><tbody>{lines}</tbody>"
+    st.html(f'<table class="whyslow-shares">{table}</table>')
+
+
+def _breakable(name: str) -> str:
+    """Return a name as HTML that a line may break, or end, between its words only."""
+    return re.sub(r"([_,:<(]+)(?=\w)", r"\1<wbr>", html.escape(name, quote=False))
 
 
 def write_verdict_color(cause: str) -> None:
