@@ -13,6 +13,7 @@ from analyzers.report import Report
 from analyzers.words import by_reason, count_text, enumerated, rule_words
 from reports.ncu_commands import collected_by, together
 
+MAX_NAMED, FEW_NAMED = 20, 3  # rules of one reason: where nothing could be told, few stand for all
 _COMMAND = re.compile(r"`((?:ncu|nsys|rocprof-compute) .*)`", re.DOTALL)
 
 
@@ -51,7 +52,10 @@ def undetermined(report: Report) -> Undetermined:
 
 def _named(rules: list[str]) -> str:
     """Name what a reason keeps from being judged: ``Idle lanes and bank conflicts``."""
-    names = enumerated(list(dict.fromkeys(map(rule_words, rules))))
+    words = list(dict.fromkeys(map(rule_words, rules)))
+    if len(words) > MAX_NAMED:
+        words = [*words[:FEW_NAMED], f"{len(words) - FEW_NAMED} more"]
+    names = enumerated(words)
     return names[:1].upper() + names[1:]
 
 

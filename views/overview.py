@@ -121,7 +121,7 @@ def _draw_host_work(profile: HostProfile) -> None:
         }
         for row in profile.operators
     ]
-    st.dataframe(rows, hide_index=True, key="host_operators")
+    st.dataframe(rows, hide_index=True, key="host_operators", alt="What the host did")
     threads = ", ".join(f"{visible(t.name, 40)} {share_text(t.share, 1)}" for t in profile.threads)
     st.caption(md_escape(f"Inside one of them, of the {time_text(profile.span_ns)}: {threads}."))
 

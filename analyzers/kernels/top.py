@@ -49,7 +49,11 @@ def top_kernels(facts: Facts, window: Window) -> tuple[KernelShare, ...]:
 
 def kernels_sentence(top: tuple[KernelShare, ...]) -> str:
     """Name the kernels that hold half of the kernel time, or the first three, in a clause."""
-    names = [shortened(name) for name in distinct_short([k.name for k in top])]
+    short = [short_name(k.name) for k in top]
+    names = [
+        name if short.count(name) == 1 else shortened(apart)
+        for name, apart in zip(short, distinct_short([k.name for k in top]), strict=True)
+    ]
     if top[0].share >= NEARLY_ALL:
         return f"nearly all of it in `{names[0]}`"
     parts: list[str] = []

@@ -46,11 +46,6 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(params=["light", "dark"])
-def scheme(request):
-    return request.param
-
-
 @pytest.fixture
 def page(chromium, server):
     context = chromium.new_context(

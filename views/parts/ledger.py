@@ -109,7 +109,7 @@ def draw_devices(report: Report) -> None:
     with st.expander(f"{some} in numbers, worst first"):
         if shown < len(devices):
             _draw_bars(devices, busy_labels(devices), "ledger_of_all")
-        st.dataframe(_table(devices), hide_index=True, key="ledger_table")
+        st.dataframe(_table(devices), hide_index=True, key="ledger_table", alt="Time of each GPU")
         if _has_classes(report):
             names = device_labels(devices, product=False)
             bars = {

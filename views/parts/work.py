@@ -187,8 +187,7 @@ def _roofs(session: Session) -> dict[str, Any] | None:
 def _draw_unknown(reason: str, code: str) -> None:
     st.caption(md_prose(reason))
     if code:
-        language = "python" if code.startswith(("with ", "torch.")) else None
-        st.code(code, language=language, wrap_lines=True)
+        st.code(code, language=None, wrap_lines=True)
 
 
 def _pick_tile(session: Session, kernels: pd.DataFrame) -> None:

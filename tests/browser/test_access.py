@@ -1,0 +1,56 @@
+"""Whoever reads: contrast, names of controls and charts, the keyboard, narrow and wide windows."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import WAIT_MS
+
+pytestmark = pytest.mark.browser
+
+AUDIT = Path(__file__).with_name("page_audit.js").read_text(encoding="utf-8")
+VISITS = {"light": ("/", "/compare"), "dark": ("/kernels", "/capture", "/open")}
+TABS = 30
+FOCUSED = """() => {
+  const e = document.activeElement, style = getComputedStyle(e);
+  const name = e.getAttribute("aria-label") || e.textContent || e.tagName;
+  return [name.trim(), style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2];
+}"""
+BRIGHTNESS = """() => getComputedStyle(document.querySelector("[data-testid=stApp]"))
+  .backgroundColor.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3"""
+DRAWN = "[data-testid=stMain] :is(.st-key-verdict h2, .st-key-upload, h2, h3, label)"
+
+
+@pytest.mark.parametrize("scheme", VISITS)
+def test_every_page_suits_weak_eyes_the_keyboard_and_any_width(chromium, server, launch, scheme):
+    context = chromium.new_context(color_scheme=scheme, base_url=server)
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    for path in VISITS[scheme]:
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.goto(f"{path}?trace={launch.trace.id}")
+        page.locator(DRAWN).first.wait_for()
+        page.wait_for_timeout(800)  # charts and links come after the text
+        assert page.evaluate(AUDIT) == {"faint": [], "nameless": [], "wide": []}, path
+        if path == "/":
+            assert_keyboard_reaches_all_of_overview(page)
+        for width in (390, 2560):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate(AUDIT)["wide"] == [], (path, width)
+    assert (page.evaluate(BRIGHTNESS) > 200) == (scheme == "light")
+    context.close()
+
+
+def assert_keyboard_reaches_all_of_overview(page):
+    page.get_by_role("link", name="Show on timeline").first.wait_for()
+    names = []
+    while len(names) < TABS and not (names and re.match(r"\d+ reasons?", names[-1])):
+        page.keyboard.press("Tab")
+        name, is_visible = page.evaluate(FOCUSED)
+        assert is_visible, f"nothing shows that {name[:80]} has the focus"
+        names.append(name)
+    wanted = ["Timeline", "Recording", "Report", "Show on timeline", "How was this measured?"]
+    places = [next(n for n, name in enumerate(names) if name.startswith(w)) for w in wanted]
+    assert places == sorted(places)
+    assert len(names) < TABS
