@@ -196,7 +196,7 @@ def _draw_roofline(counted: pd.DataFrame, roofs: list[dict[str, object]]) -> Non
 
 def _draw_missing_counters(title: str, sentence: str) -> None:
     """Show what is missing, and the command that collects it, ready to be copied."""
-    with st.expander(title):
+    with st.expander(md_escape(title)):
         draw_prose(sentence[:1].upper() + sentence[1:])
 
 
@@ -254,7 +254,7 @@ def _draw_no_kernels(session: Session) -> None:
         st.code("nsys profile -t cuda,nvtx --cuda-graph-trace=node your_program", language=None)
     else:
         recorder = recorder_of(session.trace)
-        st.write(f"{recorder.api} was not traced. Record with:")
+        st.write(md_escape(f"{recorder.api} was not traced. Record with:"))
         st.code(recorder.again, language=None)
 
 

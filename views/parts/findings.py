@@ -81,7 +81,9 @@ def _saving(session: Session, finding: Finding) -> Escaped:
     share = share_text(finding.lost_ns, accounted, exact=True)
     over = f" over {len(report.devices)} GPUs" if len(report.devices) > 1 else ""
     gain, costs = short_gain(finding), f"costs {time_text(finding.lost_ns)}{over}, {share}"
-    return Escaped(f"**{md_escape(gain)}** · {md_escape(costs)}" if gain else f"**{costs}**")
+    if not gain:
+        return Escaped(f"**{md_escape(costs)}**")
+    return Escaped(f"**{md_escape(gain)}** · {md_escape(costs)}")
 
 
 def _draw_basis(finding: Finding, same_as: int) -> None:

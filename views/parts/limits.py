@@ -28,7 +28,7 @@ def _draw_quality(session: Session) -> None:
     for note in notes:
         if note.level == "error":
             _draw_note(note)
-    with st.expander(_quality_line(notes)):
+    with st.expander(md_escape(_quality_line(notes))):
         for note in notes:
             if note.level != "error":
                 _draw_note(note)
