@@ -253,8 +253,8 @@ def first_step(advice: str) -> str:
     if len(first) <= LONGEST_STEP:
         return first
     for border in ("; ", ": "):
-        clause, found, _ = first.partition(border)
-        if found and len(clause) >= SHORTEST_STEP:
+        clause, _, rest = first.partition(border)
+        if rest and len(clause) >= SHORTEST_STEP:
             return f"{clause}."
     return first
 

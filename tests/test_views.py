@@ -107,7 +107,6 @@ def test_the_verdict_comes_first_and_is_the_report_s(pages, launch):
     first, _, rest = sentence.partition(". ")
     assert app.header[0].value.replace("\\", "") == f"{first}."
     assert rest.partition(": run ")[0] in shown  # how to examine them stands beside
-    assert "What happens inside was not examined." in shown
 
 
 def test_the_overview_shows_every_finding_with_its_loss_and_advice(pages, launch):
@@ -122,12 +121,13 @@ def test_the_overview_shows_every_finding_with_its_loss_and_advice(pages, launch
 
 
 def test_the_overview_says_what_it_could_not_tell_and_why(pages, launch):
-    text = words(draw(trace=launch.trace.id)).replace("`", "")
+    app = draw(trace=launch.trace.id)
+    text, verdict = words(app).replace("`", ""), launch.stored.report.verdict.sentence
+    assert re.search(r'under "([^"]+)"', verdict)[1] in [s.value for s in app.subheader]
     assert launch.stored.report.skipped
     for skipped in launch.stored.report.skipped:
         reason = spoken(skipped.reason)
-        assert reason.text.replace("`", "") in text
-        assert all(command in text for command in reason.commands)
+        assert all(t.replace("`", "") in text for t in (reason.text, *reason.commands))
 
 
 def test_each_quality_note_is_shown_with_its_level(pages, two_gpus):
@@ -498,10 +498,3 @@ def test_no_page_hides_the_package_of_its_name():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert Path(ran.stdout.strip()) == ROOT / "timeline" / "__init__.py"
-
-
-def test_the_heading_that_the_verdict_names_is_on_the_page(tmp_path):
-    opened = open_sample("synthetic/synthetic_launch.sqlite", tmp_path)
-    heading = re.search(r'under "([^"]+)"', opened.stored.report.verdict.sentence).group(1)
-    with library(tmp_path):
-        assert heading in [s.value for s in draw("overview", trace=opened.trace.id).subheader]

@@ -51,8 +51,8 @@ def kernels_sentence(top: tuple[KernelShare, ...]) -> str:
     """Name the kernels that hold half of the kernel time, or the first three, in a clause."""
     short = [short_name(k.name) for k in top]
     names = [
-        name if short.count(name) == 1 else shortened(apart)
-        for name, apart in zip(short, distinct_short([k.name for k in top]), strict=True)
+        name if short.count(name) == 1 else shortened(distinct)
+        for name, distinct in zip(short, distinct_short([k.name for k in top]), strict=True)
     ]
     if top[0].share >= NEARLY_ALL:
         return f"nearly all of it in `{names[0]}`"

@@ -105,8 +105,8 @@ def _draw_basis(finding: Finding, same_as: int) -> None:
     if finding.does_not_apply_when:
         draw_prose(f"Does not apply {_condition(finding.does_not_apply_when)}")
     places = finding_places(finding)
-    shown = f", {count_text(len(places), 'place')} on the timeline" if places else ""
-    st.caption(md_escape(f"Booked to {finding.row.value}, {finding.confidence.value}{shown}."))
+    where = f", {count_text(len(places), 'place')} on the timeline" if places else ""
+    st.caption(md_escape(f"Booked to {finding.row.value}, {finding.confidence.value}{where}."))
 
 
 def _condition(text: str) -> str:

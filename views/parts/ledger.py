@@ -104,10 +104,10 @@ def draw_devices(report: Report) -> None:
     devices = worst_first(report.devices)
     if len(devices) < 2:
         return
-    shown = len(devices[:SHOWN_DEVICES])
-    some = f"All {len(devices)} GPUs" if shown < len(devices) else "Each GPU"
+    bars_above = len(devices[:SHOWN_DEVICES])
+    some = f"All {len(devices)} GPUs" if bars_above < len(devices) else "Each GPU"
     with st.expander(f"{some} in numbers, worst first"):
-        if shown < len(devices):
+        if bars_above < len(devices):
             _draw_bars(devices, busy_labels(devices), "ledger_of_all")
         st.dataframe(_table(devices), hide_index=True, key="ledger_table", alt="Time of each GPU")
         if _has_classes(report):
