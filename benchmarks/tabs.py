@@ -67,6 +67,7 @@ def open_tab(address: str, headers: Mapping[str, str] | None = None) -> Iterator
         subprotocols=[Subprotocol("streamlit")],
         additional_headers=dict(headers or {}),
         max_size=None,
+        open_timeout=DRAWN_S,
     ) as socket:
         yield Tab(socket)
         socket.close(code=LEFT)
