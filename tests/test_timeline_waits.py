@@ -44,6 +44,9 @@ def waits(tmp_path_factory):
     recording.api("cudaEventQuery_v3020", 80 * US, 81 * US, correlationId=6)
     recording.api("cudaLaunchKernel", 82 * US, 83 * US, correlationId=7)
     recording.kernel("k4", 85 * US, 90 * US, correlationId=7, streamId=7)
+    recording.api("cudaMemcpyAsync_v3020", 92 * US, 93 * US, correlationId=8)
+    recording.copy(1, 4096, 95 * US, 99 * US, correlationId=8, streamId=7)
+    recording.api("cudaDeviceSynchronize_v3020", 94 * US, 101 * US, correlationId=9)
     return opened(recording, tmp_path_factory.mktemp("waits"))
 
 
@@ -62,8 +65,16 @@ def test_an_operation_ends_the_wait_whose_last_it_is(waits):
     assert ended == {"k1": -1, "k2": on_stream, "k3": on_device, "k4": -1}
     assert operation_awaited(timeline, trace, on_stream) == by_name["k2"]
     assert operation_awaited(timeline, trace, on_device) == by_name["k3"]
-    others = [e for e, n in names.items() if "Sync" not in n]
+    others = [e for e, n in names.items() if "Synchronize" not in n]
     assert {operation_awaited(timeline, trace, e) for e in others} == {-1}
+
+
+def test_a_copy_ends_its_wait_in_both_lanes_that_show_it(waits):
+    trace, timeline = waits
+    (copy,) = [p.lane.parts[0][0] for p in timeline.lanes if p.lane.mirror]
+    own = timeline.event_at(*timeline.row_of(copy))
+    assert own != copy
+    assert ended_wait(timeline, trace, copy) == ended_wait(timeline, trace, own) >= 0
 
 
 # --- notes ----------------------------------------------------------------------------------------

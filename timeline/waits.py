@@ -40,6 +40,8 @@ def ended_wait(timeline: Timeline, trace: Trace, operation: int) -> int:
     Raises:
         DamagedError: A table of the trace is damaged.
     """
+    if timeline.lanes[timeline.lane_of(operation)].lane.mirror:
+        operation = timeline.event_at(*timeline.row_of(operation))
     call = int(timeline.recording.link[operation])
     if call < 0:
         return NOTHING
