@@ -49,20 +49,21 @@ def back_to_open(page):
 def test_thirty_recordings_in_a_row_are_never_a_blank_page(slow_page, tmp_path):
     page = slow_page
     page.goto("/open")
-    for number in range(int(__import__("os").environ.get("N", 14))):
+    for number in range(7):
         cause = CAUSES[number % len(CAUSES)]
         name = f"{cause}_{number}.sqlite"
         shutil.copy(SAMPLES / "synthetic" / f"synthetic_{cause}.sqlite", tmp_path / name)
         page.get_by_label("Path on the machine that runs whyslow").fill(str(tmp_path / name))
         page.get_by_role("button", name="Open", exact=True).first.click()
         assert blank_frames(page, name) == []
-        link = page.url
-        if number % 7 == 0:
-            page.goto(link)
+        if number < 2:
+            page.goto(page.url)
             assert blank_frames(page, name) == []
-        back_to_open(page)
-        sample = page.locator("[class*=st-key-listing]").filter(has_text=f"synthetic_{cause}.sq")
-        sample.get_by_role("button", name="Open").first.click()
-        assert blank_frames(page, f"synthetic_{cause}.sqlite") == []
+        for sample in CAUSES:
+            back_to_open(page)
+            row = page.locator("[class*=st-key-listing]").filter(has=page.get_by_role("button"))
+            row = row.filter(has_text=f"synthetic_{sample}.sqlite")
+            row.get_by_role("button", name="Open").click()
+            assert blank_frames(page, f"synthetic_{sample}.sqlite") == []
         back_to_open(page)
     assert page.defects == []
