@@ -170,6 +170,16 @@ def test_every_answer_says_what_a_browser_may_do_with_it(server):
             assert "script-src 'self' 'sha256-" in policy or "default-src 'none'" in policy
 
 
+def test_a_page_that_a_browser_has_kept_keeps_its_own_policy(server):
+    kept = ask(server, "/").headers
+    again = ask(server, "/", if_none_match=kept["etag"])
+    assert again.status == 304
+    assert (
+        again.headers.get("content-security-policy", kept["content-security-policy"])
+        == (kept["content-security-policy"])
+    )
+
+
 def test_what_the_pages_do_not_use_is_closed(server):
     for path in ("/_stcore/upload_file/x/y", "/_stcore/agent/openapi.json", "/_stcore/metrics"):
         assert ask(server, path).status == 404

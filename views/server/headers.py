@@ -44,7 +44,9 @@ def with_security_headers(headers: Iterable[Header], host: str) -> list[Header]:
     """
     own = {name.lower() for name, _ in headers}
     further = dict(_FIXED)
-    if b"content-security-policy" not in own:
+    # An answer without content, as 304, states no policy: it would become that of the page which
+    # the browser has kept, and forbid all its scripts.
+    if b"content-security-policy" not in own and b"content-type" in own:
         is_page = any(n.lower() == b"content-type" and b"text/html" in v for n, v in headers)
         page_policy = _PAGE_POLICY.format(host=host, scripts=_inline_scripts())
         policy = page_policy if is_page else DATA_POLICY
