@@ -11,6 +11,7 @@ no event refers to them), call chains below the innermost frame, network and gra
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -140,7 +141,8 @@ class _Digest:
         self._thread.start()
 
     def _run(self) -> None:
-        with self._path.open("rb") as file:
+        # Whoever asks for the result is told; a file that was refused meanwhile may be gone.
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
             self._hex = hashlib.file_digest(file, "sha256").hexdigest()
 
     def result(self) -> str:
