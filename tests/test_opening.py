@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from analyzers.facts.facts import WindowError
-from collectors.errors import EnvironmentFailedError, RefusedError
+from collectors.errors import EnvironmentFailedError, RefusedError, SeveralRecordingsError
 from jobs.progress import Progress
 from jobs.steps import READING_SHARE
 from views.shared import opening
@@ -128,3 +128,18 @@ def test_of_those_that_ended_the_oldest_are_forgotten_and_of_others_none(jobs):
     lines = [ways.refuse(str(number)) for number in range(KEPT_WAYS + 1)]
     assert ways.state(lines[0]).words == LOST
     assert ways.state(lines[1]).words == "1"
+
+
+def test_an_archive_asks_which_of_its_recordings_is_meant(jobs):
+    ways = Ways()
+    archive = Path("/recordings/runs.zip")
+    way = ways.open(archive)
+    assert ways.members_to_choose(way) == ()
+    (job,) = jobs
+    job.end(SeveralRecordingsError("runs.zip: 2 recordings", ("a.json", "b/c.json")))
+    job.now = Progress(
+        fraction=1.0, stage="failed", done=True, error="2", choices=("a.json", "b/c.json")
+    )
+    assert ways.members_to_choose(way) == (archive / "a.json", archive / "b" / "c.json")
+    assert ways.state(way).stage is Stage.REFUSED
+    assert ways.members_to_choose("nobody's") == ()

@@ -13,9 +13,10 @@ from library import cache
 from library.inbox import uploaded_file
 from views.components.upload import draw_upload
 from views.components.watched import draw_watch
+from views.parts.archive_members import draw_archive_members
 from views.parts.home import ago, draw_cards, draw_opened_before, draw_record_commands
 from views.shared.access import EDITORS_ONLY, Role, may_edit, role
-from views.shared.jobs import begin, forget_refusal, refuse
+from views.shared.jobs import WAY, WAYS, begin, forget_refusal, refuse
 from views.shared.markdown import md_escape
 from views.shared.places import (
     ROOTS_VARIABLE,
@@ -49,6 +50,8 @@ def page() -> None:
         st.caption(EDITORS_ONLY)
         draw_opened_before(library_traces)
         return
+    if members := WAYS.members_to_choose(st.query_params.get(WAY, "")):
+        draw_archive_members(members, begin)
     _draw_upload_field()
     _draw_path_form()
     if not library_traces:

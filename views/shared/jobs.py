@@ -92,7 +92,10 @@ class StatusPlace:
             time.sleep(LOOK_AGAIN_S)
         if self._button is not None:
             self._button.empty()
-        self.draw(state)
+        if WAYS.members_to_choose(way):  # page Open asks which; that is no trouble
+            self.clear()
+        else:
+            self.draw(state)
         return state
 
     def draw(self, state: OpeningState) -> None:

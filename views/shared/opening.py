@@ -146,6 +146,15 @@ class Ways:
                     return replace(state, other_window=True)
         return state
 
+    def members_to_choose(self, way: str) -> tuple[Path, ...]:
+        """Return the recordings in an archive of which one has to be named; mostly none."""
+        with self._lock:
+            job = self._jobs.get(way)
+            paths = [k for k, of in self._ids.items() if of == way and isinstance(k, Path)]
+        if job is None or not paths:
+            return ()
+        return tuple(paths[0] / choice for choice in job.progress().choices)
+
     def stop(self, way: str) -> None:
         """End a way; it is refused as cancelled, unless it had ended before."""
         with self._lock:
