@@ -12,7 +12,6 @@ from common.files import file_holding
 from views.shared.markdown import md_escape
 from views.shared.units import visible
 
-AT_A_GLANCE = 8  # recordings that are listed; of more, one is searched for
 SHOWN_NAME = 120
 _CHOICE = "archive_member"
 
@@ -29,23 +28,13 @@ def draw_archive_members(members: Sequence[Path], open_member: Callable[[Path], 
     with st.container(border=True):
         name, count = md_escape(visible(archive.name, 64)), count_text(len(members), "recording")
         st.markdown(f"**{name}** holds {count}. Which one do you want to open?")
-        numbers = range(len(members))
-        if len(members) <= AT_A_GLANCE:
-            st.radio(
-                "Recording",
-                numbers,
-                format_func=lambda n: md_escape(names[n]),
-                key=_CHOICE,
-                label_visibility="collapsed",
-            )
-        else:
-            st.selectbox(
-                "Recording",
-                numbers,
-                format_func=lambda n: names[n],
-                key=_CHOICE,
-                label_visibility="collapsed",
-            )
+        st.selectbox(
+            "Recording",
+            range(len(members)),
+            format_func=lambda n: names[n],  # of this widget only, plain text
+            key=_CHOICE,
+            label_visibility="collapsed",
+        )
         st.button(
             "Open this one",
             type="primary",
