@@ -21,7 +21,7 @@ NAME_WIDTH, BUSY_WIDTH, CAUSE_WIDTH = 32, 22, 18  # columns in lines that come o
 REFUSED, FAILED = 2, 3  # exit statuses; any other but 0 is a defect
 _TROUBLES = {REFUSED: "refused", FAILED: "not opened"}
 # The same in most lines, so it says nothing there.
-_PREAMBLE = re.compile(r"The steps are [^;]+ of the recording; within them: ")
+_PREAMBLE = re.compile(r"The steps are [^;]+ of the recording; within them, ")
 _CAUSES = {cause.value for cause in Cause}
 
 
@@ -102,6 +102,7 @@ def _row(file: DiagnosedFile, name: str) -> tuple[Cell, ...]:
     cause = f"{verdict.cause} {share_text(verdict.share, 1)}" if is_loss else verdict.cause
     busy = Cell(text=busy_text(report), value=sum(d.busy_ns for d in report.devices))
     sentence = _PREAMBLE.sub("", verdict.sentence)
+    sentence = sentence[:1].upper() + sentence[1:]
     return head, busy, Cell(text=cause, strong=is_loss), Cell(text=sentence)
 
 

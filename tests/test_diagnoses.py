@@ -48,7 +48,8 @@ def test_each_of_several_recordings_has_one_line(junk, capsys):
     report = json.loads(run(capsys, sync, "--json")[1])
     assert first.startswith(Path(sync).name)
     assert f"sync {report['verdict']['share']:.0%}".replace("%", " %") in first
-    assert first.endswith(report["verdict"]["sentence"].rpartition("within them: ")[2])
+    _, _, own_words = report["verdict"]["sentence"].rpartition("within them, ")
+    assert first.endswith(own_words[0].upper() + own_words[1:])
     assert "within them" not in first
     assert "refused" in second
     assert second.endswith(run(capsys, junk)[2].strip().partition(f"{junk.name}: ")[2])

@@ -111,7 +111,7 @@ def test_recordings_are_read_compared_and_shown_without_it(tmp_path):
         cwd=tmp_path,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
-    assert "Sync-bound" in ran.stdout
+    assert "ync-bound: for 43 % of the window" in ran.stdout
     statuses = [line for line in ran.stdout.splitlines() if line.isdecimal()]
     assert statuses == ["0", "0", "2", "2"], ran.stderr[-3000:]
     assert "programs are recorded on Linux only" in ran.stderr
