@@ -101,7 +101,7 @@ def name_text(name: str) -> str:
 def distinct_short(names: Sequence[str]) -> list[str]:
     """Return each function's name alone, and where several would read the same what differs.
 
-    ``kernel<4, Add>(int)`` beside ``kernel<4, Mul>(int)`` becomes ``kernel…Add>(int)``.
+    A long ``kernel<4, Add>(int)`` beside ``kernel<4, Mul>(int)`` becomes ``kernel…Add>(int)``.
     """
     plain = [function_first(name) for name in names]
     bare = [re.split(r"[<(]", name, maxsplit=1)[0] or name for name in plain]
@@ -111,7 +111,8 @@ def distinct_short(names: Sequence[str]) -> list[str]:
         shared = max((_shared_length(full, twin) for twin in twins), default=0)
         ends = [m.end() for m in _WORD_ENDS.finditer(full[:shared])]
         begin = max([end for end in ends if end > len(short)], default=0)
-        result.append(f"{short}…{full[begin:]}" if begin else full if twins else short)
+        has_room = begin == 0 or len(full) <= MIN_NAME
+        result.append(short if not twins else full if has_room else f"{short}…{full[begin:]}")
     return result
 
 

@@ -233,13 +233,13 @@ def test_the_overview_offers_counters_and_the_address_keeps_them(both):
     data, timeline, counters = both
     with library(data):
         app = draw(trace=timeline)
-        assert "Healthy on the timeline" in words(app)
+        assert "healthy on the timeline" in words(app)
         app.selectbox(key="pick_counters").set_value(counters).run()
-        assert "Divergence-bound" in words(app)
+        assert "divergence-bound" in words(app)
         assert app.query_params["counters"] == counters
         app.selectbox(key="pick_counters").set_value("").run()
         assert "counters" not in app.query_params
-        assert "Healthy on the timeline" in words(app)
+        assert "healthy on the timeline" in words(app)
     assert not app.exception
 
 

@@ -114,6 +114,7 @@ def test_what_is_clicked_leads_to_its_longest_launch(data, busy):
         mark = {name: start + ns for name, ns in mark.items()}
         subject = json.dumps([{"trace": busy.trace.id}, -1])
         picked = {"words": HOSTILE, **sums, "launches": 3, **mark, "subject": subject}
+        picked["kernel"] = "gemm"
         app.session_state["picked_work"] = picked
         app.run()
     assert not app.exception
@@ -242,7 +243,8 @@ def test_the_second_bar_is_the_kernel_time(data, busy):
         "elementwise below the roof",
         "other not modelled",
     ]
-    assert "pale: what it takes beyond, hatched: not modelled" in words(app)
+    legends = "".join(str(legend.proto) for legend in app.get("html"))
+    assert "full colour: at the roof, pale: below it, hatched: not modelled" in legends
 
 
 def test_every_class_has_a_colour(busy):

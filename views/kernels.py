@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -154,7 +156,9 @@ def _draw_counted_charts(session: Session, counted: pd.DataFrame) -> None:
         st.markdown("**Roofline**")
         _draw_roofline(counted, summary.get("roofs", []))
         if summary.get("lacks"):
-            _draw_missing_counters("What the roofline lacks", str(summary["lacks"]))
+            lacks = str(summary["lacks"])
+            title = re.split("[,;] run `", lacks)[0]
+            _draw_missing_counters(title[:1].upper() + title[1:], lacks)
     with right:
         st.markdown("**Share of time and what could be won back**")
         _draw_lost_chart(counted)
