@@ -126,7 +126,7 @@ def _check_report(trace: Trace, report: Report) -> None:
         assert min(device.rows.values(), default=0) >= 0
     assert report.verdict.sentence.isprintable()
     if any(n.code in DAMAGES for n in trace.notes):
-        words = ("damaged file", "The file is truncated")
+        words = ("damaged file", "file is truncated")
         assert any(w in report.verdict.sentence for w in words), report.verdict.sentence
 
 
