@@ -62,7 +62,7 @@ def test_a_list_cut_before_its_gpu_work_is_cut_off_and_not_untraced(opened):
     text = trace_text(launches(3), {})
     trace = opened(text[: text.index('"cat": "kernel"')])
     assert not trace.count("kernels")
-    assert analyze(trace).verdict.sentence.startswith("Could not tell: The file is truncated")
+    assert analyze(trace).verdict.sentence.startswith("Could not tell: the file is truncated")
 
 
 def test_a_bare_list_needs_no_end(opened):
