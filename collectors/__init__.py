@@ -16,6 +16,7 @@ says why such a file cannot be opened alone, empty for every other file.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from collections.abc import Callable
@@ -83,11 +84,13 @@ def may_become_recording(path: Path) -> bool:
     return any(collector.may_begin(path) for collector in collectors())
 
 
+@functools.cache  # asked for every file of a folder
 def suffixes() -> tuple[str, ...]:
     """Return the endings of files that are worth listing without a look inside."""
     return tuple(suffix for c in collectors() for suffix in c.SUFFIXES)
 
 
+@functools.cache
 def shared_suffixes() -> tuple[str, ...]:
     """Return the endings of files that are recordings only if ``is_recording`` says so."""
     return tuple(suffix for c in collectors() for suffix in getattr(c, "SHARED_SUFFIXES", ()))

@@ -42,9 +42,9 @@ def look_at(path: Path) -> os.stat_result:
     """
     name, is_pointer = shown_name(path), False
     held_by = file_holding(path)
-    if held_by != path and foreign_files.is_zip(held_by):
-        path = held_by
     try:
+        if held_by != path and foreign_files.is_zip(held_by):
+            path = held_by
         status = path.stat()
         if stat.S_ISREG(status.st_mode):
             is_pointer = foreign_files.is_lfs_pointer(path)

@@ -39,6 +39,7 @@ MIN_ROW_BYTES = 4  # on disk; a table with more row numbers than that allows has
 CHECK_BELOW_BYTES = 256 << 20  # SQLite's own check of a larger file takes longer than reading it
 CHECK_SECONDS = 20
 MAX_TRAILING_BYTES = 64 << 20  # of a file that was grown ahead; more is no database any more
+MAX_HOLES = 16  # times what the disk holds of a file is its size; disks that pack reach 10
 READ_ERRORS = (
     sqlite3.Error,
     adbc.Error,
@@ -186,7 +187,7 @@ class SqliteFile:
             for batch in self._in_stripes(request):
                 yield _complete(batch, columns, texts, self._encoding)
             if table in self._mixed:
-                self.unusable[table] = self._count_unusable(request)
+                self.unusable.setdefault(table, {}).update(self._count_unusable(request))
         except READ_ERRORS as error:
             raise self._damaged(error) from error
 
@@ -361,7 +362,8 @@ def check_header(path: Path, name: str) -> int:
     """
     with path.open("rb") as file:
         head = file.read(100)
-    size = path.stat().st_size
+    status = path.stat()
+    size = status.st_size
     if len(head) < 100 or not head.startswith(MAGIC):
         raise RefusedError(f"{name}: not an SQLite database. Give an nsys export or report")
     page = int.from_bytes(head[16:18], "big")
@@ -377,10 +379,16 @@ def check_header(path: Path, name: str) -> int:
             f"{name}: cut off: {size:,} bytes of {page * pages:,}. Copy or export it again"
         )
     trailing = size - page * pages
-    if pages and trailing > max(MAX_TRAILING_BYTES, page * pages):
+    if is_stated and trailing > max(MAX_TRAILING_BYTES, page * pages):
         raise RefusedError(
             f"{name}: {size:,} bytes, of which the database in it is {page * pages:,}. Copy or "
             "export it again"
+        )
+    # Nothing but its size says how much of such a file is database; one of holes is little.
+    on_disk = 512 * getattr(status, "st_blocks", 0)  # 0: Windows, and disks that do not tell
+    if not is_stated and on_disk and size > max(on_disk + MAX_TRAILING_BYTES, MAX_HOLES * on_disk):
+        raise RefusedError(
+            f"{name}: {size:,} bytes, of which {on_disk:,} are on the disk. Copy or export it again"
         )
     real = path.resolve()  # SQLite follows links before it looks for what lies beside
     for ending in ("-journal", "-wal"):

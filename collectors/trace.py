@@ -36,7 +36,7 @@ from common import platform
 from common.files import publish_folder
 from common.platform import flush
 
-READER_VERSION = 13  # part of every cache key: raise it when a table changes its meaning
+READER_VERSION = 14  # part of every cache key: raise it when a table changes its meaning
 MANIFEST = "manifest.json"
 
 

@@ -98,7 +98,7 @@ def file_holding(path: Path) -> Path:
     for place in (path, *path.parents):
         try:
             status = place.stat()
-        except NotADirectoryError:
+        except (NotADirectoryError, FileNotFoundError):  # what Windows says of a path behind a file
             continue
         except (OSError, ValueError):  # a name with a NUL is a ValueError
             return path

@@ -39,6 +39,17 @@ OWN_GROUP: dict[str, Any] = {"process_group": 0} if HAS_GROUPS else {}
 """What ``subprocess.Popen`` takes to start a process in a group of its own, where there are any."""
 
 
+SYSTEM_VARIABLES = (
+    (
+        *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "TEMP", "TMP"),
+        *("USERPROFILE", "HOMEDRIVE", "HOMEPATH", "APPDATA", "LOCALAPPDATA"),
+    )
+    if os.name == "nt"
+    else ()
+)
+"""Variables without which no program starts, or finds its user's folders, on this system."""
+
+
 def limit_memory(size_bytes: int) -> None:
     """Let this process reserve no more address space, where the system can hold it to that."""
     _lower("RLIMIT_AS", size_bytes)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from common import platform
 from jobs.tasks import JobOrder
 from library import cache
 
@@ -60,7 +61,9 @@ def start_child(folder: Path, order: JobOrder) -> subprocess.Popen[bytes]:
 
 def _environment(folder: Path, temporary: Path, *, gives_memory_back: bool) -> dict[str, str]:
     kept = {
-        k: v for k, v in os.environ.items() if k in _KEPT_VARIABLES or k.startswith(_KEPT_PREFIXES)
+        k: v
+        for k, v in os.environ.items()
+        if k in (*_KEPT_VARIABLES, *platform.SYSTEM_VARIABLES) or k.startswith(_KEPT_PREFIXES)
     }
     # An entry that is empty or relative would mean the job's own folder.
     places = filter(os.path.isabs, kept.pop("PYTHONPATH", "").split(os.pathsep))

@@ -1,14 +1,17 @@
 """Zip archives: one recording opens, of several one is named, and nothing in one is believed."""
 
+import errno
 import io
 import stat
 import struct
 import zipfile
+import zlib
+from pathlib import Path
 
 import pytest
 
 from cli.main import exit_status
-from collectors import is_recording, may_become_recording, open_trace
+from collectors import foreign_files, is_recording, may_become_recording, open_trace
 from collectors.errors import RefusedError, SeveralRecordingsError
 from common.files import file_holding
 from jobs import api, steps
@@ -130,6 +133,7 @@ def test_a_path_goes_on_behind_a_file_only_where_that_is_an_archive(tmp_path, wr
     assert file_holding(plain / "a") == plain
     assert file_holding(tmp_path / "none" / "a") == tmp_path / "none" / "a"
     assert file_holding(tmp_path) == tmp_path
+    assert file_holding(Path("none")) == Path("none")
     with pytest.raises(RefusedError, match="no such file"):
         open_trace(plain / "a", tmp_path / "cache")
 
@@ -209,9 +213,48 @@ def test_files_that_overlap_are_refused(refusal):
     assert "files in the archive overlap" in refusal(bytes(raw))
 
 
-def test_two_files_of_one_name_are_refused(refusal):
-    content = packed(("a.json", TRACE), ("b.json", TRACE)).replace(b"b.json", b"a.json")
+@pytest.mark.parametrize("same", ["x/a.json", "x//a.json", "./x/a.json", "x/./a.json", "x\\a.json"])
+def test_two_files_of_one_name_are_refused(refusal, same):
+    other = "b" * len(same)  # written by a module that warns of two names alike
+    content = packed(("x/a.json", TRACE), (other, TRACE)).replace(other.encode(), same.encode())
     assert "two files of the same name" in refusal(content)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1_000, 1 << 20])
+def test_what_follows_the_end_of_a_packed_file_is_not_looked_at(refusal, monkeypatch, chunk_bytes):
+    """Zlib gathers it in memory; of a chunk with both it goes on handing back the rest."""
+    made = []
+
+    class Inflating:
+        def __init__(self, wbits):
+            self._real = make(wbits=wbits)
+            made.append(self)
+
+        def decompress(self, chunk, most):
+            assert not self.eof
+            return self._real.decompress(chunk, most)
+
+        def __getattr__(self, name):
+            return getattr(self._real, name)
+
+    make = zlib.decompressobj
+    monkeypatch.setattr("collectors.archive.archive.zlib.decompressobj", Inflating)
+    monkeypatch.setattr("collectors.archive.archive.CHUNK_BYTES", chunk_bytes)
+    deflate = zlib.compressobj(wbits=-15)
+    body = deflate.compress(TRACE) + deflate.flush()
+    content = packed(("a.json", body + b"x" * 5_000), method=zipfile.ZIP_STORED)
+    line = refusal(_changed(content, ENTRY, 10, "<H", zipfile.ZIP_DEFLATED), "a.json")
+    assert f"is damaged: it unpacks to {len(TRACE):,} of {len(body) + 5_000:,} bytes" in line
+    assert made
+
+
+def test_an_archive_that_may_not_be_read_is_refused_with_a_line(refusal, monkeypatch):
+    def locked(_path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(foreign_files, "is_zip", locked)
+    line = refusal(packed(("a.json", TRACE)), "a.json")
+    assert line == "a.json: no permission to read it. Ask its owner, or give the path of a copy"
 
 
 def test_a_link_is_not_followed(refusal):
@@ -237,3 +280,19 @@ def test_what_unpacks_too_far_is_refused_at_the_limit(refusal, monkeypatch):
     content = _changed(packed(("a.json", TRACE)), ENTRY, 24, "<L", (64 << 20) + 1)
     monkeypatch.setenv("WHYSLOW_LIMIT_GZIP_RATIO", "1e9")
     assert "unpacks to more than 0.0625 GB (WHYSLOW_LIMIT_ZIP_GB)" in refusal(content)
+
+
+def test_a_path_goes_on_behind_an_archive_on_windows_too(tmp_path, write, monkeypatch):
+    """There, what goes on behind a file is said to be absent, and no more than that."""
+    archive, plain_stat = write(packed(("x/a.json", TRACE))), Path.stat
+
+    def windows_stat(path, **how):
+        try:
+            return plain_stat(path, **how)
+        except NotADirectoryError as error:
+            raise FileNotFoundError(errno.ENOENT, "no such file") from error
+
+    monkeypatch.setattr(Path, "stat", windows_stat)
+    assert file_holding(archive / "x" / "a.json") == archive
+    assert file_holding(tmp_path / "none" / "a") == tmp_path / "none" / "a"
+    assert open_trace(archive / "x" / "a.json", tmp_path / "cache").count("kernels") == 3

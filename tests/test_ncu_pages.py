@@ -304,3 +304,21 @@ def test_units_that_nobody_knows_leave_their_metric_out(unit, value, tmp_path):
     assert notes(trace).get("unit_unknown", 0) == (value is None)
     assert metrics_of(trace)[0].get(DURATION) == value
     assert metrics_of(trace)[0][LANES] == 31.5
+
+
+@pytest.mark.parametrize(
+    ("cell", "stream", "noted"),
+    [
+        ("1000000000000000000", 10**18, 0),
+        ("4611686018427387904", 2**62, 0),
+        ("9223372036854775807", 2**63 - 1, 0),
+        ("9223372036854775808", -1, 1),
+        ("00000000000000000000007", 7, 0),
+        ("9" * 5_000, -1, 1),
+    ],
+)
+def test_numbers_of_a_launch_have_64_bits_of_which_one_is_the_sign(tmp_path, cell, stream, noted):
+    text = f'"ID","Kernel Name","Stream","{DURATION}"\n"","","","ns"\n"1","k","{cell}","5"\n'
+    trace = from_text(text, tmp_path)
+    assert trace.frame("profiled_kernels")["stream"].tolist() == [stream]
+    assert notes(trace).get("number_out_of_range", 0) == noted

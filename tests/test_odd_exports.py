@@ -8,7 +8,7 @@ import pytest
 
 from analyzers import analyze
 from analyzers.analysis import investigate
-from collectors import open_trace
+from collectors import open_trace, sqlite_file
 from collectors.errors import RefusedError
 from tests.torch_traces import note_by_code
 from traces.nsys_writer import Recording
@@ -148,6 +148,60 @@ def test_a_small_database_in_a_file_of_64_gb_is_refused_by_its_header(tmp_path, 
     monkeypatch.setattr(hashlib, "file_digest", None)  # would read all of it
     with pytest.raises(RefusedError, match="68,719,476,736 bytes, of which the database"):
         open_trace(path, tmp_path / "cache")
+
+
+def _with_page_count(path, count, *, is_valid):
+    """Change the header of a database; a count is valid when two counters in it agree."""
+    with path.open("r+b") as file:
+        file.seek(24)
+        file.write((7).to_bytes(4, "big") + count.to_bytes(4, "big"))
+        file.seek(92)
+        file.write((7 if is_valid else 6).to_bytes(4, "big"))
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_page_count_that_is_not_valid_is_ignored(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(sqlite_file, "MAX_TRAILING_BYTES", 0)
+    path = recording().write(tmp_path / "old.sqlite")
+    assert path.stat().st_size > 2 * 2 * 4_096
+    _with_page_count(path, count, is_valid=False)
+    assert open_trace(path, tmp_path / "cache").count("kernels") == 40
+    _with_page_count(path, count, is_valid=True)
+    if count:
+        with pytest.raises(RefusedError, match="of which the database in it is 8,192"):
+            open_trace(path, tmp_path / "cache")
+    else:  # no database has no page
+        assert open_trace(path, tmp_path / "cache").count("kernels") == 40
+
+
+def test_a_file_of_holes_is_refused_where_no_page_count_tells(tmp_path, monkeypatch):
+    path = recording().write(tmp_path / "sparse.sqlite")
+    _with_page_count(path, 0, is_valid=False)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    on_disk = 512 * path.stat().st_blocks
+    os.truncate(path, 64 << 30)
+    monkeypatch.setattr(hashlib, "file_digest", None)  # would read all of it
+    with pytest.raises(RefusedError, match=f"68,719,476,736 bytes, of which {on_disk:,} are on"):
+        open_trace(path, tmp_path / "cache")
+    monkeypatch.setattr(sqlite_file, "MAX_TRAILING_BYTES", 0)
+    os.truncate(path, sqlite_file.MAX_HOLES * on_disk)
+    sqlite_file.check_header(path, path.name)
+    os.truncate(path, sqlite_file.MAX_HOLES * on_disk + 1)
+    with pytest.raises(RefusedError, match="are on the disk"):
+        sqlite_file.check_header(path, path.name)
+
+
+def test_what_is_no_number_is_counted_in_every_column_that_is_read(tmp_path):
+    connection = sqlite3.connect(tmp_path / "a.sqlite")
+    connection.execute("CREATE TABLE t (a, b)")
+    connection.executemany("INSERT INTO t VALUES (?, ?)", [(1, 2), ("x", 1.5), (3, "y")])
+    connection.commit()
+    connection.close()
+    with sqlite_file.SqliteFile(tmp_path / "a.sqlite") as file:
+        for columns in (["a"], ["b"], ["a"]):
+            list(file.batches("t", columns))
+        assert file.unusable == {"t": {"a": 1, "b": 2}}
 
 
 # --- ranges -------------------------------------------------------------------------------

@@ -143,3 +143,6 @@ def test_an_archive_asks_which_of_its_recordings_is_meant(jobs):
     assert ways.members_to_choose(way) == (archive / "a.json", archive / "b" / "c.json")
     assert ways.state(way).stage is Stage.REFUSED
     assert ways.members_to_choose("nobody's") == ()
+    second = ways.open(archive)  # by somebody else, who takes nothing away from the first
+    assert ways.members_to_choose(second) == ()
+    assert ways.members_to_choose(way) == (archive / "a.json", archive / "b" / "c.json")

@@ -1,5 +1,8 @@
 """Where a reader can open recordings from: watched folders and samples."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from views.shared import access, jobs, places
@@ -87,3 +90,46 @@ def test_a_recording_in_an_archive_lies_where_the_archive_does(tmp_path, monkeyp
     for refused in (outside / "a.json", inside / ".." / ".." / "b.zip"):
         with pytest.raises(places.RefusedError, match="watched folders"):
             places.openable(refused, anywhere=False)
+
+
+def test_a_home_of_nobody_is_a_path_like_any_other(monkeypatch):
+    monkeypatch.setenv("WHYSLOW_TRACE_ROOTS", "~nosuchuser/runs")
+    assert places.roots() == [Path("~nosuchuser/runs")]
+    assert places.typed_path(" '~nosuchuser/x.json' ") == Path("~nosuchuser/x.json")
+    assert places.typed_path("~/x.json") == Path.home() / "x.json"
+    with pytest.raises(places.RefusedError, match=r"x\.json: no such file"):
+        places.openable(places.typed_path("~nosuchuser/x.json"), anywhere=True)
+
+
+def test_all_tabs_share_one_look_at_the_watched_folders(tmp_path, monkeypatch):
+    clock, looks = [100.0], []
+    monkeypatch.setattr(places, "_SHARED_DIGEST", places._SharedDigest())
+    monkeypatch.setattr(places, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def look(folders):
+        looks.append(folders)
+        clock[0] += 1.0  # a slow disk
+        return f"digest {len(looks)}"
+
+    monkeypatch.setattr(places, "_digest", look)
+    monkeypatch.setenv("WHYSLOW_TRACE_ROOTS", str(tmp_path))
+    assert [places.listing_digest() for _ in range(3)] == ["digest 1"] * 3
+    clock[0] = 104.99  # made at 101, and it lasts four times as long as it took
+    assert places.listing_digest() == "digest 1"
+    clock[0] = 105.0
+    assert places.listing_digest() == "digest 2"
+    clock[0] = 200.0
+    with places._SHARED_DIGEST._lock:  # another tab looks, and nobody waits for it
+        assert places.listing_digest() == "digest 2"
+    monkeypatch.setenv("WHYSLOW_TRACE_ROOTS", str(tmp_path / "other"))
+    assert places.listing_digest() == "digest 3"
+    assert looks == [(tmp_path,), (tmp_path,), (tmp_path / "other",)]
+
+
+def test_which_names_are_recordings_is_found_out_once(tmp_path, monkeypatch):
+    """Once per file it was: a folder of 15,000 took 11 s, and every tab asks every 3 s."""
+    for number in range(50):
+        (tmp_path / f"{number}.sqlite").write_bytes(b"x")
+    assert len(places.recordings(tmp_path)) == 50
+    monkeypatch.setattr("collectors.collectors", None)  # would be asked again
+    assert len(places.recordings(tmp_path)) == 50

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from common import platform
+from jobs import processes
+from jobs.limits import Limits
+from jobs.tasks import JobOrder, OpenRecording
 from tests import scenarios
 
 ROOT = Path(__file__).parents[1]
@@ -137,3 +140,16 @@ def test_a_limit_that_the_system_refuses_to_set_is_no_failure(monkeypatch):
     platform.limit_memory(1 << 40)
     assert platform.file_size_limit() is None
     assert platform.address_space() is None
+
+
+def test_children_of_jobs_get_what_the_system_needs_to_start_them(tmp_path, monkeypatch):
+    """On Windows no Python starts without ``SYSTEMROOT``; nothing else of ours comes along."""
+    monkeypatch.setattr(platform, "SYSTEM_VARIABLES", ("SYSTEMROOT",))
+    monkeypatch.setenv("SYSTEMROOT", "C:/Windows")
+    monkeypatch.setenv("OWN_SECRET", "x")
+    started = {}
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda _command, **how: started.update(how))
+    order = JobOrder(task=OpenRecording(path="a.sqlite"), limits=Limits())
+    processes.start_child(tmp_path / "job", order)
+    assert started["env"]["SYSTEMROOT"] == "C:/Windows"
+    assert "OWN_SECRET" not in started["env"]

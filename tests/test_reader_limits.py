@@ -333,3 +333,12 @@ def test_rows_of_every_table_without_usable_times_are_left_out(tmp_path, prefix)
     assert told[f"{prefix}_no_time"] == 1
     assert all(r.used + r.excluded == r.rows for r in trace.row_counts)
     assert sum(r.excluded for r in trace.row_counts) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "noted"),
+    [(2**63 - 1, 0), (2**63, 1), (2**64, 1), (-(2**63), 0), (-(2**63) - 1, 1), (-(2**64), 1)],
+)
+def test_numbers_of_streams_beyond_64_bits_are_counted(opened, number, noted):
+    trace = opened([call(0, 1), kernel(20, 1, dur=10, stream=number)])
+    assert notes(trace).get("place_out_of_range", 0) == noted

@@ -58,10 +58,12 @@ def page() -> None:
         draw_cards(begin)
     left, right = st.columns(2, gap="large")
     with left:
+        # Before the folders are listed: what comes while they are is noticed at the next look.
+        listing = listing_digest()
         for root in roots():
             _draw_watched_folder(root)
         if roots():
-            draw_watch("watched", listing_digest())
+            draw_watch("watched", listing)
         if library_traces:
             draw_opened_before(library_traces)
         draw_record_commands()

@@ -203,6 +203,8 @@ def _content(archive: Path, member: ArchiveMember, most: int) -> Iterator[bytes]
                     chunk = inflate.unconsumed_tail
                 out += len(piece)
                 yield piece
+                if inflate is not None and inflate.eof:
+                    return  # zlib would gather what follows, and hand it back again and again
 
 
 def _safe_name(name: str) -> str:

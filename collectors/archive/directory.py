@@ -12,7 +12,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from collectors.errors import RefusedError
@@ -71,7 +71,8 @@ def members(path: Path) -> list[ArchiveMember]:
     if len(entries) != count:
         raise _damaged(name)
     _check_overlaps(entries, name)
-    names = [m.name for m in entries]
+    # ``a//b`` and ``./a/b`` are one path; a folder may be named beside a file of its name.
+    names = [(PurePosixPath(m.name), m.name.endswith("/")) for m in entries]
     if len(set(names)) < len(names):
         raise RefusedError(f"{name}: two files of the same name in the archive. Pack them again")
     return [m for m in entries if not m.name.endswith("/")]

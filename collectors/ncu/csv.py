@@ -243,7 +243,8 @@ class CsvTable:
     def _launch_of(self, header: Header, cells: list[str]) -> Profiled:
         """Return a launch without metrics, and count numbers of it that no 64 bits hold."""
         columns = zip(header.columns, cells, strict=False)
-        if any(name in _COUNTED and _BEYOND_64_BITS.search(cell) for name, cell in columns):
+        counted = (cell for name, cell in columns if name in _COUNTED)
+        if any(_is_beyond_64_bits(n) for cell in counted for n in _LONG_NUMBER.findall(cell)):
             message = "launches with a number that does not fit into 64 bits; it is not recorded"
             self._note("number_out_of_range", "repaired", message)
         return _described(header, cells)
@@ -257,7 +258,7 @@ class CsvTable:
                 self._note("metric_absent", "noted", message)
             return
         value = number(text, self._marks)
-        if value is None and _BEYOND_64_BITS.match(text[:MAX_CELL]) and len(text) > MAX_CELL:
+        if value is None and _LONG_NUMBER.match(text[:MAX_CELL]) and len(text) > MAX_CELL:
             self._note("metric_impossible", "excluded", "metrics of more digits than any has")
         elif value is None:
             launch.texts.setdefault(name, text[:MAX_TEXT])
@@ -286,7 +287,7 @@ _KEY = frozenset(
     )
 )
 _COUNTED = ("ID", "Process ID", "Context", "Stream", "Device", "Grid Size", "Block Size")
-_BEYOND_64_BITS = re.compile(r"[0-9]{19}")
+_LONG_NUMBER = re.compile(r"[0-9]{19,}")  # one of fewer digits fits into 64 bits
 
 
 class Surroundings:
@@ -396,7 +397,14 @@ def _described(header: Header, cells: list[str]) -> Profiled:
 
 def _whole(text: str | None) -> int:
     digits = (text or "").strip()
-    return int(digits) if digits.isdecimal() and len(digits) < 19 else NOT_RECORDED
+    is_number = digits.isdecimal() and not _is_beyond_64_bits(digits)
+    return int(digits) if is_number else NOT_RECORDED
+
+
+def _is_beyond_64_bits(digits: str) -> bool:
+    """Tell whether no column of 64 bits, one of them the sign, holds a number."""
+    significant = digits.lstrip("0")
+    return len(significant) > 19 or int(significant or "0") >= 1 << 63
 
 
 def _nobody(_code: str, _effect: str, _message: str) -> None:

@@ -27,7 +27,7 @@ from collectors.torch_profiler.rows import (
 from collectors.trace import TraceWriter
 
 MAX_OPEN = 100_000  # events that have begun and not ended; a program of 10 threads has 1,000
-_BEYOND_64_BITS = 1 << 64
+_BEYOND_64_BITS = 1 << 63  # with a sign, as columns are
 MAX_SIGNS = 1_000
 _ON_DEVICE = (names.KERNEL, names.COPY, names.MEMSET)
 HOST_TABLES = ("syncs", "range_counters")  # what does not say which process it is of
@@ -186,7 +186,7 @@ class DistributedJob:
             *([e.pid for e in rows.events], [e.tid for e in rows.events]),
         )
         count = sum(
-            type(n) in (int, float) and not -_BEYOND_64_BITS < n < _BEYOND_64_BITS
+            type(n) in (int, float) and not -_BEYOND_64_BITS <= n < _BEYOND_64_BITS
             for numbers in places
             for n in numbers
         )

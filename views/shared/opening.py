@@ -93,6 +93,7 @@ class Ways:
         self._jobs: dict[str, Job[Analysed]] = {}
         self._refusals: dict[str, OpeningState] = {}
         self._ids: dict[Hashable, str] = {}  # of what is asked for: a path, or a window
+        self._requests: dict[str, Hashable] = {}  # of each way, its key in ``_ids``
 
     def open(self, path: Path) -> str:
         """Begin to open the recording at ``path``, and return the id of its way at once."""
@@ -150,10 +151,10 @@ class Ways:
         """Return the recordings in an archive of which one has to be named; mostly none."""
         with self._lock:
             job = self._jobs.get(way)
-            paths = [k for k, of in self._ids.items() if of == way and isinstance(k, Path)]
-        if job is None or not paths:
+            path = self._requests.get(way)
+        if job is None or not isinstance(path, Path):
             return ()
-        return tuple(paths[0] / choice for choice in job.progress().choices)
+        return tuple(path / choice for choice in job.progress().choices)
 
     def stop(self, way: str) -> None:
         """End a way; it is refused as cancelled, unless it had ended before."""
@@ -171,11 +172,11 @@ class Ways:
             job = begin()
             self._drop_ended()
             self._jobs[job.id] = job
-            self._ids[key] = job.id
+            self._ids[key], self._requests[job.id] = job.id, key
             return job.id
 
     def _drop_ended(self) -> None:
         ended = [way for way, job in self._jobs.items() if job.progress().done]
         for way in ended[: max(len(ended) - KEPT_WAYS + 1, 0)]:
-            del self._jobs[way]
+            del self._jobs[way], self._requests[way]
         self._ids = {key: way for key, way in self._ids.items() if way in self._jobs}

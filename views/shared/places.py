@@ -7,6 +7,8 @@ import hashlib
 import ipaddress
 import os
 import re
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,8 @@ MAX_TABLES = 200  # looked into, at up to 1 MB each
 MAX_DEPTH = 3  # folders below a watched folder; a whole disk would take minutes to walk
 MAX_ENTRIES = 20_000  # looked at in all, for the same reason
 SHOWN_FILES = 40
+MIN_DIGEST_LIFE_S = 2.0  # shorter than the time between two looks of one tab
+DIGEST_LIFE_PER_LOOK = 4.0  # so that looking takes a fifth of a core at most
 SAMPLES = Path(__file__).resolve().parents[2] / "traces"
 
 
@@ -46,7 +50,15 @@ class RecordingFile:
 def roots() -> list[Path]:
     """Return the watched folders, of the variable ``WHYSLOW_TRACE_ROOTS``."""
     named = os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep)
-    return [Path(n).expanduser() for n in named if n.strip()]
+    return [_with_home(Path(n)) for n in named if n.strip()]
+
+
+def _with_home(path: Path) -> Path:
+    """Return ``path`` with the folder that its ``~`` stands for; as it is where nobody knows."""
+    try:
+        return path.expanduser()
+    except RuntimeError:  # ~somebody, of no such user, or without any home
+        return path
 
 
 def recordings(root: Path, *, anywhere: bool = True) -> list[RecordingFile]:
@@ -79,11 +91,50 @@ def recordings(root: Path, *, anywhere: bool = True) -> list[RecordingFile]:
 
 
 def listing_digest() -> str:
-    """Return what changes whenever a recording in the watched folders comes, goes or changes."""
+    """Return what changes whenever a recording in the watched folders comes, goes or changes.
+
+    Every tab asks every few seconds, so that all share one answer for ``MIN_DIGEST_LIFE_S`` or for
+    ``DIGEST_LIFE_PER_LOOK`` as long as it took, whichever is longer.
+    """
+    return _SHARED_DIGEST.current(tuple(roots()))
+
+
+class _SharedDigest:
+    """What the watched folders held a moment ago; one thread at a time looks at them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: tuple[tuple[Path, ...], str, float] = ((), "", 0.0)
+
+    def current(self, folders: tuple[Path, ...]) -> str:
+        """Return the digest of ``folders``; the last one while another thread looks at them."""
+        known, digest, until_s = self._last
+        if known == folders and time.monotonic() < until_s:
+            return digest
+        if not self._lock.acquire(blocking=known != folders):
+            return digest
+        try:
+            known, digest, until_s = self._last
+            if known == folders and time.monotonic() < until_s:
+                return digest  # made while this thread waited
+            begin_s = time.monotonic()
+            digest = _digest(folders)
+            end_s = time.monotonic()
+            life_s = max(MIN_DIGEST_LIFE_S, DIGEST_LIFE_PER_LOOK * (end_s - begin_s))
+            self._last = folders, digest, end_s + life_s
+            return digest
+        finally:
+            self._lock.release()
+
+
+_SHARED_DIGEST = _SharedDigest()
+
+
+def _digest(folders: tuple[Path, ...]) -> str:
     listing = [
         (str(file.path), file.size_bytes, file.changed_s)
-        for root in roots()
-        for file in recordings(root)
+        for folder in folders
+        for file in recordings(folder)
     ]
     return hashlib.sha256(repr(listing).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
@@ -122,7 +173,7 @@ def _recording_file(path: Path, root: Path) -> RecordingFile | None:
 
 def typed_path(text: str) -> Path:
     """Return the path that a reader typed, or pasted with its quotation marks."""
-    return Path(text.strip().strip("'\"")).expanduser()
+    return _with_home(Path(text.strip().strip("'\"")))
 
 
 def openable(path: Path, *, anywhere: bool) -> Path:
