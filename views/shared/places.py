@@ -108,14 +108,14 @@ class _SharedDigest:
 
     def current(self, folders: tuple[Path, ...]) -> str:
         """Return the digest of ``folders``; the last one while another thread looks at them."""
-        known, digest, until_s = self._last
-        if known == folders and time.monotonic() < until_s:
+        last_folders, digest, until_s = self._last
+        if last_folders == folders and time.monotonic() < until_s:
             return digest
-        if not self._lock.acquire(blocking=known != folders):
+        if not self._lock.acquire(blocking=last_folders != folders):
             return digest
         try:
-            known, digest, until_s = self._last
-            if known == folders and time.monotonic() < until_s:
+            last_folders, digest, until_s = self._last
+            if last_folders == folders and time.monotonic() < until_s:
                 return digest  # made while this thread waited
             begin_s = time.monotonic()
             digest = _digest(folders)
