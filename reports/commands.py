@@ -13,7 +13,7 @@ _PROGRAMS = (
 )
 _COMMAND = re.compile(
     # The sentence ends, or goes on, behind the quote: a kernel's name in a command may hold one.
-    rf"(?P<with>\bwith)?(?P<colon>:)?\s+`(?P<code>(?:{_PROGRAMS})\s.+?|torch\.profiler\.profile\(.*?\))"
+    rf"(?P<verb>\b(?:with|run))?(?P<colon>:)?\s+`(?P<code>(?:{_PROGRAMS})\s.+?|torch\.profiler\.profile\(.*?\))"
     r"`(?=[\s.,;:)]|$)",
     re.DOTALL,
 )
@@ -47,8 +47,11 @@ def spoken(text: str) -> Spoken:
         place = commands.index(code)
         if len(commands) > 1:
             noun = f"{_ORDINALS[place]} {noun}" if place < len(_ORDINALS) else f"last {noun}"
-        colon = "" if match["with"] else match["colon"] or ""
-        return f"{match['with'] or ''}{colon} the {noun} below"
+        if match["verb"] or not match["colon"]:
+            return f"{match['verb'] or ''} the {noun} below"
+        is_subject = re.match(r"\s+\w", text[match.end() :])  # ": `nsys …` records it"
+        verb = "use " if noun.endswith("call") else "run "
+        return f": {'' if is_subject else verb}the {noun} below"
 
     prose = _COMMAND.sub(named, text).rstrip()
     ends = commands and not prose.endswith((".", "!", "?", ":"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from analyzers.compare.hardware import MachineChange
 from analyzers.compare.types import Comparison
-from analyzers.words import TIMES, time_text
+from analyzers.words import TIMES, enumerated, time_text
 from analyzers.work.classes import TITLES, WorkClass
 from reports.comparison_words import mean_text
 from reports.document import Block, Cell, DocumentTable, Sentence, TableColumn
@@ -20,8 +20,7 @@ def machine_title(machines: MachineChange) -> str:
     """Return what differs below the program, as a heading."""
     if machines.is_other_gpu:
         return MACHINES
-    names = [one.name for one in machines.below]
-    return f"Different {' and '.join(names)}"
+    return f"Different {enumerated([one.name for one in machines.below])}"
 
 
 def machine_blocks(comparison: Comparison) -> Iterator[Block]:
@@ -43,8 +42,7 @@ def parts_sentence(machines: MachineChange, each: str) -> str:
     parts = "; ".join(f"{words} {signed_text(ns)}" for words, ns in machines.parts)
     total = f"{signed_text(machines.change_ns)} {each} is the sum of: {parts}."
     if machines.below:
-        verb = "also differ" if machines.is_other_gpu else "differ"
-        verb += "" if len(machines.below) > 1 else "s"
+        verb = "also differs" if machines.is_other_gpu else "differs"
         total = f"What {verb} below the program: {_below_text(machines)}. {total}"
     if machines.knows_work or not machines.is_other_gpu:
         return total

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzers.compare.compare import compare
+from analyzers.compare.hardware import BelowProgram
 from analyzers.compare.machine_change import machine_change
 from analyzers.compare.measure import measure
 from analyzers.compare.side import WorkKey
@@ -20,6 +21,7 @@ from benchmarks.simulated import known_work
 from benchmarks.simulated.cases import Maker
 from cli.gate import ANSWERED, INCONCLUSIVE, REGRESSED, gate
 from reports.comparison import comparison_summary
+from reports.machines import machine_title, parts_sentence
 from reports.terminal import terminal_text
 from tests.compare_scenarios import kernels_of, side, work_of
 from tests.whatif_helpers import facts_of
@@ -171,6 +173,8 @@ def test_the_same_operator_in_another_type_is_other_precision_not_hardware():
     text = terminal_text(comparison_summary(answer))
     assert "Different precision" in text
     assert "What differs below the program: precision of aten::mm (fp32 to fp16)." in text
+    back = compare([new], [base], anyway=True)  # a wider type: nothing is lost
+    assert back.sentence.endswith("another precision (aten::mm: fp16 to fp32).")
     on_other_gpu = with_kernel(A100, 100.0, {MM: 80}, SGEMM, "base")
     parts = dict(compare([on_other_gpu], [new], anyway=True).machines.parts)
     assert parts["other precision"] == -45 * US
@@ -213,6 +217,36 @@ def test_under_another_driver_other_kernels_are_told_from_the_same_ones():
             {"name": "driver", "base": "535", "new": "550", "operator": ""}
         ]
         assert "Different driver" in terminal_text(comparison_summary(answer))
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "narrower"),
+    [
+        ("fp32", "bf16", True),
+        ("bf16", "fp32", False),
+        ("fp32", "tf32", True),
+        ("tf32", "fp16", True),  # in range
+        ("fp16", "bf16", True),  # in digits
+        ("fp32", "bf16, fp32", True),
+        ("bf16, fp32", "fp32", False),
+        ("bf16, fp32", "bf16, fp64", False),
+        ("fp8", "bf16", False),
+        ("fp32", "new type", False),
+    ],
+)
+def test_only_a_narrower_type_may_cost_accuracy(base, new, narrower):
+    assert BelowProgram(name="precision", base=base, new=new).is_narrower is narrower
+
+
+def test_several_things_that_differ_are_enumerated():
+    names = ("driver", "CUDA", "PyTorch")
+    below = tuple(BelowProgram(name=n, base="1", new="2") for n in names)
+    drivers = compare([with_driver(50.0, "535.2")], [with_driver(100.0, "550.1")])
+    machines = dataclasses.replace(drivers.machines, below=below)
+    assert machine_title(machines) == "Different driver, CUDA and PyTorch"
+    assert parts_sentence(machines, "").startswith(
+        "What differs below the program: driver (1 to 2)"
+    )
 
 
 TIMES = st.lists(st.integers(0, 40), min_size=3, max_size=3)

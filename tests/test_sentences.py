@@ -138,6 +138,9 @@ def assert_of_amd(report):
             "Record with the call below.",
             ("torch.profiler.profile(activities=[CPU])",),
         ),
+        ("To see, run: `nsys profile a`.", "To see, run the command below.", ("nsys profile a",)),
+        ("To see: `nsys profile a`.", "To see: run the command below.", ("nsys profile a",)),
+        ("So: `nsys profile a` tells.", "So: the command below tells.", ("nsys profile a",)),
         (
             "run `nsys profile a` and then `ncu -o b c`",
             "run the first command below and then the second command below.",

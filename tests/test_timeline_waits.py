@@ -77,6 +77,33 @@ def test_a_copy_ends_its_wait_in_both_lanes_that_show_it(waits):
     assert ended_wait(timeline, trace, copy) == ended_wait(timeline, trace, own) >= 0
 
 
+def test_a_wait_for_a_stream_is_ended_on_its_own_gpu(tmp_path):
+    """Each GPU has a stream 7; kernels of one process end at 50 µs on GPU 0, at 60 µs on GPU 1."""
+    recording = Recording()
+    for device in (0, 1):
+        call = (1 + device) * 2 * US
+        recording.api("cudaLaunchKernel", call, call + US, correlationId=1 + device)
+        where = {"correlationId": 1 + device, "deviceId": device, "streamId": 7}
+        recording.kernel(f"k{device}", 20 * US, (50 + 10 * device) * US, **where)
+    for device, end in ((0, 61), (1, 62)):  # both returned after both kernels had ended
+        recording.api(
+            "cudaStreamSynchronize_v3020",
+            10 * US,
+            end * US,
+            correlationId=3 + device,
+            globalTid=recording.tid + device,
+        )
+        where = {"correlationId": 3 + device, "deviceId": device, "streamId": 7}
+        recording.sync("stream", 10 * US, end * US, **where)
+    trace, timeline = opened(recording, tmp_path)
+    for device in (0, 1):
+        wait = timeline.event_at("api_calls", 2 + device)
+        kernel = timeline.event_at(OPERATIONS, device)
+        assert timeline.name_of(kernel) == f"k{device}"
+        assert operation_awaited(timeline, trace, wait) == kernel
+        assert ended_wait(timeline, trace, kernel) == wait
+
+
 # --- notes ----------------------------------------------------------------------------------------
 
 

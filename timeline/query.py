@@ -45,11 +45,18 @@ FORMS = (
 
 _UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 _KIND = "|".join(sorted(KINDS, key=len, reverse=True))
-# "kernel>1ms" is "kernel > 1ms"; between other words an angle bracket is part of a name.
-_GLUED = re.compile(rf"(?<![^\s-])({_KIND}|duration)\s*(?=(?:>=|<=|>|<)\s*\d)", re.IGNORECASE)
+# "kernel>1ms" is "kernel > 1ms"; before what is no time a bracket is part of a name.
+_NUMBER = r"\d+(?:\.\d*)?"
+_TIME = rf"{_NUMBER}\s*(?:{'|'.join(_UNITS)})"
+_GLUED = re.compile(
+    rf"(?<![^\s-])({_KIND}|duration)\s*(?=(?:[<>]=?\s*{_TIME}|>=?\s*{_NUMBER})(?:\s|$))",
+    re.IGNORECASE,
+)
+# In a query this is a comparison that went wrong: as a part of a name it would match next to all.
+_NO_TIME = re.compile(rf"(?:{_KIND}|duration)?[<>]=?(?:\d[\w.]*)?", re.IGNORECASE)
 _TOKEN = re.compile(
     r"""(?P<minus>-?)(?:
-        (?P<sign>>=|<=|>|<)\s*(?P<number>\d+(?:\.\d*)?)\s*(?P<unit>[^\s\d]*)
+        (?P<sign>>=|<=|>|<)\s*(?P<number>\d+(?:\.\d*)?)\s*(?P<unit>[^\W\d_]*)
       | (?:(?P<key>[A-Za-z]+):(?!:))?"(?P<quoted>[^"]*)"
       | (?P<named>[A-Za-z]+):(?!:)(?P<value>\S*)
       | (?P<word>\S+)
@@ -149,6 +156,11 @@ def _term(token: re.Match[str]) -> Term:
     word: str = token["word"]
     if '"' in word:
         raise QuerySyntaxError(f"A quotation mark is missing in {_echo(word)}.")
+    if _NO_TIME.fullmatch(word):
+        raise QuerySyntaxError(
+            f"{_echo(word)} needs a time, such as > 1ms; "
+            "a name with that sign goes in quotation marks."
+        )
     if word.lower() in KINDS:
         return Term(key="kind", value=word.lower(), negated=negated)
     if word.lower() == "duration" and not negated:
@@ -229,7 +241,8 @@ def _check_together(query: Query) -> None:
             f"{min(strangers)} is what was recorded, and cause:, ledger, finding and iteration are "
             "what the analysis says of it; ask for one of the two."
         )
-    if query.of("cause") and kinds - {"ledger"}:
+    has_cause = query.of("cause") or query.of("cause", negated=True)
+    if has_cause and kinds - {"ledger"}:
         raise QuerySyntaxError("cause: is about the ledger, not about findings or iterations.")
     if query.of("stream") or query.of("thread"):
         raise QuerySyntaxError(

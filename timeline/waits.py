@@ -1,21 +1,23 @@
 """Which wait of the host an operation ends: the last arrow of a chain.
 
 A wait returns when the last of what it waits for has ended. Where the recorder noted the stream of
-a wait (``syncs``), that are the stream's operations; else it is taken to be all that its process
-had submitted before. An operation so ends a wait when the host was blocked at its end and none of
-those rivals ended later before the wait returned. Polls, and calls that wait for the copy that
-they themselves submitted, have no arrow: the chain already holds them.
+a wait and its GPU (``syncs``), that are the stream's operations; else it is taken to be all that
+its process had submitted before. An operation so ends a wait when the host was blocked at its end
+and none of those rivals ended later before the wait returned. Polls, and calls that wait for the
+copy that they themselves submitted, have no arrow: the chain already holds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from analyzers.cuda_names import Call, classify
+from analyzers.facts.facts import recorded_devices
 from analyzers.finding import Row
+from collectors.schema import Array
 from collectors.trace import Trace
 from timeline.colors import COLOR_CODE, OPERATIONS
 from timeline.lane import NOTHING
@@ -26,12 +28,28 @@ MAX_RIVALS = 1 << 16  # operations that ended while a wait lasted, looked at in 
 
 
 class _Wait(NamedTuple):
-    """A wait: its event, begin and end in ns since the first event, and the stream noted, or -1."""
+    """A wait: its event, begin and end in ns since the first event, and the facts of its call."""
 
     event: int
     start: int
     end: int
-    stream: int
+    call: dict[str, int]
+
+
+class _Place(NamedTuple):
+    """The stream that a wait is for, and the key of its GPU, each -1 where none was noted.
+
+    Streams are numbered anew on each GPU, so that the number alone names none.
+    """
+
+    stream: int = NOTHING
+    device: int = NOTHING
+
+    def holds(self, placed: TimelineLane) -> bool:
+        """Tell whether operations of a lane are waited for, as far as the recorder noted it."""
+        device = placed.index.groups[placed.lane.group].device
+        on_stream = self.stream < 0 or placed.track == f"stream {self.stream}"
+        return on_stream and (self.device < 0 or device == self.device)
 
 
 def ended_wait(timeline: Timeline, trace: Trace, operation: int) -> int:
@@ -47,9 +65,10 @@ def ended_wait(timeline: Timeline, trace: Trace, operation: int) -> int:
         return NOTHING
     process = _call(timeline, trace, call)["process"]
     _, end = timeline.span(operation)
-    waits = [w for w in _waits_around(timeline, trace, end, process) if w.event != call]
-    for wait in sorted(waits, key=lambda w: w.end):
-        if _last_ended(timeline, trace, wait, process) == operation:
+    around = [w for w in _waits_around(timeline, trace, end, process) if w.event != call]
+    waits = sorted(around, key=lambda w: w.end)
+    for wait, place in zip(waits, _noted_places(trace, waits), strict=True):
+        if _last_ended(timeline, trace, wait, place) == operation:
             return wait.event
     return NOTHING
 
@@ -66,8 +85,9 @@ def operation_awaited(timeline: Timeline, trace: Trace, wait: int) -> int:
     if not _is_wait(trace, facts):
         return NOTHING
     start, end = timeline.span(wait)
-    itself = _Wait(wait, start, end, _stream_of(trace, facts))
-    return _last_ended(timeline, trace, itself, facts["process"])
+    itself = _Wait(wait, start, end, facts)
+    (place,) = _noted_places(trace, [itself])
+    return _last_ended(timeline, trace, itself, place)
 
 
 def _waits_around(timeline: Timeline, trace: Trace, moment: int, process: int) -> Iterator[_Wait]:
@@ -82,16 +102,16 @@ def _waits_around(timeline: Timeline, trace: Trace, moment: int, process: int) -
             start, end = timeline.span(event)
             facts = _call(timeline, trace, event)
             if start < moment and facts["process"] == process and _is_wait(trace, facts):
-                yield _Wait(event, start, end, _stream_of(trace, facts))
+                yield _Wait(event, start, end, facts)
 
 
-def _last_ended(timeline: Timeline, trace: Trace, wait: _Wait, process: int) -> int:
+def _last_ended(timeline: Timeline, trace: Trace, wait: _Wait, place: _Place) -> int:
     """Return the operation that ended last of those that a wait waited for, -1 for none."""
-    best, latest = NOTHING, wait.start
+    best, latest, process = NOTHING, wait.start, wait.call["process"]
     for placed in timeline.lanes:
         if placed.lane.table != OPERATIONS or placed.lane.mirror:
             continue
-        if wait.stream >= 0 and placed.track != f"stream {wait.stream}":
+        if not place.holds(placed):
             continue
         event, end = _last_of_lane(placed, wait)
         if event >= 0 and end > latest and _process_of(timeline, trace, event) == process:
@@ -129,11 +149,28 @@ def _name(trace: Trace, facts: dict[str, int]) -> str:
     return str(trace.names(np.array([facts["name_id"]]))[0])
 
 
-def _stream_of(trace: Trace, facts: dict[str, int]) -> int:
-    """Return the stream that the recorder noted for a wait on one, -1 when it noted none."""
-    if "StreamSync" not in _name(trace, facts) or not trace.count("syncs"):
-        return NOTHING
-    syncs = trace.columns("syncs", ["correlation_id", "process", "stream"])
-    same = syncs["correlation_id"] == facts["correlation_id"]
-    streams = syncs["stream"][same & (syncs["process"] == facts["process"])]
-    return int(streams[0]) if len(streams) and facts["correlation_id"] > 0 else NOTHING
+def _noted_places(trace: Trace, waits: Sequence[_Wait]) -> list[_Place]:
+    """Return what the recorder noted for each wait on a stream; the table is read once for all."""
+    on_stream = [
+        "StreamSync" in _name(trace, w.call) and w.call["correlation_id"] > 0 for w in waits
+    ]
+    if not any(on_stream) or not trace.count("syncs"):
+        return [_Place() for _ in waits]
+    syncs = trace.columns("syncs", ["correlation_id", "process", "stream", "device"])
+    _, key_of = recorded_devices(trace)
+    return [
+        _noted_place(syncs, w.call, key_of) if noted else _Place()
+        for w, noted in zip(waits, on_stream, strict=True)
+    ]
+
+
+def _noted_place(
+    syncs: dict[str, Array], call: dict[str, int], key_of: dict[tuple[int, int], int]
+) -> _Place:
+    same = syncs["correlation_id"] == call["correlation_id"]
+    rows = np.flatnonzero(same & (syncs["process"] == call["process"]))
+    if not len(rows):
+        return _Place()
+    number = int(syncs["device"][rows[0]])  # as this process counts its GPUs
+    device = key_of.get((call["process"], number), NOTHING)
+    return _Place(int(syncs["stream"][rows[0]]), device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analyzers.words import TIMES, time_text
+from analyzers.work.element_types import is_narrower
 
 PRECISION = "precision"
 """Name of a ``BelowProgram`` that is no version."""
@@ -53,6 +54,13 @@ class BelowProgram:
     base: str
     new: str
     operator: str = ""
+
+    @property
+    def is_narrower(self) -> bool:
+        """Whether results may be less exact: new computes in a narrower type than base did."""
+        base, new = ({*text.split(", ")} for text in (self.base, self.new))
+        before, after = base - new or base, new - base or new
+        return any(is_narrower(ours, theirs) for ours in after for theirs in before)
 
     def __str__(self) -> str:
         where = f" of {self.operator}" if self.operator else ""
@@ -160,9 +168,10 @@ class MachineChange:
             return ""
         went = time_text(abs(self.precision_ns))
         how = "less" if self.precision_ns < 0 else "more"
+        check = ": check that the results are still good enough" if other.is_narrower else ""
         return (
             f"{went} {how} is in operators that compute in another precision ({other.operator}: "
-            f"{other.base} to {other.new}): check that the results are still good enough."
+            f"{other.base} to {other.new}){check}."
         )
 
     def sentence(self, quantity: str) -> str:

@@ -264,7 +264,7 @@ def build_facts(trace: Trace) -> Facts:
         api, thread_keys, functions = _api(trace)
         thread_process = _processes_of(trace, thread_keys)
         process, process_keys = _coded(trace, tables, "process_key", thread_process)
-        devices, key_of = _devices(trace)
+        devices, key_of = recorded_devices(trace)
         parts = [
             _on_devices(rows.result(), process[table], key_of, process_keys)
             for table, rows in zip(tables, recorded, strict=True)
@@ -314,7 +314,7 @@ def restored_facts(trace: Trace, narrow: pd.DataFrame) -> Facts:
     )
     names = trace.names(functions)
     calls = np.array([classify(n) for n in names], dtype=np.int8)
-    devices, _ = _devices(trace)
+    devices, _ = recorded_devices(trace)
     return Facts(trace, devices, launches, api, process_keys, thread_keys, names, calls)
 
 
@@ -329,7 +329,7 @@ def _of_counters(trace: Trace) -> Facts:
     api, thread_keys, functions = _api(trace)
     profiled = trace_table(trace, "profiled_kernels")
     profiled = profiled[(profiled["duration_ns"] > 0).to_numpy()]
-    devices, key_of = _devices(trace)
+    devices, key_of = recorded_devices(trace)
     process_keys = np.unique(profiled["process_key"])
     keys = [key_of[p, d] for p, d in zip(profiled["process_key"], profiled["device"], strict=True)]
     launches = pd.DataFrame(
@@ -373,7 +373,7 @@ def _coded(
     return {t: np.searchsorted(values, v).astype(np.int32) for t, v in raw.items()}, values
 
 
-def _devices(trace: Trace) -> tuple[pd.DataFrame, dict[tuple[int, int], int]]:
+def recorded_devices(trace: Trace) -> tuple[pd.DataFrame, dict[tuple[int, int], int]]:
     """Return the devices, and the key of each (process, CUDA device).
 
     CUDA numbers are local to a process; two processes share a device only when the recording

@@ -54,6 +54,11 @@ SIZES: Array = np.array([*(kind.bytes for kind in TYPES), np.nan])  # the last i
 CATEGORIES: Array = np.array([*(kind.category for kind in TYPES), NO_TYPE])
 RANKS: Array = np.array([*(kind.category * 100 + kind.bytes for kind in TYPES), -1])
 
+_BITS = {  # of exponent and fraction: IEEE 754, and of the narrow types the wider of their forms
+    **{"int8": (0, 7), "fp4": (2, 1), "fp8": (5, 3), "bf16": (8, 7), "fp16": (5, 10)},
+    **{"tf32": (8, 10), "fp32": (8, 23), "fp64": (11, 52)},
+}
+
 _NAMES = {
     "bool": "bool",
     "signed char": "int8",
@@ -104,6 +109,16 @@ def code_of_number(number: float) -> int:
     """Return the place in ``TYPES`` of PyTorch's number of a type; ``NO_TYPE`` when unknown."""
     name = _NUMBERS.get(int(number)) if np.isfinite(number) else None
     return CODE_OF.get(name or "", NO_TYPE)
+
+
+def is_narrower(new: str, base: str) -> bool:
+    """Tell whether a type has less range or fewer digits than another; False where unknown.
+
+    Of bf16 and fp16 each is narrower than the other: one in digits, one in range.
+    """
+    if new not in _BITS or base not in _BITS:
+        return False
+    return any(ours < theirs for ours, theirs in zip(_BITS[new], _BITS[base], strict=True))
 
 
 def promoted(codes: Array, ranks: Array) -> Array:

@@ -90,6 +90,14 @@ def test_the_timeline_is_worked_by_keys_alone_as_perfetto_is(page, sync):
     settle(page)
     assert view(page)[1] - view(page)[0] >= whole[1] - whole[0]
     assert page.locator(".timeline .pin").first.is_visible()
+    find = page.locator(".timeline .find")
+    ask(page, "t.dock.toggle(true)")
+    find.focus()
+    ask(page, "t.picking.clear()")  # as the server does
+    page.locator(".timeline .dock").wait_for(state="hidden")
+    assert find.evaluate("(e) => e.getRootNode().activeElement === e")  # the reader stays there
+    twice = "(t.notes.add(10.4, 20.6), t.notes.add(10.4, 20.6), t.notes.list)"
+    assert ask(page, twice) == [{"start": 10, "end": 21, "text": ""}]
     assert page.defects == []
 
 

@@ -41,9 +41,9 @@ class Measure {
     this.span = null;
     this.answers = [];
     this.round += 1;
+    this.timeline.dock.changed();  // first: it passes the focus on, if that is in what is hidden
     this.panel.hidden = true;
     this.timeline.dock.table.clear();
-    this.timeline.dock.changed();
     this.timeline.redraw();
   }
 

@@ -33,11 +33,12 @@ class Notes {
   add(start, end) {
     const [most, length] = this.most;
     if (!most) return;
+    [start, end] = [Math.round(start), Math.round(end)];  // as they come back from the address
     const same = this.list.find((note) => note.start === start && note.end === end);
     if (!same && this.list.length >= most) {
       return this.timeline.words.speak(`${most} marks at most: remove one first.`, true);
     }
-    const note = same || { start: Math.round(start), end: Math.round(end), text: "" };
+    const note = same || { start, end, text: "" };
     if (!same) {
       this.list.push(note);
       this.list.sort((one, other) => one.start - other.start);

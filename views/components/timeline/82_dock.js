@@ -77,10 +77,11 @@ class Dock {
 
   toggle(open = !this.open) {
     if (open === this.open) return;
+    const held = this.root.contains(this.focused());  // asked before it is hidden
     this.open = open;
     this.say();
     this.timeline.measureRoom();
-    if (!open) this.timeline.canvas.focus({ preventScroll: true });
+    if (!open && held) this.timeline.canvas.focus({ preventScroll: true });
   }
 
   turn() {
