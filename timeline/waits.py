@@ -36,7 +36,7 @@ class _Wait(NamedTuple):
     call: dict[str, int]
 
 
-class _Place(NamedTuple):
+class _AwaitedStream(NamedTuple):
     """The stream that a wait is for, and the key of its GPU, each -1 where none was noted.
 
     Streams are numbered anew on each GPU, so that the number alone names none.
@@ -105,7 +105,7 @@ def _waits_around(timeline: Timeline, trace: Trace, moment: int, process: int) -
                 yield _Wait(event, start, end, facts)
 
 
-def _last_ended(timeline: Timeline, trace: Trace, wait: _Wait, place: _Place) -> int:
+def _last_ended(timeline: Timeline, trace: Trace, wait: _Wait, place: _AwaitedStream) -> int:
     """Return the operation that ended last of those that a wait waited for, -1 for none."""
     best, latest, process = NOTHING, wait.start, wait.call["process"]
     for placed in timeline.lanes:
@@ -149,28 +149,28 @@ def _name(trace: Trace, facts: dict[str, int]) -> str:
     return str(trace.names(np.array([facts["name_id"]]))[0])
 
 
-def _noted_places(trace: Trace, waits: Sequence[_Wait]) -> list[_Place]:
+def _noted_places(trace: Trace, waits: Sequence[_Wait]) -> list[_AwaitedStream]:
     """Return what the recorder noted for each wait on a stream; the table is read once for all."""
     on_stream = [
         "StreamSync" in _name(trace, w.call) and w.call["correlation_id"] > 0 for w in waits
     ]
     if not any(on_stream) or not trace.count("syncs"):
-        return [_Place() for _ in waits]
+        return [_AwaitedStream() for _ in waits]
     syncs = trace.columns("syncs", ["correlation_id", "process", "stream", "device"])
     _, key_of = recorded_devices(trace)
     return [
-        _noted_place(syncs, w.call, key_of) if noted else _Place()
+        _noted_place(syncs, w.call, key_of) if noted else _AwaitedStream()
         for w, noted in zip(waits, on_stream, strict=True)
     ]
 
 
 def _noted_place(
     syncs: dict[str, Array], call: dict[str, int], key_of: dict[tuple[int, int], int]
-) -> _Place:
+) -> _AwaitedStream:
     same = syncs["correlation_id"] == call["correlation_id"]
     rows = np.flatnonzero(same & (syncs["process"] == call["process"]))
     if not len(rows):
-        return _Place()
+        return _AwaitedStream()
     number = int(syncs["device"][rows[0]])  # as this process counts its GPUs
     device = key_of.get((call["process"], number), NOTHING)
-    return _Place(int(syncs["stream"][rows[0]]), device)
+    return _AwaitedStream(int(syncs["stream"][rows[0]]), device)
