@@ -28,6 +28,7 @@ from analyzers.losses.transfers import direction_text, transfer_losses
 from analyzers.quality.absence import TRUNCATED
 from analyzers.recorder import recorder_of
 from analyzers.report import KernelShare, QualityNote, Verdict
+from analyzers.verdict_words import command_below, steps_preamble
 from analyzers.words import lower_first, share_text, size_text, split_sentence, time_text
 
 HEALTHY_BELOW = 0.10  # of the time in use; a reader would not act on a smaller loss
@@ -183,7 +184,7 @@ def _mostly_unused(basis: VerdictBasis) -> str:
     if not covers_all_work(window) or share >= RARELY_USED or window.label == FREE:
         return ""  # a GPU that older work may have held was not unused
     if window.steps:
-        return f"The steps are {share_text(share, 1)} of the recording; within them, "
+        return steps_preamble(share)
     return f"The GPU is used in {share_text(share, 1)} of the recording; within that, "
 
 
@@ -478,6 +479,6 @@ def _inside_kernels(basis: VerdictBasis) -> str:
         by_kernel = names.removeprefix(", ").replace("of it in", "of the kernel time in", 1)
         spent = f"By kernel: {by_kernel}."
     return (
-        f"{spent} What happens inside was not examined: run "
-        f'{recorder_of(facts.trace).counters} (the command is under "Could not tell").'
+        f"{spent} What happens inside was not examined"
+        f"{command_below(recorder_of(facts.trace).counters)}."
     )

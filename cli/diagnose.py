@@ -27,7 +27,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="go on with each recording that arrives in FOLDER, a line each, until Ctrl-C",
     )
     command.add_argument(
-        "--verbose", action="store_true", help="give every reason for what could not be told"
+        "--verbose",
+        action="store_true",
+        help="of one recording: give every reason for what could not be told",
     )
     command.add_argument(
         "--json", action="store_true", help="print the answer as JSON; of several, one on each line"
@@ -56,8 +58,16 @@ def run(chosen: argparse.Namespace) -> int:
         raise RefusedError(
             "diagnose: no recording to diagnose. Give one or more, or --watch FOLDER"
         )
+    is_one = len(chosen.paths) == 1 and not chosen.watch
+    if chosen.verbose and not is_one:
+        from collectors.errors import RefusedError
+
+        raise RefusedError(
+            "diagnose: --verbose is for one recording. Give one path, or --json for all that is "
+            "known of each"
+        )
     counters = open_with_progress(chosen.counters).trace.id if chosen.counters else ""
-    if len(chosen.paths) != 1 or chosen.watch:
+    if not is_one:
         from cli.diagnoses import diagnose_several
 
         return diagnose_several(chosen, counters)

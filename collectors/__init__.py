@@ -96,6 +96,11 @@ def shared_suffixes() -> tuple[str, ...]:
     return tuple(suffix for c in collectors() for suffix in getattr(c, "SHARED_SUFFIXES", ()))
 
 
+def all_suffixes() -> tuple[str, ...]:
+    """Return every ending that a recording may have, each once, in the order of the alphabet."""
+    return tuple(sorted({*suffixes(), *shared_suffixes()}))
+
+
 def known_as() -> str:
     """Return the words for everything that is read, for a message."""
     return "; ".join(str(c.KNOWN_AS) for c in collectors())

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from analyzers.facts.facts import holds_counters_only
 from analyzers.report import Report
+from analyzers.verdict_words import without_command
 from collectors.errors import RefusedError
 from collectors.schema import DEVICE_TABLES
 from collectors.trace import Trace
@@ -120,7 +121,7 @@ def _about(trace: Trace, report: Report, origin_ns: int) -> dict[str, Any]:
     left_out += [f"{excluded:,} rows that could not be used"] if excluded else []
     return {
         "recording": str(report.source.get("name", "")),
-        "verdict": report.verdict.sentence,
+        "verdict": without_command(report.verdict.sentence),
         "window": f"{report.window.start_ns}-{report.window.end_ns} ns",
         "origin_ns": str(origin_ns),
         "not_exported": ", ".join(left_out) or "nothing",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from analyzers.finding import Cause
+from analyzers.verdict_words import without_command, without_preamble
 from analyzers.words import TIMES, share_text, time_text
 from common.text import visible
 from reports.document import Cell, Document, DocumentTable, Section, TableColumn
@@ -20,8 +20,6 @@ MAX_NAME = 40  # characters of a file's name; its middle is left out
 NAME_WIDTH, BUSY_WIDTH, CAUSE_WIDTH = 32, 22, 18  # columns in lines that come one by one
 REFUSED, FAILED = 2, 3  # exit statuses; any other but 0 is a defect
 _TROUBLES = {REFUSED: "refused", FAILED: "not opened"}
-# The same in most lines, so it says nothing there.
-_PREAMBLE = re.compile(r"The steps are [^;]+ of the recording; within them, ")
 _CAUSES = {cause.value for cause in Cause}
 
 
@@ -101,8 +99,8 @@ def _row(file: DiagnosedFile, name: str) -> tuple[Cell, ...]:
     is_loss = verdict.cause in _CAUSES
     cause = f"{verdict.cause} {share_text(verdict.share, 1)}" if is_loss else verdict.cause
     busy = Cell(text=busy_text(report), value=sum(d.busy_ns for d in report.devices))
-    sentence = _PREAMBLE.sub("", verdict.sentence)
-    sentence = sentence[:1].upper() + sentence[1:]
+    # The preamble is the same in most lines, and no line has the command with it.
+    sentence = without_command(without_preamble(verdict.sentence))
     return head, busy, Cell(text=cause, strong=is_loss), Cell(text=sentence)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from analyzers.finding import Confidence, Finding
 from analyzers.report import Report
 from analyzers.words import count_text, rule_words, share_text, split_sentence, time_text
+from common.text import visible
 from reports.about import ReportedWindow, ReportOptions, about, tool_words, without_private
 from reports.busy_time import busy_time, busy_time_summary
 from reports.commands import spoken_sentences
@@ -39,10 +40,11 @@ BUSY_TIME = "What the kernels do"
 REASONS = "Why rules could not tell"
 TOOL_RULES = "Nsight Compute's own rules"
 LONGEST_STEP, SHORTEST_STEP = 90, 40  # characters of what to do first; fewer say too little
+MAX_GPU_NAME, MAX_TOOL = 40, 60  # characters; the middle of a longer one is left out
 LONGEST_HEADLINE = 120  # characters; a longer one fills the screen that it should head
 _WHERE = re.compile(r"; (?!within )|, (?=most(?:ly)? )")
 _BEYOND = re.compile(rf": |{_WHERE.pattern}")
-OPERATIONS = {
+_OPERATIONS = {
     "kernels": "kernel launch",
     "graph_launches": "graph launch",
     "copies": "copy",
@@ -140,22 +142,27 @@ def _limits(report: Report, *, is_brief: bool) -> list[Section]:
 
 def _verdict(report: Report, whole: Place | None) -> Iterator[Block]:
     yield from spoken_sentences(Sentence(text=report.verdict.sentence, place=whole, kind="lead"))
-    gpus = ", ".join(str(g) for g in report.source["gpus"][:3])
+    facts = [str(report.source["name"]), *recording_facts(report)]
+    yield Sentence(text=" · ".join(f for f in facts if f), place=whole, kind="note")
+
+
+def recording_facts(report: Report) -> list[str]:
+    """Return what was recorded and what ran in the window, each in a few words."""
+    window, source = report.window, report.source
+    tool = tool_words(str(source["format"]), str(source["tool_version"]))
     facts = [
-        str(report.source["name"]),
-        gpus,
-        f"{report.window.label}, {time_text(report.window.duration_ns)}"
-        if report.devices or report.window.duration_ns
+        ", ".join(visible(str(gpu), MAX_GPU_NAME) for gpu in source["gpus"][:3]),
+        f"{window.label}, {time_text(window.duration_ns)}"
+        if report.devices or window.duration_ns
         else "",
         *(
             count_text(report.operations[table], noun)
-            for table, noun in OPERATIONS.items()
+            for table, noun in _OPERATIONS.items()
             if report.operations.get(table)
         ),
+        f"recorded by {visible(tool, MAX_TOOL)}",
     ]
-    tool = tool_words(str(report.source["format"]), str(report.source["tool_version"]))
-    facts.append(f"recorded by {tool}")
-    yield Sentence(text=" · ".join(f for f in facts if f), place=whole, kind="note")
+    return [visible(fact) for fact in facts if fact]
 
 
 def _findings(report: Report, where: ReportedWindow | None) -> Iterator[Block]:

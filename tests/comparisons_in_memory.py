@@ -16,8 +16,15 @@ from analyzers.compare.types import (
     WaterfallRow,
 )
 from analyzers.finding import Row
+from views.comparison import session
 
 MS = 1_000_000
+
+
+def leave_out_forecast(monkeypatch):
+    """Let page Compare predict nothing, which comparisons made of numbers have nothing for."""
+    monkeypatch.setattr(session, "forecast_place", lambda *_: session.st.container())
+    monkeypatch.setattr(session, "forecast", lambda *_: None)
 
 
 def delta(base, new, *, significant=True, unit="ns", spread=0.1):

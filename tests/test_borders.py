@@ -29,6 +29,7 @@ WORDS = {
     "analyzers.metric_names",
     "analyzers.recorder",
     "analyzers.speedups",
+    "analyzers.verdict_words",
     "analyzers.words",
     "collectors.schema",
 }

@@ -2,8 +2,9 @@
 
 import itertools
 import json
-import threading
+from concurrent.futures import Future
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ from reports.comparison_words import (
 )
 from reports.numbers import signed_text
 from reports.palette import ROW_COLORS
-from tests.comparisons_in_memory import comparison, delta
+from tests.comparisons_in_memory import comparison, delta, leave_out_forecast
 from tests.test_compare_machines import pair as two_machines
 from tests.view_fakes import TIMEOUT_S, draw, library, open_sample, words
 from views.charts.compare import (
@@ -92,7 +93,7 @@ def page(data, **address):
 def shown(data, monkeypatch, answer, sync, launch):
     """Return the page with this answer for the two recordings."""
     monkeypatch.setattr(session, "_compare", lambda _: answer)
-    monkeypatch.setattr(session, "forecast", lambda *_: None)
+    leave_out_forecast(monkeypatch)
     return page(data, base=sync.id, new=launch.id)
 
 
@@ -214,15 +215,15 @@ def test_sides_from_different_tools_are_said_so(data, monkeypatch, sync, launch)
     assert words(app).count(told) == 1
 
 
-def test_a_long_comparison_shows_that_it_runs(data, monkeypatch, sync, launch):
-    done = threading.Event()
-    monkeypatch.setattr(session, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(session, "_compare", lambda _: done.wait(TIMEOUT_S) and answer)
-    answer = comparison()
-    app = page(data, base=sync.id, new=launch.id)
-    done.set()
-    assert "Comparing 2 recordings" in str(app.get("progress")[0].proto)
-    assert not app.header
+def test_a_long_comparison_shows_that_it_runs_and_then_its_answer(data, monkeypatch, sync, launch):
+    job, draw_progress = Future(), session._draw_progress
+    drawn = Mock(side_effect=lambda *how: draw_progress(*how) or job.set_result(comparison()))
+    monkeypatch.setattr(session, "PATIENCE_S", 0)
+    monkeypatch.setattr(session, "_job", lambda _: job)
+    monkeypatch.setattr(session, "_draw_progress", drawn)
+    app = shown(data, monkeypatch, None, sync, launch)
+    assert drawn.call_args.args[1] == "Comparing 2 recordings"
+    assert app.header[0].value
 
 
 def test_the_largest_changes_stand_beside_the_waterfall_and_lead_to_their_place(

@@ -9,6 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 import cli.main as cli
+from analyzers.verdict_words import (
+    command_below,
+    steps_preamble,
+    without_command,
+    without_preamble,
+)
 from cli import diagnoses as several
 from cli.watching import Arrivals
 from collectors.errors import RefusedError
@@ -48,13 +54,30 @@ def test_each_of_several_recordings_has_one_line(junk, capsys):
     report = json.loads(run(capsys, sync, "--json")[1])
     assert first.startswith(Path(sync).name)
     assert f"sync {report['verdict']['share']:.0%}".replace("%", " %") in first
-    _, _, own_words = report["verdict"]["sentence"].rpartition("within them, ")
-    assert first.endswith(own_words[0].upper() + own_words[1:])
+    assert first.endswith(without_command(without_preamble(report["verdict"]["sentence"])))
     assert "within them" not in first
     assert "refused" in second
     assert second.endswith(run(capsys, junk)[2].strip().partition(f"{junk.name}: ")[2])
     assert " healthy " in third
     assert run(capsys, sync, healthy)[0] == 0
+
+
+def test_a_line_names_no_section_that_stands_in_other_answers():
+    said = f"{steps_preamble(0.099)}transfer-bound: copies. Not examined{command_below('ncu')}."
+    assert without_command(without_preamble(said)) == "Transfer-bound: copies. Not examined."
+    damaged = f"Of a damaged file: {steps_preamble(0.099)}transfer-bound."
+    assert without_preamble(damaged) == "Of a damaged file: transfer-bound."
+    verdict = SimpleNamespace(cause="bandwidth", share=0.4, sentence=said)
+    report = SimpleNamespace(verdict=verdict, devices=())
+    document = diagnoses([DiagnosedFile(path="a.sqlite", report=report)])
+    assert terminal_text(document, Screen(width=200)).rstrip().endswith("Not examined.")
+
+
+def test_reasons_in_full_are_refused_for_several_recordings(tmp_path, capsys):
+    for arguments in (("a", "b"), ("a", "--watch", tmp_path)):
+        status, out, err = run(capsys, "--verbose", *arguments)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert "--verbose is for one recording" in err
 
 
 def test_several_recordings_as_json_are_one_object_on_each_line(junk, capsys):

@@ -20,6 +20,7 @@ from jobs import api
 from library import comparisons
 from reports.comparison import comparison_summary
 from reports.terminal import terminal_text
+from tests.comparisons_in_memory import leave_out_forecast
 from tests.real_traces import opened
 from tests.view_fakes import draw, library, words
 from views.comparison import session
@@ -131,7 +132,7 @@ def test_the_page_shows_the_steps_that_lie_beside_recordings(tmp_path, monkeypat
     with library(tmp_path / "data"):
         answer = comparisons.compare_recordings(traces[:1], traces[1:])
         monkeypatch.setattr(session, "_compare", lambda _: answer)
-        monkeypatch.setattr(session, "forecast", lambda *_: None)
+        leave_out_forecast(monkeypatch)
         app = draw("compare", base=traces[0].id, new=traces[1].id)
     assert not app.exception
     assert "Improved, measured in one run each: a step, as the programs timed it" in words(app)

@@ -5,6 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from collectors import all_suffixes
+from tests.view_fakes import draw, library, words
+from views.components.upload import HTML as UPLOAD
 from views.shared import access, jobs, places
 from views.shared.access import Role
 
@@ -37,6 +40,17 @@ def test_a_server_others_can_reach_opens_watched_folders_only(tmp_path, monkeypa
             places.openable(refused, anywhere=False)
     listed = places.recordings(tmp_path / "in", anywhere=False)
     assert [f.relative_name for f in listed] == ["a.sqlite"]  # not even the size of the other
+
+
+def test_an_empty_watched_folder_names_every_ending_that_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("WHYSLOW_TRACE_ROOTS", str(tmp_path / "in"))
+    (tmp_path / "in").mkdir()
+    with library(tmp_path / "data"):
+        said = words(draw("open")).replace("\\", "")
+    for ending in (".csv", ".json", ".json.gz", ".ncu-rep", ".nsys-rep", ".qdrep", ".zip"):
+        assert f"{ending}," in said or f"{ending})" in said
+    assert " ".join(all_suffixes()) in UPLOAD  # the field for uploads lists the same
+    assert 'accept=".csv,.db,.gz,.json,.ncu-rep,.nsys-rep,.qdrep,.sqlite,.zip"' in UPLOAD
 
 
 def test_a_link_inside_of_the_watched_folders_is_followed_once(tmp_path, monkeypatch):

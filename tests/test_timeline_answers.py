@@ -8,12 +8,13 @@ from analyzers.facts.facts import build_facts
 from analyzers.finding import Row
 from analyzers.ledger.ledger import ROWS
 from tests.timeline_helpers import decoded, make_timeline
-from tests.view_fakes import library, open_sample
+from tests.view_fakes import draw, library, open_sample
 from timeline import store
 from timeline.colors import COLORS, OPERATIONS
 from timeline.store import recording_index, window_index
 from timeline.view import Timeline
 from views.charts.ledger import PALETTE
+from views.components import timeline as canvas
 from views.server.tiles import MAX_NAME, QueryError, answer
 
 # --- the lanes of a window -------------------------------------------------------------------
@@ -247,3 +248,20 @@ def test_an_index_is_not_made_twice(opened, monkeypatch):
     monkeypatch.setattr(store, "write_window", never)
     origin = recording_index(opened.trace).meta["origin_ns"]
     window_index(opened.stored, origin)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_stretch_of_the_lower_recording_is_analysed_without_what_is_about_the_upper(
+    opened, monkeypatch, number
+):
+    inputs = iter([canvas.CanvasInput(analyse=(number, (1_000, 2_000)))])
+    monkeypatch.setattr(
+        canvas, "draw_timeline", lambda *_, **_also: next(inputs, canvas.CanvasInput())
+    )
+    kept = {"device": "0", "kernel": "0123", "note": "1-2 mine", "find": "x"}
+    trace = {"trace": opened.trace.id}
+    app = draw("timeline", below=opened.trace.id, view="1-2", **trace, **kept)
+    assert not app.exception
+    left = dict(app.query_params)
+    assert left.pop("window").startswith("span:")
+    assert left == trace | ({} if number else kept)

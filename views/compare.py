@@ -33,9 +33,11 @@ from views.comparison.session import (
     ComparisonSelection,
     adopt,
     answer,
+    answer_place,
     choices,
     forecast,
     forecast_in_the_end,
+    forecast_place,
     write_address,
 )
 from views.comparison.tables import (
@@ -67,10 +69,14 @@ def page() -> None:
 
 
 def _draw_comparison(selection: ComparisonSelection) -> None:
-    """Show the answer, or how far it is."""
-    comparison = answer(selection)
-    if comparison is None:
-        return
+    """Show the answer once it is there."""
+    with answer_place(selection):
+        comparison = answer(selection)
+        if comparison is not None:
+            _draw_answer(selection, comparison)
+
+
+def _draw_answer(selection: ComparisonSelection, comparison: Comparison) -> None:
     forget_picks_of_others(selection)
     left, right = st.columns(BESIDE_REPORT, gap="small")
     with right:
@@ -94,9 +100,13 @@ def _draw_comparison(selection: ComparisonSelection) -> None:
     draw_machines(comparison)
     draw_tables(comparison)
     _draw_samples(comparison)
-    _draw_forecast(selection, comparison)
+    predictions = st.container()  # which may take longer than all the rest
     _draw_comparability(comparison)
     _draw_notes(comparison)
+    with predictions:
+        st.subheader("What if: predicted from the baseline alone", anchor=False)
+        with forecast_place(selection, comparison):
+            _draw_forecast(selection, comparison)
 
 
 def _draw_waterfall(comparison: Comparison) -> None:
@@ -146,7 +156,6 @@ def _draw_samples(comparison: Comparison) -> None:
 
 
 def _draw_forecast(selection: ComparisonSelection, comparison: Comparison) -> None:
-    st.subheader("What if: predicted from the baseline alone", anchor=False)
     what_if = forecast(selection, comparison)
     if what_if is None:
         return

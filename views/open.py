@@ -9,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from analyzers.words import size_text
+from collectors import all_suffixes
 from library import cache
 from library.inbox import uploaded_file
 from views.components.upload import draw_upload
@@ -77,7 +78,7 @@ def _draw_path_form() -> None:
         left.text_input(
             "Path on the machine that runs whyslow",
             key="path",
-            placeholder="/home/me/report.nsys-rep, report.sqlite or trace.json.gz",
+            placeholder="/home/me/report.nsys-rep",
         )
         right.form_submit_button("Open", type="primary", width="stretch", on_click=_open_typed)
 
@@ -106,7 +107,7 @@ def _draw_watched_folder(root: Path) -> None:
         st.caption(f"This folder, listed in {ROOTS_VARIABLE}, does not exist.")
     elif not files:
         st.caption(
-            "No .nsys-rep, .ncu-rep, .sqlite or .json file here yet; new files appear "
+            f"No recording ({md_escape(', '.join(all_suffixes()))}) here yet; new files appear "
             "automatically."
         )
     _draw_recordings(files)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import streamlit as st
 
 from analyzers.facts.host_work import HostProfile
 from analyzers.recorder import recorder_of
-from analyzers.words import count_text, distinct_short, share_text, shortened, time_text
-from reports.about import tool_words
+from analyzers.verdict_words import without_command
+from analyzers.words import distinct_short, share_text, shortened, time_text
 from reports.commands import spoken
-from reports.diagnosis import verdict_parts
+from reports.diagnosis import recording_facts, verdict_parts
 from reports.host_profile import TITLE as HOST_WORK
 from reports.ledger import NO_GPU_WORK
 from reports.top_kernels import kernels_hold_most
@@ -26,14 +24,6 @@ from views.shared.units import visible
 
 BESIDE_LIMITS = (2, 1)
 BESIDE_FINDINGS = (3, 2)  # widths of the findings and of kernels and limits
-# Where the command stands, for readers of a text; here it stands beside.
-_UNDER_WHICH = re.compile(r': run \S+ \(the command is under "Could not tell"\)')
-OPERATIONS = {
-    "kernels": "kernel launch",
-    "graph_launches": "graph launch",
-    "copies": "copy",
-    "memsets": "memset",
-}
 
 
 def page() -> None:
@@ -71,31 +61,13 @@ def _draw_verdict(session: Session) -> None:
         draw_diagnosis_download(session)
     with left.container(key="verdict"):
         verdict = spoken(report.verdict.sentence)
-        first, rest = verdict_parts(_UNDER_WHICH.sub("", verdict.text), report.findings)
+        first, rest = verdict_parts(without_command(verdict.text), report.findings)
         st.header(md_prose(first), anchor=False)
         if rest:
             st.markdown(md_prose(rest))
         for command in verdict.commands:
             st.code(command, language=None)
-        facts = _facts(session)
-        st.caption(md_escape(" · ".join(facts)))
-
-
-def _facts(session: Session) -> list[str]:
-    """Return what was recorded and what ran in the window, in a few words."""
-    report = session.report
-    window, source = report.window, {k: str(v) for k, v in report.source.items()}
-    facts = [
-        ", ".join(visible(str(g), 40) for g in report.source["gpus"][:3]),
-        f"{window.label}, {time_text(window.duration_ns)}" if report.devices else "",
-        *(
-            count_text(report.operations[table], noun)
-            for table, noun in OPERATIONS.items()
-            if report.operations.get(table)
-        ),
-        f"recorded by {visible(tool_words(source['format'], source['tool_version']), 60)}",
-    ]
-    return [visible(f) for f in facts if f]
+        st.caption(md_escape(" · ".join(recording_facts(report))))
 
 
 def _draw_no_gpu_work(session: Session) -> None:

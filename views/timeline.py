@@ -152,6 +152,8 @@ def _apply_input(user_input: CanvasInput, recordings: list[RecordingView], view_
         number, span = user_input.analyse
         recording = recordings[min(number, len(recordings) - 1)]
         start, end = recording.to_clock(span)
+        if recording is not recordings[0]:  # the address is about the upper one: notes, device …
+            st.query_params.from_dict(recording.session.address)
         for key in ("view", "mark", "finding", "event", "below", "align"):
             st.query_params.pop(key, None)
         st.query_params["trace"] = recording.session.trace.id

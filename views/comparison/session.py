@@ -1,18 +1,20 @@
 """What the reader compares: two sides, a part of each iteration, a device.
 
 The address names all of it (``?base=…&new=…&part=…&gpu=…``), so that a link reopens it; the session
-keeps it while the reader walks from page to page.
+keeps it while the reader walks from page to page. A run of the page waits for an answer and draws
+it; why no timer does is told in ``views/shared/jobs.py``.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analyzers.compare.side import Side
 from analyzers.compare.types import Comparison, ComparisonVerdict
@@ -29,7 +31,7 @@ from views.shared.session import chosen, draw_error
 
 SELECTION = "compare_asked"
 KEPT = 16  # comparisons that stay in memory
-POLL = "0.4s"
+LOOK_AGAIN_S = 0.1
 PATIENCE_S = 0.6  # what is faster shows no progress
 MAX_SIDE = 20  # recordings of one side
 
@@ -126,19 +128,29 @@ def windows_of(selection: ComparisonSelection) -> dict[str, str]:
     return shared
 
 
-def answer(selection: ComparisonSelection) -> Comparison | None:
-    """Return the comparison, or None after telling what is wrong or how far it is."""
+def answer_place(selection: ComparisonSelection) -> DeltaGenerator:
+    """Return where the comparison is to be drawn, after showing there how far it is."""
     count = len(selection.base) + len(selection.new)
-    return _result(_jobs(), selection, _job(selection), f"Comparing {count:d} recordings")
+    return _awaited_place(_job(selection), f"Comparing {count:d} recordings")
+
+
+def answer(selection: ComparisonSelection) -> Comparison | None:
+    """Return the comparison, or None after telling what is wrong."""
+    return _result(_jobs(), selection, _job(selection))
+
+
+def forecast_place(selection: ComparisonSelection, comparison: Comparison) -> DeltaGenerator:
+    """Return where the predictions are to be drawn, after showing there how far they are."""
+    return _awaited_place(_forecast_job(selection, comparison)[1], "Predicting from the baseline")
 
 
 def forecast(selection: ComparisonSelection, comparison: Comparison) -> WhatIf | None:
     """Return what is predicted from the first recording of the baseline.
 
-    None after telling why it cannot be, or how far it is.
+    None after telling why it cannot be.
     """
     key, job = _forecast_job(selection, comparison)
-    return _result(_forecasts(), key, job, "Predicting from the baseline")
+    return _result(_forecasts(), key, job)
 
 
 def forecast_in_the_end(selection: ComparisonSelection, comparison: Comparison) -> WhatIf | None:
@@ -151,16 +163,20 @@ def forecast_in_the_end(selection: ComparisonSelection, comparison: Comparison) 
         return None  # the page has told it
 
 
-def _result(
-    jobs: dict[Key, Future[Answer]], key: Key, job: Future[Answer], doing: str
-) -> Answer | None:
-    """Return the result of a job, or None after telling what is wrong or how far it is."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not job.done() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if not job.done():
-        st.fragment(_draw_progress, run_every=POLL)(job, doing, time.monotonic())
-        return None
+def _awaited_place(job: Future[Any], doing: str) -> DeltaGenerator:
+    """Return a container once ``job`` is done; until then progress stands there, and no answer."""
+    wait([job], PATIENCE_S)
+    if job.done():
+        return st.container()
+    place, began = st.empty(), time.monotonic()
+    while not job.done():
+        _draw_progress(place, doing, time.monotonic() - began)
+        wait([job], LOOK_AGAIN_S)
+    return place.container()
+
+
+def _result(jobs: dict[Key, Future[Answer]], key: Key, job: Future[Answer]) -> Answer | None:
+    """Return the result of a job, or None after telling what is wrong."""
     try:
         return job.result()
     except (TraceError, WindowError) as error:
@@ -172,11 +188,9 @@ def _result(
     return None
 
 
-def _draw_progress(job: Future[Any], doing: str, began: float) -> None:
-    if job.done():
-        st.rerun(scope="app")
-    waited = time.monotonic() - began
-    st.progress(min(waited / (waited + 5.0), 0.95), md_escape(f"{doing}, {waited:.0f} s"))
+def _draw_progress(place: DeltaGenerator, doing: str, waited_s: float) -> None:
+    share = min(waited_s / (waited_s + 5.0), 0.95)
+    place.progress(share, md_escape(f"{doing}, {waited_s:.0f} s"))
 
 
 @st.cache_resource(show_spinner=False)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
 
-from collectors import shared_suffixes, suffixes
+from collectors import all_suffixes
 from views.components import source
 from views.server.tokens import api_path, mint_token
 from views.server.uploads import SLICE_BYTES
 
-_ENDINGS = sorted({*suffixes(), *shared_suffixes()})  # every one that is read
-_ACCEPTED = sorted({Path(ending).suffix for ending in _ENDINGS} | {".db"})  # a browser knows these
+# A browser knows the last part of an ending only.
+_ACCEPTED = sorted({f".{ending.rpartition('.')[2]}" for ending in all_suffixes()} | {".db"})
 
 HTML = f"""<div class="upload">
   <button type="button">Choose a file</button>
-  <span class="line">or drop a recording here, of any size: {" ".join(_ENDINGS)}</span>
+  <span class="line">or drop a recording here, of any size: {" ".join(all_suffixes())}</span>
   <progress max="1" value="0"></progress>
   <input type="file" accept="{",".join(_ACCEPTED)}" hidden>
 </div>"""

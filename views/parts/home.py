@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from analyzers.verdict_words import without_command, without_preamble
 from analyzers.words import size_text, split_sentence
 from collectors.trace import Trace
 from library import analyses, cache
@@ -22,7 +23,6 @@ from views.shared.units import visible
 SHOWN_RECENT = 8
 SHOWN_NAME = 64
 SHOWN_VERDICT = 150  # characters; a sentence is cut after a whole word
-OF_STEPS = "within them: "  # what comes before says how much the steps are
 NSYS = "nsys profile -t cuda,nvtx,osrt -o report python train.py"
 CAPTURE = "whyslow capture --with all -- python train.py"
 
@@ -104,7 +104,7 @@ def _verdict_and_gpus(stored: StoredAnalysis) -> tuple[str, str]:
     """Return the begin of a verdict, and the GPUs; read once for each analysis."""
     report = stored.report
     sentence, _ = split_sentence(report.verdict.sentence)
-    sentence = sentence.rpartition(OF_STEPS)[2]
+    sentence = without_command(without_preamble(sentence))
     if len(sentence) > SHOWN_VERDICT:
         sentence = f"{sentence[:SHOWN_VERDICT].rsplit(' ', 1)[0]} …"
     return sentence, ", ".join(visible(str(gpu), 40) for gpu in report.source["gpus"][:3])
