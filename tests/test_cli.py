@@ -403,7 +403,7 @@ def test_a_plain_terminal_gets_the_answer_in_its_own_characters():
         text=True,
     )
     assert ran.returncode == 0
-    assert "Sync-bound: for 43 % of the window" in ran.stdout.splitlines()[0]
+    assert "sync-bound: for 43 % of the window" in ran.stdout.splitlines()[0]
 
 
 def test_an_export_heals_a_damaged_copy_of_the_recording(data_dir, tmp_path):

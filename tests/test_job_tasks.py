@@ -13,6 +13,7 @@ from library.predictions import Question
 
 WINDOW = Window(start_ns=5, end_ns=7, label='step "1"\n')
 TASKS = [
+    tasks.AnswerJob(path="/tmp/job \n.parquet"),
     tasks.OpenRecording(path="/tmp/caf\udce9 \n.sqlite", window="nvtx:\udcff", timeline=False),
     tasks.Analyse(trace_id="a-1", window="span:1-2", counters="b-2"),
     tasks.MakeTimeline(trace_id="a-1"),

@@ -159,7 +159,7 @@ ODD_FILES = {
     "loop": (lambda p: p.symlink_to(p.name), "a link that leads back to itself"),
     "dangling": (lambda p: p.symlink_to("nowhere"), "a link to a file that is not there"),
     "gzip": (lambda p: p.write_bytes(gzip.compress(b"x")), "gzip. Unpack it first: gunzip FILE"),
-    "zip": (lambda p: p.write_bytes(b"PK\x03\x04rest"), "Unpack it first: unzip FILE"),
+    "zip": (lambda p: p.write_bytes(b"PK\x03\x04rest"), "a zip archive that is cut off or damaged"),
 }
 
 

@@ -77,7 +77,7 @@ def test_replayed_it_wins_what_it_saves_while_the_gpu_is_behind(opened):
     assert "Fusing such chains of kernels would win an estimated " in report.verdict.sentence
     assert _loss(finding, 4_000_000, 1).startswith(
         "Fixing this saves an estimated 500 µs, 333 µs to 667 µs, 12.5 % of the time in use "
-        "(bandwidth.unfused_chains, row kernel, estimated). Estimate: "
+        "(row kernel, estimated). Estimate: "
     )
 
 

@@ -38,7 +38,12 @@ def draw(page: str = "overview", **address: str) -> AppTest:
     for key, value in address.items():
         app.query_params[key] = value
     app.run()
-    return app if page == "overview" else app.switch_page(f"{page}.py").run()
+    if page == "overview":
+        return app
+    app.switch_page(f"{page}.py")
+    for key, value in address.items():  # gone where nothing is open and Overview leads to Open
+        app.query_params[key] = value
+    return app.run()
 
 
 def words(app: AppTest) -> str:

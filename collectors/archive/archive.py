@@ -23,7 +23,7 @@ from collectors.trace import Trace
 from collectors.unpacking import SizeSetting, UnpackingLimit
 from common.files import file_holding
 
-KNOWN_AS = "zip archives of recordings (.zip)"
+KNOWN_AS = "zip archives (.zip)"
 
 SUFFIXES = ()
 SHARED_SUFFIXES = (".zip",)

@@ -46,10 +46,13 @@ def back_to_open(page):
     page.evaluate("blank.length = 0")
 
 
-def test_thirty_recordings_in_a_row_are_never_a_blank_page(slow_page, tmp_path):
+@pytest.mark.parametrize(
+    "rounds", [2, pytest.param(7, marks=pytest.mark.soak)], ids=["8 recordings", "30 recordings"]
+)
+def test_recordings_opened_in_a_row_are_never_a_blank_page(rounds, slow_page, tmp_path):
     page = slow_page
     page.goto("/open")
-    for number in range(7):
+    for number in range(rounds):
         cause = CAUSES[number % len(CAUSES)]
         name = f"{cause}_{number}.sqlite"
         shutil.copy(SAMPLES / "synthetic" / f"synthetic_{cause}.sqlite", tmp_path / name)
