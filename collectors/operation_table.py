@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".parquet"
 MAX_ROWS = 30_000_000  # of one job; 1,024 ranks of 20,000 operations are 20 million
-MAX_SECONDS = 1e6  # a moment or a duration beyond it is no measurement
+MAX_SECONDS = 1e12  # a moment or a duration beyond it is no measurement
+MAX_STEP_S = 86_400.0
 MAX_NUMBER = 1 << 30
 MAX_KINDS = 200
 MAX_NAME = 100
@@ -106,6 +107,14 @@ def _usable_rows(frame: pd.DataFrame, name: str) -> OperationTable:
     if len(kinds) > MAX_KINDS:
         raise RefusedError(f"{name}: {len(kinds):,} kinds of operations; no job has so many")
     numbers, times = numbers[is_good].astype(np.int64), times[is_good]
+    # From the step's begin, whatever the clock: nanoseconds since 1970 are too many for 64 bits
+    # once ranks and steps lie one behind the other.
+    begin = times["start_ts"].groupby(numbers["step"]).transform("min")
+    times = times.assign(start_ts=times["start_ts"] - begin)
+    is_near = (times["start_ts"] + times["duration"] < MAX_STEP_S).to_numpy()
+    numbers, times, kind = numbers[is_near], times[is_near], kind[is_near]
+    if not len(times):
+        raise RefusedError(f"{name}: steps of more than a day. Give start_ts in seconds")
     start = np.rint(times["start_ts"].to_numpy() * 1e9).astype(np.int64)
     end = np.rint((times["start_ts"] + times["duration"]).to_numpy() * 1e9).astype(np.int64)
     table = pd.DataFrame(
@@ -119,7 +128,7 @@ def _usable_rows(frame: pd.DataFrame, name: str) -> OperationTable:
         }
     ).sort_values(["step", "rank", "start_ns"], kind="stable", ignore_index=True)
     notes = []
-    if left_out := int((~is_good).sum()):
+    if left_out := len(frame) - len(table):
         notes.append(f"{left_out:,} of {len(frame):,} rows have no usable number or time")
     if "seq_id" not in frame:
         table["sequence"] = table.groupby(["step", "rank", "kind"]).cumcount()

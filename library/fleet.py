@@ -33,6 +33,7 @@ def made(path: Path) -> JobAnswer:
     if (kept := load(path)) is not None:
         return kept
     from analyzers.fleet.answer import answer_of
+    from analyzers.fleet.job_ledger import TooLongJobError
     from analyzers.fleet.operations import JobOperations
     from analyzers.fleet.replay import StuckStepError
     from analyzers.fleet.stragglers import EmptyJobError
@@ -46,7 +47,7 @@ def made(path: Path) -> JobAnswer:
     read = read_operations(path)
     try:
         answer = answer_of(JobOperations(read.table, read.kinds), shown_name(path), read.notes)
-    except (StuckStepError, EmptyJobError) as error:
+    except (StuckStepError, EmptyJobError, TooLongJobError) as error:
         raise RefusedError(
             f"{shown_name(path)}: {error}. Export whole steps of all ranks"
         ) from error

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analyzers.fleet.answer import answer_of
-from analyzers.fleet.job_ledger import ROWS, JobRow, job_ledger
+from analyzers.fleet.job_ledger import ROWS, JobRow, TooLongJobError, job_ledger
 from analyzers.fleet.operations import JobOperations
 from analyzers.fleet.replay import StuckStepError
 from analyzers.fleet.stragglers import EmptyJobError, stragglers
@@ -170,6 +170,74 @@ def test_a_chain_of_waits_is_charged_to_its_first_cause():
     }
 
 
+def late(rank, ms, *, stages=1, dp=4):
+    """A job of equal ranks, of which one begins everything so much later."""
+    made = job(lambda *_: 10.0, stages=stages, dp=dp, microbatches=1)
+    table = made.table
+    table.loc[table["rank"] == rank, "start_ns"] += ms * MS
+    ends = (table["rank"] == rank) & ~made.communicates
+    table.loc[ends, "end_ns"] += ms * MS
+    table.loc[made.communicates, "end_ns"] += ms * MS
+    return JobOperations(table, made.kinds)
+
+
+def test_a_rank_whose_host_is_late_is_named_though_its_operations_are_not_slow():
+    answer = answer_of(late(2, 50), "job")
+    assert answer.what_if.slowdown == pytest.approx(1.0)
+    assert answer.what_if.launch_slowdown == pytest.approx(81 / 31)
+    assert answer.sentence == (
+        "A step takes 81 ms, 2.61 × as long as without the pauses between operations (31 ms): for "  # noqa: RUF001
+        "46 % of the time of all ranks they wait for rank 2, for 19 % while it runs no operation."
+    )
+    assert "rank 2" in answer.advice
+
+
+def test_the_member_of_a_message_that_comes_last_is_named_for_both_ends():
+    rows = [
+        (0, 0, 0, 0, "forward-compute", 0, 10 * MS, 0),
+        (0, 0, 0, 0, "forward-send", 10 * MS, 51 * MS, 0),
+        (0, 1, 0, 1, "forward-recv", 50 * MS, 51 * MS, 0),
+    ]
+    of_kind = {row.kind: row for row in answer_of(operations(rows), "job").collectives}
+    assert {kind: row.last_rank for kind, row in of_kind.items()} == {
+        "forward-send": 1,
+        "forward-recv": 1,
+    }
+    assert of_kind["forward-send"].wait_ns == 40 * MS
+
+
+def test_a_lone_rank_of_a_stage_is_compared_with_other_stages_and_says_so():
+    made = job(lambda _, stage, __: 30.0 if stage == 0 else 10.0, stages=3, dp=1, microbatches=4)
+    sentence = answer_of(made, "job").sentence
+    assert "60 ms on rank 0, 20 ms on ranks of other stages" in sentence
+
+
+def test_what_is_lost_in_messages_only_blames_no_computation():
+    rows = [(0, 0, 0, 0, "params-all-gather", 0, 50 * MS, 0)]
+    rows += [(0, r, r, 0, "params-all-gather", 0, (1 + r) * MS, 0) for r in (1, 2)]
+    sentence = answer_of(operations(rows), "job").sentence
+    assert "Of that, the slowest rank, 0, explains 100 %" in sentence
+
+
+def test_passes_that_take_no_time_leave_the_correlation_unknown_not_wrong():
+    answer = answer_of(job(lambda rank, *_: 10.0 * (rank > 0), stages=1, dp=2), "job")
+    json.dumps(answer.to_dict(), allow_nan=False)
+    assert answer.what_if.pass_correlation is None
+
+
+def test_kinds_that_nobody_knows_are_named():
+    rows = [(0, r, r, 0, "p2p-wait", 0, 5 * MS, 0) for r in (0, 1)]
+    assert "p2p-wait" in answer_of(operations(rows), "job").notes[0]
+
+
+def test_more_moments_than_64_bits_count_are_refused():
+    rows = [
+        (s, r, r, 0, "gc", 0, 80_000 * 1_000_000_000, 0) for s in range(300) for r in range(300)
+    ]
+    with pytest.raises(TooLongJobError, match="90,000 times a rank and a step"):
+        job_ledger(operations(rows))
+
+
 def test_operations_that_wait_in_a_circle_are_refused():
     rows = [
         (0, 0, 0, 0, "forward-recv", 0, 9, 0),
@@ -242,6 +310,12 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path):
     assert read.notes == ("1 of 2 rows have no usable number or time",)
 
 
+def test_times_since_1970_are_counted_from_the_begin_of_their_step(tmp_path):
+    starts = [1.8e9, 1.8e9 + 0.25]
+    read = read_operations(written(tmp_path / "job.parquet", start_ts=starts, seq_id=[0, 0]))
+    assert read.table["start_ns"].tolist() == [0, 250_000_000]
+
+
 def test_operations_that_are_not_numbered_are_matched_by_order(tmp_path):
     read = read_operations(written(tmp_path / "job.parquet", rank=[0, 0], start_ts=[1.0, 0.0]))
     assert read.table["sequence"].tolist() == [0, 1]
@@ -255,6 +329,7 @@ def test_operations_that_are_not_numbered_are_matched_by_order(tmp_path):
         ({"duration": [-1.0, float("inf")]}, "no row has usable numbers and times"),
         ({"rank": [1e300, -1]}, "no row has usable numbers and times"),
         ({"optype": [None, None]}, "no row has usable numbers and times"),
+        ({"duration": [1e6, 1e6]}, "steps of more than a day"),
         ({"duration": [0.0, 0.0]}, "a step in which no operation takes any time"),
     ],
 )

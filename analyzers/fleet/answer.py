@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzers.fleet.job_ledger import NOBODY, ROWS, JobLedger, JobRow, job_ledger
-from analyzers.fleet.operations import JobOperations, Peers, peers_of
-from analyzers.fleet.stragglers import NO_STRAGGLER, PartOfJob, Stragglers, stragglers
-from analyzers.words import TIMES, count_text, enumerated, share_text, time_text
+from analyzers.fleet.job_ledger import NOBODY, ROWS, JobLedger, job_ledger, late_ranks
+from analyzers.fleet.operations import JobOperations, Peers, is_known, peers_of
+from analyzers.fleet.sentences import job_words
+from analyzers.fleet.stragglers import Stragglers, stragglers
+from analyzers.words import enumerated
 
 SCHEMA = 1
-EXPLAINED = 0.5  # of the slowdown: a part that explains as much is named as the cause
-SEQUENCE_CORRELATION = 0.9  # of both passes of a micro-batch: its length decides, not the rank
 MAX_CULPRITS = 20
 
 
@@ -134,9 +133,14 @@ def answer_of(operations: JobOperations, name: str, notes: tuple[str, ...] = ())
 
     Raises:
         StuckStepError: Operations of a step wait for each other in a circle.
+        EmptyJobError: No operation takes any time.
+        TooLongJobError: Its times cannot be told apart in whole nanoseconds.
     """
     ledger, what_if = job_ledger(operations), stragglers(operations)
-    sentence, advice = _words(operations, ledger, what_if)
+    if unknown := [kind for kind in operations.kinds if not is_known(kind)]:
+        counted = f"counted as computation, for want of knowing better: {enumerated(unknown[:5])}"
+        notes = (*notes, counted)
+    sentence, advice = job_words(operations, ledger, what_if)
     return JobAnswer(
         name=name,
         sentence=sentence,
@@ -196,9 +200,8 @@ def _communications(operations: JobOperations) -> tuple[CommunicationRow, ...]:
     rows = pd.DataFrame(
         {
             "kind": table["kind"],
-            "rank": table["rank"],
-            "start": table["start_ns"],
             "group": operations.group,
+            "late": late_ranks(operations),
             "wait": (operations.arrival_ns - table["start_ns"]).clip(
                 upper=table["end_ns"] - table["start_ns"]
             ),
@@ -207,14 +210,13 @@ def _communications(operations: JobOperations) -> tuple[CommunicationRow, ...]:
     )[operations.communicates]
     if not len(rows):
         return ()
-    last = rows.sort_values(["start", "rank"]).drop_duplicates(["kind", "group"], keep="last")
     made = []
     for code in np.unique(rows["kind"]).tolist():
         own = rows[rows["kind"] == code]
-        often = last.loc[last["kind"] == code, "rank"].value_counts(normalize=True, sort=True)
         kind = operations.kinds[code]
         if peers_of(kind) is Peers.NOBODY:
             continue
+        often = own.drop_duplicates("group")["late"].value_counts(normalize=True)
         made.append(
             CommunicationRow(
                 kind=kind,
@@ -227,106 +229,6 @@ def _communications(operations: JobOperations) -> tuple[CommunicationRow, ...]:
             )
         )
     return tuple(sorted(made, key=lambda row: -row.wait_ns))
-
-
-# --- the sentence -------------------------------------------------------------------------------
-
-
-def _words(operations: JobOperations, ledger: JobLedger, what_if: Stragglers) -> tuple[str, str]:
-    """Return the sentence, and what to do."""
-    ranks, steps = count_text(len(ledger.ranks), "rank"), count_text(len(operations.steps), "step")
-    ratio = f"{what_if.slowdown:.2f} {TIMES}"
-    step = time_text(round(what_if.recorded_ns))
-    waiting = share_text(ledger.row_ns(JobRow.WAITING), ledger.total_ns)
-    if what_if.slowdown < NO_STRAGGLER:
-        return (
-            f"No rank makes the others wait: a step of {step} is {ratio} the ideal one, in which "
-            f"every operation takes what its kind takes on average ({ranks}, {steps}).",
-            "",
-        )
-    opening = (
-        f"A step takes {step}, {ratio} as long as it would with equal ranks; {waiting} of the "
-        f"time of {ranks} is waiting for others, the pipeline's own bubbles included"
-    )
-    by_ranks, by_stage = what_if.m_w or 0.0, what_if.m_s or 0.0
-    if by_ranks >= max(EXPLAINED, by_stage):
-        return _slow_ranks(operations, what_if, opening)
-    if by_stage >= EXPLAINED:
-        return _long_stage(operations, what_if, opening)
-    if what_if.pass_correlation is not None and what_if.pass_correlation >= SEQUENCE_CORRELATION:
-        return (
-            f"{opening}. Micro-batches differ in length, forward and backward passes alike "
-            f"(correlation {what_if.pass_correlation:.2f}), on every rank.",
-            "Pack sequences so that micro-batches take equally long (by the sum of squares of "
-            "their lengths where attention dominates).",
-        )
-    worst, kind = what_if.ranks[0], what_if.kinds[0]
-    return (
-        f"{opening}. No single rank and not the last stage explains half of that: the slowest "
-        f"rank, {worst.name}, {_explained(worst)}; the slowest kind of operations, {kind.name}, "
-        f"{_explained(kind)}.",
-        "",
-    )
-
-
-def _explained(part: PartOfJob) -> str:
-    return share_text(min(max(part.explains or 0.0, 0.0), 1.0), 1)
-
-
-def _slow_ranks(operations: JobOperations, what_if: Stragglers, opening: str) -> tuple[str, str]:
-    rank = what_if.worst_ranks[0]
-    names = enumerated([f"rank {one}" for one in what_if.worst_ranks])
-    kind, own_ns, others_ns = _slowest_kind(operations, "rank", rank)
-    gained = what_if.no_delay_ns / max(what_if.without_worst_ns, 1.0)
-    stage = int(operations.ranks["stage"][operations.ranks["rank"] == rank].iloc[0])
-    explained = share_text(min(what_if.m_w or 0.0, 1.0), 1)
-    is_one = len(what_if.worst_ranks) == 1
-    return (
-        f"{opening}. {names[0].upper()}{names[1:]} (stage {stage}) {'is' if is_one else 'are'} "
-        f"slow and {'explains' if is_one else 'explain'} {explained} of the slowdown: "
-        f"{kind} takes {time_text(round(own_ns))} on rank {rank}, {time_text(round(others_ns))} on "
-        "the other ranks of its stage.",
-        f"Look at the machine of rank {rank}: clocks, temperature, other processes, its GPU's "
-        f"health; then at its input. At the speed of the others a step would be {gained:.2f} "
-        f"{TIMES} as fast.",
-    )
-
-
-def _long_stage(operations: JobOperations, what_if: Stragglers, opening: str) -> tuple[str, str]:
-    stage = int(operations.table["stage"].max())
-    kind, own_ns, others_ns = _slowest_kind(operations, "stage", stage)
-    gained = what_if.no_delay_ns / max(what_if.ideal_ns, 1.0)
-    return (
-        f"{opening}. The last stage of the pipeline ({stage}) has more work: {kind} takes "
-        f"{time_text(round(own_ns))} there, {time_text(round(others_ns))} on the other stages.",
-        "Give it fewer layers, or move the loss and the embedding to a stage of their own: with "
-        f"equal stages a step would be {gained:.2f} {TIMES} as fast at most.",
-    )
-
-
-def _slowest_kind(operations: JobOperations, column: str, value: int) -> tuple[str, float, float]:
-    """Return the kind of computation on which a part loses most, and its mean there and elsewhere.
-
-    A rank is compared with the others of its stage, where there are any.
-    """
-    table = operations.table
-    own = (table[column] == value).to_numpy()
-    others = ~own
-    if column == "rank":
-        same_stage = (table["stage"] == table.loc[own, "stage"].iloc[0]).to_numpy() & others
-        others = same_stage if same_stage.any() else others
-    spent = (table["end_ns"] - table["start_ns"]).to_numpy(float)
-    best = ("", 0.0, 0.0)
-    most = -np.inf
-    for code, kind in enumerate(operations.kinds):
-        is_kind = (table["kind"] == code).to_numpy() & ~operations.communicates
-        if not (is_kind & own).any() or not (is_kind & others).any():
-            continue
-        means = spent[is_kind & own].mean(), spent[is_kind & others].mean()
-        lost = (means[0] - means[1]) * (is_kind & own).sum()
-        if lost > most:
-            most, best = lost, (kind, float(means[0]), float(means[1]))
-    return best
 
 
 def culprit_name(rank: int) -> str:

@@ -17,6 +17,7 @@ import pandas as pd
 from analyzers.fleet.operations import JobOperations
 from analyzers.intervals import Array
 
+MAX_MOMENTS = 1 << 62  # of all ranks and steps, one behind the other
 MAX_CHAIN = 64  # ranks that wait for each other in a row; longer chains are not followed
 
 
@@ -65,9 +66,23 @@ class JobLedger:
         return self.window_ns * len(self.ranks)
 
 
+class TooLongJobError(Exception):
+    """Ranks, steps and their length are more than 64 bits count; the message says so."""
+
+
 def job_ledger(operations: JobOperations) -> JobLedger:
-    """Book the time of every rank of a job."""
+    """Book the time of every rank of a job.
+
+    Raises:
+        TooLongJobError: Ranks, steps and their length are more than 64 bits count.
+    """
     table = operations.table
+    lanes = len(operations.ranks) * len(operations.steps)
+    span = int(table["end_ns"].max()) - int(table["start_ns"].min()) + 1
+    if lanes * span >= MAX_MOMENTS:
+        raise TooLongJobError(
+            f"{lanes:,} times a rank and a step of up to {span / 1e9:,.0f} s are too many to count"
+        )
     segments = _segments(operations)
     ranks = operations.ranks["rank"].to_numpy()
     place = np.searchsorted(ranks, segments["rank"].to_numpy())
@@ -106,7 +121,7 @@ def _segments(operations: JobOperations) -> pd.DataFrame:
     end = np.maximum(end, start)
     waits = np.where(operations.communicates, operations.arrival_ns, start)
     moved = np.clip(waits, start, end)
-    late = _late_ranks(operations)
+    late = late_ranks(operations)
     compute = np.where(operations.communicates, _CODE[JobRow.TRANSFER], _CODE[JobRow.COMPUTE])
     is_last = np.diff(lane, append=-1) != 0
     parts = [
@@ -126,7 +141,7 @@ def _segments(operations: JobOperations) -> pd.DataFrame:
     return whole
 
 
-def _late_ranks(operations: JobOperations) -> Array:
+def late_ranks(operations: JobOperations) -> Array:
     """Return for each operation the member of its communication that began last."""
     table = operations.table
     order = np.lexsort((table["rank"].to_numpy(), table["start_ns"].to_numpy()))

@@ -39,7 +39,7 @@ _PATTERNS = (
     (re.compile(r"-recv$"), Peers.PREVIOUS_STAGE),
     (re.compile(r"all-?reduce|all-?gather|reduce-?scatter|broadcast"), Peers.DATA_PARALLEL),
 )
-_COMPUTES = ("-compute", "optimizer", "gc")
+_COMPUTES = re.compile(r"-compute$|^optimizer$|^gc$")
 FORWARD, BACKWARD = "forward-compute", "backward-compute"
 
 
@@ -48,6 +48,11 @@ def peers_of(kind: str) -> Peers:
     if kind in _PEERS:
         return _PEERS[kind]
     return next((peers for pattern, peers in _PATTERNS if pattern.search(kind)), Peers.NOBODY)
+
+
+def is_known(kind: str) -> bool:
+    """Tell whether a kind's name says what its operations do."""
+    return is_communication(kind) or bool(_COMPUTES.search(kind))
 
 
 def is_communication(kind: str) -> bool:

@@ -22,6 +22,7 @@ from analyzers.fleet.replay import StepReplay
 from analyzers.intervals import Array
 
 MAX_RANKS = 64  # that are replayed one by one: those that compute longest against the ideal
+MIN_PASSES = 3  # fewer tell nothing of how both directions vary together
 WORST_RANKS = 0.03  # of all ranks, at least one: those that M_W is about
 NO_STRAGGLER = 1.03  # a smaller slowdown is not explained by anything
 
@@ -209,6 +210,7 @@ def _pass_correlation(operations: JobOperations) -> float | None:
         sides.append(side.assign(spent=side["spent"] / usual))
     pairs = sides[0].merge(sides[1], on=keys, suffixes=("", "_back"))
     both = pairs[["spent", "spent_back"]].to_numpy()
-    if len(both) < 3 or not both.std(axis=0).all():
+    both = both[np.isfinite(both).all(axis=1)]  # a rank whose passes take no time has no usual one
+    if len(both) < MIN_PASSES or not both.std(axis=0).all():
         return None
     return float(np.corrcoef(both.T)[0, 1])
