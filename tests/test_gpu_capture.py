@@ -407,6 +407,7 @@ def test_a_machine_without_whyslows_libraries_is_told_once_what_is_missing(bench
         __import__(name)
 
 
+@pytest.mark.soak
 def test_without_a_gpu_the_same_machinery_runs_on_the_cpu(tmp_path):
     pytest.importorskip("torch", reason="the workloads need torch")
     command = [sys.executable, "-m", "benchmarks.gpu_capture", "--device", "cpu", "--runs", "2"]

@@ -76,6 +76,7 @@ def test_each_kind_of_slip_is_made(line, change):
     assert change in {text for _, text in after(line)}
 
 
+@pytest.mark.soak
 def test_a_seed_draws_the_same_changes_and_another_seed_others():
     first, again, other = (sample(mutations.ROOT, seed, 20) for seed in (1, 1, 2))
     assert [c.key for c in first] == [c.key for c in again]
@@ -121,6 +122,7 @@ def coverage_of(text, *more):
     )
 
 
+@pytest.mark.soak
 def test_a_trial_ends_with_the_first_test_that_fails_and_leaves_the_checkout_alone(
     checkout, tmp_path
 ):
