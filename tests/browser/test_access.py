@@ -10,7 +10,7 @@ from tests.browser.conftest import WAIT_MS
 pytestmark = pytest.mark.browser
 
 AUDIT = Path(__file__).with_name("page_audit.js").read_text(encoding="utf-8")
-# The first page of each visit is loaded, the others are reached by their links: loading takes longest.
+# The first page of each visit is loaded, the others are reached by links: loading takes longest.
 VISITS = {"light": ("Overview", "Compare"), "dark": ("Kernels", "Capture", "Open")}
 DRAWN = {
     "Overview": ".st-key-verdict h2",
