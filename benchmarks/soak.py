@@ -3,7 +3,7 @@
     python -m benchmarks.soak [--minutes 10] [--check] [--json FILE]
 
 Readers open pages, look at timelines and close their tabs; another one opens recordings that are
-all different; a stranger leaves connections half open and breaks uploads off. The server's memory
+all different; a stranger leaves connections half open and uploads half done. The server's memory
 and descriptors are sampled all the while. What the caches hold is not a leak: growth is counted
 from the first fifth of the time to the last.
 """
@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -107,6 +108,7 @@ class _SoakRun:
         self.soak = Soak(minutes=minutes)
         self.begun, self.seconds = time.monotonic(), minutes * 60
         self.lock, self.files = threading.Lock(), 0
+        self.upload_token = ""  # of the page Open
 
     def is_over(self) -> bool:
         """Tell whether the time is up and what is due was done, or it takes too long."""
@@ -144,12 +146,10 @@ class _SoakRun:
                 self.soak.failures.append(f"page {page or 'overview'} of {trace} failed")
 
     def _ask_timeline(self, trace: str, frames: bytes) -> None:
-        token = re.search(rb'"token": ?"(timeline[^"]+)"', frames)
-        if token is None:
-            raise RuntimeError("the timeline has no token")
         query = urlencode({"trace": trace, "device": "-1", "what": "layout"})
         request = urllib.request.Request(
-            f"{self.address}/api/timeline?{query}", headers={"x-whyslow-token": token[1].decode()}
+            f"{self.address}/api/timeline?{query}",
+            headers={"x-whyslow-token": _page_token(frames, "timeline")},
         )
         urllib.request.urlopen(request, timeout=60).close()
 
@@ -176,19 +176,34 @@ class _SoakRun:
         path.unlink()
 
     def trouble_server(self, number: int) -> None:
-        """Leave a connection half open, and ask by a foreign name."""
+        """Leave a connection half open or an upload half done, and ask by a foreign name."""
         parts = urlsplit(self.address)
         stranger = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=10)
-        beginnings = (b"", b"GET / HTTP/1.1\r\nHost:", b"PUT /api/upload HTTP/1.1\r\n")
+        beginnings = (b"", b"GET / HTTP/1.1\r\nHost:", self._half_upload(number))
         stranger.sendall(beginnings[number % len(beginnings)])
         stranger.detach()  # nobody closes it before we end
         request = urllib.request.Request(self.address, headers={"Host": "evil.example"})
-        with contextlib.suppress(OSError):
+        try:
             urllib.request.urlopen(request, timeout=10).close()
+        except urllib.error.HTTPError as error:
+            if error.code != 403:
+                raise
+        else:
             raise RuntimeError("a foreign name was answered")
         with self.lock:
             self.soak.half_open += 1
         time.sleep(STRANGER_EVERY_S)
+
+    def _half_upload(self, number: int) -> bytes:
+        """Return a request that announces a megabyte and brings a few bytes of it."""
+        head = (
+            f"PUT /api/upload?key={number:016x}&name=half.sqlite&size=1000000&off=0 HTTP/1.1",
+            f"Host: {urlsplit(self.address).netloc}",
+            f"Origin: {self.address}",
+            f"X-Whyslow-Token: {self.upload_token}",
+            "Content-Length: 1000000",
+        )
+        return "\r\n".join(head).encode() + b"\r\n\r\nSQLite format 3\0"
 
     def sample(self, _number: int) -> None:
         """Note what the server uses."""
@@ -196,6 +211,14 @@ class _SoakRun:
             self.soak.rss_mb.append(self.server.memory_info().rss / 1e6)
             self.soak.descriptors.append(self.server.num_fds())
         time.sleep(SAMPLE_EVERY_S)
+
+
+def _page_token(frames: bytes, purpose: str) -> str:
+    """Return the token that a page got for ``purpose``, as ``views.server.tokens`` makes it."""
+    token = re.search(rb'"token": ?"(' + purpose.encode() + rb'[^"]+)"', frames)
+    if token is None:
+        raise RuntimeError(f"the page has no token for {purpose}")
+    return token[1].decode()
 
 
 def _wait_for(path: Path) -> Path:
@@ -215,8 +238,10 @@ def soak(minutes: float) -> Soak:
         with serve(data, {"WHYSLOW_TRACE_ROOTS": str(watched)}) as server:
             with open_tab(server.address) as tab:
                 tab.run("", f"trace={first}")  # what is imported once is no leak
+                upload_token = _page_token(tab.run("open"), "upload")
             time.sleep(2)
             run = _SoakRun(server.address, server.pid, watched, first, minutes)
+            run.upload_token = upload_token
             idle = run.server.num_fds()
             actions: list[Callable[[int], None]] = [run.read_page] * READERS
             actions += [run.open_recording] * OPENERS + [run.trouble_server, run.sample]

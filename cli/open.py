@@ -39,7 +39,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a further name that the server answers to, such as that of a proxy",
+        help="a further name that the server answers to, such as that of a proxy; "
+        "everybody is then asked for a token",
     )
     command.add_argument("--no-browser", action="store_true", help="only print the address")
     command.add_argument(

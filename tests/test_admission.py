@@ -94,8 +94,8 @@ def watched(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(data, launch, watched):
-    variables = {"WHYSLOW_ALLOWED_HOSTS": "gpu.lab.example", "WHYSLOW_TRACE_ROOTS": str(watched)}
-    with serve(data, variables | {"WHYSLOW_LIMIT_UPLOADS_GB": "0.000001"}) as running:
+    variables = {"WHYSLOW_TRACE_ROOTS": str(watched), "WHYSLOW_LIMIT_UPLOADS_GB": "0.000001"}
+    with serve(data, variables) as running:
         yield running.address
 
 
@@ -105,7 +105,7 @@ def asking(data, launch, watched, tmp_path_factory):
     tokens = tmp_path_factory.mktemp("tokens") / "tokens"
     tokens.write_text(f"# ours\nviewer {VIEWER}\neditor {EDITOR}\n")
     variables = {"WHYSLOW_TOKENS_FILE": str(tokens), "WHYSLOW_TRACE_ROOTS": str(watched)}
-    with serve(data, variables) as running:
+    with serve(data, variables | {"WHYSLOW_ALLOWED_HOSTS": "gpu.lab.example"}) as running:
         yield running.address
 
 
@@ -138,16 +138,20 @@ def test_a_foreign_name_gets_nothing_from_any_route_even_with_its_own_origin(ser
     assert open_socket(server, **evil) == 403
 
 
-def test_own_names_and_further_ones_are_answered(server):
+def test_own_names_are_answered_and_nobody_is_asked(server):
     port = urlsplit(server).port
-    for name in ("localhost", "127.0.0.1", "[::1]", "LOCALHOST", "gpu.lab.example"):
+    for name in ("localhost", "127.0.0.1", "[::1]", "LOCALHOST"):
         host = f"{name}:{port}"
-        assert ask(server, host=host).status == 200 or name == "gpu.lab.example"
-        assert open_socket(server, host=host.lower(), origin=f"http://{host.lower()}") == (
-            403 if name == "gpu.lab.example" else 101
-        )
-    # A name that means other machines says that a proxy is in front: then it asks who comes.
-    assert ask(server, host="gpu.lab.example").status == 401
+        assert ask(server, host=host).status == 200
+        assert open_socket(server, host=host.lower(), origin=f"http://{host.lower()}") == 101
+    assert ask(server, host="gpu.lab.example").status == 403
+
+
+@pytest.mark.parametrize("header", ["forwarded", "via", "x_real_ip", "x_forwarded_proto"])
+def test_what_comes_through_a_proxy_is_asked_whatever_name_it_used(server, header):
+    for host in ("localhost", urlsplit(server).netloc):
+        assert ask(server, host=host, **{header: "10.0.0.9"}).status == 401
+    assert open_socket(server, **{header: "10.0.0.9"}) == 403
 
 
 @pytest.mark.parametrize(
@@ -239,10 +243,29 @@ def test_lines_of_trouble_keep_their_words_and_lose_their_paths(tmp_path):
         )
     for line, shown in [
         ("cannot read '/home/me/x/a.sqlite': gone", "cannot read '…/a.sqlite': gone"),
+        (r"no C:\Users\bob smith\x.json, D:\y", r"no …\x.json, …\y"),
+        (r"'C:\Users\bob\' is a folder", r"'…\' is a folder"),
+        (r"a regex \d:\w, nvtx:\x", None),
         ("see https://docs.nvidia.com/cuda/x.html and 5 GB/s", None),
         ("at::native/foo/bar, 3 / 4", None),
     ]:
         assert without_server_paths(line) == (shown or line)
+
+
+def test_folders_with_spaces_are_taken_out_of_lines(tmp_path, monkeypatch):
+    home, root = tmp_path / "home of me", tmp_path / "our traces"
+    deep = home / "my files" / "a (b), c: d"
+    deep.mkdir(parents=True)
+    root.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("WHYSLOW_TRACE_ROOTS", str(root))
+    for line, shown in [
+        (f"{deep}/r 1.sqlite: and 5 GB/s", "…/r 1.sqlite: and 5 GB/s"),
+        (f"not '{deep}/r.sqlite' but {root}/x.nsys-rep", "not '…/r.sqlite' but …/x.nsys-rep"),
+        (f"file://{home}/r.sqlite, {home}/gone/s.sqlite", "file:///…/r.sqlite, …/s.sqlite"),
+        (f"{root}: no recordings", "…/our traces: no recordings"),
+    ]:
+        assert without_server_paths(line) == shown
 
 
 # --- who comes in -----------------------------------------------------------------------------
@@ -268,6 +291,13 @@ def test_without_a_token_nothing_is_read(asking):
     assert page.status == 401
     assert b'<form method="post" action="/api/enter">' in page.body
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_a_further_name_is_answered_to_who_may_come_in(asking, viewer):
+    for name in ("gpu.lab.example", "localhost"):
+        assert ask(asking, host=name).status == 401
+        assert ask(asking, host=name, cookie=viewer).status == 200
+    assert ask(asking, host="evil.example", cookie=viewer).status == 403
 
 
 def test_a_link_with_a_token_becomes_a_cookie_and_a_link_without_it(asking):
@@ -296,11 +326,13 @@ def test_a_viewer_reads_and_an_editor_opens(asking, viewer, editor, launch):
     assert b"Only editors of this server" in seen
     assert b"Path on the machine" not in seen
     assert b'"token"' not in seen  # nothing to upload with
+    assert b"Capture" not in seen  # its page shows what programs printed, paths and all
 
     opened = drawn(asking, "open", cookie=editor)
     assert b"Path on the machine" in opened
     assert b"a\\.sqlite" in opened
     assert b"linked" not in opened  # it leads out of the watched folder
+    assert b"Capture" in opened
     put = {"origin": asking, "x_whyslow_token": upload_token(opened)}
     query = "/api/upload?key=0011223344556677&name=a.sqlite&size=5000&off=0"
     assert ask(asking, query, "PUT", b"SQLite format 3\0", cookie=viewer, **put).status == 403
@@ -370,8 +402,33 @@ def test_the_bound_address_and_listed_names_are_ours(monkeypatch, bound, name, e
         ("127.0.0.1", "127.0.0.1", "gpu.lab", True),  # a proxy is in front
     ],
 )
-def test_only_what_this_machine_alone_reaches_asks_nobody(bound, local, host, expected):
+def test_only_what_this_machine_alone_reaches_asks_nobody(
+    monkeypatch, bound, local, host, expected
+):
     assert access.asks_for_access(bound, local, host) is expected
+    assert access.asks_for_access(bound, local, host, is_forwarded=True)
+    monkeypatch.setenv(hosts.HOSTS_VARIABLE, "gpu.lab")  # a proxy passes on any Host
+    assert access.asks_for_access(bound, local, host)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (page_access.role_header(Role.VIEWER), Role.VIEWER),
+        (page_access.role_header(Role.OWNER), Role.OWNER),
+        (page_access.role_header(Role.SIGN_IN), None),  # nobody has signed in
+        ("owner", None),
+        ("owner.", None),
+        (f"owner.{'x' * 43}", None),
+        ("\udcff.\udcff", None),
+        ("", Role.OWNER),  # not served by app.py, and bound to this machine only
+    ],
+)
+def test_a_page_believes_a_role_only_from_its_own_server(monkeypatch, header, expected):
+    headers = {page_access.ROLE_HEADER: header} if header else {}
+    monkeypatch.setattr(page_access.st, "context", SimpleNamespace(headers=headers))
+    monkeypatch.setattr(page_access.st, "user", SimpleNamespace(to_dict=dict))
+    assert page_access.role() is expected
 
 
 def test_tokens_are_made_once_private_and_long(tmp_path):
@@ -397,21 +454,59 @@ def test_tokens_are_made_once_private_and_long(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"viewer {VIEWER}\nviewer {EDITOR}\n", "two lines for viewers"),
+        (f"viewer {VIEWER}\neditor {VIEWER}\n", "viewers and editors have the same token"),
+    ],
+)
+def test_a_file_of_tokens_that_means_two_things_is_refused(monkeypatch, tmp_path, text, line):
+    (tmp_path / "tokens").write_text(text)
+    monkeypatch.setenv(access.TOKENS_VARIABLE, str(tmp_path / "tokens"))
+    with pytest.raises(access.TokensError, match=line):
+        access.role_of_cookie("")
+
+
+@pytest.mark.parametrize(
     ("user", "role"),
     [
         ({}, None),
         ({"email": "e@a.org"}, None),  # not signed in
         ({"is_logged_in": True}, None),
         ({"is_logged_in": True, "email": "E@a.org"}, Role.EDITOR),
-        ({"is_logged_in": True, "email": "e@a.org", "email_verified": False}, None),
+        ({"is_logged_in": True, "email": "e@a.org"}, Role.EDITOR),
         ({"is_logged_in": True, "email": "x@lab.org"}, Role.VIEWER),
         ({"is_logged_in": True, "email": "x@sub.lab.org"}, None),
         ({"is_logged_in": True, "email": "*@lab.org.evil"}, None),
     ],
 )
 def test_who_signed_in_may_do_what_the_lists_say(monkeypatch, user, role):
+    user = {"email_verified": True} | user
     monkeypatch.setattr(page_access.st, "user", SimpleNamespace(to_dict=lambda: user))
     assert page_access.role_of_user() is None  # nobody is listed
     monkeypatch.setenv(page_access.EDITORS_VARIABLE, "e@a.org")
     monkeypatch.setenv(page_access.VIEWERS_VARIABLE, " e@a.org , *@lab.org")
     assert page_access.role_of_user() is role
+
+
+@pytest.mark.parametrize(
+    ("claim", "role", "role_without_claim_allowed"),
+    [
+        (True, Role.EDITOR, Role.EDITOR),
+        ("true", Role.EDITOR, Role.EDITOR),
+        (None, None, Role.EDITOR),  # the provider says nothing
+        (False, None, None),
+        ("false", None, None),
+        ("", None, None),
+        (1, None, None),
+    ],
+)
+def test_an_address_of_mail_counts_only_when_it_is_verified(
+    monkeypatch, claim, role, role_without_claim_allowed
+):
+    user = {"is_logged_in": True, "email": "e@a.org", "email_verified": claim}
+    monkeypatch.setattr(page_access.st, "user", SimpleNamespace(to_dict=lambda: user))
+    monkeypatch.setenv(page_access.EDITORS_VARIABLE, "e@a.org")
+    assert page_access.role_of_user() is role
+    monkeypatch.setenv(page_access.UNVERIFIED_VARIABLE, "1")
+    assert page_access.role_of_user() is role_without_claim_allowed

@@ -4,14 +4,16 @@ import time
 from dataclasses import replace
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from captures import store
 from captures.store import Capture, Run, RunState, State
 from collectors.telemetry.file import TelemetryFile
 from tests.telemetry_files import SECOND, written
-from tests.view_fakes import draw, library, open_sample, words
+from tests.view_fakes import MAIN, TIMEOUT_S, draw, library, open_sample, words
 from views.parts import capture_choices, capture_live
 from views.parts.capture_choices import COMMANDS_VARIABLE, pairs, parsed
+from views.shared import access
 
 
 @pytest.fixture
@@ -245,6 +247,17 @@ def test_an_address_without_a_capture_is_one_line(data, asked):
     assert not app.exception
     assert "This capture is not here" in words(app)
     assert "start" in buttons(app)
+
+
+def test_who_may_only_read_is_shown_no_capture(data, monkeypatch):
+    capture = kept(state=State.FAILED, error="cannot run /home/me/secret.sh")
+    monkeypatch.setattr(access, "role", lambda: access.Role.VIEWER)
+    app = AppTest.from_file(str(MAIN.with_name("capture.py")), default_timeout=TIMEOUT_S)
+    app.query_params["capture"] = capture.id
+    app.run()
+    assert [line.value for line in app.info] == [access.EDITORS_ONLY]
+    assert "secret" not in words(app)
+    assert not app.button
 
 
 def test_earlier_captures_can_be_shown_again(data):

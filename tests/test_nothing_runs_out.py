@@ -164,6 +164,24 @@ def test_a_reader_who_does_not_read_is_given_up(monkeypatch):
     assert asyncio.run(ask()) < 50_000_000
 
 
+def test_a_reader_who_reads_slowly_gets_all_of_it(monkeypatch):
+    monkeypatch.setattr(connections, "READ_S", 0.3)
+    size = 20_000_000
+
+    async def ask():
+        loop, count = asyncio.get_running_loop(), 0
+        async with Clocked(hello) as port:
+            with socket.create_connection(("127.0.0.1", port)) as slow:
+                slow.sendall(b"GET /?%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % size)
+                slow.setblocking(False)
+                while piece := await loop.sock_recv(slow, 1 << 20):
+                    count += len(piece)
+                    await asyncio.sleep(0.05)
+        return count
+
+    assert asyncio.run(ask()) > size
+
+
 def test_a_connection_that_stays_closing_is_ended_at_the_second_look():
     stuck, open_one = mock.Mock(), mock.Mock()
     stuck.is_closing.return_value, open_one.is_closing.return_value = True, False

@@ -1,6 +1,7 @@
 """The way from asked to verdict, without pages: what is said when, and who shares a way."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,6 +114,18 @@ def test_a_stopped_way_is_refused_and_a_wrong_window_offers_another(jobs):
     assert ways.state(way).other_window
     jobs[0].end(RefusedError("too short"))
     assert not ways.state(way).other_window
+
+
+def test_a_way_is_its_readers_own_only_if_nobody_else_began_it(jobs, monkeypatch):
+    ways, trace = Ways(), SimpleNamespace(id="t")
+    monkeypatch.setattr(opening, "begin_timeline", lambda *_: FakeJob())
+    way = ways.analyse(trace, "iteration:1", "", reader="first")
+    assert ways.analyse(trace, "iteration:1", "", reader="second") == way
+    assert ways.is_begun_by(way, "first")
+    assert not ways.is_begun_by(way, "second")
+    opened = ways.open(FILE)  # whoever may open may stop anything
+    assert not ways.is_begun_by(opened, "first")
+    assert not ways.is_begun_by(opened, "")
 
 
 def test_of_those_that_ended_the_oldest_are_forgotten_and_of_others_none(jobs):

@@ -63,8 +63,11 @@ RUN_WORDS = {
 
 
 def page() -> None:
-    """Draw the page."""
+    """Draw the page, to editors only: it shows what programs printed as they printed it."""
     st.header("Capture", anchor=False)
+    if not may_edit():
+        st.info(EDITORS_ONLY)
+        return
     capture_id = st.query_params.get(CAPTURE, "")
     chosen = store.read(capture_id) if capture_id else None
     if capture_id and chosen is None:

@@ -24,7 +24,7 @@ from collectors.errors import TraceError
 from collectors.trace import Trace
 from library import cache
 from views.parts.sign_in import draw_sign_in
-from views.shared.access import role
+from views.shared.access import may_edit, role
 from views.shared.choices import (
     NO_COUNTERS,
     WHOLE,
@@ -35,7 +35,7 @@ from views.shared.choices import (
     window_label,
 )
 from views.shared.iteration_choices import iteration_choices, with_choice
-from views.shared.jobs import WAY, WAYS, StatusPlace
+from views.shared.jobs import WAY, WAYS, StatusPlace, this_reader
 from views.shared.opening import OpeningState, Stage
 from views.shared.session import (
     Selection,
@@ -167,7 +167,7 @@ def _follow_analysis(place: StatusPlace, selection: Selection) -> OpeningState |
         state = OpeningState(stage=Stage.VERDICT, name=trace.source.name, fraction=1.0)
         for part in dict.fromkeys((("", ""), tuple(window))):  # pickers need the first
             if not timeline_is_made(trace_id, *part):
-                state = place.follow(WAYS.analyse(trace, *part))
+                state = place.follow(WAYS.analyse(trace, *part, reader=this_reader()))
             if state.stage is Stage.REFUSED:
                 return state
     except (TraceError, OSError) as error:
@@ -182,7 +182,8 @@ def _beside(name: str) -> Path:
 
 def _pages() -> list[st.Page]:
     """Return the pages as they stand; opening a recording comes first until something is open."""
-    stems = [f.stem for f in _beside("").glob("[!_]*.py") if f.stem != Path(__file__).stem]
+    left_out = (Path(__file__).stem, *(() if may_edit() else EDITORS_PAGES))
+    stems = [f.stem for f in _beside("").glob("[!_]*.py") if f.stem not in left_out]
     place = {name: number for number, name in enumerate(ORDER)}
     place[LAST] = len(stems) + len(ORDER) if cache.has_traces() else -1
     stems.sort(key=lambda s: (place.get(s, len(ORDER)), s))

@@ -21,7 +21,7 @@ from itsdangerous import TimestampSigner
 
 from common.files import write_file
 from library import cache
-from views.server.hosts import is_loopback_name
+from views.server.hosts import has_further_names, is_loopback_name
 from views.shared.access import Role
 
 TOKENS_VARIABLE = "WHYSLOW_TOKENS_FILE"
@@ -36,17 +36,22 @@ class TokensError(Exception):
     """The file of tokens is no use; the message is one line."""
 
 
-def asks_for_access(bound: str, local_address: str, host: str) -> bool:
+def asks_for_access(
+    bound: str, local_address: str, host: str, *, is_forwarded: bool = False
+) -> bool:
     """Tell whether a request must prove that it may come in.
 
     Args:
         bound: The address that the server was told to listen on.
         local_address: The address of this machine that the connection came to.
-        host: The name that the request used; one that means other machines says that a proxy is in
-            front, whatever the server is bound to.
+        host: The name that the request used. One that means other machines says that a proxy is in
+            front, whatever the server is bound to; a loopback name says nothing, since whoever asks
+            a proxy chooses it.
+        is_forwarded: Whether the request says itself that it came through a proxy.
     """
-    reaches_only_us = all(is_loopback_name(a.strip("[]")) for a in (bound, local_address, host))
-    return not reaches_only_us or bool(os.environ.get(TOKENS_VARIABLE))
+    if is_forwarded or has_further_names() or os.environ.get(TOKENS_VARIABLE):
+        return True
+    return not all(is_loopback_name(a.strip("[]")) for a in (bound, local_address, host))
 
 
 @functools.cache
@@ -63,7 +68,8 @@ def tokens() -> dict[Role, str]:
     """Return the token of each role, made and kept in the data folder when none were given.
 
     Raises:
-        TokensError: The file cannot be read or written, or a token in it is too short.
+        TokensError: The file cannot be read or written, a token in it is too short, or a role or a
+            token has two lines.
     """
     own_file = os.environ.get(TOKENS_VARIABLE)
     path = Path(own_file) if own_file else cache.data_dir() / TOKENS_FILE
@@ -84,6 +90,10 @@ def _read(path: Path, _changed_ns: int) -> dict[Role, str]:
         if match := _LINE.fullmatch(line.strip()):
             if len(match[2]) < MIN_TOKEN:
                 raise TokensError(f"{path}: a token of fewer than {MIN_TOKEN} characters")
+            if match[1] in token_of:
+                raise TokensError(f"{path}: two lines for {match[1]}s; a role has one token")
+            if match[2] in token_of.values():
+                raise TokensError(f"{path}: viewers and editors have the same token")
             token_of[Role(match[1])] = match[2]
     if not token_of:
         raise TokensError(f"{path}: has no line of the form 'viewer TOKEN' or 'editor TOKEN'")

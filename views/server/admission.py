@@ -22,10 +22,11 @@ from views.server.hosts import (
     SHOWN_HOST,
     host_name,
     is_allowed,
+    is_forwarded,
     is_own_origin,
 )
 from views.server.tokens import NEVER_STORE, api_path, base_path, refusal
-from views.shared.access import ROLE_HEADER, Role
+from views.shared.access import ROLE_HEADER, Role, role_header
 from views.shared.units import visible
 
 LOG = logging.getLogger(__name__)
@@ -83,7 +84,8 @@ class Admission:
         scope = connection.scope
         name = host_name(connection.headers.get("host", "")) or ""
         local_address = str((scope.get("server") or ("",))[0])
-        if not access.asks_for_access(_bound(), local_address, name):
+        by_proxy = is_forwarded(connection.headers)
+        if not access.asks_for_access(_bound(), local_address, name, is_forwarded=by_proxy):
             _admit(scope, Role.OWNER)
             return None
         if access.signs_in():
@@ -145,7 +147,7 @@ def _admit(scope: Scope, role: Role) -> None:
     """Write into the request what whoever asks may do, in place of what the request claims."""
     name = ROLE_HEADER.encode()
     kept = [(n, v) for n, v in scope["headers"] if n.lower() != name]
-    scope["headers"] = [*kept, (name, role.value.encode())]
+    scope["headers"] = [*kept, (name, role_header(role).encode())]
 
 
 def _inner_path(scope: Scope) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HEAD_S = 10.0  # from the first byte of a request, or the connection, to the end of its headers
 BODY_S = 30.0  # between two pieces of an upload
-READ_S = 60.0  # until a reader has taken what lies ready
+READ_S = 60.0  # until a reader has taken some of what lies ready
 GRACE_S = 0.5  # for answers that are under way when the server is asked to end
 
 
@@ -67,7 +67,7 @@ def with_timeouts(protocol: Any) -> Any:
         def pause_writing(self) -> None:
             super().pause_writing()
             self._end_reading()
-            self._reader_timer = self.loop.call_later(READ_S, self.transport.abort)
+            self._await_reader()
 
         def resume_writing(self) -> None:
             self._end_reading()
@@ -98,12 +98,30 @@ def with_timeouts(protocol: Any) -> Any:
                 self._request_timer.cancel()
                 self._request_timer = None
 
+        def _await_reader(self) -> None:
+            left = _unsent_bytes(self.transport)
+            self._reader_timer = self.loop.call_later(READ_S, self._look_at_reader, left)
+
+        def _look_at_reader(self, left_before: int) -> None:
+            self._reader_timer = None
+            if _unsent_bytes(self.transport) < left_before:  # slow, but it goes on
+                self._await_reader()
+            else:
+                self.transport.abort()
+
         def _end_reading(self) -> None:
             if self._reader_timer is not None:
                 self._reader_timer.cancel()
                 self._reader_timer = None
 
     return TimedProtocol
+
+
+def _unsent_bytes(transport: Any) -> int:
+    """Return how much a reader has yet to take; with TLS most of it lies one layer below."""
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    layers = (transport, below) if below is not None else (transport,)
+    return sum(int(layer.get_write_buffer_size()) for layer in layers)
 
 
 class ClosingConnections:

@@ -12,6 +12,7 @@ import functools
 import ipaddress
 import os
 import socket
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from views.shared.places import is_loopback
@@ -19,6 +20,9 @@ from views.shared.places import is_loopback
 HOSTS_VARIABLE = "WHYSLOW_ALLOWED_HOSTS"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 SHOWN_HOST = 100  # characters of a name in the log
+# What proxies add to a request (RFC 7239 and 9110, and the names in use before).
+_PROXY_HEADERS = frozenset({"forwarded", "via", "x-real-ip"})
+_PROXY_PREFIX = "x-forwarded-"
 
 
 def host_name(header: str) -> str | None:
@@ -69,6 +73,17 @@ def is_wildcard(bound: str) -> bool:
 def is_loopback_name(name: str) -> bool:
     """Tell whether ``name`` can only mean the machine of whoever says it."""
     return name in LOOPBACK_NAMES or is_loopback(name)
+
+
+def has_further_names() -> bool:
+    """Tell whether ``WHYSLOW_ALLOWED_HOSTS`` names any: then others come in through a proxy."""
+    return bool(_further_names())
+
+
+def is_forwarded(headers: Iterable[str]) -> bool:
+    """Tell whether the names of the headers of a request say that it came through a proxy."""
+    names = {header.lower() for header in headers}
+    return bool(names & _PROXY_HEADERS) or any(n.startswith(_PROXY_PREFIX) for n in names)
 
 
 def _further_names() -> list[str]:

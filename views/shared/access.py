@@ -1,19 +1,25 @@
 """What whoever looks at the pages may do: read; open, upload, delete and capture; open anything.
 
 The server decides it when a page connects and says it in a header of that connection, in place of
-whatever the browser sent under its name (``views.server.admission``).
+whatever the browser sent under its name (``views.server.admission``). A secret of this process in
+the header proves that the server wrote it.
 """
 
 from __future__ import annotations
 
+import hmac
 import os
+import secrets
 from enum import StrEnum
 
 import streamlit as st
 
 ROLE_HEADER = "x-whyslow-role"
 VIEWERS_VARIABLE, EDITORS_VARIABLE = "WHYSLOW_VIEWERS", "WHYSLOW_EDITORS"
+# At 1, an address counts of which the provider, such as Entra ID, does not say that it is verified.
+UNVERIFIED_VARIABLE = "WHYSLOW_ALLOW_UNVERIFIED_MAIL"
 EDITORS_ONLY = "Only editors of this server may do that; you may read what is open."
+_SECRET = secrets.token_urlsafe(32)  # of this process
 
 
 class Role(StrEnum):
@@ -32,26 +38,33 @@ class Role(StrEnum):
     SIGN_IN = "sign in"
 
 
+def role_header(admitted: Role) -> str:
+    """Return the header that tells the pages of this process what whoever asks may do."""
+    return f"{admitted.value}.{_SECRET}"
+
+
 def role() -> Role | None:
     """Return what the reader of this page may do; None for nothing at all.
 
     Without a header the page was not served by ``app.py``: a test, or Streamlit started on this
-    very script, which then has to be one that only this machine reaches.
+    very script, which then has to be one that only this machine reaches. A header that the server
+    did not write is worth nothing there, either.
     """
-    named = st.context.headers.get(ROLE_HEADER, "")
-    if named == Role.SIGN_IN:
-        return role_of_user()
-    if named:
-        return Role(named)
-    address = str(st.get_option("server.address") or "")
-    return Role.OWNER if address in ("127.0.0.1", "localhost", "::1") else None
+    header = st.context.headers.get(ROLE_HEADER, "")
+    if not header:
+        address = str(st.get_option("server.address") or "")
+        return Role.OWNER if address in ("127.0.0.1", "localhost", "::1") else None
+    named, _, secret = header.rpartition(".")
+    if not hmac.compare_digest(secret.encode(errors="replace"), _SECRET.encode()):
+        return None
+    return role_of_user() if named == Role.SIGN_IN else Role(named)
 
 
 def role_of_user() -> Role | None:
-    """Return what whoever signed in may do, by address of mail; None for a stranger."""
+    """Return what whoever signed in may do, by verified address of mail; None for a stranger."""
     user = st.user.to_dict()
     mail = str(user.get("email") or "").lower()
-    if not user.get("is_logged_in") or not mail or user.get("email_verified") is False:
+    if not user.get("is_logged_in") or not mail or not _is_verified(user.get("email_verified")):
         return None
     if _is_listed(mail, EDITORS_VARIABLE):
         return Role.EDITOR
@@ -61,6 +74,13 @@ def role_of_user() -> Role | None:
 def may_edit() -> bool:
     """Tell whether the reader of this page may open, upload, delete and capture."""
     return role() in (Role.EDITOR, Role.OWNER)
+
+
+def _is_verified(claim: object) -> bool:
+    """Tell whether the claim ``email_verified`` holds; some providers send it as a word."""
+    if claim is None:
+        return os.environ.get(UNVERIFIED_VARIABLE) == "1"
+    return claim is True or claim == "true"
 
 
 def _is_listed(mail: str, variable: str) -> bool:

@@ -8,6 +8,7 @@ which the browser drops whatever the new one shows.
 from __future__ import annotations
 
 import time
+import uuid
 from pathlib import Path
 
 import streamlit as st
@@ -25,6 +26,7 @@ from views.shared.units import visible
 
 WAYS = Ways()
 WAY = "job"  # what the address calls the id of a way
+READER = "reader"  # what the session calls the one who looks at it
 LOOK_AGAIN_S = 0.1
 PATIENCE_S = 1.0  # before there is a button; most recordings need less
 SHOWN_NAME = 80
@@ -68,6 +70,21 @@ def forget_refusal() -> None:
         del st.query_params[WAY]
 
 
+def this_reader() -> str:
+    """Return what tells this reader's session from others, as ``Ways`` takes it."""
+    return str(st.session_state.setdefault(READER, uuid.uuid4().hex))
+
+
+def _may_stop(way: str) -> bool:
+    """Tell whether this reader may end a way that others perhaps wait for, too."""
+    return may_edit() or WAYS.is_begun_by(way, this_reader())
+
+
+def _stop(way: str) -> None:
+    if _may_stop(way):
+        WAYS.stop(way)
+
+
 class StatusPlace:
     """The place at the top of every page for what stands between the reader and the answer.
 
@@ -86,9 +103,9 @@ class StatusPlace:
         button_at = time.monotonic() + PATIENCE_S
         while not (state := WAYS.state(way)).stage.is_last:
             self.draw(state)
-            if self._button is None and time.monotonic() > button_at:
+            if self._button is None and time.monotonic() > button_at and _may_stop(way):
                 self._button = self._frame.empty()
-                self._button.button("Stop", key="stop_way", on_click=WAYS.stop, args=(way,))
+                self._button.button("Stop", key="stop_way", on_click=_stop, args=(way,))
             time.sleep(LOOK_AGAIN_S)
         if self._button is not None:
             self._button.empty()

@@ -94,6 +94,7 @@ class Ways:
         self._refusals: dict[str, OpeningState] = {}
         self._ids: dict[Hashable, str] = {}  # of what is asked for: a path, or a window
         self._requests: dict[str, Hashable] = {}  # of each way, its key in ``_ids``
+        self._readers: dict[str, str] = {}  # of each way, whose session began it
 
     def open(self, path: Path) -> str:
         """Begin to open the recording at ``path``, and return the id of its way at once."""
@@ -105,17 +106,18 @@ class Ways:
             cache.note_reopening(path)
         return way
 
-    def analyse(self, trace: Trace, window: str, counters: str) -> str:
+    def analyse(self, trace: Trace, window: str, counters: str, *, reader: str = "") -> str:
         """Begin to analyse a window for the pages, and return the id of its way at once.
 
         Args:
             trace: The recording.
             window: As ``analyzers.analyze`` takes it.
             counters: The recording whose counters are joined; empty for none.
+            reader: Whose session asks; the way is theirs unless it is under way already.
         """
         key = trace.id, window, counters
         try:
-            return self._begin(key, lambda: begin_timeline(trace, window, counters))
+            return self._begin(key, lambda: begin_timeline(trace, window, counters), reader)
         except TraceError as error:
             return self.refuse(str(error), trace.source.name)
 
@@ -156,6 +158,11 @@ class Ways:
             return ()
         return tuple(path / choice for choice in job.progress().choices)
 
+    def is_begun_by(self, way: str, reader: str) -> bool:
+        """Tell whether it was ``reader`` whose session began to analyse."""
+        with self._lock:
+            return bool(reader) and self._readers.get(way) == reader
+
     def stop(self, way: str) -> None:
         """End a way; it is refused as cancelled, unless it had ended before."""
         with self._lock:
@@ -163,7 +170,7 @@ class Ways:
         if job is not None:
             job.cancel()
 
-    def _begin(self, key: Hashable, begin: Callable[[], Job[Analysed]]) -> str:
+    def _begin(self, key: Hashable, begin: Callable[[], Job[Analysed]], reader: str = "") -> str:
         """Return the way of the job for ``key``, begun now unless one is under way."""
         with self._lock:
             running = self._jobs.get(self._ids.get(key, ""))
@@ -173,10 +180,11 @@ class Ways:
             self._drop_ended()
             self._jobs[job.id] = job
             self._ids[key], self._requests[job.id] = job.id, key
+            self._readers[job.id] = reader
             return job.id
 
     def _drop_ended(self) -> None:
         ended = [way for way, job in self._jobs.items() if job.progress().done]
         for way in ended[: max(len(ended) - KEPT_WAYS + 1, 0)]:
-            del self._jobs[way], self._requests[way]
+            del self._jobs[way], self._requests[way], self._readers[way]
         self._ids = {key: way for key, way in self._ids.items() if way in self._jobs}
