@@ -34,9 +34,10 @@ def slow_page(page):
     return page
 
 
-def blank_frames(page, name):
-    """Return the frames without a word until there is the verdict of the recording ``name``."""
-    page.locator(".st-key-verdict").filter(has_text=name).wait_for()
+def blank_frames(page):
+    """Return the frames without a word until there is the verdict of what was opened."""
+    page.wait_for_url("**/?trace=*")
+    page.locator(".st-key-verdict h2").wait_for()
     return page.evaluate("blank")
 
 
@@ -47,7 +48,7 @@ def back_to_open(page):
 
 
 @pytest.mark.parametrize(
-    "rounds", [2, pytest.param(7, marks=pytest.mark.soak)], ids=["8 recordings", "30 recordings"]
+    "rounds", [1, pytest.param(7, marks=pytest.mark.soak)], ids=["4 recordings", "30 recordings"]
 )
 def test_recordings_opened_in_a_row_are_never_a_blank_page(rounds, slow_page, tmp_path):
     page = slow_page
@@ -58,15 +59,15 @@ def test_recordings_opened_in_a_row_are_never_a_blank_page(rounds, slow_page, tm
         shutil.copy(SAMPLES / "synthetic" / f"synthetic_{cause}.sqlite", tmp_path / name)
         page.get_by_label("Path on the machine that runs whyslow").fill(str(tmp_path / name))
         page.get_by_role("button", name="Open", exact=True).first.click()
-        assert blank_frames(page, name) == []
+        assert blank_frames(page) == []
         if number < 2:
             page.goto(page.url)
-            assert blank_frames(page, name) == []
+            assert blank_frames(page) == []
         for sample in CAUSES:
             back_to_open(page)
             row = page.locator("[class*=st-key-listing]").filter(has=page.get_by_role("button"))
             row = row.filter(has_text=f"synthetic_{sample}.sqlite")
             row.get_by_role("button", name="Open").click()
-            assert blank_frames(page, f"synthetic_{sample}.sqlite") == []
+            assert blank_frames(page) == []
         back_to_open(page)
     assert page.defects == []
