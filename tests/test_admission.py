@@ -388,6 +388,7 @@ def test_only_what_this_machine_alone_reaches_asks_nobody(
         ("\udcff.\udcff", None),
         ("", Role.OWNER),  # not served by app.py, and bound to this machine only
     ],
+    ids=["viewer", "owner", "nobody yet", "bare", "cut", "guessed", "junk", "none"],  # no secret
 )
 def test_a_page_believes_a_role_only_from_its_own_server(monkeypatch, header, expected):
     headers = {page_access.ROLE_HEADER: header} if header else {}
