@@ -14,7 +14,7 @@ AUDIT = Path(__file__).with_name("page_audit.js").read_text(encoding="utf-8")
 VISITS = {"light": ("Overview", "Compare"), "dark": ("Kernels", "Capture", "Open")}
 DRAWN = {
     "Overview": ".st-key-verdict h2",
-    "Compare": "label:has-text('Baseline')",
+    "Compare": "[data-testid=stMain] :is(h2, h3, label):visible",
     "Kernels": ".st-key-kernel_filter, h3",
     "Capture": "h2:has-text('Capture')",
     "Open": ".st-key-upload",

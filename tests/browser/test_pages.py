@@ -105,7 +105,7 @@ def test_the_kernel_filter_survives_a_reload(page, launch):
     page.reload()
     page.get_by_text("No kernel name contains").wait_for()
     page.wait_for_function(
-        "document.querySelector('.st-key-kernel_filter input')?.value === 'no such kernel'"
+        "() => document.querySelector('.st-key-kernel_filter input')?.value === 'no such kernel'"
     )
 
 
