@@ -11,10 +11,9 @@ pytestmark = pytest.mark.browser
 
 AUDIT = Path(__file__).with_name("page_audit.js").read_text(encoding="utf-8")
 # The first page of each visit is loaded, the others are reached by links: loading takes longest.
-VISITS = {"light": ("Overview", "Compare"), "dark": ("Kernels", "Capture", "Open")}
+VISITS = {"light": ("Overview",), "dark": ("Kernels", "Capture", "Open")}
 DRAWN = {
     "Overview": ".st-key-verdict h2",
-    "Compare": "[data-testid=stMain] :is(h2, h3, label):visible",
     "Kernels": ".st-key-kernel_filter, h3",
     "Capture": "h2:has-text('Capture')",
     "Open": ".st-key-upload",
