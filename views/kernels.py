@@ -125,8 +125,9 @@ def _kernel_time(session: Session, kernels: pd.DataFrame) -> str:
         return f"Percentages are of the profiled time: {total} in {of}."
     window = session.report.window
     return (
-        f"Percentages are of the kernel time: {total} in {of}, {window.label} "
-        f"({time_text(window.duration_ns)}). Kernels that run at the same time each count in full."
+        f"A kernel's percentage is of the time of all launches, collectives too: {total} in {of}, "
+        f"{window.label} ({time_text(window.duration_ns)}); those at the same time each count in "
+        "full. A class's is of the time in which any kernel but a collective ran."
     )
 
 

@@ -44,7 +44,7 @@ def timeline_sentence(kernels: pd.DataFrame) -> str:
     first = kernels.iloc[int(kernels["total_ns"].to_numpy().argmax())]
     time = int(first["total_ns"])
     sentence = (
-        f"{_name(first)} takes {share_text(time, total)} of kernel time: "
+        f"{_name(first)} takes {share_text(time, total)} of the time of all launches: "
         f"{time_text(time)} in {count_text(int(first['count']), 'launch')}."
     )
     unfilled = kernels["unfilled_share"].to_numpy() * kernels["total_ns"].to_numpy()

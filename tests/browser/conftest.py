@@ -28,6 +28,17 @@ def launch(data):
 
 
 @pytest.fixture(scope="session")
+def sync(data):
+    return open_sample("synthetic/synthetic_sync.sqlite", data)
+
+
+@pytest.fixture(scope="session")
+def memory(data):
+    """Return a recording that has kernels in common with ``sync``."""
+    return open_sample("synthetic/synthetic_memory.sqlite", data)
+
+
+@pytest.fixture(scope="session")
 def server(data, watched, launch):
     with serve(data, {"WHYSLOW_TRACE_ROOTS": str(watched)}) as running:
         yield running.address

@@ -45,7 +45,7 @@
     if (ratio < 4.5) faint.push(`${ratio.toFixed(2)} ${e.tagName} "${e.textContent.trim().slice(0, 40)}" ${getComputedStyle(e).color}`);
   }
   const nameless = [...document.querySelectorAll("button,a[href],input,select,textarea,[role=button],canvas,.js-plotly-plot")]
-    .filter(shown)
+    .filter((e) => shown(e) && !e.closest("[data-testid=stDataFrame]")) // Streamlit's grid names its cells
     .filter((e) => !e.textContent.trim() && !e.getAttribute("aria-label") && !e.getAttribute("title") && !e.labels?.length && !e.closest("[aria-label],[role=img][aria-label],[alt]"))
     .map((e) => e.outerHTML.slice(0, 160));
   const wide = document.documentElement.scrollWidth > innerWidth + 1 ? [`page is ${document.documentElement.scrollWidth} wide`] : [];

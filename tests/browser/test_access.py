@@ -11,9 +11,11 @@ pytestmark = pytest.mark.browser
 
 AUDIT = Path(__file__).with_name("page_audit.js").read_text(encoding="utf-8")
 # The first page of each visit is loaded, the others are reached by links: loading takes longest.
-VISITS = {"light": ("Overview",), "dark": ("Kernels", "Capture", "Open")}
+VISITS = {"light": ("Overview", "Timeline"), "dark": ("Compare", "Kernels", "Capture", "Open")}
 DRAWN = {
     "Overview": ".st-key-verdict h2",
+    "Timeline": ".st-key-timeline canvas",
+    "Compare": ".st-key-compare_tabs",
     "Kernels": ".st-key-kernel_filter, h3",
     "Capture": "h2:has-text('Capture')",
     "Open": ".st-key-upload",
@@ -31,13 +33,15 @@ BRIGHTNESS = """() => getComputedStyle(document.querySelector("[data-testid=stAp
 
 
 @pytest.mark.parametrize("scheme", VISITS)
-def test_every_page_suits_weak_eyes_the_keyboard_and_any_width(chromium, server, launch, scheme):
+def test_every_page_suits_weak_eyes_the_keyboard_and_any_width(
+    chromium, server, sync, memory, scheme
+):
     context = chromium.new_context(color_scheme=scheme, base_url=server)
     page = context.new_page()
     page.set_default_timeout(WAIT_MS)
     first, *others = VISITS[scheme]
-    path = "" if first == "Overview" else first.lower()
-    page.goto(f"/{path}?trace={launch.trace.id}")
+    compared = f"/compare?base={sync.trace.id}&new={memory.trace.id}"
+    page.goto(f"/?trace={sync.trace.id}" if first == "Overview" else compared)
     for name in (first, *others):
         page.set_viewport_size({"width": 1280, "height": 800})
         if name != first:

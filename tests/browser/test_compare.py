@@ -11,17 +11,6 @@ pytestmark = pytest.mark.browser
 ROW_PX, CHECKBOX_PX = 35, 16  # of Streamlit's tables
 
 
-@pytest.fixture(scope="session")
-def sync(data):
-    return open_sample("synthetic/synthetic_sync.sqlite", data)
-
-
-@pytest.fixture(scope="session")
-def memory(data):
-    """Return a recording that has kernels in common with ``sync``."""
-    return open_sample("synthetic/synthetic_memory.sqlite", data)
-
-
 @pytest.fixture
 def compared(page, sync, memory):
     page.goto(f"/compare?base={sync.trace.id}&new={memory.trace.id}")
