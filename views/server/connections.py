@@ -36,85 +36,97 @@ def set_timeouts(server: uvicorn.Server) -> None:
 
 def with_timeouts(protocol: Any) -> Any:
     """Return a subclass of one of uvicorn's HTTP protocols that gives up after a while."""
+    return type("TimedProtocol", (Timeouts, protocol), {})
 
-    class TimedProtocol(protocol):  # type: ignore[misc]
-        """Ends a connection whose request, or whose reader, does not come to an end."""
 
-        _request_timer: asyncio.TimerHandle | None = None
-        _reader_timer: asyncio.TimerHandle | None = None
+class Timeouts(asyncio.Protocol):
+    """Ends a connection whose request, or whose reader, does not come to an end.
 
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
-            self._begin(HEAD_S)
+    Goes before one of uvicorn's HTTP protocols, whose attributes it reads.
+    """
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self._is_upgraded():
-                return  # the timer stays, for the handshake
-            if not self._is_answering():
-                if self._request_timer is None:  # a byte now and then is no progress
-                    self._begin(HEAD_S)
-            elif self.cycle.more_body:
-                self._begin(BODY_S)
-            else:
-                self._end()
+    transport: Any
+    cycle: Any
+    flow: Any
+    loop: asyncio.AbstractEventLoop
+    _request_timer: asyncio.TimerHandle | None = None
+    _reader_timer: asyncio.TimerHandle | None = None
 
-        def connection_lost(self, exc: Exception | None) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._begin(HEAD_S)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for what is still to come of a request."""
+        super().data_received(data)
+        if self._is_upgraded():
+            return  # the timer stays, for the handshake
+        if not self._is_answering():
+            if self._request_timer is None:  # a byte now and then is no progress
+                self._begin(HEAD_S)
+        elif self.cycle.more_body:
+            self._begin(BODY_S)
+        else:
             self._end()
-            self._end_reading()
-            super().connection_lost(exc)
 
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._end_reading()
-            self._await_reader()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._end()
+        self._end_reading()
+        super().connection_lost(exc)
 
-        def resume_writing(self) -> None:
-            self._end_reading()
-            super().resume_writing()
+    def pause_writing(self) -> None:
+        """Wait for the reader."""
+        super().pause_writing()
+        self._end_reading()
+        self._await_reader()
 
-        def _is_upgraded(self) -> bool:
-            return self.transport.get_protocol() is not self
+    def resume_writing(self) -> None:
+        """Wait for the reader no longer."""
+        self._end_reading()
+        super().resume_writing()
 
-        def _is_answering(self) -> bool:
-            return self.cycle is not None and not self.cycle.response_complete
+    def _is_upgraded(self) -> bool:
+        return self.transport.get_protocol() is not self
 
-        def _begin(self, seconds: float) -> None:
-            self._end()
-            self._request_timer = self.loop.call_later(seconds, self._give_up, seconds)
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
-        def _give_up(self, seconds: float) -> None:
+    def _begin(self, seconds: float) -> None:
+        self._end()
+        self._request_timer = self.loop.call_later(seconds, self._give_up, seconds)
+
+    def _give_up(self, seconds: float) -> None:
+        self._request_timer = None
+        if self._is_upgraded():
+            if not getattr(self.transport.get_protocol(), "handshake_complete", True):
+                self.transport.abort()
+        elif self.flow.read_paused:  # it is we who are slow
+            self._begin(seconds)
+        else:
+            self.transport.abort()
+
+    def _end(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
             self._request_timer = None
-            if self._is_upgraded():
-                if not getattr(self.transport.get_protocol(), "handshake_complete", True):
-                    self.transport.abort()
-            elif self.flow.read_paused:  # it is we who are slow
-                self._begin(seconds)
-            else:
-                self.transport.abort()
 
-        def _end(self) -> None:
-            if self._request_timer is not None:
-                self._request_timer.cancel()
-                self._request_timer = None
+    def _await_reader(self) -> None:
+        left = _unsent_bytes(self.transport)
+        self._reader_timer = self.loop.call_later(READ_S, self._look_at_reader, left)
 
-        def _await_reader(self) -> None:
-            left = _unsent_bytes(self.transport)
-            self._reader_timer = self.loop.call_later(READ_S, self._look_at_reader, left)
+    def _look_at_reader(self, left_before: int) -> None:
+        self._reader_timer = None
+        if _unsent_bytes(self.transport) < left_before:  # slow, but it goes on
+            self._await_reader()
+        else:
+            self.transport.abort()
 
-        def _look_at_reader(self, left_before: int) -> None:
+    def _end_reading(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
             self._reader_timer = None
-            if _unsent_bytes(self.transport) < left_before:  # slow, but it goes on
-                self._await_reader()
-            else:
-                self.transport.abort()
-
-        def _end_reading(self) -> None:
-            if self._reader_timer is not None:
-                self._reader_timer.cancel()
-                self._reader_timer = None
-
-    return TimedProtocol
 
 
 def _unsent_bytes(transport: Any) -> int:
