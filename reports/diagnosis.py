@@ -267,15 +267,19 @@ def first_step(advice: str) -> str:
 
 
 def short_gain(finding: Finding) -> str:
-    """Say what following a finding wins, in a few words; empty where only its cost is known."""
+    """Say what following a finding wins, in a few words; empty where only its cost is known.
+
+    What wins more than the finding costs is named: it is a change that others advise as well.
+    """
     gain = finding.predicted_gain
     if gain is not None:
         low, high, whole = (time_text(ns) for ns in (gain.low_ns, gain.high_ns, gain.window_ns))
         if not gain.wins:
             return f"saves next to nothing of {whole}"
+        saves = f"{gain.title} saves" if gain.high_ns > finding.lost_ns else "saves"
         if not gain.is_sure:
-            return f"saves up to {high} of {whole}"
-        return f"saves {low} of {whole}" if low == high else f"saves {low} to {high} of {whole}"
+            return f"{saves} up to {high} of {whole}"
+        return f"{saves} {low} of {whole}" if low == high else f"{saves} {low} to {high} of {whole}"
     if finding.gain_ns >= 0:
         return f"saves at most {time_text(finding.gain_ns)}"
     if finding.low_ns >= 0:

@@ -19,7 +19,7 @@ from benchmarks.simulated.recorder import Recorder
 from benchmarks.simulated.rules import BUS_BYTES_PER_NS
 from benchmarks.simulated.simulator import execute
 from collectors import open_trace
-from reports.diagnosis import earlier_with_the_same_change, gain_text
+from reports.diagnosis import earlier_with_the_same_change, gain_text, short_gain
 from tests.whatif_helpers import MS, US, facts_of, whole
 
 
@@ -172,6 +172,14 @@ LIMIT = round(NOTABLE_SHARE * 10 * MS)
 )
 def test_a_gain_in_words(low_ns, high_ns, saved):
     assert gain_text(finding(gain(low_ns, high_ns))) == f"Replayed, removing the 10 waits {saved}"
+
+
+@pytest.mark.parametrize(
+    ("high_ms", "words"),
+    [(4, "saves 2 ms to 4 ms of 10 ms"), (5, "removing the 10 waits saves 2 ms to 5 ms of 10 ms")],
+)
+def test_a_card_names_the_change_that_wins_more_than_its_finding_costs(high_ms, words):
+    assert short_gain(finding(gain(2 * MS, high_ms * MS))) == words
 
 
 def test_one_change_is_not_added_up_over_findings():
